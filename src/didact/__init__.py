@@ -1,0 +1,60 @@
+"""didact decides what a language model should read, in what order, for the compute there is.
+
+The public API; everything is imported on first use, so `import didact` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from didact._version import __version__
+
+if TYPE_CHECKING:
+    from didact.core.errors import DidactError
+    from didact.core.pool import Pool
+    from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+    from didact.pipeline import combine, export, order, read, run, score, select
+
+_HOME = {
+    "Budget": "didact.core.scores",
+    "DidactError": "didact.core.errors",
+    "Pool": "didact.core.pool",
+    "Scores": "didact.core.scores",
+    "Selection": "didact.core.scores",
+    "TrainingOrder": "didact.core.scores",
+    "combine": "didact.pipeline",
+    "export": "didact.pipeline",
+    "order": "didact.pipeline",
+    "read": "didact.pipeline",
+    "run": "didact.pipeline",
+    "score": "didact.pipeline",
+    "select": "didact.pipeline",
+}
+
+__all__ = [
+    "Budget",
+    "DidactError",
+    "Pool",
+    "Scores",
+    "Selection",
+    "TrainingOrder",
+    "__version__",
+    "combine",
+    "export",
+    "order",
+    "read",
+    "run",
+    "score",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'didact' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

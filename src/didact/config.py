@@ -1,0 +1,350 @@
+"""RunConfig: the one YAML or TOML file, as pydantic models; unknown keys are errors.
+
+Settings of a method stand beside its name; they are checked against the method's own keyword-only
+parameters, so every default exists once, in a signature.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from didact.core import binding, registry
+from didact.core.errors import ConfigError, DidactError, did_you_mean
+from didact.core.scores import Budget
+from didact.data.export import ExportSettings
+from didact.data.files import readable
+from didact.data.settings import DataSettings
+
+Paths = str | list[str]
+
+
+class DataConfig(DataSettings):
+    """The data settings, and the files."""
+
+    path: Paths
+
+
+class _Method(BaseModel):
+    """A method's name with its settings beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What stands beside the keys that every method has."""
+        return dict(self.model_extra or {})
+
+
+class ScoreConfig(_Method):
+    """One scorer, or several combined.
+
+    Attributes:
+        method: Name of a scorer; its settings stand beside it.
+        target: The target set's files, or their data settings with `path`.
+        combine: Instead of a method: how the scores in `of` become one.
+        of: The scores to combine.
+        weights: Their weights, equal when absent.
+    """
+
+    method: str | None = None
+    target: Paths | DataConfig | None = None
+    combine: Literal["rank_mean", "product"] | None = None
+    of: list[ScoreConfig] = []
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ScoreConfig:
+        if (self.method is None) == (self.combine is None):
+            raise ValueError("expected either method or combine")
+        if self.combine is not None and len(self.of) < 2:
+            raise ValueError("combine needs two or more scores in `of`")
+        if self.combine is not None and self.settings():
+            raise ValueError(f"combine has no settings {sorted(self.settings())}")
+        if self.weights is not None and len(self.weights) != len(self.of):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.of)} scores")
+        return self
+
+
+class SelectConfig(_Method):
+    """A selector with its settings, and the budget."""
+
+    method: str
+    budget: Budget | None = None
+
+
+class OrderConfig(_Method):
+    """An orderer with its settings, and what composes with every one of them.
+
+    Attributes:
+        method: Name of an orderer; its settings stand beside it.
+        score: Scores to order by, if other than those selected by.
+        epochs: Passes over the selection, written out one after another.
+        batch_size: Samples per optimizer step over all devices.
+        jitter: Shuffle inside consecutive windows of this many samples.
+        interleave: Spread each source evenly, keeping its own order.
+    """
+
+    method: str
+    score: ScoreConfig | None = None
+    epochs: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    jitter: Annotated[int, Field(ge=1)] | None = None
+    interleave: bool = False
+
+
+class ReportConfig(BaseModel):
+    """The report.
+
+    Attributes:
+        samples: Show samples to read; false keeps all user text out of the report.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: bool = True
+
+
+class RunConfig(BaseModel):
+    """A whole run: data → score → select → order → export → report.
+
+    Attributes:
+        seed: Root of every random number.
+        data: The pool's files and how they are read.
+        score: Optional when nothing reads scores.
+        select: Without it, everything that may be chosen is.
+        order: Without it, the pool's order is kept.
+        export: The files to write.
+        report: The report.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataConfig
+    score: ScoreConfig | None = None
+    select: SelectConfig | None = None
+    order: OrderConfig | None = None
+    export: ExportSettings = ExportSettings()
+    report: ReportConfig = ReportConfig()
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its default filled in, as JSON values."""
+        out = self.model_dump(mode="json", by_alias=True, exclude={"score", "select", "order"})
+        out["score"] = _resolved_score(self.score)
+        out["select"] = None
+        if self.select is not None:
+            settings = bound("selectors", self.select.method, self.select.settings(), "select")[1]
+            budget = self.select.budget
+            amount = None if budget is None else _budget_json(budget)
+            out["select"] = {"method": self.select.method, "budget": amount, **settings}
+        out["order"] = None
+        if self.order is not None:
+            settings = bound("orderers", self.order.method, self.order.settings(), "order")[1]
+            common = self.order.model_dump(
+                mode="json", include={"method", "epochs", "batch_size", "jitter", "interleave"}
+            )
+            out["order"] = {**common, **settings, "score": _resolved_score(self.order.score)}
+        return {k: out[k] for k in type(self).model_fields}
+
+
+def _budget_json(budget: Budget) -> dict[str, Any]:
+    given = {"samples": budget.samples, "tokens": budget.tokens, "ratio": budget.ratio}
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    if score.combine is not None:
+        parts = [_resolved_score(s) for s in score.of]
+        return {"combine": score.combine, "weights": score.weights, "of": parts}
+    target: Any = score.target
+    if isinstance(target, DataConfig):
+        target = target.model_dump(mode="json")
+    settings = bound("scorers", str(score.method), score.settings(), "score")[1]
+    return {"method": score.method, "target": target, **settings}
+
+
+def bound(
+    group: registry.Group, name: str, settings: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Checked keyword arguments of a method by name, and the same as JSON values."""
+    method = registry.find(group, name)
+    checked = binding.bind(method, settings, f"{where}.{name}")
+    return checked, binding.as_json(method, checked)
+
+
+def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:
+    """A checked config from plain values; settings of methods are checked too.
+
+    Raises:
+        ConfigError: A key is unknown, missing, or has a wrong value.
+    """
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explained(error, where))) from error
+    config.resolved()
+    return config
+
+
+def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """A pydantic model from plain values, its errors as sentences with 'did you mean'."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(binding.explain(error, where, _names(model)))) from error
+
+
+def _explained(error: ValidationError, where: str) -> list[str]:
+    out = []
+    for problem in error.errors(include_url=False):
+        section = str(problem["loc"][0]) if problem["loc"] else ""
+        models: dict[str, type[BaseModel]] = {
+            "data": DataConfig, "score": ScoreConfig, "select": SelectConfig, "order": OrderConfig,
+            "export": ExportSettings, "report": ReportConfig,
+        }  # fmt: skip
+        known = models[section] if section in models and len(problem["loc"]) > 1 else RunConfig
+        out += _one(problem, where, known)
+    return out
+
+
+def _one(problem: Any, where: str, model: type[BaseModel]) -> list[str]:
+    place = ".".join(str(p) for p in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return [f"{where}: unknown key {place!r}{did_you_mean(str(problem['loc'][-1]), _names(model))}"]
+    if problem["type"] == "missing":
+        return [f"{where}: {place} is required"]
+    return [f"{where}: {place or 'the file'}: {problem['msg']}; got {problem.get('input')!r:.200}"]
+
+
+def _names(model: type[BaseModel]) -> dict[str, Any]:
+    return {f.alias or name: f for name, f in model.model_fields.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose scalars mean what people read: 1e18 is a number, no is a word, 3:25 is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [(tag, rule) for tag, rule in rules if tag not in {
+        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
+        "tag:yaml.org,2002:timestamp",
+    }]
+    for key, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}  # fmt: skip
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+.0123456789"),
+)
+
+
+def _unique_keys(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=deep)
+        if key in seen:
+            mark = key_node.start_mark
+            raise ConfigError(f"line {mark.line + 1}: the key {key!r} is given twice")
+        seen.add(key)
+    return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=deep))
+
+
+def _plain_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _unique_keys)
+_Loader.add_constructor("tag:yaml.org,2002:int", _plain_int)
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML with the scalars of YAML 1.2 and underscores in integers.
+
+    Raises:
+        ConfigError: It is not YAML, or a key is given twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}") from error
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in a YAML or TOML file, with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: The file or an override cannot be used.
+    """
+    return parse(apply(load_plain(path), overrides), str(path))
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """The plain values in a YAML or TOML file."""
+    with readable(path):
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+        plain = tomllib.loads(text) if path.suffix.lower() == ".toml" else parse_yaml(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, DidactError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}: holds {type(plain).__name__}; expected a mapping with 'data: …'")
+    return plain
+
+
+def apply(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy with `a.b=c` applied; values are read as YAML."""
+    import copy
+
+    out = copy.deepcopy(dict(plain))
+    for override in overrides:
+        name, found, value = override.partition("=")
+        if not found or not name:
+            raise ConfigError(f"--set {override!r}: expected name=value, e.g. select.budget.ratio=0.2")
+        node = out
+        *path, last = name.split(".")
+        for key in path:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node[last] = parse_yaml(value)
+    return out
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema of the config, for editors; every registered method with its settings."""
+    schema = RunConfig.model_json_schema(by_alias=True)
+    sections: tuple[tuple[str, registry.Group], ...] = (
+        ("ScoreConfig", "scorers"), ("SelectConfig", "selectors"), ("OrderConfig", "orderers")
+    )  # fmt: skip
+    for section, group in sections:
+        cases = []
+        for name in registry.known(group):
+            method = registry.find(group, name)
+            own = binding.schema(method).model_json_schema()
+            schema["$defs"].update(own.pop("$defs", {}))
+            cases.append(
+                {
+                    "if": {"properties": {"method": {"const": name}}, "required": ["method"]},
+                    "then": {
+                        "properties": {**own.get("properties", {}), **dict.fromkeys(
+                            schema["$defs"][section]["properties"], True)},
+                        "required": own.get("required", []),
+                        "additionalProperties": False,
+                    },
+                }
+            )
+        names = list(registry.known(group))
+        schema["$defs"][section]["allOf"] = cases
+        schema["$defs"][section].setdefault("properties", {})["method"] = {"enum": names}
+    return schema

@@ -1,0 +1,1 @@
+"""What every stage agrees on: values, protocols, names, errors. Imports numpy, pyarrow, pydantic."""

@@ -1,0 +1,77 @@
+"""Settings from a file or the command line → checked keyword arguments.
+
+The keyword-only parameters of a method, with their types and defaults, *are* its config schema.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from didact.core.errors import ConfigError, did_you_mean
+
+
+@cache
+def schema(method: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model of the keyword-only parameters of a function or dataclass."""
+    namespace = vars(sys.modules[method.__module__])
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        hint = parameter.annotation
+        if isinstance(hint, str):
+            hint = eval(hint, dict(namespace))  # noqa: S307 - our own and plug-ins' annotations
+        required = parameter.default is inspect.Parameter.empty
+        fields[name] = (hint, ... if required else parameter.default)
+    return create_model(
+        method.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields
+    )
+
+
+def bind(method: Callable[..., Any], settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Checked keyword arguments for `method`, defaults filled in.
+
+    Args:
+        method: A function or dataclass whose settings are keyword-only.
+        settings: What the user gave.
+        where: For messages, such as "score.bm25".
+
+    Raises:
+        ConfigError: A setting is unknown, missing or of the wrong type or range.
+    """
+    model = schema(method)
+    try:
+        bound = model.model_validate(dict(settings))
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(error, where, model.model_fields))) from error
+    return {name: getattr(bound, name) for name in model.model_fields}
+
+
+def as_json(method: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings as JSON values, for manifests and fingerprints."""
+    out: dict[str, Any] = schema(method)(**settings).model_dump(mode="json")
+    return out
+
+
+def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) -> list[str]:
+    """A pydantic error as sentences with the value, the expectation and the nearest name."""
+    out = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(p) for p in problem["loc"])
+        name = f"{where}.{place}" if where and place else where or place
+        if problem["type"] == "extra_forbidden":
+            hint = did_you_mean(str(problem["loc"][-1]), known) if len(problem["loc"]) == 1 else ""
+            out.append(f"{where or 'config'}: unknown setting {place!r}{hint}")
+        elif problem["type"] == "missing":
+            out.append(f"{name}: this setting is required")
+        else:
+            value = problem.get("input")
+            out.append(f"{name}: {problem['msg']}; got {value!r}")
+    return out

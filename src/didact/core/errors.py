@@ -1,0 +1,53 @@
+"""Every exception didact raises on purpose.
+
+```text
+DidactError
+├── ConfigError              a setting is unknown, missing or out of range
+├── DataError                a file or a row is not what it should be
+├── PoolMismatchError        a table belongs to another pool
+├── BudgetError              a budget cannot be met
+├── MissingDependencyError   an optional library is not installed
+└── ExecutionError           a worker failed; names the item
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DidactError(Exception):
+    """Something the user can fix. The message has the value, the expectation and the remedy."""
+
+
+class ConfigError(DidactError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(DidactError):
+    """A file or a row is not what it should be."""
+
+
+class PoolMismatchError(DidactError):
+    """Scores, a selection or an order belong to another pool."""
+
+
+class BudgetError(DidactError):
+    """A budget is malformed or cannot be met by the pool."""
+
+
+class MissingDependencyError(DidactError):
+    """An optional library is not installed; the message has the command that installs it."""
+
+
+class ExecutionError(DidactError):
+    """A worker failed on an item that the message names."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean …?' for the nearest known names, and the list of all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return f"{hint} (known: {', '.join(known)})" if known else hint

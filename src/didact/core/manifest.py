@@ -1,0 +1,168 @@
+"""Manifest: what went in, what each stage did, what it cost; and the strict fingerprint of values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError
+
+MANIFEST_VERSION = 1
+
+
+def canonical(value: Any) -> str:
+    """One JSON text per value: sorted keys, no spaces, finite numbers.
+
+    Raises:
+        ConfigError: The value has no stable form (NaN, an object, a non-string key). A permissive
+            fallback would let two different values share one fingerprint.
+    """
+    return json.dumps(_stable(value, "value"), sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(value: Any) -> str:
+    """32 hex digits that identify a value by its canonical JSON."""
+    return hashlib.blake2b(canonical(value).encode(), digest_size=16).hexdigest()
+
+
+def _stable(value: Any, place: str) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        if not math.isfinite(value):
+            raise ConfigError(f"{place} is {value}; only finite numbers have a stable form")
+        return float(value)
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, list | tuple):
+        return [_stable(v, f"{place}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ConfigError(f"{place} has the key {key!r}; only text keys have a stable form")
+        return {k: _stable(v, f"{place}.{k}") for k, v in value.items()}
+    raise ConfigError(f"{place} is a {type(value).__name__}, which has no stable form")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a stage cost this time; everything that may differ between two equal runs.
+
+    Attributes:
+        cost: Additive quantities.
+        wall_seconds: Elapsed time.
+        peak_memory_bytes: Largest resident memory, summed over the process tree.
+        reused: True when the stage was skipped because its result was already there.
+    """
+
+    cost: Cost = field(default_factory=Cost)
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """One stage of one run.
+
+    Attributes:
+        name: "data", "score", "select", "order", "export", "report".
+        fingerprint: Identity of settings and inputs; equal means the result can be reused.
+        depends_on: The settings and inputs behind the fingerprint, to say what changed.
+        counts: Rows, tokens and the like that went in and came out.
+        outputs: File name relative to the run folder → hash of its bytes.
+        notes: Decisions worth telling.
+        facts: Library versions and statistics the result depends on.
+        estimated: Cost foreseen before the stage ran.
+        measured: Cost found; not part of equality between runs.
+    """
+
+    name: str
+    fingerprint: str
+    depends_on: Mapping[str, Any]
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    estimated: Cost = field(default_factory=Cost)
+    measured: Measured = field(default_factory=Measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StageRecord:
+        """From `to_json`."""
+        measured = dict(data["measured"])
+        return cls(
+            **{
+                **data,
+                "notes": tuple(data["notes"]),
+                "estimated": Cost(**data["estimated"]),
+                "measured": Measured(**{**measured, "cost": Cost(**measured["cost"])}),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a run can say of itself. Written last: its existence means the run completed."""
+
+    config: Mapping[str, Any]
+    seed: int
+    inputs: tuple[Mapping[str, Any], ...]
+    environment: Mapping[str, str]
+    stages: tuple[StageRecord, ...]
+    version: int = MANIFEST_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "version": self.version,
+            "config": dict(self.config),
+            "seed": self.seed,
+            "inputs": [dict(i) for i in self.inputs],
+            "environment": dict(self.environment),
+            "stages": [s.to_json() for s in self.stages],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """From `to_json`.
+
+        Raises:
+            ConfigError: The manifest was written by a newer didact.
+        """
+        if data.get("version") != MANIFEST_VERSION:
+            raise ConfigError(
+                f"manifest version {data.get('version')}; this didact reads {MANIFEST_VERSION}"
+            )
+        return cls(
+            config=data["config"],
+            seed=data["seed"],
+            inputs=tuple(data["inputs"]),
+            environment=data["environment"],
+            stages=tuple(StageRecord.from_json(s) for s in data["stages"]),
+        )
+
+    def without_measured(self) -> dict[str, Any]:
+        """The part that is equal for two runs of one config on one machine."""
+        data = self.to_json()
+        for stage in data["stages"]:
+            del stage["measured"]
+        return data
+
+    def stage(self, name: str) -> StageRecord | None:
+        """The record of a stage, or None when the run had none."""
+        return next((s for s in self.stages if s.name == name), None)

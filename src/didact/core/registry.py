@@ -1,0 +1,71 @@
+"""Names of methods → lazy "module:object"; built-ins, then entry points of installed plug-ins."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from didact.core.errors import ConfigError, did_you_mean
+
+Group = Literal["scorers", "selectors", "orderers"]
+GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
+
+_BUILT_IN: dict[Group, dict[str, str]] = {
+    "scorers": {
+        "bm25": "didact.scoring.bm25:BM25",
+        "column": "didact.scoring.column:Column",
+        "compression": "didact.scoring.compression:Compression",
+        "length": "didact.scoring.length:Length",
+        "random": "didact.scoring.random:Random",
+    },
+    "selectors": {
+        "gumbel_top_k": "didact.selection.rank:gumbel_top_k",
+        "middle": "didact.selection.rank:middle",
+        "round_robin": "didact.selection.round_robin:round_robin",
+        "threshold": "didact.selection.rank:threshold",
+        "top_k": "didact.selection.rank:top_k",
+    },
+    "orderers": {
+        "fold": "didact.ordering.methods:fold",
+        "keep": "didact.ordering.methods:keep",
+        "saw": "didact.ordering.methods:saw",
+        "segment": "didact.ordering.methods:segment",
+        "shuffle": "didact.ordering.methods:shuffle",
+        "sort": "didact.ordering.methods:sort",
+        "stair": "didact.ordering.methods:stair",
+        "zigzag": "didact.ordering.methods:zigzag",
+    },
+}
+
+
+@cache
+def known(group: Group) -> dict[str, str]:
+    """Every name of a group with its "module:object", sorted by name.
+
+    Raises:
+        ConfigError: Two plug-ins, or a plug-in and didact, claim one name.
+    """
+    out = dict(_BUILT_IN[group])
+    for point in entry_points(group=f"didact.{group}"):
+        if out.get(point.name, point.value) != point.value:
+            raise ConfigError(
+                f"{group}: the name {point.name!r} is claimed by {out[point.name]} and by "
+                f"{point.value}; uninstall one of them"
+            )
+        out[point.name] = point.value
+    return dict(sorted(out.items()))
+
+
+def find(group: Group, name: str) -> Any:
+    """The class or function behind a name.
+
+    Raises:
+        ConfigError: Nothing has this name; the message suggests the nearest.
+    """
+    names = known(group)
+    if name not in names:
+        raise ConfigError(f"unknown {group[:-1]} {name!r}{did_you_mean(name, names)}")
+    module, _, attribute = names[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,327 @@
+"""Scores, Budget, Selection, TrainingOrder: small frozen values, checked once when they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
+
+if TYPE_CHECKING:
+    from didact.core.pool import Pool
+
+Float1D = npt.NDArray[np.float64]
+Float2D = npt.NDArray[np.float64]
+Int1D = npt.NDArray[np.int64]
+Bool1D = npt.NDArray[np.bool_]
+Settings = Mapping[str, Any]
+
+
+def frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+    """A read-only array of `dtype`; the caller's own array stays writable (a view is made)."""
+    out = np.ascontiguousarray(array, dtype=dtype).view()
+    out.flags.writeable = False
+    return out
+
+
+def check_pool(what: str, found: str, expected: str, remedy: str) -> None:
+    """Raise PoolMismatchError unless the two pool fingerprints are equal."""
+    if found != expected:
+        raise PoolMismatchError(
+            f"{what} belong to pool {found[:12]}…, this is pool {expected[:12]}…; {remedy}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One number per sample of one pool, in the method's natural unit.
+
+    Attributes:
+        values: float64 `(n,)`; NaN exactly on the rows in `missing`.
+        higher_is_better: Direction of preference; `.utility` is the only place a sign flips.
+        method: Name of the scorer, e.g. "compression".
+        settings: The scorer's settings, JSON values.
+        pool_fingerprint: The pool these scores belong to.
+        tasks: Names of the K target tasks; `()` when the method has none.
+        by_task: float64 `(n, K)` when there are tasks.
+        parts: Named columns beside the score, each float64 `(n,)`.
+        missing: Row index to the reason it has no score.
+        facts: What the result depends on beside the settings (library versions, statistics).
+    """
+
+    values: Float1D
+    higher_is_better: bool
+    method: str
+    pool_fingerprint: str
+    settings: Settings = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    by_task: Float2D | None = None
+    parts: Mapping[str, Float1D] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
+    facts: Settings = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "values", frozen(self.values, np.float64))
+        n = len(self.values)
+        holes = np.zeros(n, dtype=bool)
+        for row in self.missing:
+            if not 0 <= row < n:
+                raise DataError(f"{self.method}: missing row {row} is outside 0..{n - 1}")
+            holes[row] = True
+        bad = np.flatnonzero(np.isfinite(self.values) == holes)
+        if len(bad):
+            row = int(bad[0])
+            raise DataError(
+                f"{self.method}: score of row {row} is {self.values[row]}; "
+                "expected a finite number, or NaN with a reason in `missing`"
+            )
+        if self.by_task is not None:
+            put(self, "by_task", frozen(self.by_task, np.float64))
+            if self.by_task.shape != (n, len(self.tasks)):
+                raise DataError(
+                    f"{self.method}: by_task has shape {self.by_task.shape}, "
+                    f"expected {(n, len(self.tasks))}"
+                )
+        put(self, "parts", {k: frozen(v, np.float64) for k, v in self.parts.items()})
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def utility(self) -> Float1D:
+        """The scores with larger = preferred; −inf on missing rows. Shape `(n,)`."""
+        signed = self.values if self.higher_is_better else -self.values
+        return np.where(np.isnan(signed), -np.inf, signed)
+
+    @property
+    def present(self) -> Bool1D:
+        """True where a row has a score. Shape `(n,)`."""
+        return np.asarray(np.isfinite(self.values))
+
+    def summary(self) -> dict[str, float]:
+        """Smallest, median, mean and largest score; empty when no row has one."""
+        found = self.values[self.present]
+        if not len(found):
+            return {}
+        return {
+            "min": float(found.min()),
+            "median": float(np.median(found)),
+            "mean": float(found.mean()),
+            "max": float(found.max()),
+        }
+
+    def check(self, pool: Pool) -> None:
+        """Raise PoolMismatchError unless these scores belong to `pool`."""
+        check_pool(
+            "scores",
+            self.pool_fingerprint,
+            pool.fingerprint,
+            "re-run 'didact score' or pass the pool it was run on",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much to select: exactly one of samples, tokens, ratio.
+
+    Attributes:
+        samples: Number of samples, ≥ 0; more than the pool has is an error.
+        tokens: Number of tokens; the longest prefix of the ranking that fits, never over.
+        ratio: Share of the pool's rows, 0–1, floored in decimal (0.29 of 100 is 29, where
+            binary floating point gives 28).
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic in RunConfig
+
+    samples: int | None = None
+    tokens: int | None = None
+    ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {k: getattr(self, k) for k in ("samples", "tokens", "ratio")}
+        given = {k: v for k, v in given.items() if v is not None}
+        if len(given) != 1:
+            raise BudgetError(
+                f"a budget is exactly one of samples, tokens, ratio; got {given or 'none'}"
+            )
+        ((name, value),) = given.items()
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise BudgetError(f"budget {name}={value!r} is not a number")
+        if name != "ratio" and value != int(value if math.isfinite(value) else 0):
+            raise BudgetError(f"budget {name}={value!r} is not a whole number")
+        if not value >= 0 or (name == "ratio" and value > 1):
+            expected = "between 0 and 1" if name == "ratio" else "0 or more"
+            raise BudgetError(f"budget {name}={value!r}; expected {expected}")
+        object.__setattr__(self, name, float(value) if name == "ratio" else int(value))
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read 'samples=N', 'tokens=N' or 'ratio=R' as the command line writes it."""
+        name, found, value = text.partition("=")
+        if not found or name not in {"samples", "tokens", "ratio"}:
+            raise BudgetError(f"budget {text!r}; expected samples=N, tokens=N or ratio=R")
+        try:
+            number = float(value.replace("_", ""))
+        except ValueError as error:
+            raise BudgetError(f"budget {text!r}: {value!r} is not a number") from error
+        return cls(**{name: number})
+
+    @property
+    def unit(self) -> Literal["samples", "tokens"]:
+        """What is counted."""
+        return "samples" if self.tokens is None else "tokens"
+
+    def amount(self, n_rows: int) -> int:
+        """The budget in its unit for a pool of `n_rows`."""
+        if self.ratio is not None:
+            exact = Decimal(repr(self.ratio)) * n_rows
+            return int(exact.to_integral_value(rounding=ROUND_FLOOR))
+        return int(self.samples if self.samples is not None else self.tokens or 0)
+
+    def __str__(self) -> str:
+        if self.ratio is not None:
+            return f"ratio={self.ratio}"
+        return f"{self.unit}={self.amount(0)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A *set* of rows of one pool.
+
+    Attributes:
+        rows: int64 `(k,)`, ascending and unique.
+        pool_fingerprint: The pool the rows belong to.
+        method: Name of the selector.
+        settings: The selector's settings, JSON values.
+        rank: int64 `(k,)`: 0 for the row chosen first. A smaller budget is a prefix by rank.
+        reasons: Distinct reasons; `why` indexes into them.
+        why: int16 `(k,)`: the reason each row was chosen.
+        notes: Decisions worth telling (clamped budgets, exhausted sources).
+    """
+
+    rows: Int1D
+    pool_fingerprint: str
+    method: str
+    settings: Settings = field(default_factory=dict)
+    rank: Int1D | None = None
+    reasons: tuple[str, ...] = ("chosen",)
+    why: npt.NDArray[np.int16] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "rows", frozen(self.rows, np.int64))
+        k = len(self.rows)
+        if k and (self.rows[0] < 0 or np.any(np.diff(self.rows) <= 0)):
+            raise DataError("a selection's rows must be ascending, unique and ≥ 0")
+        if self.rank is not None:
+            put(self, "rank", frozen(self.rank, np.int64))
+            if not np.array_equal(np.sort(self.rank), np.arange(k)):
+                raise DataError("a selection's ranks must be a permutation of 0..k-1")
+        put(self, "why", frozen(np.zeros(k) if self.why is None else self.why, np.int16))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def ranked(
+        cls,
+        rows: npt.ArrayLike,
+        pool_fingerprint: str,
+        method: str,
+        settings: Settings,
+        *,
+        reasons: tuple[str, ...] = ("chosen",),
+        why: npt.ArrayLike | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Selection:
+        """From rows in the order they were chosen (best first)."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        by_row = np.argsort(chosen, kind="stable")
+        return cls(
+            rows=chosen[by_row],
+            pool_fingerprint=pool_fingerprint,
+            method=method,
+            settings=settings,
+            rank=by_row,
+            reasons=reasons,
+            why=None if why is None else np.asarray(why)[by_row],
+            notes=notes,
+        )
+
+    def best_first(self) -> Int1D:
+        """Rows in the order they were chosen; pool order when the method has no rank."""
+        return self.rows if self.rank is None else self.rows[np.argsort(self.rank)]
+
+    def check(self, pool: Pool) -> None:
+        """Raise PoolMismatchError unless this selection belongs to `pool`."""
+        check_pool(
+            "selected rows",
+            self.pool_fingerprint,
+            pool.fingerprint,
+            "re-run 'didact select' or pass the pool it was run on",
+        )
+
+    def describe(self, pool: Pool, scores: Scores | None = None) -> dict[str, Any]:
+        """Count, bytes, tokens, share per source and score range of what was chosen."""
+        self.check(pool)
+        codes = np.bincount(pool.source_codes[self.rows], minlength=len(pool.source_names))
+        out: dict[str, Any] = {
+            "samples": len(self),
+            "bytes": int(pool.n_bytes[self.rows].sum()),
+            "tokens": int(pool.n_tokens[self.rows].sum()),
+            "share_of_pool": len(self) / max(len(pool), 1),
+            "sources": {
+                name: int(c) for name, c in zip(pool.source_names, codes, strict=True) if c
+            },
+        }
+        if scores is not None and len(self):
+            inside = scores.values[self.rows]
+            out["score_range"] = (float(np.nanmin(inside)), float(np.nanmax(inside)))
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOrder:
+    """A *sequence*: each selected row exactly `epochs` times.
+
+    Attributes:
+        rows: int64 `(k · epochs,)`: the rows in the order the model should read them.
+        pool_fingerprint: The pool the rows belong to.
+        method: Name of the orderer.
+        settings: The orderer's settings, JSON values.
+        epochs: How often each row occurs.
+        batch_size: Samples per optimizer step over all devices; the order inside a step is free.
+    """
+
+    rows: Int1D
+    pool_fingerprint: str
+    method: str
+    settings: Settings = field(default_factory=dict)
+    epochs: int = 1
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", frozen(self.rows, np.int64))
+        if self.epochs < 1:
+            raise ConfigError(f"epochs={self.epochs}; expected 1 or more")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size}; expected 1 or more")
+        _, counts = np.unique(self.rows, return_counts=True)
+        if np.any(counts != self.epochs):
+            raise DataError(f"an order must hold each row exactly {self.epochs} times")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps over the whole sequence; the last one may be smaller."""
+        return None if self.batch_size is None else -(-len(self.rows) // self.batch_size)

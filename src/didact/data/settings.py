@@ -1,0 +1,60 @@
+"""Settings of the data door: how files become a pool."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FormatName = Literal[
+    "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "labelled"
+]
+
+
+class ChunkSettings(BaseModel):
+    """How long texts are cut when `unit: chunk`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens: Annotated[int, Field(ge=8)] = 1024
+    at: Literal["sentence", "token"] = "sentence"
+
+
+class DataSettings(BaseModel):
+    """How files become a pool. Everything here is part of the pool's identity.
+
+    Attributes:
+        format: What rows look like; `auto` looks at the first row of each file.
+        columns: didact's name → your column; dots reach into nested objects.
+        template: How `text` is made from turns: contents by newline, with roles, or ChatML.
+        tokenizer: A local `tokenizer.json`; without it token counts are an estimate.
+        dedup: `exact` counts rows of equal content once in every selection.
+        unit: `chunk` cuts long raw text into samples with parent and offsets.
+        chunk: How chunks are cut.
+        lines: What a sample of a plain text file is.
+        on_bad_row: `raise` stops at the first bad row; `skip` writes them to `rejected.jsonl`.
+        validation: Rows set aside and never selected: a share below 1, or a number of rows.
+        exclude: Held-out files; rows that share an n-gram of words with them are dropped.
+        exclude_ngram: Words of that n-gram.
+        max_row_bytes: A longer row is a bad row (a missing newline, usually).
+        batch_rows: Most rows of a batch.
+        batch_bytes: A batch is closed once it holds this many bytes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: FormatName = "auto"
+    columns: dict[str, str] = {}
+    template: Literal["plain", "roles", "chatml"] = "plain"
+    tokenizer: str | None = None
+    dedup: Literal["exact", "none"] = "exact"
+    unit: Literal["sample", "chunk"] = "sample"
+    chunk: ChunkSettings = ChunkSettings()
+    lines: Literal["line", "paragraph", "file"] = "line"
+    on_bad_row: Literal["raise", "skip"] = "raise"
+    validation: Annotated[float, Field(ge=0)] = 0.0
+    exclude: list[str] = []
+    exclude_ngram: Annotated[int, Field(ge=2, le=64)] = 13
+    max_row_bytes: Annotated[int, Field(ge=1024)] = 32 * 2**20
+    batch_rows: Annotated[int, Field(ge=1)] = 4096
+    batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 2**20

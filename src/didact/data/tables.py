@@ -1,0 +1,197 @@
+"""scores.parquet, selection.parquet, order.parquet: the values of the stages, as tables.
+
+Every table carries in its metadata what it is: pool fingerprint, method, direction, settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from didact.core.errors import DataError
+from didact.core.pool import Pool
+from didact.core.scores import Scores, Selection, TrainingOrder
+from didact.data.atomic import replacing
+from didact.data.files import readable
+
+_KEY = b"didact"
+_REMEDY = {
+    "scores": "make it with 'didact score POOL --method NAME -o FILE'",
+    "selection": "make it with 'didact select POOL --method NAME --budget samples=N -o DIR'",
+    "order": "make it with 'didact order SELECTION --scores FILE --method NAME -o FILE'",
+}
+
+
+def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
+    """`row, id, score`, then `task:<name>`, `part:<name>` and `missing` where there are any."""
+    scores.check(pool)
+    fields = [pa.field("row", pa.int64()), pa.field("id", pa.string()), pa.field("score", pa.float64())]
+    fields += [pa.field(f"task:{name}", pa.float64()) for name in scores.tasks]
+    fields += [pa.field(f"part:{name}", pa.float64()) for name in scores.parts]
+    if scores.missing:
+        fields.append(pa.field("missing", pa.string()))
+    meta = {
+        "table": "scores",
+        "pool_fingerprint": scores.pool_fingerprint,
+        "method": scores.method,
+        "higher_is_better": scores.higher_is_better,
+        "settings": dict(scores.settings),
+        "tasks": list(scores.tasks),
+        "facts": dict(scores.facts),
+    }
+    schema = pa.schema(fields, metadata={_KEY: json.dumps(meta, sort_keys=True)})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for rows in pool.batches():
+            part = slice(rows.start, rows.stop)
+            columns: list[Any] = [
+                np.arange(rows.start, rows.stop), pool.read(rows, ["id"]).column("id"),
+                _nullable(scores.values[part]),
+            ]  # fmt: skip
+            if scores.by_task is not None:
+                columns += [_nullable(scores.by_task[part, t]) for t in range(len(scores.tasks))]
+            columns += [_nullable(values[part]) for values in scores.parts.values()]
+            if scores.missing:
+                columns.append([scores.missing.get(row) for row in rows])
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _nullable(values: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores from their table.
+
+    Raises:
+        DataError: The file is not such a table.
+    """
+    table, meta = _read(path, "scores")
+    reasons = table.column("missing").to_pylist() if "missing" in table.column_names else []
+    tasks = tuple(meta["tasks"])
+    by_task = [_floats(table, f"task:{name}") for name in tasks]
+    return Scores(
+        values=_floats(table, "score"),
+        higher_is_better=meta["higher_is_better"],
+        method=meta["method"],
+        settings=meta["settings"],
+        pool_fingerprint=meta["pool_fingerprint"],
+        tasks=tasks,
+        by_task=np.stack(by_task, axis=1) if by_task else None,
+        parts={
+            name.removeprefix("part:"): _floats(table, name)
+            for name in table.column_names
+            if name.startswith("part:")
+        },
+        missing={row: reason for row, reason in enumerate(reasons) if reason is not None},
+        facts=meta["facts"],
+    )
+
+
+def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    column = table.column(name)
+    return column.to_numpy() if column.null_count == 0 else column.fill_null(np.nan).to_numpy()
+
+
+def write_selection(
+    selection: Selection, scores: Scores | None, pool: Pool, path: Path
+) -> None:
+    """`row, id, rank, score, why`, ascending by row."""
+    selection.check(pool)
+    rows = selection.rows
+    score = scores.values[rows] if scores is not None else np.full(len(rows), np.nan)
+    why = pa.DictionaryArray.from_arrays(pa.array(selection.why), pa.array(selection.reasons))
+    columns = {
+        "row": pa.array(rows),
+        "id": pool.read(rows, ["id"]).column("id"),
+        "rank": pa.nulls(len(rows), pa.int64()) if selection.rank is None else selection.rank,
+        "score": _nullable(score),
+        "why": why.cast(pa.string()),
+    }
+    meta = {
+        "table": "selection",
+        "pool_fingerprint": selection.pool_fingerprint,
+        "method": selection.method,
+        "settings": dict(selection.settings),
+        "reasons": list(selection.reasons),
+        "notes": list(selection.notes),
+        "score_method": scores.method if scores is not None else None,
+        "higher_is_better": scores.higher_is_better if scores is not None else None,
+    }
+    _write(columns, meta, path)
+
+
+def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
+    """A selection and the ids of its rows, from its table or the folder that holds it."""
+    path = path / "selection.parquet" if path.is_dir() else path
+    table, meta = _read(path, "selection")
+    reasons = meta["reasons"]
+    code = {reason: i for i, reason in enumerate(reasons)}
+    rank = table.column("rank")
+    selection = Selection(
+        rows=table.column("row").to_numpy(),
+        pool_fingerprint=meta["pool_fingerprint"],
+        method=meta["method"],
+        settings=meta["settings"],
+        rank=rank.to_numpy() if rank.null_count == 0 else None,
+        reasons=tuple(reasons),
+        why=np.array([code[w] for w in table.column("why").to_pylist()], dtype=np.int16),
+        notes=tuple(meta["notes"]),
+    )
+    return selection, table.column("id").combine_chunks()
+
+
+def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
+    """`position, row, id`, in training order. `ids` are those of `order.rows`, `(k · epochs,)`."""
+    columns = {"position": np.arange(len(order)), "row": order.rows, "id": ids}
+    meta = {
+        "table": "order",
+        "pool_fingerprint": order.pool_fingerprint,
+        "method": order.method,
+        "settings": dict(order.settings),
+        "epochs": order.epochs,
+        "batch_size": order.batch_size,
+    }
+    _write(columns, meta, path)
+
+
+def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.StringArray:
+    """The ids of an order's rows, from the ids of the selection it was made from."""
+    return ids.take(pa.array(np.searchsorted(chosen.rows, order.rows)))
+
+
+def read_order(path: Path) -> TrainingOrder:
+    """A training order from its table or the folder that holds it."""
+    path = path / "order.parquet" if path.is_dir() else path
+    table, meta = _read(path, "order")
+    return TrainingOrder(
+        rows=table.column("row").to_numpy(),
+        pool_fingerprint=meta["pool_fingerprint"],
+        method=meta["method"],
+        settings=meta["settings"],
+        epochs=meta["epochs"],
+        batch_size=meta["batch_size"],
+    )
+
+
+def _write(columns: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:
+    table = pa.table(dict(columns)).replace_schema_metadata({_KEY: json.dumps(meta, sort_keys=True)})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _read(path: Path, kind: str) -> tuple[pa.Table, dict[str, Any]]:
+    with readable(path):
+        table = pq.read_table(path)
+    found = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+    if found.get("table") != kind:
+        what = f"a {found['table']} table" if "table" in found else "a table without didact's metadata"
+        raise DataError(f"{path}: is {what}; expected {kind}: {_REMEDY[kind]}")
+    return table, found

@@ -1,0 +1,146 @@
+"""What a pool holds, a config to start from, and what the methods are: the first things to ask."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from didact.core import binding, registry
+from didact.core.errors import ConfigError, did_you_mean
+from didact.core.pool import Pool
+from didact.data.settings import DataSettings
+
+_SHOWN = 240  # characters of a sample's text
+
+
+def inspect_pool(pool: Pool) -> dict[str, Any]:
+    """Format, mapping, counts, lengths, duplicates and three samples, as JSON values."""
+    tokens = pool.n_tokens
+    quantiles = np.quantile(tokens, [0, 0.5, 0.9, 0.99, 1]).astype(int).tolist()
+    per_source = np.bincount(pool.source_codes, minlength=len(pool.source_names))
+    by_size = np.argsort(-per_source, kind="stable")
+    places = np.unique(np.array([0, len(pool) // 2, len(pool) - 1]))
+    batch = pool.read(places, ["id", "source", "prompt", "completion", "text"])
+    return {
+        "format": list(pool.meta["formats"]),
+        "kind": pool.kind,
+        "columns": _mapping(pool),
+        "samples": len(pool),
+        **pool.meta["counts"],
+        "bytes": pool.stats.n_bytes,
+        "tokens": pool.stats.n_tokens,
+        "token_counter": pool.token_counter,
+        "tokens_are_an_estimate": pool.tokens_are_estimated,
+        "tokens_per_sample": dict(zip(["min", "median", "p90", "p99", "max"], quantiles, strict=True)),
+        "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
+        "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
+        != f"{pool.group[0]:016x}",
+        "fingerprint": pool.fingerprint,
+        "examples": [
+            {k: v[:_SHOWN] if isinstance(v, str) else v for k, v in row.items() if k != "text" or not row["prompt"]}
+            for row in batch.to_pylist()
+        ],
+    }
+
+
+def _mapping(pool: Pool) -> dict[str, str]:
+    """didact's names and the columns of the file they were read from, for the first row."""
+    row = json.loads(next(pool.records(range(1))))
+    columns: dict[str, str] = dict(pool.meta["columns"])
+    for name in row:
+        if name not in columns.values():
+            columns.setdefault(name, name)
+    return {k: v for k, v in columns.items() if v in row or "." in v}
+
+
+def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
+    """Every registered method, or the one called `name`: what it does and its settings.
+
+    Raises:
+        ConfigError: Nothing has this name.
+    """
+    out = []
+    for group in registry.GROUPS:
+        for known in registry.known(group):
+            if name in {None, known}:
+                out.append(_described(group, known, detailed=name is not None))
+    if not out:
+        names = [n for group in registry.GROUPS for n in registry.known(group)]
+        raise ConfigError(f"unknown method {name!r}{did_you_mean(str(name), names)}")
+    return out
+
+
+def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str, Any]:
+    method = registry.find(group, name)
+    doc = inspect.getdoc(method) or ""
+    fields = binding.schema(method).model_fields
+    settings = {
+        field: {
+            "type": str(info.annotation).replace("typing.", ""),
+            "default": "required" if info.is_required() else repr(info.default),
+        }
+        for field, info in fields.items()
+    }
+    shown = {"documentation": doc} if detailed else {}
+    return {
+        "name": name, "stage": group.removesuffix("s"), "does": doc.split("\n\n")[0].replace("\n", " "),
+        "settings": settings, **shown,
+    }  # fmt: skip
+
+
+def commented_config(
+    paths: Sequence[str], pool: Pool, target: Sequence[str], settings: DataSettings
+) -> str:
+    """A config for these files that runs as it is, with what else can be set as comments."""
+    given = settings.model_dump(mode="json", exclude_defaults=True)
+    data = [f"  path: {json.dumps(paths[0] if len(paths) == 1 else list(paths), ensure_ascii=False)}"]
+    data += [f"  {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in given.items()]
+    found = f"{len(pool):,} {pool.kind} samples ({', '.join(pool.meta['formats'])})"
+    aim = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
+    score = [f"  method: bm25            # closeness in words to the target set\n  target: {aim}"]
+    if not target:
+        score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
+    return _CONFIG.format(
+        found=found, data="\n".join(data), score="\n".join(score),
+        tokens=f"{pool.stats.n_tokens:,} tokens by {pool.token_counter}"
+        + (" (an estimate)" if pool.tokens_are_estimated else ""),
+    )  # fmt: skip
+
+
+_CONFIG = """\
+# {found}, {tokens}.
+# Run:      didact run THIS_FILE -o OUT          (again = go on where it stopped)
+# Methods:  didact methods                       Defaults: didact config show THIS_FILE
+
+seed: 0
+
+data:
+{data}
+  # tokenizer: tokenizer.json    # counts tokens; without it they are an estimate
+  # exclude: [held_out.jsonl]    # drop rows that share 13 words in a row with these files
+  # validation: 0.01             # set aside, never selected, written to its own file
+  # on_bad_row: skip             # write bad rows to rejected.jsonl instead of stopping
+
+score:
+{score}
+
+select:
+  method: top_k                  # or threshold, middle, gumbel_top_k, round_robin
+  budget: {{ratio: 0.2}}           # or {{samples: 10000}}, {{tokens: 2_000_000}}
+  # quotas: {{at_most: {{web: 0.3}}}}  # shares per source; also at_least, proportional
+
+order:
+  method: fold                   # easy to hard, `layers` times; or sort, zigzag, shuffle, …
+  layers: 3
+  # epochs: 3                    # written out, so that every epoch keeps its order
+  # batch_size: 64               # samples per optimizer step over all devices
+
+export:
+  for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
+"""
+
+

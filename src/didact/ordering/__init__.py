@@ -1,0 +1,1 @@
+"""Putting a selection in the sequence that the model reads: permutations of indices."""

@@ -1,0 +1,184 @@
+"""What the command line draws: tables on stdout, progress on stderr. The only user of rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from didact.config import RunConfig
+from didact.core.cost import Cost
+from didact.core.pool import Pool
+from didact.core.protocols import Progress as Step
+from didact.pipeline import Run
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[Step], None]]:
+    """A bar per stage with rate and time left, on a terminal; nothing where stderr is a file."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(step: Step) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total, rate="")
+            task = tasks[step.stage]
+            bars.update(task, completed=step.done, total=step.total)
+            speed = bars.tasks[bars.task_ids.index(task)].speed
+            bars.update(task, rate=_rate(speed, step.unit) if speed else "")
+
+        yield watch
+
+
+def _rate(speed: float, unit: str) -> str:
+    return f"{speed / 1e6:.1f} MB/s" if unit == "bytes" else f"{speed:,.0f} {unit}/s"
+
+
+def _out() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def run_table(done: Run) -> None:
+    """Stages with what came in and out and what it took; then where things are."""
+    console = _out()
+    table = _table("stage", "samples", "tokens", "CPU s", "estimate", "wall s", "peak MiB", "")
+    for stage in done.manifest.stages:
+        counts = stage.counts
+        rows = counts.get("kept", counts.get("samples", counts.get("rows")))
+        cost = stage.measured
+        table.add_row(
+            stage.name, _number(rows), _number(counts.get("tokens")),
+            f"{cost.cost.cpu_seconds:.2f}",
+            f"{stage.estimated.cpu_seconds:.2f}" if stage.estimated.cpu_seconds else "",
+            f"{cost.wall_seconds:.2f}", f"{cost.peak_memory_bytes / 2**20:.0f}",
+            "kept from before" if cost.reused else "",
+        )  # fmt: skip
+    console.print(table)
+    for stage in done.manifest.stages:
+        for note in stage.notes:
+            console.print(f"note: {escape(note)}")
+    exported = done.manifest.stage("export")
+    for name in exported.outputs if exported else ():
+        console.print(f"wrote {done.folder / name}")
+    console.print(f"report {done.folder / 'report.html'}")
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> None:
+    """The plan of a run: stages, methods, estimated cost."""
+    resolved = config.resolved()
+    table = _table("stage", "does", "estimated CPU s", "estimated FLOPs")
+    for name, cost in costs.items():
+        part = (resolved["order"] or {}).get("score") if name == "order_score" else resolved[name]
+        if name in {"score", "select", "order"} and part is None:
+            continue
+        what = (part or {}).get("method") or (part or {}).get("combine") or ""
+        table.add_row(name, str(what), f"{cost.cpu_seconds:.2f}", f"{cost.flops:.3g}")
+    total = sum(costs.values(), Cost())
+    table.add_row("total", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
+    console = _out()
+    console.print(
+        f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
+        + (" (an estimate)" if pool.tokens_are_estimated else "")
+    )
+    console.print(table)
+
+
+def facts_table(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    table = _table("", "")
+    table.show_header = False
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), escape(_shown(value)))
+    table.columns[1].justify = "left"
+    _out().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        parts = [f"{k} {_shown(v)}" for k, v in list(value.items())[:12]]
+        more = f", … {len(value) - 12} more" if len(value) > 12 else ""
+        return ", ".join(parts) + more
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(v) for v in value) if value else "none"
+    return "none" if value is None else str(value)
+
+
+def inspection_table(result: Mapping[str, Any]) -> None:
+    """What `didact inspect` found."""
+    facts = {k: v for k, v in result.items() if k != "examples"}
+    facts_table(facts)
+    console = _out()
+    for i, example in enumerate(result["examples"], 1):
+        console.print(f"\n[bold]sample {i}[/bold]  {escape(example['id'])}  ({escape(example['source'])})")
+        for name in ("prompt", "completion", "text"):
+            if example.get(name):
+                console.print(f"  [dim]{name}[/dim] {escape(_visible(example[name]))}")
+
+
+def _visible(text: str) -> str:
+    """Control characters as escapes, so that data cannot steer the terminal."""
+    return "".join(c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:
+    """What `didact methods` lists."""
+    console = _out()
+    if detailed:
+        for method in methods:
+            console.print(f"[bold]{method['name']}[/bold] ({method['stage']})\n")
+            console.print(escape(method["documentation"]))
+            for name, setting in method["settings"].items():
+                console.print(f"  {name}: {escape(setting['type'])} = {escape(setting['default'])}")
+        return
+    table = _table("method", "stage", "does", "settings")
+    for column in table.columns:
+        column.justify = "left"
+    for method in methods:
+        settings = ", ".join(f"{k}={v['default']}" for k, v in method["settings"].items())
+        table.add_row(method["name"], method["stage"], escape(method["does"]), escape(settings))
+    Console(highlight=False).print(table)
+
+
+def diff_table(result: Mapping[str, Any]) -> None:
+    """What `didact diff` found."""
+    if result["equal"]:
+        _out().print("the runs are equal, apart from what was measured")
+    table = _table("", "A", "B")
+    for group in ("config", "environment", "counts", "cost"):
+        for name, (a, b) in result[group].items():
+            label = f"{group}.{name}" + (" CPU s" if group == "cost" else "")
+            table.add_row(label, escape(_shown(a)), escape(_shown(b)))
+    _out().print(table)
+    for name in ("inputs_equal", "same_pool", "selection", "scores", "order"):
+        if name in result:
+            _out().print(f"{name.replace('_', ' ')}: {escape(_shown(result[name]))}")

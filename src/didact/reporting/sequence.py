@@ -1,0 +1,215 @@
+"""What a model meets along the training order: scores, lengths, sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from didact.core.pool import Pool
+from didact.core.scores import Float1D, Int1D, Scores, TrainingOrder
+from didact.reporting.sources import source_name
+
+BINS = 400
+MIX_BINS = 80
+PARTS = 6
+REST = "other sources"
+
+MaybeFloats = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A quantity along the order.
+
+    Attributes:
+        edges: `b + 1` positions; bin i holds positions edges[i] ≤ p < edges[i + 1].
+        mean: Of each bin; None where no sample of it has a value.
+        low: 10 % quantile of each bin, interpolated.
+        high: 90 % quantile of each bin.
+    """
+
+    edges: tuple[int, ...]
+    mean: MaybeFloats
+    low: MaybeFloats
+    high: MaybeFloats
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Sources along the order.
+
+    Attributes:
+        edges: `b + 1` positions.
+        names: The most frequent sources, then `REST` when there are more.
+        shares: For each name its `b` shares; they add up to 1 in each bin.
+    """
+
+    edges: tuple[int, ...]
+    names: tuple[str, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """The whole order at a glance.
+
+    Attributes:
+        length: Samples in the sequence, all epochs.
+        steps: Optimizer steps, when the batch size is known.
+        batch_size: Samples per optimizer step.
+        layer_joints: Positions where a sweep ends and the next begins.
+        epoch_joints: Positions where an epoch ends and the next begins.
+        score_method: The score drawn, or None.
+        higher_is_better: Its direction.
+        score: The score along the order, in natural units.
+        tokens: Tokens per sample along the order.
+        mix: Sources along the order; None when the pool has only one.
+    """
+
+    length: int
+    steps: int | None
+    batch_size: int | None
+    layer_joints: tuple[int, ...]
+    epoch_joints: tuple[int, ...]
+    score_method: str | None
+    higher_is_better: bool | None
+    score: Course | None
+    tokens: Course
+    mix: Mix | None
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """All of them, ascending."""
+        return tuple(sorted({*self.layer_joints, *self.epoch_joints}))
+
+
+def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Along:
+    """The order as the report draws it.
+
+    Args:
+        pool: The pool.
+        order: The sequence.
+        scores: The score the order was made with, when there is one.
+
+    Cost: O(m log m) for m positions, over columns in memory.
+    """
+    length = len(order)
+    epochs = _epoch_joints(length, order.epochs)
+    sweeps = _layer_joints(order)
+    joints = sorted({*epochs, *sweeps})
+    edges = bin_edges(length, joints, order.batch_size, BINS)
+    return Along(
+        length=length,
+        steps=order.steps,
+        batch_size=order.batch_size,
+        layer_joints=sweeps,
+        epoch_joints=epochs,
+        score_method=scores.method if scores else None,
+        higher_is_better=scores.higher_is_better if scores else None,
+        score=course(scores.values[order.rows], edges) if scores else None,
+        tokens=course(pool.n_tokens[order.rows].astype(np.float64), edges),
+        mix=_mix(pool, order.rows, bin_edges(length, joints, None, MIX_BINS)),
+    )
+
+
+def bin_edges(length: int, joints: list[int], batch_size: int | None, at_most: int) -> Int1D:
+    """Where bins begin and end: on steps when they are few enough, else never across a joint.
+
+    Args:
+        length: Positions in all.
+        joints: Positions that a bin should not straddle.
+        batch_size: Positions in a step, when it is known.
+        at_most: Bins wanted; as many more as there are joints may come.
+
+    Returns:
+        int64, ascending from 0 to `length`; each position is a bin of its own when they are few.
+    """
+    if length <= at_most:
+        return np.arange(length + 1)
+    if batch_size is not None and -(-length // batch_size) <= at_most:
+        return np.append(np.arange(0, length, batch_size), length)
+    ends = np.array([0, *joints, length])
+    parts = [
+        np.linspace(a, b, max(round(at_most * (b - a) / length), 1), endpoint=False)
+        for a, b in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    return np.unique(np.append(np.concatenate(parts), length).astype(np.int64))
+
+
+def course(values: Float1D, edges: Int1D) -> Course:
+    """Mean and 10–90 % band of values in bins of consecutive positions; NaN values are skipped."""
+    n_bins = len(edges) - 1
+    bins = np.repeat(np.arange(n_bins), np.diff(edges))
+    there = np.isfinite(values)
+    values, bins = values[there], bins[there]
+    in_order = np.lexsort((values, bins))
+    values, bins = values[in_order], bins[in_order]
+    size = np.bincount(bins, minlength=n_bins)[:n_bins]
+    start = np.cumsum(size) - size
+    known = size > 0
+    total = np.bincount(bins, values, n_bins)[:n_bins]
+    return Course(
+        edges=tuple(int(e) for e in edges),
+        mean=_maybe(total[known] / size[known], known),
+        low=_maybe(_quantile(values, start[known], size[known], 0.1), known),
+        high=_maybe(_quantile(values, start[known], size[known], 0.9), known),
+    )
+
+
+def _quantile(values: Float1D, start: Int1D, size: Int1D, q: float) -> Float1D:
+    """Linearly interpolated quantile of each run of sorted values."""
+    place = q * (size - 1)
+    below = np.floor(place).astype(np.int64)
+    above = np.minimum(below + 1, size - 1)
+    a, b = values[start + below], values[start + above]
+    return np.asarray(a + (place - below) * (b - a))
+
+
+def _maybe(values: Float1D, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> MaybeFloats:
+    found = iter(values.tolist())
+    return tuple(next(found) if k else None for k in known)
+
+
+def _epoch_joints(length: int, epochs: int) -> tuple[int, ...]:
+    return tuple(range(length // epochs, length, length // epochs)) if length else ()
+
+
+def _layer_joints(order: TrainingOrder) -> tuple[int, ...]:
+    """Ends of the sweeps of a fold or zigzag: layer j of L holds every L-th row from the j-th on."""
+    count = order.settings.get("layers")
+    if order.method not in {"fold", "zigzag"} or not isinstance(count, int):
+        return ()
+    n = len(order) // order.epochs
+    sizes = [max(-(-(n - j) // count), 0) for j in range(count)]
+    ends = np.cumsum(sizes)[:-1]
+    return tuple(
+        int(e) + epoch * n for epoch in range(order.epochs) for e in ends if 0 < e < n
+    )
+
+
+def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> Mix | None:
+    names = pool.source_names
+    if len(names) < 2 or not len(rows):
+        return None
+    codes = pool.source_codes[rows].astype(np.int64)
+    counts = np.bincount(codes, minlength=len(names))
+    # One more than fits is no reason for a rest of one.
+    top = np.argsort(-counts, kind="stable")[: PARTS + 1 if len(names) == PARTS + 1 else PARTS]
+    top = top[counts[top] > 0]
+    part_of = np.full(len(names), len(top))
+    part_of[top] = np.arange(len(top))
+    bins = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    n_parts, n_bins = len(top) + 1, len(edges) - 1
+    table = np.bincount(part_of[codes] * n_bins + bins, minlength=n_parts * n_bins)
+    shares = table.reshape(n_parts, n_bins) / np.diff(edges)
+    labels = [source_name(names[i]) for i in top]
+    if shares[-1].any():
+        labels.append(REST)
+    else:
+        shares = shares[:-1]
+    return Mix(
+        edges=tuple(int(e) for e in edges),
+        names=tuple(labels),
+        shares=tuple(tuple(part) for part in shares.tolist()),
+    )

@@ -1,0 +1,165 @@
+"""Pieces of a chart: text that is safe, lengths in per cent, ticks, and the frame around it all.
+
+Charts have no view box: horizontal positions are per cent of the plot and vertical ones pixels, so
+that a chart is as wide as its place while its letters keep their size, on a phone as on a desk.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from didact.reporting.formatting import visible
+
+Tick = tuple[float, str]
+"""Where a tick stands, 0–1 along its axis, and what it says."""
+
+
+def tag(name: str, /, *children: str, **attributes: str | float) -> str:
+    """One element. Attribute names write `-` as `_` and may end in `_`; values are escaped."""
+    out = [f"<{name}"]
+    for key, value in attributes.items():
+        shown = trim(value) if isinstance(value, int | float) else escape(value)
+        out.append(f' {key.rstrip("_").replace("_", "-")}="{shown}"')
+    out.append(f">{''.join(children)}</{name}>" if children else "/>")
+    return "".join(out)
+
+
+def escape(text: str) -> str:
+    """User text for an attribute or an element."""
+    return html.escape(visible(text))
+
+
+def label(text: str, **attributes: str | float) -> str:
+    """A piece of text."""
+    return tag("text", escape(text), **attributes)
+
+
+def title(text: str) -> str:
+    """What a pointer that rests on an element is told."""
+    return tag("title", escape(text))
+
+
+def trim(value: float) -> str:
+    """A number with at most two decimals and no zeros behind them."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in {"-0", ""} else text
+
+
+def across(share: float) -> str:
+    """A horizontal position or length, 0–1 of the plot's width."""
+    return f"{trim(100 * share)}%"
+
+
+def step(low: float, high: float, at_most: int) -> float:
+    """The round distance (1, 2 or 5 times a power of ten) that gives at most so many ticks."""
+    rough = (high - low) / max(at_most - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+
+
+def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
+    """Round values within [low, high], evenly apart; the ends themselves when they are equal."""
+    if not high > low:
+        return [low]
+    width = step(low, high, at_most)
+    first, last = math.ceil(low / width - 1e-9), math.floor(high / width + 1e-9)
+    return [round(i * width, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high]; 1, 2, 5 times them when those alone are fewer than three."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tens = [10.0**p for p in powers if low <= 10.0**p <= high]
+    if len(tens) >= 3:
+        return tens
+    fine = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    return fine[:: max(1, math.ceil(len(fine) / 6))]
+
+
+def path(points: Sequence[tuple[float, float | None]], height: float) -> str:
+    """A polyline through (x in 0–1, y in pixels) for the stretched layer; None lifts the pen."""
+    out, pen = [], "M"
+    for x, y in points:
+        if y is None:
+            pen = "M"
+            continue
+        out.append(f"{pen}{trim(1000 * x)} {trim(min(max(y, 0), height))}")
+        pen = "L"
+    return "".join(out)
+
+
+def areas(
+    xs: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None], height: float
+) -> str:
+    """Closed outlines between two lines, one for each run without a gap."""
+    out, run = [], list[int]()
+    for i in range(len(xs) + 1):
+        if i < len(xs) and lows[i] is not None and highs[i] is not None:
+            run.append(i)
+            continue
+        if run:
+            there = [(xs[j], highs[j]) for j in run]
+            back = [(xs[j], lows[j]) for j in reversed(run)]
+            out.append(path([*there, *back], height) + "Z")
+        run = []
+    return "".join(out)
+
+
+def steps(edges: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+    """The corners of a step line: each value over its own interval."""
+    return [(x, v) for (a, b), v in zip(pairwise(edges), values, strict=True) for x in (a, b)]
+
+
+def stretched(*children: str, height: float) -> str:
+    """A layer that is 1000 units wide whatever the plot's width; strokes keep theirs."""
+    return tag(
+        "svg", *children, width="100%", height=height, viewBox=f"0 0 1000 {trim(height)}",
+        preserveAspectRatio="none", overflow="visible",
+    )  # fmt: skip
+
+
+def frame(
+    *marks: str,
+    described: str,
+    height: float,
+    x_ticks: Sequence[Tick],
+    y_ticks: Sequence[Tick],
+    x_label: str,
+    y_label: str,
+    kind: str,
+) -> str:
+    """A chart: grid, axes with units, marks.
+
+    Args:
+        marks: What is drawn, in order.
+        described: The chart in a sentence, for who cannot see it.
+        height: Of the plot, pixels; axes and labels stand around it.
+        x_ticks: Ticks of the horizontal axis, 0 at the left.
+        y_ticks: Ticks of the vertical axis, 0 at the bottom.
+        x_label: Name and unit of the horizontal axis.
+        y_label: Name and unit of the vertical axis; written above the plot.
+        kind: CSS class.
+    """
+    out = []
+    for at, text in y_ticks:
+        y = height * (1 - at)
+        out.append(tag("line", class_="grid", x1="0", x2="100%", y1=y, y2=y))
+        out.append(label(text, class_="tick", x=-8, y=y + 4, text_anchor="end"))
+    out.extend(marks)
+    out.append(tag("line", class_="axis", x1="0", x2="100%", y1=height, y2=height))
+    for at, text in x_ticks:
+        x = across(at)
+        anchor = "start" if at < 0.02 else "end" if at > 0.98 else "middle"
+        out.append(tag("line", class_="axis", x1=x, x2=x, y1=height, y2=height + 5))
+        out.append(label(text, class_="tick", x=x, y=height + 19, text_anchor=anchor))
+    if x_label:
+        out.append(label(x_label, class_="name", x="100%", y=height + 38, text_anchor="end"))
+    if y_label:
+        out.append(label(y_label, class_="name", x=-44, y=-14))
+    return tag(
+        "svg", *out, class_=f"chart {kind}", role="img", width="100%", height=height,
+        aria_label=described,
+    )  # fmt: skip

@@ -1,0 +1,254 @@
+"""Quotas: how much of a selection each source may, must or should have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from didact.core.errors import BudgetError, ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from didact.core.scores import Int1D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """How much of a selection each source may, must or should have.
+
+    A number up to 1 is a share of the budget, floored in decimal (1 is the whole budget); a number
+    above 1 is absolute, in the budget's unit. One number instead of a mapping holds for every
+    source. Without a budget, shares are of the rows that the method lets pass.
+
+    Attributes:
+        at_most: Ceiling: the source's best rows that fit. Sources not named have none.
+        at_least: Floor, reached with the source's best rows before anything else is chosen. In
+            tokens the row that reaches the floor is taken whole.
+        proportional: Keep the sources' shares among the candidates; excludes the other two.
+
+    Raises:
+        ConfigError: A number is out of range, or `proportional` stands beside the others.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic when bound
+
+    at_most: Mapping[str, float] | float | None = None
+    at_least: Mapping[str, float] | float | None = None
+    proportional: bool = False
+
+    def __post_init__(self) -> None:
+        for what, given in (("at_most", self.at_most), ("at_least", self.at_least)):
+            for source, number in given.items() if isinstance(given, Mapping) else [("", given)]:
+                place = f"quotas.{what}" + f".{source}" * bool(source)
+                if number is not None and not _is_quota(number):
+                    raise ConfigError(
+                        f"{place}: got {number!r}; expected a share of the budget from 0 to 1, or "
+                        "a whole number above 1 in the budget's unit"
+                    )
+        if self.proportional and (self.at_most is not None or self.at_least is not None):
+            raise ConfigError(
+                "quotas: proportional sets every source's amount; leave it out, or leave out "
+                "at_most and at_least"
+            )
+
+    def __bool__(self) -> bool:
+        return self.proportional or self.at_most is not None or self.at_least is not None
+
+
+def _is_quota(number: object) -> bool:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return False
+    return 0 <= number <= 1 or (number > 1 and float(number).is_integer())
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What quotas look at: rows that may be chosen, best first.
+
+    Attributes:
+        sources: Names of the pool's sources.
+        codes: Each row's index into `sources`, `(m,)`.
+        sizes: Each row's size in `unit`, `(m,)`.
+        unit: What the budget counts.
+    """
+
+    sources: tuple[str, ...]
+    codes: npt.NDArray[np.integer]
+    sizes: Int1D
+    unit: Literal["samples", "tokens"]
+
+    def totals(self) -> Int1D:
+        """Each source's amount, `(len(sources),)`."""
+        sums = np.bincount(self.codes, weights=self.sizes, minlength=len(self.sources))
+        return sums.astype(np.int64)  # exact: float64 holds integers up to 2^53
+
+    def before(self) -> Int1D:
+        """The amount of a row's own source that is ranked before it, `(m,)`."""
+        small = len(self.sources) <= np.iinfo(np.uint16).max  # numpy sorts 16-bit keys by radix
+        codes = self.codes.astype(np.uint16 if small else np.int64)
+        grouped = np.argsort(codes, kind="stable")
+        running = np.cumsum(self.sizes[grouped]) - self.sizes[grouped]
+        starts = np.concatenate([[0], np.cumsum(self.totals())[:-1]])
+        out = np.empty(len(codes), np.int64)
+        out[grouped] = running - starts[codes[grouped]]
+        return out
+
+    def amounts(self, amounts: npt.ArrayLike) -> str:
+        """'web 5, books 3' for messages, the first ten sources."""
+        pairs = list(zip(self.sources, np.asarray(amounts).tolist(), strict=True))
+        named = ", ".join(f"{name} {amount:,}" for name, amount in pairs[:10])
+        return named + f" and {len(pairs) - 10:,} more sources" * (len(pairs) > 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Positions of the rows chosen, in the order of choice.
+
+    Attributes:
+        secured: Rows that a minimum or a share secured.
+        rest: Rows that came in by rank.
+        notes: Decisions worth telling.
+    """
+
+    secured: Int1D
+    rest: Int1D
+    notes: tuple[str, ...] = ()
+
+
+def fitting(sizes: Int1D, limit: int) -> int:
+    """How many leading rows fit into `limit`; none when it is 0, whatever their size."""
+    return int(np.searchsorted(np.cumsum(sizes), limit, side="right")) if limit > 0 else 0
+
+
+def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) -> Cut:
+    """Minimums first, then by rank under the maximums.
+
+    Args:
+        rows: Who may be chosen, best first.
+        quotas: `at_most` and `at_least`.
+        limit: The budget in its unit.
+        must_fill: The budget is an exact number of samples, so falling short is an error.
+
+    Raises:
+        BudgetError: A minimum cannot be filled, the minimums are over the budget, or the maximums
+            keep the budget from being filled.
+        ConfigError: A source is unknown, or has a minimum above its maximum.
+    """
+    most = _limits(rows, "at_most", quotas.at_most, limit, unnamed=limit)
+    least = _limits(rows, "at_least", quotas.at_least, limit, unnamed=0)
+    totals, before = rows.totals(), rows.before()
+    _refuse_contradictions(rows, most, least, totals, limit)
+    allowed = (before + rows.sizes <= most[rows.codes]) & (most[rows.codes] > 0)
+    secured = before < least[rows.codes]
+    if np.any(secured & ~allowed):
+        name = rows.sources[int(rows.codes[np.flatnonzero(secured & ~allowed)[0]])]
+        raise BudgetError(
+            f"quotas: no number of {name!r}'s best rows is within at_least and at_most; "
+            f"widen the two by one row's {rows.unit}"
+        )
+    spent = int(rows.sizes[secured].sum())
+    if spent > limit:
+        raise BudgetError(
+            f"quotas.at_least needs {spent:,} {rows.unit} in whole rows and the budget is "
+            f"{limit:,}; lower the minimums or raise the budget"
+        )
+    rest = np.flatnonzero(allowed & ~secured)
+    rest = rest[: fitting(rows.sizes[rest], limit - spent)]
+    reached = spent + int(rows.sizes[rest].sum())
+    notes: tuple[str, ...] = ()
+    if reached < limit and len(rest) + secured.sum() == allowed.sum() < len(allowed):
+        open_to = np.bincount(
+            rows.codes[allowed], weights=rows.sizes[allowed], minlength=len(rows.sources)
+        ).astype(np.int64)
+        if must_fill:
+            raise BudgetError(
+                f"quotas.at_most leaves {reached:,} of {limit:,} {rows.unit} reachable "
+                f"({rows.amounts(open_to)}); raise the maximums or lower the budget"
+            )
+        notes = (
+            f"quotas.at_most left {limit - reached:,} of {limit:,} {rows.unit} unused: "
+            + rows.amounts(open_to),
+        )
+    return Cut(np.flatnonzero(secured), rest, notes)
+
+
+def proportional(rows: Candidates, limit: int) -> Cut:
+    """Every source its share of the budget; what whole rows leave over goes by rank.
+
+    Shares follow the sources' amounts among the candidates by the method of the largest remainder,
+    ties to the earlier source. A larger budget may give a source less (the Alabama paradox).
+    """
+    share = largest_remainder(rows.totals(), limit)
+    inside = (rows.before() + rows.sizes <= share[rows.codes]) & (share[rows.codes] > 0)
+    left = limit - int(rows.sizes[inside].sum())
+    rest = np.flatnonzero(~inside)
+    return Cut(np.flatnonzero(inside), rest[: fitting(rows.sizes[rest], left)])
+
+
+def largest_remainder(weights: Int1D, seats: int) -> Int1D:
+    """Whole seats in proportion to weights, adding up to `seats`; ties to the lower index.
+
+    All weights 0 gives no seats. Hamilton's method, in exact integers.
+    """
+    total = int(weights.sum())
+    if total == 0:
+        return np.zeros(len(weights), np.int64)
+    exact = [divmod(seats * int(w), total) for w in weights]
+    seated = np.array([whole for whole, _ in exact], np.int64)
+    by_remainder = sorted(range(len(exact)), key=lambda i: -exact[i][1])
+    seated[by_remainder[: seats - int(seated.sum())]] += 1
+    return seated
+
+
+def _limits(
+    rows: Candidates,
+    what: str,
+    given: Mapping[str, float] | float | None,
+    limit: int,
+    *,
+    unnamed: int,
+) -> Int1D:
+    """One quota for every source, in the budget's unit."""
+    if not isinstance(given, Mapping):
+        every = unnamed if given is None else _absolute(given, limit)
+        return np.full(len(rows.sources), every, np.int64)
+    out = np.full(len(rows.sources), unnamed, np.int64)
+    place = {name: i for i, name in enumerate(rows.sources)}
+    for source, number in given.items():
+        if source not in place:
+            raise ConfigError(
+                f"quotas.{what}: unknown source {source!r}{did_you_mean(source, rows.sources)}"
+            )
+        out[place[source]] = _absolute(number, limit)
+    return out
+
+
+def _absolute(number: float, limit: int) -> int:
+    """A share of the budget, floored in decimal as ratios are; or the absolute number itself."""
+    if number > 1:
+        return int(number)
+    return int((Decimal(repr(number)) * limit).to_integral_value(rounding=ROUND_FLOOR))
+
+
+def _refuse_contradictions(
+    rows: Candidates, most: Int1D, least: Int1D, totals: Int1D, limit: int
+) -> None:
+    for i in np.flatnonzero(least > most):
+        raise ConfigError(
+            f"quotas: {rows.sources[i]!r} has at_least {least[i]:,} above its at_most "
+            f"{most[i]:,} {rows.unit}; lower the one or raise the other"
+        )
+    for i in np.flatnonzero(least > totals):
+        raise BudgetError(
+            f"quotas.at_least: {rows.sources[i]!r} should give {least[i]:,} {rows.unit} and has "
+            f"{totals[i]:,} that may be chosen; lower its minimum"
+        )
+    if least.sum() > limit:
+        raise BudgetError(
+            f"quotas.at_least adds up to {least.sum():,} {rows.unit} and the budget is {limit:,}; "
+            "lower the minimums or raise the budget"
+        )

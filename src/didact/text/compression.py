@@ -1,0 +1,135 @@
+"""How far texts compress: raw bytes ÷ compressed bytes, one by one or as a whole set."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from didact.core.errors import ConfigError, DataError
+from didact.text.buffers import Int64s, UInt8s, utf8
+
+Codec = Literal["zlib", "zstd", "isal"]
+
+# codec → default level, lowest, highest
+LEVELS: Final[dict[Codec, tuple[int, int, int]]] = {
+    "zlib": (9, 1, 9),
+    "zstd": (3, 1, 22),
+    "isal": (2, 0, 3),
+}
+
+
+def resolve_level(codec: Codec, level: int | None) -> int:
+    """The level, or the codec's default.
+
+    Raises:
+        ConfigError: The codec has no such level.
+    """
+    default, lowest, highest = LEVELS[codec]
+    if level is None:
+        return default
+    if not lowest <= level <= highest:
+        raise ConfigError(f"compression level {level}; {codec} has levels {lowest} to {highest}")
+    return level
+
+
+def library(codec: Codec) -> str:
+    """Name and version of what compresses: another version may give other sizes."""
+    if codec == "zlib":
+        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    if codec == "zstd":
+        import zstandard
+
+        return f"zstd {'.'.join(str(part) for part in zstandard.ZSTD_VERSION)}"
+    import isal
+
+    return f"isa-l {isal.ISAL_VERSION}"
+
+
+def compressed_sizes(texts: pa.LargeStringArray, codec: Codec = "zlib", level: int = 9) -> Int64s:
+    """Bytes of each text after compression on its own, its container included.
+
+    Args:
+        texts: `n` texts. Their UTF-8 bytes are compressed where they lie, without a copy.
+        codec: `zlib` (DEFLATE with zlib's 6 bytes around it), `isal` (the same format by Intel's
+            faster, weaker library) or `zstd` (one frame each).
+        level: See `LEVELS`.
+
+    Returns:
+        int64 `(n,)`; an empty text takes a few bytes.
+
+    **Cost:** on one core of 2021 and rows of 800 bytes about 40 ns a byte for zlib 9, 15 for zstd 3
+    and isal 2; the interpreter lock is free meanwhile.
+    """
+    data, offsets = utf8(texts)
+    if codec == "zstd":
+        return _zstd_sizes(data, offsets, level)
+    compress = _deflate(codec)
+    view = memoryview(data)
+    bounds = offsets.tolist()
+    sizes = [
+        len(compress(view[a:b], level)) for a, b in zip(bounds, bounds[1:], strict=False)
+    ]
+    return np.array(sizes, np.int64)
+
+
+def _deflate(codec: Codec) -> Callable[[Any, int], bytes]:
+    if codec == "zlib":
+        return zlib.compress
+    from isal import isal_zlib
+
+    compress: Callable[[Any, int], bytes] = isal_zlib.compress
+    return compress
+
+
+def _zstd_sizes(data: UInt8s, offsets: Int64s, level: int) -> Int64s:
+    """All frames in one call, which releases the interpreter lock once."""
+    import zstandard
+
+    lengths = np.diff(offsets)
+    compressor = zstandard.ZstdCompressor(level=level)
+    sizes = np.full(len(lengths), len(compressor.compress(b"")), np.int64)
+    filled = np.flatnonzero(lengths)  # the call refuses empty segments
+    if len(filled):
+        where = np.stack([offsets[filled], lengths[filled]], axis=1).astype(np.uint64)
+        rows = zstandard.BufferWithSegments(data, where.tobytes())
+        frames = compressor.multi_compress_to_buffer(rows)
+        sizes[filled] = [len(frame) for frame in frames]
+    return sizes
+
+
+def set_redundancy(
+    chunks: Iterable[bytes | memoryview], *, level: int = 3, window_log: int = 27
+) -> float:
+    """Raw bytes ÷ compressed bytes of a whole set, as one stream that sees far back.
+
+    A sample's own ratio cannot see that two samples are alike; this can, up to a distance of
+    2^window_log bytes (128 MiB by default), by zstd's long-distance matching.
+
+    Args:
+        chunks: The set's bytes in any pieces; where they are cut does not matter.
+        level: zstd level, 1-22.
+        window_log: log₂ of the farthest distance, 10-31; memory is about twice that distance.
+
+    Raises:
+        DataError: There are no bytes.
+
+    **Cost:** about 7 ns a byte at level 3, 19 at level 9, on one core of 2021.
+    """
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, window_log=window_log, enable_ldm=True
+    )
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    raw = compressed = 0
+    for chunk in chunks:
+        raw += len(chunk)
+        compressed += len(stream.compress(chunk))
+    compressed += len(stream.flush())
+    if not raw:
+        raise DataError("redundancy of a set without any text is undefined")
+    return raw / compressed
