@@ -202,7 +202,7 @@ def inspect(
     from didact.inspection import inspect_pool
     from didact.printing import inspection_table
 
-    with _pool(pool, data, cache_dir) as (found, _):
+    with _pool(pool, data, cache_dir) as (found, *_):
         result = inspect_pool(found)
     _print(result) if json else inspection_table(result)
 
@@ -230,7 +230,7 @@ def init(
 
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another name with -o, or pass --force")
-    with _pool(pool, data, cache_dir) as (found, settings):
+    with _pool(pool, data, cache_dir) as (found, settings, _):
         write_text(out, commented_config(pool, found, target or [], settings))
     _say(f"wrote {out}; next: didact run {out} -o OUT")
 

@@ -18,7 +18,7 @@ RATIO = st.floats(0, 1)
 SEED = st.integers(0, 2**32)
 
 ORDERS = {
-    "sort": lambda u: kernels.sort(u),
+    "sort": kernels.sort,
     "descending": lambda u: kernels.sort(u, descending=True),
     "fold": lambda u: kernels.fold(u, layers=3),
     "fold -1": lambda u: kernels.fold(u, layers=3, phase=-1),
@@ -69,22 +69,23 @@ def test_stair_and_saw_walk_from_window_to_window(utility, sections, ratio, laye
     """Against a walk along the sorted rows with a cursor, as the released code goes."""
     ascending = kernels.sort(utility).tolist()
     n = len(ascending)
-    expected: dict[str, list[int]] = {"stair": [], "saw": []}
+    stair: list[int] = []
+    saw: list[int] = []
     cursor = 0
     for k in range(1, sections):
         middle, radius = round(n * k / sections), round(n * ratio)
         begin, end = max(cursor, middle - radius), min(n, middle + radius)
         window = ascending[begin:end]
-        for name, out in expected.items():
-            out += ascending[cursor:begin]
-            for i in range(layers):
-                layer = window[i::layers]
-                out += layer[::-1] if name == "saw" and i % 2 else layer
-        cursor = max(end, begin)
-    for name, out in expected.items():
-        out += ascending[cursor:]
-        got = getattr(kernels, name)(utility, sections=sections, ratio=ratio, layers=layers)
-        assert got.tolist() == out
+        stair += ascending[cursor:begin]
+        saw += ascending[cursor:begin]
+        for i in range(layers):
+            layer = window[i::layers]
+            stair += layer
+            saw += layer[::-1] if i % 2 else layer
+        cursor = end
+    settings = {"sections": sections, "ratio": ratio, "layers": layers}
+    assert kernels.stair(utility, **settings).tolist() == stair + ascending[cursor:]
+    assert kernels.saw(utility, **settings).tolist() == saw + ascending[cursor:]
 
 
 @given(UTILITY, LAYERS)

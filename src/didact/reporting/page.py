@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,8 +13,9 @@ from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection, TrainingOrder
-from didact.reporting import charts, formatting, svg
-from didact.reporting.content import Report, Scoring, gather
+from didact.data.atomic import write_text
+from didact.reporting import charts, formatting
+from didact.reporting.content import Report, Scoring, StageCost, gather
 from didact.reporting.redundancy import Redundancy
 from didact.reporting.samples import Sample, Turn
 from didact.reporting.sequence import Along
@@ -74,7 +75,7 @@ def write_report(
         stages=stages, config=config or {}, samples=samples, ctx=ctx, output_files=output_files,
         environment=environment,
     )  # fmt: skip
-    _replace(Path(path), render(report))
+    write_text(Path(path), render(report))
     return report
 
 
@@ -91,9 +92,36 @@ def render(report: Report) -> str:
         about="≈ " if report.tokens_estimated else "",
         redundancy_says=_redundancy_says(report.redundancy),
         config=formatting.shorten(settings, CONFIG_CAP),
-        preview=preview,
-        preferred=preferred,
+        widest=max(report.flow.read, report.flow.pool),
+        beyond=formatting.count(report.scores.beyond) if report.scores else "",
+        binning=_binning(report.along),
+        sweeps=len(report.along.layer_joints) // report.epochs + 1 if report.along else 0,
+        models=any(c.flops or c.estimated_flops or c.device_seconds for c in report.costs),
+        reused=any(c.reused for c in report.costs),
+        totals=_totals(report.costs),
     )
+
+
+def _totals(costs: Sequence[StageCost]) -> list[StageCost]:
+    """The sum of what ran this time; memory is the largest, as it does not add."""
+    ran = [c for c in costs if not c.reused]
+    added = {
+        f.name: sum(getattr(c, f.name) for c in ran) for f in fields(StageCost) if f.type == "float"
+    }
+    memory = max((c.peak_memory_bytes for c in ran), default=0)
+    return [StageCost(name="this run", reused=False, peak_memory_bytes=memory, **added)]
+
+
+def _binning(along: Along | None) -> str:
+    """How the lines along the order were made."""
+    if along is None:
+        return ""
+    bins = len(along.tokens.edges) - 1
+    if bins == along.length:
+        return "One point per sample."
+    per_bin = formatting.count(along.length / bins)
+    what = "optimizer step" if bins == along.steps else f"bin of about {per_bin} samples"
+    return f"Line: mean of each {what}; band: its 10% and 90% quantiles."
 
 
 def preferred(scoring: Scoring) -> str:
@@ -133,6 +161,16 @@ def _template() -> jinja2.Template:
     for name in ("count", "compact", "percent", "change", "number", "seconds", "byte_size"):
         environment.filters[name] = getattr(formatting, name)
     environment.filters["href"] = href
+    environment.globals.update(
+        change=formatting.change,
+        facts=lambda found: ", ".join(f"{k}: {v}" for k, v in found.items())[:2000],
+        mean=lambda amount: amount.tokens / amount.samples if amount.samples else None,
+        megabytes=lambda n: f"{formatting.compact(n)}B".replace("kB", " kB").replace("MB", " MB"),
+        or_none=lambda value: value or None,
+        preferred=preferred,
+        preview=preview,
+        share=lambda part, whole: part / whole if whole else None,
+    )
     return environment.get_template("report.html")
 
 
@@ -146,7 +184,7 @@ def _shown(value: Any) -> Any:
 def href(file: str) -> str:
     """A link to a local file: never another scheme, whatever the file is called."""
     path = Path(file)
-    quoted = quote(path.as_posix())
+    quoted = quote(os.fsencode(path))
     return f"file://{quoted}" if path.is_absolute() else f"./{quoted}"
 
 
@@ -243,18 +281,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-__all__ = ["preview", "render", "svg", "write_report"]

@@ -10,7 +10,7 @@ import numpy as np
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Bool1D, Int1D, Scores, Selection, TrainingOrder
-from didact.reporting.formatting import count, number, shorten
+from didact.reporting.formatting import count, shorten
 from didact.reporting.sources import NAME_WIDTH, source_name
 
 TEXT_CAP = 2_000
@@ -247,5 +247,3 @@ def _cut(turns: list[Turn]) -> tuple[tuple[Turn, ...], int, int]:
         room -= len(turn.text)
     return tuple(out), min(TEXT_CAP - room, TEXT_CAP), sum(len(t.text) for t in turns)
 
-
-__all__ = ["Group", "Sample", "Turn", "groups", "number"]

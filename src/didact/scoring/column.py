@@ -22,7 +22,7 @@ from didact.data.formats import get
 from didact.scoring.one_pass import one_pass
 
 _ABSENT = object()
-# Processor seconds a row and a byte, on one core of an AMD EPYC (Zen 3); only `estimated` uses them.
+# Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimated`.
 _SECONDS_PER_ROW = 2.5e-6
 _SECONDS_PER_BYTE = 3e-9
 

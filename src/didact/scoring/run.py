@@ -1,26 +1,26 @@
-"""Applies a scorer to a pool: fit, every pass over every batch, finished shards kept for a restart."""
+"""Applies a scorer to a pool: fit, every pass over every batch, finished shards kept."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-import pyarrow as pa
 
 from didact._version import __version__
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScores, Context, FittedScorer, Progress, Scorer
+from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress, Scorer
 from didact.core.scores import Scores, Settings
 from didact.data.atomic import replacing
 
@@ -29,7 +29,7 @@ BATCHES_PER_SHARD = 64
 RowScorer = Callable[[range], Metered[BatchScores]]
 
 
-def score_pool(
+def score_pool(  # noqa: PLR0917 - what every stage function is given, in its order
     pool: Pool,
     name: str,
     scorer: Scorer,
@@ -68,14 +68,21 @@ def score_pool(
             "facts": dict(fitted.facts),
         }
     )
-    done, all_rows = 0, n * fitted.passes
-    ctx.progress(Progress("score", 0, all_rows))
+    scored = 0
+
+    def advance(rows: int) -> None:
+        nonlocal scored
+        scored += rows
+        ctx.progress(Progress("score", scored, n * fitted.passes))
+
+    advance(0)
     for index in range(fitted.passes):
-        for start, shard in _pass(name, pool, fitted, index, key, ctx):
+        for start, shard in _pass(_Work(name, pool, fitted, index), key, ctx, advance):
             total.add(start, shard)
-            done += len(shard.values)
-            ctx.progress(Progress("score", done, all_rows))
-    _check_some(name, total, n)
+    if n and len(total.missing) == n:
+        raise DataError(
+            f"score.{name}: none of the {n} samples has a score; row 0: {total.missing[0]}"
+        )
     total.values[sorted(total.missing)] = np.nan
     reduced = total.values.max(axis=1) if fitted.reduce == "max" else total.values.mean(axis=1)
     return Scores(
@@ -103,7 +110,11 @@ class _Shard:
     def add(self, start: int, other: _Shard | BatchScores) -> None:
         """Add scores of rows from `start` on; over the passes they sum up."""
         rows = slice(start, start + len(other.values))
-        self.values[rows] += other.values
+        values = other.values
+        if other.missing:  # whatever stands there must not reach the sum
+            values = values.copy()
+            values[list(other.missing)] = 0
+        self.values[rows] += values
         for part, values in other.parts.items():
             self.parts.setdefault(part, np.zeros(len(self.values)))[rows] += values
         self.missing.update({start + row: reason for row, reason in other.missing.items()})
@@ -134,30 +145,6 @@ class _Shard:
             return None  # a damaged shard is scored again, which gives the same numbers
 
 
-def _pass(
-    name: str, pool: Pool, fitted: FittedScorer, index: int, key: str, ctx: Context
-) -> Iterator[tuple[int, _Shard]]:
-    """First row and scores of every shard of one pass: those on disk first, then the others."""
-    batches = list(pool.batches())
-    shards = [
-        batches[at : at + BATCHES_PER_SHARD] for at in range(0, len(batches), BATCHES_PER_SHARD)
-    ]
-    todo: list[tuple[int, Sequence[range]]] = []
-    for number, shard in enumerate(shards):
-        path = _shard_path(ctx, index, number)
-        found = _Shard.load(path, key) if path is not None else None
-        if found is None:
-            todo.append((number, shard))
-        else:
-            yield shard[0].start, found
-    work = [rows for _, shard in todo for rows in shard]
-    shared = _Work(name, pool, fitted, index)
-    results = ctx.executor.map(score_rows, work, shared=shared, open=opened)
-    for number, shard in todo:
-        start = shard[0].start
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What a worker of one pass needs."""
@@ -166,3 +153,64 @@ class _Work:
     pool: Pool
     fitted: FittedScorer
     index: int
+
+    @property
+    def width(self) -> int:
+        """Columns of the scores."""
+        return max(len(self.fitted.tasks), 1)
+
+
+def _pass(
+    work: _Work, key: str, ctx: Context, advance: Callable[[int], None]
+) -> Iterator[tuple[int, _Shard]]:
+    """First row and scores of every shard of one pass: those on disk first, then the others."""
+    batches = list(work.pool.batches())
+    todo: list[tuple[Path | None, list[range]]] = []
+    for at in range(0, len(batches), BATCHES_PER_SHARD):
+        shard = batches[at : at + BATCHES_PER_SHARD]
+        path = None
+        if ctx.scratch is not None:
+            path = ctx.scratch / f"score-{work.index}-{at // BATCHES_PER_SHARD:06d}.npz"
+        found = _Shard.load(path, key) if path is not None else None
+        if found is None:
+            todo.append((path, shard))
+        else:
+            advance(len(found.values))
+            yield shard[0].start, found
+    if not todo:
+        return
+    items = [rows for _, shard in todo for rows in shard]
+    results = ctx.executor.map(score_rows, items, shared=work, open=opened)
+    pairs = zip(items, results, strict=True)
+    for path, shard in todo:
+        first, last = shard[0].start, shard[-1].stop
+        whole = _Shard(np.zeros((last - first, work.width)))
+        for rows, found_rows in islice(pairs, len(shard)):
+            whole.add(rows.start - first, found_rows)
+            advance(len(rows))
+        if path is not None:
+            whole.save(path, key)
+        yield first, whole
+    next(pairs, None)  # runs the executor to its end, where it closes its workers
+
+
+@contextmanager
+def opened(work: _Work) -> Iterator[RowScorer]:
+    """Open the scorer once in a worker."""
+    with work.fitted.open(work.index, "cpu") as score:
+        yield partial(_score, work, score)
+
+
+def score_rows(score: RowScorer, rows: range) -> Metered[BatchScores]:
+    """One batch in a worker: read by row range, scored."""
+    return score(rows)
+
+
+def _score(work: _Work, score: BatchScorer, rows: range) -> Metered[BatchScores]:
+    found = score(work.pool.read(rows, work.fitted.columns))
+    if found.value.values.shape != (len(rows), work.width):
+        raise DataError(
+            f"score.{work.name}: the scorer gave values of shape {found.value.values.shape} for a "
+            f"batch, expected {(len(rows), work.width)}"
+        )
+    return found

@@ -42,13 +42,12 @@ class Quotas:
 
     def __post_init__(self) -> None:
         for what, given in (("at_most", self.at_most), ("at_least", self.at_least)):
-            for source, number in given.items() if isinstance(given, Mapping) else [("", given)]:
-                place = f"quotas.{what}" + f".{source}" * bool(source)
-                if number is not None and not _is_quota(number):
-                    raise ConfigError(
-                        f"{place}: got {number!r}; expected a share of the budget from 0 to 1, or "
-                        "a whole number above 1 in the budget's unit"
-                    )
+            place = f"quotas.{what}"
+            if isinstance(given, Mapping):
+                each = {name: _checked(number, f"{place}.{name}") for name, number in given.items()}
+                object.__setattr__(self, what, each)
+            elif given is not None:
+                object.__setattr__(self, what, _checked(given, place))
         if self.proportional and (self.at_most is not None or self.at_least is not None):
             raise ConfigError(
                 "quotas: proportional sets every source's amount; leave it out, or leave out "
@@ -59,10 +58,15 @@ class Quotas:
         return self.proportional or self.at_most is not None or self.at_least is not None
 
 
-def _is_quota(number: object) -> bool:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return False
-    return 0 <= number <= 1 or (number > 1 and float(number).is_integer())
+def _checked(number: float, place: str) -> float:
+    if isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool):
+        value = float(number)
+        if 0 <= value <= 1 or (value > 1 and value.is_integer()):
+            return value
+    raise ConfigError(
+        f"{place}: got {number!r}; expected a share of the budget from 0 to 1, or a whole number "
+        "above 1 in the budget's unit"
+    )
 
 
 @dataclass(frozen=True, slots=True)

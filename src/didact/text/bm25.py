@@ -51,12 +51,12 @@ def okapi_floor(idf: Float64s, average_idf: float, epsilon: float) -> Float64s:
 
 
 def okapi_tf(tf: Float64s, length: Float64s, mean_length: float, k1: float, b: float) -> Float64s:
-    """tf · (k₁ + 1) / (tf + k₁ · (1 - b + b · length / mean length))."""
+    """Saturating frequency tf · (k₁ + 1) / (tf + k₁ · (1 - b + b · length / mean length))."""
     return tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / mean_length))
 
 
 def lucene_tf(tf: Float64s, length: Float64s, mean_length: float, k1: float, b: float) -> Float64s:
-    """tf / (tf + k₁ · (1 - b + b · length / mean length)): Okapi's without the factor k₁ + 1."""
+    """Saturating frequency tf / (tf + k₁ · (1 - b + b · length / mean length))."""
     return tf / (tf + k1 * (1 - b + b * length / mean_length))
 
 
@@ -112,7 +112,9 @@ class Queries:
     counts: Float64s
 
     @classmethod
-    def of(cls, batches: Sequence[tuple[pa.LargeStringArray, Int64s]], n: int) -> Queries:
+    def of(
+        cls, batches: Sequence[tuple[pa.LargeStringArray, npt.NDArray[np.integer]]], n: int
+    ) -> Queries:
         """From texts and, for each text, the query it belongs to (0..n-1)."""
         words, owners, times = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.zeros(0)]
         for texts, owner in batches:
@@ -124,7 +126,7 @@ class Queries:
         distinct, index = np.unique(np.concatenate(words), return_inverse=True)
         flat = np.concatenate(owners) * len(distinct) + index
         counts = np.bincount(flat, np.concatenate(times), minlength=n * len(distinct))
-        return cls(HashSet(distinct), counts.reshape(n, len(distinct)))
+        return cls(HashSet(distinct), counts.reshape(n, len(distinct)).astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -68,11 +69,9 @@ def compressed_sizes(texts: pa.LargeStringArray, codec: Codec = "zlib", level: i
     if codec == "zstd":
         return _zstd_sizes(data, offsets, level)
     compress = _deflate(codec)
-    view = memoryview(data)
+    view = data.data
     bounds = offsets.tolist()
-    sizes = [
-        len(compress(view[a:b], level)) for a, b in zip(bounds, bounds[1:], strict=False)
-    ]
+    sizes = [len(compress(view[a:b], level)) for a, b in pairwise(bounds)]
     return np.array(sizes, np.int64)
 
 
@@ -95,9 +94,9 @@ def _zstd_sizes(data: UInt8s, offsets: Int64s, level: int) -> Int64s:
     filled = np.flatnonzero(lengths)  # the call refuses empty segments
     if len(filled):
         where = np.stack([offsets[filled], lengths[filled]], axis=1).astype(np.uint64)
-        rows = zstandard.BufferWithSegments(data, where.tobytes())
+        rows = zstandard.BufferWithSegments(data.data, where.tobytes())
         frames = compressor.multi_compress_to_buffer(rows)
-        sizes[filled] = [len(frame) for frame in frames]
+        sizes[filled] = [len(frames[i]) for i in range(len(frames))]
     return sizes
 
 

@@ -27,7 +27,7 @@ def ngram_hashes(words: UInt64s, n: int) -> UInt64s:
     Returns:
         uint64 `(max(w - n + 1, 0),)`.
 
-    **Cost:** about 2 · log₂ n multiplications a word: runs are joined from runs of 1, 2, 4, … words.
+    **Cost:** about 2 · log₂ n multiplications a word: runs are joined from runs of 1, 2, 4, …
     """
     size = len(words) - n + 1
     if size <= 0:

@@ -1,0 +1,57 @@
+# demo · test · check · docs · bench: exactly what CI runs. Needs Python 3.11+ and make, no more.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check format docs bench trainers clean
+
+demo: $(VENV)/installed
+	@$(BIN)/didact demo -o demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/main_job.py
+
+# Real trainers for the tests that run them; torch is pinned so that CI gets the CPU build.
+trainers: $(VENV)/installed-dev
+	$(PIP) -c constraints/ci.txt -e '.[trainers]'
+
+$(VENV)/created:
+	@test -n "$(PYTHON)" || { echo "didact needs Python 3.11 or newer; none was found." \
+		"Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python ($(PYTHON)) has no" \
+		"venv module. Install it (on Debian and Ubuntu: apt install python3-venv), or name another" \
+		"Python: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/created pyproject.toml
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
