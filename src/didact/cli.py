@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -74,14 +74,17 @@ def main() -> None:
         if error.errno == errno.EPIPE:  # the reader of our output has gone
             sys.stderr.close()
             sys.exit(0)
-        remedy = " Free some space and run the same command again." if error.errno in {
-            errno.ENOSPC, errno.EDQUOT} else ""
+        remedy = (
+            " Free some space and run the same command again."
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else ""
+        )
         _say(f"{error.filename or 'files'}: {error.strerror or error}.{remedy}")
         sys.exit(1)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on where it stopped")
         sys.exit(130)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the outermost boundary: whatever is left is our bug
         import traceback
 
         traceback.print_exc()
@@ -100,7 +103,7 @@ def _print(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=options).decode() + "\n")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(wanted: bool) -> None:
     if wanted:
         from didact._version import __version__
 
@@ -113,7 +116,7 @@ def _root(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,  # noqa: FBT002
+    ] = False,
 ) -> None:
     del version
 
@@ -136,10 +139,10 @@ def run(
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its estimated cost.")
-    ] = False,  # noqa: FBT002
+    ] = False,
     workers: Workers = None,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Run all of it: data → score → select → order → export → report."""
     from didact import config as configs
@@ -172,7 +175,7 @@ def demo(
     ),
     workers: Workers = None,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Run the main job on the text of this Python's own standard library."""
     from didact import pipeline
@@ -196,7 +199,7 @@ def inspect(
     pool: Pool_,
     data: Data = None,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Say what files hold: format, mapping, counts, lengths, duplicates, three samples."""
     from didact.inspection import inspect_pool
@@ -221,7 +224,7 @@ def init(
     ] = None,
     data: Data = None,
     cache_dir: Cache = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented config for some files."""
     from didact.core.errors import ConfigError
@@ -254,7 +257,7 @@ def score(
     seed: Seed = 0,
     workers: Workers = None,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Give every sample one number (or one per target task)."""
     from didact import config as configs
@@ -291,14 +294,15 @@ def select(
         str | None, typer.Option("--budget", help="samples=N, tokens=N or ratio=R.")
     ] = None,
     combine: Annotated[
-        str, typer.Option("--combine", help="How several scores become one: rank_mean, product.")
+        Literal["rank_mean", "product"],
+        typer.Option("--combine", help="How several scores become one: rank_mean, product."),
     ] = "rank_mean",
     set_: Set = None,
     data: Data = None,
     seed: Seed = 0,
     workers: Workers = None,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Choose a set of samples under a budget."""
     from didact import config as configs
@@ -343,7 +347,7 @@ def order(
     ] = None,
     seed: Seed = 0,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Put a selection in training order: ascending in utility, the best last."""
     from didact import config as configs
@@ -367,8 +371,7 @@ def order(
 
 
 @app.command(
-    epilog="Example: didact export pool.jsonl --order order.parquet --for trl -o DIR "
-    "--set shards=8"
+    epilog="Example: didact export pool.jsonl --order order.parquet --for trl -o DIR --set shards=8"
 )
 def export(
     pool: Pool_,
@@ -379,14 +382,12 @@ def export(
     ] = "none",
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="K=V", help="format, shards, order_index, name. Repeatable."
-        ),
+        typer.Option("--set", metavar="K=V", help="format, shards, order_index, name. Repeatable."),
     ] = None,
     data: Data = None,
     seed: Seed = 0,
     cache_dir: Cache = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Write the samples in training order, every row as it came, and the trainer's settings."""
     from didact import config as configs
@@ -410,7 +411,7 @@ def report(
     ] = None,
     samples: Annotated[
         bool, typer.Option("--samples/--no-samples", help="Show samples to read.")
-    ] = True,  # noqa: FBT002
+    ] = True,
     cache_dir: Cache = None,
 ) -> None:
     """Write the report of a finished run again."""
@@ -425,11 +426,11 @@ def report(
 def diff(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Compare two runs: settings, inputs, scores, selections, order, cost."""
-    from didact.diffing import compare_runs
     from didact.printing import diff_table
+    from didact.run_diff import compare_runs
 
     result = compare_runs(run_a, run_b)
     _print(result) if json else diff_table(result)
@@ -438,7 +439,7 @@ def diff(
 @app.command(epilog="Examples: didact methods · didact methods bm25")
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, with its settings.")] = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """List scorers, selectors and orderers, or describe one."""
     from didact.inspection import describe_methods
@@ -452,7 +453,7 @@ def methods(
 def config_show(
     config: Annotated[Path, typer.Argument(help="A YAML or TOML file.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C")] = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Print a config with every default filled in."""
     import yaml

@@ -94,7 +94,7 @@ class OrderConfig(_Method):
     score: ScoreConfig | None = None
     epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    jitter: Annotated[int, Field(ge=1)] | None = None
+    jitter: Annotated[int, Field(ge=2)] | None = None
     interleave: bool = False
 
 
@@ -130,7 +130,7 @@ class RunConfig(BaseModel):
     score: ScoreConfig | None = None
     select: SelectConfig | None = None
     order: OrderConfig | None = None
-    export: ExportSettings = ExportSettings()
+    export: ExportSettings = Field(default_factory=lambda: ExportSettings.model_validate({}))
     report: ReportConfig = ReportConfig()
 
     def resolved(self) -> dict[str, Any]:
@@ -218,7 +218,9 @@ def _explained(error: ValidationError, where: str) -> list[str]:
 def _one(problem: Any, where: str, model: type[BaseModel]) -> list[str]:
     place = ".".join(str(p) for p in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return [f"{where}: unknown key {place!r}{did_you_mean(str(problem['loc'][-1]), _names(model))}"]
+        return [
+            f"{where}: unknown key {place!r}{did_you_mean(str(problem['loc'][-1]), _names(model))}"
+        ]
     if problem["type"] == "missing":
         return [f"{where}: {place} is required"]
     return [f"{where}: {place or 'the file'}: {problem['msg']}; got {problem.get('input')!r:.200}"]
@@ -239,11 +241,17 @@ _Loader.yaml_implicit_resolvers = {
     }]
     for key, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }  # fmt: skip
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
     list("-+.0123456789"),
 )
 
@@ -298,7 +306,9 @@ def load_plain(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, DidactError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path}: holds {type(plain).__name__}; expected a mapping with 'data: …'")
+        raise ConfigError(
+            f"{path}: holds {type(plain).__name__}; expected a mapping with 'data: …'"
+        )
     return plain
 
 
@@ -310,7 +320,9 @@ def apply(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         name, found, value = override.partition("=")
         if not found or not name:
-            raise ConfigError(f"--set {override!r}: expected name=value, e.g. select.budget.ratio=0.2")
+            raise ConfigError(
+                f"--set {override!r}: expected name=value, e.g. select.budget.ratio=0.2"
+            )
         node = out
         *path, last = name.split(".")
         for key in path:
@@ -337,8 +349,10 @@ def json_schema() -> dict[str, Any]:
                 {
                     "if": {"properties": {"method": {"const": name}}, "required": ["method"]},
                     "then": {
-                        "properties": {**own.get("properties", {}), **dict.fromkeys(
-                            schema["$defs"][section]["properties"], True)},
+                        "properties": {
+                            **own.get("properties", {}),
+                            **dict.fromkeys(schema["$defs"][section]["properties"], True),
+                        },
                         "required": own.get("required", []),
                         "additionalProperties": False,
                     },

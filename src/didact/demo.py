@@ -20,7 +20,16 @@ from didact.data.atomic import replacing
 
 TARGET_MODULES = ("statistics", "random")
 _LEAST_CHARACTERS = 24
-_SKIPPED = {"test", "tests", "site-packages", "dist-packages", "idlelib", "turtledemo", "lib2to3", "__pycache__"}
+_SKIPPED = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "turtledemo",
+    "lib2to3",
+    "__pycache__",
+}
 
 
 def write_demo_data(folder: Path) -> tuple[Path, Path]:
@@ -67,15 +76,17 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and (
-                isinstance(first.value.value, str)
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and (isinstance(first.value.value, str))
             ):
                 yield first.lineno, inspect.cleandoc(first.value.value)
 
 
 def _comments(tree: ast.Module, lines: list[str]) -> Iterator[tuple[int, str]]:
     """Runs of whole-line comments, those inside multi-line strings left out."""
-    inside = set()
+    inside: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno != node.lineno:
             inside.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))

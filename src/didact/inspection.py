@@ -35,20 +35,26 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "tokens": pool.stats.n_tokens,
         "token_counter": pool.token_counter,
         "tokens_are_an_estimate": pool.tokens_are_estimated,
-        "tokens_per_sample": dict(zip(["min", "median", "p90", "p99", "max"], quantiles, strict=True)),
+        "tokens_per_sample": dict(
+            zip(["min", "median", "p90", "p99", "max"], quantiles, strict=True)
+        ),
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.group[0]:016x}",
         "fingerprint": pool.fingerprint,
         "examples": [
-            {k: v[:_SHOWN] if isinstance(v, str) else v for k, v in row.items() if k != "text" or not row["prompt"]}
+            {
+                k: v[:_SHOWN] if isinstance(v, str) else v
+                for k, v in row.items()
+                if k != "text" or not row["prompt"]
+            }
             for row in batch.to_pylist()
         ],
     }
 
 
 def _mapping(pool: Pool) -> dict[str, str]:
-    """didact's names and the columns of the file they were read from, for the first row."""
+    """Names as didact has them, and the columns of the file they were read from, for the first row."""
     row = json.loads(next(pool.records(range(1))))
     columns: dict[str, str] = dict(pool.meta["columns"])
     for name in row:
@@ -67,7 +73,7 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
     for group in registry.GROUPS:
         for known in registry.known(group):
             if name in {None, known}:
-                out.append(_described(group, known, detailed=name is not None))
+                out += [_described(group, known, detailed=name is not None)]
     if not out:
         names = [n for group in registry.GROUPS for n in registry.known(group)]
         raise ConfigError(f"unknown method {name!r}{did_you_mean(str(name), names)}")
@@ -97,7 +103,9 @@ def commented_config(
 ) -> str:
     """A config for these files that runs as it is, with what else can be set as comments."""
     given = settings.model_dump(mode="json", exclude_defaults=True)
-    data = [f"  path: {json.dumps(paths[0] if len(paths) == 1 else list(paths), ensure_ascii=False)}"]
+    data = [
+        f"  path: {json.dumps(paths[0] if len(paths) == 1 else list(paths), ensure_ascii=False)}"
+    ]
     data += [f"  {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in given.items()]
     found = f"{len(pool):,} {pool.kind} samples ({', '.join(pool.meta['formats'])})"
     aim = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
@@ -142,5 +150,3 @@ order:
 export:
   for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
 """
-
-

@@ -1,4 +1,6 @@
-"""READ THIS FIRST. The product, a stage a paragraph: data → score → select → order → export → report.
+"""READ THIS FIRST. The product, a stage a paragraph.
+
+Data → score → select → order → export → report.
 
 The functions are the public Python API; the command line calls them and `run` chains them. A stage
 takes values and returns values; only `run` knows the run folder.
@@ -10,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -81,14 +83,12 @@ def read(
     return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
 
 
-def read_with_inputs(
-    path: Paths, settings: DataSettings, ctx: Context
-) -> Read:
+def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     """`read`, with the list of input files and their hashes that a manifest keeps."""
     paths = [path] if isinstance(path, str | Path) else list(path)
     overlap, key = None, ""
     if settings.exclude:
-        from didact.text.ngrams import overlap as overlap_with
+        from didact.text.ngrams import overlap_with
 
         held_out = read_with_inputs(settings.exclude, _plain(settings), ctx).pool
         overlap = overlap_with(_texts(held_out), n=settings.exclude_ngram)
@@ -102,7 +102,13 @@ def read_with_inputs(
 def _plain(settings: DataSettings) -> DataSettings:
     """How held-out and target files are read: like the pool, but whole and with every row."""
     return settings.model_copy(
-        update={"exclude": [], "validation": 0.0, "unit": "sample", "dedup": "none", "format": "auto"}
+        update={
+            "exclude": [],
+            "validation": 0.0,
+            "unit": "sample",
+            "dedup": "none",
+            "format": "auto",
+        }
     )
 
 
@@ -149,7 +155,9 @@ def score(
     return score_pool(pool, method, scorer, as_json, target, ctx)
 
 
-def combine(scores: Sequence[Scores], how: str = "rank_mean", **options: Any) -> Scores:
+def combine(
+    scores: Sequence[Scores], how: Literal["rank_mean", "product"] = "rank_mean", **options: Any
+) -> Scores:
     """Several scores of one pool → one: `rank_mean` or `product`."""
     from didact.selection.combine import combine as combined
 
@@ -234,7 +242,12 @@ def order(
         registry.find("orderers", method), checked, pool, chosen, scores, ctx,
         epochs=epochs, batch_size=batch_size, jitter=jitter, interleave=interleave,
     )  # fmt: skip
-    common = {"epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave}
+    common = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "jitter": jitter,
+        "interleave": interleave,
+    }
     return replace(done, method=method, settings={**as_json, **common})
 
 
@@ -434,7 +447,9 @@ def _score_stage(
     depends = {
         "pool": pool.fingerprint,
         "targets": _targets(part, config, ctx),
-        "score": config.resolved()["score"] if name == "score" else config.resolved()["order"]["score"],
+        "score": config.resolved()["score"]
+        if name == "score"
+        else config.resolved()["order"]["score"],
         "seed": config.seed,
         "environment": _libraries(),
     }

@@ -139,7 +139,9 @@ def inspection_table(result: Mapping[str, Any]) -> None:
     facts_table(facts)
     console = _out()
     for i, example in enumerate(result["examples"], 1):
-        console.print(f"\n[bold]sample {i}[/bold]  {escape(example['id'])}  ({escape(example['source'])})")
+        console.print(
+            f"\n[bold]sample {i}[/bold]  {escape(example['id'])}  ({escape(example['source'])})"
+        )
         for name in ("prompt", "completion", "text"):
             if example.get(name):
                 console.print(f"  [dim]{name}[/dim] {escape(_visible(example[name]))}")

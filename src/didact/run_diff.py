@@ -56,8 +56,10 @@ def compare_runs(run_a: Path, run_b: Path) -> dict[str, Any]:
         out["scores"] = {"spearman": spearman(*(tables.read_scores(path) for path in scores))}
     orders = [tables.read_order(run).rows for run in (run_a, run_b)]
     out["order"] = {
-        "equal": bool(np.array_equal(*orders)),
-        "same_position": int((orders[0] == orders[1]).sum()) if len(orders[0]) == len(orders[1]) else 0,
+        "equal": bool(np.array_equal(orders[0], orders[1])),
+        "same_position": int((orders[0] == orders[1]).sum())
+        if len(orders[0]) == len(orders[1])
+        else 0,
     }
     return out
 
@@ -70,7 +72,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
     ranks = [_mean_ranks(s.utility[both]) for s in (a, b)]
     if any(np.ptp(r) == 0 for r in ranks):
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _mean_ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -82,9 +84,9 @@ def _mean_ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _counts(a: Manifest, b: Manifest) -> dict[str, Any]:
     out = {}
     for stage in ("data", "select", "export"):
-        records = a.stage(stage), b.stage(stage)
-        if all(r is not None for r in records):
-            for name, pair in differences(*(dict(r.counts) for r in records if r)).items():
+        in_a, in_b = a.stage(stage), b.stage(stage)
+        if in_a is not None and in_b is not None:
+            for name, pair in differences(dict(in_a.counts), dict(in_b.counts)).items():
                 if not name.startswith("sources"):
                     out[f"{stage}.{name}"] = list(pair)
     return out

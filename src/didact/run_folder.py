@@ -122,7 +122,9 @@ class RunFolder:
             estimated=estimated or Cost(),
             measured=measured,
         )
-        write_text(self.path / "stages" / f"{name}.json", _pretty(record.to_json()))
+        text = _pretty(record.to_json())
+        write_text(self.path / "stages" / f"{name}.json", text)
+        record = StageRecord.from_json(json.loads(text))  # as a later run will find it
         shutil.rmtree(self.scratch(name), ignore_errors=True)
         self.records.append(record)
         return record
@@ -191,14 +193,16 @@ def opened(path: Path) -> Iterator[RunFolder]:
     inside = {p.name for p in path.iterdir()} - {".lock"}
     if inside and not inside & {"stages", "manifest.json", ".work"}:
         raise ConfigError(
-            f"{path} is not empty and not a run folder (it holds {sorted(inside)[0]!r}); choose "
+            f"{path} is not empty and not a run folder (it holds {min(inside)!r}); choose "
             "another folder with -o"
         )
     with (path / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ConfigError(f"{path} is in use by another run; wait for it, or choose another -o") from error
+            raise ConfigError(
+                f"{path} is in use by another run; wait for it, or choose another -o"
+            ) from error
         sweep(path)
         try:
             yield RunFolder(path)
@@ -244,7 +248,9 @@ def _changed(before: StageRecord, now: Mapping[str, Any], key: str) -> Iterator[
     if before.fingerprint == key:
         return
     for name, (old, new) in differences(before.depends_on, now).items():
-        shown = [f"{v:.12}…" if isinstance(v, str) and len(v) == 32 else repr(v) for v in (old, new)]
+        shown = [
+            f"{v:.12}…" if isinstance(v, str) and len(v) == 32 else repr(v) for v in (old, new)
+        ]
         yield f"{name} changed from {shown[0]} to {shown[1]}"
 
 

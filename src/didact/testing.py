@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import inspect
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from didact import pipeline
+from didact.core import binding, registry
+from didact.core.errors import ConfigError
+from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
+from didact.core.protocols import BatchScores, Context, Executor, FittedScorer, Scorer
+from didact.core.scores import Float1D, Scores
+from didact.execution.executors import processes, serial, threads
+from didact.scoring.run import score_pool
+
+Rows = Sequence[Mapping[str, Any]]
 
 
-def make_pool(
-    rows: Sequence[Mapping[str, Any]], directory: Path, *, name: str = "pool", **data: Any
-) -> Pool:
+def make_pool(rows: Rows, directory: Path, *, name: str = "pool", **data: Any) -> Pool:
     """A real pool from JSON-like rows, written to `directory` and read through the data door.
 
     Args:
@@ -27,3 +43,254 @@ def make_pool(
     path = directory / f"{name}.jsonl"
     path.write_bytes(b"".join(orjson.dumps(dict(row)) + b"\n" for row in rows))
     return pipeline.read(path, cache_dir=directory / "cache", **data)
+
+
+def chat(id_: str, prompt: str, answer: str, **more: Any) -> dict[str, Any]:
+    """A row with one question and one answer."""
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {"id": id_, "messages": turns, **more}
+
+
+def sample_rows() -> list[dict[str, Any]]:
+    """Some forty chats of many kinds: scripts, lengths, repeats, an empty answer, a graded few."""
+    texts = [
+        ("How many legs has a cat?", "A cat has four legs."),
+        ("Name three colors.", "red, green, blue"),
+        ("猫の足は何本ですか。", "四本です。"),
+        ("แมวมีกี่ขา", "สี่ขา"),
+        ("كم ساقًا للقط؟", "أربع سيقان."),
+        ("Сколько ног у кошки?", "У кошки четыре ноги."),
+        ("Say something with pictures", "😀😀👍🏽 é́ \u200d \ufeff"),
+        ("A line break\r\nand a tab\t.", "\n\n  spaces  \n"),
+        ("Nothing follows.", ""),
+        ("!?.,;:", "--"),
+        ("Repeat yourself.", "again and again and " * 40),
+        ("one", "word"),
+    ]
+    rows = [chat(f"t{i}", *pair, source=f"s{i % 3}") for i, pair in enumerate(texts)]
+    for i in range(24):
+        prompt = f"What is {i} plus {i * i}?"
+        answer = f"{i} plus {i * i} is {i + i * i}. " + "So it is. " * (i % 5)
+        rows.append(chat(f"sum{i}", prompt, answer, source="sums"))
+    rows.append({**rows[0], "id": "copy of t0"})
+    for i, row in enumerate(rows):
+        if i % 5:  # every fifth row carries no grade
+            row["meta"] = {"score": (i * 37 % 101) / 7, "grade": i}
+    return rows
+
+
+def target_rows() -> list[dict[str, Any]]:
+    """A target set of two tasks, in two scripts."""
+    return [
+        chat("q0", "How many legs have two cats?", "Two cats have eight legs.", task="counting"),
+        chat("q1", "What is 3 plus 4?", "3 plus 4 is 7.", task="counting"),
+        chat("q2", "猫は何色ですか。", "猫は黒いです。", task="日本語"),
+    ]
+
+
+def check_scorer(
+    method: str | type,
+    directory: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    rows: Rows | None = None,
+    target: Rows | None = None,
+    rtol: float = 0.0,
+) -> Scores:
+    """The contract of a scorer: everything that didact promises of every method.
+
+    Settings are JSON and have one fingerprint in two processes · the docstring has Source and Cost
+    · the estimate is a cost · a missing target set is a clear error · scores are finite float64 but
+    for missing rows · the fitted scorer survives pickling · batches, the order of rows, executors
+    and the number of workers change nothing · the pool is not written to · an empty batch, one
+    row and a row of a megabyte are fine.
+
+    Args:
+        method: A registered name, or the class.
+        directory: An empty folder to work in.
+        settings: The method's settings.
+        rows: The pool; `sample_rows()` by default.
+        target: The target set; `target_rows()` by default, unused when the scorer needs none.
+        rtol: Tolerance relative to the largest score: 0 for text scorers, which are equal to the
+            bit; state a reason beside any other.
+
+    Returns:
+        The scores, for further checks.
+
+    Raises:
+        AssertionError: A promise is broken; the message says which.
+    """
+    find: type = registry.find("scorers", method) if isinstance(method, str) else method
+    name = method if isinstance(method, str) else find.__name__
+    rows = sample_rows() if rows is None else rows
+    bound = binding.bind(find, settings or {}, name)
+    scorer: Scorer = find(**bound)
+    pool = make_pool(rows, directory)
+    aim = make_pool(target or target_rows(), directory, name="target")
+    run = _Run(
+        name=name,
+        scorer=scorer,
+        settings=binding.as_json(find, bound),
+        target=aim if scorer.needs_target else None,
+        rtol=rtol,
+        directory=directory,
+    )
+    before = _digest(pool)
+    _check_description(find, run, pool)
+    scores = run.score(pool)
+    _check_values(run, pool, scores)
+    _check_fitted(run, pool, scores)
+    _check_invariance(run, pool, rows, scores)
+    _check_sizes(run)
+    _promise(_digest(pool) == before, f"{name} wrote to the pool's store")
+    return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A scorer with what it takes to run it."""
+
+    name: str
+    scorer: Scorer
+    settings: dict[str, Any]
+    target: Pool | None
+    rtol: float
+    directory: Path
+
+    def context(self, executor: Executor | None = None) -> Context:
+        return Context(executor=executor or serial(), seed=17, cache_dir=self.directory / "cache")
+
+    def score(self, pool: Pool, executor: Executor | None = None) -> Scores:
+        ctx = self.context(executor)
+        return score_pool(pool, self.name, self.scorer, self.settings, self.target, ctx)
+
+    def same(self, found: Scores, expected: Scores, rows: Sequence[int], what: str) -> None:
+        """Row i of `found` must be row `rows[i]` of `expected`."""
+        at = np.asarray(rows, dtype=np.int64)
+        where = f"{self.name}: scores change with {what}"
+        self.close(found.values, expected.values[at], where)
+        missing = {i: expected.missing[r] for i, r in enumerate(rows) if r in expected.missing}
+        _promise(dict(found.missing) == missing, f"{where} (missing rows)")
+        _promise(found.tasks == expected.tasks, f"{where} (tasks)")
+        if found.by_task is not None and expected.by_task is not None:
+            self.close(found.by_task, expected.by_task[at], f"{where} (by task)")
+        for part, values in expected.parts.items():
+            self.close(found.parts[part], values[at], f"{where} ({part})")
+
+    def close(self, found: Float1D, expected: Float1D, message: str) -> None:
+        if self.rtol == 0:
+            _promise(found.tobytes() == expected.tobytes(), f"{message}, if only in the last bit")
+            return
+        scale = float(np.nanmax(np.abs(expected), initial=0.0))
+        near = np.isclose(found, expected, rtol=0, atol=self.rtol * scale, equal_nan=True)
+        _promise(bool(near.all()), f"{message} by more than {self.rtol} of the largest")
+
+
+def _promise(kept: bool, message: str) -> None:  # noqa: FBT001 - reads like assert
+    if not kept:
+        raise AssertionError(message)
+
+
+def _digest(pool: Pool) -> dict[str, str]:
+    return {
+        path.name: hashlib.blake2b(path.read_bytes()).hexdigest()
+        for path in sorted(pool.path.iterdir())
+    }
+
+
+def _check_description(method: type, run: _Run, pool: Pool) -> None:
+    text = inspect.getdoc(method) or ""
+    for heading in ("**Source:**", "**Cost:**"):
+        _promise(heading in text, f"{run.name}: the docstring has no {heading}")
+    _promise(method(**run.settings) == run.scorer, f"{run.name}: settings do not survive JSON")
+    program = (
+        "import sys, json, importlib\n"
+        "from didact.core import binding\n"
+        "from didact.core.manifest import fingerprint\n"
+        "module, name, settings = sys.argv[1:]\n"
+        "method = getattr(importlib.import_module(module), name)\n"
+        "print(fingerprint(binding.as_json(method, json.loads(settings))))"
+    )
+    words = [method.__module__, method.__qualname__, orjson.dumps(run.settings).decode()]
+    other = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    )
+    same = other.stdout.strip() == fingerprint(run.settings)
+    _promise(same, f"{run.name}: another process has another fingerprint of the settings")
+    stats = run.target.stats if run.target is not None else None
+    cost = run.scorer.estimate(pool.stats, stats)
+    numbers = (cost.flops, cost.tokens, cost.cpu_seconds, cost.device_seconds)
+    sane = all(math.isfinite(x) and x >= 0 for x in numbers)
+    _promise(sane, f"{run.name}: the estimate {cost} is not a cost")
+    if run.target is not None:
+        nothing = _Run(**{**vars(run), "target": None})
+        try:
+            nothing.score(pool)
+        except ConfigError as error:
+            _promise("target" in str(error), f"{run.name}: {error} does not name the target set")
+        else:
+            raise AssertionError(f"{run.name} runs without the target set that it needs")
+
+
+def _check_values(run: _Run, pool: Pool, scores: Scores) -> None:
+    scores.check(pool)
+    _promise(scores.values.dtype == np.float64, f"{run.name}: scores are {scores.values.dtype}")
+    _promise(scores.values.shape == (len(pool),), f"{run.name}: shape {scores.values.shape}")
+    _promise(scores.present.any(), f"{run.name}: no sample has a score")
+    # Finite but for missing rows: Scores itself refuses anything else.
+    fingerprint(dict(scores.facts))  # facts are JSON
+
+
+def _check_fitted(run: _Run, pool: Pool, scores: Scores) -> None:
+    fitted = run.scorer.fit(pool, run.target, run.context())
+    _promise(isinstance(fitted, FittedScorer), f"{run.name}: fit gave no FittedScorer")
+    data = pickle.dumps(fitted)
+    again: FittedScorer = pickle.loads(data)  # noqa: S301 - our own bytes
+    batch = pool.read(range(len(pool)), list(fitted.columns))
+    expected, found = _score(fitted, batch), _score(again, batch)
+    run.close(found.values, expected.values, f"{run.name}: scores change with pickling")
+    run.close(_score(fitted, batch).values, expected.values, f"{run.name}: scoring is not pure")
+    width = max(len(fitted.tasks), 1)
+    _promise(expected.values.dtype == np.float64, f"{run.name}: a batch is not float64")
+    _promise(expected.values.shape == (len(pool), width), f"{run.name}: shape of a batch")
+    _promise(fitted.higher_is_better == scores.higher_is_better, f"{run.name}: direction changes")
+    empty = _score(fitted, pool.read(range(0), list(fitted.columns)))
+    _promise(empty.values.shape == (0, width), f"{run.name}: shape of an empty batch")
+
+
+def _score(fitted: FittedScorer, batch: Any) -> BatchScores:
+    with ExitStack() as stack:
+        return stack.enter_context(fitted.open(0, "cpu"))(batch).value
+
+
+def _check_invariance(run: _Run, pool: Pool, rows: Rows, scores: Scores) -> None:
+    everything = range(len(rows))
+    for size in (1, 3, 7):
+        small = make_pool(rows, run.directory, batch_rows=size)
+        run.same(run.score(small), scores, everything, f"batches of {size}")
+    mixed = [int(i) for i in np.random.default_rng(5).permutation(len(rows))]
+    moved = make_pool([rows[i] for i in mixed], run.directory, name="mixed")
+    run.same(run.score(moved), scores, mixed, "the order of the rows")
+    small = make_pool(rows, run.directory, batch_rows=5)
+    workers: dict[str, Callable[[], Executor]] = {
+        "two threads": lambda: threads(2),
+        "five threads": lambda: threads(5),
+        "two processes": lambda: processes(2),
+    }
+    for what, executor in workers.items():
+        run.same(run.score(small, executor()), scores, everything, what)
+
+
+def _check_sizes(run: _Run) -> None:
+    meta = {"score": 1.5, "grade": 2}
+    long = "The same sentence over and over. " * 16_000 + "猫" * 160_000
+    for what, rows in {
+        "one row": [chat("a", "How many legs?", "four", meta=meta)],
+        "a row of a megabyte": [
+            chat("a", "How many legs?", long, meta=meta),
+            chat("b", "And the cat?", "x" * (1 << 20), meta=meta),
+        ],
+    }.items():
+        pool = make_pool(rows, run.directory, name=what.replace(" ", "-"))
+        found = run.score(pool)
+        _promise(found.present.all(), f"{run.name}: {what} has no score")

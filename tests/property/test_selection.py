@@ -68,12 +68,21 @@ def pool_of(columns, *, dedup):
     types = {"source": np.int32, "n_tokens": np.int64, "group": np.uint64, "held": bool}
     pool = Pool(Path("no store"), "f" * 32)
     pool.__dict__["_index"] = {k: np.array(v, types[k]) for k, v in columns.items()}
+    pool._index["copy"] = np.array(list(copies(pool.group)), np.int32)
     pool.__dict__["meta"] = {
         "n": len(columns["held"]),
         "dedup": "exact" if dedup else "none",
         "source_names": SOURCES,
     }
     return pool
+
+
+def copies(group):
+    """Which copy of its content each row is, from 1."""
+    seen: dict[int, int] = {}
+    for g in group.tolist():
+        seen[g] = seen.get(g, 0) + 1
+        yield seen[g]
 
 
 def candidates(case):
@@ -157,7 +166,9 @@ def test_without_ties_it_does_not_matter_where_rows_stand(name, case, share, see
     # Duplicates of unequal score are compared by score, so they cannot disturb this.
     order = np.random.default_rng(seed).permutation(len(case.pool))
     moved = SimpleNamespace(
-        pool=pool_of({k: v[order] for k, v in case.pool._index.items()}, dedup=case.pool.dedup),
+        pool=pool_of(
+            {k: v[order] for k, v in case.pool._index.items() if k != "copy"}, dedup=case.pool.dedup
+        ),
         scores=Scores(
             values=case.scores.values[order],
             higher_is_better=case.scores.higher_is_better,

@@ -32,6 +32,7 @@ def pool_of(n: int) -> Pool:
     pool.__dict__["_index"] = {
         "n_tokens": np.full(n, 10),
         "group": np.arange(n, dtype=np.uint64),
+        "copy": np.ones(n, np.int32),
         "source": np.zeros(n, np.int32),
         "held": np.zeros(n, bool),
     }

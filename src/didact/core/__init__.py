@@ -1,1 +1,4 @@
-"""What every stage agrees on: values, protocols, names, errors. Imports numpy, pyarrow, pydantic."""
+"""What every stage agrees on: values, protocols, names, errors.
+
+Imports only numpy, pyarrow and pydantic.
+"""

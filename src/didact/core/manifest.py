@@ -1,4 +1,4 @@
-"""Manifest: what went in, what each stage did, what it cost; and the strict fingerprint of values."""
+"""Manifest: what went in, what each stage did and cost; and the strict fingerprint of values."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ Kind = Literal["text", "chat", "pair", "labelled"]
 KINDS: tuple[Kind, ...] = ("text", "chat", "pair", "labelled")
 STORE_VERSION = 1
 LENGTH_BINS = 64
+_PART = 4096  # rows put together at a time
 STORED = ("id", "turns", "parent", "start", "end")
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "group", "source", "task")
 
@@ -221,7 +222,7 @@ class Pool:
         Cost: reads whole batches of the store; a range that is one batch is read without a copy.
         """
         indices = np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.asarray(rows)
-        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise DataError(f"rows {indices.min()}..{indices.max()} of a pool of {len(self)}")
         stored = {c for c in columns if c in STORED}
         if any(c in DERIVED for c in columns):
@@ -300,27 +301,60 @@ class Pool:
         return found
 
     def records(self, rows: Int1D | range) -> Iterator[bytes]:
-        """The user's own rows as JSON: their original bytes, or an Arrow row written as JSON."""
+        """The user's own rows as JSON: their original bytes, or an Arrow row written as JSON.
+
+        A chunk is its parent's row with the chunk as its text, and `parent`, `start`, `end`.
+        """
         indices = np.asarray(rows)
         if self.record_format == "arrow":
             yield from self._arrow_rows_as_json(indices)
             return
-        start = self._index["record_start"][indices].tolist()
-        length = self._index["record_length"][indices].tolist()
+        whole = self._json_rows(indices)
+        if self.meta["unit"] == "sample":
+            yield from whole
+            return
+        for at in range(0, len(indices), _PART):
+            for chunk, record in zip(self._chunks(indices[at : at + _PART]), whole, strict=False):
+                row = json.loads(record) | chunk
+                yield json.dumps(row, ensure_ascii=False).encode()
+
+    def _json_rows(self, rows: Int1D) -> Iterator[bytes]:
+        start = self._index["record_start"][rows].tolist()
+        length = self._index["record_length"][rows].tolist()
         with (self.path / "records.bin").open("rb", buffering=0) as file:
             for s, n in zip(start, length, strict=True):
                 file.seek(s)
                 yield file.read(n)
 
+    def _chunks(self, rows: Int1D) -> list[dict[str, Any]]:
+        """What each chunk puts over its parent's row."""
+        text = self.meta["columns"].get("text", "text")
+        batch = self.read(rows, ["id", "text", "parent", "start", "end"])
+        return batch.rename_columns(["id", text, "parent", "start", "end"]).to_pylist()
+
     def record_table(self, rows: Int1D) -> pa.Table:
         """The user's own Arrow rows, in the order asked for. Only for `record_format` "arrow"."""
         with pa.memory_map(str(self.path / "rows.arrow")) as file:
             table = pa.ipc.open_file(file).read_all()
-            return table.take(pa.array(self._index["record_start"][np.asarray(rows)]))
+            table = table.take(pa.array(self._index["record_start"][np.asarray(rows)]))
+        if self.meta["unit"] == "sample":
+            return table
+        chunks = pa.Table.from_pylist(self._chunks(rows), schema=self._chunk_schema())
+        kept = [name for name in table.column_names if name not in chunks.column_names]
+        for name in kept:
+            chunks = chunks.append_column(table.schema.field(name), table.column(name))
+        return chunks
+
+    def _chunk_schema(self) -> pa.Schema:
+        text = self.meta["columns"].get("text", "text")
+        return pa.schema(
+            [("id", pa.string()), (text, pa.string()), ("parent", pa.string()),
+             ("start", pa.int64()), ("end", pa.int64())]
+        )  # fmt: skip
 
     def _arrow_rows_as_json(self, rows: Int1D) -> Iterator[bytes]:
-        for at in range(0, len(rows), 4096):
-            for row in self.record_table(rows[at : at + 4096]).to_pylist():
+        for at in range(0, len(rows), _PART):
+            for row in self.record_table(rows[at : at + _PART]).to_pylist():
                 yield json.dumps(row, ensure_ascii=False, default=_json_scalar).encode()
 
 

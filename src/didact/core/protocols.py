@@ -104,7 +104,9 @@ class Selector(Protocol):
 
     def __call__(
         self, pool: Pool, scores: Scores | None, budget: Budget | None, ctx: Context, /
-    ) -> Selection: ...
+    ) -> Selection:
+        """The rows chosen."""
+        ...
 
 
 class Orderer(Protocol):
@@ -112,7 +114,9 @@ class Orderer(Protocol):
 
     def __call__(
         self, pool: Pool, chosen: Selection, scores: Scores | None, ctx: Context, /
-    ) -> TrainingOrder: ...
+    ) -> TrainingOrder:
+        """The rows in sequence."""
+        ...
 
 
 class Executor(Protocol):

@@ -67,7 +67,11 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
     pieces = turn.field("content")
     if before or after_role or after:
         pieces = pc.binary_join_element_wise(
-            pa.scalar(before), turn.field("role"), pa.scalar(after_role), pieces, pa.scalar(after),
+            pa.scalar(before),
+            turn.field("role"),
+            pa.scalar(after_role),
+            pieces,
+            pa.scalar(after),
             "",
         )
     if column == "text":

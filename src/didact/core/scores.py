@@ -1,4 +1,4 @@
-"""Scores, Budget, Selection, TrainingOrder: small frozen values, checked once when they are made."""
+"""Scores, Budget, Selection, TrainingOrder: frozen values, checked once when they are made."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Scores:
 
     @property
     def utility(self) -> Float1D:
-        """The scores with larger = preferred; −inf on missing rows. Shape `(n,)`."""
+        """The scores with larger = preferred; -inf on missing rows. Shape `(n,)`."""
         signed = self.values if self.higher_is_better else -self.values
         return np.where(np.isnan(signed), -np.inf, signed)
 
@@ -134,7 +134,7 @@ class Budget:
     Attributes:
         samples: Number of samples, ≥ 0; more than the pool has is an error.
         tokens: Number of tokens; the longest prefix of the ranking that fits, never over.
-        ratio: Share of the pool's rows, 0–1, floored in decimal (0.29 of 100 is 29, where
+        ratio: Share of the pool's rows, 0 to 1, floored in decimal (0.29 of 100 is 29, where
             binary floating point gives 28).
     """
 
@@ -171,7 +171,8 @@ class Budget:
             number = float(value.replace("_", ""))
         except ValueError as error:
             raise BudgetError(f"budget {text!r}: {value!r} is not a number") from error
-        return cls(**{name: number})
+        given: dict[str, Any] = {name: number}
+        return cls(**given)
 
     @property
     def unit(self) -> Literal["samples", "tokens"]:

@@ -28,8 +28,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what an interrupted writer left in `folder`."""
-    for leftover in folder.glob(".*.tmp"):
+    """Remove what an interrupted writer left in `folder` and below."""
+    for leftover in folder.rglob(".*.tmp"):
         leftover.unlink(missing_ok=True)
 
 

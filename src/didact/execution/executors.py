@@ -57,8 +57,11 @@ class Workers:
             return
         started: list[_Worker] = []  # filled by threads only: a process closes with its interpreter
         arguments = (shared, open, started)
-        with self._pool(self.workers, initializer=_start, initargs=arguments) as pool, ExitStack() as stack:
-            stack.callback(lambda: [worker.stack.close() for worker in started])
+        with (
+            self._pool(self.workers, initializer=_start, initargs=arguments) as pool,
+            ExitStack() as stack,
+        ):
+            stack.callback(_close, started)
             flying: deque[tuple[T, Future[Metered[R]]]] = deque()
             todo = iter(items)
             try:
@@ -105,6 +108,11 @@ class _Worker:
 _here = threading.local()
 
 
+def _close(started: list[_Worker]) -> None:
+    for worker in started:
+        worker.stack.close()
+
+
 def _start(shared: Any, open_shared: Open | None, started: list[_Worker]) -> None:
     _here.worker = _Worker(shared, open_shared)
     started.append(_here.worker)
@@ -140,8 +148,10 @@ def processes(workers: int | None = None) -> Workers:
 
 def _count(workers: int | None) -> int:
     if workers is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-            os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else (os.cpu_count() or 1)
         )
     if workers < 1:
         raise ConfigError(f"workers={workers}; expected 1 or more")

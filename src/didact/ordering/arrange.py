@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from didact.core.scores import Int1D, Scores, Selection, TrainingOrder
 
 
-def arrange(  # noqa: PLR0917 - an orderer with its settings, then what orderers are given
+def arrange(
     orderer: Orderer,
     settings: Mapping[str, Any],
     pool: Pool,

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from didact.reporting import svg
-from didact.reporting.formatting import change, compact, count, number, percent, shorten
+from didact.reporting.formatting import (
+    change,
+    compact,
+    count,
+    number,
+    percent,
+    scale,
+    shorten,
+)
 
 Values = Sequence[float | None]
 ROW = 30  # pixels between two rows of a dot chart
@@ -28,7 +36,7 @@ def histogram(
 
     Args:
         edges: `b + 1` ascending bin edges; positive when `log`.
-        pool: Share of the pool's samples in each of `b` bins, 0–1.
+        pool: Share of the pool's samples in each of `b` bins, 0-1.
         chosen: The same for the chosen samples; empty when there are none.
         described: The chart in a sentence.
         x_label: Name and unit of the value.
@@ -50,30 +58,27 @@ def histogram(
     if chosen:
         marks.append(svg.tag("path", class_="chosen", d=svg.path(outline(chosen), height)))
     out = [svg.stretched(*marks, height=height)]
-    for cut in cuts:
-        out.extend(_flag(place(cut), f"cut {number(cut)}", height))
+    out.extend(_flags([place(c) for c in cuts], " and ".join(number(c) for c in cuts), height))
     for i, ((a, b), share) in enumerate(zip(pairwise(edges), pool, strict=True)):
         said = f"{number(a)} to {number(b)}: {percent(share)} of the pool"
         if chosen:
             said += f", {percent(chosen[i])} of the chosen"
         out.append(_probe(place(a), place(b), height, said))
     x_values = svg.log_ticks(edges[0], edges[-1]) if log else svg.ticks(edges[0], edges[-1])
-    write = compact if log else number
+    x_texts = [compact(t) for t in x_values] if log else scale(x_values)
     return svg.frame(
         *out, described=described, height=height, kind="histogram", x_label=x_label,
         y_label="share of samples",
-        x_ticks=[(place(t), write(t)) for t in x_values],
-        y_ticks=[(t / top, percent(t)) for t in svg.ticks(0, top, 4)],
+        x_ticks=[(place(t), text) for t, text in zip(x_values, x_texts, strict=True)],
+        y_ticks=_shares(top, 4),
     )  # fmt: skip
 
 
-def dumbbells(
-    rows: Sequence[tuple[str, float, float]], *, described: str, x_label: str
-) -> str:
+def dumbbells(rows: Sequence[tuple[str, float, float]], *, described: str, x_label: str) -> str:
     """What each row's share was before and is after, one line per row.
 
     Args:
-        rows: Name, share before, share after; shares 0–1.
+        rows: Name, share before, share after; shares 0-1.
         described: The chart in a sentence.
         x_label: What the shares are of.
     """
@@ -81,7 +86,7 @@ def dumbbells(
         return nothing("no sources to draw")
     top = max(max(b, a) for _, b, a in rows) * 1.05 or 1.0
     height = ROW * len(rows) + 8
-    x_ticks = [(t / top, percent(t)) for t in svg.ticks(0, top)]
+    x_ticks = _shares(top, 6)
     out = [
         svg.tag("line", class_="grid", x1=svg.across(x), x2=svg.across(x), y1=0, y2=height)
         for x, _ in x_ticks
@@ -89,28 +94,22 @@ def dumbbells(
     for i, (name, before, after) in enumerate(rows):
         y = ROW * (i + 0.5) + 6
         x0, x1 = before / top, after / top
-        rightmost = max(x0, x1)
-        inside = rightmost > 0.72  # no room beside the dot: write on its other side
         delta = change(before, after)
         out.append(
             svg.tag(
                 "g",
                 svg.title(f"{name}: {percent(before)} → {percent(after)} ({delta} pp)"),
-                svg.label(
-                    shorten(name, 30), class_="row", x=-12, y=y + 4, text_anchor="end"
-                ),
-                svg.tag(
-                    "line", class_="change", x1=svg.across(x0), x2=svg.across(x1), y1=y, y2=y
-                ),
+                svg.label(shorten(name, 30), class_="row", x=-12, y=y + 4, text_anchor="end"),
+                svg.tag("line", class_="change", x1=svg.across(x0), x2=svg.across(x1), y1=y, y2=y),
                 svg.tag("circle", class_="before", cx=svg.across(x0), cy=y, r=4.5),
                 svg.tag("circle", class_="after", cx=svg.across(x1), cy=y, r=5),
                 svg.label(
                     delta,
                     class_="value",
-                    x=svg.across(min(x0, x1) if inside else rightmost),
+                    x=svg.across(max(x0, x1)),
                     y=y + 4,
-                    dx=-11 if inside else 11,
-                    text_anchor="end" if inside else "start",
+                    dx=11,
+                    text_anchor="start",
                 ),
             )
         )
@@ -139,23 +138,24 @@ def dots(
     reach = max((max(everything) - min(everything)) * 0.62, 0.05 * abs(middle)) or 1.0
     place = _axis(middle - reach, middle + reach)
     height = 118
-    x_ticks = [(place(t), number(t)) for t in svg.ticks(middle - reach, middle + reach)]
+    values = svg.ticks(middle - reach, middle + reach)
+    x_ticks = [(place(t), text) for t, text in zip(values, scale(values), strict=True)]
     out = [
         svg.tag("line", class_="grid", x1=svg.across(x), x2=svg.across(x), y1=0, y2=height)
         for x, _ in x_ticks
     ]
-    for y, name, kind, values in (
+    for y, name, kind, drawn in (
         (28, names[0], "after", [chosen]),
         (86, names[1], "before", list(others)),
     ):
         out.append(svg.label(name, class_="row", x=-12, y=y + 4, text_anchor="end"))
         out.append(svg.tag("line", class_="grid", x1="0", x2="100%", y1=y, y2=y))
-        for value in values:
+        for value in drawn:
             said = svg.title(f"{name}: {number(value)}")
             x = svg.across(place(value))
             out.append(svg.tag("circle", said, class_=kind, cx=x, cy=y, r=6))
-        mean = sum(values) / len(values)
-        text = number(mean) if len(values) == 1 else f"mean {number(mean)}"
+        mean = sum(drawn) / len(drawn)
+        text = number(mean) if len(drawn) == 1 else f"mean {number(mean)}"
         x = svg.across(place(mean))
         out.append(svg.label(text, class_="value", x=x, y=y + 23, text_anchor="middle"))
     return svg.frame(
@@ -227,13 +227,20 @@ def course(
     for (a, b), m, lo, hi in zip(pairwise(edges), mean, low, high, strict=True):
         if m is None:
             continue
-        span = f"mean {number(m)}, 10–90%: {number(lo)} to {number(hi)}"
-        said = number(m) if b - a == 1 else span
-        out.append(_probe(a / length, b / length, height, f"samples {a + 1:,}–{b:,}: {said}"))
+        if b - a == 1:
+            said = f"sample {b:,}: {number(m)}"
+        else:
+            span = f"10% to 90%: {number(lo)} to {number(hi)}"
+            said = f"samples {a + 1:,} to {b:,}: mean {number(m)}, {span}"
+        out.append(_probe(a / length, b / length, height, said))
+    y_values = svg.ticks(bottom, top, 5)
     return svg.frame(
         *out, described=described, height=height, kind="course", x_label=x_label, y_label=y_label,
         x_ticks=_positions(length, per_x),
-        y_ticks=[((t - bottom) / (top - bottom), number(t)) for t in svg.ticks(bottom, top, 5)],
+        y_ticks=[
+            ((t - bottom) / (top - bottom), text)
+            for t, text in zip(y_values, scale(y_values), strict=True)
+        ],
     )  # fmt: skip
 
 
@@ -274,7 +281,7 @@ def layers(
     return svg.frame(
         svg.stretched(*drawn, height=height), described=described, height=height, kind="layers",
         x_label=x_label, y_label="share of samples", x_ticks=_positions(length, per_x),
-        y_ticks=[(t, percent(t)) for t in (0, 0.5, 1)],
+        y_ticks=[(0, "0%"), (0.5, "50%"), (1, "100%")],
     )  # fmt: skip
 
 
@@ -284,25 +291,39 @@ def nothing(why: str) -> str:
 
 
 def _axis(low: float, high: float, *, log: bool = False) -> Callable[[float], float]:
-    """Value → 0–1 along an axis; the middle when the axis has no length."""
+    """Value → 0-1 along an axis; the middle when the axis has no length."""
     warp: Callable[[float], float] = math.log if log else float
     start, span = warp(low), warp(high) - warp(low)
     return lambda value: (warp(value) - start) / span if span else 0.5
 
 
+def _shares(top: float, at_most: int) -> list[svg.Tick]:
+    """Ticks of an axis of shares from 0 to `top`."""
+    values = svg.ticks(0, top, at_most)
+    return [(t / top, s) for t, s in zip(values, scale(values, as_percent=True), strict=True)]
+
+
 def _positions(length: int, per_x: int) -> list[svg.Tick]:
     units = length / per_x
-    whole = [t for t in svg.ticks(0, units) if t == int(t)]
+    whole = [t for t in svg.ticks(0, units, 6) if t == int(t)]
     return [(t / units, count(t)) for t in whole]
 
 
-def _flag(x: float, text: str, height: float) -> list[str]:
-    """A vertical mark with its value above."""
-    anchor = "start" if x < 0.15 else "end" if x > 0.85 else "middle"
-    return [
-        svg.tag("line", class_="cut", x1=svg.across(x), x2=svg.across(x), y1=-6, y2=height),
-        svg.label(text, class_="cut", x=svg.across(x), y=-11, text_anchor=anchor),
+def _flags(xs: Sequence[float], text: str, height: float) -> list[str]:
+    """Vertical marks with one label beside the last, or the first where there is no room."""
+    out = [
+        svg.tag("line", class_="cut", x1=svg.across(x), x2=svg.across(x), y1=-6, y2=height)
+        for x in xs
     ]
+    if xs:
+        right = xs[-1] < 0.65
+        out.append(
+            svg.label(
+                f"cut {text}", class_="cut", x=svg.across(xs[-1] if right else xs[0]), y=6,
+                dx=7 if right else -7, text_anchor="start" if right else "end",
+            )
+        )  # fmt: skip
+    return out
 
 
 def _probe(start: float, stop: float, height: float, said: str) -> str:

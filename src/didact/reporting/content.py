@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -238,6 +238,7 @@ def gather(
     by = order_scores if order_scores is not None else scores
     flow = _flow(pool, scores, selection, candidates)
     free = np.flatnonzero(candidates)
+    cut = find_cut(scores, selection.rows, candidates) if scores is not None else None
     return Report(
         kind=pool.kind,
         tokens_estimated=pool.tokens_are_estimated,
@@ -249,14 +250,14 @@ def gather(
         order_scoring=_scoring(order_scores),
         selection=_method(selection.method, selection.settings, without=("budget",)),
         budget=_budget(selection.settings.get("budget")),
-        order=_method(order.method, order.settings, without=_UNSAID),
+        order=_method(order.method, _arranged(order.settings), without=_UNSAID),
         epochs=order.epochs,
         files=tuple(str(f) for f in output_files),
         notices=_notices(pool, scores, selection, flow, stages),
         sources=source_shares(pool, selection.rows),
         lengths=length_distribution(pool.n_tokens, selection.rows),
-        scores=score_distribution(scores, selection.rows) if scores is not None else None,
-        cut=find_cut(scores, selection.rows, candidates) if scores is not None else None,
+        scores=score_distribution(scores, selection.rows, cut) if scores is not None else None,
+        cut=cut,
         redundancy=redundancy(pool, selection.rows, free, ctx),
         along=along_order(pool, order, by) if len(order) else None,
         costs=tuple(_stage_cost(s) for s in stages),
@@ -303,48 +304,47 @@ def _notices(
     stages: Sequence[StageRecord],
 ) -> tuple[Notice, ...]:
     """What the reader should know first: what was left out, what is estimated, what was decided."""
-    out: list[Notice] = []
+    warnings, notes = [], []
     if pool.tokens_are_estimated:
-        out.append(
-            Notice(
-                "warning",
-                f"Every token count on this page is an estimate ({pool.token_counter}), because no "
-                "tokenizer was given. Set data.tokenizer to count them.",
-            )
+        warnings.append(
+            f"Every token count on this page is an estimate ({pool.token_counter}), because no "
+            "tokenizer was given. Set data.tokenizer to count them."
         )
     if not flow.chosen:
-        out.append(Notice("warning", "Nothing was chosen."))
-    out.extend(Notice("warning", note) for note in selection.notes)
+        warnings.append("Nothing was chosen.")
+    warnings.extend(selection.notes)
     if flow.rejected:
-        out.append(
-            Notice("warning", f"{count(flow.rejected)} bad rows were skipped: rejected.jsonl")
-        )
+        warnings.append(f"{count(flow.rejected)} bad rows were skipped: rejected.jsonl")
     if scores is not None and scores.missing:
         reasons = "; ".join(f"{reason} ({count(n)})" for reason, n in _missing(scores)[:3])
-        text = f"{count(flow.unscored)} rows have no score and cannot be chosen: {reasons}"
-        out.append(Notice("warning", text))
+        warnings.append(
+            f"{count(flow.unscored)} rows have no score and cannot be chosen: {reasons}"
+        )
     if flow.excluded:
-        text = f"{count(flow.excluded)} rows share text with held-out files and were left out."
-        out.append(Notice("note", text))
+        notes.append(
+            f"{count(flow.excluded)} rows share text with held-out files and were left out."
+        )
     if flow.duplicates:
         how = "count once" if pool.dedup else "were kept, as dedup is off"
-        text = f"{count(flow.duplicates)} rows repeat an earlier row exactly; they {how}."
-        out.append(Notice("note", text))
+        notes.append(f"{count(flow.duplicates)} rows repeat an earlier row exactly; they {how}.")
     if flow.held:
-        text = f"{count(flow.held)} rows are the validation split, which is never selected."
-        out.append(Notice("note", text))
-    # The data stage's notes say the same as the lines above, which also hold without stages.
-    told = {n.text for n in out}
+        notes.append(f"{count(flow.held)} rows are the validation split, which is never selected.")
+    notes.extend(_stage_notes(stages, {*warnings, *notes}))
+    found = [Notice("warning", w) for w in warnings] + [Notice("note", n) for n in notes]
+    out = [Notice(n.kind, shorten(n.text, NOTICE_WIDTH)) for n in found[:NOTICES]]
+    if len(found) > NOTICES:
+        left = count(len(found) - NOTICES)
+        out.append(Notice("note", f"{left} more are in manifest.json"))
+    return tuple(out)
+
+
+def _stage_notes(stages: Sequence[StageRecord], told: set[str]) -> Iterator[str]:
+    """What stages decided, once; the data stage's notes say what the flow of rows says already."""
     for stage in stages:
         for note in stage.notes if stage.name != "data" else ():
             if note not in told:
                 told.add(note)
-                out.append(Notice("note", f"{stage.name}: {note}"))
-    out = [Notice(n.kind, shorten(n.text, NOTICE_WIDTH)) for n in out]
-    if len(out) > NOTICES:
-        left = len(out) - NOTICES
-        out = [*out[:NOTICES], Notice("note", f"{count(left)} more notes are in manifest.json")]
-    return tuple(sorted(out, key=lambda n: n.kind != "warning"))
+                yield f"{stage.name}: {note}"
 
 
 def _scoring(scores: Scores | None) -> Scoring | None:
@@ -367,6 +367,11 @@ def _method(name: str, settings: Mapping[str, Any], without: Sequence[str] = ())
     """The settings that say something, as `name = value` would be written."""
     given = {k: _plain(v) for k, v in settings.items() if k not in without and v is not None}
     return Method(name, tuple((k, shorten(v, 80)) for k, v in given.items() if v))
+
+
+def _arranged(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An order's settings, without the interleaving that was not asked for."""
+    return {k: v for k, v in settings.items() if not (k == "interleave" and v is False)}
 
 
 def _plain(value: Any) -> str:

@@ -20,7 +20,7 @@ class Distribution:
 
     Attributes:
         edges: `b + 1` ascending edges; the last bin includes its upper edge.
-        pool: Share of the pool's values in each bin, 0–1.
+        pool: Share of the pool's values in each bin, 0-1.
         chosen: The same for the chosen samples; empty when there are none.
         pool_quantiles: Values at `QUANTILES`; empty when there are none.
         chosen_quantiles: The same for the chosen samples.
@@ -69,28 +69,33 @@ def length_distribution(n_tokens: Int1D, chosen: Int1D) -> Distribution:
     return _distribution(edges, counted, counted[chosen])
 
 
-def score_distribution(scores: Scores, chosen: Int1D) -> Distribution:
+def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) -> Distribution:
     """Scores in natural units, in even bins over the range that holds almost all of them.
 
-    The axis ends at the outermost 0.1 % where the tail beyond is longer than the rest.
+    The axis ends at the outermost 0.1 % where the tail beyond is longer than the rest. A bin ends
+    at the cut, so that no bin is half chosen.
 
     Args:
         scores: Of every row of the pool; missing ones are left out.
         chosen: Rows that were chosen.
+        cut: How the choice relates to the scores.
     """
     values = scores.values[scores.present]
     if not len(values):
         return _distribution(np.empty(0), np.empty(0), np.empty(0))
     inner = np.quantile(values, [0.001, 0.999])
     low, high = float(values.min()), float(values.max())
-    if high - low > 2 * (inner[1] - inner[0]) > 0:
-        low, high = (float(v) for v in inner)
+    marks = cut.at if cut is not None else ()
+    if high - low > 1.5 * (inner[1] - inner[0]) > 0:
+        low, high = min(float(inner[0]), *marks, high), max(float(inner[1]), *marks, low)
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         half = max(abs(low) * 0.05, 0.5)
         edges = np.linspace(low - half, low + half, 4)
     else:
         distinct = len(np.unique(values[: 10 * BINS]))
         edges = np.linspace(low, high, min(BINS, max(distinct, 10)) + 1)
+        if cut is not None and marks:
+            edges = _through(edges, cut)
     mine = scores.values[chosen]
     return _distribution(edges, values, mine[np.isfinite(mine)])
 
@@ -122,6 +127,21 @@ def find_cut(scores: Scores, chosen: Int1D, candidates: Bool1D) -> Cut | None:
         if high > low and not at and np.any(others == high):
             at.append(high)
     return Cut(tuple(at), low, high, between)
+
+
+def _through(edges: Float1D, cut: Cut) -> Float1D:
+    """The edges moved so that bins end at the cut; one at the highest score chosen is above it."""
+    width = edges[1] - edges[0]
+    if len(cut.at) > 1 and cut.at[1] - cut.at[0] > width / 2:
+        # A whole number of bins between the two lines; at most twice as many bins in all.
+        width = (cut.at[1] - cut.at[0]) / max(round((cut.at[1] - cut.at[0]) / width), 1)
+    below = int(np.ceil((cut.at[0] - edges[0]) / width))
+    above = int(np.ceil((edges[-1] - cut.at[0]) / width))
+    moved = cut.at[0] + width * np.arange(-below, above + 1)
+    for mark in cut.at:
+        if mark == cut.high:
+            moved[np.abs(moved - mark) < width / 4] = np.nextafter(mark, np.inf)
+    return np.asarray(moved)
 
 
 def _distribution(edges: Float1D, pool: Float1D, chosen: Float1D) -> Distribution:

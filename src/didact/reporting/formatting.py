@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -12,7 +14,8 @@ _BYTE_UNITS: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 # Joiners and directional marks stay: scripts and emoji need them, and a block isolates them.
 _BIDI: Final = frozenset(range(0x202A, 0x202F)) | frozenset(range(0x2066, 0x206A))
 _HIDDEN: Final = _BIDI | {0x2028, 0x2029, 0xFEFF, 0x00AD} | frozenset(range(0xE0000, 0xE0080))
-NONE: Final = "–"
+NONE: Final = "\u2013"  # en dash
+_MINUS: Final = "\u2212"
 
 
 def count(value: float | None) -> str:
@@ -26,7 +29,8 @@ def compact(value: float | None) -> str:
         return NONE
     for size, unit in _UNITS:
         if abs(value) >= size * 0.9995:
-            return f"{_digits(value / size, 3)}{unit}"
+            scaled = value / size
+            return f"{scaled:.0f}{unit}" if scaled == int(scaled) else f"{_digits(scaled, 3)}{unit}"
     return f"{value:.0f}" if value == int(value) else _digits(value, 3)
 
 
@@ -44,12 +48,12 @@ def percent(share: float | None) -> str:
 
 
 def change(before: float, after: float) -> str:
-    """The difference of two shares in percentage points, with its sign: +3.2, −0.14."""
+    """The difference of two shares in percentage points, with its sign: +3.2, or minus 0.14."""
     value = 100 * (after - before)
     if abs(value) < 0.005:
         return "±0"
     text = f"{abs(value):.2f}" if abs(value) < 1 else f"{abs(value):.1f}"
-    return f"{'+' if value > 0 else '−'}{text}"
+    return f"{'+' if value > 0 else _MINUS}{text}"
 
 
 def number(value: float | None) -> str:
@@ -85,6 +89,18 @@ def byte_size(value: float | None) -> str:
     return f"{value:,.0f} B"
 
 
+def scale(values: Sequence[float], *, as_percent: bool = False) -> list[str]:
+    """The ticks of one axis, all with as many decimals as their distance needs."""
+    factor, unit = (100, "%") if as_percent else (1, "")
+    shown = [factor * v for v in values]
+    gap = min((b - a for a, b in pairwise(shown)), default=0) or abs(shown[0] if shown else 1) or 1
+    largest = max((abs(v) for v in shown), default=0)
+    if not as_percent and (largest >= 1e6 or gap < 1e-5):
+        return [number(v) for v in shown]
+    decimals = max(-math.floor(math.log10(gap) + 1e-9), 0)
+    return [f"{0 if v == 0 else v:,.{decimals}f}{unit}" for v in shown]
+
+
 def _digits(value: float, significant: int) -> str:
     """Rounded to significant digits, in plain notation, with thousands marks."""
     if value == 0:
@@ -114,7 +130,7 @@ def _shown(char: str) -> str:
         return "␡"
     nothing = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # never a character
     if code in _HIDDEN or nothing or unicodedata.category(char) in {"Cc", "Cs"}:
-        return f"‹U+{code:04X}›"
+        return f"\u2039U+{code:04X}\u203a"  # in single angle quotation marks
     return char
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 PREVIEW = 420
 CONFIG_CAP = 20_000
+LITTLE_TEXT = 100_000  # bytes of a set; below it a few samples decide its ratio
 
 
 def write_report(
@@ -89,7 +90,7 @@ def render(report: Report) -> str:
         charts=_charts(report),
         style=(TEMPLATES / "report.css").read_text("utf-8"),
         tokens="tokens (estimate)" if report.tokens_estimated else "tokens",
-        about="≈ " if report.tokens_estimated else "",
+        about=lambda text: f"≈ {text}" if report.tokens_estimated else text,
         redundancy_says=_redundancy_says(report.redundancy),
         config=formatting.shorten(settings, CONFIG_CAP),
         widest=max(report.flow.read, report.flow.pool),
@@ -136,15 +137,21 @@ def preview(sample: Sample) -> tuple[list[Turn], list[Turn]]:
     room = PREVIEW
     for turn in sample.turns:
         # A rest of a few words is not worth a click.
-        cut = len(turn.text) if len(turn.text) <= room + 80 else max(room, 0)
         if tail or room <= 0:
             tail.append(turn)
             continue
+        cut = len(turn.text) if len(turn.text) <= room + 80 else _between_words(turn.text, room)
         head.append(Turn(turn.role, turn.text[:cut]))
         if cut < len(turn.text):
             tail.append(Turn("", turn.text[cut:]))
         room -= cut
     return head, tail
+
+
+def _between_words(text: str, at_most: int) -> int:
+    """Where to break a text: after the last space, if there is one not far before the limit."""
+    space = text.rfind(" ", max(at_most - 40, 0), at_most)
+    return at_most if space < 0 else space + 1
 
 
 def _template() -> jinja2.Template:
@@ -205,7 +212,7 @@ def _charts(report: Report) -> dict[str, Any]:
         ),
     }  # fmt: skip
     if report.scores is not None and report.scoring is not None:
-        name = report.scoring.method.name
+        name = formatting.shorten(report.scoring.method.name, 20)
         out["scores"] = charts.histogram(
             report.scores.edges, report.scores.pool, report.scores.chosen,
             cuts=report.cut.at if report.cut else (),
@@ -217,7 +224,7 @@ def _charts(report: Report) -> dict[str, Any]:
             report.redundancy.chosen,
             report.redundancy.random,
             described=_redundancy_says(report.redundancy),
-            x_label="raw ÷ compressed bytes of the set, higher = more repetition",
+            x_label="raw ÷ compressed bytes, more = repeats more",
             names=("chosen set", f"{len(report.redundancy.random)} random sets"),
         )
     if report.along is not None:
@@ -230,11 +237,12 @@ def _order_charts(along: Along, tokens: str) -> dict[str, str]:
     x_label = f"optimizer step ({per_x:,} samples each)" if along.batch_size else "samples read"
     out = {}
     if along.score is not None:
+        name = formatting.shorten(along.score_method or "", 20)
         direction = "higher" if along.higher_is_better else "lower"
         out["order_score"] = charts.course(
             along.score.edges, along.score.mean, along.score.low, along.score.high,
             joints=along.joints, per_x=per_x, x_label=x_label,
-            y_label=f"{along.score_method} score, {direction} is preferred",
+            y_label=f"{name} score, {direction} is preferred",
             described=f"{along.score_method} score along the training order",
         )  # fmt: skip
     out["order_tokens"] = charts.course(
@@ -256,22 +264,28 @@ def _redundancy_says(found: Redundancy | None) -> str:
         return ""
     n, by = len(found.random), found.chosen / found.mean - 1
     size = formatting.percent(abs(by))
+    little = found.bytes < LITTLE_TEXT
+    rough = "So little text makes this a rough comparison."
     if found.chosen > max(found.random):
         return (
             f"The chosen set repeats itself more than any of {n} random sets of equal bytes: it "
-            f"compresses {size} further than their mean. The choice gathers samples that are "
-            "alike, so its text holds less that is new per byte than chance would give."
-        )
+            f"compresses {size} further than their mean. "
+        ) + (
+            rough if little else "The choice gathers text that repeats, within samples or between "
+            "them, so that it holds less that is new per byte than chance would give."
+        )  # fmt: skip
     if found.chosen < min(found.random):
         return (
             f"The chosen set repeats itself less than any of {n} random sets of equal bytes: it "
-            f"compresses {size} less than their mean. The choice spreads over samples that "
-            "differ, so its text holds more that is new per byte than chance would give."
-        )
+            f"compresses {size} less than their mean. "
+        ) + (
+            rough if little else "The choice gathers text that differs, within samples and between "
+            "them, so that it holds more that is new per byte than chance would give."
+        )  # fmt: skip
     return (
         f"The chosen set repeats itself as much as {n} random sets of equal bytes do: it lies "
-        "within their range. By this measure the choice is neither more nor less varied than chance."
-    )
+        "within their range. "
+    ) + (rough if little else "By this measure the choice is as varied as chance.")
 
 
 def _plain(value: Any) -> Any:

@@ -77,7 +77,7 @@ def redundancy(
         rng = ctx.rng("report", "redundancy", "random", i)
         sets.append(draw(pool.n_bytes, candidates, size, rng))
     first, *others = (
-        set_redundancy([text], level=LEVEL, window_log=WINDOW_LOG)
+        set_redundancy([memoryview(text)], level=LEVEL, window_log=WINDOW_LOG)
         for text in read_sets(pool, sets, size)
     )
     codec = f"{library('zstd')}, level {LEVEL}, seeing {2 ** (WINDOW_LOG - 20)} MiB back"
@@ -107,9 +107,9 @@ def read_sets(pool: Pool, sets: Sequence[Int1D], size: int) -> list[bytearray]:
             continue
         here = wanted[first:last]
         texts = pool.read(here, ["text"]).column("text")
-        for rows, text in zip(sets, out, strict=True):
+        for rows, held in zip(sets, out, strict=True):
             a, b = np.searchsorted(rows, [batch.start, batch.stop])
-            if len(text) < size and a < b:
+            if len(held) < size and a < b:
                 data, _ = utf8(texts.take(pa.array(np.searchsorted(here, rows[a:b]))))
-                text += memoryview(data)[: size - len(text)]
+                held.extend(data.data[: size - len(held)])
     return out

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Int1D, Scores, Selection, TrainingOrder
+from didact.core.scores import Bool1D, Float1D, Int1D, Scores, Selection, TrainingOrder
 from didact.reporting.formatting import count, shorten
 from didact.reporting.sources import NAME_WIDTH, source_name
 
 TEXT_CAP = 2_000
 TURN_CAP = 40
 FEW = 4
+HALF = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Sample:
         id: Its id.
         source: Its source.
         score: In natural units, or None.
+        rank: Its place by score among the rows that could be chosen, from 1; equal scores share
+            the best of their places. None without a score.
         tokens: A count; an estimate where the pool says so.
         position: Where the model first meets it, from 1, or None when it is not chosen.
         why: A sentence.
@@ -47,6 +51,7 @@ class Sample:
     id: str
     source: str
     score: float | None
+    rank: int | None
     tokens: int
     position: int | None
     why: str
@@ -96,11 +101,11 @@ def groups(
         rng = ctx.rng("report", "samples")
         add("Chosen", "Drawn at random from the chosen samples.", _some(chosen, rng))
         others = _some(np.flatnonzero(left), rng)
-        add("Not chosen", "Drawn at random from the other candidates.", others, "not chosen")
+        add("Not chosen", "Drawn at random from the other candidates.", others)
     else:
         out.extend(_by_score(scores, selection, left))
     out.append(_duplicates(pool, chosen))
-    reader = _Reader(pool, scores, selection, order)
+    reader = _Reader(pool, scores, selection, order, candidates)
     return tuple(
         Group(name, about, tuple(reader.sample(row, why) for row, why in rows))
         for name, about, rows in out
@@ -112,41 +117,49 @@ def _by_score(
     scores: Scores, selection: Selection, left: Bool1D
 ) -> Iterable[tuple[str, str, list[tuple[int, str]]]]:
     utility = scores.utility
-    chosen = selection.rows
-    first = selection.best_first() if selection.rank is not None else _ranked(chosen, utility)[::-1]
-    ascending = _ranked(chosen, utility)
-    named = "first chosen" if selection.rank is not None else "best scores"
-    top = [(int(r), "") for r in first[: FEW + 1]]
-    yield "Top", f"The {named}.", top
-    seen = {r for r, _ in top}
-    bottom = [int(r) for r in ascending[: FEW + 1] if int(r) not in seen]
-    yield "Bottom of the chosen", "Chosen with the least preferred scores.", [
-        (r, "") for r in bottom
-    ]
-    seen.update(bottom)
-    last = [int(r) for r in first[-FEW + 1 :] if int(r) not in seen]
-    border = [(r, "") for r in last]
+    ascending = _ranked(selection.rows, utility)
+    ranked = selection.rank is not None
+    first = selection.best_first() if ranked else ascending[::-1]
+    top = [(int(r), "") for r in first[:FEW]]
+    line = _at_the_line(scores, first[FEW:], ascending, left)
+    seen = {r for r, _ in top + line}
+    bottom = [(int(r), "") for r in ascending[: 2 * FEW] if int(r) not in seen][:FEW]
+    seen.update(r for r, _ in bottom)
+    worst = _ranked(np.flatnonzero(left & scores.present), utility)[: 2 * FEW]
+    gone = [(r, f"no score: {shorten(scores.missing[r], 200)}") for r in sorted(scores.missing)]
+    yield "Top", "The first chosen." if ranked else "The most preferred scores.", top
+    yield (
+        "Bottom of the chosen",
+        "Chosen with the least preferred scores, next to the line.",
+        bottom,
+    )
+    yield "At the line", "The last that made it and the first that did not.", line
+    yield (
+        "Rejected",
+        "Candidates with the least preferred scores in the pool.",
+        [(int(r), "") for r in worst if int(r) not in seen][:FEW],
+    )
+    yield "Without a score", "Never chosen: there is no score to go by.", gone[:FEW]
+
+
+def _at_the_line(
+    scores: Scores, first: Int1D, ascending: Int1D, left: Bool1D
+) -> list[tuple[int, str]]:
+    """The last chosen, the best of those that score no better, the best of those that do."""
+    out = [(int(r), "") for r in first[-HALF:]]
+    if not len(ascending):
+        return out
+    utility = scores.utility
     others = _ranked(np.flatnonzero(left & scores.present), utility)
-    if len(chosen) and len(others):
-        lowest, highest = utility[ascending[0]], utility[ascending[-1]]
-        at = int(np.searchsorted(utility[others], lowest, side="right"))
-        border += [
-            (int(r), f"not chosen: {_side(scores, utility[r], lowest)} the last score chosen")
-            for r in others[max(at - FEW, 0) : at][::-1]
-        ]
-        above = others[at:]
-        over = [r for r in above if utility[r] > highest][:2] or list(above[::-1][:2])
-        border += [(int(r), "not chosen, though its score is preferred") for r in over]
-    yield "At the line", "The last that made it and the first that did not.", border
-    seen.update(r for r, _ in border)
-    worst = [int(r) for r in others[: FEW + 1] if int(r) not in seen]
-    yield "Rejected", "Candidates with the least preferred scores in the pool.", [
-        (r, "not chosen") for r in worst
+    lowest = utility[ascending[0]]
+    at = int(np.searchsorted(utility[others], lowest, side="right"))
+    out += [
+        (int(row), f"{_side(scores, utility[row], lowest)} the last score chosen")
+        for row in others[max(at - HALF, 0) : at][::-1]
     ]
-    gone = [r for r in sorted(scores.missing) if r not in seen][: FEW - 1]
-    yield "Without a score", "Never chosen: there is no score to go by.", [
-        (r, f"no score: {shorten(scores.missing[r], 200)}") for r in gone
-    ]
+    preferred = "not chosen, though its score is preferred to the last one chosen"
+    above = others[at:][utility[others[at:]] > utility[ascending[-1]]]
+    return out + [(int(r), preferred) for r in (above[:2] if len(above) else others[at:][::-1][:2])]
 
 
 def _side(scores: Scores, utility: float, lowest: float) -> str:
@@ -155,13 +168,13 @@ def _side(scores: Scores, utility: float, lowest: float) -> str:
     return "below" if scores.higher_is_better else "above"
 
 
-def _ranked(rows: Int1D, utility: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Int1D:
+def _ranked(rows: Int1D, utility: Float1D) -> Int1D:
     """Rows from the least to the most preferred; of equals the later row counts as less."""
     return rows[np.lexsort((-rows, utility[rows]))]
 
 
 def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
-    return np.sort(rng.choice(rows, min(len(rows), FEW + 1), replace=False))
+    return np.sort(rng.choice(rows, min(len(rows), FEW), replace=False))
 
 
 def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, str]]]:
@@ -183,9 +196,15 @@ class _Reader:
     """Reads single samples; holds what every one of them needs."""
 
     def __init__(
-        self, pool: Pool, scores: Scores | None, selection: Selection, order: TrainingOrder
+        self,
+        pool: Pool,
+        scores: Scores | None,
+        selection: Selection,
+        order: TrainingOrder,
+        candidates: Bool1D,
     ) -> None:
         self.pool = pool
+        self.rivals = scores.utility[candidates] if scores is not None else np.empty(0)
         self.scores = scores
         self.selection = selection
         self.order = order
@@ -204,18 +223,21 @@ class _Reader:
         selection = self.selection
         at = int(np.searchsorted(selection.rows, row))
         is_chosen = at < len(selection) and selection.rows[at] == row
-        met = np.flatnonzero(self.order.rows == row) if is_chosen else ()
+        met = np.flatnonzero(self.order.rows == row)
         reason = ""
         if is_chosen and selection.why is not None:
             reason = selection.reasons[selection.why[at]]
-        value = None
+        value = rank = None
         if self.scores is not None and self.scores.present[row]:
             value = float(self.scores.values[row])
+            mine = value if self.scores.higher_is_better else -value
+            rank = int(np.count_nonzero(self.rivals > mine)) + 1
         return Sample(
             row=row,
             id=shorten(found["id"], NAME_WIDTH),
             source=source_name(self.pool.source_names[self.pool.source_codes[row]]),
             score=value,
+            rank=rank,
             tokens=int(self.pool.n_tokens[row]),
             position=int(met[0]) + 1 if len(met) else None,
             why="; ".join(filter(None, [shorten(reason, 300), why])),
@@ -225,16 +247,12 @@ class _Reader:
         )
 
 
-def _turns(found: dict[str, object]) -> list[Turn]:
+def _turns(found: Mapping[str, Any]) -> list[Turn]:
     """The turns of one row as `Pool.read` gives them."""
-    out = []
     if "text" in found:
-        return [Turn("", str(found["text"] or ""))]
-    messages = found["messages"]
-    assert isinstance(messages, list)
-    out = [Turn(str(m["role"] or ""), str(m["content"] or "")) for m in messages]
-    out += [Turn(k, str(found[k] or "")) for k in ("chosen", "rejected") if k in found]
-    return out
+        return [Turn("", found["text"] or "")]
+    out = [Turn(m["role"] or "", m["content"] or "") for m in found["messages"]]
+    return out + [Turn(k, found[k] or "") for k in ("chosen", "rejected") if k in found]
 
 
 def _cut(turns: list[Turn]) -> tuple[tuple[Turn, ...], int, int]:
@@ -246,4 +264,3 @@ def _cut(turns: list[Turn]) -> tuple[tuple[Turn, ...], int, int]:
         out.append(Turn(shorten(turn.role, 40), turn.text[:room]))
         room -= len(turn.text)
     return tuple(out), min(TEXT_CAP - room, TEXT_CAP), sum(len(t.text) for t in turns)
-

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from didact.core.pool import Pool
-from didact.core.scores import Float1D, Int1D, Scores, TrainingOrder
+from didact.core.scores import Bool1D, Float1D, Int1D, Scores, TrainingOrder
 from didact.reporting.sources import source_name
 
 BINS = 400
@@ -132,13 +133,13 @@ def bin_edges(length: int, joints: list[int], batch_size: int | None, at_most: i
     ends = np.array([0, *joints, length])
     parts = [
         np.linspace(a, b, max(round(at_most * (b - a) / length), 1), endpoint=False)
-        for a, b in zip(ends[:-1], ends[1:], strict=True)
+        for a, b in pairwise(ends.tolist())
     ]
     return np.unique(np.append(np.concatenate(parts), length).astype(np.int64))
 
 
 def course(values: Float1D, edges: Int1D) -> Course:
-    """Mean and 10–90 % band of values in bins of consecutive positions; NaN values are skipped."""
+    """Mean and 10-90 % band of values in bins of consecutive positions; NaN values are skipped."""
     n_bins = len(edges) - 1
     bins = np.repeat(np.arange(n_bins), np.diff(edges))
     there = np.isfinite(values)
@@ -166,7 +167,7 @@ def _quantile(values: Float1D, start: Int1D, size: Int1D, q: float) -> Float1D:
     return np.asarray(a + (place - below) * (b - a))
 
 
-def _maybe(values: Float1D, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> MaybeFloats:
+def _maybe(values: Float1D, known: Bool1D) -> MaybeFloats:
     found = iter(values.tolist())
     return tuple(next(found) if k else None for k in known)
 
@@ -176,15 +177,20 @@ def _epoch_joints(length: int, epochs: int) -> tuple[int, ...]:
 
 
 def _layer_joints(order: TrainingOrder) -> tuple[int, ...]:
-    """Ends of the sweeps of a fold or zigzag: layer j of L holds every L-th row from the j-th on."""
-    count = order.settings.get("layers")
-    if order.method not in {"fold", "zigzag"} or not isinstance(count, int):
+    """Ends of the sweeps of a fold or zigzag: layer j of L holds every L-th row of the sorted ones.
+
+    Interleaving spreads each source's own sweeps over the epoch; then there are none to mark.
+    """
+    layers = order.settings.get("layers")
+    if not isinstance(layers, int) or order.method not in {"fold", "zigzag"}:
+        return ()
+    if order.settings.get("interleave"):
         return ()
     n = len(order) // order.epochs
-    sizes = [max(-(-(n - j) // count), 0) for j in range(count)]
-    ends = np.cumsum(sizes)[:-1]
+    firsts = [(order.settings.get("phase", 0) + j) % layers for j in range(min(layers, n))]
+    ends = np.cumsum([-(-(n - first) // layers) for first in firsts])
     return tuple(
-        int(e) + epoch * n for epoch in range(order.epochs) for e in ends if 0 < e < n
+        sorted({int(e) + epoch * n for epoch in range(order.epochs) for e in ends if 0 < e < n})
     )
 
 

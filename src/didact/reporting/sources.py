@@ -38,10 +38,10 @@ class SourceShare:
         name: The source; "(no source)" when it is empty.
         pool: All of the source's rows.
         chosen: The chosen ones.
-        share_before: Of the pool's samples, 0–1.
-        share_after: Of the chosen samples, 0–1.
-        token_share_before: Of the pool's tokens, 0–1.
-        token_share_after: Of the chosen tokens, 0–1.
+        share_before: Of the pool's samples, 0-1.
+        share_after: Of the chosen samples, 0-1.
+        token_share_before: Of the pool's tokens, 0-1.
+        token_share_after: Of the chosen tokens, 0-1.
     """
 
     name: str
@@ -54,7 +54,7 @@ class SourceShare:
 
     @property
     def kept(self) -> float:
-        """Share of the source's samples that were chosen, 0–1."""
+        """Share of the source's samples that were chosen, 0-1."""
         return self.chosen.samples / max(self.pool.samples, 1)
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from didact.reporting.formatting import visible
 
 Tick = tuple[float, str]
-"""Where a tick stands, 0–1 along its axis, and what it says."""
+"""Where a tick stands, 0-1 along its axis, and what it says."""
 
 
 def tag(name: str, /, *children: str, **attributes: str | float) -> str:
@@ -49,7 +49,7 @@ def trim(value: float) -> str:
 
 
 def across(share: float) -> str:
-    """A horizontal position or length, 0–1 of the plot's width."""
+    """A horizontal position or length, 0-1 of the plot's width."""
     return f"{trim(100 * share)}%"
 
 
@@ -70,7 +70,7 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within [low, high]; 1, 2, 5 times them when those alone are fewer than three."""
+    """Powers of ten within [low, high]; 1, 2, 5 times them when the powers are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(tens) >= 3:
@@ -80,7 +80,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def path(points: Sequence[tuple[float, float | None]], height: float) -> str:
-    """A polyline through (x in 0–1, y in pixels) for the stretched layer; None lifts the pen."""
+    """A polyline through (x in 0-1, y in pixels) for the stretched layer; None lifts the pen."""
     out, pen = [], "M"
     for x, y in points:
         if y is None:
@@ -152,7 +152,7 @@ def frame(
     out.append(tag("line", class_="axis", x1="0", x2="100%", y1=height, y2=height))
     for at, text in x_ticks:
         x = across(at)
-        anchor = "start" if at < 0.02 else "end" if at > 0.98 else "middle"
+        anchor = "start" if at < 0.03 else "end" if at > 0.93 else "middle"
         out.append(tag("line", class_="axis", x1=x, x2=x, y1=height, y2=height + 5))
         out.append(label(text, class_="tick", x=x, y=height + 19, text_anchor=anchor))
     if x_label:

@@ -56,7 +56,7 @@ def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:
     """
     allowed = ~pool.held if scores is None else scores.present & ~pool.held
     at = np.flatnonzero(allowed[ranking])
-    if pool.dedup:
+    if pool.dedup and (pool.copy > 1).any():
         _, first = np.unique(pool.group[ranking[at]], return_index=True)
         if len(first) < len(at):
             at = at[np.sort(first)]
@@ -140,7 +140,7 @@ def take(
         rows[chosen],
         pool.fingerprint,
         method,
-        {**settings, "budget": None if budget is None else _as_json(budget)},
+        {**settings, "budget": "none" if budget is None else str(budget)},
         reasons=reasons,
         why=codes,
         notes=notes,
@@ -183,9 +183,3 @@ def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1
     new = np.zeros(len(reasons), np.int64)
     new[used] = np.arange(len(used))
     return tuple(reasons[i] for i in used), new[codes]
-
-
-def _as_json(budget: Budget) -> dict[str, float | int]:
-    if budget.ratio is not None:
-        return {"ratio": budget.ratio}
-    return {budget.unit: budget.amount(0)}

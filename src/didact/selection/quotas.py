@@ -151,8 +151,8 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
     if np.any(secured & ~allowed):
         name = rows.sources[int(rows.codes[np.flatnonzero(secured & ~allowed)[0]])]
         raise BudgetError(
-            f"quotas: no number of {name!r}'s best rows is within at_least and at_most; "
-            f"widen the two by one row's {rows.unit}"
+            f"quotas: no whole number of the best rows of {name!r} is within its at_least and "
+            f"at_most; set them further apart, by one row's {rows.unit}"
         )
     spent = int(rows.sizes[secured].sum())
     if spent > limit:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from didact.core.binding import as_json
 from didact.selection.budget import eligible, required, take
-from didact.selection.quotas import Quotas  # noqa: TC001 - evaluated when settings are bound
+from didact.selection.quotas import Quotas
 
 if TYPE_CHECKING:
     from didact.core.pool import Pool

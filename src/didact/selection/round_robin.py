@@ -10,7 +10,7 @@ import numpy as np
 from didact.core.binding import as_json
 from didact.core.errors import ConfigError
 from didact.selection.budget import required, take
-from didact.selection.quotas import Quotas  # noqa: TC001 - evaluated when settings are bound
+from didact.selection.quotas import Quotas
 from didact.selection.rank import best_first
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def round_robin(
     rows = np.flatnonzero(scores.present & ~pool.held)
     utility = scores.by_task[rows] if scores.higher_is_better else -scores.by_task[rows]
     group = None
-    if pool.dedup:
+    if pool.dedup and (pool.copy > 1).any():
         _, group = np.unique(pool.group[rows], return_inverse=True)
     wanted = None  # a fixed number of rows needs no longer ranking; quotas and tokens may
     if budget is not None and budget.unit == "samples" and not quotas:

@@ -175,7 +175,7 @@ class Totals:
         self.documents = 0
         self.n_words = 0
         self.df = np.zeros(len(among.hashes), np.int64)
-        self.halvings = 0
+        self._halvings = 0
         self._words = np.empty(0, np.uint64)
         self._df = np.empty(0, np.int64)
         self._waiting: list[tuple[UInt64s, Int64s]] = []
@@ -200,16 +200,18 @@ class Totals:
         first = np.flatnonzero(np.concatenate([[True], words[1:] != words[:-1]])[: len(words)])
         self._words = words[first]
         self._df = np.add.reduceat(df[order], first) if len(first) else df
-        while len(self._words) > VOCABULARY:
-            self.halvings += 1
-            kept = int(np.searchsorted(self._words, np.uint64(1 << (64 - self.halvings))))
-            self._words, self._df = self._words[:kept].copy(), self._df[:kept].copy()
+        while True:  # words that arrive after a halving are held to it before the next
+            kept = int(np.searchsorted(self._words, np.uint64((1 << 64 - self._halvings) - 1)))
+            if kept <= VOCABULARY:
+                break
+            self._halvings += 1
+        self._words, self._df = self._words[:kept].copy(), self._df[:kept].copy()
         self._waiting, self._n_waiting = [], 0
 
-    def vocabulary(self) -> Int64s:
-        """Document counts of the distinct words; of 2^-halvings of them when there are too many."""
+    def vocabulary(self) -> tuple[Int64s, int]:
+        """Document counts of 2^-h of the distinct words, and h: 0 unless there are too many."""
         self._merge()
-        return self._df
+        return self._df, self._halvings
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,17 +251,18 @@ def statistics(
     """
     n = totals.documents
     mean_length = totals.n_words / n if n else 0.0
-    average, size = 0.0, 0
+    average, size, halvings = 0.0, 0, 0
     if variant == "okapi":
         idf = okapi_idf(totals.df, n)
-        values, times = np.unique(totals.vocabulary(), return_counts=True)
-        size = int(times.sum())
+        df, halvings = totals.vocabulary()
+        size = len(df)
+        values, times = np.unique(df, return_counts=True)
         average = float((okapi_idf(values, n) * times).sum() / size) if size else 0.0
         idf = okapi_floor(idf, average, epsilon)
     else:
         idf = lucene_idf(totals.df, n)
     idf = np.where(totals.df > 0, idf, 0.0)
-    return Statistics(variant, k1, b, mean_length, idf, n, average, size, totals.halvings)
+    return Statistics(variant, k1, b, mean_length, idf, n, average, size, halvings)
 
 
 def score_batch(texts: pa.LargeStringArray, queries: Queries, fitted: Statistics) -> Float64s:

@@ -1,0 +1,80 @@
+"""Compressed sizes are those of the libraries' own one-shot functions."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import zstandard
+from isal import isal_zlib
+
+from didact.core.errors import ConfigError, DataError
+from didact.text.compression import (
+    LEVELS,
+    Codec,
+    compressed_sizes,
+    library,
+    resolve_level,
+    set_redundancy,
+)
+
+TEXTS = ["", "a", "the cat sat on the mat. " * 40, "吾輩は猫である" * 9, "", "x" * 100_000, "\0\n"]
+ONE_SHOT: dict[Codec, Callable[[bytes, int], bytes]] = {
+    "zlib": zlib.compress,
+    "isal": isal_zlib.compress,
+    "zstd": lambda data, level: zstandard.ZstdCompressor(level=level).compress(data),
+}
+
+
+@pytest.mark.parametrize("codec", LEVELS)
+def test_each_text_is_compressed_on_its_own(codec: Codec) -> None:
+    _, lowest, highest = LEVELS[codec]
+    texts = pa.array(["not looked at", *TEXTS, "nor this"], pa.large_string()).slice(1, len(TEXTS))
+    for level in {lowest, LEVELS[codec][0], min(highest, 19)}:
+        expected = [len(ONE_SHOT[codec](t.encode(), level)) for t in TEXTS]
+        assert compressed_sizes(texts, codec, level).tolist() == expected
+
+
+@pytest.mark.parametrize("codec", LEVELS)
+def test_no_texts_and_only_empty_texts(codec: Codec) -> None:
+    level = resolve_level(codec, None)
+    assert compressed_sizes(pa.array([], pa.large_string()), codec, level).tolist() == []
+    sizes = compressed_sizes(pa.array(["", ""], pa.large_string()), codec, level)
+    assert sizes.tolist() == [len(ONE_SHOT[codec](b"", level))] * 2
+
+
+def test_levels() -> None:
+    assert [resolve_level(codec, None) for codec in ("zlib", "zstd", "isal")] == [9, 3, 2]
+    assert resolve_level("isal", 0) == 0
+    with pytest.raises(ConfigError, match=r"level 12; zlib has levels 1 to 9"):
+        resolve_level("zlib", 12)
+
+
+def test_library_versions() -> None:
+    assert library("zlib") == f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    for codec in ("zstd", "isal"):
+        name, version = library(codec).split(" ")
+        assert name in {"zstd", "isa-l"}
+        assert all(part.isdigit() for part in version.split("."))
+
+
+def test_a_set_that_repeats_itself_far_apart_is_redundant() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
+    assert set_redundancy([noise]) == pytest.approx(1, abs=0.001)
+    # zlib's window is 32 KiB and zstd's own at level 3 is 2 MiB: only the long window sees it
+    assert set_redundancy([noise, noise]) == pytest.approx(2, abs=0.01)
+    assert set_redundancy([noise, noise], window_log=20) == pytest.approx(1, abs=0.001)
+
+
+def test_where_a_set_is_cut_into_chunks_does_not_matter() -> None:
+    text = ("the cat sat on the mat. " * 5000 + "something else entirely. " * 300).encode()
+    pieces = [memoryview(text)[at : at + 777] for at in range(0, len(text), 777)]
+    assert set_redundancy(pieces) == set_redundancy([text]) > 50
+
+
+def test_redundancy_of_nothing_is_an_error() -> None:
+    with pytest.raises(DataError, match="without any text"):
+        set_redundancy([b"", b""])
