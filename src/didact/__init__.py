@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
-    from didact.pipeline import combine, export, order, read, run, score, select
+    from didact.pipeline import combine, context, export, order, read, run, score, select
 
 _HOME = {
     "Budget": "didact.core.scores",
@@ -24,6 +24,7 @@ _HOME = {
     "Selection": "didact.core.scores",
     "TrainingOrder": "didact.core.scores",
     "combine": "didact.pipeline",
+    "context": "didact.pipeline",
     "export": "didact.pipeline",
     "order": "didact.pipeline",
     "read": "didact.pipeline",
@@ -41,6 +42,7 @@ __all__ = [
     "TrainingOrder",
     "__version__",
     "combine",
+    "context",
     "export",
     "order",
     "read",

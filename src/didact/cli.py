@@ -265,9 +265,9 @@ def score(
     from didact.data import tables
     from didact.printing import facts_table
 
-    with _pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+    with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = configs.apply({}, set_ or ())
-        aim = pipeline.read_target(target, found, ctx) if target else None
+        aim = pipeline.read_target(target, how, ctx) if target else None
         scores = pipeline.score(found, method, target=aim, ctx=ctx, **settings)
         tables.write_scores(scores, found, out)
     result = {

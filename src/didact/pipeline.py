@@ -86,6 +86,7 @@ def read(
 def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     """`read`, with the list of input files and their hashes that a manifest keeps."""
     paths = [path] if isinstance(path, str | Path) else list(path)
+    settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
     overlap, key = None, ""
     if settings.exclude:
         from didact.text.ngrams import overlap_with
@@ -116,10 +117,9 @@ def _texts(pool: Pool) -> Any:
     return (pool.read(rows, ["text"]).column("text") for rows in pool.batches())
 
 
-def read_target(path: Paths, pool: Pool, ctx: Context) -> Pool:
-    """A target set for `pool`: its text made by the same template, every row counted."""
-    settings = DataSettings(template=pool.meta["template"], dedup="none")
-    return read_with_inputs(path, settings, ctx).pool
+def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Pool:
+    """A target set, read like the pool that `settings` describe: same columns, same template."""
+    return read_with_inputs(path, _plain(settings), ctx).pool
 
 
 # -- score -----------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def _target(part: ScoreConfig, config: RunConfig, ctx: Context) -> Pool | None:
         return None
     if isinstance(part.target, DataConfig):
         return read_with_inputs(part.target.path, part.target, ctx).pool
-    return read_with_inputs(part.target, _plain(config.data), ctx).pool
+    return read_target(part.target, config.data, ctx)
 
 
 def _estimate(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def sample_rows() -> list[dict[str, Any]]:
         ("猫の足は何本ですか。", "四本です。"),
         ("แมวมีกี่ขา", "สี่ขา"),
         ("كم ساقًا للقط؟", "أربع سيقان."),
-        ("Сколько ног у кошки?", "У кошки четыре ноги."),
+        ("Сколько ног у кошки?", "У кошки четыре ноги."),  # noqa: RUF001
         ("Say something with pictures", "😀😀👍🏽 é́ \u200d \ufeff"),
         ("A line break\r\nand a tab\t.", "\n\n  spaces  \n"),
         ("Nothing follows.", ""),
@@ -140,7 +141,7 @@ def check_scorer(
     scores = run.score(pool)
     _check_values(run, pool, scores)
     _check_fitted(run, pool, scores)
-    _check_invariance(run, pool, rows, scores)
+    _check_invariance(run, rows, scores)
     _check_sizes(run)
     _promise(_digest(pool) == before, f"{name} wrote to the pool's store")
     return scores
@@ -213,8 +214,10 @@ def _check_description(method: type, run: _Run, pool: Pool) -> None:
     )
     words = [method.__module__, method.__qualname__, orjson.dumps(run.settings).decode()]
     other = subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", program, *words],
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "1"},
+    )  # fmt: skip
     same = other.stdout.strip() == fingerprint(run.settings)
     _promise(same, f"{run.name}: another process has another fingerprint of the settings")
     stats = run.target.stats if run.target is not None else None
@@ -236,7 +239,7 @@ def _check_values(run: _Run, pool: Pool, scores: Scores) -> None:
     scores.check(pool)
     _promise(scores.values.dtype == np.float64, f"{run.name}: scores are {scores.values.dtype}")
     _promise(scores.values.shape == (len(pool),), f"{run.name}: shape {scores.values.shape}")
-    _promise(scores.present.any(), f"{run.name}: no sample has a score")
+    _promise(bool(scores.present.any()), f"{run.name}: no sample has a score")
     # Finite but for missing rows: Scores itself refuses anything else.
     fingerprint(dict(scores.facts))  # facts are JSON
 
@@ -263,7 +266,7 @@ def _score(fitted: FittedScorer, batch: Any) -> BatchScores:
         return stack.enter_context(fitted.open(0, "cpu"))(batch).value
 
 
-def _check_invariance(run: _Run, pool: Pool, rows: Rows, scores: Scores) -> None:
+def _check_invariance(run: _Run, rows: Rows, scores: Scores) -> None:
     everything = range(len(rows))
     for size in (1, 3, 7):
         small = make_pool(rows, run.directory, batch_rows=size)
@@ -293,4 +296,4 @@ def _check_sizes(run: _Run) -> None:
     }.items():
         pool = make_pool(rows, run.directory, name=what.replace(" ", "-"))
         found = run.score(pool)
-        _promise(found.present.all(), f"{run.name}: {what} has no score")
+        _promise(bool(found.present.all()), f"{run.name}: {what} has no score")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from didact.core import registry
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError
+from didact.core.errors import DataError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.one_pass import one_pass
@@ -35,7 +39,7 @@ MORE: list[tuple[str, Mapping[str, Any]]] = [
 CASES = [(name, NEEDED.get(name, {})) for name in registry.known("scorers")] + MORE
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_contract(name: str, settings: Mapping[str, Any], tmp_path: Path) -> None:
     check_scorer(name, tmp_path, settings=settings)
 
@@ -50,20 +54,65 @@ class Broken:
     how: str
     needs_target = False
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:  # noqa: ARG002
         return Cost(cpu_seconds=-1.0 if self.how == "estimate" else 0.0)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
-        ways = {
-            "batches": lambda batch: np.full(batch.num_rows, float(batch.num_rows)),
-            "order": lambda batch: np.arange(batch.num_rows, dtype=float),
-            "pickling": lambda batch: np.ones(batch.num_rows),
-            "estimate": lambda batch: np.ones(batch.num_rows),
-            "shape": lambda batch: np.ones((batch.num_rows, 2)),
-            "nan": lambda batch: np.full(batch.num_rows, np.nan),
-        }
-        return one_pass(_pickled if self.how in {"estimate"} else ways[self.how], ("n_tokens",))
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:  # noqa: ARG002
+        if self.how == "writes":
+            (pool.path / "notes").write_text("was here")
+        first = int(pool.id_hash[0]) if self.how == "order" else 0
+        return one_pass(partial(broken, how=self.how, first=first), ("id_hash",))
 
 
-def _pickled(batch: Any) -> np.ndarray:
-    return np.ones(batch.num_rows)
+def broken(batch: pa.RecordBatch, *, how: str, first: int) -> np.ndarray:
+    n = batch.num_rows
+    values = {
+        "batches": np.full(n, float(n)),
+        "impure": np.full(n, next(COUNTER)),
+        "order": batch.column("id_hash").to_numpy() == np.uint64(first),
+        "process": np.full(n, float(os.getpid())),
+        "shape": np.ones((n, 2)),
+        "single": np.ones(n, np.float32),
+    }.get(how, np.ones(n))
+    return np.asarray(values, np.float32 if how == "single" else np.float64)
+
+
+COUNTER = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undescribed(Broken):
+    """Says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("batches", "batches of 1"),
+        ("estimate", "is not a cost"),
+        ("impure", "change with pickling"),
+        ("order", "the order of the rows"),
+        ("process", "two processes"),
+        ("single", "is not float64"),
+        ("writes", "wrote to the pool's store"),
+    ],
+)
+def test_a_broken_promise_is_found(how: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_scorer(Broken, tmp_path, settings={"how": how})
+
+
+def test_what_the_types_refuse(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"values of shape \(37, 2\) for a batch, expected \(37, 1\)"
+    ):
+        check_scorer(Broken, tmp_path, settings={"how": "shape"})
+
+
+def test_a_docstring_without_source_is_found(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="Source"):
+        check_scorer(Undescribed, tmp_path, settings={"how": "not at all"})
+
+
+def test_the_broken_one_is_fine_otherwise(tmp_path: Path) -> None:
+    check_scorer(Broken, tmp_path, settings={"how": "not at all"})

@@ -13,7 +13,7 @@ import numpy as np
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Scores, Selection, TrainingOrder
+from didact.core.scores import Bool1D, Scores, Selection, TrainingOrder, check_pool
 from didact.reporting.distributions import (
     Cut,
     Distribution,
@@ -231,6 +231,7 @@ def gather(
     in memory; six compressions of at most 16 MB.
     """
     selection.check(pool)
+    check_pool("ordered rows", order.pool_fingerprint, pool.fingerprint, "re-run 'didact order'")
     for values in (scores, order_scores):
         if values is not None:
             values.check(pool)

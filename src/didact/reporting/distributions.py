@@ -40,17 +40,24 @@ class Cut:
     """How the choice relates to the score.
 
     Attributes:
-        at: Where the line runs: one value, or two for a middle band; empty when the choice is
-            no cut by this score (random, per-source or combined choices).
+        lower: The lowest score chosen, when a line runs there: candidates below it were left out.
+        upper: The highest score chosen, when candidates above it were left out.
         low: Lowest score chosen.
         high: Highest score chosen.
-        passed_over: Candidates with a score strictly between the two that were not chosen.
+        passed_over: Candidates with a score strictly between the two that were not chosen. When
+            there are any, the choice is no cut by this score, and no line is drawn.
     """
 
-    at: tuple[float, ...]
+    lower: float | None
+    upper: float | None
     low: float
     high: float
     passed_over: int
+
+    @property
+    def at(self) -> tuple[float, ...]:
+        """Where lines run, ascending."""
+        return tuple(sorted({v for v in (self.lower, self.upper) if v is not None}))
 
 
 def length_distribution(n_tokens: Int1D, chosen: Int1D) -> Distribution:
@@ -117,31 +124,31 @@ def find_cut(scores: Scores, chosen: Int1D, candidates: Bool1D) -> Cut | None:
     passed[chosen] = False
     others = scores.values[passed]
     between = int(np.count_nonzero((others > low) & (others < high)))
-    at: list[float] = []
-    if not between:
-        # Equal scores on both sides of the line belong to the side that has no others.
-        if np.any(others < low) or (np.any(others == low) and not np.any(others > high)):
-            at.append(low)
-        if high > low and np.any(others > high):
-            at.append(high)
-        if high > low and not at and np.any(others == high):
-            at.append(high)
-    return Cut(tuple(at), low, high, between)
+    if between:
+        return Cut(None, None, low, high, between)
+    # A line runs where others lie beyond; where others only tie with it, on the tie.
+    lower, upper = bool(np.any(others < low)), bool(np.any(others > high))
+    if not (lower or upper):
+        lower = bool(np.any(others == low))
+        upper = low < high and bool(np.any(others == high))
+    return Cut(low if lower else None, high if upper else None, low, high, 0)
 
 
 def _through(edges: Float1D, cut: Cut) -> Float1D:
-    """The edges moved so that bins end at the cut; one at the highest score chosen is above it."""
+    """The edges moved so that bins end at the cut; what is chosen is on the chosen side of it."""
     width = edges[1] - edges[0]
-    if len(cut.at) > 1 and cut.at[1] - cut.at[0] > width / 2:
+    first = cut.lower if cut.lower is not None else np.nextafter(cut.high, np.inf)
+    apart = 0
+    if cut.lower is not None and cut.upper is not None and cut.upper - cut.lower > width / 2:
         # A whole number of bins between the two lines; at most twice as many bins in all.
-        width = (cut.at[1] - cut.at[0]) / max(round((cut.at[1] - cut.at[0]) / width), 1)
-    below = int(np.ceil((cut.at[0] - edges[0]) / width))
-    above = int(np.ceil((edges[-1] - cut.at[0]) / width))
-    moved = cut.at[0] + width * np.arange(-below, above + 1)
-    for mark in cut.at:
-        if mark == cut.high:
-            moved[np.abs(moved - mark) < width / 4] = np.nextafter(mark, np.inf)
-    return np.asarray(moved)
+        apart = max(round((cut.upper - cut.lower) / width), 1)
+        width = (cut.upper - cut.lower) / apart
+    below = max(int(np.ceil((first - edges[0]) / width)), cut.lower is None)
+    above = max(int(np.ceil((edges[-1] - first) / width)), 1)
+    moved = np.asarray(first + width * np.arange(-below, above + 1))
+    if apart:
+        moved[below + apart] = np.nextafter(cut.high, np.inf)
+    return moved
 
 
 def _distribution(edges: Float1D, pool: Float1D, chosen: Float1D) -> Distribution:

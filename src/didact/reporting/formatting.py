@@ -91,21 +91,26 @@ def byte_size(value: float | None) -> str:
 
 def scale(values: Sequence[float], *, as_percent: bool = False) -> list[str]:
     """The ticks of one axis, all with as many decimals as their distance needs."""
-    factor, unit = (100, "%") if as_percent else (1, "")
+    factor, unit = (100.0, "%") if as_percent else (1.0, "")
+    largest = max((abs(v) for v in values), default=0)
+    if not as_percent and largest >= 1e5:
+        size, unit = next((s, u) for s, u in _UNITS if largest >= s)
+        factor = 1 / size
     shown = [factor * v for v in values]
     gap = min((b - a for a, b in pairwise(shown)), default=0) or abs(shown[0] if shown else 1) or 1
-    largest = max((abs(v) for v in shown), default=0)
-    if not as_percent and (largest >= 1e6 or gap < 1e-5):
-        return [number(v) for v in shown]
-    decimals = max(-math.floor(math.log10(gap) + 1e-9), 0)
-    return [f"{0 if v == 0 else v:,.{decimals}f}{unit}" for v in shown]
+    digit = math.floor(math.log10(gap) + 1e-9)  # of the last digit that differs
+    if digit < -5:
+        significant = math.floor(math.log10(largest)) - digit
+        return [f"{v:.{max(significant, 0)}e}" for v in shown]
+    return [f"{0 if v == 0 else v:,.{max(-digit, 0)}f}{unit}" for v in shown]
 
 
 def _digits(value: float, significant: int) -> str:
     """Rounded to significant digits, in plain notation, with thousands marks."""
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(value)))
+    rounded = float(f"{value:.{significant - 1}e}")  # 0.99999 has the digits of 1
+    magnitude = math.floor(math.log10(abs(rounded)))
     return f"{value:,.{max(significant - 1 - magnitude, 0)}f}"
 
 

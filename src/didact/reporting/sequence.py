@@ -14,6 +14,7 @@ from didact.reporting.sources import source_name
 BINS = 400
 MIX_BINS = 80
 PARTS = 6
+MOST_SWEEPS = 50  # more joints than that would hide the line they explain
 REST = "other sources"
 
 MaybeFloats = tuple[float | None, ...]
@@ -184,11 +185,11 @@ def _layer_joints(order: TrainingOrder) -> tuple[int, ...]:
     layers = order.settings.get("layers")
     if not isinstance(layers, int) or order.method not in {"fold", "zigzag"}:
         return ()
-    if order.settings.get("interleave"):
+    if order.settings.get("interleave") or layers > MOST_SWEEPS:
         return ()
     n = len(order) // order.epochs
-    firsts = [(order.settings.get("phase", 0) + j) % layers for j in range(min(layers, n))]
-    ends = np.cumsum([-(-(n - first) // layers) for first in firsts])
+    firsts = [(order.settings.get("phase", 0) + j) % layers for j in range(layers)]
+    ends = np.cumsum([max(-(-(n - first) // layers), 0) for first in firsts])
     return tuple(
         sorted({int(e) + epoch * n for epoch in range(order.epochs) for e in ends if 0 < e < n})
     )

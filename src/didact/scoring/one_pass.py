@@ -67,4 +67,4 @@ class _OnePass:
         found = self.function(batch)
         if isinstance(found, BatchScores):
             return Metered(found)
-        return Metered(BatchScores(found.reshape(batch.num_rows, max(len(self.tasks), 1))))
+        return Metered(BatchScores(found[:, np.newaxis] if found.ndim == 1 else found))

@@ -29,7 +29,7 @@ BATCHES_PER_SHARD = 64
 RowScorer = Callable[[range], Metered[BatchScores]]
 
 
-def score_pool(  # noqa: PLR0917 - what every stage function is given, in its order
+def score_pool(
     pool: Pool,
     name: str,
     scorer: Scorer,
@@ -133,7 +133,7 @@ class _Shard:
     def load(cls, path: Path, key: str) -> _Shard | None:
         """What an earlier run of the same work left, or None."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 if file["key"].tobytes() != key.encode():
                     return None
                 reasons = orjson.loads(file["missing"].tobytes())
@@ -141,7 +141,7 @@ class _Shard:
                 return cls(file["values"], parts, {int(k): v for k, v in reasons.items()})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None  # a damaged shard is scored again, which gives the same numbers
 
 

@@ -133,8 +133,10 @@ def take(
         notes = (*notes, *cut.notes)
     else:
         chosen = np.arange(fitting(sizes, limit))
-    if limit and len(rows) and not len(chosen):
-        notes = (*notes, f"nothing chosen: the best row alone is over the {limit:,} {unit}")
+    if budget is not None and budget.amount(len(pool)) == 0:
+        chosen = chosen[:0]  # nothing asked is nothing given, even of rows without a token
+    elif len(rows) and not len(chosen) and not notes:
+        notes = f"nothing chosen: the best row alone is over the {limit:,} {unit}"
     reasons, codes = _used(reasons, codes[chosen])
     return Selection.ranked(
         rows[chosen],

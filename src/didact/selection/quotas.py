@@ -124,8 +124,8 @@ class Cut:
 
 
 def fitting(sizes: Int1D, limit: int) -> int:
-    """How many leading rows fit into `limit`; none when it is 0, whatever their size."""
-    return int(np.searchsorted(np.cumsum(sizes), limit, side="right")) if limit > 0 else 0
+    """How many leading rows fit into `limit`."""
+    return int(np.searchsorted(np.cumsum(sizes), limit, side="right"))
 
 
 def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) -> Cut:
