@@ -129,7 +129,9 @@ def _root(
     "didact run run.yaml -o OUT --set select.budget.ratio=0.3 · didact run run.yaml --dry-run"
 )
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML or TOML file; 'didact init' writes one.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML or TOML; 'didact init' writes one.")
+    ],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
     ] = None,
@@ -345,6 +347,13 @@ def order(
             help="A setting of the method, or epochs, batch_size, jitter, interleave. Repeatable.",
         ),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool", help="The pool's files, where its cache is gone and sources are read."
+        ),
+    ] = None,
+    data: Data = None,
     seed: Seed = 0,
     cache_dir: Cache = None,
     json: Json = False,
@@ -357,11 +366,15 @@ def order(
     from didact.printing import facts_table
 
     chosen, ids = tables.read_selection(selection)
+    if pool:
+        with _pool(pool, data, cache_dir, seed) as (found, *_):
+            chosen.check(found)
     ctx = pipeline.context(seed, 1, cache_dir)
-    pool = open_cached(chosen.pool_fingerprint, ctx.cache_dir)
     by = tables.read_scores(scores) if scores is not None else None
-    settings = configs.apply({}, set_ or ())
-    ordered = pipeline.order(pool, chosen, by, method, ctx=ctx, **settings)
+    ordered = pipeline.order(
+        open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
+        **configs.apply({}, set_ or ()),
+    )  # fmt: skip
     tables.write_order(ordered, tables.ids_of(ordered, chosen, ids), out)
     result = {
         "order": str(out), "method": method, "rows": len(ordered), "epochs": ordered.epochs,
@@ -451,7 +464,7 @@ def methods(
 
 @config_app.command("show", epilog="Example: didact config show run.yaml")
 def config_show(
-    config: Annotated[Path, typer.Argument(help="A YAML or TOML file.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML or TOML file.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C")] = None,
     json: Json = False,
 ) -> None:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from didact.core import binding, registry
-from didact.core.errors import ConfigError, DidactError, did_you_mean
+from didact.core.errors import ConfigError, DidactError
 from didact.core.scores import Budget
 from didact.data.export import ExportSettings
 from didact.data.files import readable
@@ -189,7 +189,9 @@ def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explained(error, where))) from error
+        raise ConfigError(
+            "\n".join(binding.explain(error, where, RunConfig.model_fields))
+        ) from error
     config.resolved()
     return config
 
@@ -199,35 +201,7 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError("\n".join(binding.explain(error, where, _names(model)))) from error
-
-
-def _explained(error: ValidationError, where: str) -> list[str]:
-    out = []
-    for problem in error.errors(include_url=False):
-        section = str(problem["loc"][0]) if problem["loc"] else ""
-        models: dict[str, type[BaseModel]] = {
-            "data": DataConfig, "score": ScoreConfig, "select": SelectConfig, "order": OrderConfig,
-            "export": ExportSettings, "report": ReportConfig,
-        }  # fmt: skip
-        known = models[section] if section in models and len(problem["loc"]) > 1 else RunConfig
-        out += _one(problem, where, known)
-    return out
-
-
-def _one(problem: Any, where: str, model: type[BaseModel]) -> list[str]:
-    place = ".".join(str(p) for p in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return [
-            f"{where}: unknown key {place!r}{did_you_mean(str(problem['loc'][-1]), _names(model))}"
-        ]
-    if problem["type"] == "missing":
-        return [f"{where}: {place} is required"]
-    return [f"{where}: {place or 'the file'}: {problem['msg']}; got {problem.get('input')!r:.200}"]
-
-
-def _names(model: type[BaseModel]) -> dict[str, Any]:
-    return {f.alias or name: f for name, f in model.model_fields.items()}
+        raise ConfigError("\n".join(binding.explain(error, where, model.model_fields))) from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -191,7 +191,7 @@ def select(
         scores.check(pool)
     checked, as_json = configs.bound("selectors", method, settings, "select")
     chosen: Selection = registry.find("selectors", method)(pool, scores, budget, ctx, **checked)
-    return replace(chosen, method=method, settings={**as_json, "budget": str(budget or "none")})
+    return replace(chosen, method=method, settings={**chosen.settings, **as_json})
 
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:

@@ -93,7 +93,10 @@ FLAGS = {
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
     "inspect": {"--cache-dir", "--data", "--json"},
     "methods": {"--json"},
-    "order": {"--cache-dir", "--json", "--method", "--out", "--scores", "--seed", "--set"},
+    "order": {
+        "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
+        "--set",
+    },
     "report": {"--cache-dir", "--no-samples", "--out", "--samples"},
     "run": {"--cache-dir", "--dry-run", "--json", "--out", "--set", "--workers"},
     "score": {

@@ -51,8 +51,8 @@ def test_1e18_tokens_is_a_number():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": {}}, r"unknown key 'scores'; did you mean 'score'"),
-        ({"data": {"path": "p", "tokeniser": "t"}}, r"unknown key 'data.tokeniser'; did you mean 'tokenizer'"),
+        ({"scores": {}}, r"unknown setting 'scores'; did you mean 'score'"),
+        ({"data": {"path": "p", "tokeniser": "t"}}, r"unknown setting 'data.tokeniser'; did you mean 'tokenizer'"),
         ({"score": {"method": "bm52"}}, r"unknown scorer 'bm52'; did you mean 'bm25'"),
         ({"score": {"method": "bm25", "k_1": 1}}, r"score.bm25: unknown setting 'k_1'; did you mean 'k1'"),
         ({"score": {"method": "bm25", "k1": "x"}}, r"score.bm25.k1: .*number.* got 'x'"),
@@ -61,13 +61,15 @@ def test_1e18_tokens_is_a_number():
         ({"score": {"combine": "rank_mean", "of": [{"method": "random"}]}}, r"two or more"),
         ({"select": {"method": "top_k", "budget": {"samples": 1, "ratio": 0.5}}}, r"exactly one of"),
         ({"select": {"method": "top_k", "budget": {"ratio": 1.5}}}, r"ratio=1.5; expected between 0 and 1"),
-        ({"select": {"method": "top_k", "budget": {"rows": 5}}}, r"select.budget.rows|unknown key"),
+        ({"select": {"method": "top_k", "budget": {"rows": 5}}}, r"unknown setting 'select.budget.rows' \(known: ratio, samples, tokens\)"),
+        ({"select": {"method": "top_k", "quotas": {"at_mots": 1}}},
+         r"select.top_k: unknown setting 'quotas.at_mots'; did you mean 'at_most'"),
         ({"order": {"method": "fold", "layers": 0}}, r"order.fold.layers: .*got 0"),
         ({"order": {"method": "fold", "epochs": 0}}, r"order.epochs"),
         ({"export": {"for": "trll"}}, r"export.for"),
         ({"export": {"name": "../x"}}, r"export.name"),
         ({"seed": -1}, r"seed"),
-        ({"data": {}}, r"data.path is required"),
+        ({"data": {}}, r"config: data.path: this setting is required"),
     ],
 )  # fmt: skip
 def test_wrong_configs_say_what_is_wrong(change, message):
@@ -112,7 +114,7 @@ def test_yaml_and_toml_say_the_same(tmp_path):
         ("a.yaml", "data: [", r"a.yaml: not YAML"),
         ("a.yaml", "- 1", r"a.yaml: holds list; expected a mapping"),
         ("a.toml", "data = ", r"a.toml: "),
-        ("a.yaml", "data: {path: p}\nselekt: 1", r"a.yaml: unknown key 'selekt'; did you mean 'select'"),
+        ("a.yaml", "data: {path: p}\nselekt: 1", r"a.yaml: unknown setting 'selekt'; did you mean 'select'"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, name, text, message):

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -66,12 +66,27 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
     for problem in error.errors(include_url=False):
         place = ".".join(str(p) for p in problem["loc"])
         name = f"{where}.{place}" if where and place else where or place
-        if problem["type"] == "extra_forbidden":
-            hint = did_you_mean(str(problem["loc"][-1]), known) if len(problem["loc"]) == 1 else ""
-            out.append(f"{where or 'config'}: unknown setting {place!r}{hint}")
+        if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            names = _names_at(known, problem["loc"][:-1])
+            hint = did_you_mean(str(problem["loc"][-1]), names)
+            out.append(f"{where}: unknown setting {place!r}{hint}".removeprefix(": "))
         elif problem["type"] == "missing":
             out.append(f"{name}: this setting is required")
         else:
-            value = problem.get("input")
-            out.append(f"{name}: {problem['msg']}; got {value!r}")
+            out.append(f"{name}: {problem['msg']}; got {problem.get('input')!r:.200}")
     return out
+
+
+def _names_at(fields: Mapping[str, Any], place: tuple[int | str, ...]) -> list[str]:
+    """Names that may stand at a place: those of the model, or of a model or dataclass inside it."""
+    for step in place:
+        field = fields.get(str(step))
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        fields = next((f for f in map(_fields_of, inner) if f), {})
+    return [getattr(f, "alias", None) or name for name, f in fields.items()]
+
+
+def _fields_of(kind: Any) -> Mapping[str, Any]:
+    """Fields of a pydantic model or a dataclass; none of anything else."""
+    found = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None)
+    return found or {}

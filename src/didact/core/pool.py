@@ -88,7 +88,7 @@ class Pool:
         except FileNotFoundError as error:
             raise DataError(
                 f"pool {self.fingerprint[:12]}… is not in the cache ({self.path}); "
-                "pass the pool's files so that it can be read again"
+                "read the pool's files again (on the command line: --pool FILE)"
             ) from error
         if meta["fingerprint"] != self.fingerprint:
             raise DataError(f"the store {self.path} holds another pool; delete it and read again")
@@ -96,6 +96,7 @@ class Pool:
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
+        _ = self.meta  # says so when the store is gone
         with pa.OSFile(str(self.path / "index.arrow")) as file:
             table = pa.ipc.open_file(file).read_all()
         out = {name: table.column(name).to_numpy() for name in table.column_names}

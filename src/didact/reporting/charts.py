@@ -15,6 +15,7 @@ from didact.reporting.formatting import (
     percent,
     scale,
     shorten,
+    visible,
 )
 
 Values = Sequence[float | None]
@@ -99,7 +100,9 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], *, described: str, x_lab
             svg.tag(
                 "g",
                 svg.title(f"{name}: {percent(before)} → {percent(after)} ({delta} pp)"),
-                svg.label(shorten(name, 30), class_="row", x=-12, y=y + 4, text_anchor="end"),
+                svg.label(
+                    shorten(visible(name), 28), class_="row", x=-12, y=y + 4, text_anchor="end"
+                ),
                 svg.tag("line", class_="change", x1=svg.across(x0), x2=svg.across(x1), y1=y, y2=y),
                 svg.tag("circle", class_="before", cx=svg.across(x0), cy=y, r=4.5),
                 svg.tag("circle", class_="after", cx=svg.across(x1), cy=y, r=5),
@@ -176,6 +179,7 @@ def course(
     joints: Sequence[int] = (),
     per_x: int = 1,
     from_zero: bool = False,
+    log: bool = False,
     height: float = 210,
 ) -> str:
     """A quantity along a sequence: its mean in each bin, and the band most samples are in.
@@ -193,18 +197,21 @@ def course(
         joints: Positions where a part of the sequence ends and the next begins.
         per_x: Positions in one unit of the x axis (the batch size, for steps).
         from_zero: Whether the vertical axis starts at 0.
+        log: Whether the vertical axis is logarithmic; then every value is positive.
         height: Pixels of the plot.
     """
     known = [v for v in (*low, *high) if v is not None]
     if not known:
         return nothing("no values to draw")
+    warp: Callable[[float], float] = math.log if log else float
     bottom, top = min(0.0 if from_zero else math.inf, *known), max(known)
-    pad = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
-    top, bottom = top + pad, bottom if from_zero else bottom - pad
+    pad = 0.06 * (warp(top) - warp(bottom)) or 0.05 * abs(warp(top)) or 1.0
+    floor = warp(bottom) - (0 if from_zero else pad)
+    ceiling = warp(top) + pad
     length = edges[-1]
 
     def y_of(value: float | None) -> float | None:
-        return None if value is None else height * (top - value) / (top - bottom)
+        return None if value is None else height * (ceiling - warp(value)) / (ceiling - floor)
 
     ys = [y_of(v) for v in mean]
     middles = [(a + b) / 2 / length for a, b in pairwise(edges)]
@@ -233,13 +240,18 @@ def course(
             span = f"10% to 90%: {number(lo)} to {number(hi)}"
             said = f"samples {a + 1:,} to {b:,}: mean {number(m)}, {span}"
         out.append(_probe(a / length, b / length, height, said))
-    y_values = svg.ticks(bottom, top, 5)
+    if log:
+        y_values = svg.log_ticks(math.exp(floor), math.exp(ceiling))
+        y_texts = [compact(t) if t >= 1 else number(t) for t in y_values]
+    else:
+        y_values = svg.ticks(floor, ceiling, 5)
+        y_texts = scale(y_values)
     return svg.frame(
         *out, described=described, height=height, kind="course", x_label=x_label, y_label=y_label,
         x_ticks=_positions(length, per_x),
         y_ticks=[
-            ((t - bottom) / (top - bottom), text)
-            for t, text in zip(y_values, scale(y_values), strict=True)
+            ((warp(t) - floor) / (ceiling - floor), text)
+            for t, text in zip(y_values, y_texts, strict=True)
         ],
     )  # fmt: skip
 

@@ -95,7 +95,7 @@ def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) ->
     marks = cut.at if cut is not None else ()
     if high - low > 1.5 * (inner[1] - inner[0]) > 0:
         low, high = min(float(inner[0]), *marks, high), max(float(inner[1]), *marks, low)
-    if high - low <= 1e-12 * max(abs(low), abs(high)):
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-300):
         half = max(abs(low) * 0.05, 0.5)
         edges = np.linspace(low - half, low + half, 4)
     else:

@@ -102,7 +102,8 @@ def scale(values: Sequence[float], *, as_percent: bool = False) -> list[str]:
     if digit < -5:
         significant = math.floor(math.log10(largest)) - digit
         return [f"{v:.{max(significant, 0)}e}" for v in shown]
-    return [f"{0 if v == 0 else v:,.{max(-digit, 0)}f}{unit}" for v in shown]
+    # Zero needs no unit of thousands, but a share of nothing is 0%.
+    return [f"{v:,.{max(-digit, 0)}f}{unit}" if v or as_percent or not unit else "0" for v in shown]
 
 
 def _digits(value: float, significant: int) -> str:
@@ -117,8 +118,8 @@ def _digits(value: float, significant: int) -> str:
 def visible(text: str) -> str:
     """The text with its invisible and direction-changing characters shown.
 
-    Controls become their pictures (NUL is ␀), others their code in brackets: what overrides the
-    direction of a line must not do so in the report. Line feeds and tabs stay; so do joiners.
+    They become their code in brackets: what overrides the direction of a line must not do so in
+    the report. Line feeds and tabs stay; so do joiners.
     """
     if text.isprintable():  # false for every character below; spares the loop for most texts
         return text
@@ -129,10 +130,6 @@ def _shown(char: str) -> str:
     code = ord(char)
     if char in "\n\t" or (char.isprintable() and code not in _HIDDEN):
         return char
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
     nothing = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # never a character
     if code in _HIDDEN or nothing or unicodedata.category(char) in {"Cc", "Cs"}:
         return f"\u2039U+{code:04X}\u203a"  # in single angle quotation marks

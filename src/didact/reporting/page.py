@@ -18,7 +18,7 @@ from didact.reporting import charts, formatting
 from didact.reporting.content import Report, Scoring, StageCost, gather
 from didact.reporting.redundancy import Redundancy
 from didact.reporting.samples import Sample, Turn
-from didact.reporting.sequence import Along
+from didact.reporting.sequence import Along, Course
 
 if TYPE_CHECKING:
     import jinja2
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 PREVIEW = 420
 CONFIG_CAP = 20_000
+WIDE = 50  # largest ÷ smallest value from which an axis is logarithmic
+_LOG = ", log scale"
 LITTLE_TEXT = 100_000  # bytes of a set; below it a few samples decide its ratio
 
 
@@ -212,7 +214,7 @@ def _charts(report: Report) -> dict[str, Any]:
         ),
     }  # fmt: skip
     if report.scores is not None and report.scoring is not None:
-        name = formatting.shorten(report.scoring.method.name, 20)
+        name = formatting.shorten(formatting.visible(report.scoring.method.name), 20)
         out["scores"] = charts.histogram(
             report.scores.edges, report.scores.pool, report.scores.chosen,
             cuts=report.cut.at if report.cut else (),
@@ -237,17 +239,20 @@ def _order_charts(along: Along, tokens: str) -> dict[str, str]:
     x_label = f"optimizer step ({per_x:,} samples each)" if along.batch_size else "samples read"
     out = {}
     if along.score is not None:
-        name = formatting.shorten(along.score_method or "", 20)
+        name = formatting.shorten(formatting.visible(along.score_method or ""), 20)
         direction = "higher" if along.higher_is_better else "lower"
+        wide = _wide(along.score)
         out["order_score"] = charts.course(
             along.score.edges, along.score.mean, along.score.low, along.score.high,
-            joints=along.joints, per_x=per_x, x_label=x_label,
-            y_label=f"{name} score, {direction} is preferred",
+            joints=along.joints, per_x=per_x, x_label=x_label, log=wide,
+            y_label=f"{name} score, {direction} is preferred{_LOG if wide else ''}",
             described=f"{along.score_method} score along the training order",
         )  # fmt: skip
+    wide = _wide(along.tokens)
     out["order_tokens"] = charts.course(
         along.tokens.edges, along.tokens.mean, along.tokens.low, along.tokens.high,
-        joints=along.joints, per_x=per_x, x_label=x_label, y_label=tokens, from_zero=True,
+        joints=along.joints, per_x=per_x, x_label=x_label, from_zero=not wide, log=wide,
+        y_label=tokens + (_LOG if wide else ""),
         described="Tokens per sample along the training order", height=140,
     )  # fmt: skip
     if along.mix is not None:
@@ -256,6 +261,12 @@ def _order_charts(along: Along, tokens: str) -> dict[str, str]:
             described="Sources along the training order",
         )  # fmt: skip
     return out
+
+
+def _wide(course: Course) -> bool:
+    """Whether a linear axis would hide most of a quantity: positive, and of many magnitudes."""
+    known = [v for v in (*course.low, *course.high) if v is not None]
+    return bool(known) and min(known) > 0 and max(known) > WIDE * min(known)
 
 
 def _redundancy_says(found: Redundancy | None) -> str:

@@ -13,6 +13,7 @@ from didact.reporting.sources import source_name
 
 BINS = 400
 MIX_BINS = 80
+MIX_SAMPLES = 20  # in a bin at least: shares of fewer are noise
 PARTS = 6
 MOST_SWEEPS = 50  # more joints than that would hide the line they explain
 REST = "other sources"
@@ -101,6 +102,7 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
     sweeps = _layer_joints(order)
     joints = sorted({*epochs, *sweeps})
     edges = bin_edges(length, joints, order.batch_size, BINS)
+    mix_edges = bin_edges(length, joints, None, max(min(MIX_BINS, length // MIX_SAMPLES), 1))
     return Along(
         length=length,
         steps=order.steps,
@@ -111,7 +113,7 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
         higher_is_better=scores.higher_is_better if scores else None,
         score=course(scores.values[order.rows], edges) if scores else None,
         tokens=course(pool.n_tokens[order.rows].astype(np.float64), edges),
-        mix=_mix(pool, order.rows, bin_edges(length, joints, None, MIX_BINS)),
+        mix=_mix(pool, order.rows, mix_edges),
     )
 
 

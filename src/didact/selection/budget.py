@@ -136,7 +136,7 @@ def take(
     if budget is not None and budget.amount(len(pool)) == 0:
         chosen = chosen[:0]  # nothing asked is nothing given, even of rows without a token
     elif len(rows) and not len(chosen) and not notes:
-        notes = f"nothing chosen: the best row alone is over the {limit:,} {unit}"
+        notes = (f"nothing chosen: the best row alone is over the {limit:,} {unit}",)
     reasons, codes = _used(reasons, codes[chosen])
     return Selection.ranked(
         rows[chosen],
@@ -175,8 +175,9 @@ def _limit(
             f"{candidates if budget.tokens is None else int(pool.n_tokens.sum()):,} "
             f"{budget.unit}, or give a ratio"
         )
-    what = f"{offered:,} {budget.unit} that passed" if partial else f"all {offered:,} {budget.unit}"
-    return offered, (f"budget {budget} asks for {amount:,}; took {what}: the pool has {census}",)
+    which = "that passed" if partial else "that may be chosen"
+    note = f"budget {budget} asks for {amount:,}, more than the {offered:,} {budget.unit} {which}"
+    return offered, (f"{note}: the pool has {census}",)
 
 
 def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1D]:

@@ -40,11 +40,11 @@ class Case:
 
 def text_rows(n: int, *, sources: int = 3) -> list[dict[str, object]]:
     """Texts of growing length, their source by turns; every tenth repeats the one before."""
-    words = "apple bread cloud dune ember frost glade harbor iron jade kite lamp".split()
+    words = ["apple", "bread", "cloud", "dune", "ember", "frost", "glade", "harbor", "iron", "jade"]
     rows: list[dict[str, object]] = []
     for i in range(n):
         j = i - 1 if i % 10 == 9 else i
-        text = " ".join(words[(j * k + k // 3) % 12] for k in range(1, 4 + j % 50))
+        text = " ".join(words[(j * k + k // 3) % 10] for k in range(1, 4 + j % 50))
         rows.append({"id": f"id-{i}", "text": f"{j}: {text}", "source": f"source-{i % sources}"})
     return rows
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from didact.core.errors import PoolMismatchError
@@ -107,11 +107,16 @@ def test_lengths_fall_in_the_bins_they_belong_to(lengths, rng):
 
 
 @given(
-    st.lists(st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0]), min_size=2, max_size=200),
+    st.lists(
+        st.floats(-1e6, 1e6, allow_subnormal=False) | st.sampled_from([0.0, 1.0]),
+        min_size=2, max_size=200,
+    ),
     st.floats(0, 1),
     st.booleans(),
-)
+)  # fmt: skip
 def test_no_bar_of_a_cut_selection_is_half_chosen(values, ratio, higher):
+    # Scores that differ by rounding alone are drawn as one bar.
+    assume(max(values) - min(values) > 1e-9 * max(map(abs, values)))
     scores = scores_of(values, higher=higher)
     k = max(int(ratio * len(values)), 1)
     chosen = np.sort(np.argsort(-scores.utility, kind="stable")[:k])

@@ -76,7 +76,9 @@ def test_a_share_is_never_rounded_to_nothing_or_all(share):
 
 
 @given(
-    st.integers(-1000, 1000), st.sampled_from([2e-9, 0.001, 0.02, 0.5, 1, 20, 1000, 5e6]), st.integers(2, 6)
+    st.integers(-1000, 1000),
+    st.sampled_from([2e-9, 0.001, 0.02, 0.5, 1, 20, 1000, 5e6]),
+    st.integers(2, 6),
 )
 def test_the_ticks_of_one_axis_read_back_and_look_alike(first, step, n):
     values = [(first + i) * step for i in range(n)]
@@ -84,7 +86,7 @@ def test_the_ticks_of_one_axis_read_back_and_look_alike(first, step, n):
     units = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
     read = [float(t.replace(",", "").rstrip("kMGT")) * units.get(t[-1], 1) for t in texts]
     assert read == pytest.approx(values, rel=1e-12, abs=step / 100)
-    assert len({len(t.partition(".")[2]) for t in texts}) == 1
+    assert len({len(t.partition(".")[2]) for t in texts if t != "0"}) == 1
     assert len(set(texts)) == n
 
 
@@ -113,7 +115,7 @@ def test_ordinary_text_of_any_script_is_left_alone(text):
 
 def test_controls_are_shown_as_what_they_are():
     assert visible("a\0b\x1bc\x7f\u202e\x85\ufeff\uffff") == (
-        "a\u2400b\u241bc\u2421\u2039U+202E\u203a\u2039U+0085\u203a\u2039U+FEFF\u203a\u2039U+FFFF\u203a"
+        "a\u2039U+0000\u203ab\u2039U+001B\u203ac\u2039U+007F\u203a\u2039U+202E\u203a\u2039U+0085\u203a\u2039U+FEFF\u203a\u2039U+FFFF\u203a"
     )
 
 

@@ -18,6 +18,7 @@ FINGERPRINT = "f" * 32
 def pool_of(sources, *, tokens=None, group=None, held=(), dedup=True):
     """A pool with one row per entry of `sources`, ten tokens each unless told."""
     n, names = len(sources), list(dict.fromkeys(sources))
+    place = {name: i for i, name in enumerate(names)}
     group = list(range(n)) if group is None else group
     seen = Counter()
     copy = []
@@ -34,7 +35,7 @@ def pool_of(sources, *, tokens=None, group=None, held=(), dedup=True):
         "n_tokens": np.array([10] * n if tokens is None else tokens, np.int64),
         "group": np.array(group, np.uint64),
         "copy": np.array(copy, np.int32),
-        "source": np.array([names.index(s) for s in sources], np.int32),
+        "source": np.array([place[s] for s in sources], np.int32),
         "held": np.isin(np.arange(n), list(held)),
     }
     return pool

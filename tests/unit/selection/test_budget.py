@@ -30,9 +30,9 @@ def test_a_ratio_is_clamped_and_says_so(pool_of, scores_of, ctx):
     assert len(chosen) == 7
     (note,) = chosen.notes
     assert note == (
-        "budget ratio=0.9 asks for 9; took all 7 samples: the pool has 10 rows with 100 tokens, of "
-        "which 7 rows may be chosen (0 exact duplicates, 3 validation rows and 0 rows without a "
-        "score may not)"
+        "budget ratio=0.9 asks for 9, more than the 7 samples that may be chosen: the pool has 10 "
+        "rows with 100 tokens, of which 7 rows may be chosen (0 exact duplicates, 3 validation "
+        "rows and 0 rows without a score may not)"
     )
 
 
@@ -45,7 +45,7 @@ def test_tokens_above_the_pool_are_an_error_and_above_the_candidates_a_note(
         top_k(pool, scores, Budget(tokens=101), ctx)
     chosen = top_k(pool, scores, Budget(tokens=100), ctx)
     assert len(chosen) == 9
-    assert "asks for 100; took all 90 tokens" in chosen.notes[0]
+    assert "asks for 100, more than the 90 tokens that may be chosen" in chosen.notes[0]
 
 
 def test_tokens_never_go_over_and_leave_no_gap(pool_of, scores_of, ctx):
@@ -93,7 +93,7 @@ def test_a_budget_is_a_ceiling_for_threshold(pool_of, scores_of, ctx):
     assert threshold(pool, scores, Budget(samples=1), ctx, value=2).rows.tolist() == [3]
     chosen = threshold(pool, scores, Budget(samples=3), ctx, value=2)
     assert chosen.rows.tolist() == [2, 3]
-    assert "asks for 3; took 2 samples that passed" in chosen.notes[0]
+    assert "asks for 3, more than the 2 samples that passed" in chosen.notes[0]
     with pytest.raises(BudgetError, match="of which 4 rows may be chosen"):
         threshold(pool, scores, Budget(samples=5), ctx, value=2)
 

@@ -1,0 +1,220 @@
+"""The command line as people use it: a process, its exit code, its two streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture
+def didact(tmp_path):
+    def call(*words, code=0, **environment):
+        command = [sys.executable, "-m", "didact.cli", *map(str, words)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=tmp_path,
+            env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+def test_inspect_says_what_a_file_holds(didact, chats):
+    found = json.loads(didact("inspect", chats, "--json").stdout)
+    assert found["format"] == ["messages"]
+    assert found["samples"] == 300
+    assert found["duplicates"] == 30
+    assert found["sources"] == {"web": 100, "books": 100, "code": 100}
+    assert found["tokens_are_an_estimate"] is True
+    assert len(found["examples"]) == 3
+    text = didact("inspect", chats).stdout
+    assert "bytes/4" in text
+    assert "row-0" in text
+
+
+def test_data_cannot_steer_the_terminal(didact, tmp_path):
+    path = tmp_path / "evil.jsonl"
+    path.write_bytes(orjson.dumps({"text": "a\x1b[2Jb\x07 [bold red]c[/] \u202ed"}) + b"\n")
+    out = didact("inspect", path).stdout
+    assert "\x1b[2J" not in out
+    assert "\x07" not in out
+    assert "\u202e" not in out
+    assert "[bold red]c[/]" in out
+
+
+def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
+    didact("init", chats, "--target", target, "-o", "run.yaml")
+    assert "# " in (tmp_path / "run.yaml").read_text()
+    didact("init", chats, "-o", "run.yaml", code=1)
+    plan = json.loads(didact("run", "run.yaml", "--dry-run", "--json").stdout)
+    assert plan["samples"] == 300
+    assert set(plan["estimated"]) == {"data", "score", "select", "order", "export", "report"}
+    assert not (tmp_path / "OUT").exists()
+    done = didact("run", "run.yaml", "-o", "OUT")
+    assert "OUT/report.html" in done.stdout
+    assert (tmp_path / "OUT" / "train.jsonl").exists()
+
+
+def test_every_json_is_json_and_progress_stays_off_stdout(didact, chats, target, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        f"data: {{path: {chats}}}\nscore: {{method: length}}\n"
+        "select: {method: top_k, budget: {samples: 20}}\norder: {method: sort}\n"
+    )
+    manifest = json.loads(didact("run", "run.yaml", "-o", "A", "--json").stdout)
+    assert [s["name"] for s in manifest["stages"]] == [
+        "data", "score", "select", "order", "export", "report",
+    ]  # fmt: skip
+    didact("run", "run.yaml", "-o", "B", "--set", "select.budget.samples=30")
+    found = json.loads(didact("diff", "A", "B", "--json").stdout)
+    assert found["config"] == {"select.budget.samples": [20, 30]}
+    assert found["selection"] == {"a": 20, "b": 30, "shared": 20, "jaccard": 20 / 30}
+    assert found["scores"] == {"spearman": 1.0}
+    assert json.loads(didact("diff", "A", "A", "--json").stdout)["equal"] is True
+    assert "select.budget.samples" in didact("diff", "A", "B").stdout
+    assert json.loads(didact("methods", "--json").stdout)
+    (described,) = json.loads(didact("methods", "fold", "--json").stdout)
+    assert described["settings"]["layers"]["default"] == "3"
+    schema = json.loads(didact("config", "schema").stdout)
+    assert schema["properties"]["select"]
+    shown = json.loads(didact("config", "show", "run.yaml", "--json").stdout)
+    assert shown["select"]["budget"] == {"samples": 20}
+    scored = json.loads(
+        didact("score", chats, "--method", "length", "-o", "s.parquet", "--json").stdout
+    )
+    assert scored["rows"] == 300
+    picked = didact("select", chats, "--scores", "s.parquet", "--method", "top_k",
+                    "--budget", "samples=5", "-o", "C", "--json")  # fmt: skip
+    assert json.loads(picked.stdout)["samples"] == 5
+    ordered = didact("order", "C", "--scores", "s.parquet", "--method", "sort", "-o", "o.parquet", "--json")
+    assert json.loads(ordered.stdout)["rows"] == 5
+    exported = didact("export", chats, "--order", "o.parquet", "-o", "D", "--json")
+    assert json.loads(exported.stdout)["rows"] == 5
+
+
+def test_the_tables_have_the_columns_other_tools_rely_on(didact, chats, target, tmp_path):
+    didact("score", chats, "--method", "bm25", "--target", target, "-o", "s.parquet")
+    scores = pq.read_table(tmp_path / "s.parquet")
+    assert scores.column_names == ["row", "id", "score", "task:fruit", "task:metal"]
+    meta = json.loads(scores.schema.metadata[b"didact"])
+    assert {"pool_fingerprint", "method", "higher_is_better", "settings"} <= set(meta)
+    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "ratio=0.1", "-o", "C")
+    chosen = pq.read_table(tmp_path / "C" / "selection.parquet")
+    assert chosen.column_names == ["row", "id", "rank", "score", "why"]
+    assert len(chosen) == 30
+    didact("order", "C/selection.parquet", "--scores", "s.parquet", "--method", "fold",
+           "--set", "layers=3", "--set", "epochs=2", "-o", "order.parquet")  # fmt: skip
+    order = pq.read_table(tmp_path / "order.parquet")
+    assert order.column_names == ["position", "row", "id"]
+    assert len(order) == 60
+
+
+def test_an_order_needs_no_pool(didact, chats, tmp_path):
+    """The selection and the scores are enough, even where the cache is gone."""
+    didact("score", chats, "--method", "length", "-o", "s.parquet")
+    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "samples=9", "-o", "C")
+    empty = {"DIDACT_CACHE": str(tmp_path / "no cache")}
+    didact("order", "C", "--scores", "s.parquet", "--method", "fold", "-o", "o.parquet", **empty)
+    failed = didact("order", "C", "--scores", "s.parquet", "--method", "fold", "--set",
+                    "interleave=true", "-o", "p.parquet", code=1, **empty)  # fmt: skip
+    assert "not in the cache" in failed.stderr
+    assert "--pool" in failed.stderr
+    didact("order", "C", "--scores", "s.parquet", "--method", "fold", "--set", "interleave=true",
+           "--pool", chats, "-o", "p.parquet", **empty)  # fmt: skip
+    assert len(pq.read_table(tmp_path / "p.parquet")) == 9
+
+
+def test_several_scores_are_combined(didact, chats, tmp_path):
+    for name, method in (("a", "length"), ("b", "compression")):
+        didact("score", chats, "--method", method, "-o", f"{name}.parquet")
+    didact("select", chats, "--scores", "a.parquet", "--scores", "b.parquet", "--combine", "rank_mean",
+           "--method", "top_k", "--budget", "samples=7", "-o", "C")  # fmt: skip
+    assert len(pq.read_table(tmp_path / "C" / "selection.parquet")) == 7
+
+
+def test_a_report_without_samples_has_no_user_text(didact, chats, tmp_path):
+    (tmp_path / "run.yaml").write_text(f"data: {{path: {chats}}}\nscore: {{method: length}}\n")
+    didact("run", "run.yaml", "-o", "A")
+    assert "question " in (tmp_path / "A" / "report.html").read_text()
+    didact("report", "A", "--no-samples", "-o", "share.html")
+    assert "question " not in (tmp_path / "share.html").read_text()
+    assert "row-" not in (tmp_path / "share.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["scor"], 2, "score"),
+        (["run"], 2, "CONFIG"),
+        (["inspect", "nope.jsonl"], 1, "nope.jsonl: no such file"),
+        (["run", "nope.yaml", "-o", "x"], 1, "nope.yaml: no such file"),
+        (["methods", "bm52"], 1, "did you mean 'bm25'"),
+        (["score", "POOL", "--method", "bm25", "-o", "s.parquet"], 1, "needs a target"),
+        (["score", "POOL", "--method", "lenght", "-o", "s.parquet"], 1, "did you mean 'length'"),
+        (["score", "POOL", "--method", "length", "--set", "unti=bytes", "-o", "s"], 1, "did you mean 'unit'"),
+        (["score", "POOL", "--method", "column", "--set", "name=meta.scor", "--set", "prefer=higher",
+          "-o", "s.parquet"], 1, "meta.score"),
+        (["select", "POOL", "--method", "top_k", "--budget", "samples=3", "-o", "C"], 1, "score"),
+        (["select", "POOL", "--method", "top_k", "--budget", "sample=3", "-o", "C"], 1, "samples=N"),
+        (["order", "nope", "--method", "fold", "-o", "o"], 1, "nope"),
+        (["export", "POOL", "--order", "POOL", "-o", "x"], 1, "not a readable Parquet"),
+        (["inspect", "POOL", "--data", "colums.text=a"], 1, "did you mean 'columns'"),
+        (["inspect", "POOL", "--data", "columns.txt=a"], 1, "did you mean 'text'"),
+        (["diff", "x", "y"], 1, "not a run folder"),
+        (["report", "x"], 1, "not a run folder"),
+        (["run", "POOL", "-o", "x"], 1, "POOL"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_an_exit_code_and_a_remedy(didact, chats, words, code, said):
+    done = didact(*[str(chats) if w == "POOL" else w for w in words], code=code)
+    assert said.replace("POOL", chats.name) in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_budget_above_the_pool_says_what_there_is(didact, chats):
+    didact("score", chats, "--method", "length", "-o", "s.parquet")
+    for budget in ("samples=301", "samples=300", "tokens=1e18"):
+        done = didact("select", chats, "--scores", "s.parquet", "--method", "top_k",
+                      "--budget", budget, "-o", "C", code=1)  # fmt: skip
+        assert "BudgetError" in done.stderr
+        assert "300" in done.stderr or "tokens" in done.stderr
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_finished(didact, chats, tmp_path):
+    """/dev/full refuses every byte; the cache on it cannot even be made."""
+    done = didact("inspect", chats, "--cache-dir", "/dev/full", code=1)
+    assert "--cache-dir" in done.stderr
+
+
+def test_version_and_help_are_quick(didact):
+    assert didact("--version").stdout.startswith("didact ")
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        didact("--help")
+        seconds.append(time.perf_counter() - began)
+    # The promise is a quarter of a second; the bound leaves room for a busy machine and still
+    # fails when help imports arrays (a second).
+    assert min(seconds) < 0.6
+
+
+def test_our_bugs_exit_with_3(tmp_path, chats):
+    code = (
+        "import didact.inspection as i, sys; from didact import cli\n"
+        "def broken(pool): raise RuntimeError('boom')\n"
+        "i.inspect_pool = broken\n"
+        "sys.argv = ['didact', 'inspect', sys.argv[1]]\ncli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(chats)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "this is a bug in didact" in done.stderr

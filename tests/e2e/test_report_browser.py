@@ -1,0 +1,188 @@
+"""The report in a real browser: nothing in the data runs, nothing runs off the page."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+
+from didact import pipeline
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
+LAYERS = 4
+
+HOSTILE = [
+    "<script>window.pwned = 1</script>",
+    "<img src=x onerror='window.pwned = 2'><svg onload='window.pwned = 3'>",
+    "</textarea></title></style></pre></div></main></body></html><h1 id=injected>x</h1>",
+    "\"'><a href='javascript:window.pwned=4' id=injected>click</a>",
+    "before \u202eoverride \u2066isolate \u2067never closed",
+    "nul \0 escape \x1b[31m bell \x07 delete \x7f next line \x85 bom \ufeff",
+    "a line " + "x" * 1_000_000,
+    "wide " + "漢" * 3000,
+    "emoji 👩‍👩‍👧‍👦🏳️‍🌈 " * 50,
+    "שלום עולם مرحبا بالعالم " * 20,
+    "e" + "\u0301" * 500,
+    "\n" * 400 + "after many lines",
+    "&lt;script&gt; &amp;amp; &#60;b&#62; {{ 7*7 }} {% raw %} <!-- ]]> -->",
+]
+
+# Opens everything that is folded, then measures.
+PROBE = """<script>
+addEventListener('load', () => {
+  for (const d of document.querySelectorAll('details')) d.open = true;
+  const root = document.documentElement, width = root.clientWidth;
+  const cut = [...document.querySelectorAll('svg text')].filter(t => {
+    const b = t.getBoundingClientRect();
+    return b.width && (b.left < -1 || b.right > width + 1);
+  }).map(t => t.textContent);
+  const message = {
+    pwned: window.pwned ?? null,
+    injected: document.querySelectorAll('#injected, img, script:not([data-probe])').length - 1,
+    handlers: [...document.querySelectorAll('*')].filter(
+      e => [...e.attributes].some(a => a.name.startsWith('on'))).length,
+    scrollWidth: root.scrollWidth, innerWidth: innerWidth, cut: cut,
+    paper: getComputedStyle(document.body).backgroundColor,
+    sections: document.querySelectorAll('section').length,
+  };
+  parent.postMessage(JSON.stringify(message), '*');
+});
+</script>"""
+
+# Chromium's own window is never narrower than 500 pixels; a frame may be.
+FRAME = """<!doctype html><body style="margin:0"><pre id="found"></pre>
+<iframe src="{name}" style="border:0;width:{width}px;height:900px"></iframe>
+<script>
+addEventListener('message', e => {{ document.getElementById('found').textContent = e.data; }});
+</script>"""
+
+
+def browse(page: Path, folder: Path, *arguments: str) -> str:
+    """The page's DOM after its scripts ran."""
+    profile = folder / "profile"
+    shutil.rmtree(profile, ignore_errors=True)
+    command = [
+        str(CHROMIUM), "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={profile}", "--virtual-time-budget=4000", *arguments, "--dump-dom",
+        page.as_uri(),
+    ]  # fmt: skip
+    if os.geteuid() == 0:
+        command.insert(1, "--no-sandbox")
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return done.stdout.decode()
+
+
+def measure(report: Path, folder: Path, width: int, *, dark: bool = False) -> dict[str, object]:
+    """What the probe finds in a copy of the report, in a window of that width."""
+    text = report.read_text("utf-8")
+    policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", text)
+    # Without the policy: what is tested is that there is nothing for it to stop.
+    bare = text.replace(policy.group(), "").replace("</body>", PROBE + "</body>")
+    (folder / "probed.html").write_text(bare, "utf-8")
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.format(name="probed.html", width=width))
+    size = f"--window-size={max(width, 500)},1000"
+    dom = browse(frame, folder, size, f"--blink-settings=preferredColorScheme={int(not dark)}")
+    found = re.search(r"<pre id=\"found\">(.*?)</pre>", dom, re.DOTALL).group(1)
+    return json.loads(html.unescape(found))
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run over data that tries to break it."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    folder = tmp_path_factory.mktemp("hostile")
+    rows = [
+        {
+            "id": f"{i} {HOSTILE[i % 5]}",
+            "messages": [
+                {"role": HOSTILE[i % 4], "content": f"{i} {HOSTILE[i % len(HOSTILE)]}"},
+                {"role": "assistant", "content": HOSTILE[(i * 5 + 2) % 6] + "y" * (i % 29)},
+            ],
+            "source": f"{HOSTILE[i % 6]} {i % 24} " + "long_name" * (i % 3 * 20),
+        }
+        for i in range(240)
+    ]
+    (folder / "pool.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
+    config = {
+        "data": {"path": str(folder / "pool.jsonl")},
+        "score": {"method": "length"},
+        "select": {"method": "top_k", "budget": {"ratio": 0.8}},
+        "order": {"method": "fold", "layers": LAYERS},
+    }
+    pipeline.run(config, folder / "out", cache_dir=folder / "cache")
+    return folder / "out" / "report.html"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_hostile_data_neither_runs_nor_breaks_the_page(hostile_report, tmp_path, width):
+    found = measure(hostile_report, tmp_path, width)
+    assert found["pwned"] is None
+    assert found["injected"] == 0
+    assert found["handlers"] == 0
+    assert found["innerWidth"] == width
+    assert found["scrollWidth"] <= width
+    assert found["cut"] == []
+    assert found["sections"] == 8
+
+
+def test_the_page_follows_the_reader_s_color_scheme(hostile_report, tmp_path):
+    papers = []
+    for dark in (False, True):
+        paper = str(measure(hostile_report, tmp_path, 800, dark=dark)["paper"])
+        papers.append(sum(map(int, re.findall(r"\d+", paper)[:3])) / 3)
+    light, dark = papers
+    assert light > 240
+    assert dark < 40
+
+
+def test_a_browser_shows_the_page_without_any_script(hostile_report, tmp_path):
+    dom = browse(hostile_report, tmp_path)
+    assert "<script" not in dom
+    assert 'id="injected"' not in dom
+    assert "192 of 240 samples chosen" in dom
+
+
+def test_a_fold_looks_like_a_fold(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    rows = [{"text": "word " * (i % 997 + 1) + str(i), "id": str(i)} for i in range(4000)]
+    pool = tmp_path / "pool.jsonl"
+    pool.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
+    config = {
+        "data": {"path": str(pool)},
+        "score": {"method": "length"},
+        "select": {"method": "top_k", "budget": {"ratio": 0.5}},
+        "order": {"method": "fold", "layers": LAYERS},
+    }
+    pipeline.run(config, tmp_path / "out", cache_dir=tmp_path / "cache")
+    dom = browse(tmp_path / "out" / "report.html", tmp_path)
+    section = dom[dom.index('id="order"') :]
+    line = re.search(r'<path class="mean" d="([^"]*)"', section).group(1)
+    points = [tuple(map(float, p.split())) for p in re.split("[ML]", line) if p]
+    heights = [210 - y for _, y in points]  # pixels, upwards
+    high, low = max(heights), min(heights)
+    # A sweep ends where the line falls by most of its range at once, and begins at the bottom.
+    falls = [i for i in range(1, len(heights)) if heights[i - 1] - heights[i] > 0.8 * (high - low)]
+    assert len(falls) == LAYERS - 1
+    for begin, end in zip([0, *falls], [*falls, len(heights)], strict=True):
+        sweep = heights[begin:end]
+        assert sweep == sorted(sweep)
+        assert sweep[0] < low + 0.1 * (high - low)
+        assert sweep[-1] > high - 0.1 * (high - low)
+    joints = [float(x) for x in re.findall(r'class="joint" x1="([\d.]+)%"', section)]
+    assert joints[: LAYERS - 1] == [25, 50, 75]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from didact import Budget, Scores, Selection, TrainingOrder
+from didact.core.errors import BudgetError, ConfigError, DataError
+
+POOL = "0" * 32
+
+
+def scores(values, **change):
+    return Scores(np.asarray(values, float), higher_is_better=True, method="m", pool_fingerprint=POOL, **change)
+
+
+def test_utility_is_the_only_place_a_sign_flips():
+    low = Scores(np.array([1.0, 2.0]), higher_is_better=False, method="m", pool_fingerprint=POOL)
+    assert low.utility.tolist() == [-1.0, -2.0]
+    assert low.values.tolist() == [1.0, 2.0]
+    holes = scores([1.0, np.nan], missing={1: "no number"})
+    assert holes.utility.tolist() == [1.0, -np.inf]
+    assert holes.present.tolist() == [True, False]
+
+
+def test_scores_are_frozen_and_leave_the_callers_array_alone():
+    mine = np.array([1.0, 2.0])
+    made = scores(mine)
+    with pytest.raises(ValueError, match="read-only"):
+        made.values[0] = 3
+    mine[0] = 9
+
+
+@pytest.mark.parametrize(
+    ("values", "missing", "message"),
+    [
+        ([1.0, np.nan], {}, "score of row 1 is nan"),
+        ([1.0, np.inf], {}, "score of row 1 is inf"),
+        ([1.0, 2.0], {0: "why"}, "score of row 0 is 1.0"),
+        ([1.0], {4: "why"}, r"missing row 4 is outside 0..0"),
+    ],
+)
+def test_scores_are_finite_exactly_where_they_are_not_missing(values, missing, message):
+    with pytest.raises(DataError, match=message):
+        scores(values, missing=missing)
+
+
+def test_by_task_has_a_column_per_task():
+    with pytest.raises(DataError, match=r"by_task has shape \(2, 1\), expected \(2, 2\)"):
+        scores([1.0, 2.0], tasks=("a", "b"), by_task=np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "exactly one of samples, tokens, ratio; got none"),
+        ({"samples": 1, "ratio": 0.5}, "exactly one of"),
+        ({"samples": -1}, "samples=-1; expected 0 or more"),
+        ({"samples": 1.5}, "samples=1.5 is not a whole number"),
+        ({"ratio": 1.01}, "ratio=1.01; expected between 0 and 1"),
+        ({"ratio": float("nan")}, "ratio=nan"),
+        ({"tokens": float("inf")}, "tokens=inf is not a whole number"),
+        ({"samples": True}, "samples=True is not a number"),
+        ({"samples": "9"}, "samples='9' is not a number"),
+    ],
+)
+def test_wrong_budgets(given, message):
+    with pytest.raises(BudgetError, match=message):
+        Budget(**given)
+
+
+def test_ratio_is_floored_in_decimal():
+    # binary floating point gives 28: int(100 * 0.29)
+    assert Budget(ratio=0.29).amount(100) == 29
+    assert Budget(ratio=0.05).amount(10) == 0
+    assert Budget(ratio=1).amount(153_961) == 153_961
+
+
+@given(st.integers(0, 1000), st.integers(1, 10**7))
+def test_a_ratio_written_with_three_digits_is_exact(thousandths, n):
+    assert Budget(ratio=thousandths / 1000).amount(n) == thousandths * n // 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("samples=10", Budget(samples=10)),
+        ("tokens=2_000_000", Budget(tokens=2_000_000)),
+        ("tokens=2e6", Budget(tokens=2_000_000)),
+        ("ratio=0.2", Budget(ratio=0.2)),
+    ],
+)
+def test_budgets_from_the_command_line(text, budget):
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("text", ["10", "rows=10", "ratio=a fifth", "samples", "=3"])
+def test_wrong_budgets_from_the_command_line(text):
+    with pytest.raises(BudgetError):
+        Budget.parse(text)
+
+
+def test_a_selection_keeps_the_order_of_choice_as_rank():
+    chosen = Selection.ranked([7, 2, 5], POOL, "m", {}, reasons=("a", "b"), why=[0, 1, 0])
+    assert chosen.rows.tolist() == [2, 5, 7]
+    assert chosen.rank.tolist() == [1, 2, 0]
+    assert chosen.best_first().tolist() == [7, 2, 5]
+    assert [chosen.reasons[w] for w in chosen.why] == ["b", "a", "a"]
+
+
+@pytest.mark.parametrize("rows", [[2, 1], [1, 1], [-1, 2]])
+def test_a_selection_is_a_set(rows):
+    with pytest.raises(DataError, match="ascending, unique"):
+        Selection(np.array(rows), POOL, "m")
+
+
+def test_a_rank_is_a_permutation():
+    with pytest.raises(DataError, match="permutation"):
+        Selection(np.array([1, 2]), POOL, "m", rank=np.array([1, 1]))
+
+
+def test_an_order_holds_each_row_once_an_epoch():
+    order = TrainingOrder(np.array([3, 1, 1, 3]), POOL, "m", epochs=2, batch_size=3)
+    assert order.steps == 2
+    with pytest.raises(DataError, match="exactly 2 times"):
+        TrainingOrder(np.array([3, 1, 1]), POOL, "m", epochs=2)
+    with pytest.raises(ConfigError, match="epochs=0"):
+        TrainingOrder(np.array([1]), POOL, "m", epochs=0)
