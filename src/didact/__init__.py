@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
-    from didact.pipeline import combine, context, export, order, read, run, score, select
+    from didact.pipeline import run
+    from didact.verbs import combine, context, export, order, read, score, select
 
 _HOME = {
     "Budget": "didact.core.scores",
@@ -23,14 +24,14 @@ _HOME = {
     "Scores": "didact.core.scores",
     "Selection": "didact.core.scores",
     "TrainingOrder": "didact.core.scores",
-    "combine": "didact.pipeline",
-    "context": "didact.pipeline",
-    "export": "didact.pipeline",
-    "order": "didact.pipeline",
-    "read": "didact.pipeline",
+    "combine": "didact.verbs",
+    "context": "didact.verbs",
+    "export": "didact.verbs",
+    "order": "didact.verbs",
+    "read": "didact.verbs",
     "run": "didact.pipeline",
-    "score": "didact.pipeline",
-    "select": "didact.pipeline",
+    "score": "didact.verbs",
+    "select": "didact.verbs",
 }
 
 __all__ = [

@@ -148,13 +148,13 @@ def run(
 ) -> None:
     """Run all of it: data → score → select → order → export → report."""
     from didact import config as configs
-    from didact import pipeline
+    from didact import pipeline, verbs
     from didact.printing import dry_run_table, progress_bars, run_table
 
     checked = configs.load(config, set_ or ())
     with progress_bars() as watch:
         if dry_run:
-            ctx = pipeline.context(checked.seed, workers, cache_dir, watch)
+            ctx = verbs.context(checked.seed, workers, cache_dir, watch)
             pool, costs = pipeline.plan(checked, ctx)
         else:
             if out is None:
@@ -263,14 +263,14 @@ def score(
 ) -> None:
     """Give every sample one number (or one per target task)."""
     from didact import config as configs
-    from didact import pipeline
+    from didact import verbs
     from didact.data import tables
     from didact.printing import facts_table
 
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = configs.apply({}, set_ or ())
-        aim = pipeline.read_target(target, how, ctx) if target else None
-        scores = pipeline.score(found, method, target=aim, ctx=ctx, **settings)
+        aim = verbs.read_target(target, how, ctx) if target else None
+        scores = verbs.score(found, method, target=aim, ctx=ctx, **settings)
         tables.write_scores(scores, found, out)
     result = {
         "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
@@ -308,15 +308,15 @@ def select(
 ) -> None:
     """Choose a set of samples under a budget."""
     from didact import config as configs
-    from didact import pipeline
+    from didact import verbs
     from didact.core.scores import Budget
     from didact.data import tables
     from didact.printing import facts_table
 
     with _pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
         given = [tables.read_scores(path) for path in scores or ()]
-        by = pipeline.combine(given, combine) if len(given) > 1 else next(iter(given), None)
-        chosen = pipeline.select(
+        by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
+        chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None, ctx=ctx,
             **configs.apply({}, set_ or ()),
         )  # fmt: skip
@@ -360,7 +360,7 @@ def order(
 ) -> None:
     """Put a selection in training order: ascending in utility, the best last."""
     from didact import config as configs
-    from didact import pipeline
+    from didact import verbs
     from didact.data import tables
     from didact.data.ingest import open_cached
     from didact.printing import facts_table
@@ -369,9 +369,9 @@ def order(
     if pool:
         with _pool(pool, data, cache_dir, seed) as (found, *_):
             chosen.check(found)
-    ctx = pipeline.context(seed, 1, cache_dir)
+    ctx = verbs.context(seed, 1, cache_dir)
     by = tables.read_scores(scores) if scores is not None else None
-    ordered = pipeline.order(
+    ordered = verbs.order(
         open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
         **configs.apply({}, set_ or ()),
     )  # fmt: skip
@@ -404,14 +404,14 @@ def export(
 ) -> None:
     """Write the samples in training order, every row as it came, and the trainer's settings."""
     from didact import config as configs
-    from didact import pipeline
+    from didact import verbs
     from didact.data import tables
     from didact.printing import facts_table
 
     ordered = tables.read_order(order_)
     with _pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
-        files = pipeline.export(found, ordered, out, **settings)
+        files = verbs.export(found, ordered, out, **settings)
     result = {"rows": len(ordered), "files": [str(f) for f in files]}
     _print(result) if json else facts_table(result)
 
@@ -501,14 +501,14 @@ def _pool(
     @contextmanager
     def opened() -> Iterator[tuple[Any, Any, Context]]:
         from didact import config as configs
-        from didact import pipeline
+        from didact import verbs
         from didact.data.settings import DataSettings
         from didact.printing import progress_bars
 
         settings = configs.validated(DataSettings, configs.apply({}, data or ()), "--data")
         with progress_bars() as watch:
-            ctx = pipeline.context(seed, workers, cache_dir, watch)
-            yield pipeline.read_with_inputs(paths, settings, ctx).pool, settings, ctx
+            ctx = verbs.context(seed, workers, cache_dir, watch)
+            yield verbs.read_with_inputs(paths, settings, ctx).pool, settings, ctx
 
     return opened()
 

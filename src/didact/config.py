@@ -189,9 +189,8 @@ def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(binding.explain(error, where, RunConfig.model_fields))
-        ) from error
+        lines = binding.explain(error, "", RunConfig.model_fields)
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from error
     config.resolved()
     return config
 

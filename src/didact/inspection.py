@@ -35,9 +35,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "tokens": pool.stats.n_tokens,
         "token_counter": pool.token_counter,
         "tokens_are_an_estimate": pool.tokens_are_estimated,
-        "tokens_per_sample": dict(
-            zip(["min", "median", "p90", "p99", "max"], quantiles, strict=True)
-        ),
+        "tokens_per_sample": dict(zip(_QUANTILES, quantiles, strict=True)),
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.group[0]:016x}",

@@ -2,272 +2,49 @@
 
 Data → score → select → order → export → report.
 
-The functions are the public Python API; the command line calls them and `run` chains them. A stage
-takes values and returns values; only `run` knows the run folder.
+`run` chains the verbs of `didact.verbs` in a run folder, which skips what it already holds. Each
+stage says what it depends on and what it does; nothing else decides what is run again.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from didact import config as configs
 from didact.config import DataConfig, RunConfig, ScoreConfig
 from didact.core import registry
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError
-from didact.core.manifest import Manifest, fingerprint
+from didact.core.manifest import Manifest
 from didact.core.pool import Pool
-from didact.core.protocols import Context, Progress, ignore_progress
-from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.core.protocols import Context, ignore_progress
+from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data import tables
 from didact.data.atomic import replacing
-from didact.data.export import ExportSettings, output_counts, write_data_set
-from didact.data.ingest import Read, default_cache_dir, open_cached, read_pool
-from didact.data.settings import DataSettings
-from didact.execution.executors import threads
+from didact.data.export import output_counts, write_data_set
+from didact.data.ingest import open_cached
 from didact.execution.measure import measure
 from didact.run_folder import Outcome, RunFolder, environment, opened, read_manifest
-
-Watch = Callable[[Progress], None]
-Path_ = str | Path
-Paths = Path_ | Sequence[Path_]
+from didact.verbs import (
+    Path_,
+    Watch,
+    combine,
+    context,
+    everything,
+    order,
+    read_target,
+    read_with_inputs,
+    score,
+    select,
+)
 
 # Processor seconds a byte, from benchmarks/main_job.py on one core: reading and canonicalising
 # chats, and reading text twice for the report. They only serve `estimated`.
 _READ_SECONDS_PER_BYTE = 2.2e-8
 _REPORT_SECONDS_PER_BYTE = 1.0e-8
-
-
-def context(
-    seed: int = 0,
-    workers: int | None = None,
-    cache_dir: Path_ | None = None,
-    progress: Watch = ignore_progress,
-) -> Context:
-    """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    return Context(executor=threads(workers), seed=seed, cache_dir=cache, progress=progress)
-
-
-# -- data ------------------------------------------------------------------------------------------
-
-
-def read(
-    path: Paths,
-    *,
-    seed: int = 0,
-    cache_dir: Path_ | None = None,
-    progress: Watch = ignore_progress,
-    **settings: Any,
-) -> Pool:
-    """Files → Pool: canonicalised once into the cache, found there the next time.
-
-    Args:
-        path: A file, folder or glob, or several: JSON, JSONL, Parquet, Arrow, text; .gz, .zst.
-        seed: Draws the validation split.
-        cache_dir: Where canonical pools are kept; `$DIDACT_CACHE` or the user's cache by default.
-        progress: Told of bytes read.
-        settings: See `didact.data.settings.DataSettings`: format, columns, tokenizer, exclude, …
-
-    Raises:
-        DataError: A file or row is bad; the message has file, row, value, expectation, remedy.
-        ConfigError: A setting is unknown or wrong.
-    """
-    checked = configs.validated(DataSettings, settings, "data")
-    return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
-
-
-def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
-    """`read`, with the list of input files and their hashes that a manifest keeps."""
-    paths = [path] if isinstance(path, str | Path) else list(path)
-    settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
-    overlap, key = None, ""
-    if settings.exclude:
-        from didact.text.ngrams import overlap_with
-
-        held_out = read_with_inputs(settings.exclude, _plain(settings), ctx).pool
-        overlap = overlap_with(_texts(held_out), n=settings.exclude_ngram)
-        key = fingerprint([held_out.fingerprint, settings.exclude_ngram])
-    return read_pool(
-        paths, settings, cache_dir=ctx.cache_dir, seed=ctx.seed,
-        overlap=overlap, overlap_key=key, progress=ctx.progress,
-    )  # fmt: skip
-
-
-def _plain(settings: DataSettings) -> DataSettings:
-    """How held-out and target files are read: like the pool, but whole and with every row."""
-    return settings.model_copy(
-        update={
-            "exclude": [],
-            "validation": 0.0,
-            "unit": "sample",
-            "dedup": "none",
-            "format": "auto",
-        }
-    )
-
-
-def _texts(pool: Pool) -> Any:
-    return (pool.read(rows, ["text"]).column("text") for rows in pool.batches())
-
-
-def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Pool:
-    """A target set, read like the pool that `settings` describe: same columns, same template."""
-    return read_with_inputs(path, _plain(settings), ctx).pool
-
-
-# -- score -----------------------------------------------------------------------------------------
-
-
-def score(
-    pool: Pool,
-    method: str,
-    *,
-    target: Pool | None = None,
-    ctx: Context | None = None,
-    **settings: Any,
-) -> Scores:
-    """Give every sample of the pool one number (or one per target task).
-
-    Args:
-        pool: What to score.
-        method: Name of a scorer; `didact methods` lists them.
-        target: The target set, for scorers that need one; its `task` column names the tasks.
-        ctx: Seed, workers, cache.
-        settings: The scorer's own settings.
-    """
-    from didact.scoring.run import score_pool
-
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    checked, as_json = configs.bound("scorers", method, settings, "score")
-    scorer = registry.find("scorers", method)(**checked)
-    if scorer.needs_target and target is None:
-        raise ConfigError(
-            f"score.{method}: needs a target set, the samples to select for; pass --target FILE, "
-            "target: FILE, or target=didact.read(FILE)"
-        )
-    return score_pool(pool, method, scorer, as_json, target, ctx)
-
-
-def combine(
-    scores: Sequence[Scores], how: Literal["rank_mean", "product"] = "rank_mean", **options: Any
-) -> Scores:
-    """Several scores of one pool → one: `rank_mean` or `product`."""
-    from didact.selection.combine import combine as combined
-
-    return combined(list(scores), how, **options)
-
-
-# -- select ----------------------------------------------------------------------------------------
-
-
-def select(
-    pool: Pool,
-    scores: Scores | None,
-    method: str,
-    *,
-    budget: Budget | None = None,
-    ctx: Context | None = None,
-    **settings: Any,
-) -> Selection:
-    """Choose a *set* of rows.
-
-    Args:
-        pool: What to choose from.
-        scores: What to choose by; None for methods that need none.
-        method: Name of a selector.
-        budget: How much; samples, tokens or ratio.
-        ctx: Seed, workers, cache.
-        settings: The selector's own settings, `quotas` per source among them.
-    """
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    if scores is not None:
-        scores.check(pool)
-    checked, as_json = configs.bound("selectors", method, settings, "select")
-    chosen: Selection = registry.find("selectors", method)(pool, scores, budget, ctx, **checked)
-    return replace(chosen, method=method, settings={**chosen.settings, **as_json})
-
-
-def everything(pool: Pool, scores: Scores | None) -> Selection:
-    """All that may be chosen: no validation row, one of each set of exact duplicates."""
-    wanted = ~pool.held & ((pool.copy == 1) | (not pool.dedup))
-    notes: tuple[str, ...] = ()
-    if scores is not None and scores.missing:
-        wanted &= scores.present
-        notes = (f"{len(scores.missing)} rows have no score and are left out",)
-    return Selection(np.flatnonzero(wanted), pool.fingerprint, "everything", notes=notes)
-
-
-# -- order -----------------------------------------------------------------------------------------
-
-
-def order(
-    pool: Pool,
-    chosen: Selection,
-    scores: Scores | None,
-    method: str,
-    *,
-    epochs: int = 1,
-    batch_size: int | None = None,
-    jitter: int | None = None,
-    interleave: bool = False,
-    ctx: Context | None = None,
-    **settings: Any,
-) -> TrainingOrder:
-    """Put the chosen rows in *sequence*: ascending in utility, so that the best comes last.
-
-    Args:
-        pool: The pool the rows belong to.
-        chosen: The rows.
-        scores: What to order by; None for methods that need none.
-        method: Name of an orderer.
-        epochs: Passes over the selection, written out one after another.
-        batch_size: Samples per optimizer step over all devices.
-        jitter: Shuffle inside consecutive windows of this many samples.
-        interleave: Spread each source evenly, keeping its own order.
-        ctx: Seed, workers, cache.
-        settings: The orderer's own settings.
-    """
-    from didact.ordering.arrange import arrange
-
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    checked, as_json = configs.bound("orderers", method, settings, "order")
-    done = arrange(
-        registry.find("orderers", method), checked, pool, chosen, scores, ctx,
-        epochs=epochs, batch_size=batch_size, jitter=jitter, interleave=interleave,
-    )  # fmt: skip
-    common = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "jitter": jitter,
-        "interleave": interleave,
-    }
-    return replace(done, method=method, settings={**as_json, **common})
-
-
-# -- export ----------------------------------------------------------------------------------------
-
-
-def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -> list[Path]:
-    """Write the user's own rows in training order, and the trainer's settings that keep it.
-
-    Args:
-        pool: The pool the order belongs to.
-        ordered: The order.
-        folder: Where the files go.
-        settings: See `didact.data.export.ExportSettings`: trainer="trl", format, shards, …
-    """
-    checked = configs.validated(ExportSettings, settings, "export")
-    return write_data_set(pool, ordered, Path(folder), checked)
-
-
-# -- all of it -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from didact import pipeline
+from didact import verbs
 from didact.core import binding, registry
 from didact.core.errors import ConfigError
 from didact.core.manifest import fingerprint
@@ -43,7 +43,7 @@ def make_pool(rows: Rows, directory: Path, *, name: str = "pool", **data: Any) -
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.jsonl"
     path.write_bytes(b"".join(orjson.dumps(dict(row)) + b"\n" for row in rows))
-    return pipeline.read(path, cache_dir=directory / "cache", **data)
+    return verbs.read(path, cache_dir=directory / "cache", **data)
 
 
 def chat(id_: str, prompt: str, answer: str, **more: Any) -> dict[str, Any]:

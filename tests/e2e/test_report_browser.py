@@ -45,8 +45,8 @@ addEventListener('load', () => {
   for (const d of document.querySelectorAll('details')) d.open = true;
   const root = document.documentElement, width = root.clientWidth;
   const cut = [...document.querySelectorAll('svg text')].filter(t => {
-    const b = t.getBoundingClientRect();
-    return b.width && (b.left < -1 || b.right > width + 1);
+    const b = t.getBoundingClientRect(), plot = t.closest('.plot').getBoundingClientRect();
+    return b.width && (b.left < plot.left - 1 || b.right > Math.min(plot.right, width) + 1);
   }).map(t => t.textContent);
   const message = {
     pwned: window.pwned ?? null,

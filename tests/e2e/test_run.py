@@ -68,7 +68,7 @@ def test_config_python_and_verbs_give_the_same_bytes(chats, target, tmp_path):
 
     pool = didact.read(chats)
     scores = didact.score(pool, "bm25", target=didact.read(target))
-    ctx = pipeline.context(seed=5)
+    ctx = didact.context(seed=5)
     chosen = didact.select(
         pool, scores, "round_robin", budget=Budget(ratio=0.4), quotas={"at_most": 0.5}, ctx=ctx
     )
@@ -244,7 +244,7 @@ def test_a_long_scoring_goes_on_shard_by_shard(real_data, tmp_path):
     scratch.mkdir()
     from dataclasses import replace
 
-    ctx = replace(pipeline.context(cache_dir=tmp_path / "cache"), scratch=scratch)
+    ctx = replace(didact.context(cache_dir=tmp_path / "cache"), scratch=scratch)
     whole = didact.score(pool, "compression", ctx=ctx)
     shards = sorted(scratch.glob("score-*"))
     assert len(shards) > 2

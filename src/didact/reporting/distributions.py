@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from didact.core.scores import Bool1D, Float1D, Int1D, Scores
 
 BINS = 50
+MAGNITUDES = 20  # highest ÷ median score from which the axis is logarithmic
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
@@ -25,6 +26,7 @@ class Distribution:
         pool_quantiles: Values at `QUANTILES`; empty when there are none.
         chosen_quantiles: The same for the chosen samples.
         beyond: Values of the pool outside the edges, counted in the outermost bins.
+        log: Whether the bins are even on a logarithmic axis.
     """
 
     edges: tuple[float, ...]
@@ -33,6 +35,7 @@ class Distribution:
     pool_quantiles: tuple[float, ...]
     chosen_quantiles: tuple[float, ...]
     beyond: int = 0
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,15 @@ def length_distribution(n_tokens: Int1D, chosen: Int1D) -> Distribution:
     powers = np.arange(np.floor(2 * np.log2(low)), np.ceil(2 * np.log2(high + 1)) + 1)
     edges = np.unique(np.round(2.0 ** (powers / 2)))
     counted = np.maximum(n_tokens, 1).astype(np.float64)
-    return _distribution(edges, counted, counted[chosen])
+    return replace(_distribution(edges, counted, counted[chosen]), log=True)
 
 
 def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) -> Distribution:
     """Scores in natural units, in even bins over the range that holds almost all of them.
 
-    The axis ends at the outermost 0.1 % where the tail beyond is longer than the rest. A bin ends
-    at the cut, so that no bin is half chosen.
+    The axis ends at the outermost 0.1 % where the tail beyond is longer than the rest; positive
+    scores of many magnitudes get a logarithmic one. A bin ends at the cut, so that none is half
+    chosen.
 
     Args:
         scores: Of every row of the pool; missing ones are left out.
@@ -90,21 +94,36 @@ def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) ->
     values = scores.values[scores.present]
     if not len(values):
         return _distribution(np.empty(0), np.empty(0), np.empty(0))
-    inner = np.quantile(values, [0.001, 0.999])
-    low, high = float(values.min()), float(values.max())
+    edges, log = _score_edges(values, cut)
+    mine = scores.values[chosen]
+    return replace(_distribution(edges, values, mine[np.isfinite(mine)]), log=log)
+
+
+def _score_edges(values: Float1D, cut: Cut | None) -> tuple[Float1D, bool]:
+    """Bin edges for scores, and whether they are even on a logarithmic axis."""
+    low, middle, high = (float(v) for v in np.quantile(values, [0, 0.5, 1]))
     marks = cut.at if cut is not None else ()
-    if high - low > 1.5 * (inner[1] - inner[0]) > 0:
-        low, high = min(float(inner[0]), *marks, high), max(float(inner[1]), *marks, low)
+    log = low > 0 and high > MAGNITUDES * middle
+    if not log:
+        inner = [float(v) for v in np.quantile(values, [0.001, 0.999])]
+        if high - low > 1.5 * (inner[1] - inner[0]) > 0:
+            low, high = min(inner[0], *marks, high), max(inner[1], *marks, low)
     if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-300):
         half = max(abs(low) * 0.05, 0.5)
-        edges = np.linspace(low - half, low + half, 4)
-    else:
-        distinct = len(np.unique(values[: 10 * BINS]))
-        edges = np.linspace(low, high, min(BINS, max(distinct, 10)) + 1)
-        if cut is not None and marks:
-            edges = _through(edges, cut)
-    mine = scores.values[chosen]
-    return _distribution(edges, values, mine[np.isfinite(mine)])
+        return np.linspace(low - half, low + half, 4), False
+    bins = min(BINS, max(len(np.unique(values[: 10 * BINS])), 10))
+    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+    if cut is not None and marks:
+        warp, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
+        ends = (None if v is None else float(warp(v)) for v in (cut.lower, cut.upper))
+        edges = back(_through(warp(edges), *ends))
+        # Rounding must not move a chosen score across the line.
+        for mark in marks:
+            above = mark == cut.upper and mark != cut.lower
+            nearest = np.argmin(np.abs(edges - mark))
+            edges[nearest] = np.nextafter(mark, np.inf) if above else mark
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    return edges, log
 
 
 def find_cut(scores: Scores, chosen: Int1D, candidates: Bool1D) -> Cut | None:
@@ -134,21 +153,17 @@ def find_cut(scores: Scores, chosen: Int1D, candidates: Bool1D) -> Cut | None:
     return Cut(low if lower else None, high if upper else None, low, high, 0)
 
 
-def _through(edges: Float1D, cut: Cut) -> Float1D:
-    """The edges moved so that bins end at the cut; what is chosen is on the chosen side of it."""
+def _through(edges: Float1D, lower: float | None, upper: float | None) -> Float1D:
+    """Even edges moved so that one is at `lower` and one at `upper`, where these are given."""
     width = edges[1] - edges[0]
-    first = cut.lower if cut.lower is not None else np.nextafter(cut.high, np.inf)
-    apart = 0
-    if cut.lower is not None and cut.upper is not None and cut.upper - cut.lower > width / 2:
+    if lower is not None and upper is not None and upper - lower > width / 2:
         # A whole number of bins between the two lines; at most twice as many bins in all.
-        apart = max(round((cut.upper - cut.lower) / width), 1)
-        width = (cut.upper - cut.lower) / apart
-    below = max(int(np.ceil((first - edges[0]) / width)), cut.lower is None)
+        width = (upper - lower) / max(round((upper - lower) / width), 1)
+    first = next(v for v in (lower, upper) if v is not None)
+    # At least one bin on either side: a score on the line itself may be at the end of the range.
+    below = max(int(np.ceil((first - edges[0]) / width)), 1)
     above = max(int(np.ceil((edges[-1] - first) / width)), 1)
-    moved = np.asarray(first + width * np.arange(-below, above + 1))
-    if apart:
-        moved[below + apart] = np.nextafter(cut.high, np.inf)
-    return moved
+    return np.asarray(first + width * np.arange(-below, above + 1))
 
 
 def _distribution(edges: Float1D, pool: Float1D, chosen: Float1D) -> Distribution:

@@ -93,7 +93,7 @@ def scale(values: Sequence[float], *, as_percent: bool = False) -> list[str]:
     """The ticks of one axis, all with as many decimals as their distance needs."""
     factor, unit = (100.0, "%") if as_percent else (1.0, "")
     largest = max((abs(v) for v in values), default=0)
-    if not as_percent and largest >= 1e5:
+    if not as_percent and largest >= 1e4:
         size, unit = next((s, u) for s, u in _UNITS if largest >= s)
         factor = 1 / size
     shown = [factor * v for v in values]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 PREVIEW = 420
 CONFIG_CAP = 20_000
-WIDE = 50  # largest ÷ smallest value from which an axis is logarithmic
+WIDE = 20  # largest ÷ smallest value from which an axis is logarithmic
 _LOG = ", log scale"
 LITTLE_TEXT = 100_000  # bytes of a set; below it a few samples decide its ratio
 
@@ -217,9 +217,9 @@ def _charts(report: Report) -> dict[str, Any]:
         name = formatting.shorten(formatting.visible(report.scoring.method.name), 20)
         out["scores"] = charts.histogram(
             report.scores.edges, report.scores.pool, report.scores.chosen,
-            cuts=report.cut.at if report.cut else (),
+            cuts=report.cut.at if report.cut else (), log=report.scores.log,
             described=f"Distribution of {name} scores, pool and chosen",
-            x_label=f"{name} score, {preferred(report.scoring)}",
+            x_label=f"{name} score, {preferred(report.scoring)}{_LOG if report.scores.log else ''}",
         )  # fmt: skip
     if report.redundancy is not None:
         out["redundancy"] = charts.dots(

@@ -110,13 +110,14 @@ def test_lengths_fall_in_the_bins_they_belong_to(lengths, rng):
     st.lists(
         st.floats(-1e6, 1e6, allow_subnormal=False) | st.sampled_from([0.0, 1.0]),
         min_size=2, max_size=200,
-    ),
+    )
+    | st.lists(st.floats(1, 1e6), min_size=2, max_size=200),
     st.floats(0, 1),
     st.booleans(),
 )  # fmt: skip
 def test_no_bar_of_a_cut_selection_is_half_chosen(values, ratio, higher):
     # Scores that differ by rounding alone are drawn as one bar.
-    assume(max(values) - min(values) > 1e-9 * max(map(abs, values)))
+    assume(max(values) - min(values) > max(1e-9 * max(map(abs, values)), 1e-290))
     scores = scores_of(values, higher=higher)
     k = max(int(ratio * len(values)), 1)
     chosen = np.sort(np.argsort(-scores.utility, kind="stable")[:k])
@@ -131,6 +132,15 @@ def test_no_bar_of_a_cut_selection_is_half_chosen(values, ratio, higher):
     n = len(values)
     for in_pool, in_chosen in zip(found.pool, found.chosen, strict=True):
         assert round(in_chosen * k) in (0, round(in_pool * n))
+
+
+def test_positive_scores_of_many_magnitudes_get_a_logarithmic_axis():
+    values = np.geomspace(1, 1e6, 1001) ** 2
+    found = score_distribution(scores_of(values), np.arange(0))
+    assert found.log
+    assert found.beyond == 0
+    assert found.pool == pytest.approx([1 / len(found.pool)] * len(found.pool), rel=0.06)
+    assert not score_distribution(scores_of(values - 1), np.arange(0)).log
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, -1e9])

@@ -215,9 +215,9 @@ def test_what_is_not_a_number_is_missing(tmp_path: Path) -> None:
     values = ["7", "true", '"0.5"', "null", "NaN", "1e999", "9" * 400, "[1]", "-0.0"]
     lines = [f'{{"text": "t{i}", "score": {value}}}\n' for i, value in enumerate(values)]
     path.write_text("".join(lines) + '{"text": "none"}\n')
-    from didact import pipeline
+    import didact
 
-    pool = pipeline.read(path, cache_dir=tmp_path / "cache")
+    pool = didact.read(path, cache_dir=tmp_path / "cache")
     found = run(pool, "column", name="score", prefer="higher")
     assert np.flatnonzero(found.present).tolist() == [0, 8]
     assert found.missing[1] == "'score' is True, not a number"
@@ -257,11 +257,11 @@ def test_column_of_parquet_rows(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from didact import pipeline
+    import didact
 
     table = pa.table({"text": ["a", "b", "c"], "score": pa.array([1.5, None, float("nan")])})
     pq.write_table(table, tmp_path / "pool.parquet")
-    pool = pipeline.read(tmp_path / "pool.parquet", cache_dir=tmp_path / "cache")
+    pool = didact.read(tmp_path / "pool.parquet", cache_dir=tmp_path / "cache")
     found = run(pool, "column", name="score", prefer="higher")
     assert found.values[0] == 1.5
     assert sorted(found.missing) == [1, 2]
