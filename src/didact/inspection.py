@@ -15,12 +15,13 @@ from didact.core.pool import Pool
 from didact.data.settings import DataSettings
 
 _SHOWN = 240  # characters of a sample's text
+_QUANTILES = {"min": 0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 
 
 def inspect_pool(pool: Pool) -> dict[str, Any]:
     """Format, mapping, counts, lengths, duplicates and three samples, as JSON values."""
     tokens = pool.n_tokens
-    quantiles = np.quantile(tokens, [0, 0.5, 0.9, 0.99, 1]).astype(int).tolist()
+    quantiles = np.quantile(tokens, list(_QUANTILES.values())).astype(int).tolist()
     per_source = np.bincount(pool.source_codes, minlength=len(pool.source_names))
     by_size = np.argsort(-per_source, kind="stable")
     places = np.unique(np.array([0, len(pool) // 2, len(pool) - 1]))
@@ -52,7 +53,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
 
 
 def _mapping(pool: Pool) -> dict[str, str]:
-    """Names as didact has them, and the columns of the file they were read from, for the first row."""
+    """Names as didact has them → columns of the file, for the first row."""
     row = json.loads(next(pool.records(range(1))))
     columns: dict[str, str] = dict(pool.meta["columns"])
     for name in row:
@@ -89,11 +90,9 @@ def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str,
         }
         for field, info in fields.items()
     }
-    shown = {"documentation": doc} if detailed else {}
-    return {
-        "name": name, "stage": group.removesuffix("s"), "does": doc.split("\n\n")[0].replace("\n", " "),
-        "settings": settings, **shown,
-    }  # fmt: skip
+    first = doc.split("\n\n")[0].replace("\n", " ")
+    out = {"name": name, "stage": group.removesuffix("s"), "does": first, "settings": settings}
+    return out | {"documentation": doc} if detailed else out
 
 
 def commented_config(
