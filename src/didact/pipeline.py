@@ -351,7 +351,7 @@ def _report_stage(
         write_report(
             path, pool=pool, scores=scores, order_scores=order_scores, selection=chosen,
             order=ordered, stages=folder.records, config=resolved,
-            samples=resolved["report"]["samples"], ctx=ctx,
+            samples=resolved["report"]["samples"], ctx=ctx, environment=environment(),
             output_files=[str(p.relative_to(folder.path)) for p in files],
         )  # fmt: skip
         return Outcome([path], hashed=False)
@@ -384,5 +384,6 @@ def report(
         Path(path), pool=pool, scores=scores, order_scores=order_scores, selection=chosen,
         order=tables.read_order(home), config=manifest.config, samples=samples, ctx=ctx,
         stages=[s for s in manifest.stages if s.name != "report"],
+        environment=manifest.environment,
         output_files=list(exported.outputs) if exported is not None else [],
     )  # fmt: skip
