@@ -22,8 +22,7 @@ _HEAD = """\
 Written by `make docs`; do not edit. `didact COMMAND --help` says the same in your terminal.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 you can fix it and the
-message says how, 2 usage, 3 our bug. `--json` prints a result for machines. A relaunch of `didact
-run` with the same folder goes on where it stopped.
+message says how, 2 usage, 3 our bug. `--json` prints a result for machines.
 
 """
 
@@ -71,7 +70,7 @@ def help_text(name: str, command: Any) -> str:
     if command.epilog:
         lines.append("")
         for example in command.epilog.split(": ", 1)[1].split(" · "):
-            lines += _filled(f"$ {example}", 2, hanging=4)
+            lines += _filled(example.replace("...", f"{name} …"), 2, hanging=4)
     return "\n".join(lines)
 
 

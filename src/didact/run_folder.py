@@ -13,6 +13,7 @@ import fcntl
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
 from didact.data.atomic import digest, sweep, write_text
 from didact.execution.measure import Reading, measure
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _LIBRARIES = ("isal", "numpy", "pyarrow", "zstandard")
 
 
@@ -248,10 +250,10 @@ def _changed(before: StageRecord, now: Mapping[str, Any], key: str) -> Iterator[
     if before.fingerprint == key:
         return
     for name, (old, new) in differences(before.depends_on, now).items():
-        shown = [
-            f"{v:.12}…" if isinstance(v, str) and len(v) == 32 else repr(v) for v in (old, new)
-        ]
-        yield f"{name} changed from {shown[0]} to {shown[1]}"
+        if all(isinstance(v, str) and _FINGERPRINT.fullmatch(v) for v in (old, new)):
+            yield f"{name} has changed"
+        else:
+            yield f"{name} changed from {old!r} to {new!r}"
 
 
 def differences(old: Any, new: Any, place: str = "") -> dict[str, tuple[Any, Any]]:
