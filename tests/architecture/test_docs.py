@@ -187,9 +187,7 @@ def test_every_method_has_a_row():
     page = (DOCS / "choose-a-method.md").read_text(encoding="utf-8")
     for group in registry.GROUPS:
         for name in built_in(group):
-            assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE), (
-                f"choose-a-method: no row for {name}"
-            )
+            assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE), f"no row for {name}"
 
 
 def generator():
