@@ -39,7 +39,10 @@ Workers = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Root of every random number.")]
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache-dir", help="Where canonical pools are kept [default: $DIDACT_CACHE]."),
+    typer.Option(
+        "--cache-dir",
+        help="Where canonical pools are kept [default: $DIDACT_CACHE or ~/.cache/didact].",
+    ),
 ]
 Data = Annotated[
     list[str] | None,
@@ -126,7 +129,7 @@ def _root(
 
 @app.command(
     epilog="Examples: didact run run.yaml -o OUT · "
-    "didact run run.yaml -o OUT --set select.budget.ratio=0.3 · didact run run.yaml --dry-run"
+    "didact run run.yaml -o OUT --set order.layers=5 · didact run run.yaml --dry-run"
 )
 def run(
     config: Annotated[
@@ -269,7 +272,7 @@ def score(
 
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = configs.apply({}, set_ or ())
-        aim = verbs.read_target(target, how, ctx) if target else None
+        aim = verbs.read_target(target, how, ctx).pool if target else None
         scores = verbs.score(found, method, target=aim, ctx=ctx, **settings)
         tables.write_scores(scores, found, out)
     result = {
@@ -437,8 +440,8 @@ def report(
 
 @app.command(epilog="Example: didact diff OUT_A OUT_B")
 def diff(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A finished run folder.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
     json: Json = False,
 ) -> None:
     """Compare two runs: settings, inputs, scores, selections, order, cost."""
@@ -465,7 +468,10 @@ def methods(
 @config_app.command("show", epilog="Example: didact config show run.yaml")
 def config_show(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML or TOML file.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a key of the config. Repeatable."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print a config with every default filled in."""

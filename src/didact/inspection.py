@@ -25,6 +25,8 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
     per_source = np.bincount(pool.source_codes, minlength=len(pool.source_names))
     by_size = np.argsort(-per_source, kind="stable")
     places = np.unique(np.array([0, len(pool) // 2, len(pool) - 1]))
+    # raw text is all completion, and a chat's text is its prompt and completion again
+    unwanted = {"prompt", "completion"} if pool.kind == "text" else {"text"}
     batch = pool.read(places, ["id", "source", "prompt", "completion", "text"])
     return {
         "format": list(pool.meta["formats"]),
@@ -40,13 +42,12 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.group[0]:016x}",
+        "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
+        if pool.meta["counts"]["rejected"]
+        else None,
         "fingerprint": pool.fingerprint,
         "examples": [
-            {
-                k: v[:_SHOWN] if isinstance(v, str) else v
-                for k, v in row.items()
-                if k != "text" or not row["prompt"]
-            }
+            {k: v[:_SHOWN] for k, v in row.items() if k not in unwanted}
             for row in batch.to_pylist()
         ],
     }
@@ -110,7 +111,7 @@ def commented_config(
     if not target:
         score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
     return _CONFIG.format(
-        found=found, data="\n".join(data), score="\n".join(score),
+        found=found, fifth=pool.stats.n_tokens // 5, data="\n".join(data), score="\n".join(score),
         tokens=f"{pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else ""),
     )  # fmt: skip
@@ -135,11 +136,11 @@ score:
 
 select:
   method: top_k                  # or threshold, middle, gumbel_top_k, round_robin
-  budget: {{ratio: 0.2}}           # or {{samples: 10000}}, {{tokens: 2_000_000}}
+  budget: {{tokens: {fifth}}}  # a fifth of the pool's; or {{samples: 10000}}, {{ratio: 0.2}}
   # quotas: {{at_most: {{web: 0.3}}}}  # shares per source; also at_least, proportional
 
 order:
-  method: fold                   # easy to hard, `layers` times; or sort, zigzag, shuffle, …
+  method: fold                   # easy to hard, `layers` times; compare with shuffle
   layers: 3
   # epochs: 3                    # written out, so that every epoch keeps its order
   # batch_size: 64               # samples per optimizer step over all devices

@@ -25,7 +25,7 @@ from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data import tables
 from didact.data.atomic import replacing
 from didact.data.export import output_counts, write_data_set
-from didact.data.ingest import open_cached
+from didact.data.ingest import Read, open_cached
 from didact.execution.measure import measure
 from didact.run_folder import Outcome, RunFolder, environment, opened, read_manifest
 from didact.verbs import (
@@ -43,8 +43,9 @@ from didact.verbs import (
 
 # Processor seconds a byte, from benchmarks/main_job.py on one core: reading and canonicalising
 # chats, and reading text twice for the report. They only serve `estimated`.
-_READ_SECONDS_PER_BYTE = 2.2e-8
-_REPORT_SECONDS_PER_BYTE = 1.0e-8
+_READ_SECONDS_PER_BYTE = 3.5e-8
+_REPORT_SECONDS_PER_BYTE = 0.5e-8
+_REPORT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ def run(
         ordered = _order_stage(folder, config, resolved, pool, chosen, by, ctx)
         files = _export_stage(folder, config, resolved, pool, ordered)
         _report_stage(folder, resolved, pool, scores, order_scores, chosen, ordered, files, ctx)
+        for part in (config.score, own):
+            for target in _targets(part, config, ctx) if part is not None else ():
+                inputs += tuple({**i, "role": "target"} for i in target.inputs) if target else ()
         manifest = folder.finish(resolved, config.seed, inputs)
         return Run(folder.path, manifest, tuple(folder.changes))
 
@@ -140,12 +144,12 @@ def _data_stage(
 def _data_notes(pool: Pool, counts: Mapping[str, Any]) -> tuple[str, ...]:
     notes = []
     if counts["rejected"]:
-        notes.append(f"{counts['rejected']} bad rows are in rejected.jsonl")
+        notes.append(f"bad rows, listed in rejected.jsonl: {counts['rejected']:,}")
     if counts["excluded"]:
-        notes.append(f"{counts['excluded']} rows share text with held-out files: excluded.jsonl")
+        notes.append(f"rows with held-out text, listed in excluded.jsonl: {counts['excluded']:,}")
     if counts["duplicates"]:
         how = "counted once" if pool.dedup else "kept (dedup: none)"
-        notes.append(f"{counts['duplicates']} rows repeat an earlier row exactly; {how}")
+        notes.append(f"exact duplicates of earlier rows: {counts['duplicates']:,}, {how}")
     if pool.tokens_are_estimated:
         notes.append(f"token counts are an estimate ({pool.token_counter}); give data.tokenizer")
     return tuple(notes)
@@ -156,16 +160,18 @@ def _reading_cost(pool: Pool) -> Cost:
 
 
 def _report_cost(pool: Pool) -> Cost:
-    return Cost(cpu_seconds=_REPORT_SECONDS_PER_BYTE * pool.stats.n_bytes)
+    return Cost(cpu_seconds=_REPORT_SECONDS + _REPORT_SECONDS_PER_BYTE * pool.stats.n_bytes)
 
 
-def _target(part: ScoreConfig, config: RunConfig, ctx: Context) -> Pool | None:
-    """The target set of a score, read like the pool unless it has settings of its own."""
+def _targets(part: ScoreConfig, config: RunConfig, ctx: Context) -> list[Read | None]:
+    """Target sets of a score, or of those it combines; read like the pool unless told otherwise."""
+    if part.combine is not None:
+        return [t for inner in part.of for t in _targets(inner, config, ctx)]
     if part.target is None:
-        return None
+        return [None]
     if isinstance(part.target, DataConfig):
-        return read_with_inputs(part.target.path, part.target, ctx).pool
-    return read_target(part.target, config.data, ctx)
+        return [read_with_inputs(part.target.path, part.target, ctx)]
+    return [read_target(part.target, config.data, ctx)]
 
 
 def _estimate(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) -> Cost:
@@ -173,27 +179,21 @@ def _estimate(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) ->
         return sum((_estimate(p, config, pool, ctx) for p in part.of), Cost())
     checked, _ = configs.bound("scorers", str(part.method), part.settings(), "score")
     scorer = registry.find("scorers", str(part.method))(**checked)
-    target = _target(part, config, ctx)
-    cost: Cost = scorer.estimate(pool.stats, target.stats if target is not None else None)
+    (target,) = _targets(part, config, ctx)
+    cost: Cost = scorer.estimate(pool.stats, target.pool.stats if target is not None else None)
     return cost
 
 
 def _scores_of(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) -> Scores:
     if part.combine is None:
-        target = _target(part, config, ctx)
-        return score(pool, str(part.method), target=target, ctx=ctx, **part.settings())
+        (target,) = _targets(part, config, ctx)
+        aim = target.pool if target is not None else None
+        return score(pool, str(part.method), target=aim, ctx=ctx, **part.settings())
     scores = []
     for i, inner in enumerate(part.of):
         scratch = ctx.scratch / str(i) if ctx.scratch is not None else None
         scores.append(_scores_of(inner, config, pool, replace(ctx, scratch=scratch)))
     return combine(scores, part.combine, weights=part.weights)
-
-
-def _targets(part: ScoreConfig, config: RunConfig, ctx: Context) -> list[str | None]:
-    if part.combine is not None:
-        return [t for inner in part.of for t in _targets(inner, config, ctx)]
-    target = _target(part, config, ctx)
-    return [target.fingerprint if target is not None else None]
 
 
 def _score_stage(
@@ -223,7 +223,7 @@ def _score_stage(
 
     depends = {
         "pool": pool.fingerprint,
-        "targets": _targets(part, config, ctx),
+        "targets": [t and t.pool.fingerprint for t in _targets(part, config, ctx)],
         "score": config.resolved()["score"]
         if name == "score"
         else config.resolved()["order"]["score"],
@@ -379,6 +379,10 @@ def report(
     )
     chosen, _ = tables.read_selection(home)
     pool = open_cached(chosen.pool_fingerprint, ctx.cache_dir)
+    if not pool.path.exists():  # the cache was emptied: read the files again
+        data = configs.parse(manifest.config).data
+        pool = read_with_inputs(data.path, data, ctx).pool
+        chosen.check(pool)
     exported = manifest.stage("export")
     write_report(
         Path(path), pool=pool, scores=scores, order_scores=order_scores, selection=chosen,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 from didact import config as configs
-from didact.core import registry
-from didact.core.errors import ConfigError
+from didact.core import binding, registry
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
-from didact.core.protocols import Context, Progress, ignore_progress
+from didact.core.protocols import (
+    Context,
+    Orderer,
+    Progress,
+    Scorer,
+    Selector,
+    ignore_progress,
+)
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
 from didact.data.ingest import Read, default_cache_dir, read_pool
@@ -70,20 +76,23 @@ def read(
 
 
 def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
-    """`read`, with the list of input files and their hashes that a manifest keeps."""
+    """`read`, with the input files, held-out ones too, and their hashes for the manifest."""
     paths = [path] if isinstance(path, str | Path) else list(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
     overlap, key = None, ""
+    others: tuple[dict[str, Any], ...] = ()
     if settings.exclude:
         from didact.text.ngrams import overlap_with
 
-        held_out = read_with_inputs(settings.exclude, _plain(settings), ctx).pool
-        overlap = overlap_with(_texts(held_out), n=settings.exclude_ngram)
-        key = fingerprint([held_out.fingerprint, settings.exclude_ngram])
-    return read_pool(
+        held_out = read_with_inputs(settings.exclude, _plain(settings), ctx)
+        overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
+        key = fingerprint([held_out.pool.fingerprint, settings.exclude_ngram])
+        others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
+    found = read_pool(
         paths, settings, cache_dir=ctx.cache_dir, seed=ctx.seed,
         overlap=overlap, overlap_key=key, progress=ctx.progress,
     )  # fmt: skip
+    return replace(found, inputs=(*found.inputs, *others))
 
 
 def _plain(settings: DataSettings) -> DataSettings:
@@ -103,9 +112,9 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
     return (pool.read(rows, ["text"]).column("text") for rows in pool.batches())
 
 
-def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Pool:
+def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
-    return read_with_inputs(path, _plain(settings), ctx).pool
+    return read_with_inputs(path, _plain(settings), ctx)
 
 
 # -- score -----------------------------------------------------------------------------------------
@@ -113,7 +122,7 @@ def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Pool:
 
 def score(
     pool: Pool,
-    method: str,
+    method: str | Callable[..., Scorer],
     *,
     target: Pool | None = None,
     ctx: Context | None = None,
@@ -123,7 +132,7 @@ def score(
 
     Args:
         pool: What to score.
-        method: Name of a scorer; `didact methods` lists them.
+        method: Name of a scorer (`didact methods` lists them), or a class of your own.
         target: The target set, for scorers that need one; its `task` column names the tasks.
         ctx: Seed, workers, cache.
         settings: The scorer's own settings.
@@ -131,14 +140,8 @@ def score(
     from didact.scoring.run import score_pool
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    checked, as_json = configs.bound("scorers", method, settings, "score")
-    scorer = registry.find("scorers", method)(**checked)
-    if scorer.needs_target and target is None:
-        raise ConfigError(
-            f"score.{method}: needs a target set, the samples to select for; pass --target FILE, "
-            "target: FILE, or target=didact.read(FILE)"
-        )
-    return score_pool(pool, method, scorer, as_json, target, ctx)
+    name, make, checked, as_json = _bound("scorers", method, settings, "score")
+    return score_pool(pool, name, make(**checked), as_json, target, ctx)
 
 
 def combine(
@@ -156,7 +159,7 @@ def combine(
 def select(
     pool: Pool,
     scores: Scores | None,
-    method: str,
+    method: str | Selector,
     *,
     budget: Budget | None = None,
     ctx: Context | None = None,
@@ -167,7 +170,7 @@ def select(
     Args:
         pool: What to choose from.
         scores: What to choose by; None for methods that need none.
-        method: Name of a selector.
+        method: Name of a selector, or a function of your own.
         budget: How much; samples, tokens or ratio.
         ctx: Seed, workers, cache.
         settings: The selector's own settings, `quotas` per source among them.
@@ -175,19 +178,19 @@ def select(
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     if scores is not None:
         scores.check(pool)
-    checked, as_json = configs.bound("selectors", method, settings, "select")
-    chosen: Selection = registry.find("selectors", method)(pool, scores, budget, ctx, **checked)
-    return replace(chosen, method=method, settings={**chosen.settings, **as_json})
+    name, choose, checked, as_json = _bound("selectors", method, settings, "select")
+    chosen: Selection = choose(pool, scores, budget, ctx, **checked)
+    return replace(chosen, method=name, settings={**chosen.settings, **as_json})
 
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:
-    """All that may be chosen: no validation row, one of each set of exact duplicates."""
-    wanted = ~pool.held & ((pool.copy == 1) | (not pool.dedup))
-    notes: tuple[str, ...] = ()
-    if scores is not None and scores.missing:
-        wanted &= scores.present
-        notes = (f"{len(scores.missing)} rows have no score and are left out",)
-    return Selection(np.flatnonzero(wanted), pool.fingerprint, "everything", notes=notes)
+    """All that may be chosen: no validation row, no row without a score, one of each duplicate."""
+    from didact.selection.budget import eligible
+
+    rows = eligible(pool, np.arange(len(pool)), scores)
+    missing = len(scores.missing) if scores is not None else 0
+    notes = (f"rows without a score, left out: {missing:,}",) if missing else ()
+    return Selection(rows, pool.fingerprint, "everything", notes=notes)
 
 
 # -- order -----------------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ def order(
     pool: Pool,
     chosen: Selection,
     scores: Scores | None,
-    method: str,
+    method: str | Orderer,
     *,
     epochs: int = 1,
     batch_size: int | None = None,
@@ -212,7 +215,7 @@ def order(
         pool: The pool the rows belong to.
         chosen: The rows.
         scores: What to order by; None for methods that need none.
-        method: Name of an orderer.
+        method: Name of an orderer, or a function of your own.
         epochs: Passes over the selection, written out one after another.
         batch_size: Samples per optimizer step over all devices.
         jitter: Shuffle inside consecutive windows of this many samples.
@@ -223,12 +226,25 @@ def order(
     from didact.ordering.arrange import arrange
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    checked, as_json = configs.bound("orderers", method, settings, "order")
+    name, orderer, checked, as_json = _bound("orderers", method, settings, "order")
     done = arrange(
-        registry.find("orderers", method), checked, pool, chosen, scores, ctx,
+        orderer, checked, pool, chosen, scores, ctx,
         epochs=epochs, batch_size=batch_size, jitter=jitter, interleave=interleave,
     )  # fmt: skip
-    return replace(done, method=method, settings={**done.settings, **as_json})
+    return replace(done, method=name, settings={**done.settings, **as_json})
+
+
+def _bound(
+    group: registry.Group,
+    method: str | Callable[..., Any],
+    settings: Mapping[str, Any],
+    where: str,
+) -> tuple[str, Callable[..., Any], dict[str, Any], dict[str, Any]]:
+    """A method's name, itself, its checked settings, and these as JSON values."""
+    found = registry.find(group, method) if isinstance(method, str) else method
+    name = method if isinstance(method, str) else method.__name__
+    checked = binding.bind(found, settings, f"{where}.{name}")
+    return name, found, checked, binding.as_json(found, checked)
 
 
 # -- export ----------------------------------------------------------------------------------------

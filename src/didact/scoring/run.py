@@ -55,7 +55,10 @@ def score_pool(
         DataError: No sample has a score.
     """
     if scorer.needs_target and target is None:
-        raise ConfigError(f"score.{name}: needs a target set, the samples to select for")
+        raise ConfigError(
+            f"score.{name}: needs a target set, the samples to select for; pass --target FILE, "
+            "target: FILE, or target=didact.read(FILE)"
+        )
     fitted = scorer.fit(pool, target, ctx)
     n, tasks = len(pool), tuple(fitted.tasks)
     total = _Shard(np.zeros((n, max(len(tasks), 1))))

@@ -36,15 +36,15 @@ class Quotas:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic when bound
 
-    at_most: Mapping[str, float] | float | None = None
-    at_least: Mapping[str, float] | float | None = None
+    at_most: Mapping[str | int, float] | float | None = None
+    at_least: Mapping[str | int, float] | float | None = None
     proportional: bool = False
 
     def __post_init__(self) -> None:
         for what, given in (("at_most", self.at_most), ("at_least", self.at_least)):
             place = f"quotas.{what}"
             if isinstance(given, Mapping):
-                each = {name: _checked(number, f"{place}.{name}") for name, number in given.items()}
+                each = {str(n): _checked(number, f"{place}.{n}") for n, number in given.items()}
                 object.__setattr__(self, what, each)
             elif given is not None:
                 object.__setattr__(self, what, _checked(given, place))
@@ -211,7 +211,7 @@ def largest_remainder(weights: Int1D, seats: int) -> Int1D:
 def _limits(
     rows: Candidates,
     what: str,
-    given: Mapping[str, float] | float | None,
+    given: Mapping[str | int, float] | float | None,
     limit: int,
     *,
     unnamed: int,
@@ -223,11 +223,11 @@ def _limits(
     out = np.full(len(rows.sources), unnamed, np.int64)
     place = {name: i for i, name in enumerate(rows.sources)}
     for source, number in given.items():
-        if source not in place:
+        if str(source) not in place:
             raise ConfigError(
-                f"quotas.{what}: unknown source {source!r}{did_you_mean(source, rows.sources)}"
+                f"quotas.{what}: unknown source {source!r}{did_you_mean(str(source), rows.sources)}"
             )
-        out[place[source]] = _absolute(number, limit)
+        out[place[str(source)]] = _absolute(number, limit)
     return out
 
 
