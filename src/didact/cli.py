@@ -74,19 +74,10 @@ def main() -> None:
     except OSError as error:
         import errno
 
-        if error.errno == errno.EPIPE:  # the reader of our output has gone
-            sys.stderr.close()
-            sys.exit(0)
-        remedy = (
-            " Free some space and run the same command again."
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}
-            else ""
-        )
-        _say(f"{error.filename or 'files'}: {error.strerror or error}.{remedy}")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy = "; free some space and run the same command again" if full else ""
+        _say(f"{error.filename or 'a file'}: {error.strerror or error}{remedy}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on where it stopped")
-        sys.exit(130)
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever is left is our bug
         import traceback
 
@@ -265,13 +256,12 @@ def score(
     json: Json = False,
 ) -> None:
     """Give every sample one number (or one per target task)."""
-    from didact import config as configs
     from didact import verbs
     from didact.data import tables
     from didact.printing import facts_table
 
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
-        settings = configs.apply({}, set_ or ())
+        settings = _settings(set_, verbs.score)
         aim = verbs.read_target(target, how, ctx).pool if target else None
         scores = verbs.score(found, method, target=aim, ctx=ctx, **settings)
         tables.write_scores(scores, found, out)
@@ -310,7 +300,6 @@ def select(
     json: Json = False,
 ) -> None:
     """Choose a set of samples under a budget."""
-    from didact import config as configs
     from didact import verbs
     from didact.core.scores import Budget
     from didact.data import tables
@@ -321,7 +310,7 @@ def select(
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None, ctx=ctx,
-            **configs.apply({}, set_ or ()),
+            **_settings(set_, verbs.select),
         )  # fmt: skip
         path = out / "selection.parquet"
         tables.write_selection(chosen, by, found, path)
@@ -362,7 +351,6 @@ def order(
     json: Json = False,
 ) -> None:
     """Put a selection in training order: ascending in utility, the best last."""
-    from didact import config as configs
     from didact import verbs
     from didact.data import tables
     from didact.data.ingest import open_cached
@@ -376,7 +364,7 @@ def order(
     by = tables.read_scores(scores) if scores is not None else None
     ordered = verbs.order(
         open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
-        **configs.apply({}, set_ or ()),
+        **_settings(set_, verbs.order, "epochs", "batch_size", "jitter", "interleave"),
     )  # fmt: skip
     tables.write_order(ordered, tables.ids_of(ordered, chosen, ids), out)
     result = {
@@ -426,8 +414,9 @@ def report(
         Path | None, typer.Option("-o", "--out", help="The file [default: RUN/report.html].")
     ] = None,
     samples: Annotated[
-        bool, typer.Option("--samples/--no-samples", help="Show samples to read.")
-    ] = True,
+        bool | None,
+        typer.Option("--samples/--no-samples", help="Show samples to read [default: as the run]."),
+    ] = None,
     cache_dir: Cache = None,
 ) -> None:
     """Write the report of a finished run again."""
@@ -489,6 +478,20 @@ def config_schema() -> None:
     from didact import config as configs
 
     _print(configs.json_schema())
+
+
+def _settings(set_: list[str] | None, verb: Any, *also: str) -> dict[str, Any]:
+    """What --set gives; the verb's own parameters are flags, not settings of the method."""
+    import inspect as python
+
+    from didact import config as configs
+    from didact.core.errors import ConfigError
+
+    settings = configs.apply({}, set_ or ())
+    for name in settings:
+        if name in python.signature(verb).parameters and name not in also:
+            raise ConfigError(f"--set {name}: not a setting of the method; see --help for its flag")
+    return settings
 
 
 # -- shared ----------------------------------------------------------------------------------------

@@ -66,9 +66,21 @@ class ScoreConfig(_Method):
             raise ValueError("combine needs two or more scores in `of`")
         if self.combine is not None and self.settings():
             raise ValueError(f"combine has no settings {sorted(self.settings())}")
+        if self.combine is not None and self.target is not None:
+            raise ValueError("combine has no target; put it into each score of `of` that needs it")
+        if self.combine is None and (self.of or self.weights is not None):
+            raise ValueError("`of` and `weights` go with combine, not with method")
         if self.weights is not None and len(self.weights) != len(self.of):
             raise ValueError(f"{len(self.weights)} weights for {len(self.of)} scores")
         return self
+
+    def leaves(self) -> list[ScoreConfig]:
+        """The scorers: this one, or those it combines, in the order they are given."""
+        return [leaf for s in self.of for leaf in s.leaves()] if self.of else [self]
+
+    def checked(self) -> dict[str, Any]:
+        """The scorer's keyword arguments, checked."""
+        return bound("scorers", str(self.method), self.settings(), "score")[0]
 
 
 class SelectConfig(_Method):
@@ -167,7 +179,8 @@ def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:
     target: Any = score.target
     if isinstance(target, DataConfig):
         target = target.model_dump(mode="json")
-    settings = bound("scorers", str(score.method), score.settings(), "score")[1]
+    checked, settings = bound("scorers", str(score.method), score.settings(), "score")
+    registry.find("scorers", str(score.method))(**checked)  # its own checks, before anything runs
     return {"method": score.method, "target": target, **settings}
 
 
@@ -233,6 +246,11 @@ def _unique_keys(loader: _Loader, node: yaml.MappingNode, deep: bool = False) ->
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=deep)
+        if not isinstance(key, str | int | float):
+            line = key_node.start_mark.line + 1
+            raise ConfigError(
+                f"line {line}: the key {key!r} is a {type(key).__name__}; expected text"
+            )
         if key in seen:
             mark = key_node.start_mark
             raise ConfigError(f"line {mark.line + 1}: the key {key!r} is given twice")

@@ -40,7 +40,9 @@ def write_demo_data(folder: Path) -> tuple[Path, Path]:
     """
     pool, target = folder / "pool.jsonl", folder / "target.jsonl"
     library = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(p for p in library.rglob("*.py") if not _SKIPPED & set(p.parts))
+    files = sorted(
+        p for p in library.rglob("*.py") if not _SKIPPED & set(p.relative_to(library).parts)
+    )
     with replacing(pool) as a, replacing(target) as b, a.open("wb") as rest, b.open("wb") as aim:
         count = 0
         for path in files:

@@ -91,8 +91,12 @@ def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str,
         }
         for field, info in fields.items()
     }
-    first = doc.split("\n\n")[0].replace("\n", " ")
-    out = {"name": name, "stage": group.removesuffix("s"), "does": first, "settings": settings}
+    out = {
+        "name": name,
+        "stage": group.removesuffix("s"),
+        "does": doc.split("\n\n")[0].replace("\n", " "),
+        "settings": settings,
+    }
     return out | {"documentation": doc} if detailed else out
 
 
@@ -111,7 +115,7 @@ def commented_config(
     if not target:
         score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
     return _CONFIG.format(
-        found=found, fifth=pool.stats.n_tokens // 5, data="\n".join(data), score="\n".join(score),
+        found=found, fifth=max(pool.stats.n_tokens // 5, 1), data="\n".join(data), score="\n".join(score),
         tokens=f"{pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else ""),
     )  # fmt: skip

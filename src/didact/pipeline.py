@@ -9,7 +9,7 @@ stage says what it depends on and what it does; nothing else decides what is run
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from didact import config as configs
 from didact.config import DataConfig, RunConfig, ScoreConfig
 from didact.core import registry
 from didact.core.cost import Cost
-from didact.core.manifest import Manifest
+from didact.core.errors import ConfigError
+from didact.core.manifest import Manifest, fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ignore_progress
 from didact.core.scores import Scores, Selection, TrainingOrder
@@ -83,34 +84,38 @@ def run(
         config = configs.parse(config)
     resolved = config.resolved()
     ctx = context(config.seed, workers, cache_dir, progress)
+    ways = _scorings(config, ctx)
     with opened(Path(out).absolute()) as folder:
         pool, inputs = _data_stage(folder, config, ctx)
-        scores = _score_stage(folder, "score", config.score, config, pool, ctx)
-        own = config.order.score if config.order is not None else None
-        order_scores = _score_stage(folder, "order_score", own, config, pool, ctx)
+        scores = _score_stage(folder, "score", ways["score"], resolved["score"], pool, ctx)
+        own = (resolved["order"] or {}).get("score")
+        order_scores = _score_stage(folder, "order_score", ways["order_score"], own, pool, ctx)
         chosen = _select_stage(folder, config, resolved, pool, scores, ctx)
         by = scores if order_scores is None else order_scores
         ordered = _order_stage(folder, config, resolved, pool, chosen, by, ctx)
         files = _export_stage(folder, config, resolved, pool, ordered)
         _report_stage(folder, resolved, pool, scores, order_scores, chosen, ordered, files, ctx)
-        for part in (config.score, own):
-            for target in _targets(part, config, ctx) if part is not None else ():
+        for way in ways.values():
+            for target in way.targets if way is not None else ():
                 inputs += tuple({**i, "role": "target"} for i in target.inputs) if target else ()
         manifest = folder.finish(resolved, config.seed, inputs)
         return Run(folder.path, manifest, tuple(folder.changes))
 
 
+def _scorings(config: RunConfig, ctx: Context) -> dict[str, _Scoring | None]:
+    """The scores of a run, by stage; refuses a missing target before anything is read."""
+    own = config.order.score if config.order is not None else None
+    parts = {"score": config.score, "order_score": own}
+    return {k: None if p is None else _Scoring.of(p, config, ctx) for k, p in parts.items()}
+
+
 def plan(config: RunConfig, ctx: Context) -> tuple[Pool, dict[str, Cost]]:
     """What `run` would do and its estimated cost by stage; reads the data, writes no run folder."""
-    data = config.data
-    pool = read_with_inputs(data.path, data, ctx).pool
+    ways = _scorings(config, ctx)
+    pool = read_with_inputs(config.data.path, config.data, ctx).pool
     costs = {"data": _reading_cost(pool)}
-    parts = [("score", config.score), ("order_score", config.order.score if config.order else None)]
-    for name, part in parts:
-        if part is not None:
-            costs[name] = _estimate(part, config, pool, ctx)
-    costs |= {"select": Cost(), "order": Cost(), "export": Cost(), "report": _report_cost(pool)}
-    return pool, costs
+    costs |= {name: way.estimate(pool) for name, way in ways.items() if way is not None}
+    return pool, costs | {"report": _report_cost(pool)}
 
 
 def _data_stage(
@@ -134,7 +139,7 @@ def _data_stage(
 
     depends = {
         "pool": pool.fingerprint,
-        "data": config.data.model_dump(mode="json", exclude={"path"}),
+        "data": config.data.model_dump(mode="json", exclude={"path", "exclude", "tokenizer"}),
     }
     estimated = _reading_cost(pool)
     folder.stage("data", depends, work, estimated=estimated, before=reading, cached=found.reused)
@@ -163,84 +168,98 @@ def _report_cost(pool: Pool) -> Cost:
     return Cost(cpu_seconds=_REPORT_SECONDS + _REPORT_SECONDS_PER_BYTE * pool.stats.n_bytes)
 
 
-def _targets(part: ScoreConfig, config: RunConfig, ctx: Context) -> list[Read | None]:
-    """Target sets of a score, or of those it combines; read like the pool unless told otherwise."""
-    if part.combine is not None:
-        return [t for inner in part.of for t in _targets(inner, config, ctx)]
-    if part.target is None:
-        return [None]
-    if isinstance(part.target, DataConfig):
-        return [read_with_inputs(part.target.path, part.target, ctx)]
-    return [read_target(part.target, config.data, ctx)]
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """One score of the config, with the target sets it and the scores it combines need, read once.
+
+    `targets` follow the scores in the order they stand in the config.
+    """
+
+    part: ScoreConfig
+    targets: tuple[Read | None, ...]
+
+    @classmethod
+    def of(cls, part: ScoreConfig, config: RunConfig, ctx: Context) -> _Scoring:
+        return cls(part, tuple(_target(leaf, config, ctx) for leaf in part.leaves()))
+
+    def estimate(self, pool: Pool) -> Cost:
+        cost = Cost()
+        for leaf, target in zip(self.part.leaves(), self.targets, strict=True):
+            scorer = registry.find("scorers", str(leaf.method))(**leaf.checked())
+            cost += scorer.estimate(pool.stats, target.pool.stats if target else None)
+        return cost
+
+    def run(self, pool: Pool, ctx: Context) -> Scores:
+        return self._run(self.part, iter(self.targets), pool, ctx)
+
+    def _run(
+        self, part: ScoreConfig, targets: Iterator[Read | None], pool: Pool, ctx: Context
+    ) -> Scores:
+        if part.combine is None:
+            target = next(targets)
+            aim = target.pool if target is not None else None
+            return score(pool, str(part.method), target=aim, ctx=ctx, **part.settings())
+        scores = []
+        for i, inner in enumerate(part.of):
+            scratch = ctx.scratch / str(i) if ctx.scratch is not None else None
+            scores.append(self._run(inner, targets, pool, replace(ctx, scratch=scratch)))
+        return combine(scores, part.combine, weights=part.weights)
 
 
-def _estimate(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) -> Cost:
-    if part.combine is not None:
-        return sum((_estimate(p, config, pool, ctx) for p in part.of), Cost())
-    checked, _ = configs.bound("scorers", str(part.method), part.settings(), "score")
-    scorer = registry.find("scorers", str(part.method))(**checked)
-    (target,) = _targets(part, config, ctx)
-    cost: Cost = scorer.estimate(pool.stats, target.pool.stats if target is not None else None)
-    return cost
-
-
-def _scores_of(part: ScoreConfig, config: RunConfig, pool: Pool, ctx: Context) -> Scores:
-    if part.combine is None:
-        (target,) = _targets(part, config, ctx)
-        aim = target.pool if target is not None else None
-        return score(pool, str(part.method), target=aim, ctx=ctx, **part.settings())
-    scores = []
-    for i, inner in enumerate(part.of):
-        scratch = ctx.scratch / str(i) if ctx.scratch is not None else None
-        scores.append(_scores_of(inner, config, pool, replace(ctx, scratch=scratch)))
-    return combine(scores, part.combine, weights=part.weights)
+def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Read | None:
+    """The target set of one scorer, read like the pool unless it has settings of its own."""
+    if leaf.target is None:
+        if registry.find("scorers", str(leaf.method))(**leaf.checked()).needs_target:
+            raise ConfigError(
+                f"score.{leaf.method}: needs a target set, the samples to select for; set "
+                "score.target to a file"
+            )
+        return None
+    if isinstance(leaf.target, DataConfig):
+        return read_with_inputs(leaf.target.path, leaf.target, ctx)
+    return read_target(leaf.target, config.data, ctx)
 
 
 def _score_stage(
-    folder: RunFolder,
-    name: str,
-    part: ScoreConfig | None,
-    config: RunConfig,
-    pool: Pool,
-    ctx: Context,
+    folder: RunFolder, name: str, scoring: _Scoring | None, settings: Any, pool: Pool, ctx: Context
 ) -> Scores | None:
-    if part is None:
+    if scoring is None:
         return None
     path = folder.path / ("scores.parquet" if name == "score" else f"{name}s.parquet")
 
     def work() -> Outcome:
         before = ctx.executor.spent
-        scores = _scores_of(part, config, pool, replace(ctx, scratch=folder.scratch(name)))
+        scores = scoring.run(pool, replace(ctx, scratch=folder.scratch(name)))
         tables.write_scores(scores, pool, path)
         spent = ctx.executor.spent
         cost = Cost(flops=spent.flops - before.flops, tokens=spent.tokens - before.tokens)
         notes: tuple[str, ...] = ()
         if scores.missing:
             row, why = next(iter(scores.missing.items()))
-            notes = (f"{len(scores.missing)} rows have no score; row {row}: {why}",)
+            notes = (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
         counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks)}
         return Outcome([path], counts, notes, scores.facts, cost)
 
     depends = {
         "pool": pool.fingerprint,
-        "targets": [t and t.pool.fingerprint for t in _targets(part, config, ctx)],
-        "score": config.resolved()["score"]
-        if name == "score"
-        else config.resolved()["order"]["score"],
-        "seed": config.seed,
-        "environment": _libraries(),
+        "targets": [t.pool.fingerprint if t else None for t in scoring.targets],
+        "score": _without_paths(settings),
+        "seed": ctx.seed,
     }
-    folder.stage(name, depends, work, estimated=_estimate(part, config, pool, ctx))
+    folder.stage(name, depends, work, estimated=scoring.estimate(pool))
     return tables.read_scores(path)
 
 
-def _libraries() -> dict[str, str]:
-    """What another version of could change a number."""
-    return {k: v for k, v in environment().items() if k not in {"platform", "python"}}
+def _without_paths(score: Any) -> Any:
+    """A resolved score without its targets: their content counts, not where it lies."""
+    out = {k: v for k, v in score.items() if k not in {"target", "of"}}
+    return out | {"of": [_without_paths(s) for s in score.get("of", [])]}
 
 
-def _fingerprint_of(folder: RunFolder, name: str) -> str | None:
-    return next((r.fingerprint for r in folder.records if r.name == name), None)
+def _made(folder: RunFolder, name: str) -> str | None:
+    """Identity of the files a stage made: what later stages depend on."""
+    record = next((r for r in folder.records if r.name == name), None)
+    return None if record is None else fingerprint(record.outputs)
 
 
 def _select_stage(
@@ -267,10 +286,9 @@ def _select_stage(
 
     depends = {
         "pool": pool.fingerprint,
-        "scores": _fingerprint_of(folder, "score"),
+        "scores": _made(folder, "score"),
         "select": resolved["select"],
         "seed": config.seed,
-        "didact": environment()["didact"],
     }
     folder.stage("select", depends, work)
     return tables.read_selection(path)[0]
@@ -301,11 +319,10 @@ def _order_stage(
         return Outcome([path], {"rows": len(ordered), "steps": ordered.steps})
 
     depends = {
-        "select": _fingerprint_of(folder, "select"),
-        "scores": _fingerprint_of(folder, "order_score") or _fingerprint_of(folder, "score"),
+        "select": _made(folder, "select"),
+        "scores": _made(folder, "order_score") or _made(folder, "score"),
         "order": resolved["order"],
         "seed": config.seed,
-        "didact": environment()["didact"],
     }
     folder.stage("order", depends, work)
     return tables.read_order(path)
@@ -324,9 +341,8 @@ def _export_stage(
 
     depends = {
         "pool": pool.fingerprint,
-        "order": _fingerprint_of(folder, "order"),
+        "order": _made(folder, "order"),
         "export": resolved["export"],
-        "didact": environment()["didact"],
     }
     record = folder.stage("export", depends, work)
     return [folder.path / name for name in record.outputs]
@@ -358,20 +374,21 @@ def _report_stage(
 
     depends = {
         "stages": {r.name: r.fingerprint for r in folder.records},
-        "report": resolved["report"],
-        "didact": environment()["didact"],
+        "config": resolved,
     }
     folder.stage("report", depends, work, estimated=_report_cost(pool))
 
 
 def report(
-    folder: Path_, path: Path_, *, samples: bool = True, cache_dir: Path_ | None = None
+    folder: Path_, path: Path_, *, samples: bool | None = None, cache_dir: Path_ | None = None
 ) -> None:
-    """Write the report of a finished run again, to any file, with or without samples to read."""
+    """Write the report of a finished run again, to any file; `samples` as the run had it."""
     from didact.reporting import write_report
 
     home = Path(folder)
     manifest = read_manifest(home)
+    if samples is None:
+        samples = bool(manifest.config["report"]["samples"])
     ctx = context(manifest.seed, None, cache_dir)
     scores, order_scores = (
         tables.read_scores(home / name) if (home / name).exists() else None

@@ -22,6 +22,14 @@ from didact.pipeline import Run
 def progress_bars() -> Iterator[Callable[[Step], None]]:
     """A bar per stage with rate and time left, on a terminal; nothing where stderr is a file."""
     console = Console(stderr=True)
+    try:
+        yield from _bars(console)
+    except KeyboardInterrupt:
+        console.print("interrupted; run the same command again to go on where it stopped")
+        raise
+
+
+def _bars(console: Console) -> Iterator[Callable[[Step], None]]:
     if not console.is_terminal:
         yield lambda _: None
         return
@@ -71,16 +79,16 @@ def run_table(done: Run) -> None:
             f"{cost.cost.cpu_seconds:.2f}",
             f"{stage.estimated.cpu_seconds:.2f}" if stage.estimated.cpu_seconds else "",
             f"{cost.wall_seconds:.2f}", f"{cost.peak_memory_bytes / 2**20:.0f}",
-            "kept from before" if cost.reused else "",
+            "found done" if cost.reused else "",
         )  # fmt: skip
     console.print(table)
     for stage in done.manifest.stages:
         for note in stage.notes:
-            console.print(f"note: {escape(note)}")
+            console.print(f"note: {_safe(note)}")
     exported = done.manifest.stage("export")
     for name in exported.outputs if exported else ():
-        console.print(f"wrote {done.folder / name}")
-    console.print(f"report {done.folder / 'report.html'}")
+        console.print(f"wrote {_safe(done.folder / name)}")
+    console.print(f"report {_safe(done.folder / 'report.html')}")
 
 
 def _number(value: Any) -> str:
@@ -88,17 +96,20 @@ def _number(value: Any) -> str:
 
 
 def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> None:
-    """The plan of a run: stages, methods, estimated cost."""
+    """The plan of a run: stages, methods, and the cost of those that are estimated."""
     resolved = config.resolved()
+    parts = {**resolved, "order_score": (resolved["order"] or {}).get("score")}
     table = _table("stage", "does", "estimated CPU s", "estimated FLOPs")
-    for name, cost in costs.items():
-        part = (resolved["order"] or {}).get("score") if name == "order_score" else resolved[name]
-        if name in {"score", "select", "order"} and part is None:
+    for name in ("data", "score", "order_score", "select", "order", "export", "report"):
+        part = parts[name]
+        if part is None:
             continue
-        what = (part or {}).get("method") or (part or {}).get("combine") or ""
-        table.add_row(name, str(what), f"{cost.cpu_seconds:.2f}", f"{cost.flops:.3g}")
+        what = part.get("method") or part.get("combine") or ""
+        cost = costs.get(name)
+        shown = ("", "") if cost is None else (f"{cost.cpu_seconds:.2f}", f"{cost.flops:.3g}")
+        table.add_row(name, str(what), *shown)
     total = sum(costs.values(), Cost())
-    table.add_row("total", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
+    table.add_row("total estimated", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
     console = _out()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
@@ -112,7 +123,7 @@ def facts_table(facts: Mapping[str, Any]) -> None:
     table = _table("", "")
     table.show_header = False
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), escape(_shown(value)))
+        table.add_row(name.replace("_", " "), _safe(_shown(value)))
     table.columns[1].justify = "left"
     _out().print(table)
 
@@ -140,16 +151,17 @@ def inspection_table(result: Mapping[str, Any]) -> None:
     console = _out()
     for i, example in enumerate(result["examples"], 1):
         console.print(
-            f"\n[bold]sample {i}[/bold]  {escape(example['id'])}  ({escape(example['source'])})"
+            f"\n[bold]sample {i}[/bold]  {_safe(example['id'])}  ({_safe(example['source'])})"
         )
         for name in ("prompt", "completion", "text"):
             if example.get(name):
-                console.print(f"  [dim]{name}[/dim] {escape(_visible(example[name]))}")
+                console.print(f"  [dim]{name}[/dim] {_safe(example[name])}")
 
 
-def _visible(text: str) -> str:
-    """Control characters as escapes, so that data cannot steer the terminal."""
-    return "".join(c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in text)
+def _safe(text: object) -> str:
+    """Text for the console: no markup, control characters as escapes, so that it cannot steer."""
+    shown = (c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in str(text))
+    return escape("".join(shown))
 
 
 def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:
@@ -179,8 +191,8 @@ def diff_table(result: Mapping[str, Any]) -> None:
     for group in ("config", "environment", "counts", "cost"):
         for name, (a, b) in result[group].items():
             label = f"{group}.{name}" + (" CPU s" if group == "cost" else "")
-            table.add_row(label, escape(_shown(a)), escape(_shown(b)))
+            table.add_row(label, _safe(_shown(a)), _safe(_shown(b)))
     _out().print(table)
     for name in ("inputs_equal", "same_pool", "selection", "scores", "order"):
         if name in result:
-            _out().print(f"{name.replace('_', ' ')}: {escape(_shown(result[name]))}")
+            _out().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")

@@ -89,6 +89,7 @@ class RunFolder:
             cached: The work was found done, outside this folder.
         """
         earlier = self._before(name)
+        depends_on = {**depends_on, "environment": libraries()}
         key = fingerprint(depends_on)
         if earlier is not None and earlier.fingerprint == key and self._intact(earlier):
             record = replace(earlier, measured=replace(earlier.measured, reused=True))
@@ -96,7 +97,7 @@ class RunFolder:
             return record
         if earlier is not None:
             self.changes += [f"{name}: {c}" for c in _changed(earlier, depends_on, key)]
-        self._begin(name, key)
+        self._begin(name, key, earlier)
         with measure() as reading:
             outcome = work()
         hashes = {
@@ -139,8 +140,8 @@ class RunFolder:
         """Remove what earlier runs left and this one did not make; write the manifest, last."""
         for stale in (self.path / "stages").glob("*.json"):
             if stale.stem not in {r.name for r in self.records}:
-                record = StageRecord.from_json(json.loads(stale.read_text()))
-                for output in record.outputs:
+                record = self._before(stale.stem)
+                for output in record.outputs if record is not None else ():
                     (self.path / output).unlink(missing_ok=True)
                 stale.unlink()
                 self.changes.append(f"{stale.stem}: no longer in the config; its files are removed")
@@ -173,9 +174,11 @@ class RunFolder:
                 return False
         return True
 
-    def _begin(self, name: str, key: str) -> None:
+    def _begin(self, name: str, key: str, earlier: StageRecord | None) -> None:
         (self.path / "manifest.json").unlink(missing_ok=True)
-        (self.path / "stages" / f"{name}.json").unlink(missing_ok=True)
+        if earlier is not None:  # its files stay on record until the new ones are there
+            void = replace(earlier, fingerprint="")
+            write_text(self.path / "stages" / f"{name}.json", _pretty(void.to_json()))
         scratch = self.scratch(name)
         marker = scratch / "fingerprint"
         if not marker.exists() or marker.read_text() != key:
@@ -239,6 +242,11 @@ def environment() -> dict[str, str]:
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         **versions,
     }
+
+
+def libraries() -> dict[str, str]:
+    """The part of the environment that a result's numbers and bytes depend on."""
+    return {k: v for k, v in environment().items() if k not in {"platform", "python"}}
 
 
 def _pretty(value: Any) -> str:

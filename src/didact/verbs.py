@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from didact import config as configs
+from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
@@ -227,9 +228,16 @@ def order(
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     name, orderer, checked, as_json = _bound("orderers", method, settings, "order")
+    around = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "jitter": jitter,
+        "interleave": interleave,
+    }
+    part: OrderConfig = configs.validated(OrderConfig, {"method": name, **around}, "order")
     done = arrange(
-        orderer, checked, pool, chosen, scores, ctx,
-        epochs=epochs, batch_size=batch_size, jitter=jitter, interleave=interleave,
+        orderer, checked, pool, chosen, scores, ctx, epochs=part.epochs,
+        batch_size=part.batch_size, jitter=part.jitter, interleave=part.interleave,
     )  # fmt: skip
     return replace(done, method=name, settings={**done.settings, **as_json})
 

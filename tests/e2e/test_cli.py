@@ -43,9 +43,10 @@ def test_inspect_says_what_a_file_holds(didact, chats):
 
 def test_data_cannot_steer_the_terminal(didact, tmp_path):
     path = tmp_path / "evil.jsonl"
-    path.write_bytes(orjson.dumps({"text": "a\x1b[2Jb\x07 [bold red]c[/] \u202ed"}) + b"\n")
+    row = {"id": "\x1b[31mid", "source": "\x1b[2J", "text": "a\x1b[2Jb\x07 [bold red]c[/] \u202ed"}
+    path.write_bytes(orjson.dumps(row) + b"\n")
     out = didact("inspect", path).stdout
-    assert "\x1b[2J" not in out
+    assert "\x1b" not in out
     assert "\x07" not in out
     assert "\u202e" not in out
     assert "[bold red]c[/]" in out
@@ -57,7 +58,7 @@ def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
     didact("init", chats, "-o", "run.yaml", code=1)
     plan = json.loads(didact("run", "run.yaml", "--dry-run", "--json").stdout)
     assert plan["samples"] == 300
-    assert set(plan["estimated"]) == {"data", "score", "select", "order", "export", "report"}
+    assert set(plan["estimated"]) == {"data", "score", "report"}
     assert not (tmp_path / "OUT").exists()
     done = didact("run", "run.yaml", "-o", "OUT")
     assert "OUT/report.html" in done.stdout
@@ -168,6 +169,8 @@ def test_a_report_without_samples_has_no_user_text(didact, chats, tmp_path):
         (["export", "POOL", "--order", "POOL", "-o", "x"], 1, "not a readable Parquet"),
         (["inspect", "POOL", "--data", "colums.text=a"], 1, "did you mean 'columns'"),
         (["inspect", "POOL", "--data", "columns.txt=a"], 1, "did you mean 'text'"),
+        (["select", "POOL", "--method", "top_k", "--set", "budget.ratio=0.2", "-o", "C"], 1, "--set budget"),
+        (["score", "POOL", "--method", "length", "--set", "ctx=1", "-o", "s"], 1, "--set ctx"),
         (["diff", "x", "y"], 1, "not a run folder"),
         (["report", "x"], 1, "not a run folder"),
         (["run", "POOL", "-o", "x"], 1, "POOL"),
@@ -188,10 +191,24 @@ def test_a_budget_above_the_pool_says_what_there_is(didact, chats):
         assert "300" in done.stderr or "tokens" in done.stderr
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_finished(didact, chats, tmp_path):
-    """/dev/full refuses every byte; the cache on it cannot even be made."""
+def test_a_cache_that_cannot_be_made_is_said(didact, chats):
     done = didact("inspect", chats, "--cache-dir", "/dev/full", code=1)
     assert "--cache-dir" in done.stderr
+
+
+def test_settings_around_an_order_are_checked(didact, chats, tmp_path):
+    didact("score", chats, "--method", "length", "-o", "s.parquet")
+    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "samples=9", "-o", "C")
+    command = ("order", "C", "--scores", "s.parquet", "--method", "sort", "-o", "o.parquet", "--set")
+    assert "epochs" in didact(*command, "epochs=three", code=1).stderr
+    didact(*command, "interleave=no")
+    meta = json.loads(pq.read_table(tmp_path / "o.parquet").schema.metadata[b"didact"])
+    assert meta["settings"]["interleave"] is False
+
+
+def test_a_folder_with_brackets_in_its_name(didact, chats, tmp_path):
+    (tmp_path / "run.yaml").write_text(f"data: {{path: {chats}}}\n")
+    assert "R[/b]x/report.html" in didact("run", "run.yaml", "-o", "R[/b]x").stdout
 
 
 def test_version_and_help_are_quick(didact):

@@ -48,6 +48,7 @@ class ExecutionError(DidactError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """'; did you mean …?' for the nearest known names, and the list of all of them."""
     known = sorted(known)
+    listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return f"{hint} (known: {', '.join(known)})" if known else hint
+    return f"{hint} (known: {listed})" if known else hint

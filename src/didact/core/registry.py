@@ -68,4 +68,10 @@ def find(group: Group, name: str) -> Any:
     if name not in names:
         raise ConfigError(f"unknown {group[:-1]} {name!r}{did_you_mean(name, names)}")
     module, _, attribute = names[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{group[:-1]} {name!r} is registered as {names[name]!r}, which cannot be imported "
+            f"({error}); repair or uninstall the plug-in"
+        ) from error

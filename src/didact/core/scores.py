@@ -75,7 +75,7 @@ class Scores:
             if not 0 <= row < n:
                 raise DataError(f"{self.method}: missing row {row} is outside 0..{n - 1}")
             holes[row] = True
-        bad = np.flatnonzero(np.isfinite(self.values) == holes)
+        bad = np.flatnonzero(np.where(holes, ~np.isnan(self.values), ~np.isfinite(self.values)))
         if len(bad):
             row = int(bad[0])
             raise DataError(
@@ -149,7 +149,8 @@ class Budget:
         given = {k: v for k, v in given.items() if v is not None}
         if len(given) != 1:
             raise BudgetError(
-                f"a budget is exactly one of samples, tokens, ratio; got {given or 'none'}"
+                f"a budget is exactly one of samples, tokens, ratio; got {given or 'none'}; to "
+                "replace the one of a file: --set 'select.budget={ratio: 0.2}'"
             )
         ((name, value),) = given.items()
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

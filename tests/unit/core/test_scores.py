@@ -38,6 +38,7 @@ def test_scores_are_frozen_and_leave_the_callers_array_alone():
         ([1.0, np.nan], {}, "score of row 1 is nan"),
         ([1.0, np.inf], {}, "score of row 1 is inf"),
         ([1.0, 2.0], {0: "why"}, "score of row 0 is 1.0"),
+        ([np.inf, 2.0], {0: "why"}, "score of row 0 is inf"),
         ([1.0], {4: "why"}, r"missing row 4 is outside 0..0"),
     ],
 )
