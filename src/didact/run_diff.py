@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from didact.core.manifest import Manifest
 from didact.core.scores import Scores
 from didact.data import tables
 from didact.run_folder import differences, read_manifest
+from didact.selection.combine import scaled_ranks
 
 
 def compare_runs(run_a: Path, run_b: Path) -> dict[str, Any]:
@@ -69,16 +69,10 @@ def spearman(a: Scores, b: Scores) -> float | None:
     both = a.present & b.present
     if both.sum() < 2:
         return None
-    ranks = [_mean_ranks(s.utility[both]) for s in (a, b)]
+    ranks = [scaled_ranks(s.utility[both]) for s in (a, b)]
     if any(np.ptp(r) == 0 for r in ranks):
         return None
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _mean_ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
 
 
 def _counts(a: Manifest, b: Manifest) -> dict[str, Any]:

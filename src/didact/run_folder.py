@@ -228,7 +228,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: no manifest: {why}")
     try:
         return Manifest.from_json(json.loads(file.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a manifest ({error}); expected the file of a run") from error
 
 
