@@ -64,7 +64,11 @@ def test_every_module_says_what_it_is_for(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_the_library_never_prints(path):
     tree = ast.parse(path.read_text())
-    names = [n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    names = [
+        n.func.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    ]
     assert "print" not in names
 
 
@@ -148,7 +152,9 @@ def test_every_command_has_an_example():
 
 
 def test_the_project_speaks_of_itself_alone():
-    forbidden = re.compile(r"/work/|/root/|\bissue\b|\bhelper[s]?\b|sub-?agent|this workplace", re.I)
+    forbidden = re.compile(
+        r"/work/|/root/|\bissue\b|\bhelper[s]?\b|sub-?agent|this workplace", re.IGNORECASE
+    )
     files = [*SOURCES, *REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
     for path in files:
         found = forbidden.search(path.read_text())

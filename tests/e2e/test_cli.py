@@ -95,7 +95,9 @@ def test_every_json_is_json_and_progress_stays_off_stdout(didact, chats, target,
     picked = didact("select", chats, "--scores", "s.parquet", "--method", "top_k",
                     "--budget", "samples=5", "-o", "C", "--json")  # fmt: skip
     assert json.loads(picked.stdout)["samples"] == 5
-    ordered = didact("order", "C", "--scores", "s.parquet", "--method", "sort", "-o", "o.parquet", "--json")
+    ordered = didact(
+        "order", "C", "--scores", "s.parquet", "--method", "sort", "-o", "o.parquet", "--json"
+    )
     assert json.loads(ordered.stdout)["rows"] == 5
     exported = didact("export", chats, "--order", "o.parquet", "-o", "D", "--json")
     assert json.loads(exported.stdout)["rows"] == 5
@@ -107,7 +109,18 @@ def test_the_tables_have_the_columns_other_tools_rely_on(didact, chats, target, 
     assert scores.column_names == ["row", "id", "score", "task:fruit", "task:metal"]
     meta = json.loads(scores.schema.metadata[b"didact"])
     assert {"pool_fingerprint", "method", "higher_is_better", "settings"} <= set(meta)
-    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "ratio=0.1", "-o", "C")
+    didact(
+        "select",
+        chats,
+        "--scores",
+        "s.parquet",
+        "--method",
+        "top_k",
+        "--budget",
+        "ratio=0.1",
+        "-o",
+        "C",
+    )
     chosen = pq.read_table(tmp_path / "C" / "selection.parquet")
     assert chosen.column_names == ["row", "id", "rank", "score", "why"]
     assert len(chosen) == 30
@@ -121,7 +134,18 @@ def test_the_tables_have_the_columns_other_tools_rely_on(didact, chats, target, 
 def test_an_order_needs_no_pool(didact, chats, tmp_path):
     """The selection and the scores are enough, even where the cache is gone."""
     didact("score", chats, "--method", "length", "-o", "s.parquet")
-    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "samples=9", "-o", "C")
+    didact(
+        "select",
+        chats,
+        "--scores",
+        "s.parquet",
+        "--method",
+        "top_k",
+        "--budget",
+        "samples=9",
+        "-o",
+        "C",
+    )
     empty = {"DIDACT_CACHE": str(tmp_path / "no cache")}
     didact("order", "C", "--scores", "s.parquet", "--method", "fold", "-o", "o.parquet", **empty)
     failed = didact("order", "C", "--scores", "s.parquet", "--method", "fold", "--set",
@@ -198,8 +222,29 @@ def test_a_cache_that_cannot_be_made_is_said(didact, chats):
 
 def test_settings_around_an_order_are_checked(didact, chats, tmp_path):
     didact("score", chats, "--method", "length", "-o", "s.parquet")
-    didact("select", chats, "--scores", "s.parquet", "--method", "top_k", "--budget", "samples=9", "-o", "C")
-    command = ("order", "C", "--scores", "s.parquet", "--method", "sort", "-o", "o.parquet", "--set")
+    didact(
+        "select",
+        chats,
+        "--scores",
+        "s.parquet",
+        "--method",
+        "top_k",
+        "--budget",
+        "samples=9",
+        "-o",
+        "C",
+    )
+    command = (
+        "order",
+        "C",
+        "--scores",
+        "s.parquet",
+        "--method",
+        "sort",
+        "-o",
+        "o.parquet",
+        "--set",
+    )
     assert "epochs" in didact(*command, "epochs=three", code=1).stderr
     didact(*command, "interleave=no")
     meta = json.loads(pq.read_table(tmp_path / "o.parquet").schema.metadata[b"didact"])

@@ -21,7 +21,13 @@ from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatch
 from didact.data import tables
 from didact.run_folder import read_manifest
 
-DATA_FILES = ("scores.parquet", "selection.parquet", "order.parquet", "train.jsonl", "validation.jsonl")
+DATA_FILES = (
+    "scores.parquet",
+    "selection.parquet",
+    "order.parquet",
+    "train.jsonl",
+    "validation.jsonl",
+)
 
 
 def config(pool: Path, target: Path, **change: object) -> dict[str, object]:
@@ -46,7 +52,9 @@ def reused(run: pipeline.Run) -> list[str]:
 
 def test_the_exported_rows_are_the_users_rows_in_order(chats, target, tmp_path):
     run = didact.run(config(chats, target), tmp_path / "out")
-    originals = dict(zip((f"row-{i}" for i in range(300)), chats.read_bytes().splitlines(), strict=True))
+    originals = dict(
+        zip((f"row-{i}" for i in range(300)), chats.read_bytes().splitlines(), strict=True)
+    )
     order = pq.read_table(run.folder / "order.parquet")
     lines = (run.folder / "train.jsonl").read_bytes().splitlines()
     assert lines == [originals[i] for i in order.column("id").to_pylist()]
@@ -54,7 +62,9 @@ def test_the_exported_rows_are_the_users_rows_in_order(chats, target, tmp_path):
     chosen = pq.read_table(run.folder / "selection.parquet")
     assert chosen.column_names == ["row", "id", "rank", "score", "why"]
     assert len(lines) == 2 * len(chosen) == 2 * int(0.4 * 300)
-    held = {orjson.loads(x)["id"] for x in (run.folder / "validation.jsonl").read_bytes().splitlines()}
+    held = {
+        orjson.loads(x)["id"] for x in (run.folder / "validation.jsonl").read_bytes().splitlines()
+    }
     assert len(held) >= 14
     assert not held & set(order.column("id").to_pylist())
     contents = {orjson.dumps(orjson.loads(originals[i])["messages"]) for i in held}
@@ -161,7 +171,9 @@ def test_a_damaged_output_is_made_again(chats, target, tmp_path):
     assert any("train.jsonl was changed or removed" in line for line in again.changes)
 
 
-def test_a_change_that_was_interrupted_leaves_no_file_of_before(chats, target, tmp_path, monkeypatch):
+def test_a_change_that_was_interrupted_leaves_no_file_of_before(
+    chats, target, tmp_path, monkeypatch
+):
     """Four shards, then two, stopped inside the export, then two again: two shards are there."""
     four = config(chats, target, export={"shards": 4})
     two = config(chats, target, export={"shards": 2})
@@ -213,7 +225,11 @@ def test_a_missing_target_is_said_before_anything_is_read(chats, tmp_path):
 
 def test_everything_keeps_the_copy_that_has_a_score(tmp_path):
     path = tmp_path / "pool.jsonl"
-    rows = [{"id": "a", "text": "same"}, {"id": "b", "text": "same", "grade": 2}, {"id": "c", "text": "x", "grade": 1}]
+    rows = [
+        {"id": "a", "text": "same"},
+        {"id": "b", "text": "same", "grade": 2},
+        {"id": "c", "text": "x", "grade": 1},
+    ]
     path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
     column = {"method": "column", "name": "grade", "prefer": "higher"}
     run = didact.run({"data": {"path": str(path)}, "score": column}, tmp_path / "out")
@@ -231,7 +247,10 @@ def test_methods_of_ones_own(chats, tmp_path):
     assert by_class.method == "Length"
     assert np.array_equal(by_name.values, by_class.values)
     chosen = didact.select(pool, by_class, top_k, budget=Budget(samples=3))
-    assert chosen.rows.tolist() == didact.select(pool, by_name, "top_k", budget=Budget(samples=3)).rows.tolist()
+    assert (
+        chosen.rows.tolist()
+        == didact.select(pool, by_name, "top_k", budget=Budget(samples=3)).rows.tolist()
+    )
 
 
 KILLER = """
@@ -285,9 +304,7 @@ def test_killed_at_every_commit_and_started_again_gives_the_same_bytes(chats, ta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.4, 0.8, 1.2, 1.6])
-def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(
-    real_data, tmp_path, seconds
-):
+def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(real_data, tmp_path, seconds):
     plain = {
         "data": {"path": str(real_data / "text_pool.jsonl.zst"), "batch_rows": 64},
         "score": {"method": "compression", "codec": "zlib"},
@@ -296,7 +313,15 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(
     }
     (tmp_path / "run.yaml").write_text(json.dumps(plain))
     out, cache = tmp_path / "out", tmp_path / "cache"
-    command = [sys.executable, "-m", "didact.cli", "run", str(tmp_path / "run.yaml"), "-o", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "didact.cli",
+        "run",
+        str(tmp_path / "run.yaml"),
+        "-o",
+        str(out),
+    ]
     child = subprocess.Popen([*command, "--cache-dir", str(cache)], stderr=subprocess.DEVNULL)
     time.sleep(seconds)
     os.kill(child.pid, signal.SIGKILL)
@@ -414,7 +439,9 @@ def test_bad_rows_are_skipped_and_listed(chats, target, tmp_path):
     plain = config(chats, target)
     plain["data"] = {"path": str(chats), "on_bad_row": "skip"}
     run = didact.run(plain, tmp_path / "out")
-    (rejected,) = [orjson.loads(x) for x in (run.folder / "rejected.jsonl").read_bytes().splitlines()]
+    (rejected,) = [
+        orjson.loads(x) for x in (run.folder / "rejected.jsonl").read_bytes().splitlines()
+    ]
     assert rejected["row"] == 8
     assert rejected["raw"] == lines[7].decode()
     assert run.manifest.stage("data").counts["rejected"] == 1
@@ -425,7 +452,14 @@ def test_chunks_are_exported_with_parent_and_offsets(tmp_path):
     path = tmp_path / "long.jsonl"
     path.write_bytes(orjson.dumps({"id": "a", "text": text, "lang": "en"}) + b"\n")
     run = didact.run(
-        {"data": {"path": str(path), "unit": "chunk", "chunk": {"max_tokens": 30}, "dedup": "none"}},
+        {
+            "data": {
+                "path": str(path),
+                "unit": "chunk",
+                "chunk": {"max_tokens": 30},
+                "dedup": "none",
+            }
+        },
         tmp_path / "out",
     )
     rows = [orjson.loads(x) for x in (run.folder / "train.jsonl").read_bytes().splitlines()]

@@ -89,7 +89,10 @@ def test_resolved_is_complete_and_a_fixed_point():
     config = parse(
         {
             **MINIMAL,
-            "score": {"combine": "product", "of": [{"method": "compression"}, {"method": "length"}]},
+            "score": {
+                "combine": "product",
+                "of": [{"method": "compression"}, {"method": "length"}],
+            },
             "select": {"method": "gumbel_top_k", "budget": {"tokens": 5}},
             "order": {"method": "fold", "score": {"method": "random"}},
         }
@@ -101,7 +104,9 @@ def test_resolved_is_complete_and_a_fixed_point():
 
 
 def test_yaml_and_toml_say_the_same(tmp_path):
-    (tmp_path / "a.yaml").write_text("data: {path: p.jsonl}\nselect: {method: top_k, budget: {ratio: 0.2}}\n")
+    (tmp_path / "a.yaml").write_text(
+        "data: {path: p.jsonl}\nselect: {method: top_k, budget: {ratio: 0.2}}\n"
+    )
     (tmp_path / "a.toml").write_text(
         '[data]\npath = "p.jsonl"\n[select]\nmethod = "top_k"\nbudget = {ratio = 0.2}\n'
     )
@@ -114,7 +119,11 @@ def test_yaml_and_toml_say_the_same(tmp_path):
         ("a.yaml", "data: [", r"a.yaml: not YAML"),
         ("a.yaml", "- 1", r"a.yaml: holds list; expected a mapping"),
         ("a.toml", "data = ", r"a.toml: "),
-        ("a.yaml", "data: {path: p}\nselekt: 1", r"a.yaml: unknown setting 'selekt'; did you mean 'select'"),
+        (
+            "a.yaml",
+            "data: {path: p}\nselekt: 1",
+            r"a.yaml: unknown setting 'selekt'; did you mean 'select'",
+        ),
     ],
 )
 def test_wrong_files_are_named(tmp_path, name, text, message):

@@ -11,7 +11,11 @@ def scores(values, *, higher=True, missing=()):
     filled = np.array(values, dtype=float)
     filled[list(missing)] = np.nan
     return Scores(
-        filled, higher_is_better=higher, method="m", pool_fingerprint="p", missing=dict.fromkeys(missing, "none")
+        filled,
+        higher_is_better=higher,
+        method="m",
+        pool_fingerprint="p",
+        missing=dict.fromkeys(missing, "none"),
     )
 
 

@@ -4,26 +4,30 @@ The store is a folder that `didact.data` writes once and nobody changes:
 
 ```text
 meta.json      what the pool is: kind, template, files, batch boundaries, counts, fingerprint
-index.arrow    numeric columns, in memory while the pool is used (61 bytes a row)
+index.arrow    numeric columns, in memory while the pool is used (57 bytes a row)
 pool.arrow     id and turns, one Arrow record batch per pool batch; read by row ranges
 records.bin    the user's own JSON rows, byte for byte, addressed by the index; or
-rows.arrow     the user's own Parquet or Arrow rows
+rows.arrow     the user's own Parquet or Arrow rows, and
+rows.schema    their schema
 ```
 """
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from didact.core.errors import DataError
 from didact.core.render import DERIVED, derive
@@ -31,10 +35,13 @@ from didact.core.scores import Bool1D, Int1D
 
 Kind = Literal["text", "chat", "pair", "labelled"]
 KINDS: tuple[Kind, ...] = ("text", "chat", "pair", "labelled")
-STORE_VERSION = 1
+STORE_VERSION = 2
 LENGTH_BINS = 64
 _PART = 4096  # rows put together at a time
-STORED = ("id", "turns", "parent", "start", "end")
+_PLACE = ("parent", "start", "end")  # of a chunk
+STORED = ("id", "turns", *_PLACE)
+_PART = 4096  # rows put together at a time
+_READ_BYTES = 4 * 2**20
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "group", "source", "task")
 
 
@@ -84,22 +91,33 @@ class Pool:
     def meta(self) -> dict[str, Any]:
         """The store's own description."""
         try:
-            meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text())
+            meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text("utf-8"))
+            found = meta["fingerprint"]
         except FileNotFoundError as error:
             raise DataError(
                 f"pool {self.fingerprint[:12]}… is not in the cache ({self.path}); "
                 "read the pool's files again (on the command line: --pool FILE)"
             ) from error
-        if meta["fingerprint"] != self.fingerprint:
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{self.path / 'meta.json'}: damaged; delete {self.path} and read again"
+            ) from error
+        if found != self.fingerprint:
             raise DataError(f"the store {self.path} holds another pool; delete it and read again")
         return meta
+
+    @cached_property
+    def _starts(self) -> Int1D:
+        return np.asarray(self.meta["batch_starts"], dtype=np.int64)
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
         _ = self.meta  # says so when the store is gone
         with pa.OSFile(str(self.path / "index.arrow")) as file:
-            table = pa.ipc.open_file(file).read_all()
-        out = {name: table.column(name).to_numpy() for name in table.column_names}
+            index = pa.ipc.open_file(file).get_batch(0)  # one batch: its columns are not copied
+        out = {
+            name: index.column(name).to_numpy(zero_copy_only=False) for name in index.schema.names
+        }
         for array in out.values():
             array.flags.writeable = False
         return out
@@ -205,14 +223,13 @@ class Pool:
     def batches(self) -> Iterator[range]:
         """Row ranges of the store's batches: bounded in rows and bytes, set when it was written."""
         starts = self.meta["batch_starts"]
-        for start, stop in zip(starts, [*starts[1:], len(self)], strict=True):
-            yield range(start, stop)
+        yield from map(range, starts, [*starts[1:], len(self)])
 
-    def read(self, rows: range | Int1D, columns: Sequence[str]) -> pa.RecordBatch:
+    def read(self, rows: range | npt.ArrayLike, columns: Sequence[str]) -> pa.RecordBatch:
         """Any rows, in the order asked for.
 
         Args:
-            rows: A range, or row indices in any order, repeats allowed.
+            rows: A range, or row indices in any order, repeats allowed; at most 2 GiB of text.
             columns: Of `id source task n_bytes n_tokens id_hash group` · the derived `text prompt
                 completion chosen rejected messages` · `record`, the user's own row as JSON bytes ·
                 for chunks `parent start end`.
@@ -220,17 +237,31 @@ class Pool:
         Raises:
             DataError: A column is not one of these, or a row is outside the pool.
 
-        Cost: reads whole batches of the store; a range that is one batch is read without a copy.
+        **Cost:** a range reads its batches of the store, and one that is a batch is not copied;
+        scattered rows read the pages they lie on.
         """
-        indices = np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.asarray(rows)
-        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
-            raise DataError(f"rows {indices.min()}..{indices.max()} of a pool of {len(self)}")
+        indices = self._checked(rows)
         stored = {c for c in columns if c in STORED}
         if any(c in DERIVED for c in columns):
             stored.add("turns")
         batch = self._stored(rows, indices, sorted(stored)) if stored else None
         out = [self._column(c, indices, batch) for c in columns]
         return pa.RecordBatch.from_arrays(out, list(columns))
+
+    def _checked(self, rows: range | npt.ArrayLike) -> Int1D:
+        """Row indices as an array, each inside the pool."""
+        if isinstance(rows, range):
+            indices = np.arange(rows.start, rows.stop, rows.step)
+        else:
+            indices = np.asarray(rows)
+            if indices.ndim != 1 or (len(indices) and indices.dtype.kind not in "iu"):
+                raise DataError(
+                    f"rows have shape {indices.shape} and type {indices.dtype}; expected a range "
+                    "or one-dimensional row indices"
+                )
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise DataError(f"rows {indices.min()}..{indices.max()} of a pool of {len(self)}")
+        return indices.astype(np.int64, copy=False)
 
     def _column(self, name: str, rows: Int1D, batch: pa.RecordBatch | None) -> pa.Array:
         if batch is not None and name == "id":
@@ -253,42 +284,31 @@ class Pool:
         """Given ids; where there was none, the content's hash and, for copies, their number."""
         if ids.null_count == 0:
             return ids
-        names = ids.to_pylist()
-        for i in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
-            copy = self._index["copy"][rows[i]]
-            names[i] = f"{self.group[rows[i]]:016x}" + (f"~{copy}" if copy > 1 else "")
-        return pa.array(names, pa.string())
+        names = hexadecimal(self.group[rows])
+        copy = pa.array(self._index["copy"][rows])
+        numbered = pc.binary_join_element_wise(names, copy.cast(pa.string()), "~")
+        return pc.coalesce(ids, pc.if_else(pc.greater(copy, 1), numbered, names))
 
-    def _stored(self, asked: range | Int1D, rows: Int1D, columns: list[str]) -> pa.RecordBatch:
-        """Stored columns of any rows: each touched batch is read once, then put in order."""
-        starts = np.asarray(self.meta["batch_starts"], dtype=np.int64)
-        reader = self._reader(tuple(columns))
-        of_batch = np.searchsorted(starts, rows, side="right") - 1
-        touched = np.unique(of_batch)
-        if len(touched) == 1 and isinstance(asked, range):
-            whole = reader.get_batch(int(touched[0]))
-            return whole.slice(int(rows[0] - starts[touched[0]]), len(rows)).select(columns)
-        pieces, places = [], []
-        for b in touched:
-            at = np.flatnonzero(of_batch == b)
-            pieces.append(
-                reader.get_batch(int(b)).select(columns).take(pa.array(rows[at] - starts[b]))
-            )
-            places.append(at)
-        if not pieces:
-            empty = [pa.array([], reader.schema.field(c).type) for c in columns]
-            return pa.RecordBatch.from_arrays(empty, columns)
-        order = np.argsort(np.concatenate(places))
-        return pa.concat_batches(pieces).take(pa.array(order))
+    def _stored(
+        self, asked: range | npt.ArrayLike, rows: Int1D, columns: list[str]
+    ) -> pa.RecordBatch:
+        """Stored columns of any rows."""
+        absent = [c for c in columns if c not in self.meta["stored_columns"]]
+        if absent:
+            raise DataError(f"this pool has no column {absent[0]!r}; it holds no chunks")
+        if isinstance(asked, range) and asked.step == 1 and len(asked):
+            first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
+            reader = self._reader(tuple(columns))
+            read = [reader.get_batch(b).select(columns) for b in range(first, last + 1)]
+            whole = read[0] if len(read) == 1 else pa.concat_batches(read)
+            return whole.slice(int(rows[0] - self._starts[first]), len(rows))
+        return gather(self.path / "pool.arrow", self._starts, rows, columns)
 
     def _reader(self, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
         """A reader of this thread's own: readers keep state and are not shared."""
         readers: dict[tuple[str, ...], Any] = self._local.__dict__.setdefault("readers", {})
         if columns not in readers:
             names = self.meta["stored_columns"]
-            absent = [c for c in columns if c not in names]
-            if absent:
-                raise DataError(f"this pool has no column {absent[0]!r}; it holds no chunks")
             options = pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns])
             # OSFile rather than a memory map: mapped pages would count as this process's memory.
             file = pa.OSFile(str(self.path / "pool.arrow"))
@@ -301,62 +321,144 @@ class Pool:
         found: Literal["json", "arrow"] = self.meta["record_format"]
         return found
 
-    def records(self, rows: Int1D | range) -> Iterator[bytes]:
+    def records(self, rows: range | npt.ArrayLike) -> Iterator[bytes]:
         """The user's own rows as JSON: their original bytes, or an Arrow row written as JSON.
 
-        A chunk is its parent's row with the chunk as its text, and `parent`, `start`, `end`.
+        A chunk is its parent's row with the chunk as its text, its own id, and `parent`, `start`,
+        `end`.
         """
-        indices = np.asarray(rows)
+        indices = self._checked(rows)
         if self.record_format == "arrow":
             yield from self._arrow_rows_as_json(indices)
-            return
-        whole = self._json_rows(indices)
-        if self.meta["unit"] == "sample":
-            yield from whole
-            return
-        for at in range(0, len(indices), _PART):
-            for chunk, record in zip(self._chunks(indices[at : at + _PART]), whole, strict=False):
-                row = json.loads(record) | chunk
-                yield json.dumps(row, ensure_ascii=False).encode()
+        elif self.meta["unit"] == "sample":
+            yield from self._json_rows(indices)
+        else:
+            for at in range(0, len(indices), _PART):
+                part = indices[at : at + _PART]
+                for record, unit in zip(self._json_rows(part), self._units(part), strict=True):
+                    row = json.loads(record)
+                    for column, value in unit.items():
+                        _put(row, column, value)
+                    yield _dumped(row)
 
     def _json_rows(self, rows: Int1D) -> Iterator[bytes]:
-        start = self._index["record_start"][rows].tolist()
-        length = self._index["record_length"][rows].tolist()
+        start = self._index["record_start"][rows]
+        length = self._index["record_length"][rows].astype(np.int64)
+        # Neighbors in the file are read together, a few megabytes at a time.
+        apart = np.diff(start) != length[:-1]
+        block = np.cumsum(length) // _READ_BYTES
+        bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
         with (self.path / "records.bin").open("rb", buffering=0) as file:
-            for s, n in zip(start, length, strict=True):
-                file.seek(s)
-                yield file.read(n)
+            for a, b in pairwise([0, *bounds.tolist(), len(rows)]) if len(rows) else ():
+                data = os.pread(file.fileno(), int(length[a:b].sum()), int(start[a]))
+                ends = np.cumsum(length[a:b]).tolist()
+                yield from (data[i:j] for i, j in pairwise([0, *ends]))
 
-    def _chunks(self, rows: Int1D) -> list[dict[str, Any]]:
-        """What each chunk puts over its parent's row."""
-        text = self.meta["columns"].get("text", "text")
-        batch = self.read(rows, ["id", "text", "parent", "start", "end"])
-        return batch.rename_columns(["id", text, "parent", "start", "end"]).to_pylist()
+    def _units(self, rows: Int1D) -> list[dict[str, Any]]:
+        """What each chunk puts over its parent's row, by the user's names."""
+        batch = self.read(rows, ["id", "text", *_PLACE])
+        mapped = self.meta["columns"]
+        names = [mapped.get(n, n).removeprefix("-") or n for n in ("id", "text")]
+        return batch.rename_columns([*names, *_PLACE]).to_pylist()
 
-    def record_table(self, rows: Int1D) -> pa.Table:
+    @cached_property
+    def record_schema(self) -> pa.Schema:
+        """The schema of the user's own Arrow rows. Only for `record_format` "arrow"."""
+        return pa.ipc.read_schema(pa.py_buffer((self.path / "rows.schema").read_bytes()))
+
+    def record_table(self, rows: range | npt.ArrayLike) -> pa.Table:
         """The user's own Arrow rows, in the order asked for. Only for `record_format` "arrow"."""
-        with pa.memory_map(str(self.path / "rows.arrow")) as file:
-            table = pa.ipc.open_file(file).read_all()
-            table = table.take(pa.array(self._index["record_start"][np.asarray(rows)]))
+        indices = self._checked(rows)
+        places = self._index["record_start"][indices]
+        starts = np.asarray(self.meta["record_batch_starts"], dtype=np.int64)
+        found = gather(self.path / "rows.arrow", starts, places, self.record_schema.names)
+        table = pa.Table.from_batches([found]).cast(self.record_schema)
         if self.meta["unit"] == "sample":
             return table
-        chunks = pa.Table.from_pylist(self._chunks(rows), schema=self._chunk_schema())
-        kept = [name for name in table.column_names if name not in chunks.column_names]
-        for name in kept:
-            chunks = chunks.append_column(table.schema.field(name), table.column(name))
-        return chunks
-
-    def _chunk_schema(self) -> pa.Schema:
-        text = self.meta["columns"].get("text", "text")
-        return pa.schema(
-            [("id", pa.string()), (text, pa.string()), ("parent", pa.string()),
-             ("start", pa.int64()), ("end", pa.int64())]
-        )  # fmt: skip
+        units = self._units(indices)
+        for column in units[0] if units else ():
+            values = pa.array([unit[column] for unit in units])
+            at = table.schema.get_field_index(column)
+            if at < 0:
+                table = table.append_column(column, values)
+            else:
+                kind = table.schema.field(at).type
+                table = table.set_column(at, column, values.cast(kind))
+        return table
 
     def _arrow_rows_as_json(self, rows: Int1D) -> Iterator[bytes]:
         for at in range(0, len(rows), _PART):
-            for row in self.record_table(rows[at : at + _PART]).to_pylist():
-                yield json.dumps(row, ensure_ascii=False, default=_json_scalar).encode()
+            table = self.record_table(rows[at : at + _PART])
+            coarse = pa.schema([pa.field(f.name, _microseconds(f.type)) for f in table.schema])
+            for row in table.cast(coarse, safe=False).to_pylist():
+                yield _dumped(row)
+
+
+def gather(path: Path, starts: Int1D, rows: Int1D, columns: Sequence[str]) -> pa.RecordBatch:
+    """Rows of an Arrow file in any order; only the pages they lie on are read.
+
+    Args:
+        path: An Arrow IPC file.
+        starts: First row of each of its record batches.
+        rows: Row indices, repeats allowed.
+        columns: What to take.
+    """
+    of_batch = np.searchsorted(starts, rows, side="right") - 1
+    with pa.memory_map(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        pieces, places = [], []
+        for b in np.unique(of_batch):
+            at = np.flatnonzero(of_batch == b)
+            inside = pa.array(rows[at] - starts[b])
+            pieces.append(reader.get_batch(int(b)).select(columns).take(inside))
+            places.append(at)
+        if not pieces:
+            empty = [pa.array([], reader.schema.field(c).type) for c in columns]
+            return pa.RecordBatch.from_arrays(empty, list(columns))
+        order = np.argsort(np.concatenate(places))
+        return pa.concat_batches(pieces).take(pa.array(order))
+
+
+def hexadecimal(values: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """Sixteen hex digits of each number."""
+    digits = pa.py_buffer(values.astype(">u8").tobytes().hex().encode())
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets.tobytes()), digits)
+
+
+def _microseconds(type_: pa.DataType) -> pa.DataType:
+    """The type with nanoseconds as microseconds, the finest that Python's own types hold."""
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return pa.timestamp("us", type_.tz)
+    if pa.types.is_duration(type_) and type_.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(type_):
+        return pa.time64("us")
+    if pa.types.is_list(type_):
+        return pa.list_(_microseconds(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([(f.name, _microseconds(f.type)) for f in type_])
+    return type_
+
+
+def _put(row: dict[str, Any], column: str, value: Any) -> None:
+    """Set a value by column name; dots reach into nested objects that are there."""
+    *path, last = [column] if column in row else column.split(".")
+    inner: Any = row
+    for key in path:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):
+        inner[last] = value
+    else:
+        row[column] = value
+
+
+def _dumped(row: dict[str, Any]) -> bytes:
+    """A row as JSON on one line; NaN and half surrogate pairs as Python writes them."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_json_scalar).encode()
+    except UnicodeEncodeError:
+        return json.dumps(row, default=_json_scalar).encode()
 
 
 def _json_scalar(value: object) -> object:

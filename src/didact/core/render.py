@@ -47,8 +47,9 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
     Args:
         turns: The stored turns, `n` lists.
         column: One of `DERIVED`. `text` is every turn; `completion` the turns a trainer learns
-            (weight > 0; the chosen branch of a pair); `prompt` the shared turns it does not learn; `chosen` and `rejected` the
-            branches of a pair; `messages` the shared turns as `{role, content, weight}`.
+            (weight > 0; the chosen branch of a pair); `prompt` the shared turns it does not learn;
+            `chosen` and `rejected` the branches of a pair; `messages` the shared turns as
+            `{role, content, weight}`.
         template: One of `TEMPLATES`: `plain` joins contents by a newline, `roles` writes
             "role: content", `chatml` the ChatML marks.
         chat: False for raw text, which has no roles to write.
@@ -58,25 +59,20 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
     """
     turn = turns.flatten()
     if column == "messages":
-        kept, offsets = _keep(turns, pc.equal(turn.field("part"), SHARED))
-        picked = turn.filter(kept)
+        shared = pc.equal(turn.field("part"), SHARED)
+        picked = turn.filter(shared)
         fields = ["role", "content", "weight"]
         messages = pa.StructArray.from_arrays([picked.field(f) for f in fields], fields)
-        return pa.ListArray.from_arrays(offsets, messages)
+        return pa.ListArray.from_arrays(_offsets(turns, shared), messages)
     before, after_role, after, between = _AROUND[template if chat else "plain"]
     pieces = turn.field("content")
     if before or after_role or after:
+        marks = [pa.scalar(mark) for mark in (before, after_role, after)]
         pieces = pc.binary_join_element_wise(
-            pa.scalar(before),
-            turn.field("role"),
-            pa.scalar(after_role),
-            pieces,
-            pa.scalar(after),
-            "",
+            marks[0], turn.field("role"), marks[1], pieces, marks[2], ""
         )
-    if column == "text":
-        offsets = pa.array(turns.offsets.to_numpy() - turns.offsets[0].as_py(), pa.int32())
-    else:
+    wanted = None
+    if column != "text":
         part, learned = turn.field("part"), pc.greater(turn.field("weight"), 0)
         wanted = {
             "prompt": pc.and_(pc.equal(part, SHARED), pc.invert(learned)),
@@ -84,15 +80,16 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
             "chosen": pc.equal(part, CHOSEN),
             "rejected": pc.equal(part, REJECTED),
         }[column]
-        wanted, offsets = _keep(turns, wanted)
         pieces = pieces.filter(wanted)
-    lists = pa.ListArray.from_arrays(offsets, pieces)
+    lists = pa.ListArray.from_arrays(_offsets(turns, wanted), pieces)
     return pc.binary_join(lists, between).cast(pa.large_string())  # the bytes are not copied
 
 
-def _keep(turns: pa.ListArray, wanted: pa.BooleanArray) -> tuple[pa.BooleanArray, pa.Array]:
-    """The mask, and the list offsets that are left once it is applied."""
-    mask: npt.NDArray[np.bool_] = wanted.to_numpy(zero_copy_only=False)
-    before = np.concatenate([[0], np.cumsum(mask)])
-    starts = turns.offsets.to_numpy() - turns.offsets[0].as_py()
-    return wanted, pa.array(before[starts], pa.int32())
+def _offsets(turns: pa.ListArray, wanted: pa.BooleanArray | None) -> pa.Int32Array:
+    """List offsets into the flattened turns, or into what is left of them by a mask."""
+    offsets: npt.NDArray[np.int32] = turns.offsets.to_numpy()
+    offsets = offsets - offsets[0]
+    if wanted is not None:
+        mask: npt.NDArray[np.bool_] = wanted.to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(mask)])[offsets]
+    return pa.array(offsets, pa.int32())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,11 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.scores import Int1D, TrainingOrder, check_pool
-from didact.data.atomic import replacing
+from didact.data.atomic import replacing, writable
+from didact.data.formats import Row, shown
+from didact.data.rows import json_row
 from didact.data.trainers import TrainerName, write_trainer_files
 
-_PART = 4096  # rows in memory at a time
-INDEX = "order_index"
+Format = Literal["jsonl", "jsonl.zst", "parquet"]
+
+INDEX: Final = "order_index"
+VALIDATION: Final = "validation"
+_PART: Final = 4096  # rows in memory at a time
+_DEEPEST: Final = 40  # Parquet readers stop at 100 levels, and a list has two
+_DIGITS: Final = 5  # of a shard's number
 
 
 class ExportSettings(BaseModel):
@@ -40,7 +48,7 @@ class ExportSettings(BaseModel):
 
     trainer: TrainerName = Field("none", alias="for")
     format: Literal["auto", "jsonl", "jsonl.zst", "parquet"] = "auto"
-    shards: Annotated[int, Field(ge=1, le=99999)] = 1
+    shards: Annotated[int, Field(ge=1, le=10**_DIGITS)] = 1
     order_index: bool = False
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "train"
 
@@ -50,46 +58,47 @@ def write_data_set(
 ) -> list[Path]:
     """Write the ordered files, the validation split if there is one, and the trainer's settings.
 
+    The rows are the user's own, every field as it came.
+
     Returns:
         The files written, the ordered ones first and in order.
 
     Raises:
         PoolMismatchError: The order belongs to another pool.
-        DataError: A row already has a column `order_index`, or rows have no common Parquet schema.
+        DataError: The order cannot be written so; a row already has a field that is to be added;
+            rows have no common Parquet schema; the disk is full.
 
-    Cost: reads each exported row once, writes it once; 4,096 rows in memory.
+    **Cost:** reads each exported row once (for Parquet from JSON twice), writes it once; 4,096
+    rows in memory.
     """
     check_pool(
         "the order's rows", order.pool_fingerprint, pool.fingerprint,
         "re-run 'didact order' or pass the pool it was made from",
     )  # fmt: skip
-    fmt = settings.format
-    if fmt == "auto":
-        fmt = "parquet" if pool.record_format == "arrow" else "jsonl"
-    folder.mkdir(parents=True, exist_ok=True)
-    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64)
-    names = [f"{settings.name}.{fmt}"]
-    if settings.shards > 1:
-        width = len(str(max(settings.shards - 1, 99999)))
-        names = [
-            f"{settings.name}-{i:0{width}d}-of-{settings.shards:0{width}d}.{fmt}"
-            for i in range(settings.shards)
-        ]
-    paths = [folder / name for name in names]
-    for path, start, stop in zip(paths, bounds, bounds[1:], strict=False):
-        _write_rows(pool, order.rows[start:stop], path, fmt, int(start) if settings.order_index else None)
-    written = list(paths)
-    first_copy = np.flatnonzero(pool.held & ((pool.copy == 1) | (not pool.dedup)))
-    if pool.held.any():
-        held = folder / f"validation.{fmt}"
-        _write_rows(pool, first_copy, held, fmt, None)
-        written.append(held)
+    fmt: Format = "parquet" if pool.record_format == "arrow" else "jsonl"
+    if settings.format != "auto":
+        fmt = settings.format
+    has_validation = bool(pool.held.any())
+    _check_order(pool, order, settings, has_validation=has_validation)
+    with writable(folder, "choose another folder with -o"):
+        folder.mkdir(parents=True, exist_ok=True)
+    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
+    names = _names(settings, fmt)
+    for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
+        first = start if settings.order_index else None
+        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
+    written = [folder / name for name in names]
+    validation = f"{VALIDATION}.{fmt}" if has_validation else None
+    if validation is not None:
+        held = np.flatnonzero(pool.held & ((pool.copy == 1) | (not pool.dedup)))
+        _write_rows(pool, held, folder / validation, fmt, None)
+        written.append(folder / validation)
     if settings.trainer != "none":
         written += write_trainer_files(
             folder / "trainer",
             trainer=settings.trainer,
             data_files=names,
-            validation_file=f"validation.{fmt}" if pool.held.any() else None,
+            validation_file=validation,
             kind=pool.kind,
             formats=pool.meta["formats"],
             columns=pool.meta["columns"],
@@ -99,16 +108,47 @@ def write_data_set(
     return written
 
 
-def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: str, first: int | None) -> None:
-    """Rows in the order given; `first` is the order index of the first one, None to leave it out."""
+def _check_order(
+    pool: Pool, order: TrainingOrder, settings: ExportSettings, *, has_validation: bool
+) -> None:
+    rows = order.rows
+    if len(rows) and not (rows.min() >= 0 and rows.max() < len(pool)):
+        raise DataError(f"the order has rows {rows.min()}..{rows.max()} of a pool of {len(pool)}")
+    if settings.shards > max(len(rows), 1):
+        raise DataError(
+            f"export.shards: {settings.shards} files for {len(rows)} rows; expected a row or more "
+            "in each: ask for fewer"
+        )
+    held = int(np.count_nonzero(pool.held[rows]))
+    if held:
+        raise DataError(
+            f"the order holds {held} rows of the validation split; expected none: select again, "
+            "or read the pool with validation=0"
+        )
+    if has_validation and settings.shards == 1 and settings.name == VALIDATION:
+        raise DataError(
+            f"export.name: {VALIDATION!r} is the name of the validation split's file; choose "
+            "another"
+        )
+
+
+def _names(settings: ExportSettings, fmt: Format) -> list[str]:
+    name, n = settings.name, settings.shards
+    if n == 1:
+        return [f"{name}.{fmt}"]
+    return [f"{name}-{i:0{_DIGITS}d}-of-{n:0{_DIGITS}d}.{fmt}" for i in range(n)]
+
+
+def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None) -> None:
+    """Rows in the order given; `first` is the order index of the first, None to leave it out."""
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
         return
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
         for at in range(0, len(rows), _PART):
-            part = [_one_line(r) for r in pool.records(rows[at : at + _PART])]
+            part = map(_one_line, pool.records(rows[at : at + _PART]))
             if first is not None:
-                part = [_indexed(row, first + at + i) for i, row in enumerate(part)]
+                part = map(_indexed, part, count(first + at))
             file.write(b"".join(row + b"\n" for row in part))
 
 
@@ -122,89 +162,124 @@ def _writer(path: Path, *, compress: bool) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", file)
 
 
+# -- JSON ------------------------------------------------------------------------------------------
+
+
 def _one_line(row: bytes) -> bytes:
     """A row without line ends, which JSON allows only between its tokens."""
-    return row if b"\n" not in row else row.replace(b"\r", b" ").replace(b"\n", b" ")
+    if b"\n" in row or b"\r" in row:
+        return row.replace(b"\r", b" ").replace(b"\n", b" ")
+    return row
+
+
+def _check_free(row: Row) -> None:
+    if INDEX in row:
+        raise DataError(
+            f"a row already has the column {INDEX!r} ({shown(row[INDEX])}); expected none: rename "
+            "it, or export without order_index"
+        )
 
 
 def _indexed(row: bytes, position: int) -> bytes:
     """The row with its position appended; every other byte as it came."""
-    import orjson
-
     body = row.rstrip()
-    parsed = orjson.loads(body) if f'"{INDEX}"'.encode() in body else {}
-    if INDEX in parsed:
-        raise DataError(
-            f"a row already has the column {INDEX!r} ({parsed[INDEX]!r}); expected none: rename it, "
-            "or export without order_index"
-        )
+    if INDEX.encode() in body or b"\\u" in body:  # a name may be written with escapes
+        _check_free(json_row(body)[0])
     inside = body[:-1].rstrip()
     comma = b"" if inside.endswith(b"{") else b", "
     return inside + comma + f'"{INDEX}": {position}'.encode() + b"}"
 
 
+# -- Parquet ---------------------------------------------------------------------------------------
+
+
 def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> None:
-    schema = _arrow_schema(pool, rows)
+    parts = [rows[at : at + _PART] for at in range(0, len(rows), _PART)]
+    if pool.record_format == "arrow":
+        schema = pool.record_table(rows[:1]).schema
+    else:
+        schema = _json_schema(pool, parts)
+    written = schema
     if first is not None:
-        if INDEX in schema.names:
-            raise DataError(f"the rows already have a column {INDEX!r}; export without order_index")
-        schema = schema.append(pa.field(INDEX, pa.int64()))
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for at in range(0, len(rows), _PART):
-            part = rows[at : at + _PART]
+        _check_free(dict.fromkeys(schema.names))
+        written = schema.append(pa.field(INDEX, pa.int64()))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, written) as writer:
+        for number, part in enumerate(parts):
             if pool.record_format == "arrow":
                 table = pool.record_table(part)
             else:
-                wanted = schema if first is None else schema.remove(len(schema) - 1)
-                table = _as_table(pool, part, wanted)
+                values = _structs(pool, part, pa.struct(list(schema)))
+                table = pa.Table.from_arrays(values.flatten(), schema=schema)
             if first is not None:
-                index = pa.array(np.arange(first + at, first + at + len(part)))
-                table = table.append_column(pa.field(INDEX, pa.int64()), index)
-            writer.write_table(table.cast(schema))
+                begin = first + number * _PART
+                index = pa.array(np.arange(begin, begin + len(part)))
+                table = table.append_column(written.field(INDEX), index)
+            writer.write_table(table)
 
 
-def _as_table(pool: Pool, rows: Int1D, schema: pa.Schema | None) -> pa.Table:
-    """JSON rows as an Arrow table; every key of every row becomes a column."""
-    import pyarrow.json as pj
+def _json_schema(pool: Pool, parts: list[Int1D]) -> pa.Schema:
+    """One schema that holds every row to be written; every key of every row is in it."""
+    found = pa.schema([])
+    for part in parts:
+        with _no_common_schema():
+            here = pa.schema(list(_structs(pool, part, None).type))
+            found = pa.unify_schemas([found, here], promote_options="permissive")
+    kept = _writable_type(pa.struct(list(found)))
+    return pa.schema([] if kept is None else list(kept))
 
-    lines = b"".join(_one_line(r) + b"\n" for r in pool.records(rows))
-    options = pj.ParseOptions(explicit_schema=schema) if schema is not None else pj.ParseOptions()
-    # one block: with several, a field that first occurs in a later one is an error
-    read = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+
+def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> pa.StructArray:
+    """JSON rows as one Arrow array; its type is found from all of them unless it is given."""
+    values = [_parsed(row) for row in pool.records(rows)]
+    with _no_common_schema():
+        found = pa.array(values, kind)
+    return found if values else pa.array([], kind or pa.struct([]))
+
+
+_LONG_NUMBER: Final = re.compile(rb"\d{19}")
+
+
+def _parsed(record: bytes) -> Row:
+    """A row with its numbers exact: integers beyond 64 bits would become floats."""
+    if _LONG_NUMBER.search(record):
+        row: Row = json.loads(record)
+        return row
+    return json_row(record)[0]
+
+
+@contextmanager
+def _no_common_schema() -> Iterator[None]:
     try:
-        return pj.read_json(io.BytesIO(lines), parse_options=options, read_options=read)
-    except pa.ArrowException as error:
+        yield
+    except (pa.ArrowException, OverflowError, ValueError) as error:
         raise DataError(
-            f"the rows have no common Parquet schema ({error}); a column changes its type between "
-            "rows: export as jsonl, which keeps every row as it came"
+            f"the rows have no common Parquet schema ({error}); expected one type a column over "
+            "all rows: export as jsonl, which keeps every row as it came"
         ) from error
 
 
-def _arrow_schema(pool: Pool, rows: Int1D) -> pa.Schema:
-    """One schema that holds every row to be written."""
-    if pool.record_format == "arrow":
-        return pool.record_table(rows[:0]).schema
-    schemas = [
-        _as_table(pool, rows[at : at + _PART], None).schema for at in range(0, len(rows), _PART)
-    ]
-    try:
-        return pa.unify_schemas([_merged(s) for s in schemas], promote_options="permissive")
-    except pa.ArrowException as error:
+def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | None:
+    """The type without objects that are empty in every row, which Parquet cannot hold."""
+    if levels < 0:
         raise DataError(
-            f"the rows have no common Parquet schema ({error}); a column changes its type between "
-            "rows: export as jsonl, which keeps every row as it came"
-        ) from error
-
-
-def _merged(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(f.name, f.type) for f in schema])
+            f"the rows have values nested more than {_DEEPEST} deep; expected less in Parquet: "
+            "export as jsonl, which keeps every row as it came"
+        )
+    if pa.types.is_list(type_):
+        inner = _writable_type(type_.value_type, levels - 1)
+        return None if inner is None else pa.list_(inner)
+    if pa.types.is_struct(type_):
+        found = [(field.name, _writable_type(field.type, levels - 1)) for field in type_]
+        fields = [pa.field(name, inner) for name, inner in found if inner is not None]
+        return pa.struct(fields) if fields else None
+    return type_
 
 
 def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:
-    """Rows, bytes and tokens of the ordered data set."""
+    """Rows, bytes and tokens of the ordered data set, and rows of the validation split."""
     return {
         "rows": len(order),
         "bytes": int(pool.n_bytes[order.rows].sum()),
         "tokens": int(pool.n_tokens[order.rows].sum()),
-        "validation_rows": int(pc.sum(pa.array(pool.held)).as_py() or 0),
+        "validation_rows": int(np.count_nonzero(pool.held)),
     }

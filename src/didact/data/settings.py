@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 FormatName = Literal[
     "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "labelled"
@@ -20,8 +20,14 @@ class ChunkSettings(BaseModel):
     at: Literal["sentence", "token"] = "sentence"
 
 
+def _whole(amount: float) -> float:
+    if amount >= 1 and not amount.is_integer():
+        raise ValueError("expected a share below 1 or a whole number of rows")
+    return amount
+
+
 class DataSettings(BaseModel):
-    """How files become a pool. Everything here is part of the pool's identity.
+    """How files become a pool. What changes its samples is part of the pool's identity.
 
     Attributes:
         format: What rows look like; `auto` looks at the first row of each file.
@@ -52,9 +58,9 @@ class DataSettings(BaseModel):
     chunk: ChunkSettings = ChunkSettings()
     lines: Literal["line", "paragraph", "file"] = "line"
     on_bad_row: Literal["raise", "skip"] = "raise"
-    validation: Annotated[float, Field(ge=0)] = 0.0
+    validation: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole)] = 0.0
     exclude: list[str] = []
     exclude_ngram: Annotated[int, Field(ge=2, le=64)] = 13
-    max_row_bytes: Annotated[int, Field(ge=1024)] = 32 * 2**20
-    batch_rows: Annotated[int, Field(ge=1)] = 4096
-    batch_bytes: Annotated[int, Field(ge=1024)] = 4 * 2**20
+    max_row_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 32 * 2**20
+    batch_rows: Annotated[int, Field(ge=1, le=2**20)] = 4096
+    batch_bytes: Annotated[int, Field(ge=1024, le=2**28)] = 4 * 2**20

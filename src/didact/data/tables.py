@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from didact.core.errors import DataError
@@ -32,7 +33,11 @@ _REMEDY = {
 def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
     """`row, id, score`, then `task:<name>`, `part:<name>` and `missing` where there are any."""
     scores.check(pool)
-    fields = [pa.field("row", pa.int64()), pa.field("id", pa.string()), pa.field("score", pa.float64())]
+    fields = [
+        pa.field("row", pa.int64()),
+        pa.field("id", pa.string()),
+        pa.field("score", pa.float64()),
+    ]
     fields += [pa.field(f"task:{name}", pa.float64()) for name in scores.tasks]
     fields += [pa.field(f"part:{name}", pa.float64()) for name in scores.parts]
     if scores.missing:
@@ -73,8 +78,14 @@ def read_scores(path: Path) -> Scores:
     Raises:
         DataError: The file is not such a table.
     """
-    table, meta = _read(path, "scores")
-    reasons = table.column("missing").to_pylist() if "missing" in table.column_names else []
+    table, meta = _read(path, "scores", without=("row", "id"))
+    missing = {}
+    if "missing" in table.column_names:
+        reasons = table.column("missing").combine_chunks().dictionary_encode()
+        known = reasons.dictionary.to_pylist()  # rows share the text of their reason
+        rows = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
+        codes = reasons.indices.drop_null().to_pylist()
+        missing = {row: known[code] for row, code in zip(rows.tolist(), codes, strict=True)}
     tasks = tuple(meta["tasks"])
     by_task = [_floats(table, f"task:{name}") for name in tasks]
     return Scores(
@@ -90,19 +101,17 @@ def read_scores(path: Path) -> Scores:
             for name in table.column_names
             if name.startswith("part:")
         },
-        missing={row: reason for row, reason in enumerate(reasons) if reason is not None},
+        missing=missing,
         facts=meta["facts"],
     )
 
 
 def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    column = table.column(name)
-    return column.to_numpy() if column.null_count == 0 else column.fill_null(np.nan).to_numpy()
+    values: npt.NDArray[np.float64] = table.column(name).fill_null(np.nan).to_numpy()
+    return values
 
 
-def write_selection(
-    selection: Selection, scores: Scores | None, pool: Pool, path: Path
-) -> None:
+def write_selection(selection: Selection, scores: Scores | None, pool: Pool, path: Path) -> None:
     """`row, id, rank, score, why`, ascending by row."""
     selection.check(pool)
     rows = selection.rows
@@ -133,7 +142,7 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
     path = path / "selection.parquet" if path.is_dir() else path
     table, meta = _read(path, "selection")
     reasons = meta["reasons"]
-    code = {reason: i for i, reason in enumerate(reasons)}
+    why = pc.index_in(table.column("why"), pa.array(reasons, pa.string()))
     rank = table.column("rank")
     selection = Selection(
         rows=table.column("row").to_numpy(),
@@ -142,7 +151,7 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
         settings=meta["settings"],
         rank=rank.to_numpy() if rank.null_count == 0 else None,
         reasons=tuple(reasons),
-        why=np.array([code[w] for w in table.column("why").to_pylist()], dtype=np.int16),
+        why=why.to_numpy().astype(np.int16),
         notes=tuple(meta["notes"]),
     )
     return selection, table.column("id").combine_chunks()
@@ -170,7 +179,7 @@ def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.S
 def read_order(path: Path) -> TrainingOrder:
     """A training order from its table or the folder that holds it."""
     path = path / "order.parquet" if path.is_dir() else path
-    table, meta = _read(path, "order")
+    table, meta = _read(path, "order", without=("position", "id"))
     return TrainingOrder(
         rows=table.column("row").to_numpy(),
         pool_fingerprint=meta["pool_fingerprint"],
@@ -182,16 +191,21 @@ def read_order(path: Path) -> TrainingOrder:
 
 
 def _write(columns: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:
-    table = pa.table(dict(columns)).replace_schema_metadata({_KEY: json.dumps(meta, sort_keys=True)})
+    table = pa.table(dict(columns)).replace_schema_metadata(
+        {_KEY: json.dumps(meta, sort_keys=True)}
+    )
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _read(path: Path, kind: str) -> tuple[pa.Table, dict[str, Any]]:
-    with readable(path):
-        table = pq.read_table(path)
-    found = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Table, dict[str, Any]]:
+    with readable(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        table = file.read([name for name in schema.names if name not in without])
+    found = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
     if found.get("table") != kind:
-        what = f"a {found['table']} table" if "table" in found else "a table without didact's metadata"
+        what = "a table without didact's metadata"
+        if "table" in found:
+            what = f"a {found['table']} table"
         raise DataError(f"{path}: is {what}; expected {kind}: {_REMEDY[kind]}")
     return table, found

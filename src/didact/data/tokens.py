@@ -28,12 +28,14 @@ class TokenCounter:
         name: Shown wherever a count is shown.
         estimate: True when no tokenizer was given.
         count: large_string `(n,)` → int64 `(n,)`.
+        count_one: Text → its tokens.
         ends: Text → character offsets where tokens end, ascending.
     """
 
     name: str
     estimate: bool
     count: Callable[[pa.LargeStringArray], npt.NDArray[np.int64]]
+    count_one: Callable[[str], int]
     ends: Callable[[str], npt.NDArray[np.int64]]
 
 
@@ -49,7 +51,10 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
         ConfigError: It is not a tokenizer.json.
     """
     if tokenizer is None:
-        return TokenCounter(ESTIMATE, estimate=True, count=_estimated, ends=_estimated_ends)
+        return TokenCounter(
+            ESTIMATE, estimate=True, count=_estimated, count_one=_estimated_one,
+            ends=_estimated_ends,
+        )  # fmt: skip
     path = Path(tokenizer).expanduser()
     if path.is_dir():
         path /= "tokenizer.json"
@@ -75,17 +80,26 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
         encoded = model.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
         return np.fromiter((len(e) for e in encoded), dtype=np.int64, count=len(encoded))
 
+    def count_one(text: str) -> int:
+        return len(model.encode(text, add_special_tokens=False))
+
     def ends(text: str) -> npt.NDArray[np.int64]:
         offsets = model.encode(text, add_special_tokens=False).offsets
         return np.maximum.accumulate(np.asarray([end for _, end in offsets], dtype=np.int64))
 
     digest = hashlib.blake2b(data, digest_size=4).hexdigest()
-    return TokenCounter(f"{path.name} {digest}", estimate=False, count=count, ends=ends)
+    return TokenCounter(
+        f"{path.name} {digest}", estimate=False, count=count, count_one=count_one, ends=ends
+    )
 
 
 def _estimated(texts: pa.LargeStringArray) -> npt.NDArray[np.int64]:
-    n_bytes = pc.binary_length(texts).to_numpy()
-    return -(-n_bytes.astype(np.int64) // BYTES_PER_TOKEN)
+    n_bytes: npt.NDArray[np.int64] = pc.binary_length(texts).to_numpy()
+    return -(-n_bytes // BYTES_PER_TOKEN)
+
+
+def _estimated_one(text: str) -> int:
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def _estimated_ends(text: str) -> npt.NDArray[np.int64]:

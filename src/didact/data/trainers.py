@@ -13,137 +13,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from didact.core.pool import Kind
 from didact.data.atomic import write_text
 
 TrainerName = Literal["none", "hf", "trl"]
 
-_HEADER = """\
-# Settings that keep the order of {first}: add your own beside them, change none of these.
-"""
-
-_TRL_CLASS: dict[Kind, tuple[str, str]] = {
+_TRL_CLASS: Final[dict[Kind, tuple[str, str]]] = {
     "chat": ("SFTTrainer", "SFTConfig"),
     "text": ("SFTTrainer", "SFTConfig"),
     "pair": ("DPOTrainer", "DPOConfig"),
     "labelled": ("KTOTrainer", "KTOConfig"),
 }
 
-# row → what the trainer reads, by the rows' format; C maps didact's names to the user's columns
-_READ_ROW: dict[str, str] = {
-    "messages": """\
-    return {"messages": row[C.get("messages", "messages" if "messages" in row else "conversations")]}""",
-    "sharegpt": """\
-    roles = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
-    turns = row[C.get("messages", "conversations" if "conversations" in row else "messages")]
-    return {"messages": [{"role": roles.get(t["from"], t["from"]), "content": t["value"]} for t in turns]}""",
-    "alpaca": """\
-    parts = [row[C.get("instruction", "instruction")], row.get(C.get("input", "input")) or ""]
-    return {"prompt": "\\n".join(p for p in parts if p), "completion": row[C.get("output", "output")]}""",
-    "prompt_completion": """\
-    return {"prompt": row[C.get("prompt", "prompt")], "completion": row[C.get("completion", "completion")]}""",
-    "text": """\
-    return {"text": row[C.get("text", "text")]}""",
-    "preference": """\
-    if "chosen_messages" in row:
-        return {"chosen": row["chosen_messages"], "rejected": row["rejected_messages"]}
-    keep = {k: row[C.get(k, k)] for k in ("prompt", "chosen", "rejected") if C.get(k, k) in row}
-    if "conversations" in row:  # LLaMA-Factory's ranking format
-        roles = {"human": "user", "gpt": "assistant"}
-        turn = lambda t: {"role": roles.get(t["from"], t["from"]), "content": t["value"]}
-        keep = {"prompt": [turn(t) for t in row["conversations"]],
-                "chosen": [turn(row["chosen"])], "rejected": [turn(row["rejected"])]}
-    return keep""",
-    "labelled": """\
-    label = row[C.get("label", "label" if "label" in row else "kto_tag")]
-    if "messages" in row:
-        return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "label": label}
-    return {"prompt": row["prompt"], "completion": row["completion"], "label": label}""",
-}
 
-_SCRIPT = '''\
-"""Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
-
-MODEL is a local folder or a model name. The settings beside this file keep the order.
-"""
-
-import json
-import sys
-from pathlib import Path
-
-import yaml
-from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
-{imports}
-
-HERE = Path(__file__).resolve().parent
-DATA = {data_files}  # in order
-C = {columns}  # name here: column in the file
-
-
-def read_row(row):
-{read_row}
-
-
-def read(names):
-    for name in names:
-        with open(HERE.parent / name, encoding="utf-8") as lines:
-            for line in lines:
-                yield read_row(json.loads(line))
-
-
-model_name, output_dir = sys.argv[1:3]
-tokenizer = AutoTokenizer.from_pretrained(model_name)
-model = AutoModelForCausalLM.from_pretrained(model_name)
-settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
-{batch}train_dataset = Dataset.from_list(list(read(DATA)))
-{validation}{body}
-'''
-
-_BATCH = '''\
-# {batch_size} samples per optimizer step over all devices, as the order was made for
-world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
-per_device = settings["per_device_train_batch_size"]
-if {batch_size} % (per_device * world):
-    raise SystemExit(f"{batch_size} samples per step do not divide over {{world}} devices of {{per_device}}")
-settings["gradient_accumulation_steps"] = {batch_size} // (per_device * world)
-'''
-
-_TRL_BODY = '''\
-trainer = {trainer}(
-    model=model,
-    args={config}(output_dir=output_dir, **settings),
-    train_dataset=train_dataset,
-    processing_class=tokenizer,{eval_argument}
-)
-trainer.train()'''
-
-_HF_BODY = '''\
-
-def tokenize(row):
-    if "messages" in row:
-        text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    else:
-        text = row.get("text") or "\\n".join([row["prompt"], row["completion"]])
-    return tokenizer(text, truncation=True, max_length=2048)
-
-
-if tokenizer.pad_token is None:
-    tokenizer.pad_token = tokenizer.eos_token
-trainer = Trainer(
-    model=model,
-    args=TrainingArguments(output_dir=output_dir, **settings),
-    train_dataset=train_dataset.map(tokenize, remove_columns=train_dataset.column_names),
-    data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),{eval_argument}
-)
-trainer.train()'''
-
-
-def order_settings(
-    trainer: TrainerName, kind: Kind, batch_size: int | None
-) -> dict[str, Any]:
+def order_settings(trainer: TrainerName, kind: Kind, batch_size: int | None) -> dict[str, Any]:
     """The arguments that keep the order, for `TrainingArguments` or TRL's config of this kind."""
     settings: dict[str, Any] = {
         "train_sampling_strategy": "sequential",
@@ -171,43 +56,318 @@ def write_trainer_files(
 ) -> list[Path]:
     """`<trainer>.yaml`, the settings, and `train_<trainer>.py`, a script that uses them.
 
-    The script reads JSONL; for other files only the settings are written.
+    HF's `Trainer` has no loss for preference pairs and labelled completions: settings alone then.
+
+    Args:
+        folder: Where they go, beside the data files' folder.
+        trainer: Whose.
+        data_files: Names of the ordered files, in order.
+        validation_file: Name of the validation split's file.
+        kind: What the samples are.
+        formats: The formats of their rows.
+        columns: The user's column mapping.
+        batch_size: Samples per optimizer step over all devices.
+        epochs: How often each sample is written out.
     """
-    settings_path = folder / f"{trainer}.yaml"
-    lines = [_HEADER.format(first=data_files[0])]
+    settings = folder / f"{trainer}.yaml"
+    write_text(settings, _settings_text(trainer, kind, data_files[0], batch_size, epochs))
+    if trainer == "hf" and kind in {"pair", "labelled"}:
+        return [settings]
+    script = folder / f"train_{trainer}.py"
+    parts = _Parts(trainer, kind, evaluate=validation_file is not None)
+    shape = "messages" if {"messages", "sharegpt"} & set(formats) else "prompt_completion"
+    if shape != "messages" and "alpaca" not in formats:
+        shape = "strings"
+    text = _SCRIPT.format(
+        first=data_files[0],
+        script=script.name,
+        imports=parts.imports,
+        data_files=json.dumps(list(data_files)),
+        columns=json.dumps(dict(columns), ensure_ascii=False),
+        open_rows=_OPEN_ROWS[data_files[0].rpartition(".")[2]],
+        read_row=(_READ_CHAT[shape] if kind == "chat" else _READ_ROW[kind]).strip("\n"),
+        settings=settings.name,
+        batch=_BATCH.format(batch_size=batch_size) if batch_size is not None else "",
+        validation=f"eval_dataset = load([{validation_file!r}])\n" if validation_file else "",
+        body=parts.body.strip("\n"),
+    )
+    write_text(script, text)
+    return [settings, script]
+
+
+def _settings_text(
+    trainer: TrainerName, kind: Kind, first: str, batch_size: int | None, epochs: int
+) -> str:
+    lines = [
+        f"# Settings that keep the order of {first}: add your own beside them, change none of "
+        "these.\n"
+    ]
     if epochs > 1:
         lines.append(f"# {epochs} epochs are written out in the files.\n")
     for name, value in order_settings(trainer, kind, batch_size).items():
         lines.append(f"{name}: {json.dumps(value)}\n")
-    write_text(settings_path, "".join(lines))
-    if not data_files[0].endswith(".jsonl") or (trainer == "hf" and kind in {"pair", "labelled"}):
-        return [settings_path]
-    script = f"train_{trainer}.py"
-    names = _TRL_CLASS[kind]
-    has_eval = validation_file is not None
-    eval_argument = "\n    eval_dataset=eval_dataset," if has_eval else ""
     if trainer == "trl":
-        imports = f"from trl import {names[1]}, {names[0]}"
-        body = _TRL_BODY.format(trainer=names[0], config=names[1], eval_argument=eval_argument)
-    else:
-        imports = "from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments"
-        if has_eval:
-            eval_argument = (
-                "\n    eval_dataset=eval_dataset.map("
-                "tokenize, remove_columns=eval_dataset.column_names),"
+        lines.append("# max_length: 2048  # TRL cuts samples at 1,024 tokens unless it is set\n")
+    return "".join(lines)
+
+
+class _Parts:
+    """The parts of a script that depend on the trainer."""
+
+    def __init__(self, trainer: TrainerName, kind: Kind, *, evaluate: bool) -> None:
+        if trainer == "trl":
+            trainer_class, config_class = _TRL_CLASS[kind]
+            self.imports = f"from trl import {config_class}, {trainer_class}"
+            self.body = _TRL_BODY.format(
+                trainer=trainer_class,
+                config=config_class,
+                evaluate="\n    eval_dataset=eval_dataset," if evaluate else "",
             )
-        body = _HF_BODY.format(eval_argument=eval_argument)
-    text = _SCRIPT.format(
-        first=data_files[0],
-        script=script,
-        imports=imports,
-        data_files=list(data_files),
-        columns=dict(columns),
-        read_row=_READ_ROW[formats[0]],
-        settings=settings_path.name,
-        batch=_BATCH.format(batch_size=batch_size) if batch_size is not None else "",
-        validation=f"eval_dataset = Dataset.from_list(list(read([{validation_file!r}])))\n" if has_eval else "",
-        body=body,
+        else:
+            self.imports = (
+                "from transformers import (\n    DataCollatorForLanguageModeling,\n    Trainer,\n"
+                "    TrainingArguments,\n)"
+            )
+            self.body = _HF_BODY.format(
+                evaluate="\n    eval_dataset=tokenized(eval_dataset)," if evaluate else ""
+            )
+
+
+_SCRIPT: Final = '''\
+"""Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
+
+MODEL is a local folder or a model name. The settings beside this file keep the order.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{imports}
+
+HERE = Path(__file__).resolve().parent
+DATA = {data_files}  # in order
+COLUMNS = {columns}  # name in this script: column in the files, where they differ
+ROLES = {{"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}}
+
+
+def column(row, name):
+    """A value of a row; dots in a column's name reach into nested objects."""
+    name = COLUMNS.get(name, name)
+    if name in row:
+        return row[name]
+    for part in name.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def message(given):
+    """A message as role and text; tool calls as JSON text."""
+    role = given.get(COLUMNS.get("role", "role")) or given.get("from")
+    text = given.get(COLUMNS.get("content", "content"))
+    text = given.get("value") if text is None else text
+    if isinstance(text, list):
+        parts = [p if isinstance(p, str) else p.get("text") or p.get("value") or "" for p in text]
+        text = "\\n".join(parts)
+    calls = given.get("tool_calls") or given.get("function_call")
+    if calls:
+        text = "\\n".join(filter(None, [text, json.dumps(calls, ensure_ascii=False)]))
+    return {{"role": ROLES.get(role, role), "content": text or ""}}
+
+
+def side(value, role):
+    """A prompt or an answer, which may be text, as messages."""
+    if isinstance(value, str):
+        return [{{"role": role, "content": value}}]
+    return [message(m) for m in ([value] if isinstance(value, dict) else value)]
+
+
+def chat(row):
+    """The messages of a row."""
+    value = column(row, "messages")
+    value = row.get("conversations") if value is None else value
+    return None if value is None else [message(m) for m in value]
+
+
+def opening(row):
+    """The system prompt that stands beside the messages, and earlier exchanges."""
+    system, turns = column(row, "system"), []
+    if system:
+        turns.append({{"role": "system", "content": system}})
+    for question, answer in column(row, "history") or []:
+        turns += side(question, "user") + side(answer, "assistant")
+    return turns
+
+
+def question(row):
+    """An instruction with its input."""
+    parts = [column(row, "instruction"), column(row, "input")]
+    return "\\n".join(p for p in parts if p)
+
+
+{read_row}
+
+
+def rows(name):
+{open_rows}
+
+
+def load(names):
+    return Dataset.from_list([read_row(row) for name in names for row in rows(name)])
+
+
+model_name, output_dir = sys.argv[1:3]
+tokenizer = AutoTokenizer.from_pretrained(model_name)
+model = AutoModelForCausalLM.from_pretrained(model_name)
+settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
+{batch}train_dataset = load(DATA)
+{validation}{body}
+trainer.train()
+trainer.save_model(output_dir)
+'''
+
+_OPEN_ROWS: Final = {
+    "jsonl": """\
+    with open(HERE.parent / name, encoding="utf-8", newline="\\n") as lines:
+        yield from map(json.loads, lines)""",
+    "zst": """\
+    import zstandard
+
+    with zstandard.open(HERE.parent / name, "rt", encoding="utf-8", newline="\\n") as lines:
+        yield from map(json.loads, lines)""",
+    "parquet": """\
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(HERE.parent / name).iter_batches():
+        yield from batch.to_pylist()""",
+}
+
+_READ_CHAT: Final = {
+    "messages": """
+def read_row(row):
+    turns = chat(row)
+    if turns is None and column(row, "output") is not None:
+        turns = side(question(row), "user") + side(column(row, "output"), "assistant")
+    elif turns is None:
+        turns = side(column(row, "prompt"), "user") + side(column(row, "completion"), "assistant")
+    return {"messages": opening(row) + turns}
+""",
+    "prompt_completion": """
+def read_row(row):
+    if column(row, "output") is not None:
+        prompt, answer = question(row), column(row, "output")
+    else:
+        prompt, answer = column(row, "prompt"), column(row, "completion")
+    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+""",
+    "strings": """
+def read_row(row):
+    prompt, answer = column(row, "prompt"), column(row, "completion")
+    if isinstance(prompt, str) and isinstance(answer, str):
+        return {"prompt": prompt, "completion": answer}  # as they are, without a chat template
+    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+""",
+}
+
+_READ_ROW: Final[dict[Kind, str]] = {
+    "text": """
+def read_row(row):
+    return {"text": column(row, "text")}
+""",
+    "pair": """
+def read_row(row):
+    chosen, rejected = row.get("chosen_messages"), row.get("rejected_messages")
+    if chosen is None:
+        chosen, rejected = column(row, "chosen"), column(row, "rejected")
+    prompt = column(row, "prompt")
+    if prompt is None:
+        prompt = question(row) or chat(row)
+    if isinstance(chosen, str) and (prompt is None or isinstance(prompt, str)):
+        out = {"chosen": chosen, "rejected": rejected}
+        return {"prompt": prompt, **out} if prompt is not None else out
+    chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
+    if prompt is None or chosen[0]["role"] != "assistant":
+        return {"chosen": chosen, "rejected": rejected}  # both begin with the prompt
+    prompt = opening(row) + side(prompt, "user")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+""",
+    "labelled": """
+def read_row(row):
+    label = column(row, "label")
+    label = row["kto_tag"] if label is None else label
+    turns = chat(row)
+    if turns is not None:
+        turns = opening(row) + turns
+        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
+    if column(row, "prompt") is None:
+        prompt, answer = question(row), column(row, "output")
+    else:
+        prompt, answer = column(row, "prompt"), column(row, "completion")
+    if isinstance(prompt, str) and isinstance(answer, str) and not opening(row):
+        return {"prompt": prompt, "completion": answer, "label": label}
+    prompt = opening(row) + side(prompt, "user")
+    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label}
+""",
+}
+
+_BATCH: Final = """\
+# {batch_size} samples per optimizer step over all devices, as the order was made for
+world, per_device = int(os.environ.get("WORLD_SIZE", "1")), settings["per_device_train_batch_size"]
+if {batch_size} % (per_device * world):
+    raise SystemExit(
+        f"{batch_size} samples per step do not divide over {{world}} devices of {{per_device}}: "
+        "change per_device_train_batch_size"
     )
-    write_text(folder / script, text)
-    return [settings_path, folder / script]
+settings["gradient_accumulation_steps"] = {batch_size} // (per_device * world)
+"""
+
+_TRL_BODY: Final = """
+trainer = {trainer}(
+    model=model,
+    args={config}(output_dir=output_dir, **settings),
+    train_dataset=train_dataset,{evaluate}
+    processing_class=tokenizer,
+)
+"""
+
+_HF_BODY: Final = """
+
+def as_text(row):
+    \"\"\"The text of a row, and whether the chat template made it.\"\"\"
+    if "text" in row:
+        return row["text"], False
+    if "messages" not in row and isinstance(row["prompt"], str):
+        return row["prompt"] + row["completion"], False
+    turns = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
+    if tokenizer.chat_template is None:
+        return "\\n".join(turn["content"] for turn in turns), False
+    return tokenizer.apply_chat_template(turns, tokenize=False), True
+
+
+def tokenize(row):
+    text, templated = as_text(row)
+    if not templated:
+        text += tokenizer.eos_token or ""
+    return tokenizer(
+        text, truncation=True, max_length=MAX_LENGTH, add_special_tokens=not templated
+    )
+
+
+def tokenized(dataset):
+    return dataset.map(tokenize, remove_columns=dataset.column_names)
+
+
+MAX_LENGTH = 2048  # tokens; longer samples are cut
+if tokenizer.pad_token is None:
+    tokenizer.pad_token = tokenizer.eos_token
+trainer = Trainer(
+    model=model,
+    args=TrainingArguments(output_dir=output_dir, **settings),
+    train_dataset=tokenized(train_dataset),{evaluate}
+    data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+)
+"""

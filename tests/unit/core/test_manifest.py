@@ -22,7 +22,9 @@ def test_different_values_have_different_fingerprints():
     assert len({fingerprint(v) for v in values}) == len(values)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, object(), {1: 2}, {"a": {"b": math.nan}}, b"x"])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, object(), {1: 2}, {"a": {"b": math.nan}}, b"x"]
+)
 def test_values_without_a_stable_form_are_refused(value):
     with pytest.raises(ConfigError, match="stable form"):
         fingerprint(value)

@@ -23,7 +23,11 @@ class Method:
 
 
 def test_settings_are_the_keyword_only_parameters():
-    assert binding.bind(method, {"name": "a", "k1": "2"}, "score.m") == {"k1": 2.0, "name": "a", "layers": 3}
+    assert binding.bind(method, {"name": "a", "k1": "2"}, "score.m") == {
+        "k1": 2.0,
+        "name": "a",
+        "layers": 3,
+    }
     assert binding.bind(Method, {}, "score.m") == {"k1": 1.2}
     assert binding.as_json(method, {"name": "a"}) == {"k1": 1.2, "name": "a", "layers": 3}
 
@@ -50,7 +54,9 @@ def test_every_name_resolves(group):
 
 
 def test_an_unknown_name_gets_suggestions():
-    with pytest.raises(ConfigError, match=r"unknown scorer 'compresion'; did you mean 'compression'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown scorer 'compresion'; did you mean 'compression'"
+    ):
         registry.find("scorers", "compresion")
 
 

@@ -12,7 +12,13 @@ POOL = "0" * 32
 
 
 def scores(values, **change):
-    return Scores(np.asarray(values, float), higher_is_better=True, method="m", pool_fingerprint=POOL, **change)
+    return Scores(
+        np.asarray(values, float),
+        higher_is_better=True,
+        method="m",
+        pool_fingerprint=POOL,
+        **change,
+    )
 
 
 def test_utility_is_the_only_place_a_sign_flips():

@@ -1,0 +1,147 @@
+"""Who a row is: hashes of ids and contents, copies of a content, the validation split."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from didact.core.errors import DataError
+
+UInt64s = npt.NDArray[np.uint64]
+
+_POSITION: Final = np.uint64(0xD1B54A32D192ED03)  # odd: distinct positions stay distinct
+
+
+def mixed(values: UInt64s) -> UInt64s:
+    """SplitMix64's finalizer, a bijection: well-spread 64-bit hashes of 64-bit numbers.
+
+    **Source:** Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", fig. 19.
+    """
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def text_hashes(texts: pa.StringArray) -> UInt64s:
+    """blake2b of each text's UTF-8 bytes, 64 bits, `(n,)`; never 0. Texts without nulls."""
+    return _hashes(texts, np.arange(len(texts) + 1))
+
+
+def _hashes(texts: pa.StringArray, bounds: npt.NDArray[np.int64]) -> UInt64s:
+    """blake2b of the bytes of texts `bounds[i]` to `bounds[i + 1]`, joined, for each `i`."""
+    _, offset_buffer, data_buffer = texts.buffers()
+    if data_buffer is None or offset_buffer is None:
+        data, offsets = memoryview(b""), np.zeros(len(texts) + 1, np.int32)
+    else:
+        data = memoryview(data_buffer)
+        offsets = np.frombuffer(offset_buffer, np.int32, len(texts) + 1, offset=4 * texts.offset)
+    blake2b = hashlib.blake2b
+    places = pairwise(offsets[bounds].tolist())
+    digests = b"".join([blake2b(data[a:b], digest_size=8).digest() for a, b in places])
+    return np.maximum(np.frombuffer(digests, np.uint64), 1)
+
+
+def content_hashes(turns: pa.ListArray, labels: npt.NDArray[np.uint64]) -> UInt64s:
+    """64 bits that are equal for equal content, `(n,)`.
+
+    Content is every turn's part, role, text and weight, their order, and the label.
+
+    Args:
+        turns: The turns of `n` rows, at least one each.
+        labels: A number for each row's label, 0 for none, `(n,)`.
+    """
+    starts = turns.offsets.to_numpy().astype(np.int64)
+    starts -= starts[0]
+    turn = turns.flatten()
+    texts = turn.field("content")
+    roles = turn.field("role").dictionary_encode()
+    role = text_hashes(roles.dictionary)[roles.indices.to_numpy()]
+    part = turn.field("part").to_numpy().astype(np.uint64)
+    weight = turn.field("weight").to_numpy().view(np.uint32).astype(np.uint64)
+    length = pc.binary_length(texts).to_numpy().astype(np.uint64)
+    position = (np.arange(len(turn)) - np.repeat(starts[:-1], np.diff(starts))).astype(np.uint64)
+    # The words of a row are hashed as one text; lengths say where its turns begin.
+    kind = mixed(role ^ (part << np.uint64(32)) ^ weight) + length
+    frame = np.add.reduceat(mixed(kind + position * _POSITION), starts[:-1])
+    return mixed(_hashes(texts, starts) + mixed(frame + mixed(labels)))
+
+
+class Seen:
+    """Hashes met so far, as a few sorted arrays that are merged as they grow."""
+
+    def __init__(self) -> None:
+        self._runs: list[UInt64s] = []
+
+    def repeats(self, hashes: UInt64s) -> npt.NDArray[np.bool_]:
+        """True where a hash was met before, earlier in this array or in an earlier call."""
+        _, first = np.unique(hashes, return_index=True)
+        again = np.ones(len(hashes), dtype=bool)
+        again[first] = False
+        for run in self._runs:
+            at = np.searchsorted(run, hashes)
+            again |= run[np.minimum(at, len(run) - 1)] == hashes
+        new = np.sort(hashes[~again])
+        while len(new) and self._runs and 2 * len(new) > len(self._runs[-1]):
+            new = np.concatenate([self._runs.pop(), new])
+            new.sort()
+        if len(new):
+            self._runs.append(new)
+        return again
+
+
+def copies(groups: UInt64s) -> npt.NDArray[np.int32]:
+    """For each row, which copy of its content it is, from 1, in row order, `(n,)`."""
+    out = np.ones(len(groups), dtype=np.int32)
+    ordered = np.sort(groups)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not len(repeated):
+        return out
+    at = np.minimum(np.searchsorted(repeated, groups), len(repeated) - 1)
+    rows = np.flatnonzero(repeated[at] == groups)  # only rows with copies are counted
+    order = rows[np.argsort(at[rows], kind="stable")]
+    begins = np.flatnonzero(np.diff(at[order], prepend=-1))
+    out[order] = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order))) + 1
+    return out
+
+
+def validation_split(
+    groups: UInt64s, counted: npt.NDArray[np.bool_], amount: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Rows set aside: whole groups of equal content, drawn by a hash of content and seed.
+
+    Args:
+        groups: Content hashes, `(n,)`.
+        counted: The rows that count towards the amount, `(n,)`: all, or the first of each group.
+        amount: A share of all rows below 1, or a number of rows.
+        seed: Another seed draws another split.
+
+    Returns:
+        True on the rows set aside, `(n,)`: the amount (a share is floored) of the rows that count,
+        more only by copies of the last one drawn, and all copies of them. Depends on contents,
+        not on row order.
+
+    Raises:
+        DataError: Nothing would be left to select from.
+    """
+    n = len(groups)
+    wanted = int(amount * n + 1e-9) if amount < 1 else int(amount)
+    if wanted == 0:
+        return np.zeros(n, dtype=bool)
+    keys = mixed(groups ^ mixed(np.array([seed], dtype=np.uint64)))
+    drawn = keys[counted]
+    if wanted < len(drawn):
+        held: npt.NDArray[np.bool_] = keys <= np.partition(drawn, wanted - 1)[wanted - 1]
+        if not held.all():
+            return held
+    raise DataError(
+        f"data.validation: {wanted} rows would be all of the pool, which has {len(drawn)} rows "
+        f"that count, {n} with exact copies; ask for fewer"
+    )

@@ -1,0 +1,174 @@
+"""Pool: reading any rows in any order, names of rows without ids, damaged stores."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from didact.core.errors import DataError
+from didact.core.pool import Pool, PoolStats, hexadecimal
+from didact.testing import make_pool
+
+N = 50
+COLUMNS = ("id", "source", "task", "n_bytes", "n_tokens", "id_hash", "group", "text", "prompt",
+           "completion", "chosen", "rejected", "messages", "record")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    rows = [
+        {
+            **({"id": f"id-{i}"} if i % 3 else {}),
+            "messages": [{"role": "user", "content": f"q{i % 40}"},
+                         {"role": "assistant", "content": f"a{i % 40} 猫"}],
+            "source": f"s{i % 4}",
+            "task": f"t{i % 5}",
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    return make_pool(rows, tmp_path_factory.mktemp("pool"), batch_rows=7)
+
+
+@pytest.fixture(scope="module")
+def everything(pool):
+    return pool.read(range(N), COLUMNS).to_pylist()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        range(N), range(7), range(3, 5), range(5, 30), range(48, 50), range(0), range(20, 20),
+        range(0, N, 3), range(N - 1, -1, -1), range(40, 10, -7),
+        [], [0], [49, 0, 7, 7, 7, 13, 14], list(range(N))[::-1], np.arange(N, dtype=np.int32),
+        np.array([3, 2], dtype=np.uint16),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_any_rows_in_the_order_asked_for(pool, everything, rows):
+    found = pool.read(rows, COLUMNS)
+    assert found.schema.names == list(COLUMNS)
+    assert found.to_pylist() == [everything[i] for i in rows]
+    for column in COLUMNS:
+        assert pool.read(rows, [column]).column(0).equals(found.column(column)), column
+
+
+def test_the_columns(pool, everything):
+    row = everything[41]
+    assert row["id"] == "id-41"
+    assert (row["source"], row["task"]) == ("s1", "t1")
+    assert (row["text"], row["prompt"], row["completion"]) == ("q1\na1 猫", "q1", "a1 猫")
+    assert row["n_bytes"] == len("q1\na1 猫".encode())
+    assert row["n_tokens"] == -(-row["n_bytes"] // 4)
+    assert row["messages"][1] == {"role": "assistant", "content": "a1 猫", "weight": 1.0}
+    assert row["record"].startswith(b'{"id":"id-41"')
+    assert (row["chosen"], row["rejected"]) == ("", "")
+
+
+def test_rows_without_ids_are_named_by_content(pool, everything):
+    names = [row["id"] for row in everything]
+    assert len(set(names)) == N
+    assert names[0] == f"{everything[0]['group']:016x}"
+    # row 42 has row 2's content, which has an id of its own, so it is the second copy
+    assert everything[42]["group"] == everything[2]["group"]
+    assert names[42] == f"{everything[42]['group']:016x}~2"
+    assert pool.ids.to_pylist() == names
+
+
+@pytest.mark.parametrize("rows", [[-1], [N], [0, 10**12], range(40, 60), range(-2, 3)])
+def test_rows_outside(pool, rows):
+    for read in (lambda: pool.read(rows, ["n_bytes"]), lambda: list(pool.records(rows))):
+        with pytest.raises(DataError, match=f"of a pool of {N}"):
+            read()
+
+
+@pytest.mark.parametrize("rows", [[0.5], [[1, 2]], np.ones(N, dtype=bool), ["a"]])
+def test_what_is_no_row_index(pool, rows):
+    with pytest.raises(DataError, match="expected a range or one-dimensional row indices"):
+        pool.read(rows, ["id"])
+
+
+def test_unknown_columns(pool):
+    with pytest.raises(DataError, match="a pool has no column 'txt'"):
+        pool.read(range(3), ["txt"])
+    with pytest.raises(DataError, match="no column 'parent'; it holds no chunks"):
+        pool.read(range(3), ["parent"])
+
+
+def test_batches_cover_the_rows(pool):
+    assert [i for rows in pool.batches() for i in rows] == list(range(N))
+    assert {len(rows) for rows in pool.batches()} == {7, 1}
+
+
+def test_a_pool_pickles_as_path_and_fingerprint(pool, everything):
+    pool.read(range(1), ["text"])  # opens what cannot be pickled
+    data = pickle.dumps(pool)
+    assert len(data) < 1000
+    again = pickle.loads(data)  # noqa: S301 - our own bytes
+    assert again == pool
+    assert hash(again) == hash(pool)
+    assert again.read(range(N), COLUMNS).to_pylist() == everything
+
+
+def test_threads_share_a_pool(pool, everything):
+    def texts(start):
+        return pool.read(range(start, start + 5), ["text"]).column(0).to_pylist()
+
+    with ThreadPoolExecutor(4) as workers:
+        for start, found in zip(range(45), workers.map(texts, range(45)), strict=True):
+            assert found == [r["text"] for r in everything[start : start + 5]]
+
+
+def test_columns_in_memory_are_read_only(pool):
+    for column in (pool.n_bytes, pool.n_tokens, pool.group, pool.copy, pool.held, pool.id_hash):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1
+
+
+def test_stats(pool):
+    stats = pool.stats
+    assert isinstance(stats, PoolStats)
+    assert (stats.n, stats.n_bytes) == (N, int(pool.n_bytes.sum()))
+    assert sum(stats.token_lengths) == N
+    assert len(stats.token_lengths) == 64
+    assert stats.kind == "chat"
+    # 3 tokens: 2^(4/3) = 2.52 ≤ 3 < 2^(5/3) = 3.17
+    assert stats.token_lengths[4] == int((pool.n_tokens == 3).sum()) > 0
+
+
+def test_the_source_of_each_row(pool, everything):
+    assert pool.source.to_pylist() == [row["source"] for row in everything]
+
+
+def test_hexadecimal():
+    values = np.array([0, 1, 2**64 - 1, 0xABC], dtype=np.uint64)
+    assert hexadecimal(values).to_pylist() == [f"{v:016x}" for v in values.tolist()]
+    assert hexadecimal(values[:0]).to_pylist() == []
+    assert hexadecimal(values).type == pa.string()
+
+
+def test_a_store_that_is_gone_or_another(tmp_path):
+    pool = make_pool([{"text": "a"}], tmp_path)
+    other = make_pool([{"text": "b"}], tmp_path, name="other")
+    with pytest.raises(DataError, match="holds another pool; delete it"):
+        len(Pool(other.path, pool.fingerprint))
+    (other.path / "meta.json").write_text("{")
+    with pytest.raises(DataError, match="damaged; delete"):
+        len(Pool(other.path, other.fingerprint))
+    shutil.rmtree(pool.path)
+    for use in (len, lambda p: p.n_bytes, lambda p: p.read(range(1), ["text"])):
+        with pytest.raises(DataError, match="is not in the cache"):
+            use(Pool(pool.path, pool.fingerprint))
+
+
+def test_large_records_are_read_apart(tmp_path):
+    rows = [{"text": f"{i}" + "x" * 3_000_000} for i in range(5)] + [{"text": "small"}] * 3
+    pool = make_pool(rows, tmp_path)
+    assert [len(r) for r in pool.records(range(8))] == [3_000_001 + len('{"text":""}')] * 5 + [
+        16
+    ] * 3
+    assert list(pool.records([7, 5])) == [b'{"text":"small"}'] * 2

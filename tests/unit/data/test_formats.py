@@ -1,0 +1,462 @@
+"""Formats: from a row to turns. Expected turns are written out by hand from each format's definition."""
+
+from __future__ import annotations
+
+import pytest
+
+from didact.core.errors import ConfigError
+from didact.core.render import CHOSEN, REJECTED, SHARED
+from didact.data.formats import RowError, check_columns, detect, get, turns_of
+
+SYSTEM, USER, TOOL, ANSWER = "system", "user", "tool", "assistant"
+
+
+def parse(row, columns=None, name=None):
+    columns = columns or {}
+    return turns_of(name or detect(row, columns), columns)(row)
+
+
+def shared(*turns):
+    return [(SHARED, role, text, weight) for role, text, weight in turns]
+
+
+MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+
+CASES = {
+    "messages": ({"messages": MESSAGES}, shared((USER, "hi", 0.0), (ANSWER, "hello", 1.0))),
+    "messages in conversations": (
+        {"conversations": MESSAGES},
+        shared((USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "messages beside a null": (
+        {"messages": None, "conversations": MESSAGES},
+        shared((USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "system and tools beside messages": (
+        {"system": "be kind", "tools": [{"name": "f"}], "messages": MESSAGES},
+        shared(
+            (SYSTEM, "be kind", 0.0),
+            (SYSTEM, '[{"name":"f"}]', 0.0),
+            (USER, "hi", 0.0),
+            (ANSWER, "hello", 1.0),
+        ),
+    ),
+    "content parts": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "look"},
+                        {"type": "image_url", "image_url": {"url": "data:..."}},
+                        "plain",
+                    ],
+                },
+                {"role": "assistant", "content": [{"type": "text", "value": "a cat"}]},
+            ]
+        },
+        shared((USER, "look\n<image_url>\nplain", 0.0), (ANSWER, "a cat", 1.0)),
+    ),
+    "tool calls and null content": (
+        {
+            "messages": [
+                {"role": "user", "content": "sum"},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]},
+                {"role": "tool", "content": "3", "tool_call_id": "1"},
+                {"role": "assistant", "content": "It is 3", "tool_calls": None},
+            ]
+        },
+        shared(
+            (USER, "sum", 0.0),
+            (ANSWER, '[{"id":1}]', 1.0),
+            (TOOL, "3", 0.0),
+            (ANSWER, "It is 3", 1.0),
+        ),
+    ),
+    "the older function_call": (
+        {
+            "messages": [
+                {"role": "user", "content": "sum"},
+                {"role": "assistant", "content": "so:", "function_call": {"name": "add"}},
+            ]
+        },
+        shared((USER, "sum", 0.0), (ANSWER, 'so:\n{"name":"add"}', 1.0)),
+    ),
+    "weights a turn": (
+        {
+            "messages": [
+                {"role": "user", "content": "a", "weight": 0.5},
+                {"role": "assistant", "content": "b", "loss_weight": 0.0},
+                {"role": "assistant", "content": "c", "train": True},
+                {"role": "assistant", "content": "d", "training": False},
+                {"role": "assistant", "content": "e", "weight": None},
+            ]
+        },
+        shared(
+            (USER, "a", 0.5),
+            (ANSWER, "b", 0.0),
+            (ANSWER, "c", 1.0),
+            (ANSWER, "d", 0.0),
+            (ANSWER, "e", 1.0),
+        ),
+    ),
+    "roles in other spellings": (
+        {"messages": [{"role": "Human", "content": "a"}, {"role": "ASSISTANT", "content": "b"}]},
+        shared((USER, "a", 0.0), (ANSWER, "b", 1.0)),
+    ),
+    "an unknown role is kept": (
+        {"messages": [{"role": "narrator", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        shared(("narrator", "a", 0.0), (ANSWER, "b", 1.0)),
+    ),
+    "sharegpt": (
+        {
+            "conversations": [
+                {"from": "system", "value": "s"},
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": "{}"},
+                {"from": "observation", "value": "o"},
+                {"from": "gpt", "value": "a"},
+            ],
+            "tools": '[{"name": "f"}]',
+        },
+        shared(
+            (SYSTEM, '[{"name": "f"}]', 0.0),
+            (SYSTEM, "s", 0.0),
+            (USER, "q", 0.0),
+            (ANSWER, "{}", 1.0),
+            (TOOL, "o", 0.0),
+            (ANSWER, "a", 1.0),
+        ),
+    ),
+    "sharegpt without tools": (
+        {"conversations": [{"from": "human", "value": "q"}], "tools": "[]", "system": ""},
+        shared((USER, "q", 0.0)),
+    ),
+    "alpaca": (
+        {"instruction": "add", "input": "1 2", "output": "3"},
+        shared((USER, "add\n1 2", 0.0), (ANSWER, "3", 1.0)),
+    ),
+    "alpaca with system and history": (
+        {
+            "system": "s",
+            "history": [["q1", "a1"], ["q2", "a2"]],
+            "instruction": "q3",
+            "input": "",
+            "output": "a3",
+        },
+        shared(
+            (SYSTEM, "s", 0.0),
+            (USER, "q1", 0.0),
+            (ANSWER, "a1", 1.0),
+            (USER, "q2", 0.0),
+            (ANSWER, "a2", 1.0),
+            (USER, "q3", 0.0),
+            (ANSWER, "a3", 1.0),
+        ),
+    ),
+    "prompt and completion": (
+        {"prompt": "2+2=", "completion": "4"},
+        shared((USER, "2+2=", 0.0), (ANSWER, "4", 1.0)),
+    ),
+    "prompt and completion as messages": (
+        {
+            "prompt": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "c"},
+            ],
+            "completion": {"role": "assistant", "content": "d"},
+        },
+        shared((USER, "a", 0.0), (ANSWER, "b", 0.0), (USER, "c", 0.0), (ANSWER, "d", 1.0)),
+    ),
+    "text": ({"text": "words\0 and a NUL"}, [(SHARED, "text", "words\0 and a NUL", 1.0)]),
+    "text beside a class": ({"text": "w", "label": 3}, [(SHARED, "text", "w", 1.0)]),
+    "chat beside a class": (
+        {"messages": MESSAGES, "label": 3},
+        shared((USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "preference": (
+        {"prompt": "q", "chosen": "good", "rejected": "bad"},
+        [
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "preference as messages": (
+        {
+            "prompt": [{"role": "user", "content": "q"}],
+            "chosen": [{"role": "assistant", "content": "good"}],
+            "rejected": [{"role": "assistant", "content": "bad"}],
+        },
+        [
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "preference whose sides repeat the prompt": (
+        {
+            "prompt": "q",
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}],
+            "score_chosen": 8.0,
+        },
+        [
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "preference with an implicit prompt": (
+        {
+            "chosen": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "same"},
+                {"role": "user", "content": "r"},
+                {"role": "assistant", "content": "good"},
+            ],
+            "rejected": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "same"},
+                {"role": "user", "content": "r"},
+                {"role": "assistant", "content": "bad"},
+            ],
+        },
+        [
+            (SHARED, USER, "q", 0.0),
+            (SHARED, ANSWER, "same", 0.0),
+            (SHARED, USER, "r", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "equal answers are answers": (
+        {
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+        },
+        [(SHARED, USER, "q", 0.0), (CHOSEN, ANSWER, "a", 1.0), (REJECTED, ANSWER, "a", 1.0)],
+    ),
+    "an implicit prompt in text": (
+        {"chosen": "Human: q Assistant: good one", "rejected": "Human: q Assistant: golden"},
+        [
+            (SHARED, USER, "Human: q Assistant: ", 0.0),
+            (CHOSEN, ANSWER, "good one", 1.0),
+            (REJECTED, ANSWER, "golden", 1.0),
+        ],
+    ),
+    "answers that share no word": (
+        {"chosen": "yes", "rejected": "yet"},
+        [(CHOSEN, ANSWER, "yes", 1.0), (REJECTED, ANSWER, "yet", 1.0)],
+    ),
+    "LLaMA-Factory's ranking": (
+        {
+            "conversations": [{"from": "human", "value": "q"}],
+            "chosen": {"from": "gpt", "value": "good"},
+            "rejected": {"from": "gpt", "value": "bad"},
+        },
+        [
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "LLaMA-Factory's ranking in alpaca": (
+        {"instruction": "q", "input": "x", "chosen": "good", "rejected": "bad", "system": "s"},
+        [
+            (SHARED, SYSTEM, "s", 0.0),
+            (SHARED, USER, "q\nx", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "LLaMA-Factory v1 pairs": (
+        {
+            "chosen_messages": [
+                {"role": "user", "content": [{"type": "text", "value": "q"}], "loss_weight": 0.0},
+                {"role": "assistant", "content": [{"type": "text", "value": "good"}]},
+            ],
+            "rejected_messages": [
+                {"role": "user", "content": [{"type": "text", "value": "q"}], "loss_weight": 0.0},
+                {"role": "assistant", "content": [{"type": "text", "value": "bad"}]},
+            ],
+        },
+        [
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
+    "labelled": (
+        {"prompt": "q", "completion": "a", "label": False},
+        shared((USER, "q", 0.0), (ANSWER, "a", 1.0)),
+    ),
+    "labelled messages": (
+        {"messages": MESSAGES, "label": True},
+        shared((USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "kto_tag in sharegpt": (
+        {
+            "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+            "kto_tag": True,
+        },
+        shared((USER, "q", 0.0), (ANSWER, "a", 1.0)),
+    ),
+    "kto_tag in alpaca, label null": (
+        {"instruction": "q", "output": "a", "kto_tag": False, "label": None},
+        shared((USER, "q", 0.0), (ANSWER, "a", 1.0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_turns_of_a_row(name):
+    row, expected = CASES[name]
+    assert parse(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"messages": MESSAGES}, "messages"),
+        ({"conversations": MESSAGES}, "messages"),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "sharegpt"),
+        ({"messages": [{"from": "human", "value": "a"}]}, "sharegpt"),
+        ({"instruction": "a", "output": "b"}, "alpaca"),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion"),
+        ({"text": "a"}, "text"),
+        ({"text": "a", "label": 1}, "text"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "messages": MESSAGES}, "preference"),
+        ({"chosen_messages": MESSAGES, "rejected_messages": MESSAGES}, "preference"),
+        ({"prompt": "a", "completion": "b", "label": True}, "labelled"),
+        ({"messages": MESSAGES, "kto_tag": False}, "labelled"),
+        ({"messages": [], "text": "a"}, "messages"),
+    ],
+)
+def test_detection(row, expected):
+    assert detect(row, {}) == expected
+
+
+def test_a_mapped_column_says_which_format_is_meant():
+    row = {"messages": MESSAGES, "body": "long text"}
+    assert detect(row, {}) == "messages"
+    assert detect(row, {"text": "body"}) == "text"
+    assert parse(row, {"text": "body"}) == [(SHARED, "text", "long text", 1.0)]
+
+
+def test_columns_with_dots_and_other_names():
+    columns = {
+        "messages": "talk.turns", "role": "who", "content": "says", "weight": "w", "system": "a.b",
+    }  # fmt: skip
+    row = {
+        "talk": {"turns": [{"who": "bot", "says": "x", "w": 0.25}, {"who": "user", "says": "y"}]},
+        "a.b": "a key with a dot",
+    }
+    assert parse(row, columns) == shared(
+        (SYSTEM, "a key with a dot", 0.0), (ANSWER, "x", 0.25), (USER, "y", 0.0)
+    )
+
+
+def test_a_mapping_of_other_columns_keeps_messages():
+    row = {"messages": MESSAGES, "key": 1}
+    assert parse(row, {"id": "key"}) == CASES["messages"][1]
+
+
+def test_get():
+    row = {"a": {"b": {"c": 1}}, "a.b": 2, "n": None}
+    assert get(row, "a.b") == 2
+    assert get(row, "a.b.c") == 1
+    assert get(row, "a.x", "none") == "none"
+    assert get(row, "n.x", "none") == "none"
+    assert get(row, "n", "none") is None
+
+
+DEEP: list[object] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "message"),
+    [
+        ({"messages": "hi"}, {}, r"messages is 'hi' \(str\); expected a list of messages"),
+        ({"messages": []}, {}, "messages is empty; expected at least one message"),
+        ({"messages": [3]}, {}, r"messages\[0\] is 3; expected an object with 'role'"),
+        ({"messages": [{"content": "a"}]}, {}, r"messages\[0\] has the keys .*columns.role="),
+        ({"messages": [{"role": 3, "content": "a"}]}, {}, r"messages\[0\] has role 3"),
+        ({"messages": [{"role": [], "content": "a"}]}, {}, r"messages\[0\] has role \[\]"),
+        ({"messages": [*MESSAGES, {"role": "user"}]}, {}, r"messages\[2\].*expected 'content'"),
+        (
+            {"messages": [{"role": "user", "content": 5}]},
+            {},
+            r"messages\[0\].content is 5 \(int\); expected text",
+        ),
+        ({"messages": [{"role": "user", "content": [5]}]}, {}, r"has the part 5; expected text"),
+        ({"messages": [{"role": "user", "content": DEEP}]}, {}, r"has the part \[\[\["),
+        ({"messages": [{"role": "user", "content": "a", "weight": "x"}]}, {}, "weight is 'x'"),
+        ({"messages": [{"role": "user", "content": "a", "weight": -1}]}, {}, "weight is -1"),
+        (
+            {"messages": [{"role": "user", "content": "a", "weight": float("nan")}]},
+            {},
+            "weight is nan; expected a number from 0",
+        ),
+        ({"messages": [{"role": "user", "content": "a", "weight": 10**400}]}, {}, "weight is 1000"),
+        ({"messages": [{"role": "user", "content": ""}]}, {}, "no text at all"),
+        ({"messages": MESSAGES, "system": 5}, {}, r"system is 5 \(int\); expected text"),
+        ({"instruction": 5, "output": "a"}, {}, "instruction is 5"),
+        ({"instruction": "q", "output": ["a"]}, {}, "output is"),
+        ({"instruction": "q", "output": "a", "input": 3}, {}, "input is 3"),
+        ({"instruction": "q", "output": "a", "history": "x"}, {}, "history is 'x'"),
+        ({"instruction": "q", "output": "a", "history": [["x"]]}, {}, r"history\[0\] is \['x'\]"),
+        ({"instruction": "q", "output": "a", "history": [["x", 1]]}, {}, r"history\[0\]\[1\] is 1"),
+        ({"prompt": 1, "completion": "a"}, {}, "prompt is 1"),
+        ({"prompt": "q", "completion": []}, {}, "completion is empty"),
+        ({"text": 5}, {}, "text is 5"),
+        ({"body": 5}, {"text": "body"}, "body is 5"),
+        ({"text": ""}, {}, "no text at all"),
+        ({"chosen": "a", "rejected": 5, "prompt": "q"}, {}, "rejected is 5"),
+        (
+            {"chosen": MESSAGES[:1], "rejected": MESSAGES},
+            {},
+            "one is the beginning of the other",
+        ),
+        ({}, {}, r"no known format has the columns \[\]; expected one of messages"),
+        ({"a": 1, "b": 2}, {"text": "c"}, r"columns \['a', 'b'\] \(nothing is at text=c\)"),
+        ({"input_ids": [1, 2]}, {}, "already tokenized"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(row, columns, message):
+    with pytest.raises(RowError, match=message):
+        parse(row, columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("messages", {"text": "a"}, r"column 'messages' is missing; the row has \['text'\]"),
+        ("text", {"text": None}, r"column 'text' is null"),
+        ("labelled", {"prompt": "a", "completion": "b", "label": 1}, "label is 1; expected true"),
+        ("labelled", {"prompt": "a", "completion": "b"}, "label is None; expected true or false"),
+        ("preference", {"chosen": "a"}, "column 'rejected' is missing"),
+        ("alpaca", {"instruction": "a"}, "column 'output' is missing"),
+    ],
+)
+def test_a_row_of_another_format_is_refused(name, row, message):
+    with pytest.raises(RowError, match=message):
+        parse(row, {}, name)
+
+
+def test_a_long_value_is_shown_short():
+    with pytest.raises(RowError) as raised:
+        parse({"messages": "x" * 10**6})
+    assert len(str(raised.value)) < 300
+    with pytest.raises(RowError) as raised:
+        parse({f"column {i}" * 50: 1 for i in range(500)})
+    assert len(str(raised.value)) < 1000
+
+
+def test_an_unknown_name_in_a_mapping():
+    with pytest.raises(ConfigError, match="unknown name 'mesages'; did you mean 'messages'"):
+        check_columns({"mesages": "x"})
+    check_columns({"messages": "x", "tools": "y"})

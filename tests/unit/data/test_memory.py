@@ -1,0 +1,84 @@
+"""At most 100 bytes a row stay in memory, measured in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FEW, MANY = 20_000, 220_000
+
+# Reads a pool of n rows from the cache or into it, uses it, and prints resident bytes: after the
+# columns in memory are there, and the peak. glibc's thresholds are fixed, so that what is freed
+# goes back to the system at once and is not counted.
+SCRIPT = """
+import gc, resource, sys
+from pathlib import Path
+import numpy as np
+import didact
+from didact.core.scores import Scores
+from didact.data import tables
+
+def resident():
+    gc.collect()
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+
+path, cache, what = sys.argv[1:]
+pool = didact.read(path, cache_dir=cache)
+if what == "use":
+    n = len(pool)
+    pool.n_tokens.sum()  # all columns come into memory
+    loaded = resident()
+    values = np.arange(n, dtype=float)
+    scores = Scores(values, True, "test", pool.fingerprint)
+    scores_path = Path(cache) / "scores.parquet"
+    tables.write_scores(scores, pool, scores_path)
+    del scores, values
+    assert len(tables.read_scores(scores_path)) == n
+    assert len(didact.verbs.everything(pool, None)) == n
+    assert sum(1 for rows in pool.batches() for _ in pool.records(rows)) == n
+else:
+    loaded = resident()
+print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def measured(tmp_path: Path, n: int, what: str) -> tuple[int, int]:
+    path = tmp_path / f"{n}.jsonl"
+    if not path.exists():
+        with path.open("w") as file:
+            for i in range(n):
+                file.write(
+                    f'{{"id": "row-{i}", "text": "text of row {i}", "source": "s{i % 9}"}}\n'
+                )
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "cache"), what],
+        capture_output=True, text=True, check=True,
+        env={"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536",
+             "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system",
+             "PYTHONPATH": ":".join(p for p in sys.path if p)},
+    )  # fmt: skip
+    loaded, peak = (int(x) for x in done.stdout.split())
+    return loaded, peak
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_at_most_100_bytes_a_row_stay_in_memory(tmp_path):
+    extra = MANY - FEW
+    reading = [measured(tmp_path, n, "read") for n in (FEW, MANY)]
+    using = [measured(tmp_path, n, "use") for n in (FEW, MANY)]
+    columns = 57  # bytes a row of the columns in memory; less would mean that nothing was measured
+    loaded = (using[1][0] - using[0][0]) / extra
+    assert columns - 5 <= loaded <= 100, f"{loaded:.0f} bytes a row stay in memory"
+    left = (reading[1][0] - reading[0][0]) / extra
+    assert left <= 100, f"{left:.0f} bytes a row stay after reading"
+    peak = (reading[1][1] - reading[0][1]) / extra
+    assert peak <= 150, f"{peak:.0f} bytes a row at the peak of reading"
+    peak = (using[1][1] - using[0][1]) / extra
+    assert peak <= 200, f"{peak:.0f} bytes a row at the peak of writing and reading scores"
+    print(f"loaded {loaded:.0f}, after reading {left:.0f}")  # noqa: T201 - shown with -s
