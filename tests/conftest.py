@@ -26,7 +26,20 @@ def real_data() -> Path:
 
 def chat_rows(n: int) -> list[dict[str, object]]:
     """Chats of growing length from three sources, every tenth one a copy of the one before."""
-    words = ["apple", "bread", "cloud", "dune", "ember", "frost", "glade", "harbor", "iron", "jade", "kite", "lamp"]
+    words = [
+        "apple",
+        "bread",
+        "cloud",
+        "dune",
+        "ember",
+        "frost",
+        "glade",
+        "harbor",
+        "iron",
+        "jade",
+        "kite",
+        "lamp",
+    ]
     rows: list[dict[str, object]] = []
     for i in range(n):
         j = i - 1 if i % 10 == 9 else i

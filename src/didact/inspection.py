@@ -115,7 +115,8 @@ def commented_config(
     if not target:
         score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
     return _CONFIG.format(
-        found=found, fifth=max(pool.stats.n_tokens // 5, 1), data="\n".join(data), score="\n".join(score),
+        found=found, fifth=max(pool.stats.n_tokens // 5, 1), data="\n".join(data),
+        score="\n".join(score),
         tokens=f"{pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else ""),
     )  # fmt: skip

@@ -315,10 +315,7 @@ def test_bad_rows(name, tmp_path):
             assert entry["file"] == case.name
             for part in parts:
                 assert part in entry["reason"]
-            if case.raw is not None:
-                expected = case.raw[row]
-            else:
-                expected = case.data.split(b"\n")[row - 1]
+            expected = case.raw[row] if case.raw is not None else case.data.split(b"\n")[row - 1]
             if "begins" in entry:
                 assert expected.decode().startswith(entry["begins"])
                 assert len(entry["begins"]) == 1000
@@ -630,7 +627,7 @@ def open_folder(tmp_path_factory):
     for folder in (place, *place.parents):
         try:
             mode = folder.stat().st_mode
-            if not mode & 0o005 == 0o005:
+            if mode & 5 != 5:
                 folder.chmod(mode | 0o755)
         except PermissionError:
             pytest.skip(f"{folder} cannot be opened to others")

@@ -1,7 +1,5 @@
 """Laws of the text kernels, on any text."""
 
-# ruff: noqa: RUF001 - characters of many kinds are the point here
-
 from __future__ import annotations
 
 import re

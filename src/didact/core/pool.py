@@ -359,7 +359,8 @@ class Pool:
         batch = self.read(rows, ["id", "text", *_PLACE])
         mapped = self.meta["columns"]
         names = [mapped.get(n, n).removeprefix("-") or n for n in ("id", "text")]
-        return batch.rename_columns([*names, *_PLACE]).to_pylist()
+        units: list[dict[str, Any]] = batch.rename_columns([*names, *_PLACE]).to_pylist()
+        return units
 
     @cached_property
     def record_schema(self) -> pa.Schema:

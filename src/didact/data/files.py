@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import pyarrow as pa
 import zstandard
@@ -80,6 +80,11 @@ class File:
         return name or self.path.name
 
 
+# isal declares its names in C, which the type checker cannot see
+_IsalError: type[Exception] = cast("Any", isal_zlib.IsalError)
+_open_gzip: Callable[..., Any] = cast("Any", igzip.GzipFile)
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Foreign errors of reading `path`, mapped once to a DataError with the remedy."""
@@ -93,7 +98,7 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; expected a file") from error
-    except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, _IsalError, igzip.BadGzipFile) as error:
         raise DataError(
             f"{path}: corrupt or truncated gzip data ({error}); expected a whole .gz file: "
             "copy or download it again"
@@ -271,7 +276,7 @@ def chunks(file: File) -> Iterator[bytes]:
         if file.codec == "zst":
             pieces = _zstd_chunks(raw)
         else:
-            stream = igzip.GzipFile(fileobj=raw) if file.codec == "gz" else raw
+            stream: Any = _open_gzip(fileobj=raw) if file.codec == "gz" else raw
             pieces = iter(lambda: stream.read(CHUNK), b"")
         for piece in pieces:
             yield piece
@@ -348,9 +353,8 @@ def lines(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
             number += 1
             if len(line) > max_row_bytes:
                 yield number, line[: max_row_bytes + 1], _too_long(line, max_row_bytes)
-            elif data := line.removesuffix(b"\r"):
-                if not data.isspace():
-                    yield number, data, ""
+            elif (data := line.removesuffix(b"\r")) and not data.isspace():
+                yield number, data, ""
         if size <= max_row_bytes:
             rest.append(tail)
             size += len(tail)
@@ -367,7 +371,9 @@ _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _OPENING: Final = frozenset(b"[{")
 
 
-def array_elements(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
+def array_elements(  # noqa: C901, PLR0912, PLR0915 - one automaton, a branch per mark
+    file: File, *, max_row_bytes: int
+) -> Iterator[RawRow]:
     """Elements of a JSON array as their own bytes, numbered from 1, read as a stream.
 
     Looks only for strings and brackets, so that an element that is not JSON is one bad row.

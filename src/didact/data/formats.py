@@ -495,7 +495,7 @@ def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
 
 def _shared_words(answers: list[str]) -> int:
     """Where two texts part, after a space; TRL's `extract_prompt` may cut inside a word."""
-    same = len(os.path.commonprefix(answers))
+    same = len(os.path.commonprefix(answers))  # noqa: RUF071 - characters are what is meant
     while same and not answers[0][same - 1].isspace():
         same -= 1
     return same

@@ -118,7 +118,7 @@ def _read(
                 reader = Reader(settings, emit, schema)
                 reader.read(found, progress)
             if writer.n == 0:
-                raise DataError(_nothing(found, writer.counts))
+                raise DataError(_nothing(found, writer.counts))  # noqa: TRY301 - stops the hashing
             hashes = [d.result() for d in digests]
         except BaseException:
             hasher.shutdown(cancel_futures=True)

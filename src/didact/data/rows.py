@@ -74,8 +74,8 @@ class Reader:
             def watch(done: int, before: int = before) -> None:
                 progress(Progress("read", before + done, total, "bytes"))
 
-            if file.container in {"parquet", "arrow"}:
-                self._read_arrow(replace(file, watch=watch))
+            if self._schema is not None:
+                self._read_arrow(replace(file, watch=watch), self._schema)
             else:
                 self._read_text(replace(file, watch=watch))
             before += size
@@ -119,17 +119,16 @@ class Reader:
             batch.records.append(record)
             batch.size += len(record) + _ROW_BYTES
 
-    def _read_arrow(self, file: File) -> None:
+    def _read_arrow(self, file: File, schema: pa.Schema) -> None:
         """Rows of a table; only the columns that didact knows become Python values."""
         settings, number = self._settings, 0
-        assert self._schema is not None
         known = {*COLUMN_NAMES, *OTHER_COLUMNS}
         known |= {p for c in settings.columns.values() for p in (c, c.split(".")[0])}
-        others = dict.fromkeys(self._schema.names)
+        others = dict.fromkeys(schema.names)
         columns = [name for name in others if name in known]
         sample, batch = self._samples(file), self._batch
         for part in files.arrow_batches(
-            file, self._schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
+            file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
             for i, found in enumerate(_python_rows(part.select(columns))):
                 number += 1
@@ -138,7 +137,7 @@ class Reader:
                 try:
                     if isinstance(found, str):
                         raise RowError(found)  # noqa: TRY301 - as above
-                    sample(batch, {**others, **found}, odd=False)
+                    sample(batch, {**others, **found}, False)
                 except RowError as error:
                     data = _raw_arrow(part.slice(i, 1))
                     batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))

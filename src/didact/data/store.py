@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +149,8 @@ class _Names:
                 f"column with --data columns.{self.column}=COLUMN (columns.{self.column}=- for "
                 "none)"
             )
-        return np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
+        out: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
+        return out
 
 
 class StoreWriter:
@@ -194,7 +195,7 @@ class StoreWriter:
         self.n = 0
         self.counts = dict.fromkeys(("read", "rejected", "excluded"), 0)
 
-    def __enter__(self) -> StoreWriter:
+    def __enter__(self) -> Self:
         self._pool_file, self._close_pool = self._arrow_file("pool.arrow", self._schema)
         if self._rows_schema is None:
             self._records = self._files.enter_context((self._folder / "records.bin").open("wb"))
@@ -467,7 +468,7 @@ class StoreWriter:
         }
         identity = {**described, "rows": [] if self._rows_schema is None else list(inputs)}
         for name in ("id_hash", "group", "n_tokens", "source", "task", "held", "record_length"):
-            self._identity.update(index[name])
+            self._identity.update(index[name].data)
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
         meta = {

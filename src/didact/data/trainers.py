@@ -1,6 +1,6 @@
-"""Ready settings for trainers that keep the order. Most trainers shuffle unless they are told not to.
+"""Ready settings for trainers that keep the order; most shuffle unless they are told not to.
 
-What keeps the order, by trainer (each run on a small model by the test suite where it is installed):
+What keeps the order, by trainer:
 
 - HF `Trainer` and TRL, transformers ≥ 5.2: `train_sampling_strategy: sequential`.
 - TRL's `packing` reorders by length under its default strategy `bfd`; `packing: false` here.
@@ -98,10 +98,7 @@ def write_trainer_files(
 def _settings_text(
     trainer: TrainerName, kind: Kind, first: str, batch_size: int | None, epochs: int
 ) -> str:
-    lines = [
-        f"# Settings that keep the order of {first}: add your own beside them, change none of "
-        "these.\n"
-    ]
+    lines = [f"# Settings that keep the order of {first}: add your own beside them.\n"]
     if epochs > 1:
         lines.append(f"# {epochs} epochs are written out in the files.\n")
     for name, value in order_settings(trainer, kind, batch_size).items():

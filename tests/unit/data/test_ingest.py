@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import gzip
 import json
 import os
@@ -213,7 +213,7 @@ def table() -> pa.Table:
             "id": pa.array([f"r{i}" for i in range(n)], pa.large_string()),
             "messages": messages,
             "when": when,
-            "day": pa.array([datetime.date(2024, 1, 1 + i % 28) for i in range(n)]),
+            "day": pa.array([dt.date(2024, 1, 1 + i % 28) for i in range(n)]),
             "price": pa.array([Decimal("1.25") + i for i in range(n)]),
             "blob": [b"\xff%d" % i for i in range(n)],
             "small": pa.array(range(n), pa.int8()),

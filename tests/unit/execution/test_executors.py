@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_measuring_sees_time_and_memory():
     assert reading.cpu_seconds >= 0
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
 def test_memory_counts_children():
     import subprocess
     import sys

@@ -1,7 +1,5 @@
 """The word kernel: what a word is, and that hashes stand for words."""
 
-# ruff: noqa: RUF001 - letters of many scripts are the point here
-
 from __future__ import annotations
 
 import numpy as np
