@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 FormatName = Literal[
     "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "labelled"
@@ -24,6 +24,11 @@ def _whole(amount: float) -> float:
     if amount >= 1 and not amount.is_integer():
         raise ValueError("expected a share below 1 or a whole number of rows")
     return amount
+
+
+def _listed(value: object) -> object:
+    """One file as a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 class DataSettings(BaseModel):
@@ -59,7 +64,7 @@ class DataSettings(BaseModel):
     lines: Literal["line", "paragraph", "file"] = "line"
     on_bad_row: Literal["raise", "skip"] = "raise"
     validation: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole)] = 0.0
-    exclude: list[str] = []
+    exclude: Annotated[list[str], BeforeValidator(_listed)] = []
     exclude_ngram: Annotated[int, Field(ge=2, le=64)] = 13
     max_row_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 32 * 2**20
     batch_rows: Annotated[int, Field(ge=1, le=2**20)] = 4096
