@@ -260,6 +260,7 @@ def score(
     from didact.data import tables
     from didact.printing import facts_table
 
+    tables.check_replaceable(out)
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = _settings(set_, verbs.score)
         aim = verbs.read_target(target, how, ctx).pool if target else None
@@ -356,6 +357,7 @@ def order(
     from didact.data.ingest import open_cached
     from didact.printing import facts_table
 
+    tables.check_replaceable(out)
     chosen, ids = tables.read_selection(selection)
     if pool:
         with _pool(pool, data, cache_dir, seed) as (found, *_):

@@ -320,7 +320,7 @@ def apply(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
             if not isinstance(node.get(key), dict):
                 node[key] = {}
             node = node[key]
-        node[last] = parse_yaml(value)
+        node[last] = value if value == "-" else parse_yaml(value)  # "-" alone would be a list
     return out
 
 

@@ -109,7 +109,7 @@ def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> N
         shown = ("", "") if cost is None else (f"{cost.cpu_seconds:.2f}", f"{cost.flops:.3g}")
         table.add_row(name, str(what), *shown)
     total = sum(costs.values(), Cost())
-    table.add_row("total estimated", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
+    table.add_row("sum of these", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
     console = _out()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"

@@ -57,7 +57,7 @@ def compare_runs(run_a: Path, run_b: Path) -> dict[str, Any]:
     orders = [tables.read_order(run).rows for run in (run_a, run_b)]
     out["order"] = {
         "equal": bool(np.array_equal(orders[0], orders[1])),
-        "same_position": int((orders[0] == orders[1]).sum())
+        "rows_at_the_same_position": int((orders[0] == orders[1]).sum())
         if len(orders[0]) == len(orders[1])
         else 0,
     }

@@ -194,6 +194,8 @@ def opened(path: Path) -> Iterator[RunFolder]:
     Raises:
         ConfigError: The folder holds something else, or another run works on it.
     """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; choose a folder for the run with -o")
     path.mkdir(parents=True, exist_ok=True)
     inside = {p.name for p in path.iterdir()} - {".lock"}
     if inside and not inside & {"stages", "manifest.json", ".work"}:

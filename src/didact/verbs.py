@@ -181,7 +181,10 @@ def select(
         scores.check(pool)
     name, choose, checked, as_json = _bound("selectors", method, settings, "select")
     chosen: Selection = choose(pool, scores, budget, ctx, **checked)
-    return replace(chosen, method=name, settings={**chosen.settings, **as_json})
+    notes = chosen.notes
+    if not len(chosen) and not notes:
+        notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
+    return replace(chosen, method=name, settings={**chosen.settings, **as_json}, notes=notes)
 
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:

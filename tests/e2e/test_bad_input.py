@@ -315,7 +315,8 @@ def test_bad_rows(name, tmp_path):
             assert entry["file"] == case.name
             for part in parts:
                 assert part in entry["reason"]
-            expected = case.raw[row] if case.raw is not None else case.data.split(b"\n")[row - 1]
+            whole = case.data.split(b"\n")
+            expected = case.raw[row] if case.raw is not None else whole[row - 1]
             if "begins" in entry:
                 assert expected.decode().startswith(entry["begins"])
                 assert len(entry["begins"]) == 1000
@@ -627,7 +628,7 @@ def open_folder(tmp_path_factory):
     for folder in (place, *place.parents):
         try:
             mode = folder.stat().st_mode
-            if mode & 5 != 5:
+            if mode & 0o005 != 0o005:
                 folder.chmod(mode | 0o755)
         except PermissionError:
             pytest.skip(f"{folder} cannot be opened to others")

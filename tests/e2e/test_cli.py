@@ -280,3 +280,54 @@ def test_our_bugs_exit_with_3(tmp_path, chats):
     )
     assert done.returncode == 3
     assert "this is a bug in didact" in done.stderr
+
+
+def test_a_file_of_the_users_is_never_written_over(didact, chats, tmp_path):
+    before = chats.read_bytes()
+    done = didact("score", chats, "--method", "length", "-o", chats, code=1)
+    assert "is no table of didact's" in done.stderr
+    assert chats.read_bytes() == before
+    for _ in range(2):  # our own table may be made again
+        didact("score", chats, "--method", "length", "-o", "s.parquet")
+    didact(
+        "select",
+        chats,
+        "--scores",
+        "s.parquet",
+        "--method",
+        "top_k",
+        "--budget",
+        "samples=9",
+        "-o",
+        "C",
+    )
+    didact("order", "C", "--method", "keep", "-o", chats, code=1)
+    assert chats.read_bytes() == before
+
+
+def test_an_empty_selection_is_said(didact, chats):
+    didact("score", chats, "--method", "length", "-o", "s.parquet")
+    done = didact(
+        "select",
+        chats,
+        "--scores",
+        "s.parquet",
+        "--method",
+        "top_k",
+        "--budget",
+        "ratio=0.001",
+        "-o",
+        "C",
+    )
+    assert "nothing was chosen" in done.stderr
+
+
+def test_a_run_folder_inside_the_pools_folder_is_no_data(didact, chats, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "pool.jsonl").write_bytes(chats.read_bytes())
+    (tmp_path / "run.yaml").write_text("data: {path: folder}\n")
+    first = didact("run", "run.yaml", "-o", "folder/OUT", "--json").stdout
+    again = json.loads(didact("run", "run.yaml", "-o", "folder/OUT", "--json").stdout)
+    assert again["inputs"] == json.loads(first)["inputs"]
+    assert all(s["measured"]["reused"] for s in again["stages"])

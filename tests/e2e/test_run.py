@@ -466,3 +466,30 @@ def test_chunks_are_exported_with_parent_and_offsets(tmp_path):
     assert "".join(r["text"] for r in rows) == text
     assert all(r["parent"] == "a" and text[r["start"] : r["end"]] == r["text"] for r in rows)
     assert {r["lang"] for r in rows} == {"en"}
+
+
+@pytest.mark.parametrize("ending", ["", "The end. " * 9])
+def test_chunks_of_a_validation_document_are_never_chosen(tmp_path, ending):
+    path = tmp_path / "long.jsonl"
+    rows = [{"id": f"d{i}", "text": f"Document {i} says this. " * 30 + ending} for i in range(20)]
+    path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
+    data = {"path": str(path), "unit": "chunk", "chunk": {"max_tokens": 24}, "validation": 0.2}
+    run = didact.run({"data": data}, tmp_path / "out")
+
+    def read(name: str, key: str) -> set[str]:
+        return {orjson.loads(x)[key] for x in (run.folder / name).read_bytes().splitlines()}
+
+    assert read("validation.jsonl", "id")
+    # a common ending that is set aside with one document is set aside with all
+    for key in ("id", "text") if ending else ("id", "text", "parent"):
+        assert not read("validation.jsonl", key) & read("train.jsonl", key)
+
+
+def test_a_file_changed_behind_its_times_is_read_again(chats, target, tmp_path):
+    didact.run(config(chats, target), tmp_path / "out")
+    times = chats.stat()
+    chats.write_bytes(chats.read_bytes().replace(b"apple", b"grape"))
+    os.utime(chats, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = didact.run(config(chats, target), tmp_path / "out")
+    fresh = didact.run(config(chats, target), tmp_path / "fresh", cache_dir=tmp_path / "new cache")
+    assert files(again.folder) == files(fresh.folder)

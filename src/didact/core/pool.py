@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -390,8 +390,8 @@ class Pool:
     def _arrow_rows_as_json(self, rows: Int1D) -> Iterator[bytes]:
         for at in range(0, len(rows), _PART):
             table = self.record_table(rows[at : at + _PART])
-            coarse = pa.schema([pa.field(f.name, _microseconds(f.type)) for f in table.schema])
-            for row in table.cast(coarse, safe=False).to_pylist():
+            coarse = [f.with_type(retyped(f.type, _microseconds)) for f in table.schema]
+            for row in table.cast(pa.schema(coarse), safe=False).to_pylist():
                 yield _dumped(row)
 
 
@@ -427,19 +427,23 @@ def hexadecimal(values: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets.tobytes()), digits)
 
 
+def retyped(type_: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with `change` made to it, or to the types of lists and structs inside it."""
+    if pa.types.is_list(type_):
+        field = type_.value_field
+        return pa.list_(field.with_type(retyped(field.type, change)))
+    if pa.types.is_struct(type_):
+        return pa.struct([f.with_type(retyped(f.type, change)) for f in type_])
+    return change(type_)
+
+
 def _microseconds(type_: pa.DataType) -> pa.DataType:
     """The type with nanoseconds as microseconds, the finest that Python's own types hold."""
     if pa.types.is_timestamp(type_) and type_.unit == "ns":
         return pa.timestamp("us", type_.tz)
     if pa.types.is_duration(type_) and type_.unit == "ns":
         return pa.duration("us")
-    if pa.types.is_time64(type_):
-        return pa.time64("us")
-    if pa.types.is_list(type_):
-        return pa.list_(_microseconds(type_.value_type))
-    if pa.types.is_struct(type_):
-        return pa.struct([(f.name, _microseconds(f.type)) for f in type_])
-    return type_
+    return pa.time64("us") if pa.types.is_time64(type_) else type_
 
 
 def _put(row: dict[str, Any], column: str, value: Any) -> None:

@@ -203,7 +203,11 @@ def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> No
     if first is not None:
         _check_free(dict.fromkeys(schema.names))
         written = schema.append(pa.field(INDEX, pa.int64()))
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, written) as writer:
+    with (
+        replacing(path) as temporary,
+        _no_common_schema(),
+        pq.ParquetWriter(temporary, written) as writer,
+    ):
         for number, part in enumerate(parts):
             if pool.record_format == "arrow":
                 table = pool.record_table(part)
@@ -254,7 +258,7 @@ def _no_common_schema() -> Iterator[None]:
     except (pa.ArrowException, OverflowError, ValueError) as error:
         raise DataError(
             f"the rows have no common Parquet schema ({error}); expected one type a column over "
-            "all rows: export as jsonl, which keeps every row as it came"
+            "all rows, which Parquet has: export as jsonl, which keeps every row as it came"
         ) from error
 
 

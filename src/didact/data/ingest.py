@@ -20,11 +20,13 @@ from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Progress, ignore_progress
 from didact.data import files
+from didact.data.arrow import arrow_schema
 from didact.data.atomic import digest, writable, write_text
+from didact.data.batch import Batch
 from didact.data.formats import check_columns
 from didact.data.rows import Reader, check_containers
 from didact.data.settings import DataSettings
-from didact.data.store import Batch, Overlap, StoreWriter
+from didact.data.store import Overlap, StoreWriter
 from didact.data.tokens import TokenCounter, token_counter
 
 _ABANDONED_SECONDS: Final = 24 * 3600
@@ -106,23 +108,18 @@ def _read(
     progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
-    schema = files.arrow_schema(found) if check_containers(found) else None
+    schema = arrow_schema(found) if check_containers(found) else None
     with (
         _scratch(cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema) as writer,
-        ThreadPoolExecutor(1) as hasher,  # hashing releases the interpreter's lock
+        _hashing(found) as hashed,
     ):
-        digests = [hasher.submit(digest, file.path) for file in found]
-        try:
-            with _behind(writer.add) as emit:
-                reader = Reader(settings, emit, schema)
-                reader.read(found, progress)
-            if writer.n == 0:
-                raise DataError(_nothing(found, writer.counts))  # noqa: TRY301 - stops the hashing
-            hashes = [d.result() for d in digests]
-        except BaseException:
-            hasher.shutdown(cancel_futures=True)
-            raise
+        with _behind(writer.add) as emit:
+            reader = Reader(settings, emit, schema)
+            reader.read(found, progress)
+        if writer.n == 0:
+            raise DataError(_nothing(found, writer.counts))
+        hashes = hashed()
         for file, stamp in zip(found, stamps, strict=True):
             if _stamp(file.path) != stamp:
                 raise DataError(
@@ -132,6 +129,17 @@ def _read(
         meta = writer.finish(list(reader.formats), hashes, seed)
         _keep(folder, cache_dir / "pools" / meta["fingerprint"])
     return {"fingerprint": meta["fingerprint"], "blake2b": hashes}
+
+
+@contextmanager
+def _hashing(found: Sequence[files.File]) -> Iterator[Callable[[], list[str]]]:
+    """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
+    with ThreadPoolExecutor(1) as hasher:
+        digests = [hasher.submit(digest, file.path) for file in found]
+        try:
+            yield lambda: [d.result() for d in digests]
+        finally:
+            hasher.shutdown(wait=False, cancel_futures=True)
 
 
 def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
@@ -150,7 +158,9 @@ def default_cache_dir() -> Path:
 def _stamp(path: Path) -> list[Any]:
     with files.readable(path):
         found = path.stat()
-    return [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino]
+    # the change time too: copying and restoring tools set the modification time back
+    times = [found.st_mtime_ns, found.st_ctime_ns]
+    return [str(path.resolve()), found.st_size, *times, found.st_ino]
 
 
 def _entry(known: Path, pools: Path) -> dict[str, Any] | None:

@@ -14,7 +14,10 @@ import pyarrow as pa
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
-from didact.data import files
+from didact.data import lines
+from didact.data.arrays import array_elements
+from didact.data.arrow import arrow_batches
+from didact.data.batch import BadRow, Batch
 from didact.data.files import File
 from didact.data.formats import (
     COLUMN_NAMES,
@@ -30,7 +33,6 @@ from didact.data.formats import (
     turns_of,
 )
 from didact.data.settings import DataSettings
-from didact.data.store import BadRow, Batch
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
@@ -95,11 +97,11 @@ class Reader:
         decode = _text_row if file.container == "text" else json_row
         sample = self._samples(file)
         rows = {
-            "json": files.array_elements,
-            "jsonl": files.lines,
-            "line": files.lines,
-            "paragraph": files.paragraphs,
-            "file": files.whole,
+            "json": array_elements,
+            "jsonl": lines.lines,
+            "line": lines.lines,
+            "paragraph": lines.paragraphs,
+            "file": lines.whole,
         }[self._settings.lines if file.container == "text" else file.container]
         batch = self._batch
         for number, data, fault in rows(file, max_row_bytes=most):
@@ -127,7 +129,7 @@ class Reader:
         others = dict.fromkeys(schema.names)
         columns = [name for name in others if name in known]
         sample, batch = self._samples(file), self._batch
-        for part in files.arrow_batches(
+        for part in arrow_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
             for i, found in enumerate(_python_rows(part.select(columns))):

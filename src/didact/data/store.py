@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -20,11 +19,11 @@ import pyarrow.compute as pc
 
 from didact.core.errors import DataError
 from didact.core.manifest import fingerprint
-from didact.core.pool import STORE_VERSION, Kind, hexadecimal
-from didact.core.render import TURN, TURNS, derive
+from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
+from didact.core.render import TURNS, derive
+from didact.data.batch import BadRow, Batch, Int64s, turns_array
 from didact.data.chunks import cut
-from didact.data.files import File
-from didact.data.formats import Turn, shown
+from didact.data.formats import shown
 from didact.data.identity import (
     Seen,
     UInt64s,
@@ -37,7 +36,6 @@ from didact.data.identity import (
 from didact.data.settings import DataSettings
 from didact.data.tokens import TokenCounter
 
-Int64s = npt.NDArray[np.int64]
 # rows of a batch that share held-out text: (row in the batch, what they share)
 Overlap = Callable[[pa.LargeStringArray], Sequence[tuple[int, str]]]
 
@@ -52,82 +50,6 @@ _INDEX: Final[dict[str, Any]] = {
     "record_length": np.int32,
 }
 _MOST_NAMES: Final = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that is not a sample: where it stands, why, and its bytes.
-
-    Attributes:
-        place: How many samples of the batch stand before it.
-        file: The file it is in.
-        number: Its number there, from 1.
-        reason: Why it is no sample.
-        data: Its bytes, or their beginning.
-    """
-
-    place: int
-    file: File
-    number: int
-    reason: str
-    data: bytes
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows on their way into the store, one entry a row in each list.
-
-    Attributes:
-        kind: What the rows are.
-        files: Where each row comes from.
-        numbers: Its number in that file, from 1.
-        ids: Its given id, or None.
-        turns: Its content.
-        labels: 0 without a label, 1 for false, 2 for true.
-        sources: Its source.
-        tasks: Its task.
-        records: JSON rows: the row's own bytes.
-        slices: Arrow rows: the slices they lie in, and their places over all slices.
-        places: See `slices`.
-        bad: Rows that are no samples.
-        size: Bytes held, about.
-    """
-
-    kind: Kind = "text"
-    files: list[File] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    ids: list[str | None] = field(default_factory=list)
-    turns: list[list[Turn]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    tasks: list[str] = field(default_factory=list)
-    records: list[bytes] = field(default_factory=list)
-    slices: list[pa.RecordBatch] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    bad: list[BadRow] = field(default_factory=list)
-    size: int = 0
-    _before: int = 0  # rows of the slices before the last
-
-    def __len__(self) -> int:
-        return len(self.turns) + len(self.bad)
-
-    def place(self, slice_: pa.RecordBatch, row: int) -> None:
-        """Say where the last row lies."""
-        if not self.slices or self.slices[-1] is not slice_:
-            self._before += len(self.slices[-1]) if self.slices else 0
-            self.slices.append(slice_)
-        self.places.append(self._before + row)
-
-    def arrow_rows(self, rows: Int64s) -> pa.RecordBatch:
-        """Some of its Arrow rows."""
-        whole = self.slices[0] if len(self.slices) == 1 else pa.concat_batches(self.slices)
-        return whole.take(pa.array(np.asarray(self.places, np.int64)[rows]))
-
-    def raw(self, row: int) -> bytes:
-        """A row's bytes for rejected.jsonl."""
-        if not self.slices:
-            return self.records[row]
-        return json.dumps(self.arrow_rows(np.array([row])).to_pylist()[0], default=str).encode()
 
 
 @dataclass(slots=True)
@@ -149,8 +71,8 @@ class _Names:
                 f"column with --data columns.{self.column}=COLUMN (columns.{self.column}=- for "
                 "none)"
             )
-        out: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
-        return out
+        found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
+        return found
 
 
 class StoreWriter:
@@ -201,8 +123,8 @@ class StoreWriter:
             self._records = self._files.enter_context((self._folder / "records.bin").open("wb"))
         else:
             # A file of record batches has one dictionary a column, so values are stored plain.
-            plain = pa.schema([pa.field(f.name, _plain(f.type)) for f in self._rows_schema])
-            self._rows_file, self._close_rows = self._arrow_file("rows.arrow", plain)
+            plain = [pa.field(f.name, retyped(f.type, _plain)) for f in self._rows_schema]
+            self._rows_file, self._close_rows = self._arrow_file("rows.arrow", pa.schema(plain))
             (self._folder / "rows.schema").write_bytes(self._rows_schema.serialize())
         return self
 
@@ -281,8 +203,8 @@ class StoreWriter:
         for i in repeated:
             reason = (
                 f"the id {shown(batch.ids[i])} was already given to an earlier row; expected "
-                "unique ids: rename one, or map another column with --data columns.id=COLUMN "
-                "(columns.id=- makes ids from content)"
+                "unique ids: rename one, or map another column with --data columns.id=COLUMN (in a "
+                "config: data.columns.id); '-' makes ids from content"
             )
             bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
         bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
@@ -338,7 +260,7 @@ class StoreWriter:
         length = np.zeros(len(batch.turns), dtype=np.int32)
         if self._rows_schema is not None:
             rows = batch.arrow_rows(kept)
-            plain = [c.cast(_plain(c.type)) for c in rows.columns]
+            plain = [c.cast(retyped(c.type, _plain)) for c in rows.columns]
             self._rows_file.write_batch(pa.RecordBatch.from_arrays(plain, rows.schema.names))
             self._row_batch_starts.append(self._rows_at)
             start[kept] = self._rows_at + np.arange(len(kept))
@@ -447,7 +369,10 @@ class StoreWriter:
         index["id_hash"] = _all_ids(index)
         settings = self._settings
         counted = (index["copy"] == 1) | (settings.dedup == "none")
-        index["held"] = validation_split(index["group"], counted, settings.validation, seed)
+        # chunks of one document stay together, and with chunks that are equal to one of them
+        units = mixed(index["record_start"].astype(np.uint64)) if self._chunked else index["group"]
+        held = validation_split(units, counted, settings.validation, seed)
+        index["held"] = held | np.isin(index["group"], index["group"][held])
         batch = pa.RecordBatch.from_pydict({k: pa.array(v) for k, v in index.items()})
         with pa.ipc.new_file(str(self._folder / "index.arrow"), batch.schema) as file:
             file.write_batch(batch)
@@ -492,21 +417,5 @@ def _all_ids(index: dict[str, npt.NDArray[Any]]) -> UInt64s:
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
-    """The type with its dictionaries decoded."""
-    if pa.types.is_dictionary(type_):
-        return type_.value_type
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_plain(type_.value_type)))
-    if pa.types.is_struct(type_):
-        return pa.struct([f.with_type(_plain(f.type)) for f in type_])
-    return type_
-
-
-def turns_array(rows: Sequence[Sequence[Turn]]) -> pa.ListArray:
-    """Turns of some rows as Arrow lists."""
-    flat = [turn for turns in rows for turn in turns]
-    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    arrays = [pa.array(list(map(itemgetter(i), flat)), f.type) for i, f in enumerate(TURN)]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.StructArray.from_arrays(arrays, fields=list(TURN))
-    )
+    """The type of a dictionary's values."""
+    return type_.value_type if pa.types.is_dictionary(type_) else type_

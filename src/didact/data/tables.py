@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data.atomic import replacing
@@ -188,6 +188,20 @@ def read_order(path: Path) -> TrainingOrder:
         epochs=meta["epochs"],
         batch_size=meta["batch_size"],
     )
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise ConfigError when a file that is not one of our tables would be written over."""
+    if not path.exists():
+        return
+    try:
+        ours = path.is_file() and _KEY in (pq.read_schema(path).metadata or {})
+    except pa.ArrowException:
+        ours = False
+    if not ours:
+        raise ConfigError(
+            f"{path} exists and is no table of didact's; choose another name with -o, or remove it"
+        )
 
 
 def _write(columns: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:

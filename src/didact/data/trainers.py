@@ -1,6 +1,6 @@
-"""Ready settings for trainers that keep the order; most shuffle unless they are told not to.
+"""Ready settings for trainers that keep the order. Most shuffle unless they are told not to.
 
-What keeps the order, by trainer:
+What keeps the order, by trainer (each run on a small model by the test suite, where installed):
 
 - HF `Trainer` and TRL, transformers ≥ 5.2: `train_sampling_strategy: sequential`.
 - TRL's `packing` reorders by length under its default strategy `bfd`; `packing: false` here.
@@ -98,7 +98,7 @@ def write_trainer_files(
 def _settings_text(
     trainer: TrainerName, kind: Kind, first: str, batch_size: int | None, epochs: int
 ) -> str:
-    lines = [f"# Settings that keep the order of {first}: add your own beside them.\n"]
+    lines = [f"# Settings that keep the order of {first}: add yours beside them, change none.\n"]
     if epochs > 1:
         lines.append(f"# {epochs} epochs are written out in the files.\n")
     for name, value in order_settings(trainer, kind, batch_size).items():
@@ -148,7 +148,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
 DATA = {data_files}  # in order
-COLUMNS = {columns}  # name in this script: column in the files, where they differ
+COLUMNS = {columns}  # name here: column in the files
 ROLES = {{"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}}
 
 

@@ -15,7 +15,9 @@ import zstandard
 
 from didact.core.errors import DataError
 from didact.data import files
-from didact.data.files import File, array_elements, describe, expand, lines, paragraphs, whole
+from didact.data.arrays import array_elements
+from didact.data.files import File, describe, expand
+from didact.data.lines import lines, paragraphs, whole
 
 MOST = 2**20
 
@@ -197,7 +199,8 @@ def test_array_elements(tmp_path, monkeypatch, indent, ascii_, piece):
     text = json.dumps(VALUES * 3, indent=indent, ensure_ascii=ascii_)
     data = text.encode()
     monkeypatch.setattr(
-        files, "chunks", lambda _: iter([data[i : i + piece] for i in range(0, len(data), piece)])
+        "didact.data.lines.chunks",
+        lambda _: iter([data[i : i + piece] for i in range(0, len(data), piece)]),
     )
     found = list(array_elements(File(tmp_path, "json", ""), max_row_bytes=MOST))
     assert [number for number, _, _ in found] == list(range(1, len(VALUES) * 3 + 1))

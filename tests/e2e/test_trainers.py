@@ -1,0 +1,269 @@
+"""The generated scripts, run as they are on a tiny model: what enters the model is in the order.
+
+All scripts run in one process, because importing the trainers takes most of the time. It writes down
+the input ids of every training step; each sample has a number among its words, so that the order can
+be read off the tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import didact
+from didact.core.scores import TrainingOrder
+from didact.testing import make_pool
+
+pytestmark = pytest.mark.trainers
+
+N = 24
+BATCH = 4
+
+DRIVER = """
+import json, runpy, sys, traceback
+import torch
+from transformers import Trainer
+
+torch.set_num_threads(1)
+jobs, out, model = sys.argv[1:4]
+step = Trainer.training_step
+
+def recorded(self, model, inputs, *more, **named):
+    steps.append([row.tolist() for row in inputs["input_ids"]])
+    return step(self, model, inputs, *more, **named)
+
+Trainer.training_step = recorded
+results = {}
+for name, script in json.load(open(jobs)).items():
+    steps, error, globals_ = [], None, {}
+    sys.argv = [script, model, script + ".trained"]
+    try:
+        globals_ = runpy.run_path(script, run_name="__main__")
+    except BaseException:
+        error = traceback.format_exc()
+    updates = globals_["trainer"].state.global_step if globals_ else None
+    results[name] = {"steps": steps, "error": error, "updates": updates}
+json.dump(results, open(out, "w"))
+"""
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A random Llama of a few thousand weights and its tokenizer, saved as models are."""
+    pytest.importorskip("torch")
+    pytest.importorskip("datasets")
+    pytest.importorskip("trl")
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<eos>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer.train_from_iterator(
+        [f"sample {i} asks, answer {i} says, bad" for i in range(100)],
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", chat_template=TEMPLATE
+    ).save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=400, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def rows(kind: str) -> list[dict[str, object]]:
+    out: list[dict[str, object]] = []
+    for i in range(N):
+        # lengths differ, so that a trainer that goes by length would change the order
+        question, answer = f"sample {i} asks " + "again " * (i * 7 % 11), f"answer {i} says"
+        asked = [{"role": "user", "content": question}]
+        said = [{"role": "assistant", "content": answer}]
+        out.append(
+            {
+                "chat": {"messages": asked + said},
+                "prompt_completion": {"prompt": question, "completion": answer},
+                "alpaca": {"instruction": question, "input": "", "output": answer},
+                "text": {"text": f"{question} {answer}"},
+                "pair": {"prompt": asked, "chosen": said,
+                         "rejected": [{"role": "assistant", "content": "bad"}]},
+                "labelled": {"prompt": asked, "completion": said, "label": i % 2 == 0},
+            }[kind]
+        )  # fmt: skip
+    return out
+
+
+def exported(place: Path, kind: str, trainer: str, **more: object) -> tuple[Path, list[int]]:
+    """A data set in a shuffled order of two epochs of some rows; the script and the order."""
+    pool = make_pool(rows(kind), place, validation=2)
+    free = np.flatnonzero(~pool.held)[:20]
+    shuffled = np.random.default_rng(1)
+    order = np.concatenate([shuffled.permutation(free) for _ in range(2)])
+    ordered = TrainingOrder(order, pool.fingerprint, "test", epochs=2, batch_size=BATCH)
+    didact.export(pool, ordered, place / "out", trainer=trainer, **more)
+    with (place / "out" / "trainer" / f"{trainer}.yaml").open("a") as settings:
+        settings.write("use_cpu: true\nbf16: false\nreport_to: none\n")
+    return place / "out" / "trainer" / f"train_{trainer}.py", order.tolist()
+
+
+def change(script: Path, before: str, after: str) -> None:
+    """Change the settings beside a script."""
+    (settings,) = script.parent.glob("*.yaml")
+    text = settings.read_text()
+    assert before in text
+    settings.write_text(text.replace(before, after))
+
+
+SEQUENTIAL = 'train_sampling_strategy: "sequential"'
+PER_DEVICE = "per_device_train_batch_size: 4"
+# name → trainer, kind, settings of the export, what is changed in the trainer's settings
+CASES = {
+    "hf chat": ("hf", "chat", {"format": "parquet"}, None),
+    "hf text": ("hf", "text", {"shards": 3}, None),
+    "hf prompt_completion": ("hf", "prompt_completion", {}, None),
+    "trl chat": ("trl", "chat", {}, None),
+    "trl text": ("trl", "text", {"format": "jsonl.zst"}, None),
+    "trl alpaca": ("trl", "alpaca", {"shards": 3}, None),
+    "trl prompt_completion": ("trl", "prompt_completion", {}, None),
+    "trl pair": ("trl", "pair", {}, None),
+    "trl labelled": ("trl", "labelled", {}, None),
+    "hf shuffled": ("hf", "text", {}, (SEQUENTIAL, "")),
+    "trl shuffled": ("trl", "text", {}, (SEQUENTIAL, "")),
+    "trl packed": ("trl", "text", {}, ("packing: false", "packing: true\nmax_length: 64")),
+    "hf uneven": ("hf", "text", {}, (PER_DEVICE, PER_DEVICE.replace("4", "3"))),
+    "hf accumulated": ("hf", "text", {}, (PER_DEVICE, PER_DEVICE.replace("4", "2"))),
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a script.
+
+    Attributes:
+        order: The rows as they were exported.
+        texts: The texts of every step, as the model got them.
+        updates: Optimizer steps.
+        error: The traceback, if it failed.
+        script: The script.
+    """
+
+    order: list[int]
+    texts: list[list[str]]
+    updates: int | None
+    error: str | None
+    script: Path
+
+    @property
+    def numbers(self) -> list[list[int]]:
+        """The numbers of the samples of every step."""
+        assert self.error is None, self.error
+        return [[int(t.split("sample ")[1].split()[0]) for t in step] for step in self.texts]
+
+
+@pytest.fixture(scope="module")
+def ran(model, tmp_path_factory) -> dict[str, Ran]:
+    """Every case, exported and run."""
+    place = tmp_path_factory.mktemp("runs")
+    scripts, orders = {}, {}
+    for name, (trainer, kind, more, changed) in CASES.items():
+        scripts[name], orders[name] = exported(place / name, kind, trainer, **more)
+        if changed is not None:
+            change(scripts[name], *changed)
+    (place / "jobs.json").write_text(json.dumps({k: str(v) for k, v in scripts.items()}))
+    (place / "driver.py").write_text(DRIVER)
+    done = subprocess.run(
+        [sys.executable, "driver.py", "jobs.json", "results.json", str(model)],
+        capture_output=True, text=True, check=False, cwd=place,
+        env={
+            **os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hf"),
+            "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    out = {}
+    for name, result in json.loads((place / "results.json").read_text()).items():
+        texts = [
+            [tokenizer.decode(ids, skip_special_tokens=False) for ids in step]
+            for step in result["steps"]
+        ]
+        out[name] = Ran(orders[name], texts, result["updates"], result["error"], scripts[name])
+    return out
+
+
+def in_steps(order: list[int], size: int = BATCH) -> list[list[int]]:
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n, (_, kind, _, changed) in CASES.items() if changed is None and kind != "pair"],
+)
+def test_the_order_enters_the_model(ran, name):
+    got = ran[name]
+    assert got.numbers == in_steps(got.order)
+    assert got.updates == len(got.order) // BATCH
+    assert Path(f"{got.script}.trained", "model.safetensors").exists()
+
+
+def test_pairs_keep_their_order(ran):
+    got = ran["trl pair"]
+    # every pair enters as two rows, the chosen ones first
+    assert got.numbers == [step + step for step in in_steps(got.order)]
+    assert all("says" in t for step in got.texts for t in step[:BATCH])
+    assert all("bad" in t for step in got.texts for t in step[BATCH:])
+
+
+@pytest.mark.parametrize("name", ["hf shuffled", "trl shuffled"])
+def test_without_the_setting_the_order_is_lost(ran, name):
+    got = ran[name]
+    assert got.numbers != in_steps(got.order)
+    assert sorted(i for step in got.numbers for i in step) == sorted(got.order)
+
+
+def test_packing_would_lose_the_order(ran):
+    got = ran["trl packed"]
+    assert got.error is None, got.error
+    found = [int(n) for step in got.texts for t in step for n in re.findall(r"sample (\d+) ", t)]
+    assert found != got.order
+    assert sorted(found) == sorted(got.order)
+
+
+def test_a_batch_that_does_not_divide_is_refused(ran):
+    assert "4 samples per step do not divide over 1 devices of 3" in (ran["hf uneven"].error or "")
+
+
+def test_smaller_device_batches_are_accumulated(ran):
+    got = ran["hf accumulated"]
+    assert got.numbers == in_steps(got.order, 2)
+    assert got.updates == len(got.order) // BATCH
+
+
+def test_the_text_is_the_samples_own(ran):
+    for name in ("hf chat", "trl chat"):
+        step = ran[name].texts[0]
+        assert all(t.startswith("<|user|> sample") and "<|assistant|> answer" in t for t in step)
+    assert "answer" in ran["trl text"].texts[0][0]
