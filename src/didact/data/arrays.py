@@ -12,7 +12,10 @@ from didact.core.errors import DataError
 from didact.data.files import File
 from didact.data.lines import RawRow, text_chunks, too_long
 
-_MARK: Final = re.compile(rb'["\[\]{},]')
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# everything up to the next mark, whole strings among it; inside an element commas are no marks
+_TO_COMMA: Final = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % _STRING, re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _STRING, re.DOTALL)
 _IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
@@ -35,31 +38,42 @@ def array_elements(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
 
 @dataclass(slots=True)
 class _Marks:
-    """Brackets and commas outside strings, over the pieces of a text.
+    """The array's own brackets and commas, over the pieces of a text.
 
     Attributes:
+        depth: Open brackets.
         inside: A string has begun and not ended.
         escaped: The next byte belongs to a backslash.
     """
 
+    depth: int = 0
     inside: bool = False
     escaped: bool = False
 
     def of(self, piece: bytes) -> Iterator[tuple[int, int]]:
-        """Place and mark, for each mark of the next piece."""
+        """Place and mark, for each of the array's own marks in the next piece."""
         at = 0
         while at < len(piece):
             if self.inside:
                 at = self._leave(piece, at + self.escaped)
                 continue
-            found = _MARK.search(piece, at)
-            if found is None:
+            skipped = (_TO_BRACKET if self.depth > 1 else _TO_COMMA).match(piece, at)
+            at = skipped.end() if skipped is not None else at
+            if at == len(piece):
                 return
-            at = found.end()
-            if piece[at - 1] == _QUOTE:
+            mark = piece[at]
+            at += 1
+            if mark == _QUOTE:  # its end is in a later piece
                 self.inside = True
-            else:
-                yield at - 1, piece[at - 1]
+                continue
+            own = 1  # the depth at which a mark is the array's own
+            if mark in _OPENING:
+                self.depth += 1
+            elif mark != _COMMA:
+                self.depth -= 1
+                own = 0
+            if self.depth == own:
+                yield at - 1, mark
 
     def _leave(self, piece: bytes, at: int) -> int:
         """The place behind the string's end, or behind the piece."""
@@ -79,7 +93,6 @@ class _Array:
         most: Most bytes of an element; of a longer one the beginning is kept.
         marks: Where strings begin and end.
         number: Elements so far.
-        depth: Open brackets.
         row: What earlier pieces hold of the element.
         begun: The array's own bracket was met.
         ended: And its end.
@@ -89,7 +102,6 @@ class _Array:
     most: int
     marks: _Marks = field(default_factory=_Marks)
     number: int = 0
-    depth: int = 0
     row: bytearray = field(default_factory=bytearray)
     begun: bool = False
     ended: bool = False
@@ -101,19 +113,15 @@ class _Array:
             if self.ended:
                 break
             if mark in _OPENING:
-                self.depth += 1
-                if self.depth == 1:
-                    if mark != _ARRAY or (self.row + piece[:place]).strip():
-                        break
-                    self.begun, start = True, place + 1
-            elif self.depth == 1:  # a comma between elements, or the end of the array
+                if mark != _ARRAY or (self.row + piece[:place]).strip():
+                    break
+                self.begun, start = True, place + 1
+            else:  # a comma between elements, or the end of the array
                 data = bytes(self.row + piece[start:place]).strip()
                 self.row.clear()
                 start, self.ended = place + 1, mark != _COMMA
                 if data or self.number or not self.ended:
                     yield self._element(data)
-            elif mark != _COMMA:
-                self.depth -= 1
         self._keep(piece[start:])
 
     def _keep(self, data: bytes) -> None:
@@ -139,7 +147,7 @@ class _Array:
             yield self.number + 1, rest[:1000], fault
         if not self.begun or self.ended:
             return
-        if rest and self.depth == 1 and not self.marks.inside:
+        if rest and self.marks.depth == 1 and not self.marks.inside:
             yield self._element(rest)
             rest = b""
         fault = (

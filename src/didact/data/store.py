@@ -204,7 +204,7 @@ class StoreWriter:
             reason = (
                 f"the id {shown(batch.ids[i])} was already given to an earlier row; expected "
                 "unique ids: rename one, or map another column with --data columns.id=COLUMN (in a "
-                "config: data.columns.id); '-' makes ids from content"
+                "config: data.columns.id; columns.id=- makes ids from content)"
             )
             bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
         bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
