@@ -399,12 +399,16 @@ def export(
     from didact import config as configs
     from didact import verbs
     from didact.data import tables
+    from didact.data.export import ExportSettings, export_notes
     from didact.printing import facts_table
 
     ordered = tables.read_order(order_)
     with _pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
         files = verbs.export(found, ordered, out, **settings)
+        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"))
+    for note in notes:
+        _say(note)
     result = {"rows": len(ordered), "files": [str(f) for f in files]}
     _print(result) if json else facts_table(result)
 

@@ -25,7 +25,7 @@ from didact.core.protocols import Context, ignore_progress
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data import tables
 from didact.data.atomic import replacing
-from didact.data.export import output_counts, write_data_set
+from didact.data.export import export_notes, output_counts, write_data_set
 from didact.data.ingest import Read, open_cached
 from didact.execution.measure import measure
 from didact.run_folder import Outcome, RunFolder, environment, opened, read_manifest
@@ -337,7 +337,8 @@ def _export_stage(
 ) -> list[Path]:
     def work() -> Outcome:
         files = write_data_set(pool, ordered, folder.path, config.export)
-        return Outcome(files, output_counts(pool, ordered))
+        notes = export_notes(pool, config.export)
+        return Outcome(files, output_counts(pool, ordered), notes)
 
     depends = {
         "pool": pool.fingerprint,

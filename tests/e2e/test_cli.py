@@ -331,3 +331,17 @@ def test_a_run_folder_inside_the_pools_folder_is_no_data(didact, chats, tmp_path
     again = json.loads(didact("run", "run.yaml", "-o", "folder/OUT", "--json").stdout)
     assert again["inputs"] == json.loads(first)["inputs"]
     assert all(s["measured"]["reused"] for s in again["stages"])
+
+
+def test_what_json_cannot_hold_is_said(didact, tmp_path):
+    import pyarrow as pa
+
+    table = pa.table({"text": ["one", "two"], "raw": pa.array([b"\xff", b"x"]), "n": [1, 2]})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    (tmp_path / "run.yaml").write_text("data: {path: pool.parquet}\n")
+    jsonl = didact("run", "run.yaml", "-o", "A", "--set", "export.format=jsonl").stdout
+    assert "only as text or less exactly: raw;" in jsonl
+    assert "less exactly" not in didact("run", "run.yaml", "-o", "B").stdout
+    assert pq.read_table(tmp_path / "B" / "train.parquet").equals(table)
+    done = didact("export", "pool.parquet", "--order", "B", "-o", "C", "--set", "format=jsonl")
+    assert "less exactly: raw;" in done.stderr

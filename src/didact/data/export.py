@@ -279,6 +279,22 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
     return type_
 
 
+def export_notes(pool: Pool, settings: ExportSettings) -> tuple[str, ...]:
+    """What JSON cannot hold of Arrow rows exactly, by column; nothing for other exports."""
+    if pool.record_format == "json" or settings.format not in {"jsonl", "jsonl.zst"}:
+        return ()
+    inexact = re.compile(r"binary|duration|decimal|\[ns")
+    names = [f.name for f in pool.record_schema if inexact.search(str(f.type))]
+    if not names:
+        return ()
+    return (
+        (
+            f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
+            "export as parquet to keep them as they came"
+        ),
+    )
+
+
 def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:
     """Rows, bytes and tokens of the ordered data set, and rows of the validation split."""
     return {
