@@ -321,7 +321,8 @@ def _order_stage(
     depends = {
         "select": _made(folder, "select"),
         "scores": _made(folder, "order_score") or _made(folder, "score"),
-        "order": resolved["order"],
+        # scores of its own count by their content, above
+        "order": {k: v for k, v in (resolved["order"] or {}).items() if k != "score"},
         "seed": config.seed,
     }
     folder.stage("order", depends, work)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import orjson
 import pyarrow.parquet as pq
@@ -256,16 +255,10 @@ def test_a_folder_with_brackets_in_its_name(didact, chats, tmp_path):
     assert "R[/b]x/report.html" in didact("run", "run.yaml", "-o", "R[/b]x").stdout
 
 
-def test_version_and_help_are_quick(didact):
+def test_version_and_help(didact):
+    # how quick they are is in benchmarks/; that help imports no arrays, in tests/architecture
     assert didact("--version").stdout.startswith("didact ")
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        didact("--help")
-        seconds.append(time.perf_counter() - began)
-    # The promise is a quarter of a second; the bound leaves room for a busy machine and still
-    # fails when help imports arrays (a second).
-    assert min(seconds) < 0.6
+    assert "inspect" in didact("--help").stdout
 
 
 def test_our_bugs_exit_with_3(tmp_path, chats):

@@ -37,12 +37,11 @@ Kind = Literal["text", "chat", "pair", "labelled"]
 KINDS: tuple[Kind, ...] = ("text", "chat", "pair", "labelled")
 STORE_VERSION = 2
 LENGTH_BINS = 64
-_PART = 4096  # rows put together at a time
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
 _PART = 4096  # rows put together at a time
 _READ_BYTES = 4 * 2**20
-NUMERIC = ("n_bytes", "n_tokens", "id_hash", "group", "source", "task")
+NUMERIC = ("n_bytes", "n_tokens", "id_hash", "group")
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,12 +287,8 @@ def export_notes(pool: Pool, settings: ExportSettings) -> tuple[str, ...]:
     names = [f.name for f in pool.record_schema if inexact.search(str(f.type))]
     if not names:
         return ()
-    return (
-        (
-            f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
-            "export as parquet to keep them as they came"
-        ),
-    )
+    note = f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
+    return (note + "export as parquet to keep them as they came",)
 
 
 def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:

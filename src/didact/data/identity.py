@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.errors import DataError
+from didact.core.hashing import mix
 
 UInt64s = npt.NDArray[np.uint64]
 
@@ -19,14 +20,11 @@ _POSITION: Final = np.uint64(0xD1B54A32D192ED03)  # odd: distinct positions stay
 
 
 def mixed(values: UInt64s) -> UInt64s:
-    """SplitMix64's finalizer, a bijection: well-spread 64-bit hashes of 64-bit numbers.
+    """A step of SplitMix64, a bijection: well-spread 64-bit hashes of 64-bit numbers.
 
     **Source:** Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", fig. 19.
     """
-    z = values + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mix(values + np.uint64(0x9E3779B97F4A7C15))
 
 
 def text_hashes(texts: pa.StringArray) -> UInt64s:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from didact.core.cost import Cost
+from didact.core.hashing import mix
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.one_pass import one_pass
-from didact.text.words import mix
 
 
 @dataclass(frozen=True, kw_only=True)

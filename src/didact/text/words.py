@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.hashing import mix
 from didact.text.buffers import Int64s, UInt8s, UInt64s, utf8
 
 # Bytes looked at together. Larger pieces leave the cache, smaller ones fight over the GIL.
@@ -229,17 +230,3 @@ def _hash(piece: UInt8s, starts: Int64s, ends: Int64s) -> UInt64s:
 
 # _MASKS[k] keeps the first k of eight little-endian bytes. No word holds a zero byte.
 _MASKS: Final = np.array([(1 << 8 * k) - 1 for k in range(9)], np.uint64)
-
-
-def mix(x: UInt64s) -> UInt64s:
-    """A bijection of 64-bit numbers that spreads every bit over all bits.
-
-    **Source:** the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), variant 13 of
-    D. Stafford's constants.
-    """
-    x = x ^ (x >> np.uint64(30))
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x

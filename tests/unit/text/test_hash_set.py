@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from didact.core.hashing import mix
 from didact.text import hash_set
 from didact.text.hash_set import HashSet
-from didact.text.words import mix
 
 
 def hashes(start: int, stop: int) -> np.ndarray:
