@@ -223,8 +223,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented config for some files."""
+    from didact.core.atomic import write_text
     from didact.core.errors import ConfigError
-    from didact.data.atomic import write_text
     from didact.inspection import commented_config
 
     if out.exists() and not force:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from didact.core.atomic import replacing
 from didact.core.errors import DataError
-from didact.data.atomic import replacing
 
 TARGET_MODULES = ("statistics", "random")
 _LEAST_CHARACTERS = 24

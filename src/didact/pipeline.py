@@ -17,6 +17,7 @@ from typing import Any
 from didact import config as configs
 from didact.config import DataConfig, RunConfig, ScoreConfig
 from didact.core import registry
+from didact.core.atomic import replacing
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.manifest import Manifest, fingerprint
@@ -24,7 +25,6 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context, ignore_progress
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data import tables
-from didact.data.atomic import replacing
 from didact.data.export import export_notes, output_counts, write_data_set
 from didact.data.ingest import Read, open_cached
 from didact.execution.measure import measure

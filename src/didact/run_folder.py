@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from didact._version import __version__
+from didact.core.atomic import digest, sweep, write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
-from didact.data.atomic import digest, sweep, write_text
 from didact.execution.measure import Reading, measure
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")

@@ -255,7 +255,7 @@ def test_methods_of_ones_own(chats, tmp_path):
 
 KILLER = """
 import os, signal, sys
-import didact.data.atomic as atomic
+import didact.core.atomic as atomic
 left = int(sys.argv.pop(1))
 def countdown():
     global left

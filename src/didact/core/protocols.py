@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +73,11 @@ class FittedScorer(Protocol):
         ...
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """Where its model runs, one worker for each; `()` for a scorer without a model."""
+        ...
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What the result depends on beside the settings: library versions, statistics."""
         ...
@@ -139,7 +144,8 @@ class Executor(Protocol):
         /,
         *,
         shared: S,
-        open: Callable[[S], AbstractContextManager[W]] | None = None,  # noqa: A002
+        open: Callable[[S, str], AbstractContextManager[W]] | None = None,  # noqa: A002
+        devices: Sequence[str] = (),
     ) -> Iterator[R]:
         """`fn(shared, item)` for every item; results in the order of the items.
 
@@ -147,7 +153,10 @@ class Executor(Protocol):
             fn: A module-level function (process workers pickle it).
             items: Small descriptions of work, such as row ranges; never texts.
             shared: Sent once per worker.
-            open: Turns `shared` into what `fn` gets, entered once per worker.
+            open: Turns `shared` and the worker's device into what `fn` gets, entered once per
+                worker.
+            devices: Where models run, e.g. `("cuda:0", "cuda:1")`: one worker for each, a process
+                of its own when there are several. Empty for work without a model.
 
         Raises:
             ExecutionError: An item failed; the message names it.

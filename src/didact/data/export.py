@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
+from didact.core.atomic import replacing, writable
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.scores import Int1D, TrainingOrder, check_pool
-from didact.data.atomic import replacing, writable
 from didact.data.formats import Row, shown
 from didact.data.rows import json_row
 from didact.data.trainers import TrainerName, write_trainer_files

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact._version import __version__
+from didact.core.atomic import digest, writable, write_text
 from didact.core.errors import DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Progress, ignore_progress
 from didact.data import files
 from didact.data.arrow import arrow_schema
-from didact.data.atomic import digest, writable, write_text
 from didact.data.batch import Batch
 from didact.data.formats import check_columns
 from didact.data.rows import Reader, check_containers

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
-from didact.data.atomic import replacing
 from didact.data.files import readable
 
 _KEY = b"didact"

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from didact.core.atomic import write_text
 from didact.core.pool import Kind
-from didact.data.atomic import write_text
 
 TrainerName = Literal["none", "hf", "trl"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from didact.core.atomic import write_text
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection, TrainingOrder
-from didact.data.atomic import write_text
 from didact.reporting import charts, formatting
 from didact.reporting.content import Report, Scoring, StageCost, gather
 from didact.reporting.redundancy import Redundancy

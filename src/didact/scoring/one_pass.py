@@ -57,6 +57,7 @@ class _OnePass:
     reduce: Literal["mean", "max"]
     facts: Mapping[str, Any]
     passes: int = field(default=1, init=False)
+    devices: tuple[str, ...] = field(default=(), init=False)
 
     def open(self, index: int, device: str) -> AbstractContextManager[BatchScorer]:
         """There is nothing to open: text scorers hold no model."""

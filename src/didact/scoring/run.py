@@ -16,15 +16,16 @@ import numpy.typing as npt
 import orjson
 
 from didact._version import __version__
+from didact.core.atomic import replacing
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress, Scorer
 from didact.core.scores import Scores, Settings
-from didact.data.atomic import replacing
 
 BATCHES_PER_SHARD = 64
+MODEL_ROWS = 512  # a model works on as many rows as long as text scorers on a shard
 
 RowScorer = Callable[[range], Metered[BatchScores]]
 
@@ -167,13 +168,18 @@ def _pass(
     work: _Work, key: str, ctx: Context, advance: Callable[[int], None]
 ) -> Iterator[tuple[int, _Shard]]:
     """First row and scores of every shard of one pass: those on disk first, then the others."""
+    size = 1 if work.fitted.devices else BATCHES_PER_SHARD
     batches = list(work.pool.batches())
+    if work.fitted.devices:
+        batches = [
+            rows[i : i + MODEL_ROWS] for rows in batches for i in range(0, len(rows), MODEL_ROWS)
+        ]
     todo: list[tuple[Path | None, list[range]]] = []
-    for at in range(0, len(batches), BATCHES_PER_SHARD):
-        shard = batches[at : at + BATCHES_PER_SHARD]
+    for at in range(0, len(batches), size):
+        shard = batches[at : at + size]
         path = None
         if ctx.scratch is not None:
-            path = ctx.scratch / f"score-{work.index}-{at // BATCHES_PER_SHARD:06d}.npz"
+            path = ctx.scratch / f"score-{work.index}-{at // size:06d}.npz"
         found = _Shard.load(path, key) if path is not None else None
         if found is None:
             todo.append((path, shard))
@@ -183,7 +189,9 @@ def _pass(
     if not todo:
         return
     items = [rows for _, shard in todo for rows in shard]
-    results = ctx.executor.map(score_rows, items, shared=work, open=opened)
+    results = ctx.executor.map(
+        score_rows, items, shared=work, open=opened, devices=work.fitted.devices
+    )
     pairs = zip(items, results, strict=True)
     for path, shard in todo:
         first, last = shard[0].start, shard[-1].stop
@@ -198,9 +206,9 @@ def _pass(
 
 
 @contextmanager
-def opened(work: _Work) -> Iterator[RowScorer]:
+def opened(work: _Work, device: str) -> Iterator[RowScorer]:
     """Open the scorer once in a worker."""
-    with work.fitted.open(work.index, "cpu") as score:
+    with work.fitted.open(work.index, device) as score:
         yield partial(_score, work, score)
 
 

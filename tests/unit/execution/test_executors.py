@@ -33,7 +33,8 @@ def refuse(shared, item):
 
 
 @contextmanager
-def opening(shared):
+def opening(shared, device):
+    assert device == "cpu"
     opened.append("open")
     yield shared * 10
     opened.append("close")
@@ -67,6 +68,39 @@ def test_shared_is_opened_once_per_worker_and_closed(name):
     assert list(executor.map(square, range(12), shared=2, open=opening))[:2] == [20, 21]
     assert 1 <= opened.count("open") <= executor.workers
     assert opened.count("open") == opened.count("close")
+
+
+@contextmanager
+def on_device(shared, device):
+    yield device
+
+
+def where(device, item):
+    time.sleep(0.05)
+    return Metered((device, os.getpid(), os.environ.get("OMP_NUM_THREADS")))
+
+
+def test_one_device_is_served_by_the_caller():
+    found = list(threads(4).map(where, range(3), shared=None, open=on_device, devices=("cuda:0",)))
+    assert {(d, p) for d, p, _ in found} == {("cuda:0", os.getpid())}
+
+
+def test_every_device_gets_a_process_of_its_own():
+    executor = threads(4)
+    devices = ("first", "second")
+    found = list(executor.map(where, range(8), shared=None, open=on_device, devices=devices))
+    assert {d for d, _, _ in found} == set(devices)
+    assert len({p for _, p, _ in found}) == 2
+    assert os.getpid() not in {p for _, p, _ in found}
+    assert executor.spent.device_seconds > 0
+
+
+def test_processes_share_the_cores_of_the_cpu():
+    executor = processes(2)
+    found = list(executor.map(where, range(8), shared=None, open=on_device, devices=("cpu",)))
+    assert {d for d, _, _ in found} == {"cpu"}
+    assert {t for _, _, t in found} == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
+    assert executor.spent.device_seconds == 0
 
 
 def test_few_items_are_in_flight():

@@ -39,6 +39,7 @@ class Fitted:
     tasks: tuple[str, ...] = ("one", "ten")
     reduce: Literal["mean", "max"] = "mean"
     passes: int = 3
+    devices: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
