@@ -33,7 +33,7 @@ bench: $(VENV)/installed-dev
 
 # Real trainers for the tests that run them; torch is pinned so that CI gets the CPU build.
 trainers: $(VENV)/installed-dev
-	$(PIP) -c constraints/ci.txt -e '.[trainers]'
+	$(PIP) -c constraints/ci.txt -e '.[models,embed,trainers]'
 
 $(VENV)/created:
 	@test -n "$(PYTHON)" || { echo "didact needs Python 3.11 or newer; none was found." \

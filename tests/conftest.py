@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -76,3 +77,59 @@ def target(tmp_path: Path) -> Path:
     ]
     path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
     return path
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save_tiny_tokenizer(folder: Path, *, template: str | None = CHATML) -> int:
+    """A byte-level BPE of all bytes and a few merges, so that any text has tokens; its size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    text = ["the answer to the question is not the question itself, and so on and on"] * 9
+    tokenizer.train_from_iterator(text, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
+    )
+    if template is not None:
+        fast.chat_template = template
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def save_tiny_llama(
+    folder: Path, *, template: str | None = CHATML, seed: int = 0, **config: Any
+) -> Path:
+    """A Llama of two layers and its tokenizer, saved to a folder."""
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocab = save_tiny_tokenizer(folder, template=template)
+    sizes = {
+        "vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+        "tie_word_embeddings": True, "initializer_range": 0.2,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    LlamaForCausalLM(LlamaConfig(**{**sizes, **config})).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with a chat template."""
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))

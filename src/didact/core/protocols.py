@@ -164,6 +164,16 @@ class Executor(Protocol):
         ...
 
 
+    def call(self, fn: Callable[[], Metered[R]], /, *, device: str | None = None) -> R:
+        """One piece of work that cannot be split, in the caller's thread; its cost is counted.
+
+        Args:
+            fn: The work; it may report progress, since it stays in this process.
+            device: Where its model runs; None for work without a model.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """One step of a long stage: `done` of `total` in `unit`."""

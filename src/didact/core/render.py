@@ -32,12 +32,12 @@ TURNS: Final = pa.list_(TURN)
 Template = Literal["plain", "roles", "chatml"]
 
 # role → what stands before and after a turn; then what stands between two turns
-_AROUND: Final[dict[str, tuple[str, str, str, str]]] = {
+AROUND: Final[dict[str, tuple[str, str, str, str]]] = {
     "plain": ("", "", "", "\n"),
     "roles": ("", ": ", "", "\n"),
     "chatml": ("<|im_start|>", "\n", "<|im_end|>", "\n"),
 }
-TEMPLATES: Final = tuple(_AROUND)
+TEMPLATES: Final = tuple(AROUND)
 DERIVED: Final = ("text", "prompt", "completion", "chosen", "rejected", "messages")
 
 
@@ -64,7 +64,7 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
         fields = ["role", "content", "weight"]
         messages = pa.StructArray.from_arrays([picked.field(f) for f in fields], fields)
         return pa.ListArray.from_arrays(_offsets(turns, shared), messages)
-    before, after_role, after, between = _AROUND[template if chat else "plain"]
+    before, after_role, after, between = AROUND[template if chat else "plain"]
     pieces = turn.field("content")
     if before or after_role or after:
         marks = [pa.scalar(mark) for mark in (before, after_role, after)]

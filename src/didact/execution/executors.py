@@ -73,6 +73,11 @@ class Workers:
             for item, future in _ahead(pool, fn, iter(items), _AHEAD * count):
                 yield self._take(future.result, item)
 
+    def call(self, fn: Callable[[], Metered[R]], /, *, device: str | None = None) -> R:
+        """See `didact.core.protocols.Executor`."""
+        worker = _Worker(None, None, device)
+        return self._take(partial(_timed, _called, worker, fn), fn)
+
     def _for_devices(
         self, devices: Sequence[str]
     ) -> tuple[Callable[..., Pool] | None, int, Sequence[str]]:
@@ -160,6 +165,10 @@ def _start(
 
 def _in_worker(fn: Callable[[Any, T], Metered[R]], item: T) -> Metered[R]:
     return _timed(fn, _here.worker, item)
+
+
+def _called(_: None, fn: Callable[[], Metered[R]]) -> Metered[R]:
+    return fn()
 
 
 def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Metered[R]:

@@ -103,6 +103,15 @@ def test_processes_share_the_cores_of_the_cpu():
     assert executor.spent.device_seconds == 0
 
 
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_call_stays_here_and_is_counted(name):
+    executor = EXECUTORS[name]()
+    assert executor.call(lambda: Metered(os.getpid(), Cost(flops=7)), device="cpu") == os.getpid()
+    assert executor.spent.flops == 7
+    with pytest.raises(DataError, match="row 3: bad"):
+        executor.call(lambda: refuse(None, None))
+
+
 def test_few_items_are_in_flight():
     begun = []
     items = (begun.append(i) or i for i in range(1000))

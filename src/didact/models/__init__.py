@@ -1,0 +1,1 @@
+"""The only door to torch: models opened, samples encoded, losses, gradients, embeddings."""

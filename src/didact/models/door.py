@@ -1,0 +1,157 @@
+"""A causal language model from a folder: checked, opened on a device, closed again."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from didact.accounting.spec import ModelSpec
+from didact.core.errors import ConfigError, DataError
+from didact.models.folder import read_spec
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float64"]
+
+_UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A model that is open.
+
+    Attributes:
+        module: The transformers model, in evaluation mode on its device.
+        tokenizer: Its tokenizer.
+        spec: The numbers of its architecture.
+        device: Where it is.
+        context: Most tokens it can read at once.
+        pad_id: What padding is filled with; masked, so any token does.
+    """
+
+    module: Any
+    tokenizer: Any
+    spec: ModelSpec
+    device: torch.device
+    context: int
+    pad_id: int
+
+
+def devices(setting: Device) -> tuple[str, ...]:
+    """Where models run: every visible accelerator, or the CPU.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none.
+    """
+    n = torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0
+    if setting == "cuda" and not n:
+        raise ConfigError(
+            "device=cuda: no CUDA device is visible to torch; use device=cpu or auto, or install "
+            "a CUDA build of torch"
+        )
+    return tuple(f"cuda:{i}" for i in range(n)) or ("cpu",)
+
+
+def torch_dtype(setting: Dtype, device: str) -> torch.dtype:
+    """`auto` is bfloat16 on an accelerator that has it, float32 elsewhere."""
+    if setting == "auto":
+        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    found: torch.dtype = getattr(torch, setting)
+    return found
+
+
+@contextmanager
+def open_model(
+    path: Path, *, device: str, dtype: Dtype = "auto", attention: str | None = None
+) -> Iterator[LanguageModel]:
+    """A causal language model, and its memory given back afterwards.
+
+    Weights are read from safetensors only, and no code of the folder is run.
+
+    Args:
+        path: A folder that `didact.models.folder.find` has checked.
+        device: "cpu", "cuda:0", …
+        dtype: Of weights and arithmetic.
+        attention: Attention kernel of transformers ("eager", "sdpa", …); its default when None.
+
+    Raises:
+        DataError: The folder's files do not make a model.
+        ConfigError: The tokenizer has tokens the model has not.
+    """
+    tokenizer = open_tokenizer(path)
+    module = _module(path, torch_dtype(dtype, device), attention)
+    check_vocabulary(module, tokenizer, path)
+    module = module.to(device).eval()
+    try:
+        yield LanguageModel(
+            module=module,
+            tokenizer=tokenizer,
+            spec=read_spec(path),
+            device=torch.device(device),
+            context=context_of(module.config, tokenizer),
+            pad_id=tokenizer.pad_token_id or 0,
+        )
+    finally:
+        del module
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+def _module(path: Path, dtype: torch.dtype, attention: str | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    more = {} if attention is None else {"attn_implementation": attention}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            local_files_only=True, **more,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: transformers cannot open it as a causal language model: {error}"
+        ) from error
+
+
+def open_tokenizer(path: Path) -> Any:
+    """The folder's tokenizer.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise DataError(
+            f"{path}: has no tokenizer that can be opened ({error}); save it beside the model"
+        ) from error
+
+
+def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
+    """Raise ConfigError when the tokenizer makes ids that the model has no embedding for."""
+    rows = module.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise ConfigError(
+            f"{path}: the tokenizer's highest id is {highest}, the model embeds {rows} tokens; "
+            "tokenizer and model do not belong together"
+        )
+
+
+def context_of(config: Any, tokenizer: Any) -> int:
+    """Most tokens a model reads at once."""
+    text = getattr(config, "text_config", config)
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+        found = getattr(text, name, None)
+        if isinstance(found, int) and found > 0:
+            return found
+    limit = tokenizer.model_max_length
+    return int(limit) if limit < _UNLIMITED else 2048

@@ -1,0 +1,278 @@
+"""Turns of a pool → tokens of a model, with a loss weight for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from didact.core.errors import ConfigError
+from didact.core.pool import Kind
+from didact.core.render import AROUND, REJECTED, Template, derive
+
+Loss = Literal["completion", "all", "text"]
+ModelTemplate = Literal["model", "plain", "roles", "chatml"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Ragged tokens of `n` samples.
+
+    Attributes:
+        ids: int32 `(total,)`, sample after sample.
+        weights: float32 `(total,)`: how much the prediction *of* this token counts in the
+            sample's loss; 0 on a sample's first token, which nothing predicts.
+        offsets: int64 `(n + 1,)`: where each sample starts.
+        n_bytes: int64 `(n,)`: UTF-8 bytes of the text whose tokens count.
+        truncated: bool `(n,)`: the sample went on beyond its last token here.
+        missing: Sample to the reason it has no loss.
+    """
+
+    ids: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.int64]
+    n_bytes: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+    missing: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each sample, `(n,)`."""
+        return np.diff(self.offsets)
+
+    @property
+    def scored(self) -> npt.NDArray[np.int64]:
+        """The samples that have a loss, ascending."""
+        return np.setdiff1d(np.arange(len(self)), np.fromiter(self.missing, np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How samples become tokens.
+
+    Attributes:
+        kind: What the pool's samples are.
+        loss: `completion` counts the turns a trainer learns, each by its weight; `all` every
+            token; `text` every token of the sample written as plain text, without a template.
+        template: `model` is the tokenizer's own chat template; the others are didact's.
+        pool_template: How the pool writes its text, for `loss="text"`.
+        max_length: Most tokens of a sample; the rest is cut off. None for no limit.
+    """
+
+    kind: Kind
+    loss: Loss = "completion"
+    template: ModelTemplate = "model"
+    pool_template: Template = "plain"
+    max_length: int | None = None
+
+
+def encode(turns: pa.ListArray, tokenizer: Any, how: Encoding) -> Tokens:
+    """Tokens of a batch.
+
+    A token belongs to the turn in which it ends. Without the model's own template a sample starts
+    with the tokenizer's BOS (its EOS where it has none) and, unless `loss="text"`, ends with EOS.
+    Pairs are the prompt with the chosen answer.
+
+    Args:
+        turns: The pool's column `turns`, `n` samples.
+        tokenizer: A fast tokenizer of transformers.
+        how: Template, loss and length.
+
+    Raises:
+        ConfigError: The tokenizer has no chat template and none was named, or is not a fast one.
+    """
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"{type(tokenizer).__name__} is a slow tokenizer, which knows no offsets; save the "
+            "model with its fast tokenizer (a tokenizer.json)"
+        )
+    as_text = how.loss == "text" or how.kind == "text"
+    own = as_text or how.template != "model"
+    reasons: dict[int, str] = {}
+    if as_text:
+        texts = derive(turns, "text", how.pool_template, chat=how.kind != "text").to_pylist()
+        pieces = [[(text, 1.0)] for text in texts]
+    elif how.template == "model":
+        check_chat_template(tokenizer)
+        pieces = list(_templated(turns.to_pylist(), tokenizer, reasons))
+    else:
+        pieces = [_written(sample, how.template) for sample in turns.to_pylist()]
+    if how.loss != "completion" and not as_text:
+        pieces = [[(text, 1.0) for text, _ in sample] for sample in pieces]
+    start = _start_token(tokenizer) if own else []
+    end = [] if as_text or not own or tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return _tokens(pieces, tokenizer, how, start, end, reasons)
+
+
+def check_chat_template(tokenizer: Any) -> None:
+    """Raise ConfigError when the tokenizer has no chat template."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError(
+            "the model's tokenizer has no chat template, and the samples are chats; set "
+            "template=roles (or plain, chatml), or loss=text to read them as plain text"
+        )
+
+
+def _start_token(tokenizer: Any) -> list[int]:
+    for token in (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return [int(token)]
+    return []
+
+
+Piece = tuple[str, float]
+Turn = Mapping[str, Any]
+
+
+def _written(sample: Sequence[Turn], template: Template) -> list[Piece]:
+    """A sample in one of didact's own templates; headers of turns do not count."""
+    before, after_role, after, between = AROUND[template]
+    out: list[Piece] = []
+    for turn in sample:
+        if turn["part"] == REJECTED:
+            continue
+        header = before + turn["role"] + after_role if before or after_role else ""
+        out.append((between * bool(out) + header, 0.0))
+        weight = float(turn["weight"]) if turn["content"].strip() else 0.0
+        out.append((turn["content"] + after, weight))
+    return out
+
+
+def _templated(
+    samples: Sequence[Sequence[Turn]], tokenizer: Any, reasons: dict[int, str]
+) -> Iterator[list[Piece]]:
+    """Samples in the model's own chat template."""
+    from jinja2.exceptions import TemplateError
+
+    for row, sample in enumerate(samples):
+        turns = [turn for turn in sample if turn["part"] != REJECTED]
+        try:
+            yield _spans(turns, tokenizer)
+        except TemplateError as error:
+            reasons[row] = f"the chat template refuses the sample: {error}"
+            yield []
+
+
+def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
+    """The rendered conversation, cut where the weight of the loss changes.
+
+    What a turn teaches runs from the generation prompt before it to its end. Some templates write
+    the beginning of a conversation otherwise than the conversation's beginning (they drop earlier
+    reasoning, say); there the turn's content alone counts.
+    """
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+    def render(n: int, *, prompt: bool) -> str:
+        text: str = tokenizer.apply_chat_template(
+            messages[:n], tokenize=False, add_generation_prompt=prompt
+        )
+        return text
+
+    whole = render(len(messages), prompt=False)
+    out: list[Piece] = []
+    at = 0
+    for i, turn in enumerate(turns):
+        content = turn["content"].strip()
+        if not turn["weight"] or not content:
+            continue  # an empty answer teaches only when to stop
+        found = whole.find(content, at)
+        start, end = found, found + len(content)
+        opening = render(i, prompt=True) if i else ""
+        if whole.startswith(opening) and len(opening) >= at:
+            start = len(opening)
+            closing = whole if i + 1 == len(turns) else render(i + 1, prompt=False)
+            if whole.startswith(closing):
+                end = len(closing)
+        if start < at or end < start:
+            continue  # the template does not show this turn
+        out += [(whole[at:start], 0.0), (whole[start:end], float(turn["weight"]))]
+        at = end
+    return [*out, (whole[at:], 0.0)]
+
+
+def _tokens(
+    pieces: Sequence[Sequence[Piece]],
+    tokenizer: Any,
+    how: Encoding,
+    start: list[int],
+    end: list[int],
+    reasons: dict[int, str],
+) -> Tokens:
+    """Tokenise every sample as one text and weigh its tokens by the piece they end in."""
+    texts = ["".join(text for text, _ in sample) for sample in pieces]
+    found = _tokenised(texts, tokenizer)
+    ids: list[npt.NDArray[np.int32]] = []
+    weights: list[npt.NDArray[np.float32]] = []
+    n_bytes = np.zeros(len(texts), np.int64)
+    truncated = np.zeros(len(texts), np.bool_)
+    for row, sample in enumerate(pieces):
+        row_ids, ends = found[row]
+        bounds = np.cumsum([len(text) for text, _ in sample])
+        by_piece = np.asarray([weight for _, weight in sample], np.float32)
+        row_weights = by_piece[np.searchsorted(bounds, ends, side="left")] if len(ends) else ends
+        last = float(next((w for text, w in reversed(sample) if text), 0.0))
+        all_ids = np.concatenate([start, row_ids, end if row not in reasons else []])
+        all_weights = np.concatenate([[0.0] * len(start), row_weights, [last] * len(end)])
+        all_weights[:1] = 0  # nothing predicts the first token
+        counted = bool(all_weights.any())
+        cut = len(texts[row])
+        if how.max_length is not None and len(all_ids) > how.max_length:
+            truncated[row] = True
+            all_ids, all_weights = all_ids[: how.max_length], all_weights[: how.max_length]
+            kept = how.max_length - len(start)
+            cut = int(ends[min(kept, len(ends)) - 1]) if kept > 0 and len(ends) else 0
+        n_bytes[row] = _counted_bytes(sample, cut)
+        if row not in reasons and not all_weights.any():
+            reasons[row] = _why_empty(how, counted)
+        ids.append(all_ids.astype(np.int32))
+        weights.append(all_weights.astype(np.float32))
+    offsets = np.cumsum([0, *map(len, ids)])
+    return Tokens(
+        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
+        weights=np.concatenate([*weights, np.empty(0, np.float32)]),
+        offsets=offsets.astype(np.int64),
+        n_bytes=n_bytes,
+        truncated=truncated,
+        missing=dict(sorted(reasons.items())),
+    )
+
+
+def _tokenised(
+    texts: Sequence[str], tokenizer: Any
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Ids and character ends of every text, without special tokens of the tokenizer's own."""
+    if not texts:
+        return []
+    # The library under the tokenizer: transformers' wrapper warns of long texts and copies twice.
+    encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [
+        (np.asarray(e.ids, np.int64), np.asarray([o[1] for o in e.offsets], np.int64))
+        for e in encoded
+    ]
+
+
+def _counted_bytes(sample: Sequence[Piece], cut: int) -> int:
+    """UTF-8 bytes of the pieces that count, up to character `cut` of the whole."""
+    total = at = 0
+    for text, weight in sample:
+        if weight:
+            total += len(text[: max(cut - at, 0)].encode("utf-8", "surrogatepass"))
+        at += len(text)
+    return total
+
+
+def _why_empty(how: Encoding, counted: bool) -> str:  # noqa: FBT001 - two reasons
+    what = "completion" if how.loss == "completion" and how.kind != "text" else "text"
+    if counted:
+        return (
+            f"the {what} does not begin within the first {how.max_length} tokens; "
+            "raise max_length, or shorten the sample"
+        )
+    return f"the {what} has no token to predict"

@@ -1,0 +1,216 @@
+"""What every model scorer shares: the settings of the judging model, and how it meets a pool."""
+# No postponed annotations: scorers inherit the settings, and their types are read from here.
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from didact.core.cost import Metered
+from didact.core.errors import ConfigError
+from didact.core.pool import Pool
+from didact.core.protocols import BatchScorer, BatchScores
+
+if TYPE_CHECKING:
+    from didact.models.door import LanguageModel
+    from didact.models.encode import Encoding, Tokens
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float64"]
+Loss = Literal["completion", "all", "text"]
+ModelTemplate = Literal["model", "plain", "roles", "chatml"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """The judging model and how samples are shown to it.
+
+    Args:
+        model: A folder with a causal language model (safetensors), or a hub name.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
+        loss: What counts: the `completion` (the turns a trainer learns, each by its weight), `all`
+            tokens, or the sample as plain `text` without a template.
+        template: How chats are written: the `model`'s own chat template, or one of didact's.
+        max_length: Most tokens of a sample; the model's context when not given.
+        tokens_per_batch: Most tokens of a batch, padding included; less when memory runs out.
+    """
+
+    model: str
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    loss: Loss = "completion"
+    template: ModelTemplate = "model"
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
+
+    def seat(self, pool: Pool, where: str, *, truncate: bool = True) -> "Seat":
+        """The model checked against a pool, before anything is loaded.
+
+        Args:
+            pool: The pool, or a target set.
+            where: For messages, such as "score.perplexity".
+            truncate: Whether samples are cut at `max_length`, the model's context by default.
+
+        Raises:
+            DataError: The folder is no model, or holds remote code or only pickles.
+            ConfigError: There is no such device, the samples do not fit the settings, the length is
+                beyond the model's context.
+        """
+        from didact.models.door import context_of, devices, open_tokenizer
+        from didact.models.encode import Encoding, check_chat_template
+        from didact.models.folder import digest, find
+
+        path = find(self.model)
+        tokenizer = open_tokenizer(path)
+        chat = pool.kind != "text" and self.loss != "text"
+        if chat and self.template == "model":
+            try:
+                check_chat_template(tokenizer)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from error
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        context = context_of(config, tokenizer)
+        if self.max_length is not None and self.max_length > context:
+            raise ConfigError(
+                f"{where}.max_length={self.max_length}: {self.model} reads at most {context} tokens"
+            )
+        return Seat(
+            path=path,
+            digest=digest(path),
+            how=Encoding(
+                kind=pool.kind,
+                loss=self.loss,
+                template=self.template,
+                pool_template=pool.meta["template"],
+                max_length=(self.max_length or context) if truncate else None,
+            ),
+            devices=devices(self.device),
+            dtype=self.dtype,
+            tokens_per_batch=self.tokens_per_batch,
+            context=min(self.max_length or context, context),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A judging model that was checked and can be opened; small and picklable.
+
+    Attributes:
+        path: The model's folder.
+        digest: Identity of its files.
+        how: How samples become tokens.
+        devices: Where it runs.
+        dtype: Of weights and arithmetic.
+        tokens_per_batch: Most tokens of a batch.
+        context: Most tokens it reads at once.
+    """
+
+    path: Path
+    digest: str
+    how: "Encoding"
+    devices: tuple[str, ...]
+    dtype: Dtype
+    tokens_per_batch: int
+    context: int
+
+    @contextmanager
+    def open(self, device: str, *, attention: str | None = None) -> "Iterator[LanguageModel]":
+        """The model on a device."""
+        from didact.models.door import open_model
+
+        with open_model(self.path, device=device, dtype=self.dtype, attention=attention) as model:
+            yield model
+
+    def tokens(self, batch: pa.RecordBatch, model: "LanguageModel") -> "Tokens":
+        """The batch's column `turns` as tokens."""
+        from didact.models.encode import encode
+
+        return encode(batch.column("turns"), model.tokenizer, self.how)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the result depends on beside the settings."""
+        from importlib.metadata import version
+
+        names = ("torch", "transformers", "tokenizers")
+        return {"model": self.digest, "versions": {name: version(name) for name in names}}
+
+
+Judgement = Callable[["LanguageModel", "Tokens", int], Metered[BatchScores]]
+
+
+def judged(
+    seat: Seat,
+    function: Judgement,
+    *,
+    higher_is_better: bool,
+    tasks: tuple[str, ...] = (),
+    reduce: Literal["mean", "max"] = "mean",
+    passes: int = 1,
+    facts: Mapping[str, Any] | None = None,
+    attention: str | None = None,
+) -> "Judged":
+    """A fitted scorer from a function of a model, the tokens of a batch and the pass's index.
+
+    Args:
+        seat: The judging model.
+        function: `(model, tokens, index) → Metered[BatchScores]`, picklable; it scores the rows
+            `tokens.scored` and leaves anything on the others, which become missing.
+        higher_is_better: Direction of preference.
+        tasks: Names of the K tasks.
+        reduce: How scores per task become one.
+        passes: How often it sees the pool.
+        facts: What the result depends on beside the settings and the model.
+        attention: Attention kernel of transformers; its default when None.
+    """
+    return Judged(
+        seat=seat, function=function, higher_is_better=higher_is_better, tasks=tasks,
+        reduce=reduce, passes=passes, facts={**seat.facts, **(facts or {})}, attention=attention,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """See `judged`."""
+
+    seat: Seat
+    function: Judgement
+    higher_is_better: bool
+    tasks: tuple[str, ...]
+    reduce: Literal["mean", "max"]
+    passes: int
+    facts: Mapping[str, Any]
+    attention: str | None
+    columns: tuple[str, ...] = field(default=("turns",), init=False)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the model runs."""
+        return self.seat.devices
+
+    @contextmanager
+    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
+        """The model, opened once per worker and pass."""
+        with self.seat.open(device, attention=self.attention) as model:
+            yield partial(self._score, model, index)
+
+    def _score(
+        self, model: "LanguageModel", index: int, batch: pa.RecordBatch
+    ) -> Metered[BatchScores]:
+        tokens = self.seat.tokens(batch, model)
+        found = self.function(model, tokens, index)
+        scores = found.value
+        missing = {**scores.missing, **tokens.missing}
+        bad = np.flatnonzero(~np.isfinite(scores.values).all(axis=1))
+        for row in bad.tolist():
+            missing.setdefault(row, "the model's loss or gradient is not a finite number")
+        return Metered(BatchScores(scores.values, scores.parts, missing), found.cost)
