@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def open_model(
             tokenizer=tokenizer,
             spec=read_spec(path),
             device=torch.device(device),
-            context=context_of(module.config, tokenizer),
+            context=context_of(path, tokenizer),
             pad_id=tokenizer.pad_token_id or 0,
         )
     finally:
@@ -146,11 +147,12 @@ def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
         )
 
 
-def context_of(config: Any, tokenizer: Any) -> int:
-    """Most tokens a model reads at once."""
-    text = getattr(config, "text_config", config)
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-        found = getattr(text, name, None)
+def context_of(path: Path, tokenizer: Any) -> int:
+    """Most tokens a model reads at once, by its configuration, else by its tokenizer."""
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    config |= config.get("text_config") or {}
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len"):
+        found = config.get(name)
         if isinstance(found, int) and found > 0:
             return found
     limit = tokenizer.model_max_length

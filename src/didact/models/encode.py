@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
-from didact.core.render import AROUND, REJECTED, Template, derive
+from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
@@ -118,6 +118,19 @@ def check_chat_template(tokenizer: Any) -> None:
             "the model's tokenizer has no chat template, and the samples are chats; set "
             "template=roles (or plain, chatml), or loss=text to read them as plain text"
         )
+
+
+def overhead(tokenizer: Any, how: Encoding) -> int:
+    """Tokens that template and special tokens add to a sample of one question and one answer."""
+    if how.loss == "text" or how.kind == "text":
+        return len(_start_token(tokenizer))
+    turns = [
+        {"part": 0, "role": role, "content": "x", "weight": weight}
+        for role, weight in (("user", 0.0), ("assistant", 1.0))
+    ]
+    written = encode(pa.array([turns], TURNS), tokenizer, replace(how, max_length=None))
+    ((plain, _),) = _tokenised(["x\nx"], tokenizer)
+    return int(written.offsets[-1]) - len(plain)
 
 
 def _start_token(tokenizer: Any) -> list[int]:

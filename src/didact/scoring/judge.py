@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from didact.accounting.flops import Lengths, squares_of
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError
-from didact.core.pool import Pool
+from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores
+from didact.core.render import Template
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
@@ -25,6 +27,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
+NOT_FINITE = "the model's loss or gradient is not a finite number, or the gradient is zero"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,28 @@ class Judge:
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
 
+    def lengths(self, stats: PoolStats) -> Lengths:
+        """Tokens the model reads of a pool, from its histogram; loads the tokenizer, no model.
+
+        As exact as the pool's token counts: read it with the model's own tokenizer.
+        """
+        from didact.models.door import context_of, open_tokenizer
+        from didact.models.encode import overhead
+        from didact.models.folder import find
+
+        path = find(self.model)
+        tokenizer = open_tokenizer(path)
+        how = self._encoding(stats.kind, "plain")
+        limit = self.max_length or context_of(path, tokenizer)
+        return squares_of(stats, max_length=limit, overhead=overhead(tokenizer, how))
+
+    def _encoding(self, kind: Kind, pool_template: Template) -> "Encoding":
+        from didact.models.encode import Encoding
+
+        return Encoding(
+            kind=kind, loss=self.loss, template=self.template, pool_template=pool_template
+        )
+
     def seat(self, pool: Pool, where: str, *, truncate: bool = True) -> "Seat":
         """The model checked against a pool, before anything is loaded.
 
@@ -64,7 +89,7 @@ class Judge:
                 beyond the model's context.
         """
         from didact.models.door import context_of, devices, open_tokenizer
-        from didact.models.encode import Encoding, check_chat_template
+        from didact.models.encode import check_chat_template
         from didact.models.folder import digest, find
 
         path = find(self.model)
@@ -75,10 +100,7 @@ class Judge:
                 check_chat_template(tokenizer)
             except ConfigError as error:
                 raise ConfigError(f"{where}: {error}") from error
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-        context = context_of(config, tokenizer)
+        context = context_of(path, tokenizer)
         if self.max_length is not None and self.max_length > context:
             raise ConfigError(
                 f"{where}.max_length={self.max_length}: {self.model} reads at most {context} tokens"
@@ -86,11 +108,8 @@ class Judge:
         return Seat(
             path=path,
             digest=digest(path),
-            how=Encoding(
-                kind=pool.kind,
-                loss=self.loss,
-                template=self.template,
-                pool_template=pool.meta["template"],
+            how=replace(
+                self._encoding(pool.kind, pool.meta["template"]),
                 max_length=(self.max_length or context) if truncate else None,
             ),
             devices=devices(self.device),
@@ -212,5 +231,5 @@ class Judged:
         missing = {**scores.missing, **tokens.missing}
         bad = np.flatnonzero(~np.isfinite(scores.values).all(axis=1))
         for row in bad.tolist():
-            missing.setdefault(row, "the model's loss or gradient is not a finite number")
+            missing.setdefault(row, NOT_FINITE)
         return Metered(BatchScores(scores.values, scores.parts, missing), found.cost)

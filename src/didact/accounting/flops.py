@@ -1,0 +1,313 @@
+"""FLOPs of passes through a transformer: one function for each, with source and omissions.
+
+One multiply-add is two FLOPs. Counted are the matrix products: weights, and the two products of
+attention (scores and their use), as full squares: eager and padded kernels compute the masked half
+too. Ignored everywhere: softmax (about 5 / (4·head dimension) of attention), norms, activations,
+rotary angles, biases, residual additions, the loss, the optimizer. `n_params` in formulas without a
+`ModelSpec` means weights in matrix products: the head is one, embedding look-ups are not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Literal
+
+from didact.accounting.spec import LoraSpec, ModelSpec
+from didact.core.errors import ConfigError
+from didact.core.pool import LENGTH_BINS, PoolStats
+
+Hvp = Literal["forward_over_reverse", "difference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What a set of sequences costs by, as executed: padding is part of it where there is some.
+
+    Attributes:
+        n: Sequences.
+        tokens: Sum of their lengths S.
+        squares: Sum of S², for attention.
+    """
+
+    n: int
+    tokens: int
+    squares: float
+
+    def __add__(self, other: Lengths) -> Lengths:
+        return Lengths(self.n + other.n, self.tokens + other.tokens, self.squares + other.squares)
+
+
+NOTHING = Lengths(0, 0, 0.0)
+
+
+def squares_of(stats: PoolStats, *, max_length: int, overhead: int = 0) -> Lengths:
+    """Lengths of a pool's samples after truncation, from the histogram of their token counts.
+
+    Inside a bin lengths are log-uniform, scaled by one factor so that all of them sum to the
+    pool's tokens; without truncation `tokens` is exact. Padding is not included: batches sorted by
+    length have little.
+
+    Args:
+        stats: The pool's; its tokens may be another tokenizer's or an estimate.
+        max_length: Tokens a sequence is cut at.
+        overhead: Tokens the chat template and special tokens add to each sample.
+    """
+    edges = list(pairwise(2 ** (b / 3) for b in range(LENGTH_BINS + 1)))
+    bins = [(n, a, b) for n, (a, b) in zip(stats.token_lengths, edges, strict=True) if n]
+    raw = sum(n * (b - a) / math.log(b / a) for n, a, b in bins)
+    scale = stats.n_tokens / raw if raw else 0.0
+    if not scale:
+        length = min(overhead, max_length)
+        return Lengths(stats.n, stats.n * length, float(stats.n * length**2))
+    tokens = squares = 0.0
+    for n, low, high in bins:
+        a, b = scale * low, scale * high
+        cut = min(max(max_length - overhead, a), b)  # longer samples have max_length tokens
+        log = math.log(cut / a)
+        above = max_length * math.log(b / cut)
+        weight = n / math.log(b / a)
+        tokens += weight * (cut - a + overhead * log + above)
+        whole = (cut**2 - a**2) / 2 + 2 * overhead * (cut - a) + overhead**2 * log
+        squares += weight * (whole + max_length * above)
+    return Lengths(stats.n, round(tokens), squares)
+
+
+# Passes of one model
+
+
+def attention_flops(spec: ModelSpec, squares: float) -> float:
+    """4·layers·width·ΣS²: two products of S·S·width in each layer, 2 FLOPs per multiply-add.
+
+    Source: PaLM (arXiv 2204.02311), appendix B. The causal mask is not credited.
+    """
+    return 4.0 * spec.n_layers * spec.attention_width * squares
+
+
+def forward_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """2 FLOPs per weight and token, and attention. `squares` is ΣS² over sequences as executed.
+
+    Also an encoder's pass, whose spec has no head. Source: Kaplan et al. (arXiv 2001.08361).
+    """
+    return forward_flops_2nd(spec.n_matmul, n_tokens) + attention_flops(spec, squares)
+
+
+def input_gradient_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """The part of a backward pass that leads to every layer's output gradient.
+
+    One product per weight and token, four per layer in attention; gradients of the weights are
+    left out, since per-sample products take their place.
+    """
+    return forward_flops_2nd(spec.n_matmul, n_tokens) + 2 * attention_flops(spec, squares)
+
+
+def backward_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """Twice the forward pass: each product has two factors and each factor a gradient.
+
+    All parameters are trained, the embedding too. Recomputing activations (gradient checkpointing)
+    costs another forward pass and is not in it.
+    """
+    return 2 * forward_flops(spec, n_tokens, squares)
+
+
+def training_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """Forward and backward; also one gradient of a loss, of a batch or of each sample in it."""
+    return forward_flops(spec, n_tokens, squares) + backward_flops(spec, n_tokens, squares)
+
+
+def hvp_flops(
+    spec: ModelSpec, n_tokens: int, squares: float = 0.0, *, how: Hvp = "forward_over_reverse"
+) -> float:
+    """Product of the loss's Hessian with a vector.
+
+    Forward over reverse: each of a gradient's three products and the two tangents of each, nine in
+    all, so three gradients (18N). Difference: one gradient at a shifted point (6N); the other is
+    taken to be at hand, as it is after a step of SGD.
+    """
+    gradients = {"forward_over_reverse": 3, "difference": 1}[how]
+    return gradients * training_flops(spec, n_tokens, squares)
+
+
+# Rules of thumb, as the literature charges them
+
+
+def forward_flops_2nd(n_params: float, n_tokens: float) -> float:
+    """2·N·D (Kaplan et al., arXiv 2001.08361). Omits attention."""
+    return 2.0 * n_params * n_tokens
+
+
+def training_flops_6nd(n_params: float, n_tokens: float) -> float:
+    """6·N·D: 2 forward, 4 backward per weight and token (Kaplan et al., arXiv 2001.08361).
+
+    Omits attention, 12·layers·width·S more per token: over 10 % once S > 0.05·N / (layers·width).
+    """
+    return 6.0 * n_params * n_tokens
+
+
+# Low-rank adapters
+
+
+def lora_counted(spec: ModelSpec, lora: LoraSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """Forward and backward with a frozen base: about 4N and 6 FLOPs per adapter weight and token.
+
+    Frozen weights get no gradient (2N saved), and below the lowest adapters of the first layer
+    nothing is passed on: not through its frozen matrices, nor through those adapters' A, nor by
+    the products of its attention that none of them needs, since the embedding is frozen as well.
+    Left out: scaling, dropout. Not for gradient checkpointing, which passes gradients on to the
+    embedding and computes the forward pass twice.
+    """
+    passed = spec.n_matmul - lora.n_below
+    adapters = 3 * lora.n_params - lora.rank * sum(d_in * n for _, d_in, n in lora.first)
+    weights = forward_flops_2nd(spec.n_matmul + passed + adapters, n_tokens)
+    product = 2.0 * spec.attention_width * squares
+    return weights + 3 * attention_flops(spec, squares) - lora.idle * product
+
+
+def lora_published(n_params: float, n_tokens: float) -> float:
+    """6·N·D with N of the whole base model, as papers on data selection charge LoRA.
+
+    Source: CCDS (arXiv 2410.16208), RDS+ (arXiv 2503.01807). Up to 1.5 times `lora_counted`.
+    """
+    return training_flops_6nd(n_params, n_tokens)
+
+
+# Selection methods
+
+
+def projection_flops(n_params: float, dim: int) -> float:
+    """2·P·d for one gradient of P numbers times a dense random matrix; making it is left out."""
+    return 2.0 * n_params * dim
+
+
+def similarity_flops(n: int, n_target: int, dim: float, *, checkpoints: int = 1) -> float:
+    """2·n·m·d for all inner products of n samples with m target samples, at each checkpoint."""
+    return 2.0 * checkpoints * n * n_target * dim
+
+
+@dataclass(frozen=True, slots=True)
+class LessFlops:
+    """FLOPs of LESS (arXiv 2402.04333), without projection and similarities.
+
+    Attributes:
+        warm_up: Training on a random share of the pool.
+        gradients: Of every sample at every checkpoint.
+    """
+
+    warm_up: float
+    gradients: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.warm_up + self.gradients
+
+
+def less_counted(
+    n_params: float,
+    n_tokens: float,
+    *,
+    share: float = 0.05,
+    epochs: float = 4,
+    checkpoints: int = 4,
+) -> LessFlops:
+    """LESS by its parts: 6N per token of the warm-up, and of the pool for each checkpoint.
+
+    Charges adapters as `lora_published` does. Target gradients are left out.
+    """
+    whole = lora_published(n_params, n_tokens)
+    return LessFlops(warm_up=share * epochs * whole, gradients=checkpoints * whole)
+
+
+def less_published(n_params: float, n_tokens: float) -> float:
+    """5.4 forward passes over the pool, as the figures of CCDS (arXiv 2410.16208) draw LESS.
+
+    That is 1.8 training passes where `less_counted` has 4.2.
+    """
+    return 5.4 * forward_flops_2nd(n_params, n_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class LqsFlops:
+    """FLOPs of learnability-quality scoring by phase.
+
+    Attributes:
+        trajectory: Inner SGD, and again each segment between checkpoints but the last.
+        dev_gradient: Gradient of the target loss at every step.
+        hvp: Hessian-vector products of the adjoint.
+        annotation: Gradient of each proxy sample at each annotated step.
+        scorer_training: The data scorer's fit to the annotated samples.
+        scoring: The data scorer over the pool.
+    """
+
+    trajectory: float
+    dev_gradient: float
+    hvp: float
+    annotation: float
+    scorer_training: float
+    scoring: float
+
+    @property
+    def total(self) -> float:
+        """All phases."""
+        return float(sum(getattr(self, f.name) for f in fields(self)))
+
+
+def lqs_flops(
+    spec: ModelSpec,
+    *,
+    steps: int,
+    interval: int,
+    batch: Lengths,
+    dev: Lengths,
+    proxy: Lengths,
+    gradients_per_visit: int = 1,
+    hvp: Hvp = "forward_over_reverse",
+    scorer: ModelSpec | None = None,
+    scorer_epochs: float = 5,
+    fitted: Lengths = NOTHING,
+    corpus: Lengths = NOTHING,
+) -> LqsFlops:
+    """LQS (arXiv 2506.21545) by phase: trajectory, adjoint, annotation, and the data scorer.
+
+    The trajectory runs T steps and keeps √T checkpoints, from which the adjoint runs all segments
+    but one again. Left out: updates and inner products of parameter vectors.
+
+    Args:
+        spec: The judging model.
+        steps: T, inner steps.
+        interval: K, inner steps from one annotated step to the next.
+        batch: One inner batch.
+        dev: The target's samples.
+        proxy: The annotated samples.
+        gradients_per_visit: Passes over the proxy samples at an annotated step; 2 where norms are
+            taken at other parameters than inner products.
+        hvp: How Hessian-vector products are made.
+        scorer: The data scorer, or None without one.
+        scorer_epochs: How often it reads `fitted`.
+        fitted: Annotated samples it is trained on, in its own tokens.
+        corpus: Samples it scores, in its own tokens.
+
+    Raises:
+        ConfigError: `steps` or `interval` is below 1.
+    """
+    if steps < 1 or interval < 1:
+        raise ConfigError(f"steps {steps}, interval {interval}: expected 1 or more")
+    visits = math.ceil(steps / interval)
+    return LqsFlops(
+        trajectory=(2 - 1 / math.sqrt(steps)) * steps * _gradient(spec, batch),
+        dev_gradient=(steps + 1) * _gradient(spec, dev),
+        hvp=steps * hvp_flops(spec, batch.tokens, batch.squares, how=hvp),
+        annotation=visits * gradients_per_visit * _gradient(spec, proxy),
+        scorer_training=regression_flops(scorer, fitted, epochs=scorer_epochs) if scorer else 0.0,
+        scoring=forward_flops(scorer, corpus.tokens, corpus.squares) if scorer else 0.0,
+    )
+
+
+def regression_flops(spec: ModelSpec, lengths: Lengths, *, epochs: float = 1) -> float:
+    """Training of a data scorer: an encoder with a linear head, whose own product is left out."""
+    return epochs * _gradient(spec, lengths)
+
+
+def _gradient(spec: ModelSpec, lengths: Lengths) -> float:
+    return training_flops(spec, lengths.tokens, lengths.squares)

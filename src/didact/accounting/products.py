@@ -1,0 +1,73 @@
+"""Which algebra is cheapest for per-sample gradient products of one weight, and what it costs.
+
+One sample has inputs X `(S, d_in)` and output gradients G `(S, d_out)` of a layer; its gradient is
+W = GᵀX. `tile` forms W; `gram` takes ‖W‖² = Σ (XXᵀ)∘(GGᵀ) and, like `dot`, ⟨W, V⟩ = Σ G∘(XVᵀ)
+without W (Goodfellow 2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["tile", "gram", "dot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one sample's gradient of one weight is multiplied.
+
+    Attributes:
+        form: `tile` materialises the gradient, `gram` and `dot` do not.
+        flops: Two per multiply-add, of one sample; forward and backward are not in it.
+    """
+
+    form: Form
+    flops: float
+
+
+def plan(
+    d_out: int,
+    d_in: int,
+    seq: int,
+    *,
+    directions: int,
+    norms: bool,
+    transform: bool,
+    lookups: int = 0,
+    form: Form | None = None,
+) -> Plan:
+    """The cheapest form for a weight `(d_out, d_in)` and `seq` tokens; ties take less memory.
+
+    With norms alone the Gram form is the cheaper one below `seq` = d_out·d_in / (d_out + d_in).
+    Each direction costs the Gram form a whole product over the tokens and the tile next to
+    nothing, so with one direction or more the tile mostly wins.
+
+    Args:
+        d_out: Rows of the weight.
+        d_in: Columns of the weight.
+        seq: Tokens that were multiplied with the weight, 0 for a weight that is only looked up.
+        directions: Number of directions, 0 for none.
+        norms: Whether squared norms are wanted.
+        transform: Whether the whole gradient is needed (a transform, a visitor): only `tile`.
+        lookups: Tokens that looked up a row of the same weight (an embedding, tied or not).
+        form: Take this form where it can give what is wanted.
+
+    Returns:
+        Form and floating-point operations per sample, matrix products alone (as torch's
+        FlopCounterMode counts). Left out: element-wise work, 2·d_out·d_in of a tile's norm or
+        2·seq² of a Gram form's, and 2·lookups·d_in a direction for rows that are looked up.
+    """
+    token = 2.0 * d_out * d_in
+    plans = {}
+    dot = directions * seq * token
+    if not transform and not norms:
+        plans["dot"] = Plan("dot", dot)
+    if not transform and norms:
+        gram = 2.0 * seq**2 * (d_out + d_in)
+        looked_up = 2.0 * d_in * lookups * (seq + lookups)
+        plans["gram"] = Plan("gram", gram + looked_up + dot)
+    plans["tile"] = Plan("tile", (seq + directions) * token)
+    if form in plans:
+        return plans[form]
+    return min(plans.values(), key=lambda each: each.flops)

@@ -1,0 +1,313 @@
+"""The adjoint of inner training: how the target's loss answers to a push at every inner step.
+
+With A = Σ_{t=1..T} J(θ_t) along θ_{t+1} = θ_t - η·∇L_t(θ_t), and λ_t = ∂A_{≥t}/∂θ_t:
+
+    λ_T = ∇J(θ_T),    λ_t = λ_{t+1} + ∇J(θ_t) - η·∇²L_t(θ_t)·λ_{t+1}.
+
+Adding ε·∇ℓ to the gradient of every step changes A by -ε·η·Σ_t ⟨λ_{t+1}, ∇ℓ(θ_t)⟩.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, jvp
+
+from didact.accounting.flops import hvp_flops, training_flops
+from didact.core.atomic import write_text
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError
+from didact.models.batches import Batch, over_batches
+from didact.models.door import LanguageModel
+from didact.models.encode import Tokens
+from didact.models.losses import sample_losses
+from didact.models.trajectory import (
+    Inner,
+    Parameters,
+    Problem,
+    Watch,
+    load,
+    losses_of,
+    norm,
+    run_inner,
+    run_segment,
+    save,
+    theta_path,
+)
+
+Hvp = Literal["forward_over_reverse", "finite_difference"]
+
+DONE = "done.json"
+# Of the parameters' norm, the length of the step on either side of a central difference: float32
+# keeps five digits of the gradients' difference, and the error of the difference is its square.
+_STEP = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Adjoint:
+    """What annotation needs, on disk.
+
+    Attributes:
+        folder: Holds θ_i and λ_{i+1} of every visited step i, and θ of the other steps asked for.
+        train_losses: L_t(θ_t), T of them.
+        target_losses: J(θ_T), J(θ_{T-1}), … as far back as the recursion went.
+    """
+
+    folder: Path
+    train_losses: tuple[float, ...]
+    target_losses: tuple[float, ...]
+
+
+def lambda_path(folder: Path, step: int) -> Path:
+    """Where λ_step is kept."""
+    return folder / f"lambda-{step:06d}.safetensors"
+
+
+def finished(folder: Path) -> Adjoint | None:
+    """The result of an earlier run of `run_adjoint`, or None."""
+    try:
+        losses = json.loads((folder / DONE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return Adjoint(folder, tuple(losses["train"]), tuple(losses["target"]))
+
+
+def run_adjoint(
+    problem: Problem,
+    start: Parameters,
+    inner: Inner,
+    folder: Path,
+    *,
+    visits: Collection[int],
+    also: Collection[int] = (),
+    forward: Watch,
+    backward: Watch,
+) -> Adjoint:
+    """Inner training, then the recursion of λ back to the first visited step.
+
+    A run that was interrupted goes on at the last checkpoint or finished segment in `folder`.
+
+    Args:
+        problem: The losses.
+        start: θ_0.
+        inner: Steps and learning rate.
+        folder: Where everything is kept.
+        visits: Steps i below T whose θ_i and λ_{i+1} are wanted.
+        also: Further steps, up to T, whose θ alone is wanted.
+        forward: Called with the number of inner steps done.
+        backward: Called with the number of steps of the recursion done.
+
+    Raises:
+        ConfigError: A loss, or λ, is not a finite number.
+
+    **Source:** PDS (Gu et al. 2024, arXiv:2410.07064); DELT (arXiv:2506.21545), eq. 8.
+    **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products;
+    memory for √T + 4 times the parameters, the √T of them on the host, disk for √T + 2·visits.
+    """
+    done = finished(folder)
+    if done is not None:
+        return done
+    last: list[Parameters] | None
+    last, train_losses = run_inner(problem, start, inner, folder, forward)
+    target_losses: list[float] = []
+    device = next(iter(start.values())).device
+    for segment in reversed(inner.segments):
+        first, stop = segment
+        if lambda_path(folder, first).exists():
+            value = load(lambda_path(folder, first), device)
+            target_losses = losses_of(lambda_path(folder, first))
+            last = None
+            continue
+        thetas = last or run_segment(problem, inner, folder, segment, device)
+        last = None
+        if stop == inner.steps:
+            target_loss, value = problem.target_gradient(_on(thetas[-1], device))
+            target_losses.append(target_loss)
+        for step in range(stop, first - 1, -1):
+            theta = thetas[step - first]
+            if step in also or (step in visits and step < stop):
+                save(theta_path(folder, step), theta, losses=train_losses[:step])
+            if step == stop:
+                continue
+            if step in visits:
+                save(lambda_path(folder, step + 1), value, losses=target_losses)
+            if step <= min(visits, default=inner.steps):
+                break
+            target_loss, value = adjoint_step(problem, _on(theta, device), value, inner, step)
+            target_losses.append(target_loss)
+            backward(inner.steps - step)
+        else:
+            save(lambda_path(folder, first), value, losses=target_losses)
+            continue
+        break
+    backward(inner.steps)
+    write_text(folder / DONE, json.dumps({"train": train_losses, "target": target_losses}))
+    for path in folder.glob("*.safetensors"):
+        wanted = {theta_path(folder, i) for i in (*visits, *also)}
+        if path not in wanted | {lambda_path(folder, i + 1) for i in visits}:
+            path.unlink()
+    return Adjoint(folder, tuple(train_losses), tuple(target_losses))
+
+
+def adjoint_step(
+    problem: Problem, theta: Parameters, following: Parameters, inner: Inner, step: int
+) -> tuple[float, Parameters]:
+    """J(θ_t), and λ_t from λ_{t+1}.
+
+    Args:
+        problem: The losses.
+        theta: θ_t.
+        following: λ_{t+1}.
+        inner: Steps and learning rate.
+        step: t.
+
+    Raises:
+        ConfigError: λ_t is not finite.
+    """
+    loss, gradient = problem.target_gradient(theta)
+    curved = problem.hvp(theta, step, following)
+    eta = inner.learning_rate
+    value = {k: v + gradient[k] - eta * curved[k] for k, v in following.items()}
+    if not math.isfinite(norm(value)):
+        raise ConfigError(
+            f"the adjoint of the inner training is not finite at step {step} of {inner.steps}; "
+            f"lower learning_rate (now {eta}) or steps"
+        )
+    return loss, value
+
+
+def _on(theta: Parameters, device: torch.device) -> Parameters:
+    return {k: v.to(device) for k, v in theta.items()}
+
+
+def parameters_of(model: LanguageModel) -> Parameters:
+    """θ_0: all trainable parameters, in float32 (float64 for a float64 model).
+
+    Steps of inner training are smaller than bfloat16 can add to a weight.
+    """
+    return {
+        name: p.detach().clone() if p.dtype == torch.float64 else p.detach().float().clone()
+        for name, p in model.module.named_parameters()
+        if p.requires_grad
+    }
+
+
+class LanguageProblem:
+    """A causal language model's losses: one batch for every inner step, and a target set.
+
+    Every loss is the mean over its samples; attention must be one that has forward-mode
+    derivatives ("eager") for `hvp="forward_over_reverse"`.
+
+    Args:
+        model: The model; its module keeps its own parameters.
+        batches: Samples of every inner step, all with a loss.
+        target: Samples of the target set, all with a loss.
+        tokens_per_batch: Most tokens of a micro-batch, padding included.
+        hvp: Exact, by forward-mode derivatives of the gradient; or the central difference of two
+            gradients, which needs no eager attention.
+
+    Attributes:
+        cost: FLOPs and tokens of what has run.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        batches: Sequence[Tokens],
+        target: Tokens,
+        *,
+        tokens_per_batch: int,
+        hvp: Hvp = "forward_over_reverse",
+    ) -> None:
+        self.cost = Cost()
+        self._model = model
+        self._batches = batches
+        self._target = target
+        self._tokens_per_batch = tokens_per_batch
+        self._hvp = hvp
+
+    def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
+        """Mean loss of step's batch and its gradient."""
+        return self._gradient(theta, self._batches[step])
+
+    def target_gradient(self, theta: Parameters) -> tuple[float, Parameters]:
+        """Mean loss of the target set and its gradient."""
+        return self._gradient(theta, self._target)
+
+    def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
+        """The Hessian of step's mean loss times a vector."""
+        tokens = self._batches[step]
+        if self._hvp == "finite_difference":
+            return self._difference(theta, tokens, vector)
+        out = {k: torch.zeros_like(v) for k, v in theta.items()}
+        # Tangents double what a micro-batch keeps for its backward pass.
+        most = max(1, self._tokens_per_batch // 2)
+        for batch, product in self._over(partial(self._curved, theta, vector), tokens, most):
+            for name, value in product.items():
+                out[name] += value / len(tokens)
+            size = batch.input_ids.shape[1]
+            spec = self._model.spec
+            flops = hvp_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
+            self.cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
+        return out
+
+    def _curved(self, theta: Parameters, vector: Parameters, batch: Batch) -> Parameters:
+        out: Parameters = jvp(grad(partial(self._sum, batch)), (theta,), (vector,))[1]
+        return out
+
+    def _difference(self, theta: Parameters, tokens: Tokens, vector: Parameters) -> Parameters:
+        length = norm(vector)
+        if length == 0:
+            return {k: torch.zeros_like(v) for k, v in vector.items()}
+        epsilon = _STEP * norm(theta) / length
+        _, above = self._gradient({k: v + epsilon * vector[k] for k, v in theta.items()}, tokens)
+        _, below = self._gradient({k: v - epsilon * vector[k] for k, v in theta.items()}, tokens)
+        return {k: (v - below[k]) / (2 * epsilon) for k, v in above.items()}
+
+    def _gradient(self, theta: Parameters, tokens: Tokens) -> tuple[float, Parameters]:
+        leaves = {k: v.detach().requires_grad_() for k, v in theta.items()}
+        total, out = 0.0, {k: torch.zeros_like(v) for k, v in theta.items()}
+        run = partial(self._loss_and_gradient, leaves)
+        for batch, (loss, gradients) in self._over(run, tokens, self._tokens_per_batch):
+            total += loss / len(tokens)
+            for name, value in zip(out, gradients, strict=True):
+                out[name] += value / len(tokens)
+            size = batch.input_ids.shape[1]
+            spec = self._model.spec
+            flops = training_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
+            self.cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
+        return total, out
+
+    def _loss_and_gradient(
+        self, leaves: Parameters, batch: Batch
+    ) -> tuple[float, tuple[Tensor, ...]]:
+        loss = self._sum(batch, leaves)
+        found = torch.autograd.grad(
+            loss, list(leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        return float(loss.detach()), found
+
+    def _sum(self, batch: Batch, theta: Parameters) -> Tensor:
+        """Sum of the samples' losses at θ, computed in the model's own type."""
+        module = self._model.module
+        cast = {k: v.to(module.dtype) for k, v in theta.items()}
+        inputs = {**batch.inputs, "use_cache": False}
+        logits = functional_call(module, cast, (), inputs).logits
+        return sample_losses(logits, batch).sum()
+
+    def _over(self, function: Any, tokens: Tokens, tokens_per_batch: int) -> Any:
+        return over_batches(
+            function,
+            tokens,
+            tokens_per_batch=tokens_per_batch,
+            pad_id=self._model.pad_id,
+            device=self._model.device,
+        )

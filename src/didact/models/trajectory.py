@@ -1,0 +1,260 @@
+"""Inner training: plain SGD whose every step can be visited again, and the batches it reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from didact.core.atomic import replacing
+from didact.core.errors import ConfigError, DataError
+from didact.core.hashing import mix
+from didact.models.encode import Tokens
+
+Parameters = dict[str, Tensor]
+Watch = Callable[[int], None]
+Int1D = npt.NDArray[np.int64]
+
+_READ_ROWS = 512  # rows encoded at a time while inner batches are filled
+
+
+class Problem(Protocol):
+    """Losses that are differentiable twice: L_t of every inner step t, and J of the target."""
+
+    def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
+        """L_t(θ) and its gradient."""
+        ...
+
+    def target_gradient(self, theta: Parameters) -> tuple[float, Parameters]:
+        """J(θ) and its gradient."""
+        ...
+
+    def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
+        """The Hessian of L_t at θ times a vector."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """θ_{t+1} = θ_t - η·∇L_t(θ_t) for t = 0 … T-1.
+
+    Attributes:
+        steps: T.
+        learning_rate: η, constant; no momentum, no weight decay, no clipping.
+    """
+
+    steps: int
+    learning_rate: float
+
+    @property
+    def segments(self) -> tuple[tuple[int, int], ...]:
+        """First step and stop of each of about √T segments; θ is kept where one begins."""
+        starts = range(0, self.steps, max(1, round(math.sqrt(self.steps))))
+        return tuple(pairwise([*starts, self.steps]))
+
+
+def descend(problem: Problem, theta: Parameters, inner: Inner, step: int) -> tuple[float, Parameters]:
+    """The loss at θ_t, and θ_{t+1}.
+
+    Raises:
+        ConfigError: The loss is not a finite number: the learning rate is too large.
+    """
+    loss, gradient = problem.train_gradient(theta, step)
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"the inner training's loss is {loss} at step {step} of {inner.steps}; lower "
+            f"learning_rate (now {inner.learning_rate})"
+        )
+    return loss, {k: v - inner.learning_rate * gradient[k] for k, v in theta.items()}
+
+
+def run_inner(
+    problem: Problem, start: Parameters, inner: Inner, folder: Path, watch: Watch
+) -> tuple[list[Parameters], list[float]]:
+    """All T steps, or those that an interrupted run did not come to.
+
+    θ is kept in `folder` at the beginning of every segment.
+
+    Args:
+        problem: The losses.
+        start: θ_0.
+        inner: Steps and learning rate.
+        folder: Where θ is kept, see `theta_path`.
+        watch: Called with the number of steps that are done.
+
+    Returns:
+        θ from the last segment's first step to θ_T, in the host's memory, and the T losses.
+    """
+    starts = [first for first, _ in inner.segments]
+    at = max((t for t in starts if theta_path(folder, t).exists()), default=-1)
+    if at < 0:
+        save(theta_path(folder, 0), start, losses=[])
+        at = 0
+    device = _device(start)
+    theta = load(theta_path(folder, at), device)
+    losses = losses_of(theta_path(folder, at))
+    last = [parked(theta)]
+    for step in range(at, inner.steps):
+        loss, theta = descend(problem, theta, inner, step)
+        losses.append(loss)
+        if step + 1 in starts:
+            save(theta_path(folder, step + 1), theta, losses=losses)
+            last = []
+        last.append(parked(theta))
+        watch(step + 1)
+    return last, losses
+
+
+def run_segment(
+    problem: Problem, inner: Inner, folder: Path, segment: tuple[int, int], device: torch.device
+) -> list[Parameters]:
+    """θ from a segment's first step to its stop, run again from the checkpoint."""
+    first, stop = segment
+    theta = load(theta_path(folder, first), device)
+    out = [parked(theta)]
+    for step in range(first, stop):
+        _, theta = descend(problem, theta, inner, step)
+        out.append(parked(theta))
+    return out
+
+
+def theta_path(folder: Path, step: int) -> Path:
+    """Where θ_step is kept."""
+    return folder / f"theta-{step:06d}.safetensors"
+
+
+def save(path: Path, tensors: Parameters, *, losses: list[float]) -> None:
+    """Write parameters, and the losses that led to them, to a file that appears whole."""
+    kept = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(kept, temporary, metadata={"losses": json.dumps(losses)})
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Parameters:
+    """What `save` wrote."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def losses_of(path: Path) -> list[float]:
+    """The losses that `save` wrote."""
+    with safe_open(path, framework="pt") as file:
+        found: list[float] = json.loads(file.metadata()["losses"])
+        return found
+
+
+def parked(theta: Parameters) -> Parameters:
+    """The same in the host's memory, which holds a whole segment beside a model on a device."""
+    return {k: v.cpu() for k, v in theta.items()}
+
+
+def norm(vector: Parameters) -> float:
+    """Euclidean norm over all parameters."""
+    return math.sqrt(sum(float(v.double().square().sum()) for v in vector.values()))
+
+
+def _device(theta: Parameters) -> torch.device:
+    return next(iter(theta.values())).device
+
+
+def inner_batches(
+    encoded: Callable[[Int1D], Tokens],
+    hashes: npt.NDArray[np.uint64],
+    rows: Int1D,
+    *,
+    steps: int,
+    size: int,
+    key: int,
+) -> list[Tokens]:
+    """The samples of every inner step, drawn without replacement until the pool is used up.
+
+    A sample's place depends on its hash and the key, never on where it stands in the pool. Samples
+    without a loss are passed over. A pool smaller than a batch is a batch as a whole.
+
+    Args:
+        encoded: Tokens of some rows.
+        hashes: 64-bit hashes of the ids of all rows.
+        rows: The rows to draw from.
+        steps: T.
+        size: Samples of a batch.
+        key: What the draw depends on.
+
+    Raises:
+        DataError: No row has a loss.
+    """
+    found: list[Tokens] = []
+    reason = "the pool has no rows"
+    order = _shuffled(rows, hashes, key, 0)
+    for at in range(0, len(rows), _READ_ROWS):
+        tokens = encoded(order[at : at + _READ_ROWS])
+        reason = next(iter(tokens.missing.values()), reason)
+        found += [_taken(tokens, row) for row in tokens.scored.tolist()]
+        if len(found) >= steps * size:
+            break
+    if not found:
+        raise DataError(f"no sample of the pool has a loss to train on; the first: {reason}")
+    size = min(size, len(found))
+    places = _places(len(found), steps * size, key)
+    return [
+        _joined([found[i] for i in places[step * size : (step + 1) * size]])
+        for step in range(steps)
+    ]
+
+
+def _places(n: int, wanted: int, key: int) -> list[int]:
+    """0 … n-1 in order, then shuffled anew for every further epoch."""
+    out = list(range(n))
+    own = np.arange(n, dtype=np.uint64)
+    epoch = 1
+    while len(out) < wanted:
+        out += _shuffled(np.arange(n), own, key, epoch).tolist()
+        epoch += 1
+    return out
+
+
+def _shuffled(rows: Int1D, hashes: npt.NDArray[np.uint64], key: int, epoch: int) -> Int1D:
+    salt = mix(np.asarray([key + epoch], np.uint64))
+    return rows[np.argsort(mix(mix(hashes[rows]) ^ salt), kind="stable")]
+
+
+def draw(hashes: npt.NDArray[np.uint64], rows: Int1D, n: int, key: int) -> Int1D:
+    """`n` of the rows, uniformly, by their hashes and the key; ascending."""
+    return np.sort(_shuffled(rows, hashes, key, 0)[:n])
+
+
+def _taken(tokens: Tokens, row: int) -> Tokens:
+    """One sample."""
+    span = slice(int(tokens.offsets[row]), int(tokens.offsets[row + 1]))
+    return Tokens(
+        ids=tokens.ids[span],
+        weights=tokens.weights[span],
+        offsets=np.asarray([0, span.stop - span.start]),
+        n_bytes=tokens.n_bytes[row : row + 1],
+        truncated=tokens.truncated[row : row + 1],
+    )
+
+
+def _joined(samples: list[Tokens]) -> Tokens:
+    return Tokens(
+        ids=np.concatenate([s.ids for s in samples]),
+        weights=np.concatenate([s.weights for s in samples]),
+        offsets=np.cumsum([0, *(len(s.ids) for s in samples)]),
+        n_bytes=np.concatenate([s.n_bytes for s in samples]),
+        truncated=np.concatenate([s.truncated for s in samples]),
+    )
+
+
+def joined(parts: Iterator[Tokens]) -> Tokens:
+    """The samples that have a loss of several `Tokens`, as one."""
+    return _joined([_taken(part, row) for part in parts for row in part.scored.tolist()])

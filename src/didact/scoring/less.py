@@ -1,0 +1,181 @@
+"""LESS: how well a step on a sample points where target samples want the model to go."""
+# No postponed annotations: the settings of `Judge` are inherited.
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from didact.accounting import flops
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError, DataError
+from didact.core.hashing import mix
+from didact.core.manifest import fingerprint
+from didact.core.pool import Pool, PoolStats
+from didact.core.protocols import Context, FittedScorer
+from didact.scoring.checkpoints import Aim, WarmedUp, exact
+from didact.scoring.judge import Judge, Seat
+from didact.scoring.sketches import Sketching
+
+GIBI = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class LESS(Judge):
+    """Influence of a sample on the target set: cosine of its Adam step with target gradients.
+
+    Adapters (LoRA) are warmed up on a random share of the pool; at the end of every epoch stands a
+    checkpoint with Adam's moments. The score is max over tasks of Σ_c w_c ⟨Γ_c(g), u_ck⟩ /
+    ‖Γ_c(g)‖: g the gradient of the sample's loss in the adapters, Γ Adam's step, u the mean over a
+    task's samples of their unit gradients, w the checkpoint's share of the learning rate. Higher is
+    better; values lie in -1 to 1, most of them near 0.
+
+    By default nothing is projected: the products are exact, in the space of all adapter
+    parameters, and no gradient is stored.
+
+    Args:
+        model: A folder with a causal language model (safetensors), or a hub name.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
+        loss: What counts: `completion`, `all` tokens, or the sample as plain `text`.
+        template: How chats are written: the `model`'s own chat template, or one of didact's.
+        max_length: Most tokens of a sample; the model's context when not given.
+        tokens_per_batch: Most tokens of a batch, padding included.
+        share: Of the pool's samples in the warm-up.
+        epochs: Of the warm-up; each ends with a checkpoint.
+        rank: Of the adapters.
+        alpha: Their scale is alpha / rank.
+        dropout: Of the adapters, in the warm-up alone.
+        targets: Last parts of the names of the adapted modules; by default q, k, v, o projections
+            where the model has them, else all matrices inside the layers.
+        learning_rate: Highest of the warm-up; linear to zero after a warm-up of 3 %.
+        batch_size: Samples per step of the warm-up.
+        gradient: `adam` is Γ; `sgd` compares plain gradients.
+        epsilon: Adam's ε.
+        epsilon_inside: ε under the root, as in the reference; else beside it, as in Adam's paper.
+        bias_correction: Correct the moments for their start at zero; the reference does not.
+        space: `exact`, `projected`, or `auto`: exact if the target directions of one checkpoint fit
+            into `memory`.
+        memory: GiB for target directions of one checkpoint.
+        dimension: Of the projection, a multiple of 64.
+        unit: In the projected space, divide by the norm `after` projection, as the reference, or by
+            the true norm `before` it.
+        reduce: How the scores of several tasks become one; the paper's is max.
+
+    **Source:** Xia et al. 2024, arXiv:2402.04333; settings as in its released code unless said.
+    The code projects to 8,192 numbers; exact is what that estimates.
+    **Cost:** `epochs` times one forward and backward of the pool with a frozen base (about 4N per
+    token), plus the warm-up; memory tasks × adapter parameters × the model's bytes a number.
+    `projected` adds 2 · adapter parameters · `dimension` a sample and checkpoint, and keeps samples
+    × `dimension` × 2 bytes × checkpoints on disk, from which any further target is scored at once.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    epochs: Annotated[int, Field(ge=1)] = 4
+    rank: Annotated[int, Field(ge=1)] = 128
+    alpha: Annotated[float, Field(gt=0)] = 512
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    targets: tuple[str, ...] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    gradient: Literal["adam", "sgd"] = "adam"
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    epsilon_inside: bool = True
+    bias_correction: bool = False
+    space: Literal["auto", "exact", "projected"] = "auto"
+    memory: Annotated[float, Field(gt=0)] = 8.0
+    dimension: Annotated[int, Field(ge=64, multiple_of=64)] = 8192
+    unit: Literal["after", "before"] = "after"
+    reduce: Literal["mean", "max"] = "max"
+    needs_target = True
+
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+        """Warm-up, target gradients and the pool's gradients at every checkpoint, frozen base."""
+        from didact.models.folder import find, read_lora, read_spec
+        from didact.training.targets import lora_targets
+
+        path = find(self.model)
+        spec = read_spec(path)
+        lora = read_lora(path, rank=self.rank, targets=self.targets or lora_targets(path))
+        lengths = self.lengths(pool)
+        aims = self.lengths(target) if target is not None else flops.NOTHING
+        n_tasks = len(target.tasks) if target is not None else 1
+
+        def gradients(of: flops.Lengths) -> float:
+            return flops.lora_counted(spec, lora, of.tokens, of.squares)
+
+        whole = gradients(lengths)
+        products = 2.0 * n_tasks * lora.n_params * lengths.n
+        if self.projected(n_tasks, lora.n_params):
+            samples = lengths.n + (target.n if target is not None else 0)
+            products = flops.projection_flops(lora.n_params, self.dimension) * samples
+        warm_up = self.share * whole  # an epoch
+        return Cost(
+            flops=self.epochs * (warm_up + whole + products + 2 * gradients(aims)),
+            tokens=round(self.epochs * ((1 + self.share) * lengths.tokens + 2 * aims.tokens)),
+        )
+
+    def projected(self, n_tasks: int, n_params: int) -> bool:
+        """Whether gradients are projected: asked for, or their targets do not fit."""
+        width = {"auto": 2, "bfloat16": 2, "float32": 4, "float64": 8}[self.dtype]
+        needed = n_tasks * n_params * width
+        return self.space == "projected" or (self.space == "auto" and needed > self.memory * GIBI)
+
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+        """Warm the adapters up; take target directions (or all sketches) at every checkpoint."""
+        if target is None:
+            raise ConfigError("score.less: needs a target set, the samples to select for")
+        seat = self.seat(pool, "score.less")
+        aim = Aim(target, self.seat(target, "score.less (target set)").how)
+        warm = self._warm_up(pool, seat, ctx)
+        if self.projected(len(target.task_names), warm.n_params):
+            sketching = Sketching(warm, pool, self.dimension, ctx.seed, self.unit)
+            return sketching.fit(aim, ctx, self.reduce)
+        return exact(warm, aim, ctx, self.reduce)
+
+    def _warm_up(self, pool: Pool, seat: Seat, ctx: Context) -> WarmedUp:
+        """The checkpoints, trained unless an earlier run left them."""
+        from didact.models.influence import StepRule
+        from didact.training.lora import WarmUp, warm_up
+
+        settings = WarmUp(
+            rank=self.rank, alpha=self.alpha, dropout=self.dropout, targets=self.targets,
+            learning_rate=self.learning_rate, batch_size=self.batch_size, epochs=self.epochs,
+            tokens_per_batch=self.tokens_per_batch, dtype=self.dtype, seed=ctx.seed,
+        )  # fmt: skip
+        key = fingerprint(
+            [seat.digest, pool.fingerprint, self.share, asdict(seat.how), asdict(settings)]
+        )
+        rows = drawn(pool, self.share, ctx.seed)
+        train = partial(
+            warm_up, pool, rows, seat.path, ctx.cache_dir / "less" / key[:32], settings,
+            how=seat.how, device=seat.devices[0], progress=ctx.progress,
+        )  # fmt: skip
+        checkpoints = ctx.executor.call(train, device=seat.devices[0])
+        rule = StepRule(
+            kind=self.gradient,
+            epsilon=self.epsilon,
+            epsilon_inside=self.epsilon_inside,
+            bias_correction=self.bias_correction,
+        )
+        return WarmedUp.of(key, seat, checkpoints, rule, samples=len(rows))
+
+
+def drawn(pool: Pool, share: float, seed: int) -> npt.NDArray[np.int64]:
+    """A random share of the rows, at least one, in a sequence that does not depend on their order.
+
+    Rows of the validation split are left out, and so are further copies of a sample where the pool
+    counts them once.
+    """
+    digest = hashlib.blake2b(f"warm-up {seed}".encode(), digest_size=8).digest()
+    keys = mix(mix(pool.id_hash) ^ np.uint64(int.from_bytes(digest, "little")))
+    usable = ~pool.held if not pool.dedup else ~pool.held & (pool.copy == 1)
+    rows = np.flatnonzero(usable)
+    if not len(rows):
+        raise DataError("score.less: the pool has no row to warm up on")
+    count = min(len(rows), max(1, round(share * len(rows))))
+    return rows[np.argsort(keys[rows], kind="stable")[:count]].astype(np.int64)
