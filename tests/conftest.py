@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,9 @@ def save_tiny_llama(
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Llama with a chat template."""
     return save_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def save_llama() -> Callable[..., Path]:
+    """`save_tiny_llama`, for tests that need a model of another kind."""
+    return save_tiny_llama

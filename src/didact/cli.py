@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Show a resolved config, or its JSON Schema.")
 app.add_typer(config_app, name="config")
+proxy_app = typer.Typer(no_args_is_help=True, help="Make a small model to judge samples with.")
+app.add_typer(proxy_app, name="proxy")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[
@@ -458,6 +460,40 @@ def methods(
 
     result = describe_methods(name)
     _print(result) if json else methods_table(result, detailed=name is not None)
+
+
+@proxy_app.command(
+    "new",
+    epilog="Examples: didact proxy new proxy-3m --params 3M --pool pool.jsonl · "
+    "didact proxy new DIR --params 500k --pool 'data/*.jsonl.zst' --vocab 2048 --context 512",
+)
+def proxy_new(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the model goes.")],
+    params: Annotated[
+        str, typer.Option("--params", help="Parameters in all: 3M, 500k, 1.5M or 3e6.")
+    ],
+    pool: Annotated[
+        list[str],
+        typer.Option("--pool", help="Samples whose text trains the tokenizer. Repeatable."),
+    ],
+    vocab: Annotated[
+        int | None, typer.Option("--vocab", help="Tokens [default: what suits the size].")
+    ] = None,
+    context: Annotated[int, typer.Option("--context", help="Most tokens it reads at once.")] = 1024,
+    data: Data = None,
+    seed: Seed = 0,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Make an untrained Llama of a given size, with a tokenizer of the pool's text."""
+    from didact import verbs
+    from didact.printing import facts_table
+
+    with _pool(pool, data, cache_dir, seed) as (found, *_):
+        made = verbs.new_proxy(
+            directory, found, params=params, vocab=vocab, context=context, seed=seed
+        )
+    _print(made) if json else facts_table(made)
 
 
 @config_app.command("show", epilog="Example: didact config show run.yaml")

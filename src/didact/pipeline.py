@@ -232,11 +232,15 @@ def _score_stage(
         scores = scoring.run(pool, replace(ctx, scratch=folder.scratch(name)))
         tables.write_scores(scores, pool, path)
         spent = ctx.executor.spent
-        cost = Cost(flops=spent.flops - before.flops, tokens=spent.tokens - before.tokens)
-        notes: tuple[str, ...] = ()
+        cost = Cost(
+            flops=spent.flops - before.flops,
+            tokens=spent.tokens - before.tokens,
+            device_seconds=spent.device_seconds - before.device_seconds,
+        )
+        notes = (str(scores.facts["note"]),) if "note" in scores.facts else ()
         if scores.missing:
             row, why = next(iter(scores.missing.items()))
-            notes = (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
+            notes += (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
         counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks)}
         return Outcome([path], counts, notes, scores.facts, cost)
 

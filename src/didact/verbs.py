@@ -16,6 +16,7 @@ import pyarrow as pa
 from didact import config as configs
 from didact.config import OrderConfig
 from didact.core import binding, registry
+from didact.core.errors import MissingDependencyError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -272,3 +273,32 @@ def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -
     """
     checked = configs.validated(ExportSettings, settings, "export")
     return write_data_set(pool, ordered, Path(folder), checked)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def new_proxy(
+    directory: Path_,
+    pool: Pool,
+    *,
+    params: str | float,
+    vocab: int | None = None,
+    context: int = 1024,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Make a small untrained model; see `didact.models.proxy.new_proxy`. Its sizes."""
+    _need_models("a proxy model")
+    from didact.models import proxy
+
+    made = proxy.new_proxy(directory, pool, params=params, vocab=vocab, context=context, seed=seed)
+    return made.facts()
+
+
+def _need_models(what: str) -> None:
+    """Raise MissingDependencyError unless the extra `models` is installed."""
+    from importlib.util import find_spec
+
+    for library in ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"):
+        if find_spec(library) is None:
+            raise MissingDependencyError(f"{what} needs {library}: pip install 'didact[models]'")

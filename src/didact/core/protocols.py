@@ -163,7 +163,6 @@ class Executor(Protocol):
         """
         ...
 
-
     def call(self, fn: Callable[[], Metered[R]], /, *, device: str | None = None) -> R:
         """One piece of work that cannot be split, in the caller's thread; its cost is counted.
 

@@ -16,6 +16,9 @@ from didact.models.encode import Tokens
 R = TypeVar("R")
 Int1D = npt.NDArray[np.int64]
 
+MOST_PADDING = 0.1
+LEAST_SHARE = 1 / 8
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -51,6 +54,9 @@ class Batch:
 def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
     """Rows grouped by length, longest first, so that a batch too large shows at once.
 
+    A batch also ends where further samples would make more than a tenth of it padding, once it
+    holds an eighth of what it may: smaller batches cost less than padding.
+
     Args:
         lengths: Tokens of every sample.
         rows: The samples to group.
@@ -59,8 +65,15 @@ def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterato
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     at = 0
     while at < len(order):
-        size = max(1, tokens_per_batch // max(int(lengths[order[at]]), 1))
-        yield order[at : at + size]
+        longest = max(int(lengths[order[at]]), 1)
+        most = order[at : at + max(1, tokens_per_batch // longest)]
+        padded = longest * np.arange(1, len(most) + 1)
+        wasteful = np.flatnonzero(
+            (np.cumsum(lengths[most]) < (1 - MOST_PADDING) * padded)
+            & (padded > LEAST_SHARE * tokens_per_batch)
+        )
+        size = int(wasteful[0]) if len(wasteful) and wasteful[0] else len(most)
+        yield most[:size]
         at += size
 
 

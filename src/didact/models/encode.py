@@ -106,7 +106,7 @@ def encode(turns: pa.ListArray, tokenizer: Any, how: Encoding) -> Tokens:
         pieces = [_written(sample, how.template) for sample in turns.to_pylist()]
     if how.loss != "completion" and not as_text:
         pieces = [[(text, 1.0) for text, _ in sample] for sample in pieces]
-    start = _start_token(tokenizer) if own else []
+    start = start_token(tokenizer) if own else []
     end = [] if as_text or not own or tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return _tokens(pieces, tokenizer, how, start, end, reasons)
 
@@ -123,7 +123,7 @@ def check_chat_template(tokenizer: Any) -> None:
 def overhead(tokenizer: Any, how: Encoding) -> int:
     """Tokens that template and special tokens add to a sample of one question and one answer."""
     if how.loss == "text" or how.kind == "text":
-        return len(_start_token(tokenizer))
+        return len(start_token(tokenizer))
     turns = [
         {"part": 0, "role": role, "content": "x", "weight": weight}
         for role, weight in (("user", 0.0), ("assistant", 1.0))
@@ -133,7 +133,8 @@ def overhead(tokenizer: Any, how: Encoding) -> int:
     return int(written.offsets[-1]) - len(plain)
 
 
-def _start_token(tokenizer: Any) -> list[int]:
+def start_token(tokenizer: Any) -> list[int]:
+    """What a sample written without the model's template starts with: BOS, CLS, EOS or nothing."""
     for token in (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id):
         if token is not None:
             return [int(token)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +42,6 @@ class Rademacher:
             block = flat[:, start : start + step]
             out += block @ signs(key, start, block.shape[1], self.dimension, like=flat)
         return out / math.sqrt(self.dimension)
-
-    def project_all(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """Gradients of several parameters, each `(b, *shape)` → `(b, dimension)`."""
-        parts = [self.project(tile, name) for name, tile in gradients.items()]
-        return torch.stack(parts).sum(0)
 
 
 def signs(key: int, start: int, rows: int, dimension: int, *, like: Tensor) -> Tensor:

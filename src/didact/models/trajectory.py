@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,11 @@ _READ_ROWS = 512  # rows encoded at a time while inner batches are filled
 
 class Problem(Protocol):
     """Losses that are differentiable twice: L_t of every inner step t, and J of the target."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where parameters are put for it."""
+        ...
 
     def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
         """L_t(θ) and its gradient."""
@@ -64,7 +69,9 @@ class Inner:
         return tuple(pairwise([*starts, self.steps]))
 
 
-def descend(problem: Problem, theta: Parameters, inner: Inner, step: int) -> tuple[float, Parameters]:
+def descend(
+    problem: Problem, theta: Parameters, inner: Inner, step: int
+) -> tuple[float, Parameters]:
     """The loss at θ_t, and θ_{t+1}.
 
     Raises:
@@ -101,8 +108,7 @@ def run_inner(
     if at < 0:
         save(theta_path(folder, 0), start, losses=[])
         at = 0
-    device = _device(start)
-    theta = load(theta_path(folder, at), device)
+    theta = load(theta_path(folder, at), problem.device)
     losses = losses_of(theta_path(folder, at))
     last = [parked(theta)]
     for step in range(at, inner.steps):
@@ -117,13 +123,13 @@ def run_inner(
 
 
 def run_segment(
-    problem: Problem, inner: Inner, folder: Path, segment: tuple[int, int], device: torch.device
+    problem: Problem, inner: Inner, folder: Path, segment: tuple[int, int]
 ) -> list[Parameters]:
-    """θ from a segment's first step to its stop, run again from the checkpoint."""
+    """θ of every step of a segment, run again from the checkpoint."""
     first, stop = segment
-    theta = load(theta_path(folder, first), device)
+    theta = load(theta_path(folder, first), problem.device)
     out = [parked(theta)]
-    for step in range(first, stop):
+    for step in range(first, stop - 1):
         _, theta = descend(problem, theta, inner, step)
         out.append(parked(theta))
     return out
@@ -143,8 +149,11 @@ def save(path: Path, tensors: Parameters, *, losses: list[float]) -> None:
 
 def load(path: Path, device: torch.device | str = "cpu") -> Parameters:
     """What `save` wrote."""
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    with safe_open(path, framework="pt") as file:
+        # Copied: tensors of a mapped file are aligned otherwise than fresh ones, and BLAS then
+        # rounds otherwise, so that a run that was interrupted would give other last bits.
+        found = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    return {name: value.to(device) for name, value in found.items()}
 
 
 def losses_of(path: Path) -> list[float]:
@@ -162,10 +171,6 @@ def parked(theta: Parameters) -> Parameters:
 def norm(vector: Parameters) -> float:
     """Euclidean norm over all parameters."""
     return math.sqrt(sum(float(v.double().square().sum()) for v in vector.values()))
-
-
-def _device(theta: Parameters) -> torch.device:
-    return next(iter(theta.values())).device
 
 
 def inner_batches(
@@ -255,6 +260,6 @@ def _joined(samples: list[Tokens]) -> Tokens:
     )
 
 
-def joined(parts: Iterator[Tokens]) -> Tokens:
+def joined(parts: Iterable[Tokens]) -> Tokens:
     """The samples that have a loss of several `Tokens`, as one."""
     return _joined([_taken(part, row) for part in parts for row in part.scored.tolist()])

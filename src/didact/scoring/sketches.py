@@ -201,10 +201,8 @@ class Sketching:
             facts={
                 **self.warm.facts,
                 "space": "projected",
-                "notes": [
-                    f"gradients are projected to {self.dimension:,} numbers; exact scores need "
-                    "score.less.space=exact and the memory for it (score.less.memory)"
-                ],
+                "note": f"gradients are projected to {self.dimension:,} numbers; exact scores need "
+                "space=exact, and memory for the target directions (score.less.memory)",
             },
         )
 

@@ -271,7 +271,10 @@ def test_an_alias_names_a_shared_parameter() -> None:
 
 @pytest.mark.parametrize("form", ["tile", "gram"])
 @pytest.mark.parametrize("prompt", [2, 7])
-def test_tokens_without_gradient_at_a_wide_head_are_dropped(form: Any, prompt: int) -> None:
+def test_tokens_without_gradient_at_a_wide_head_are_dropped(
+    form: Any, prompt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "_HEAD_INPUT", 8)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**{**COMMON, "hidden_size": 8, "tie_word_embeddings": True})
     model = transformers.LlamaForCausalLM(config).double().eval()

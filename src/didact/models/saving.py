@@ -1,0 +1,59 @@
+"""Model folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from didact.core.atomic import writable
+from didact.core.errors import ConfigError
+
+
+def check_free(folder: Path, flag: str) -> None:
+    """Raise ConfigError where a new folder cannot stand: on a file, or on anything of the user's.
+
+    Args:
+        folder: Where it is to go; an empty folder is free.
+        flag: What names it, for the message.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{flag} {folder}: is there and not empty; remove it or choose another name"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars that transformers draws while it loads and saves weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, renamed to it when the block ends without an error.
+
+    Raises:
+        ConfigError: `folder` is there and not empty.
+        DataError: The disk is full, or the place cannot be written.
+    """
+    check_free(folder, "folder")
+    folder = folder.absolute()
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    with writable(folder.parent, "choose another folder"):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

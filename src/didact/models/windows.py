@@ -1,0 +1,209 @@
+"""Log-likelihood of every token that counts: long samples in windows, or parts on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from didact.accounting.flops import Lengths, forward_flops
+from didact.core.cost import Cost, Metered
+from didact.core.pool import LENGTH_BINS, PoolStats
+from didact.models.batches import Batch, over_batches
+from didact.models.door import LanguageModel
+from didact.models.encode import Tokens
+from didact.models.losses import token_nll
+
+Float1D = npt.NDArray[np.float64]
+Int1D = npt.NDArray[np.int64]
+
+_POINTS = 64  # lengths that stand for a bin of the histogram, which is 26 % wide
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Parts of samples that the model reads one by one.
+
+    Attributes:
+        tokens: The pieces; a weight above 0 marks a token whose prediction counts here.
+        owner: int64 `(len(tokens),)`: the sample of each piece.
+        n: Samples.
+    """
+
+    tokens: Tokens
+    owner: Int1D
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """What a model makes of the tokens that count.
+
+    Attributes:
+        counted: int64 `(n,)`: how many count.
+        nats: float64 `(n,)`: their negative log-likelihood, summed.
+        mean: float64 `(n,)`: its mean by loss weight, nats per token; NaN where nothing counts.
+    """
+
+    counted: Int1D
+    nats: Float1D
+    mean: Float1D
+
+
+def whole(tokens: Tokens) -> Pieces:
+    """Every sample in one piece."""
+    return Pieces(tokens, np.arange(len(tokens)), len(tokens))
+
+
+def windows(tokens: Tokens, size: int, stride: int) -> Pieces:
+    """Samples longer than `size` in windows, a `stride` apart.
+
+    Every token counts in one window alone, the first that reaches it, and is predicted from at
+    least `size - stride` tokens where the sample has as many before it. Windows in which nothing
+    counts are left out.
+
+    Args:
+        tokens: The samples.
+        size: Most tokens of a window, 2 or more.
+        stride: From the start of one window to the start of the next, 1 to `size - 1`.
+    """
+    if int(tokens.lengths.max(initial=0)) <= size:
+        return whole(tokens)
+
+    def parts() -> Iterator[Part]:
+        for row in tokens.scored.tolist():
+            ids, weights = _sample(tokens, row)
+            reached = 0
+            for start in range(0, max(len(ids) - size + stride, 1), stride):
+                stop = min(start + size, len(ids))
+                here = weights[start:stop].copy()
+                here[: reached - start] = 0
+                reached = stop
+                if here.any():
+                    yield row, ids[start:stop], here
+
+    return _pieces(parts(), len(tokens))
+
+
+def runs(tokens: Tokens, first: int) -> Pieces:
+    """Every unbroken run of tokens that count as a piece of its own, nothing before it.
+
+    Args:
+        tokens: The samples.
+        first: The token put before each run, from which its first one is predicted.
+    """
+
+    def parts() -> Iterator[Part]:
+        for row in tokens.scored.tolist():
+            ids, weights = _sample(tokens, row)
+            steps = np.diff((weights != 0).astype(np.int8), prepend=0, append=0)
+            for start, stop in zip(
+                np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True
+            ):
+                yield (
+                    row,
+                    np.concatenate([np.asarray([first], ids.dtype), ids[start:stop]]),
+                    np.concatenate([np.zeros(1, weights.dtype), weights[start:stop]]),
+                )
+
+    return _pieces(parts(), len(tokens))
+
+
+Part = tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+
+def _sample(tokens: Tokens, row: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    place = slice(int(tokens.offsets[row]), int(tokens.offsets[row + 1]))
+    return tokens.ids[place], tokens.weights[place]
+
+
+def _pieces(parts: Iterator[Part], n: int) -> Pieces:
+    found = list(parts)
+    made = Tokens(
+        ids=np.concatenate([np.empty(0, np.int32), *(ids for _, ids, _ in found)]),
+        weights=np.concatenate([np.empty(0, np.float32), *(weights for *_, weights in found)]),
+        offsets=np.cumsum([0, *(len(ids) for _, ids, _ in found)], dtype=np.int64),
+        n_bytes=np.zeros(len(found), np.int64),
+        truncated=np.zeros(len(found), np.bool_),
+    )
+    return Pieces(made, np.asarray([row for row, *_ in found], np.int64), n)
+
+
+def likelihood(
+    model: LanguageModel, pieces: Pieces, *, tokens_per_batch: int
+) -> Metered[Likelihood]:
+    """Negative log-likelihood of the tokens that count, each sample's pieces together.
+
+    Sums are float64 whatever the model's arithmetic, so that they do not depend on the number of
+    windows.
+
+    Args:
+        model: The model.
+        pieces: What it reads.
+        tokens_per_batch: Most tokens of a batch, padding included.
+
+    **Cost:** one forward pass of every piece; softmax only where a token counts.
+    """
+
+    def forward(batch: Batch) -> torch.Tensor:
+        return token_nll(model.module(**batch.inputs, use_cache=False).logits, batch)
+
+    counted = np.zeros(pieces.n, np.int64)
+    nats, weighted, weights = np.zeros((3, pieces.n))
+    cost = Cost()
+    with torch.inference_mode():
+        for batch, nll in over_batches(
+            forward,
+            pieces.tokens,
+            tokens_per_batch=tokens_per_batch,
+            pad_id=model.pad_id,
+            device=model.device,
+        ):
+            rows = pieces.owner[batch.rows]
+            by_weight = batch.weights.double()
+            np.add.at(counted, rows, (by_weight != 0).sum(1).cpu().numpy())
+            np.add.at(nats, rows, nll.double().sum(1).cpu().numpy())
+            np.add.at(weighted, rows, (nll * by_weight).sum(1).cpu().numpy())
+            np.add.at(weights, rows, by_weight.sum(1).cpu().numpy())
+            b, size = batch.input_ids.shape
+            flops = forward_flops(model.spec, b * size, b * size**2)
+            cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
+    mean = np.full(pieces.n, np.nan)
+    np.divide(weighted, weights, out=mean, where=weights != 0)
+    return Metered(Likelihood(counted, nats, mean), cost)
+
+
+def windowed_lengths(
+    stats: PoolStats, *, size: int, stride: int, max_length: int | None = None, overhead: int = 0
+) -> Lengths:
+    """Lengths of the windows of a pool's samples, from the histogram of their token counts.
+
+    Lengths lie inside a bin as in `squares_of`: log-uniform, scaled to the pool's tokens. Padding
+    is not included; windows in which nothing counts are.
+
+    Args:
+        stats: The pool's; its tokens may be another tokenizer's or an estimate.
+        size: Most tokens of a window.
+        stride: From one window's start to the next.
+        max_length: Tokens a sample is cut at; None for no limit.
+        overhead: Tokens the chat template and special tokens add to each sample.
+    """
+    inside = (np.arange(_POINTS) + 0.5) / _POINTS
+    low, high = np.asarray(list(pairwise(2 ** (b / 3) for b in range(LENGTH_BINS + 1)))).T
+    lengths = low[:, None] * (high / low)[:, None] ** inside
+    each = np.asarray(stats.token_lengths, np.float64)[:, None] / _POINTS
+    raw = float((each * lengths).sum())
+    lengths = lengths * (stats.n_tokens / raw if raw else 0.0) + overhead
+    lengths = np.minimum(lengths, np.inf if max_length is None else max_length)
+    # Windows of full size before the last one of each sample, which holds the rest.
+    before = np.maximum(np.ceil((lengths - size) / stride), 0)
+    rest = lengths - before * stride
+    return Lengths(
+        stats.n,
+        round(float((each * (before * size + rest)).sum())),
+        float((each * (before * size**2 + rest**2)).sum()),
+    )

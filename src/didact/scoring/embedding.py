@@ -1,0 +1,255 @@
+"""Embeddings: how close a sample is in meaning to the samples of a target set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from didact.accounting.flops import forward_flops, squares_of
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError
+from didact.core.pool import Pool, PoolStats
+from didact.core.protocols import Context, FittedScorer
+from didact.scoring.judge import Device, Dtype
+from didact.scoring.part import Part, check_part
+from didact.scoring.similarity import BatchEmbed, Within, similarity
+
+# Processor seconds a byte of text on one core of an AMD EPYC (Zen 3). Only `estimate` uses it.
+_STATIC_SECONDS_PER_BYTE = 60e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Cosine of a sentence encoder's embeddings of a sample and of the target's; higher is better.
+
+    The encoder is a sentence-transformers model; only safetensors are read and no code that came
+    with it is run. A text beyond the encoder's limit is cut: the column `truncated` says which.
+
+    Args:
+        model: A folder that sentence-transformers saved, or a hub name.
+        field: The part of the pool's samples that is embedded.
+        target_field: The part of the target's samples; by default as `field`.
+        within: How cosines to the samples of one target task become its score: their `mean` or
+            `max`; `each` keeps one score per target sample, for `round_robin` over samples.
+        reduce: How the scores of several tasks (or target samples) become one.
+        prompt: Put before every text, as some encoders want ("query: "); the model's default
+            prompt when not given.
+        max_length: Most tokens read of a text; the encoder's limit when not given.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
+        tokens_per_batch: Most tokens of a batch, padding included; less when memory runs out.
+
+    **Source:** the embedding baseline of Yin and Rush 2025 (arXiv:2410.16208), which takes the mean
+    over target samples and of each sample the prompt (`field: prompt`).
+    **Cost:** one pass of the encoder over at most `max_length` tokens of each sample, 2 FLOPs per
+    weight and token and attention; with `within: each`, 8 bytes per sample and target sample.
+    """
+
+    model: str
+    field: Part = "text"
+    target_field: Part | None = None
+    within: Within = "mean"
+    reduce: Literal["mean", "max"] = "mean"
+    prompt: str | None = None
+    max_length: Annotated[int, Field(ge=4)] | None = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
+    needs_target = True
+
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+        """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
+        from didact.models.embed import read_sentence_folder
+        from didact.models.folder import find
+
+        about = read_sentence_folder(find(self.model))
+        limit = min(self.max_length or about.limit, about.limit)
+        lengths = [
+            squares_of(s, max_length=limit, overhead=about.overhead)
+            for s in (pool, target)
+            if s is not None
+        ]
+        return Cost(
+            flops=sum(forward_flops(about.spec, n.tokens, n.squares) for n in lengths),
+            tokens=sum(n.tokens for n in lengths),
+        )
+
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+        """The target's vectors."""
+        from didact.models.embed import read_sentence_folder, require
+        from didact.models.folder import digest, find
+
+        where = "score.embedding"
+        target, target_field = _checked(self, pool, target, where)
+        require("sentence_transformers", "embedding")
+        from didact.models.door import devices
+
+        path = find(self.model)
+        limit = read_sentence_folder(path).limit
+        if self.max_length is not None and self.max_length > limit:
+            raise ConfigError(
+                f"{where}.max_length={self.max_length}: {self.model} reads at most {limit} tokens"
+            )
+        limit = self.max_length or limit
+
+        def encoder(part: Part) -> _Sentences:
+            return _Sentences(
+                path=path,
+                field=part,
+                devices=devices(self.device),
+                dtype=self.dtype,
+                max_length=limit,
+                tokens_per_batch=self.tokens_per_batch,
+                prompt=self.prompt,
+            )
+
+        names = ("torch", "transformers", "tokenizers", "sentence-transformers")
+        return similarity(
+            encoder(self.field),
+            target,
+            ctx,
+            target_encoder=encoder(target_field),
+            within=self.within,
+            reduce=self.reduce,
+            where=where,
+            facts={
+                "model": digest(path),
+                "max_length": limit,
+                "versions": {name: version(name) for name in names},
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sentences:
+    """A sentence encoder that can be opened."""
+
+    path: Path
+    field: Part
+    devices: tuple[str, ...]
+    dtype: Dtype
+    max_length: int
+    tokens_per_batch: int
+    prompt: str | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The part of a sample that is embedded."""
+        return (self.field,)
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[BatchEmbed]:
+        """The model on a device."""
+        from didact.models.embed import open_sentence_encoder
+
+        with open_sentence_encoder(
+            self.path,
+            device=device,
+            dtype=self.dtype,
+            max_length=self.max_length,
+            tokens_per_batch=self.tokens_per_batch,
+            prompt=self.prompt,
+        ) as embed:
+            yield lambda batch: embed(batch.column(0).to_pylist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticEmbedding:
+    """Cosine of mean token vectors of a sample and of the target's; higher is better.
+
+    A static embedding has one vector per token and no transformer, so it knows words and not their
+    order; hundreds of times faster than `embedding` and without torch. Whole texts are read.
+
+    Args:
+        model: A folder that model2vec saved, or a hub name such as "minishlab/potion-base-8M".
+        field: The part of the pool's samples that is embedded.
+        target_field: The part of the target's samples; by default as `field`.
+        within: How cosines to the samples of one target task become its score: their `mean` or
+            `max`; `each` keeps one score per target sample, for `round_robin` over samples.
+        reduce: How the scores of several tasks (or target samples) become one.
+
+    **Source:** Model2Vec (github.com/MinishLab/model2vec); as a score, `embedding` with another
+    encoder.
+    **Cost:** one pass over the text, about 60 ns a byte on one core; no FLOPs of a model; with
+    `within: each`, 8 bytes per sample and target sample.
+    """
+
+    model: str
+    field: Part = "text"
+    target_field: Part | None = None
+    within: Within = "mean"
+    reduce: Literal["mean", "max"] = "mean"
+    needs_target = True
+
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+        """Bytes of pool and target."""
+        n_bytes = pool.n_bytes + (target.n_bytes if target is not None else 0)
+        return Cost(cpu_seconds=_STATIC_SECONDS_PER_BYTE * n_bytes)
+
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+        """The target's vectors."""
+        from didact.models.embed import require
+        from didact.models.folder import digest, find
+
+        where = "score.static_embedding"
+        target, target_field = _checked(self, pool, target, where)
+        require("model2vec", "static_embedding")
+        path = find(self.model)
+        return similarity(
+            _Static(path=path, field=self.field),
+            target,
+            ctx,
+            target_encoder=_Static(path=path, field=target_field),
+            within=self.within,
+            reduce=self.reduce,
+            where=where,
+            facts={
+                "model": digest(path),
+                "versions": {name: version(name) for name in ("model2vec", "tokenizers")},
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Static:
+    """A static embedding that can be opened."""
+
+    path: Path
+    field: Part
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """None: it runs in numpy, in whatever thread it is called."""
+        return ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The part of a sample that is embedded."""
+        return (self.field,)
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[BatchEmbed]:
+        """The model."""
+        from didact.models.embed import open_static_encoder
+
+        del device
+        with open_static_encoder(self.path) as embed:
+            yield lambda batch: embed(batch.column(0).to_pylist())
+
+
+def _checked(
+    scorer: Embedding | StaticEmbedding, pool: Pool, target: Pool | None, where: str
+) -> tuple[Pool, Part]:
+    """The target set and the part of it that is embedded, both checked."""
+    if target is None:
+        raise ConfigError(f"{where}: needs a target set, the samples to select for")
+    check_part(pool, scorer.field, f"{where}.field")
+    part = scorer.target_field or scorer.field
+    check_part(target, part, f"{where}.target_field", what="target set")
+    return target, part

@@ -1,0 +1,401 @@
+"""What PDS and LQS share: settings, the adjoint of an inner training, the proxy set, the cost."""
+# No postponed annotations: scorers inherit the settings, and their types are read from here.
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+from pydantic import Field
+
+from didact._version import __version__
+from didact.accounting import flops
+from didact.accounting.flops import Lengths
+from didact.accounting.products import plan as algebra
+from didact.accounting.spec import ModelSpec
+from didact.core.atomic import replacing
+from didact.core.cost import Cost, Metered
+from didact.core.errors import ConfigError, DataError
+from didact.core.hashing import mix
+from didact.core.manifest import fingerprint
+from didact.core.pool import LENGTH_BINS, Pool, PoolStats
+from didact.core.protocols import BatchScores, Context, FittedScorer, Progress
+from didact.core.scores import Int1D
+from didact.scoring.annotation import SHARD_ROWS, Proxy, annotate
+from didact.scoring.judge import Judge, Seat
+from didact.scoring.one_pass import one_pass
+from didact.scoring.terms import Annotation, Rule, Visit, combine, plan
+
+if TYPE_CHECKING:
+    from didact.models.adjoint import Adjoint
+    from didact.models.encode import Tokens
+
+PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
+_SIMULATED = 64  # inner batches whose padding stands for all of them in an estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerTraining(Judge):
+    """Settings that PDS and LQS share, beside those of the judging model.
+
+    Args:
+        steps: T, inner steps of plain SGD.
+        learning_rate: Of the inner steps, constant.
+        inner_batch: Samples of an inner step, drawn from the pool.
+        every: K, inner steps from one annotated step to the next.
+        proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
+            of a smaller pool. The others get their scores from the data scorer.
+        hvp: Hessian-vector products exactly, or by central differences of gradients.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 0.008
+    inner_batch: Annotated[int, Field(ge=1)] = 16
+    every: Annotated[int, Field(ge=1)] = 10
+    proxy: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
+    hvp: Literal["forward_over_reverse", "finite_difference"] = "forward_over_reverse"
+
+    needs_target: ClassVar[bool] = True
+    name: ClassVar[str]
+
+    @property
+    def terms(self) -> Rule:
+        """Which steps are visited, and what their terms are divided by."""
+        raise NotImplementedError
+
+    @property
+    def visits(self) -> tuple[Visit, ...]:
+        """The passes over the proxy set.
+
+        Raises:
+            ConfigError: There are none: rule `paper` begins at step 1.
+        """
+        found = plan(self.terms, self.steps, self.every)
+        if not found:
+            raise ConfigError(
+                f"score.{self.name}.steps={self.steps}: rule=paper annotates the steps from 1 to "
+                "steps - 1; set steps to 2 or more, or rule=interval"
+            )
+        return found
+
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+        """Inner training, target gradients, Hessian-vector products, annotation, data scorer."""
+        from didact.models.folder import find, read_spec
+
+        spec = read_spec(find(self.model))
+        n_proxy = self._proxy_size(pool.n)
+        most = self.tokens_per_batch
+        rng = np.random.default_rng(0)
+        lengths = _lengths(pool, self.max_length)
+        drawn = [
+            rng.choice(lengths, min(self.inner_batch, max(pool.n, 1))) for _ in range(_SIMULATED)
+        ]
+        batch, small = _padded(drawn, most), _padded(drawn, max(1, most // 2))
+        aim = _padded([_lengths(target, self.max_length)], most) if target else flops.NOTHING
+        shards = np.array_split(rng.permutation(lengths), max(1, math.ceil(pool.n / SHARD_ROWS)))
+        first = min(v.step for v in self.visits if v.dot)
+        segments = _segments(self.steps)
+        gradients = self.steps + sum(stop - start - 1 for start, stop in segments[:-1])
+        products = self.steps - 1 - first
+        hvp = 3 if self.hvp == "forward_over_reverse" else 2
+        of_products = small if self.hvp == "forward_over_reverse" else batch
+        work = [
+            (gradients / _SIMULATED, batch, flops.training_flops),
+            (hvp * products / _SIMULATED, of_products, flops.training_flops),
+            (self.steps - first, aim, flops.training_flops),
+        ]
+        total = sum(times * of(spec, x.tokens, x.squares) for times, x, of in work)
+        share = n_proxy / max(pool.n, 1)
+        for visit in self.visits:
+            total += share * sum(_annotation(spec, s, most, visit) for s in shards)
+        real = float(lengths.sum())
+        tokens = (gradients + products) * sum(map(np.sum, drawn)) / _SIMULATED
+        tokens += (self.steps - first) * (target.n_tokens if target else 0)
+        return Cost(flops=total, tokens=round(tokens + share * len(self.visits) * real))
+
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+        """Inner training and its adjoint, then the products of the proxy set."""
+        where = f"score.{self.name}"
+        if target is None:
+            raise ConfigError(f"{where}: needs a target set, the samples to select for")
+        size = self._proxy_size(len(pool))
+        seat = self.seat(pool, where)
+        self._check(seat, where)
+        rows = self._rows(pool, size, ctx)
+        adjoint = self._adjoint(pool, target, seat, ctx)
+        proxy = Proxy(seat=seat, pool=pool, rows=rows, visits=self.visits, folder=adjoint.folder)
+        found = combine(
+            self.terms,
+            annotate(proxy, ctx),
+            steps=self.steps,
+            every=self.every,
+            learning_rate=self.learning_rate,
+        )
+        facts = {
+            **seat.facts,
+            "proxy": len(rows),
+            "annotated_steps": [v.step for v in self.visits if v.dot],
+            "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
+            "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
+        }
+        table = adjoint.folder / f"{self.name}-{fingerprint([asdict(self), rows.tolist()])}.npz"
+        _write(table, pool.id_hash[rows], found)
+        return one_pass(partial(look_up, table), ("id_hash",), facts=facts)
+
+    def _proxy_size(self, n: int) -> int:
+        """Samples to annotate of a pool of n."""
+        if self.proxy is None:
+            return min(n, PROXY_ROWS)
+        if self.proxy == "all":
+            return n
+        if self.proxy > n:
+            raise ConfigError(
+                f"score.{self.name}.proxy={self.proxy}: the pool has {n} samples; set proxy=all "
+                "or a smaller number"
+            )
+        return self.proxy
+
+    def _check(self, seat: Seat, where: str) -> None:
+        if self.hvp == "finite_difference" and self._dtype(seat) == "bfloat16":
+            raise ConfigError(
+                f"{where}.hvp=finite_difference: bfloat16 rounds the difference away; set "
+                "dtype=float32, or hvp=forward_over_reverse"
+            )
+
+    def _dtype(self, seat: Seat) -> str:
+        from didact.models.door import torch_dtype
+
+        return str(torch_dtype(self.dtype, seat.devices[0])).removeprefix("torch.")
+
+    def _rows(self, pool: Pool, size: int, ctx: Context) -> Int1D:
+        """The proxy set: all rows, or a draw that leaves the validation split out."""
+        from didact.models.trajectory import draw
+
+        if size == len(pool):
+            return np.arange(size)
+        rows = _usable(pool)
+        if size > len(rows):
+            raise ConfigError(
+                f"score.{self.name}.proxy={size}: {len(rows)} of the pool's {len(pool)} samples "
+                "can be drawn (no validation split, no repeats); set proxy=all or fewer"
+            )
+        return draw(_hashes(pool), rows, size, _key(ctx, "proxy set"))
+
+    def _adjoint(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> "Adjoint":
+        """θ and λ of the visited steps, computed unless an earlier run left them."""
+        from didact.models.adjoint import finished
+
+        aim = self.seat(target, f"score.{self.name} (target set)")
+        wanted = {"dots": [v.step for v in self.visits if v.dot]}
+        wanted["norms"] = [v.step for v in self.visits if not v.dot]
+        key = fingerprint(
+            {
+                "didact": __version__,
+                "model": seat.facts,
+                "dtype": self._dtype(seat),
+                "pool": [pool.fingerprint, asdict(seat.how)],
+                "target": [target.fingerprint, asdict(aim.how)],
+                "inner": [self.steps, self.learning_rate, self.inner_batch, self.hvp],
+                "visits": wanted,
+                "seed": ctx.seed,
+            }
+        )
+        folder = ctx.cache_dir / "adjoint" / key
+        done = finished(folder)
+        if done is not None:
+            return done
+        work = _Adjoint(
+            pool=pool, target=target, seat=seat, aim=aim, folder=folder, ctx=ctx, settings=self
+        )
+        return ctx.executor.call(work.run, device=seat.devices[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adjoint:
+    """The inner training of one pool for one target set."""
+
+    pool: Pool
+    target: Pool
+    seat: Seat
+    aim: Seat
+    folder: Path
+    ctx: Context
+    settings: InnerTraining
+
+    def run(self) -> "Metered[Adjoint]":
+        from didact.models.adjoint import LanguageProblem, parameters_of, run_adjoint
+        from didact.models.trajectory import Inner
+
+        own, ctx = self.settings, self.ctx
+        exact = own.hvp == "forward_over_reverse"
+        # Fused attention kernels have no forward-mode derivative.
+        with self.seat.open(self.seat.devices[0], attention="eager" if exact else None) as model:
+            problem = LanguageProblem(
+                model,
+                self._batches(model),
+                self._target(model),
+                tokens_per_batch=own.tokens_per_batch,
+                hvp=own.hvp,
+            )
+
+            def watch(stage: str, done: int) -> None:
+                ctx.progress(Progress(stage, done, own.steps, "steps"))
+
+            found = run_adjoint(
+                problem,
+                parameters_of(model),
+                Inner(own.steps, own.learning_rate),
+                self.folder,
+                visits=[v.step for v in own.visits if v.dot],
+                also=[v.step for v in own.visits if not v.dot],
+                forward=partial(watch, "inner training"),
+                backward=partial(watch, "adjoint"),
+            )
+            return Metered(found, problem.cost)
+
+    def _batches(self, model: Any) -> "list[Tokens]":
+        from didact.models.trajectory import inner_batches
+
+        def encoded(rows: Int1D) -> "Tokens":
+            return self.seat.tokens(self.pool.read(rows, ["turns"]), model)
+
+        return inner_batches(
+            encoded,
+            _hashes(self.pool),
+            _usable(self.pool),
+            steps=self.settings.steps,
+            size=self.settings.inner_batch,
+            key=_key(self.ctx, "inner batches"),
+        )
+
+    def _target(self, model: Any) -> "Tokens":
+        """The target's samples that have a loss."""
+        from didact.models.trajectory import joined
+
+        parts = [
+            self.aim.tokens(self.target.read(rows, ["turns"]), model)
+            for rows in self.target.batches()
+        ]
+        found = joined(parts)
+        if not len(found):
+            reason = next((r for part in parts for r in part.missing.values()), "it is empty")
+            raise DataError(
+                f"score.{self.settings.name}: no sample of the target set has a loss ({reason})"
+            )
+        return found
+
+
+def _usable(pool: Pool) -> Int1D:
+    """Rows to draw from: not of the validation split, one of each content if copies count once."""
+    usable = ~pool.held
+    return np.flatnonzero(usable & (pool.copy == 1) if pool.dedup else usable)
+
+
+def _hashes(pool: Pool) -> npt.NDArray[np.uint64]:
+    """Of content, so that which copy comes first in the pool does not matter; copies differ."""
+    return mix(pool.group) ^ pool.copy.astype(np.uint64)
+
+
+def _key(ctx: Context, what: str) -> int:
+    return int(ctx.rng(what).integers(2**62))
+
+
+def _write(table: Path, ids: npt.NDArray[np.uint64], found: Annotation) -> None:
+    order = np.argsort(ids)
+    reasons = orjson.dumps(
+        {str(ids[row]): reason for row, reason in found.missing.items()},
+        option=orjson.OPT_SORT_KEYS,
+    )
+    columns: dict[str, Any] = {"values": found.values, **found.parts}
+    columns = {k: v[order] for k, v in columns.items()}
+    columns |= {"ids": ids[order], "missing": np.frombuffer(reasons, np.uint8)}
+    with replacing(table) as temporary, temporary.open("wb") as file:
+        np.savez(file, **columns)
+
+
+@lru_cache(maxsize=2)
+def _read(table: Path) -> tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, str]]:
+    try:
+        with np.load(table, allow_pickle=False) as file:
+            columns = {k: file[k] for k in file.files}
+    except FileNotFoundError as error:
+        raise DataError(f"{table}: annotated scores are not in the cache; score again") from error
+    reasons = orjson.loads(columns.pop("missing").tobytes())
+    return columns, {int(k): v for k, v in reasons.items()}
+
+
+def look_up(table: Path, batch: pa.RecordBatch) -> BatchScores:
+    """Annotated scores of rows, by their ids."""
+    columns, reasons = _read(table)
+    ids = batch.column("id_hash").to_numpy().astype(np.uint64)
+    at = np.searchsorted(columns["ids"], ids)
+    missing = {i: reasons[int(h)] for i, h in enumerate(ids) if int(h) in reasons}
+    parts = {k: v[at] for k, v in columns.items() if k not in {"ids", "values"}}
+    return BatchScores(columns["values"][at][:, np.newaxis], parts, missing)
+
+
+# Estimates
+
+
+def _segments(steps: int) -> list[tuple[int, int]]:
+    """As `didact.models.trajectory.Inner.segments`, without torch."""
+    size = max(1, round(math.sqrt(steps)))
+    return [(at, min(at + size, steps)) for at in range(0, steps, size)]
+
+
+def _lengths(stats: PoolStats, max_length: int | None) -> npt.NDArray[np.float64]:
+    """Lengths of a pool's samples, spread over the bins of its histogram; they add up."""
+    edges = 2 ** (np.arange(LENGTH_BINS + 1) / 3)
+    out = [
+        low * (high / low) ** ((np.arange(n) + 0.5) / n)
+        for n, low, high in zip(stats.token_lengths, edges[:-1], edges[1:], strict=True)
+    ]
+    found = np.concatenate(out)
+    found *= stats.n_tokens / max(found.sum(), 1.0)
+    cut: npt.NDArray[np.float64] = np.minimum(found, max_length or np.inf)
+    return cut
+
+
+def _grouped(lengths: npt.NDArray[np.float64], most: int) -> list[npt.NDArray[np.float64]]:
+    """As `didact.models.batches.micro_batches`."""
+    order = np.sort(lengths)[::-1]
+    out, at = [], 0
+    while at < len(order):
+        size = max(1, int(most // max(order[at], 1)))
+        out.append(order[at : at + size])
+        at += size
+    return out
+
+
+def _padded(sets: list[npt.NDArray[np.float64]], most: int) -> Lengths:
+    total = flops.NOTHING
+    for lengths in sets:
+        for group in _grouped(lengths, most):
+            b, s = len(group), float(group[0])
+            total += Lengths(b, round(b * s), b * s**2)
+    return total
+
+
+def _annotation(
+    spec: ModelSpec, lengths: npt.NDArray[np.float64], most: int, visit: Visit
+) -> float:
+    """Forward, backward to the inputs, and per-sample products of one pass."""
+    total = 0.0
+    for group in _grouped(lengths, most):
+        b, s = len(group), float(group[0])
+        total += flops.forward_flops(spec, round(b * s), b * s**2)
+        total += flops.input_gradient_flops(spec, round(b * s), b * s**2)
+        for d_out, d_in, count in spec.matrices:
+            tied = spec.tied and d_out == spec.vocab
+            chosen = algebra(
+                d_out, d_in, round(s), directions=int(visit.dot), norms=visit.norm,
+                transform=False, lookups=round(s) if tied else 0,
+            )  # fmt: skip
+            total += b * count * chosen.flops
+    return total

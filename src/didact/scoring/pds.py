@@ -1,0 +1,49 @@
+"""PDS: how much a step on a sample would lower the target's loss during training."""
+# No postponed annotations: inherited settings are read at run time.
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from didact.scoring.inner import InnerTraining
+from didact.scoring.terms import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PDS(InnerTraining):
+    """Influence of a sample on the target's loss along a short training run; higher is better.
+
+    The judging model is trained for T steps of plain SGD on random samples. With A the sum of the
+    target's mean loss over these steps, the score is -∂A/∂ε where ε times the sample's gradient is
+    added to every step: η·Σ_t ⟨λ_{t+1}, ∇ℓ(θ_t)⟩, exact for `every=1`, a sum over every K-th step
+    otherwise. Values are in nats; near 0 for a sample that changes nothing.
+
+    Args:
+        model: A folder with a causal language model (safetensors), or a hub name.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere; inner steps and
+            the adjoint are float32 in any case.
+        loss: What counts: `completion`, `all` tokens, or the sample as plain `text`.
+        template: How chats are written: the `model`'s own chat template, or one of didact's.
+        max_length: Most tokens of a sample; the model's context when not given.
+        tokens_per_batch: Most tokens of a micro-batch, padding included.
+        steps: T, inner steps.
+        learning_rate: η of the inner steps, constant.
+        inner_batch: Samples of an inner step, drawn from the pool.
+        every: K, inner steps from one annotated step to the next.
+        proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
+            of a smaller pool. The others get their scores from the data scorer.
+        hvp: Hessian-vector products exactly, or by central differences of gradients.
+
+    **Source:** Gu et al. 2024, arXiv:2410.07064; the sum over every K-th step as in its code. All
+    of the model's parameters count.
+    **Cost:** T/K gradients of every annotated sample (6N a token each), nearly all of it; 5 - 1/√T
+    gradients of each of T batches; T gradients of the target set. Memory: √T + 4 times the
+    parameters in float32, √T of them on the host; disk: √T + 2T/K times.
+    """
+
+    name: ClassVar[str] = "pds"
+
+    @property
+    def terms(self) -> Rule:
+        """Multiples of K, undivided."""
+        return "pds"

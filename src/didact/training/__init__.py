@@ -1,0 +1,1 @@
+"""Training: a causal model over an ordered pool, LoRA warm-up, regression on labels."""

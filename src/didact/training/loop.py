@@ -1,0 +1,415 @@
+"""The training loop: HF Trainer over samples of a pool in a given sequence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from didact.accounting.flops import Lengths
+from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.core.pool import Pool
+from didact.core.protocols import Progress
+from didact.models.batches import Batch, collate, out_of_memory
+from didact.models.door import LanguageModel
+from didact.models.encode import Encoding, Tokens, encode
+from didact.models.losses import token_nll
+
+Int1D = npt.NDArray[np.int64]
+Schedule = Literal["cosine", "linear", "constant", "wsd"]
+BLOCK = 256  # samples tokenised at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the loop trains.
+
+    Attributes:
+        learning_rate: At its highest.
+        schedule: What follows the warm-up: `cosine` or `linear` to zero, `constant`, or `wsd`:
+            constant, then linear to zero over the last fifth of the steps.
+        warmup_ratio: Share of the steps in which the learning rate rises from zero.
+        batch_size: Samples per optimizer step.
+        micro_batch_size: Samples per forward pass; divides `batch_size`.
+        weight_decay: AdamW's, on matrices.
+        beta1: Decay of Adam's first moment.
+        beta2: Decay of its second.
+        epsilon: Adam's ε.
+        max_grad_norm: Gradients longer than this are shortened to it.
+        max_steps: Stop after so many steps, with the schedule laid over them.
+        seed: Of dropout.
+    """
+
+    learning_rate: float
+    schedule: Schedule
+    warmup_ratio: float
+    batch_size: int
+    micro_batch_size: int
+    weight_decay: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    max_grad_norm: float
+    seed: int
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step did.
+
+    Attributes:
+        step: From 1.
+        loss: Weighted mean over the step's tokens, nats per token, before the update.
+        learning_rate: Of the update.
+        grad_norm: L2 norm before clipping.
+        samples: Samples with a loss.
+        skipped: Samples without one, left out.
+        tokens: Their tokens, without padding.
+        executed: With padding.
+        squares: Sum of squared padded lengths.
+        rows: Digest of the rows read, in sequence; see `rows_digest`.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    samples: int
+    skipped: int
+    tokens: int
+    executed: int
+    squares: float
+    rows: str
+
+
+def lengths(steps: Sequence[Step]) -> Lengths:
+    """What steps executed, padding included."""
+    return Lengths(
+        sum(s.samples for s in steps), sum(s.executed for s in steps), sum(s.squares for s in steps)
+    )
+
+
+def rows_digest(rows: npt.ArrayLike) -> str:
+    """16 hex digits of a sequence of rows: tells whether a step read what the order says."""
+    data = np.ascontiguousarray(np.asarray(rows, np.int64)).tobytes()
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
+    """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
+
+    Raises:
+        ConfigError: What was asked does not divide the batch.
+    """
+    if asked is not None:
+        if batch_size % asked:
+            raise ConfigError(
+                f"micro_batch_size={asked}: expected a divisor of batch_size={batch_size}"
+            )
+        return asked
+    most = max(1, tokens // max(longest, 1))
+    return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= most)
+
+
+Sample = tuple[int, Tokens, int]  # row, block, place in the block
+
+
+class Samples(torch.utils.data.Dataset[Sample]):
+    """Rows of a pool as tokens, in a sequence of its own for each epoch; a block at a time.
+
+    Args:
+        pool: The pool.
+        epochs: Rows in training sequence, of equal number in every epoch.
+        tokenizer: The model's.
+        how: How samples become tokens.
+    """
+
+    def __init__(self, pool: Pool, epochs: Sequence[Int1D], tokenizer: Any, how: Encoding) -> None:
+        self.pool, self.epochs, self.tokenizer, self.how = pool, epochs, tokenizer, how
+        self._epoch = 0
+        self._block: tuple[tuple[int, int], Tokens] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the loop when an epoch begins."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.epochs[0])
+
+    def __getitem__(self, index: int) -> Sample:
+        rows = self.epochs[self._epoch]
+        place = (self._epoch, index // BLOCK)
+        if self._block is None or self._block[0] != place:
+            part = rows[place[1] * BLOCK : (place[1] + 1) * BLOCK]
+            turns = self.pool.read(part, ["turns"]).column("turns")
+            self._block = (place, encode(turns, self.tokenizer, self.how))
+        return int(rows[index]), self._block[1], index % BLOCK
+
+
+def micro_batches(samples: Sequence[Sample], count: int, pad_id: int) -> list[Batch]:
+    """Samples with a loss in `count` batches of like lengths; a masked token where there is none.
+
+    The order inside an optimizer step changes nothing but rounding, so it is used against padding.
+    """
+    kept = sorted(
+        (part(tokens, at) for _, tokens, at in samples if at not in tokens.missing),
+        key=lambda sample: -len(sample[0]),
+    )
+    nothing = (np.full(1, pad_id, np.int32), np.zeros(1, np.float32))
+    cuts = [round(i * len(kept) / count) for i in range(count + 1)]
+    return [_padded(kept[a:b] or [nothing], pad_id) for a, b in pairwise(cuts)]
+
+
+Part = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+
+def part(tokens: Tokens, at: int) -> Part:
+    """Ids and weights of one sample."""
+    span = slice(int(tokens.offsets[at]), int(tokens.offsets[at + 1]))
+    return tokens.ids[span], tokens.weights[span]
+
+
+def _padded(parts: Sequence[Part], pad_id: int) -> Batch:
+    tokens = Tokens(
+        ids=np.concatenate([ids for ids, _ in parts]),
+        weights=np.concatenate([weights for _, weights in parts]),
+        offsets=np.cumsum([0, *(len(ids) for ids, _ in parts)]),
+        n_bytes=np.zeros(len(parts), np.int64),
+        truncated=np.zeros(len(parts), np.bool_),
+    )
+    return collate(tokens, np.arange(len(parts)), pad_id=pad_id, device="cpu")
+
+
+def weighted_nll(logits: torch.Tensor, batch: Batch, total: float) -> torch.Tensor:
+    """Sum of weighted token losses over `total`, the weight of the whole step."""
+    nll = token_nll(logits, batch)
+    return (nll * batch.weights.to(nll.dtype)).sum() / max(total, 1e-12)
+
+
+def rate(step: int, *, steps: int, warm_up: int, schedule: Schedule) -> float:
+    """Share of the highest learning rate at an update counted from 0.
+
+    As transformers has it, but for the warm-up, where it starts at 0 and its first update is lost.
+    """
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    done = (step - warm_up) / max(1, steps - warm_up)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return 1 - done
+    if schedule == "wsd":
+        return min(1.0, (steps - step) / max(1, steps // 5))
+    return 1.0
+
+
+class _Loop(Trainer):
+    """HF Trainer with weighted tokens, which counts what each step reads."""
+
+    recipe: Recipe
+    pad_id: int
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate of each update."""
+        recipe = self.recipe
+        stepped: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            stepped,
+            partial(
+                rate, steps=num_training_steps, schedule=recipe.schedule,
+                warm_up=math.ceil(recipe.warmup_ratio * num_training_steps),
+            ),
+        )  # fmt: skip
+        return self.lr_scheduler
+
+    def get_batch_samples(self, *arguments: Any, **more: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and the weight of its tokens."""
+        read, _ = super().get_batch_samples(*arguments, **more)
+        samples = [sample for batch in read for sample in batch["items"]]
+        batches = micro_batches(samples, len(read), self.pad_id)
+        shapes = [tuple(batch.input_ids.shape) for batch in batches]
+        kept = sum(at not in tokens.missing for _, tokens, at in samples)
+        self.counted = {
+            "samples": kept,
+            "skipped": len(samples) - kept,
+            "tokens": sum(int(b.attention_mask.sum()) for b in batches) if kept else 0,
+            "executed": sum(b * s for b, s in shapes),
+            "squares": float(sum(b * s * s for b, s in shapes)),
+            "rows": rows_digest([row for row, _, _ in samples]),
+        }
+        inputs = [{**batch.inputs, "weights": batch.weights} for batch in batches]
+        return inputs, sum(float(batch.weights.sum()) for batch in batches)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the overridden signature
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Of one micro-batch, its share of the step's loss."""
+        batch = Batch(rows=np.empty(0, np.int64), **inputs)
+        outputs = model(**batch.inputs, use_cache=False)
+        loss = weighted_nll(outputs.logits, batch, float(num_items_in_batch))
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, Any], *arguments: Any) -> None:
+        """Numbers of a step, with what it read; they are kept in every checkpoint."""
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
+                raise ExecutionError(
+                    f"step {self.state.global_step}: the loss is {logs['loss']} and the gradient's "
+                    f"norm {logs['grad_norm']}; lower learning_rate, or train in float32"
+                )
+            logs = {**logs, **self.counted}
+        super().log(logs, *arguments)
+
+
+class _Watch(TrainerCallback):
+    """Tells the caller how far the loop is."""
+
+    def __init__(self, progress: Callable[[Progress], None], stage: str) -> None:
+        self.progress, self.stage = progress, stage
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After every optimizer step."""
+        del args, control
+        self.progress(Progress(self.stage, state.global_step, state.max_steps, "steps"))
+
+
+def fit(
+    model: LanguageModel,
+    samples: Samples,
+    recipe: Recipe,
+    work: Path,
+    *,
+    mixed: bool,
+    progress: Callable[[Progress], None],
+    stage: str = "train",
+    callbacks: Sequence[TrainerCallback] = (),
+) -> tuple[Step, ...]:
+    """Train a model in place; every step that led to it, those before an interruption too.
+
+    The loss of a step is the mean over all its tokens, each by its weight, as trainers have it; a
+    sample without a loss is left out and counted. Checkpoints in `work` are HF Trainer's: weights
+    in safetensors, the optimizer's and the random generators' state in PyTorch's own format, which
+    transformers reads back with `weights_only`.
+
+    Args:
+        model: What is trained: its parameters that require a gradient.
+        samples: The data, in sequence.
+        recipe: How.
+        work: Folder of checkpoints; the last whole one in it is where training goes on.
+        mixed: bfloat16 arithmetic with the weights' own type for sums and updates.
+        progress: Told of every step.
+        stage: What to call it there.
+        callbacks: Of transformers.
+
+    Raises:
+        DataError: No sample has a loss.
+        ExecutionError: The loss or gradient is not finite, or memory ran out.
+    """
+    epochs = len(samples.epochs)
+    per_epoch = -(-len(samples) // recipe.batch_size)
+    steps = min(recipe.max_steps or math.inf, epochs * per_epoch)
+    arguments = _arguments(recipe, work, int(steps), epochs, model.device, mixed=mixed)
+    loop = _Loop(
+        model=model.module,
+        args=arguments,
+        train_dataset=samples,
+        data_collator=_uncollated,
+        compute_loss_func=weighted_nll,  # says that our loss is a mean over the whole step
+        callbacks=[_Watch(progress, stage), *callbacks],
+    )
+    loop.recipe, loop.pad_id = recipe, model.pad_id
+    loop.remove_callback(PrinterCallback)
+    with _failures():
+        loop.train(resume_from_checkpoint=last_checkpoint(work))
+    history: list[dict[str, Any]] = loop.state.log_history
+    done = tuple(
+        Step(**{field.name: entry[field.name] for field in fields(Step)})
+        for entry in history
+        if "loss" in entry
+    )
+    if not any(step.samples for step in done):
+        raise DataError(
+            "no sample has a token to learn; check loss, template and max_length against the data"
+        )
+    return done
+
+
+def _uncollated(items: list[Sample]) -> dict[str, list[Sample]]:
+    return {"items": items}
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ExecutionError(
+            f"memory ran out while training ({error}); set a smaller micro_batch_size or "
+            "max_length, or take a smaller model"
+        ) from error
+
+
+def _arguments(
+    recipe: Recipe, work: Path, steps: int, epochs: int, device: torch.device, *, mixed: bool
+) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        use_cpu=device.type == "cpu",
+        bf16=mixed,
+        per_device_train_batch_size=recipe.micro_batch_size,
+        gradient_accumulation_steps=recipe.batch_size // recipe.micro_batch_size,
+        num_train_epochs=epochs,
+        max_steps=steps,
+        train_sampling_strategy="sequential",
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.beta1,
+        adam_beta2=recipe.beta2,
+        adam_epsilon=recipe.epsilon,
+        optim="adamw_torch",
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="epoch" if epochs > 1 else "steps",
+        save_steps=max(1, -(-steps // 10)),
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type != "cpu",
+    )
+    _ = arguments.device  # counts the devices
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - one device; there is no setting
+    return arguments
+
+
+def last_checkpoint(work: Path) -> str | None:
+    """The newest checkpoint whose state, which is written last, is whole."""
+    found = sorted(work.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
+    for folder in found:
+        try:
+            json.loads((folder / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue  # the run was interrupted while it wrote this one
+        return str(folder)
+    return None

@@ -1,0 +1,206 @@
+"""LESS against gradients that are materialised one sample at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from didact.core.errors import ConfigError, DataError
+from didact.core.protocols import Context
+from didact.execution.executors import processes, serial
+from didact.scoring.run import score_pool
+from didact.testing import chat, check_scorer, make_pool, sample_rows, target_rows
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+from scipy.stats import spearmanr  # noqa: E402
+
+from didact.models.encode import encode  # noqa: E402
+from didact.scoring.checkpoints import Influence  # noqa: E402
+from didact.scoring.less import LESS  # noqa: E402
+
+SMALL = {
+    "share": 0.4, "epochs": 2, "rank": 2, "alpha": 4, "batch_size": 4, "learning_rate": 1e-2,
+    "dtype": "float64", "device": "cpu", "max_length": 96, "tokens_per_batch": 512,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("less")
+    pool = make_pool(sample_rows(), folder)
+    target = make_pool(target_rows(), folder, name="target")
+    return pool, target, folder, str(tiny_model)
+
+
+def context(folder: Path, executor=None) -> Context:
+    return Context(executor=executor or serial(), seed=3, cache_dir=folder / "cache")
+
+
+def run(places, executor=None, **settings):
+    pool, target, folder, model = places
+    scorer = LESS(model=model, **{**SMALL, **settings})
+    return score_pool(pool, "less", scorer, {}, target, context(folder, executor))
+
+
+def brute_force(places, **settings) -> np.ndarray:
+    """Σ_c w_c ⟨Γ(g), mean of unit target gradients⟩ / ‖Γ(g)‖ by task; written from the paper."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pool, target, folder, name = places
+    scorer = LESS(model=name, **{**SMALL, **settings})
+    fitted = scorer.fit(pool, target, context(folder))
+    assert isinstance(fitted, Influence)
+    warm = fitted.warm
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    total = np.zeros((len(pool), len(target.task_names)))
+    for path, weight in zip(warm.checkpoints, warm.weights, strict=True):
+        base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float64)
+        model = PeftModel.from_pretrained(base, path, is_trainable=True).double().eval()
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        kept = load_file(path / "moments.safetensors")
+
+        def gradients(of, model=model, trained=trained):
+            batch = of.read(range(len(of)), ["turns"])
+            tokens = encode(batch.column("turns"), tokenizer, warm.seat.how)
+            out = []
+            for row in range(len(of)):
+                at = slice(tokens.offsets[row], tokens.offsets[row + 1])
+                ids = torch.tensor(tokens.ids[at][None], dtype=torch.long)
+                weights = torch.tensor(tokens.weights[at], dtype=torch.float64)
+                logp = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+                nll = -logp.gather(1, ids[0, 1:, None])[:, 0]
+                loss = (nll * weights[1:]).sum() / weights.sum()
+                found = torch.autograd.grad(loss, list(trained.values()))
+                out.append(dict(zip(trained, found, strict=True)))
+            return out
+
+        def adam(name, g, kept=kept):
+            if scorer.gradient == "sgd":
+                return g
+            m = 0.9 * kept[f"exp_avg/{name}"].double() + 0.1 * g
+            v = 0.999 * kept[f"exp_avg_sq/{name}"].double() + 0.001 * g**2
+            if scorer.bias_correction:
+                step = steps[str(path)] + 1
+                m, v = m / (1 - 0.9**step), v / (1 - 0.999**step)
+            if scorer.epsilon_inside:
+                return m / (v + scorer.epsilon).sqrt()
+            return m / (v.sqrt() + scorer.epsilon)
+
+        steps = dict(
+            zip(map(str, warm.checkpoints), fitted.facts["checkpoint_steps"], strict=True)
+        )
+        flat = lambda g: torch.cat([t.flatten() for t in g.values()])  # noqa: E731
+        unit = [flat(g) / flat(g).norm() for g in gradients(target)]
+        tasks = target.task_codes
+        aims = [
+            torch.stack([u for u, t in zip(unit, tasks, strict=True) if t == k]).mean(0)
+            for k in range(len(target.task_names))
+        ]
+        for row, g in enumerate(gradients(pool)):
+            step = flat({n: adam(n, t) for n, t in g.items()})
+            total[row] += [weight * float(step @ aim / step.norm()) for aim in aims]
+    return total
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gradient": "sgd"},
+        {"epsilon_inside": False, "epsilon": 1e-3},
+        {"bias_correction": True, "epsilon": 1e-4},
+    ],
+    ids=str,
+)
+def test_exact_scores_equal_materialised_gradients(places, settings):
+    scores = run(places, **settings)
+    expected = brute_force(places, **settings)
+    kept = scores.present
+    assert not kept.all()  # a sample without an answer has no gradient
+    assert scores.tasks == places[1].task_names
+    np.testing.assert_allclose(scores.by_task[kept], expected[kept], rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(scores.values[kept], expected[kept].max(axis=1), rtol=1e-8)
+
+
+def test_the_step_of_adam_is_not_linear_and_matters(places):
+    adam, sgd = run(places), run(places, gradient="sgd")
+    kept = adam.present
+    assert spearmanr(adam.values[kept], sgd.values[kept]).statistic < 0.999
+
+
+def test_cosines_stay_in_their_range(places):
+    values = run(places).values
+    assert np.nanmax(np.abs(values)) <= 1
+
+
+def test_projected_scores_approach_the_exact_ones(places):
+    exact = run(places)
+    kept = exact.present
+    agreement = []
+    for dimension in (64, 512, 4096):
+        found = run(places, space="projected", dimension=dimension, unit="before")
+        assert (found.present == kept).all()
+        assert "projected" in found.facts["note"]
+        error = found.by_task[kept] - exact.by_task[kept]
+        agreement.append(float(np.sqrt((error**2).mean())))
+    # The error of an estimate of a cosine falls as 1/√dimension: 8 from 64 to 4,096.
+    assert agreement[0] > agreement[1] > agreement[2]
+    assert 3 < agreement[0] / agreement[2] < 16
+    assert spearmanr(found.values[kept], exact.values[kept]).statistic > 0.95
+
+
+def test_a_second_target_costs_only_its_own_gradients(places):
+    pool, _, folder, model = places
+    scorer = LESS(model=model, **SMALL, space="projected", dimension=128)
+    first = serial()
+    score_pool(pool, "less", scorer, {}, places[1], context(folder, first))
+    other = make_pool([chat("o", "What is 2 plus 2?", "4")], folder, name="other")
+    second = serial()
+    score_pool(pool, "less", scorer, {}, other, context(folder, second))
+    assert second.spent.tokens < 0.1 * pool.stats.n_tokens * SMALL["epochs"]
+
+
+def test_a_lost_shard_is_sketched_again_to_the_same_scores(places):
+    settings = {"space": "projected", "dimension": 192}
+    before = run(places, **settings)
+    cache = places[2] / "cache" / "less"
+    newest = max(cache.rglob("000000.npy"), key=lambda p: p.stat().st_mtime)
+    newest.unlink()
+    assert run(places, **settings).values.tobytes() == before.values.tobytes()
+
+
+def test_auto_projects_when_directions_do_not_fit(places):
+    assert run(places, memory=1e-9, dimension=64).facts["space"] == "projected"
+    assert run(places).facts["space"] == "exact"
+
+
+def test_two_workers_give_the_same_scores(places):
+    alone, both = run(places), run(places, processes(2))
+    np.testing.assert_allclose(both.values, alone.values, rtol=1e-9)
+
+
+def test_a_target_task_without_a_loss_is_named(places, tmp_path):
+    pool, _, folder, model = places
+    rows = [chat("a", "What?", "This.", task="one"), chat("b", "Nothing?", "", task="empty")]
+    target = make_pool(rows, tmp_path, name="empty-task")
+    with pytest.raises(DataError, match=r"target task 'empty': no sample has a loss; row 1"):
+        score_pool(pool, "less", LESS(model=model, **SMALL), {}, target, context(folder))
+
+
+def test_no_chat_template_is_said_before_anything_runs(places, tmp_path, save_llama):
+    pool, target, folder, _ = places
+    bare = save_llama(tmp_path / "bare", template=None)
+    with pytest.raises(ConfigError, match=r"score.less: .*chat template.*template=roles"):
+        score_pool(pool, "less", LESS(model=str(bare), **SMALL), {}, target, context(folder))
+
+
+def test_contract(tmp_path, tiny_model):
+    settings = {**SMALL, "model": str(tiny_model), "epochs": 1}
+    # float64; batches of other shapes change sums in the last bits.
+    check_scorer(LESS, tmp_path, settings=settings, rtol=1e-9)

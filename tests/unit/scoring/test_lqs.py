@@ -1,0 +1,199 @@
+"""PDS and LQS through the door: contract, restarts, cost, what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from didact.core.errors import ConfigError, DataError  # noqa: E402
+from didact.core.protocols import Context, Progress  # noqa: E402
+from didact.execution.executors import serial, threads  # noqa: E402
+from didact.scoring import annotation  # noqa: E402
+from didact.scoring.lqs import LQS  # noqa: E402
+from didact.scoring.pds import PDS  # noqa: E402
+from didact.scoring.run import score_pool  # noqa: E402
+from didact.testing import chat, check_scorer, make_pool, sample_rows, target_rows  # noqa: E402
+
+TINY = {"steps": 4, "every": 2, "inner_batch": 4, "learning_rate": 0.02, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # matrices this small are faster on one, beside other tests
+    yield
+    torch.set_num_threads(before)
+
+
+def run(scorer, pool, target, folder: Path, *, executor=None, seed=3, progress=None):
+    more = {} if progress is None else {"progress": progress}
+    ctx = Context(executor=executor or serial(), seed=seed, cache_dir=folder, **more)
+    scores = score_pool(pool, scorer.name, scorer, dataclasses.asdict(scorer), target, ctx)
+    return scores, ctx.executor.spent
+
+
+@pytest.fixture
+def pools(tmp_path):
+    return make_pool(sample_rows(), tmp_path), make_pool(target_rows(), tmp_path, name="target")
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [(PDS, {}), (LQS, {}), (LQS, {"rule": "paper"})],
+    ids=["pds", "interval", "paper"],
+)
+def test_the_contract(tiny_model, tmp_path, method, more):
+    # Sums of float32 in batches of other shapes; through the inner steps they grow to some 1e-5.
+    check_scorer(
+        method, tmp_path, settings={"model": str(tiny_model), **TINY, **more}, rtol=1e-3
+    )
+
+
+def test_scores_do_not_depend_on_batches_or_neighbors(tiny_model, tmp_path, pools, monkeypatch):
+    scorer = LQS(model=str(tiny_model), dtype="float64", **TINY)
+    whole, _ = run(scorer, *pools, tmp_path / "a")
+    monkeypatch.setattr(annotation, "SHARD_ROWS", 5)
+    small = dataclasses.replace(scorer, tokens_per_batch=64)
+    other, _ = run(small, *pools, tmp_path / "b", executor=threads(2))
+    # Llama's norms and softmax are float32 in a float64 model too.
+    assert np.allclose(other.values, whole.values, rtol=1e-4, equal_nan=True)
+    assert other.missing == whole.missing
+    assert set(whole.parts) == {"learnability", "quality"}
+    assert whole.missing == {8: "the completion has no token to predict"}
+
+
+def test_an_interrupted_annotation_goes_on(tiny_model, tmp_path, pools, monkeypatch):
+    monkeypatch.setattr(annotation, "SHARD_ROWS", 8)
+    scorer = LQS(model=str(tiny_model), **TINY)
+    expected, spent = run(scorer, *pools, tmp_path / "whole")
+
+    class Killed(Exception):  # noqa: N818 - not an error
+        pass
+
+    def dies(step: Progress):
+        if step.stage == "annotate" and step.done > 60:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(scorer, *pools, tmp_path / "parts", progress=dies)
+    again, rest = run(scorer, *pools, tmp_path / "parts")
+    assert again.values.tobytes() == expected.values.tobytes()
+    assert again.facts == expected.facts
+    assert 0 < rest.flops < 0.5 * spent.flops
+    third, nothing = run(scorer, *pools, tmp_path / "parts")
+    assert nothing.flops == 0
+    assert third.values.tobytes() == expected.values.tobytes()
+
+
+def test_pds_and_lqs_share_the_adjoint(tiny_model, tmp_path, pools):
+    seen = []
+    run(PDS(model=str(tiny_model), **TINY), *pools, tmp_path, progress=seen.append)
+    assert {s.stage for s in seen} == {"inner training", "adjoint", "annotate", "score"}
+    for stage in ("inner training", "adjoint", "annotate"):
+        steps = [s for s in seen if s.stage == stage]
+        assert steps[-1].done == steps[-1].total
+    first = len(list(tmp_path.glob("adjoint/*")))
+    run(PDS(model=str(tiny_model), **TINY | {"tokens_per_batch": 99}), *pools, tmp_path)
+    assert len(list(tmp_path.glob("adjoint/*"))) == first
+    run(PDS(model=str(tiny_model), **TINY | {"steps": 5}), *pools, tmp_path)
+    assert len(list(tmp_path.glob("adjoint/*"))) == first + 1
+
+
+def test_the_seed_draws_other_batches(tiny_model, tmp_path, pools):
+    scorer = PDS(model=str(tiny_model), **TINY)
+    one, _ = run(scorer, *pools, tmp_path, seed=1)
+    two, _ = run(scorer, *pools, tmp_path, seed=2)
+    assert not np.allclose(one.values, two.values, equal_nan=True)
+    assert np.corrcoef(one.values[one.present], two.values[two.present])[0, 1] > 0.5
+
+
+def test_a_sample_like_the_target_scores_higher(tiny_model, tmp_path):
+    rows = [
+        chat(f"r{i}", "What is asked?", ("the answer to the question " if i % 2 else "xq zw ") * 6)
+        for i in range(16)
+    ]
+    rows = [{**r, "messages": [*r["messages"][:1], {**r["messages"][1]}]} for r in rows]
+    for i, row in enumerate(rows):
+        row["messages"][1]["content"] += str(i)
+    pool = make_pool(rows, tmp_path)
+    aim = [chat("t", "And what?", "the question is the answer, and so on", task="a")]
+    target = make_pool(aim, tmp_path, name="target")
+    for method in (PDS, LQS):
+        values = run(method(model=str(tiny_model), **TINY), pool, target, tmp_path)[0].values
+        assert values[1::2].min() > values[::2].max()
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [(PDS, {}), (LQS, {}), (LQS, {"rule": "paper", "hvp": "finite_difference"})],
+    ids=["pds", "interval", "paper"],
+)
+def test_cost_is_what_torch_counts_and_the_estimate_is_near(
+    tiny_model, tmp_path, monkeypatch, method, more
+):
+    words = "the answer to the question is not the question itself and so on".split()
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": str(i), "text": " ".join(rng.choice(words, rng.integers(6, 40)))} for i in range(60)
+    ]
+    reading = {"tokenizer": str(tiny_model / "tokenizer.json")}
+    pool = make_pool(rows, tmp_path, **reading)
+    target = make_pool(rows[:6], tmp_path, name="target", **reading)
+    # Eager attention in annotation too: FlopCounterMode does not see into fused kernels on a CPU.
+    seat = annotation.Seat
+    monkeypatch.setattr(
+        seat, "open", lambda self, device, attention=None, own=seat.open: own(self, device, attention="eager")
+    )
+    scorer = method(model=str(tiny_model), **TINY | {"steps": 6, "inner_batch": 8}, **more)
+    with FlopCounterMode(display=False) as counter:
+        _, spent = run(scorer, pool, target, tmp_path)
+    assert spent.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    estimate = scorer.estimate(pool.stats, target.stats)
+    assert estimate.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert estimate.tokens == pytest.approx(spent.tokens, rel=0.05)
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+def test_a_proxy_larger_than_the_pool(tiny_model, tmp_path, pools):
+    scorer = LQS(model=str(tiny_model), proxy=1000, **TINY)
+    with pytest.raises(ConfigError, match="lqs.proxy=1000: the pool has 37 samples; set proxy=all"):
+        run(scorer, *pools, tmp_path)
+    with pytest.raises(ConfigError, match="proxy=1000"):
+        scorer.estimate(pools[0].stats, pools[1].stats)
+
+
+def test_a_target_without_losses(tiny_model, tmp_path, pools):
+    target = make_pool([chat("q", "What?", "")], tmp_path, name="silent")
+    scorer = PDS(model=str(tiny_model), **TINY)
+    with pytest.raises(DataError, match=r"no sample of the target set has a loss \(the completion"):
+        run(scorer, pools[0], target, tmp_path)
+
+
+def test_a_learning_rate_too_large(tiny_model, tmp_path, pools):
+    scorer = PDS(model=str(tiny_model), **TINY | {"learning_rate": 1e30})
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        run(scorer, *pools, tmp_path)
+
+
+def test_the_paper_rule_needs_two_steps(tiny_model, tmp_path, pools):
+    scorer = LQS(model=str(tiny_model), rule="paper", **TINY | {"steps": 1})
+    with pytest.raises(ConfigError, match=r"steps=1: rule=paper"):
+        run(scorer, *pools, tmp_path)
+
+
+def test_differences_of_bfloat16_gradients(tiny_model, tmp_path, pools):
+    scorer = PDS(model=str(tiny_model), dtype="bfloat16", hvp="finite_difference", **TINY)
+    with pytest.raises(ConfigError, match="bfloat16 rounds the difference away"):
+        run(scorer, *pools, tmp_path)
