@@ -415,6 +415,47 @@ def export(
     _print(result) if json else facts_table(result)
 
 
+@app.command(
+    epilog="Examples: didact train pool.jsonl --model proxy-3m -o trained "
+    "--set learning_rate=2e-3 · ... --order order.parquet --set max_steps=100"
+)
+def train(
+    pool: Pool_,
+    model: Annotated[
+        str, typer.Option("--model", help="A folder with a causal language model, or a hub name.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The trained model's folder; again = go on.")
+    ],
+    order_: Annotated[
+        Path | None,
+        typer.Option("--order", help="order.parquet, or its folder [default: the pool's order]."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="K=V",
+            help="learning_rate, schedule, batch_size, max_length, max_steps, loss, … Repeatable.",
+        ),
+    ] = None,
+    data: Data = None,
+    seed: Seed = 0,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Train a model on the samples, in exactly the order given."""
+    from didact import verbs
+    from didact.data import tables
+    from didact.printing import facts_table
+
+    ordered = tables.read_order(order_) if order_ is not None else None
+    with _pool(pool, data, cache_dir, seed) as (found, _, ctx):
+        settings = _settings(set_, verbs.train)
+        done = verbs.train(found, ordered, model=model, out=out, ctx=ctx, **settings)
+    _print(done) if json else facts_table(done)
+
+
 @app.command(epilog="Example: didact report OUT --no-samples -o share.html")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],

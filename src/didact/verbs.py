@@ -1,4 +1,4 @@
-"""The verbs: read, score, combine, select, order, export. The public Python API, values in and out.
+"""The verbs: read, score, combine, select, order, export, train. Values in, values out.
 
 `didact.pipeline` chains them into a run; the command line has one command for each.
 """
@@ -293,6 +293,35 @@ def new_proxy(
 
     made = proxy.new_proxy(directory, pool, params=params, vocab=vocab, context=context, seed=seed)
     return made.facts()
+
+
+def train(
+    pool: Pool,
+    ordered: TrainingOrder | None = None,
+    *,
+    model: Path_,
+    out: Path_,
+    ctx: Context | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a model on the pool in the order given; see `didact.training.causal.train`.
+
+    Args:
+        pool: Where the samples are.
+        ordered: The order; everything that may be chosen, in the pool's order, when None.
+        model: A folder with a causal language model (safetensors), or a hub name.
+        out: Folder of the trained model.
+        ctx: Seed, progress.
+        settings: See `didact.training.causal.TrainSettings`: learning_rate, batch_size, …
+    """
+    _need_models("training")
+    from didact.training import causal
+
+    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    checked = causal.TrainSettings(**binding.bind(causal.TrainSettings, settings, "train"))
+    rows = everything(pool, None).rows if ordered is None else ordered
+    done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)
+    return done.facts()
 
 
 def _need_models(what: str) -> None:

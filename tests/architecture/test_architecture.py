@@ -17,7 +17,7 @@ from didact.core import binding, registry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted((REPOSITORY / "src" / "didact").rglob("*.py"))
-HEAVY = {"torch", "transformers", "ray", "datasets", "numba", "peft", "tokenizers"}
+HEAVY = {"torch", "transformers", "ray", "datasets", "numba", "peft", "tokenizers", "accelerate"}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -101,6 +101,9 @@ FLAGS = {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
         "--set",
     },
+    "proxy new": {
+        "--cache-dir", "--context", "--data", "--json", "--params", "--pool", "--seed", "--vocab",
+    },
     "report": {"--cache-dir", "--no-samples", "--out", "--samples"},
     "run": {"--cache-dir", "--dry-run", "--json", "--out", "--set", "--workers"},
     "score": {
@@ -110,6 +113,9 @@ FLAGS = {
     "select": {
         "--budget", "--cache-dir", "--combine", "--data", "--json", "--method", "--out", "--scores",
         "--seed", "--set", "--workers",
+    },
+    "train": {
+        "--cache-dir", "--data", "--json", "--model", "--order", "--out", "--seed", "--set",
     },
 }  # fmt: skip
 

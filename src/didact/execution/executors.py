@@ -76,7 +76,8 @@ class Workers:
     def call(self, fn: Callable[[], Metered[R]], /, *, device: str | None = None) -> R:
         """See `didact.core.protocols.Executor`."""
         worker = _Worker(None, None, device)
-        return self._take(partial(_timed, _called, worker, fn), fn)
+        name = getattr(getattr(fn, "func", fn), "__name__", "a call")
+        return self._take(partial(_timed, _called, worker, fn), name)
 
     def _for_devices(
         self, devices: Sequence[str]
@@ -97,7 +98,8 @@ class Workers:
         except DidactError:
             raise
         except Exception as error:  # whatever a method raises, the item is named
-            raise ExecutionError(f"{item!r} failed: {type(error).__name__}: {error}") from error
+            what = item if isinstance(item, str) else repr(item)
+            raise ExecutionError(f"{what} failed: {type(error).__name__}: {error}") from error
         self.spent += metered.cost
         return metered.value
 

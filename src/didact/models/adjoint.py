@@ -48,7 +48,7 @@ Hvp = Literal["forward_over_reverse", "finite_difference"]
 
 DONE = "done.json"
 # Of the parameters' norm, the step on either side of a central difference: on small GPT-2 and Llama
-# models the product is then right to 3e-4 in float32; longer steps meet curvature, shorter rounding.
+# models the product is right to 3e-4 in float32; longer steps meet curvature, shorter rounding.
 _STEP = 1e-4
 
 

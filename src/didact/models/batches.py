@@ -87,7 +87,7 @@ def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | 
     flat = np.concatenate([np.arange(tokens.offsets[r], tokens.offsets[r + 1]) for r in rows])
     ids[inside] = tokens.ids[flat]
     weights[inside] = tokens.weights[flat]
-    positions = np.broadcast_to(np.arange(longest), ids.shape)
+    positions = np.tile(np.arange(longest), (len(rows), 1))
 
     def put(array: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)

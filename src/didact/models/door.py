@@ -15,6 +15,7 @@ import torch
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
 from didact.models.folder import read_spec
+from didact.models.saving import quiet
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
@@ -110,10 +111,11 @@ def _module(path: Path, dtype: torch.dtype, attention: str | None) -> Any:
 
     more = {} if attention is None else {"attn_implementation": attention}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-            local_files_only=True, **more,
-        )  # fmt: skip
+        with quiet():
+            return AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+                local_files_only=True, **more,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(
             f"{path}: transformers cannot open it as a causal language model: {error}"

@@ -1,16 +1,13 @@
-"""Unit vectors of texts and samples: sentence encoders, static embeddings, hidden states.
+"""Unit vectors of texts and samples: hidden states of a language model, static embeddings.
 
 Static embeddings are numpy; torch is imported by the functions that run a transformer.
 """
 
 from __future__ import annotations
 
-import gc
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +18,13 @@ import numpy.typing as npt
 from didact.accounting.flops import forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, DataError, MissingDependencyError
-from didact.models.folder import read_spec
+from didact.core.errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.door import Dtype, LanguageModel
+    from didact.models.door import LanguageModel
     from didact.models.encode import Tokens
 
 Float32 = npt.NDArray[np.float32]
@@ -75,184 +71,14 @@ def blank(texts: Sequence[str]) -> dict[int, str]:
     return {row: "the text is empty" for row, text in enumerate(texts) if not text.strip()}
 
 
-# Sentence encoders
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceFolder:
-    """What a sentence-transformers folder says of itself, read without torch.
-
-    Attributes:
-        spec: The numbers of its transformer.
-        limit: Most tokens it reads of a text.
-        overhead: Special tokens it adds to a text.
-    """
-
-    spec: ModelSpec
-    limit: int
-    overhead: int
-
-
-def read_sentence_folder(path: Path) -> SentenceFolder:
-    """The numbers of a sentence-transformers model.
-
-    Raises:
-        DataError: The folder is no sentence-transformers model, or does not begin with a
-            transformer.
-    """
-    modules = path / "modules.json"
-    if not modules.is_file():
-        raise DataError(
-            f"{path}: no modules.json; expected a folder that sentence-transformers saved. For a "
-            "causal language model use the scorer rds"
-        )
-    first = json.loads(modules.read_text("utf-8"))[0]
-    kind = str(first["type"]).rsplit(".", 1)[-1]
-    if kind != "Transformer":
-        other = "; use the scorer static_embedding" if kind == "StaticEmbedding" else ""
-        raise DataError(f"{path}: its first module is a {kind}, expected a Transformer{other}")
-    inner = path / first["path"]
-    config = _optional_json(inner / "config.json")
-    limits = (
-        _sentence_config(inner).get("max_seq_length"),
-        _optional_json(inner / "tokenizer_config.json").get("model_max_length"),
-        config.get("max_position_embeddings"),
-    )
-    # The first two are one limit, the model's own word before its tokenizer's.
-    found = [n for n in (limits[0] or limits[1], limits[2]) if isinstance(n, int) and n > 0]
-    if not found:
-        raise DataError(
-            f"{path}: neither max_seq_length nor max_position_embeddings; set "
-            "max_seq_length in sentence_bert_config.json"
-        )
-    return SentenceFolder(
-        spec=read_spec(inner, head=False), limit=min(found), overhead=_special_tokens(inner)
-    )
-
-
-def _sentence_config(folder: Path) -> dict[str, Any]:
-    return next((_optional_json(f) for f in sorted(folder.glob("sentence_*_config.json"))), {})
-
-
-def _optional_json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
-
-
-def _special_tokens(folder: Path) -> int:
-    from tokenizers import Tokenizer
-
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise DataError(f"{folder}: no tokenizer.json; save the model with its fast tokenizer")
-    return int(Tokenizer.from_file(str(file)).num_special_tokens_to_add(is_pair=False))
-
-
-@contextmanager
-def open_sentence_encoder(
-    path: Path,
-    *,
-    device: str,
-    dtype: Dtype,
-    max_length: int,
-    tokens_per_batch: int,
-    prompt: str | None = None,
-    attention: str | None = None,
-) -> Iterator[Embed]:
-    """A sentence-transformers model on a device, and its memory given back afterwards.
-
-    Args:
-        path: A folder that `didact.models.folder.find` has checked.
-        device: "cpu", "cuda:0", …
-        dtype: Of weights and arithmetic.
-        max_length: Most tokens read of a text; the rest is cut off.
-        tokens_per_batch: Most tokens of a batch, padding included.
-        prompt: Put before every text; None for the model's own default.
-        attention: Attention kernel of transformers ("eager", "sdpa", …); its default when None.
-
-    Yields:
-        A function of texts: their unit vectors, with FLOPs and tokens as executed.
-
-    Raises:
-        MissingDependencyError: sentence-transformers is not installed.
-        ConfigError: The model leaves prompts out of its pooling.
-    """
-    require("sentence_transformers", "embedding")
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    from didact.models.door import torch_dtype
-
-    kwargs = {"dtype": torch_dtype(dtype, device), "use_safetensors": True}
-    if attention is not None:
-        kwargs["attn_implementation"] = attention
+def require(library: str, scorer: str) -> None:
+    """Raise MissingDependencyError unless a library of the extra `embed` is installed."""
     try:
-        model = SentenceTransformer(
-            str(path), device=device, trust_remote_code=False, local_files_only=True,
-            model_kwargs=kwargs,
-        ).eval()  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path}: sentence-transformers cannot open it: {error}") from error
-    if prompt is None:
-        prompt = model.prompts.get(model.default_prompt_name or "") or ""
-    if prompt and not all(getattr(module, "include_prompt", True) for module in model):
-        raise ConfigError(
-            f"{path}: pools without its prompt, which is not supported; set prompt to '' or give "
-            "another model"
-        )
-    embed = partial(
-        _encode, model, read_sentence_folder(path).spec, prompt, max_length, tokens_per_batch
-    )
-    try:
-        yield embed
-    finally:
-        del model, embed
-        gc.collect()
-        if device.startswith("cuda"):
-            torch.cuda.empty_cache()
-
-
-def _encode(
-    model: Any,
-    spec: ModelSpec,
-    prompt: str,
-    max_length: int,
-    tokens_per_batch: int,
-    texts: Sequence[str],
-) -> Metered[Vectors]:
-    """Texts through a sentence encoder, in batches sorted by length."""
-    tokens = _text_tokens([prompt + t if t.strip() else "" for t in texts], model, max_length)
-
-    def embed(batch: Batch) -> Tensor:
-        features = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        found: Tensor = model(features)["sentence_embedding"]
-        return found
-
-    return _gather(
-        embed, tokens, width=int(model.get_embedding_dimension()), spec=spec,
-        tokens_per_batch=tokens_per_batch, pad_id=model.tokenizer.pad_token_id or 0,
-        device=str(model.device),
-    )  # fmt: skip
-
-
-def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
-    """Texts as an encoder's tokens with its special tokens; all weights are 1."""
-    from didact.models.encode import Tokens
-
-    encodings: Sequence[Any] = []
-    if texts:
-        encodings = model.tokenizer(
-            list(texts), truncation=True, max_length=max_length, padding=False
-        ).encodings
-    ids = [np.asarray(e.ids, np.int32) for e in encodings]
-    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    return Tokens(
-        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
-        weights=np.ones(int(offsets[-1]), np.float32),
-        offsets=offsets,
-        n_bytes=np.asarray([len(t.encode("utf-8", "surrogatepass")) for t in texts], np.int64),
-        truncated=np.asarray([bool(e.overflowing) for e in encodings], np.bool_),
-        missing=blank(texts),
-    )
+        import_module(library)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"score.{scorer} needs {library}: pip install 'didact[embed]'"
+        ) from error
 
 
 # Hidden states of a language model
@@ -292,13 +118,13 @@ def hidden_states(
         weights = (weights / weights.sum(1, keepdim=True)).to(states.dtype)
         return torch.einsum("bsd,bs->bd", states, weights)
 
-    return _gather(
+    return gather(
         embed, tokens, width=spec.width, spec=spec, tokens_per_batch=tokens_per_batch,
         pad_id=model.pad_id, device=str(model.device),
     )  # fmt: skip
 
 
-def _gather(
+def gather(
     embed: Callable[[Batch], Tensor],
     tokens: Tokens,
     *,
@@ -371,13 +197,3 @@ def open_static_encoder(path: Path) -> Iterator[Embed]:
         return Metered(unit_vectors(raw, blank(texts)))
 
     yield embed
-
-
-def require(library: str, scorer: str) -> None:
-    """Raise MissingDependencyError unless a library of the extra `embed` is installed."""
-    try:
-        import_module(library)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"score.{scorer} needs {library}: pip install 'didact[embed]'"
-        ) from error

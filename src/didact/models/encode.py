@@ -191,23 +191,25 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
 
     whole = render(len(messages), prompt=False)
     out: list[Piece] = []
-    at = 0
+    at = seen = 0
     for i, turn in enumerate(turns):
         content = turn["content"].strip()
-        if not turn["weight"] or not content:
-            continue  # an empty answer teaches only when to stop
-        found = whole.find(content, at)
-        start, end = found, found + len(content)
-        opening = render(i, prompt=True) if i else ""
-        if whole.startswith(opening) and len(opening) >= at:
-            start = len(opening)
+        if not turn["weight"] or not content:  # an empty answer teaches only when to stop
+            if (found := whole.find(content, seen)) >= 0:
+                seen = found + len(content)
+            continue
+        opening = render(i, prompt=True) if i else ""  # templates may refuse to open with nothing
+        prompted = whole.startswith(opening) and len(opening) >= at
+        start = whole.find(content, len(opening) if prompted else seen)
+        end = start + len(content)
+        if prompted:
             closing = whole if i + 1 == len(turns) else render(i + 1, prompt=False)
             if whole.startswith(closing):
-                end = len(closing)
+                start, end = len(opening) if i else start, len(closing)
         if start < at or end < start:
             continue  # the template does not show this turn
         out += [(whole[at:start], 0.0), (whole[start:end], float(turn["weight"]))]
-        at = end
+        at = seen = end
     return [*out, (whole[at:], 0.0)]
 
 

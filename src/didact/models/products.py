@@ -86,7 +86,7 @@ class ProductKernel:
         self._pass: Pass | None = None
         self._stack: ExitStack | None = None
         self._sites = self._find_sites()
-        strange = [site for site in self._sites if run_of(site.module, site.names) is None]
+        strange = [site for site in self._sites if run_of(site.module) is None]
         if strange and unknown == "error":
             raise ConfigError(
                 f"per-sample gradients: {strange[0].kind} is of an unknown kind and owns chosen "
@@ -103,7 +103,7 @@ class ProductKernel:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for site in [] if self._one_by_one else self._sites:
-                run = run_of(site.module, site.names)
+                run = run_of(site.module)
                 if run is not None:
                     stack.callback(patch(site, run))
             self._stack = stack.pop_all()

@@ -89,6 +89,7 @@ class Pass:
         self._pending: dict[str, Pending] = {}
         self._done: set[str] = set()
         self._buffer = zeros.new_empty(0)
+        self._current: tuple[str, Tensor | None] = "", None
 
     def expect(self, name: str) -> None:
         """Count a use, unless a checkpoint is recomputing it."""
@@ -133,6 +134,7 @@ class Pass:
     def take(self, name: str, tile: Tensor, rows: slice) -> None:
         """Multiply the whole gradient of one parameter for some samples, `(c, *shape)`."""
         wanted = self._wanted
+        tile = tile.to(self._dtype)
         if wanted.transform is not None:
             shape = tile.shape
             tile = wanted.transform(name, tile)
@@ -156,8 +158,10 @@ class Pass:
         return self._wanted.transform is not None or self._wanted.visit is not None
 
     def _direction(self, name: str) -> Tensor | None:
-        found = (self._wanted.directions or {}).get(name)
-        return None if found is None else found.to(self._buffer)
+        if self._current[0] != name:  # asked for every chunk: converted once
+            found = (self._wanted.directions or {}).get(name)
+            self._current = name, None if found is None else found.to(self._buffer)
+        return self._current[1]
 
     def _arrived(self, name: str) -> None:
         pending = self._pending[name]

@@ -252,11 +252,11 @@ def _taken(tokens: Tokens, row: int) -> Tokens:
 
 def _joined(samples: list[Tokens]) -> Tokens:
     return Tokens(
-        ids=np.concatenate([s.ids for s in samples]),
-        weights=np.concatenate([s.weights for s in samples]),
+        ids=np.concatenate([np.empty(0, np.int32), *(s.ids for s in samples)]),
+        weights=np.concatenate([np.empty(0, np.float32), *(s.weights for s in samples)]),
         offsets=np.cumsum([0, *(len(s.ids) for s in samples)]),
-        n_bytes=np.concatenate([s.n_bytes for s in samples]),
-        truncated=np.concatenate([s.truncated for s in samples]),
+        n_bytes=np.concatenate([np.empty(0, np.int64), *(s.n_bytes for s in samples)]),
+        truncated=np.concatenate([np.empty(0, np.bool_), *(s.truncated for s in samples)]),
     )
 
 

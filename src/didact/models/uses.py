@@ -70,12 +70,12 @@ class Site:
 Run = Callable[["Site", Sink, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
-def run_of(module: nn.Module, names: dict[str, str]) -> Run | None:
+def run_of(module: nn.Module) -> Run | None:
     """How a module of this kind runs during a pass; None for a kind that is not known."""
     run = _RUNS.get(type(module).forward)
     if run is not None:
         return None if isinstance(module, nn.Embedding) and not _plain_rows(module) else run
-    if type(module).__name__ == "Conv1D" and set(names) <= {"weight", "bias"}:
+    if type(module).__name__ == "Conv1D" and module.get_parameter("weight").ndim == 2:
         return _run_conv1d
     if isinstance(module, nn.Embedding):  # as Gemma's, which scales what super().forward gives
         return _run_intercepted if _plain_rows(module) else None

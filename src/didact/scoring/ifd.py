@@ -63,16 +63,18 @@ class IFD(Judge):
     needs_target = False
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """Two forward passes, the second as if there were no prompts: an upper bound.
+        """Two forward passes; a pool's statistics do not tell how much of it is answers.
 
-        A pool's statistics do not tell prompts from answers.
+        Half of the tokens are taken for answers. Of two mixed instruction pools it was a quarter
+        and, of one with fewer long prompts, 47 %: then the estimate is a fifth too high, or right.
         """
         del target
         from didact.models.folder import find, read_spec
 
-        lengths = self.lengths(pool)
-        flops = forward_flops(read_spec(find(self.model)), lengths.tokens, lengths.squares)
-        return Cost(flops=2 * flops, tokens=2 * lengths.tokens)
+        given = self.lengths(pool)
+        tokens = given.tokens + given.tokens // 2
+        flops = forward_flops(read_spec(find(self.model)), tokens, given.squares * 1.25)
+        return Cost(flops=flops, tokens=tokens)
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """Check the model against the pool; note the template, on which the scores depend."""

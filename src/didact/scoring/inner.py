@@ -1,7 +1,6 @@
 """What PDS and LQS share: settings, the adjoint of an inner training, the proxy set, the cost."""
 # No postponed annotations: scorers inherit the settings, and their types are read from here.
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -15,29 +14,24 @@ import pyarrow as pa
 from pydantic import Field
 
 from didact._version import __version__
-from didact.accounting import flops
-from didact.accounting.flops import Lengths
-from didact.accounting.products import plan as algebra
-from didact.accounting.spec import ModelSpec
 from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.hashing import mix
 from didact.core.manifest import fingerprint
-from didact.core.pool import LENGTH_BINS, Pool, PoolStats
+from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, FittedScorer, Progress
 from didact.core.scores import Int1D
-from didact.scoring.annotation import SHARD_ROWS, Proxy, annotate
+from didact.scoring.annotation import Proxy, annotate
 from didact.scoring.judge import Judge, Seat
 from didact.scoring.one_pass import one_pass
-from didact.scoring.terms import Annotation, Rule, Visit, combine, plan
+from didact.scoring.terms import Annotation, Rule, Visit, combine, labels, plan
 
 if TYPE_CHECKING:
     from didact.models.adjoint import Adjoint
-    from didact.models.encode import Tokens
+    from didact.models.encode import Encoding, Tokens
 
 PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
-_SIMULATED = 64  # inner batches whose padding stands for all of them in an estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +46,10 @@ class InnerTraining(Judge):
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
             of a smaller pool. The others get their scores from the data scorer.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
+        scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
+            judging model when not given.
+        scorer_epochs: Passes of its training over the annotated samples.
+        scorer_learning_rate: Its highest.
     """
 
     steps: Annotated[int, Field(ge=1)] = 100
@@ -60,6 +58,9 @@ class InnerTraining(Judge):
     every: Annotated[int, Field(ge=1)] = 10
     proxy: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
     hvp: Literal["forward_over_reverse", "finite_difference"] = "forward_over_reverse"
+    scorer_model: str | None = None
+    scorer_epochs: Annotated[int, Field(ge=1)] = 5
+    scorer_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
 
     needs_target: ClassVar[bool] = True
     name: ClassVar[str]
@@ -86,45 +87,16 @@ class InnerTraining(Judge):
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Inner training, target gradients, Hessian-vector products, annotation, data scorer."""
-        from didact.models.folder import find, read_spec
+        from didact.scoring.inner_estimate import estimate
 
-        spec = read_spec(find(self.model))
-        n_proxy = self._proxy_size(pool.n)
-        most = self.tokens_per_batch
-        rng = np.random.default_rng(0)
-        lengths = _lengths(pool, self.max_length)
-        drawn = [
-            rng.choice(lengths, min(self.inner_batch, max(pool.n, 1))) for _ in range(_SIMULATED)
-        ]
-        batch, small = _padded(drawn, most), _padded(drawn, max(1, most // 2))
-        aim = _padded([_lengths(target, self.max_length)], most) if target else flops.NOTHING
-        shards = np.array_split(rng.permutation(lengths), max(1, math.ceil(pool.n / SHARD_ROWS)))
-        first = min(v.step for v in self.visits if v.dot)
-        segments = _segments(self.steps)
-        gradients = self.steps + sum(stop - start - 1 for start, stop in segments[:-1])
-        products = self.steps - 1 - first
-        hvp = 3 if self.hvp == "forward_over_reverse" else 2
-        of_products = small if self.hvp == "forward_over_reverse" else batch
-        work = [
-            (gradients / _SIMULATED, batch, flops.training_flops),
-            (hvp * products / _SIMULATED, of_products, flops.training_flops),
-            (self.steps - first, aim, flops.training_flops),
-        ]
-        total = sum(times * of(spec, x.tokens, x.squares) for times, x, of in work)
-        share = n_proxy / max(pool.n, 1)
-        for visit in self.visits:
-            total += share * sum(_annotation(spec, s, most, visit) for s in shards)
-        real = float(lengths.sum())
-        tokens = (gradients + products) * sum(map(np.sum, drawn)) / _SIMULATED
-        tokens += (self.steps - first) * (target.n_tokens if target else 0)
-        return Cost(flops=total, tokens=round(tokens + share * len(self.visits) * real))
+        return estimate(self, pool, target)
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """Inner training and its adjoint, then the products of the proxy set."""
         where = f"score.{self.name}"
         if target is None:
             raise ConfigError(f"{where}: needs a target set, the samples to select for")
-        size = self._proxy_size(len(pool))
+        size = self.proxy_size(len(pool))
         seat = self.seat(pool, where)
         self._check(seat, where)
         rows = self._rows(pool, size, ctx)
@@ -144,11 +116,47 @@ class InnerTraining(Judge):
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
             "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
         }
-        table = adjoint.folder / f"{self.name}-{fingerprint([asdict(self), rows.tolist()])}.npz"
+        if len(rows) < len(pool):
+            return self._data_scorer(pool, rows, found, adjoint.folder, facts, seat, ctx)
+        table = adjoint.folder / f"{self.name}-{fingerprint(asdict(self))}.npz"
         _write(table, pool.id_hash[rows], found)
         return one_pass(partial(look_up, table), ("id_hash",), facts=facts)
 
-    def _proxy_size(self, n: int) -> int:
+    def _data_scorer(
+        self, pool: Pool, rows: Int1D, found: Annotation, folder: Path, facts: Mapping[str, Any],
+        seat: Seat, ctx: Context,
+    ) -> FittedScorer:  # fmt: skip
+        """Scores of the whole pool from a regression on the annotated samples."""
+        from didact.models.folder import find
+        from didact.scoring.data_scorer import fit_data_scorer
+        from didact.training.regression import Regression
+
+        has = np.setdiff1d(np.arange(len(rows)), list(found.missing))
+        values = labels(found.values[has])
+        order = np.argsort(_hashes(pool)[rows[has]], kind="stable")
+        settings = Regression(
+            epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
+            tokens_per_batch=self.tokens_per_batch, seed=_key(ctx, "data scorer") % 2**31,
+        )  # fmt: skip
+        key = fingerprint([asdict(self), rows.tolist()])
+        return fit_data_scorer(
+            pool, rows[has][order], values[order],
+            model=find(self.scorer_model) if self.scorer_model else seat.path,
+            how=self.encoding(pool.kind, own=True), out=folder / f"{self.name}-{key}",
+            settings=settings, devices=seat.devices, facts=facts, ctx=ctx,
+        )  # fmt: skip
+
+    def encoding(self, kind: Kind, *, own: bool) -> "Encoding":
+        """How samples are shown to the judging model, or (`own`) to the data scorer.
+
+        The data scorer reads turns as plain text, whatever the judging model's template.
+        """
+        from didact.models.encode import Encoding
+
+        template = "plain" if own and self.template == "model" else self.template
+        return Encoding(kind=kind, loss=self.loss, template=template)
+
+    def proxy_size(self, n: int) -> int:
         """Samples to annotate of a pool of n."""
         if self.proxy is None:
             return min(n, PROXY_ROWS)
@@ -338,64 +346,3 @@ def look_up(table: Path, batch: pa.RecordBatch) -> BatchScores:
     missing = {i: reasons[int(h)] for i, h in enumerate(ids) if int(h) in reasons}
     parts = {k: v[at] for k, v in columns.items() if k not in {"ids", "values"}}
     return BatchScores(columns["values"][at][:, np.newaxis], parts, missing)
-
-
-# Estimates
-
-
-def _segments(steps: int) -> list[tuple[int, int]]:
-    """As `didact.models.trajectory.Inner.segments`, without torch."""
-    size = max(1, round(math.sqrt(steps)))
-    return [(at, min(at + size, steps)) for at in range(0, steps, size)]
-
-
-def _lengths(stats: PoolStats, max_length: int | None) -> npt.NDArray[np.float64]:
-    """Lengths of a pool's samples, spread over the bins of its histogram; they add up."""
-    edges = 2 ** (np.arange(LENGTH_BINS + 1) / 3)
-    out = [
-        low * (high / low) ** ((np.arange(n) + 0.5) / n)
-        for n, low, high in zip(stats.token_lengths, edges[:-1], edges[1:], strict=True)
-    ]
-    found = np.concatenate(out)
-    found *= stats.n_tokens / max(found.sum(), 1.0)
-    cut: npt.NDArray[np.float64] = np.minimum(found, max_length or np.inf)
-    return cut
-
-
-def _grouped(lengths: npt.NDArray[np.float64], most: int) -> list[npt.NDArray[np.float64]]:
-    """As `didact.models.batches.micro_batches`."""
-    order = np.sort(lengths)[::-1]
-    out, at = [], 0
-    while at < len(order):
-        size = max(1, int(most // max(order[at], 1)))
-        out.append(order[at : at + size])
-        at += size
-    return out
-
-
-def _padded(sets: list[npt.NDArray[np.float64]], most: int) -> Lengths:
-    total = flops.NOTHING
-    for lengths in sets:
-        for group in _grouped(lengths, most):
-            b, s = len(group), float(group[0])
-            total += Lengths(b, round(b * s), b * s**2)
-    return total
-
-
-def _annotation(
-    spec: ModelSpec, lengths: npt.NDArray[np.float64], most: int, visit: Visit
-) -> float:
-    """Forward, backward to the inputs, and per-sample products of one pass."""
-    total = 0.0
-    for group in _grouped(lengths, most):
-        b, s = len(group), float(group[0])
-        total += flops.forward_flops(spec, round(b * s), b * s**2)
-        total += flops.input_gradient_flops(spec, round(b * s), b * s**2)
-        for d_out, d_in, count in spec.matrices:
-            tied = spec.tied and d_out == spec.vocab
-            chosen = algebra(
-                d_out, d_in, round(s), directions=int(visit.dot), norms=visit.norm,
-                transform=False, lookups=round(s) if tied else 0,
-            )  # fmt: skip
-            total += b * count * chosen.flops
-    return total

@@ -36,6 +36,10 @@ class LQS(InnerTraining):
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
             of a smaller pool. The others get their scores from the data scorer.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
+        scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
+            judging model when not given.
+        scorer_epochs: Passes of its training over the annotated samples.
+        scorer_learning_rate: Its highest.
 
     **Source:** Dai et al. 2025 (DELT), arXiv:2506.21545, eq. 9 for `paper`; `interval` is what its
     code sets out to do with every term divided, where the code divides the first visited one by 1

@@ -33,6 +33,10 @@ class PDS(InnerTraining):
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
             of a smaller pool. The others get their scores from the data scorer.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
+        scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
+            judging model when not given.
+        scorer_epochs: Passes of its training over the annotated samples.
+        scorer_learning_rate: Its highest.
 
     **Source:** Gu et al. 2024, arXiv:2410.07064; the sum over every K-th step as in its code. All
     of the model's parameters count.

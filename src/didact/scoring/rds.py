@@ -32,13 +32,18 @@ class RDS(Judge):
     which.
 
     Args:
-        within: How cosines to the samples of one target task become its score: their `max`, as
-            RDS+ takes it, or `mean`; `each` keeps one score per target sample, for `round_robin`
-            over samples, which is how RDS+ selects for one task.
-        reduce: How the scores of several tasks (or target samples) become one.
+        model: A folder with a causal language model (safetensors), or a hub name.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
         loss: Which tokens count: `all`, as in RDS+, those of the `completion` by their weights, or
-            those of the plain `text` without a template.
-        model, device, dtype, template, max_length, tokens_per_batch: As for every model scorer.
+            those of the sample as plain `text`.
+        template: How chats are written: the `model`'s own chat template, or one of didact's.
+        max_length: Most tokens of a sample; the model's context when not given.
+        tokens_per_batch: Most tokens of a batch, padding included; less when memory runs out.
+        within: How cosines to the samples of one target task become its score: their `max`, as in
+            RDS+, or `mean`; `each` keeps one score per target sample, for `round_robin` over
+            samples, which is how RDS+ selects for one task.
+        reduce: How the scores of several tasks (or target samples) become one.
 
     **Source:** RDS+ (Ivison et al. 2025, arXiv:2503.01807), position weights as in SGPT
     (arXiv:2202.08904). It reads 2,048 tokens of each sample and all tokens, the template's too;

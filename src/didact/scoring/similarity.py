@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from didact.core.atomic import replacing
-from didact.core.cost import Metered
+from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress
@@ -65,7 +65,7 @@ def similarity(
     Args:
         encoder: For the pool.
         target: The target set.
-        ctx: Runs the target's encoding; holds large target vectors in its cache folder.
+        ctx: Counts what encoding the target costs; its cache folder holds large target vectors.
         target_encoder: For the target: the same model, perhaps another part of the samples.
         within: How cosines to one task's samples become its score: their `mean`, their `max`, or
             `each` its own, named by the sample's id.
@@ -114,36 +114,24 @@ def similarity(
 def _target_vectors(
     target: Pool, encoder: Encoder, ctx: Context
 ) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
-    """Unit vectors of all target samples, and why some have none."""
-    ranges = list(target.batches())
-    found = ctx.executor.map(
-        embed_rows, ranges, shared=(target, encoder), open=opened, devices=encoder.devices
-    )
-    parts: list[npt.NDArray[np.float32]] = []
-    missing: dict[int, str] = {}
-    done = 0
-    ctx.progress(Progress("embed the target", 0, len(target)))
-    for rows, part in zip(ranges, found, strict=True):
-        parts.append(part.values)
-        missing |= {rows.start + row: reason for row, reason in part.missing.items()}
-        done += len(rows)
-        ctx.progress(Progress("embed the target", done, len(target)))
-    return np.concatenate(parts), missing
+    """Unit vectors of all target samples, and why some have none; on the first device."""
+    device = encoder.devices[0] if encoder.devices else None
 
+    def embed_target() -> Metered[tuple[npt.NDArray[np.float32], dict[int, str]]]:
+        parts: list[npt.NDArray[np.float32]] = []
+        missing: dict[int, str] = {}
+        cost = Cost()
+        ctx.progress(Progress("embed the target", 0, len(target)))
+        with encoder.open(device or "cpu") as embed:
+            for rows in target.batches():
+                found = embed(target.read(rows, encoder.columns))
+                parts.append(found.value.values)
+                missing |= {rows.start + row: why for row, why in found.value.missing.items()}
+                cost += found.cost
+                ctx.progress(Progress("embed the target", rows.stop, len(target)))
+        return Metered((np.concatenate(parts), missing), cost)
 
-@contextmanager
-def opened(
-    shared: tuple[Pool, Encoder], device: str
-) -> Iterator[Callable[[range], Metered[Vectors]]]:
-    """Open the encoder once in a worker."""
-    target, encoder = shared
-    with encoder.open(device) as embed:
-        yield lambda rows: embed(target.read(rows, encoder.columns))
-
-
-def embed_rows(embed: Callable[[range], Metered[Vectors]], rows: range) -> Metered[Vectors]:
-    """Some target samples in a worker."""
-    return embed(rows)
+    return ctx.executor.call(embed_target, device=device)
 
 
 def _carried(vectors: npt.NDArray[np.float32], cache_dir: Path) -> npt.NDArray[np.float32] | Path:

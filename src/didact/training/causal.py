@@ -34,13 +34,13 @@ from didact.models.saving import check_free, quiet, saving
 from didact.training.loop import (
     Recipe,
     Samples,
-    Schedule,
     Step,
     fit,
     lengths,
     micro_batch,
     rows_digest,
 )
+from didact.training.schedule import Schedule
 
 Int1D = npt.NDArray[np.int64]
 Positive = Annotated[float, Field(gt=0)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ from didact.models.batches import Batch, collate, out_of_memory
 from didact.models.door import LanguageModel
 from didact.models.encode import Encoding, Tokens, encode
 from didact.models.losses import token_nll
+from didact.training.schedule import Schedule, rate
 
 Int1D = npt.NDArray[np.int64]
-Schedule = Literal["cosine", "linear", "constant", "wsd"]
 BLOCK = 256  # samples tokenised at a time
 
 
@@ -197,23 +197,6 @@ def weighted_nll(logits: torch.Tensor, batch: Batch, total: float) -> torch.Tens
     """Sum of weighted token losses over `total`, the weight of the whole step."""
     nll = token_nll(logits, batch)
     return (nll * batch.weights.to(nll.dtype)).sum() / max(total, 1e-12)
-
-
-def rate(step: int, *, steps: int, warm_up: int, schedule: Schedule) -> float:
-    """Share of the highest learning rate at an update counted from 0.
-
-    As transformers has it, but for the warm-up, where it starts at 0 and its first update is lost.
-    """
-    if step < warm_up:
-        return (step + 1) / (warm_up + 1)
-    done = (step - warm_up) / max(1, steps - warm_up)
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    if schedule == "linear":
-        return 1 - done
-    if schedule == "wsd":
-        return min(1.0, (steps - step) / max(1, steps // 5))
-    return 1.0
 
 
 class _Loop(Trainer):

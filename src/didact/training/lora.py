@@ -228,7 +228,7 @@ def _adapted(base: LanguageModel, settings: WarmUp, targets: tuple[str, ...]) ->
 
 @contextmanager
 def _older_names() -> Iterator[None]:
-    """peft 0.21 asks transformers 5.23 for an attribute by its former name."""
+    """Since peft 0.21 asks transformers 5.23 for an attribute by its former name, which warns."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         yield
@@ -272,6 +272,7 @@ def _save(model: Any, optimizer: Any, path: Path, about: dict[str, Any]) -> None
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted before its checkpoint
     with saving(path) as folder:
         model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
         save_file(tensors, folder / MOMENTS)
         about = {**about, "n_params": sum(p.numel() for p in trained.values())}
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")

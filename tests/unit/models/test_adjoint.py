@@ -172,7 +172,10 @@ def test_the_difference_is_close_to_the_exact_product(gpt2, dtype):
 
 def test_micro_batches_change_rounding_alone(model):
     theta = parameters_of(model)
-    small, large = problem_of(model, 1, tokens_per_batch=8), problem_of(model, 1, tokens_per_batch=999)
+    small, large = (
+        problem_of(model, 1, tokens_per_batch=8),
+        problem_of(model, 1, tokens_per_batch=999),
+    )
     for name, value in large.hvp(theta, 0, theta).items():
         assert torch.allclose(small.hvp(theta, 0, theta)[name], value, rtol=1e-9, atol=1e-12)
     (a, g), (b, h) = small.target_gradient(theta), large.target_gradient(theta)
@@ -247,7 +250,9 @@ def test_segments_cover_all_steps_once(steps):
 
 
 def test_a_learning_rate_too_large_names_the_step(model, tmp_path):
-    with pytest.raises(ConfigError, match=r"loss is (nan|inf) at step \d+ of 6; lower learning_rate"):
+    with pytest.raises(
+        ConfigError, match=r"loss is (nan|inf) at step \d+ of 6; lower learning_rate"
+    ):
         run_inner(
             problem_of(model, 6), parameters_of(model), Inner(6, 1e200), tmp_path, lambda done: None
         )
@@ -306,7 +311,12 @@ def test_inner_batches_do_not_depend_on_the_pools_order():
 
 def test_a_small_pool_is_a_batch_as_a_whole():
     found = inner_batches(
-        encoder(some_tokens(2, 5)), np.arange(2, dtype=np.uint64), np.arange(2), steps=3, size=16, key=1
+        encoder(some_tokens(2, 5)),
+        np.arange(2, dtype=np.uint64),
+        np.arange(2),
+        steps=3,
+        size=16,
+        key=1,
     )
     assert [len(b) for b in found] == [2, 2, 2]
 

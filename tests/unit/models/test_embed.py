@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from didact.core.cost import Cost  # noqa: E402
 from didact.core.errors import ConfigError, DataError, MissingDependencyError  # noqa: E402
-from didact.models import embed  # noqa: E402
+from didact.models import embed, sentences  # noqa: E402
 from didact.models.door import open_model  # noqa: E402
 from didact.models.encode import Encoding, encode  # noqa: E402
 from didact.models.folder import find, read_spec  # noqa: E402
@@ -37,7 +37,7 @@ def minilm() -> Path:
 
 def opened(path: Path, **settings):
     given = {"device": "cpu", "dtype": "float32", "max_length": 24, "tokens_per_batch": 128}
-    return embed.open_sentence_encoder(path, **(given | settings))
+    return sentences.open_sentence_encoder(path, **(given | settings))
 
 
 def test_sentence_vectors_are_those_of_encode(minilm):
@@ -125,18 +125,18 @@ def test_encoder_flops_are_those_executed(tiny_encoder):
 
 
 def test_folder_is_read_without_the_model(minilm, tiny_encoder):
-    found = embed.read_sentence_folder(minilm)
+    found = sentences.read_sentence_folder(minilm)
     assert (found.limit, found.overhead, found.spec.width) == (256, 2, 384)
     # 6 layers of 4·384² + 2·384·1536 weights: the BERT of 22.7 million parameters less look-ups
     assert found.spec.n_matmul == 6 * (4 * 384**2 + 2 * 384 * 1536)
-    assert embed.read_sentence_folder(tiny_encoder).limit == 64
+    assert sentences.read_sentence_folder(tiny_encoder).limit == 64
 
 
 def test_other_folders_are_named(tiny_model, tiny_static):
     with pytest.raises(DataError, match=r"no modules\.json.*scorer rds"):
-        embed.read_sentence_folder(tiny_model)
+        sentences.read_sentence_folder(tiny_model)
     with pytest.raises(DataError, match="scorer static_embedding"):
-        embed.read_sentence_folder(tiny_static)
+        sentences.read_sentence_folder(tiny_static)
     with (
         pytest.raises(DataError, match="model2vec cannot open it"),
         embed.open_static_encoder(tiny_model),

@@ -34,6 +34,7 @@ def texts(rows, turn=None):
     return ["\n".join(c) if turn is None else c[turn] for c in contents]
 
 
+@pytest.mark.slow  # processes that import torch
 def test_embedding_keeps_the_contract(tiny_encoder, tmp_path):
     settings = {"model": str(tiny_encoder), "device": "cpu", "tokens_per_batch": 512}
     check_scorer(Embedding, tmp_path, settings=settings, rtol=FLOAT32)
@@ -44,6 +45,7 @@ def test_static_embedding_keeps_the_contract(tiny_static, tmp_path):
     check_scorer(StaticEmbedding, tmp_path, settings=settings, rtol=FLOAT64)
 
 
+@pytest.mark.slow
 def test_rds_keeps_the_contract(tiny_model, tmp_path):
     settings = {"model": str(tiny_model), "device": "cpu", "tokens_per_batch": 1024}
     check_scorer(RDS, tmp_path, settings=settings, rtol=FLOAT32)
@@ -138,6 +140,16 @@ def test_many_target_vectors_travel_as_a_file(tiny_static, tmp_path, monkeypatch
     assert file.stem == hashlib.blake2b(vectors.tobytes(), digest_size=16).hexdigest()
 
 
+@pytest.mark.parametrize("n", [0, 1, 600])
+def test_blocks_change_nothing(n):
+    rng = np.random.default_rng(0)
+    vectors, target = rng.normal(size=(n, 5)).astype(np.float32), rng.normal(size=(7, 5))
+    whole = vectors.astype(np.float64) @ target.T
+    assert similarity.cosines(vectors, target) == pytest.approx(whole, abs=FLOAT64)
+    grouped = np.stack([whole[:, :3].max(1), whole[:, 3:4].max(1), whole[:, 4:].max(1)], axis=1)
+    assert similarity.cosines(vectors, target, (0, 3, 4)) == pytest.approx(grouped, abs=FLOAT64)
+
+
 def test_fitted_scorers_are_small(tiny_encoder, tiny_model, tmp_path):
     pool, aim = make_pool(sample_rows(), tmp_path), make_pool(target_rows(), tmp_path, name="t")
     ctx = Context(executor=serial(), seed=0, cache_dir=tmp_path / "cache")
@@ -151,12 +163,14 @@ def test_fitted_scorers_are_small(tiny_encoder, tiny_model, tmp_path):
 @pytest.mark.parametrize("length", [None, 20])
 def test_estimates_are_what_runs_cost(tiny_encoder, tiny_model, tmp_path, length):
     tokenizer = str(tiny_model / "tokenizer.json")
-    rows = [chat(f"c{i}", "the question is " * (1 + i % 7), "so on " * (i % 5)) for i in range(200)]
+    rows = [chat(f"c{i}", "the question is " * (1 + i % 7), "so on " * (i % 5)) for i in range(60)]
     pool = make_pool(rows, tmp_path, tokenizer=tokenizer)
-    aim = make_pool(rows[:40], tmp_path, name="target", tokenizer=tokenizer)
+    aim = make_pool(rows[:14], tmp_path, name="target", tokenizer=tokenizer)
+    # a sample at a time, since padding is not foreseen
+    settings = {"device": "cpu", "max_length": length, "tokens_per_batch": 1}
     for scorer in (
-        Embedding(model=str(tiny_encoder), device="cpu", max_length=length),
-        RDS(model=str(tiny_model), device="cpu", max_length=length),
+        Embedding(model=str(tiny_encoder), **settings),
+        RDS(model=str(tiny_model), **settings),
     ):
         ctx = Context(executor=serial(), seed=0, cache_dir=tmp_path / "cache")
         score_pool(pool, "embedding", scorer, {}, aim, ctx)

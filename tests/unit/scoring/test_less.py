@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,28 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, tiny_model):
+def double_model(tmp_path_factory, tiny_model):
+    """A GPT-2: all of it works in float64, where a Llama's norms are float32 whatever its type."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=256,
+        initializer_range=0.2, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, double_model):
     folder = tmp_path_factory.mktemp("less")
     pool = make_pool(sample_rows(), folder)
     target = make_pool(target_rows(), folder, name="target")
-    return pool, target, folder, str(tiny_model)
+    return pool, target, folder, str(double_model)
 
 
 def context(folder: Path, executor=None) -> Context:
@@ -61,7 +79,11 @@ def brute_force(places, **settings) -> np.ndarray:
     total = np.zeros((len(pool), len(target.task_names)))
     for path, weight in zip(warm.checkpoints, warm.weights, strict=True):
         base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float64)
-        model = PeftModel.from_pretrained(base, path, is_trainable=True).double().eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks for a renamed attribute
+            model = PeftModel.from_pretrained(
+                base, path, is_trainable=True, autocast_adapter_dtype=False
+            ).eval()
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         kept = load_file(path / "moments.safetensors")
 
@@ -163,7 +185,8 @@ def test_a_second_target_costs_only_its_own_gradients(places):
     other = make_pool([chat("o", "What is 2 plus 2?", "4")], folder, name="other")
     second = serial()
     score_pool(pool, "less", scorer, {}, other, context(folder, second))
-    assert second.spent.tokens < 0.1 * pool.stats.n_tokens * SMALL["epochs"]
+    # What is left is the warm-up, whose cost is told again, and one target sample.
+    assert second.spent.tokens < 0.4 * first.spent.tokens
 
 
 def test_a_lost_shard_is_sketched_again_to_the_same_scores(places):

@@ -14,13 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from didact.core.errors import ConfigError, DataError  # noqa: E402
 from didact.core.protocols import Context, Progress  # noqa: E402
-from didact.execution.executors import serial, threads  # noqa: E402
+from didact.execution.executors import processes, serial  # noqa: E402
 from didact.scoring import annotation  # noqa: E402
 from didact.scoring.lqs import LQS  # noqa: E402
 from didact.scoring.pds import PDS  # noqa: E402
 from didact.scoring.run import score_pool  # noqa: E402
+from didact.scoring.terms import Products, combine, plan  # noqa: E402
 from didact.testing import chat, check_scorer, make_pool, sample_rows, target_rows  # noqa: E402
 
+WORDS = ["the", "answer", "to", "question", "is", "not", "itself", "and", "so", "on"]
 TINY = {"steps": 4, "every": 2, "inner_batch": 4, "learning_rate": 0.02, "device": "cpu"}
 
 
@@ -44,16 +46,10 @@ def pools(tmp_path):
     return make_pool(sample_rows(), tmp_path), make_pool(target_rows(), tmp_path, name="target")
 
 
-@pytest.mark.parametrize(
-    ("method", "more"),
-    [(PDS, {}), (LQS, {}), (LQS, {"rule": "paper"})],
-    ids=["pds", "interval", "paper"],
-)
-def test_the_contract(tiny_model, tmp_path, method, more):
-    # Sums of float32 in batches of other shapes; through the inner steps they grow to some 1e-5.
-    check_scorer(
-        method, tmp_path, settings={"model": str(tiny_model), **TINY, **more}, rtol=1e-3
-    )
+def test_the_contract(tiny_model, tmp_path):
+    # Sums of float32 in batches of other shapes; measured 2e-6.
+    settings = {"model": str(tiny_model), **TINY, "steps": 2, "every": 1}
+    check_scorer(LQS, tmp_path, settings=settings, rtol=1e-4)
 
 
 def test_scores_do_not_depend_on_batches_or_neighbors(tiny_model, tmp_path, pools, monkeypatch):
@@ -61,7 +57,7 @@ def test_scores_do_not_depend_on_batches_or_neighbors(tiny_model, tmp_path, pool
     whole, _ = run(scorer, *pools, tmp_path / "a")
     monkeypatch.setattr(annotation, "SHARD_ROWS", 5)
     small = dataclasses.replace(scorer, tokens_per_batch=64)
-    other, _ = run(small, *pools, tmp_path / "b", executor=threads(2))
+    other, _ = run(small, *pools, tmp_path / "b", executor=processes(2))
     # Llama's norms and softmax are float32 in a float64 model too.
     assert np.allclose(other.values, whole.values, rtol=1e-4, equal_nan=True)
     assert other.missing == whole.missing
@@ -130,21 +126,54 @@ def test_a_sample_like_the_target_scores_higher(tiny_model, tmp_path):
         assert values[1::2].min() > values[::2].max()
 
 
+# -- the data scorer -------------------------------------------------------------------------------
+
+
+def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
+    rows = [
+        chat(
+            f"r{i}",
+            "What is asked?",
+            f"{('the answer to the question ' if i % 2 else 'xq zw ') * 4}{i}",
+        )
+        for i in range(40)
+    ]
+    pool = make_pool(rows, tmp_path)
+    target = make_pool([chat("t", "And what?", "the question is the answer")], tmp_path, name="t")
+    scorer = LQS(
+        model=str(tiny_model), proxy=24, scorer_epochs=3, scorer_learning_rate=1e-2, **TINY
+    )
+    scores, spent = run(scorer, pool, target, tmp_path / "a")
+    assert scores.values[1::2].min() > scores.values[::2].max()
+    assert np.abs(scores.values).max() < 4
+    facts = scores.facts["data_scorer"]
+    assert facts["n_train"] + facts["n_dev"] == scores.facts["proxy"] == 24
+    assert len(facts["spearman"]) == 3
+    estimate = scorer.estimate(pool.stats, target.stats)
+    assert estimate.flops == pytest.approx(spent.flops, rel=0.25)  # didact's estimate of tokens
+    again, _ = run(scorer, pool, target, tmp_path / "a")
+    assert again.values.tobytes() == scores.values.tobytes()
+    mixed = np.random.default_rng(2).permutation(len(pool))
+    other = make_pool([rows[i] for i in mixed], tmp_path, name="mixed")
+    moved, _ = run(scorer, other, target, tmp_path / "b")
+    # Float32 sums of other batches, through 9 updates.
+    assert np.allclose(moved.values, scores.values[mixed], atol=1e-3)
+
+
 # -- cost ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [(PDS, {}), (LQS, {}), (LQS, {"rule": "paper", "hvp": "finite_difference"})],
-    ids=["pds", "interval", "paper"],
+    [(PDS, {}), (LQS, {"rule": "paper", "hvp": "finite_difference"})],
+    ids=["pds", "paper"],
 )
 def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     tiny_model, tmp_path, monkeypatch, method, more
 ):
-    words = "the answer to the question is not the question itself and so on".split()
     rng = np.random.default_rng(0)
     rows = [
-        {"id": str(i), "text": " ".join(rng.choice(words, rng.integers(6, 40)))} for i in range(60)
+        {"id": str(i), "text": " ".join(rng.choice(WORDS, rng.integers(6, 40)))} for i in range(60)
     ]
     reading = {"tokenizer": str(tiny_model / "tokenizer.json")}
     pool = make_pool(rows, tmp_path, **reading)
@@ -152,7 +181,9 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     # Eager attention in annotation too: FlopCounterMode does not see into fused kernels on a CPU.
     seat = annotation.Seat
     monkeypatch.setattr(
-        seat, "open", lambda self, device, attention=None, own=seat.open: own(self, device, attention="eager")
+        seat,
+        "open",
+        lambda self, device, attention=None, own=seat.open: own(self, device, attention="eager"),
     )
     scorer = method(model=str(tiny_model), **TINY | {"steps": 6, "inner_batch": 8}, **more)
     with FlopCounterMode(display=False) as counter:
@@ -161,6 +192,50 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     estimate = scorer.estimate(pool.stats, target.stats)
     assert estimate.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
     assert estimate.tokens == pytest.approx(spent.tokens, rel=0.05)
+
+
+# -- terms -----------------------------------------------------------------------------------------
+
+
+def test_a_zero_gradient_is_missing_with_its_reason_and_never_nan():
+    found = combine(
+        "interval",
+        Products(
+            dots={0: np.asarray([1.0, 0.0, 2.0, np.nan]), 2: np.asarray([1.0, 0.0, 3.0, 1.0])},
+            norms={
+                0: np.asarray([1.0, 0.0, 1.0, 1.0]),
+                2: np.asarray([1.0, 2.0, 0.0, 1.0]),
+                4: np.asarray([2.0, 1.0, 1.0, 1.0]),
+            },
+            lambda_norms={0: 1.0, 2: 0.0},
+            missing={3: "not finite"},
+        ),
+        steps=4, every=2, learning_rate=0.5,
+    )  # fmt: skip
+    assert found.values.tolist() == [0.75, 0.0, 0.0, 0.0]
+    assert found.missing == {
+        2: "its gradient is zero at inner step 2, and the score divides by its norm",
+        3: "not finite",
+    }
+    assert all(np.isfinite(v).all() for v in found.parts.values())
+    assert found.parts["quality"][0] == 1.0  # a zero λ or gradient counts 0
+    assert found.parts["learnability"][0] == 1.5
+
+
+def test_visits():
+    def steps(rule, t, k):
+        return [(v.step, v.dot, v.norm) for v in plan(rule, t, k)]
+
+    assert steps("pds", 5, 2) == [(4, True, False), (2, True, False), (0, True, False)]
+    assert steps("interval", 4, 2) == [(4, False, True), (2, True, True), (0, True, True)]
+    assert steps("interval", 5, 3) == [(5, False, True), (3, True, True), (0, True, True)]
+    assert steps("interval", 3, 10) == [(3, False, True), (0, True, True)]
+    assert steps("paper", 4, 1) == [
+        (4, False, True), (3, True, True), (2, True, True), (1, True, True),
+    ]  # fmt: skip
+    assert steps("paper", 6, 3) == [
+        (5, False, True), (4, True, True), (2, False, True), (1, True, True),
+    ]  # fmt: skip
 
 
 # -- refusals --------------------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+"""What PDS and LQS will cost: their passes over lengths drawn from histograms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from didact.accounting import flops
+from didact.accounting.flops import NOTHING, Lengths
+from didact.accounting.products import plan as algebra
+from didact.accounting.spec import ModelSpec
+from didact.core.cost import Cost
+from didact.core.pool import LENGTH_BINS, PoolStats
+from didact.core.scores import Int1D
+from didact.scoring.annotation import SHARD_ROWS
+from didact.scoring.terms import Visit
+
+if TYPE_CHECKING:
+    from didact.scoring.inner import InnerTraining
+
+_SIMULATED = 64  # random batches whose padding stands for that of all
+_SHARDS = 8  # of annotation, likewise
+_DEV_SHARE = 0.1  # of `didact.training.regression.Regression`
+
+
+def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None) -> Cost:
+    """All phases, each with the padding of batches as they are made.
+
+    Counted as executed: T gradients going forward, all but the last of every segment but the last
+    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
+    """
+    from didact.models.folder import find, read_spec
+    from didact.models.trajectory import Inner
+
+    spec = read_spec(find(settings.model))
+    most = settings.tokens_per_batch
+    rng = np.random.default_rng(0)
+    lengths = lengths_of(settings, pool)
+    aims = lengths_of(settings, target) if target is not None else lengths[:0]
+    size = min(settings.inner_batch, len(lengths))
+    drawn = [rng.choice(lengths, size, replace=False) for _ in range(_SIMULATED)]
+    first = min(v.step for v in settings.visits if v.dot)
+    segments = Inner(settings.steps, settings.learning_rate).segments
+    gradients = settings.steps + sum(stop - start - 1 for start, stop in segments[:-1])
+    back = settings.steps - 1 - first
+    exact = settings.hvp == "forward_over_reverse"
+    batch = _padded(drawn, most)
+    curved = _padded(drawn, max(1, most // 2)) if exact else batch
+    total = gradients / _SIMULATED * _gradient(spec, batch)
+    total += (3 if exact else 2) * back / _SIMULATED * _gradient(spec, curved)
+    total += (settings.steps - first) * _gradient(spec, _padded([aims], most))
+    n_proxy = settings.proxy_size(pool.n)
+    shards = _shards(rng, lengths, SHARD_ROWS)
+    scale = n_proxy / max(sum(map(len, shards)), 1)
+    total += scale * sum(_annotation(spec, s, most, v) for v in settings.visits for s in shards)
+    batches = gradients + back * (1 if exact else 2)
+    tokens = batches * size * float(lengths.mean() if len(lengths) else 0)
+    tokens += (settings.steps - first) * float(aims.sum())
+    tokens += len(settings.visits) * n_proxy * float(lengths.mean() if len(lengths) else 0)
+    cost = Cost(flops=total, tokens=round(tokens))
+    return cost if n_proxy == pool.n else cost + _data_scorer(settings, pool, n_proxy)
+
+
+def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int) -> Cost:
+    """Training on the proxy set, and a forward pass over the pool."""
+    from didact.models.folder import find, read_spec
+
+    model = settings.scorer_model or settings.model
+    spec = read_spec(find(model), head=False)
+    rng = np.random.default_rng(0)
+    lengths = lengths_of(settings, pool, model)
+    n_train, epochs = (1 - _DEV_SHARE) * n_proxy, settings.scorer_epochs
+    drawn = [rng.choice(lengths, min(32, len(lengths)), replace=False) for _ in range(_SIMULATED)]
+    train = _padded(drawn, settings.tokens_per_batch)
+    shards = _shards(rng, lengths, SHARD_ROWS)
+    read = _padded(shards, settings.tokens_per_batch)
+    passes = (pool.n + epochs * _DEV_SHARE * n_proxy) / max(read.n, 1)
+    total = epochs * n_train / max(train.n, 1) * flops.regression_flops(spec, train)
+    total += passes * flops.forward_flops(spec, read.tokens, read.squares)
+    n_read = epochs * n_proxy + pool.n
+    return Cost(flops=total, tokens=round(n_read * float(lengths.mean())))
+
+
+def lengths_of(settings: InnerTraining, stats: PoolStats, scorer: str | None = None) -> Int1D:
+    """Lengths of a pool's samples as a model reads them, from its histogram.
+
+    Log-uniform inside a bin, scaled so that they add up to the pool's tokens; cut at what the model
+    reads; with what template and special tokens add.
+
+    Args:
+        settings: The judging model and how it is shown samples.
+        stats: The pool's.
+        scorer: The data scorer's model, which reads samples without a template of its own.
+    """
+    from didact.models.door import context_of, open_tokenizer
+    from didact.models.encode import overhead
+    from didact.models.folder import find
+
+    edges = 2 ** (np.arange(LENGTH_BINS + 1) / 3)
+    bins = zip(stats.token_lengths, edges[:-1], edges[1:], strict=True)
+    raw = np.concatenate(
+        [low * (high / low) ** ((np.arange(n) + 0.5) / max(n, 1)) for n, low, high in bins]
+    )
+    raw *= stats.n_tokens / max(raw.sum(), 1.0)
+    path = find(scorer or settings.model)
+    tokenizer = open_tokenizer(path)
+    how = settings.encoding(stats.kind, own=scorer is not None)
+    limit = (None if scorer else settings.max_length) or context_of(path, tokenizer)
+    out: Int1D = np.clip(np.rint(raw) + overhead(tokenizer, how), 1, limit).astype(np.int64)
+    return out
+
+
+def _gradient(spec: ModelSpec, lengths: Lengths) -> float:
+    return flops.training_flops(spec, lengths.tokens, lengths.squares)
+
+
+def _shards(rng: np.random.Generator, lengths: Int1D, size: int) -> list[Int1D]:
+    """Some shards of a pool in random order."""
+    mixed = rng.permutation(lengths)
+    return [mixed[at : at + size] for at in range(0, len(mixed), size)][:_SHARDS]
+
+
+def _groups(lengths: Int1D, most: int) -> list[tuple[int, int]]:
+    """Samples and padded length of every micro-batch."""
+    from didact.models.batches import micro_batches
+
+    found = micro_batches(lengths, np.arange(len(lengths)), most)
+    return [(len(rows), int(lengths[rows[0]])) for rows in found]
+
+
+def _padded(sets: list[Int1D], most: int) -> Lengths:
+    total = NOTHING
+    for lengths in sets:
+        for b, s in _groups(lengths, most):
+            total += Lengths(b, b * s, float(b * s * s))
+    return total
+
+
+def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit) -> float:
+    """Forward, backward to the inputs, and per-sample products of one pass."""
+    total = 0.0
+    for b, s in _groups(lengths, most):
+        total += flops.forward_flops(spec, b * s, b * s * s)
+        total += flops.input_gradient_flops(spec, b * s, b * s * s)
+        looked_up = [] if spec.tied else [(spec.vocab, spec.width, 1, 0)]
+        for d_out, d_in, count, seq in [*((*m, s) for m in spec.matrices), *looked_up]:
+            table = d_out == spec.vocab and (spec.tied or not seq)
+            chosen = algebra(
+                d_out, d_in, seq, directions=int(visit.dot), norms=visit.norm, transform=False,
+                lookups=s if table else 0,
+            )  # fmt: skip
+            total += b * count * chosen.flops
+    return total

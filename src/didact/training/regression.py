@@ -1,0 +1,398 @@
+"""A data scorer: any transformer with a linear head, fitted to labels of some samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from didact.accounting.flops import Lengths, regression_flops
+from didact.core.atomic import write_text
+from didact.core.cost import Cost, Metered
+from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.core.manifest import fingerprint
+from didact.core.protocols import Progress, ignore_progress
+from didact.models.batches import collate, micro_batches, out_of_memory
+from didact.models.door import Dtype, torch_dtype
+from didact.models.encode import Tokens
+from didact.models.folder import digest
+from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
+from didact.models.saving import quiet, saving
+from didact.training.schedule import rate
+
+Float1D = npt.NDArray[np.float64]
+Int1D = npt.NDArray[np.int64]
+OPTIMIZER, REPORT, STATE = "optimizer.safetensors", "regression.json", "epoch.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression:
+    """How a data scorer is fitted; defaults as DELT's released code has them on one device.
+
+    Attributes:
+        epochs: Passes over the labelled samples.
+        learning_rate: At its highest; cosine to zero after the warm-up.
+        warm_up: Updates in which it rises, at most a tenth of all.
+        batch_size: Samples per update. The paper has 512, with 147,456 samples.
+        tokens_per_batch: Most tokens of a forward pass, padding included.
+        weight_decay: AdamW's, on matrices.
+        max_grad_norm: Gradients longer than this are shortened to it.
+        dev_share: Of the samples, drawn at random, that choose the epoch and are not trained on.
+        dtype: Of arithmetic; weights and updates are float32, or float64.
+        seed: Of the split, the head, dropout and the order.
+    """
+
+    epochs: int = 5
+    learning_rate: float = 1e-4
+    warm_up: int = 10
+    batch_size: int = 32
+    tokens_per_batch: int = 8192
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    dev_share: float = 0.1
+    dtype: Dtype = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes:
+        train_mse: Mean squared error over its own samples as they passed.
+        dev_mse: Over the dev samples at its end.
+        spearman: Rank correlation with the dev labels at its end; NaN where one side is constant.
+    """
+
+    train_mse: float
+    dev_mse: float
+    spearman: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted data scorer.
+
+    Attributes:
+        path: Its folder.
+        epochs: What each epoch came to.
+        chosen: The one that was kept, from 1: the highest Spearman on the dev samples.
+        n_train: Samples trained on.
+        n_dev: Samples that chose.
+        label_mean: Of all labels given.
+        label_std: Of all labels given, population.
+    """
+
+    path: Path
+    epochs: tuple[Epoch, ...]
+    chosen: int
+    n_train: int
+    n_dev: int
+    label_mean: float
+    label_std: float
+
+    @property
+    def spearman(self) -> float:
+        """Of the chosen epoch, on the dev samples."""
+        return self.epochs[self.chosen - 1].spearman
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For manifests and reports."""
+        return {
+            "spearman": [round(e.spearman, 6) if math.isfinite(e.spearman) else None
+                         for e in self.epochs],
+            "chosen_epoch": self.chosen, "n_train": self.n_train, "n_dev": self.n_dev,
+            "label_mean": self.label_mean, "label_std": self.label_std,
+        }  # fmt: skip
+
+
+def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Correlation of ranks, ties with their mean rank; NaN where one side is constant."""
+    ranks = [average_ranks(np.asarray(x, np.float64)) for x in (a, b)]
+    if any(np.ptp(r) == 0 for r in ranks):
+        return math.nan
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def average_ranks(values: Float1D) -> Float1D:
+    """Ranks from 0, equal values with the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: Float1D = ((ends - counts + ends - 1) / 2)[inverse]
+    return ranks
+
+
+def fit_regression(
+    model_path: Path,
+    tokens: Tokens,
+    labels: Float1D,
+    out: Path,
+    settings: Regression,
+    *,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] = ignore_progress,
+) -> Metered[Fitted]:
+    """Fit a transformer with a linear head to labels, and keep the epoch that ranks best.
+
+    Finished, it is found again, with what it cost; interrupted, it goes on after its last epoch.
+
+    Args:
+        model_path: A folder that `didact.models.folder.find` has checked: an encoder or a decoder.
+        tokens: The samples, in that model's tokenizer's ids.
+        labels: What to predict, float64 `(n,)`, in a scale near 1; samples without a finite label
+            or without a token are left out.
+        out: Folder of the data scorer; for this fit alone.
+        settings: How.
+        device: Where.
+        progress: Told of every update.
+
+    Raises:
+        ConfigError: `out` belongs to another fit.
+        DataError: Fewer than four samples can be used.
+        ExecutionError: The loss is not finite, or memory runs out.
+
+    **Source:** DELT (arXiv:2506.21545), appendix A: mean of the last hidden states, a linear head
+    with bias, squared error, AdamW, 5 epochs, a tenth held out to choose by Spearman.
+    **Cost:** `epochs` times three forward passes of the samples, and one of those held out.
+    """
+    labels = np.asarray(labels, np.float64)
+    if len(labels) != len(tokens):
+        raise DataError(f"{len(labels)} labels for {len(tokens)} samples")
+    usable = np.flatnonzero(np.isfinite(labels) & (tokens.lengths > 0))
+    if len(usable) < 4:
+        raise DataError(f"data scorer: {len(usable)} samples with a label; expected 4 or more")
+    key = fingerprint([digest(model_path), _digest(tokens, labels), asdict(settings)])
+    work = out.absolute().with_name(f".{out.name}.fitting")
+    if (out / REPORT).is_file():
+        return read_fitted(out, key)
+    mark = work / "fingerprint"
+    if not mark.is_file() or mark.read_text("utf-8") != key:
+        shutil.rmtree(work, ignore_errors=True)
+        write_text(mark, key)
+    split = np.random.default_rng([settings.seed, 0]).permutation(usable)
+    n_dev = max(2, round(settings.dev_share * len(usable)))
+    fit = _Fit(tokens, labels, np.sort(split[:n_dev]), np.sort(split[n_dev:]), settings, work)
+    mixed = torch_dtype(settings.dtype, device).itemsize == 2
+    with open_regressor(model_path, device=device, dtype=fit.wide) as model:
+        epochs, cost = fit.run(model, progress, mixed=mixed)
+    chosen = best_epoch([e.spearman for e in epochs])
+    done = Fitted(
+        out, tuple(epochs), chosen, len(fit.train), n_dev,
+        float(labels[usable].mean()), float(labels[usable].std()),
+    )  # fmt: skip
+    with saving(out) as folder:
+        shutil.copytree(work / f"epoch-{chosen}", folder, dirs_exist_ok=True)
+        for name in (OPTIMIZER, STATE):
+            (folder / name).unlink()
+        report = {
+            "fingerprint": key, **done.facts, "epochs": [_json(e) for e in epochs],
+            "settings": asdict(settings), "flops": cost.flops, "tokens": cost.tokens,
+        }  # fmt: skip
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    shutil.rmtree(work)
+    return Metered(done, cost)
+
+
+def read_fitted(out: Path, key: str | None = None) -> Metered[Fitted]:
+    """What a finished fit left, and what it cost.
+
+    Raises:
+        ConfigError: It was another fit than `key` says.
+        DataError: The folder holds none, or it is damaged.
+    """
+    try:
+        report = json.loads((out / REPORT).read_text("utf-8"))
+        epochs = tuple(_epoch(entry) for entry in report["epochs"])
+        fitted = Fitted(
+            out, epochs, report["chosen_epoch"], report["n_train"], report["n_dev"],
+            report["label_mean"], report["label_std"],
+        )  # fmt: skip
+        cost = Cost(flops=report["flops"], tokens=report["tokens"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{out}: no data scorer ({error}); remove it and fit again") from error
+    if key is not None and report["fingerprint"] != key:
+        raise ConfigError(
+            f"{out}: holds a data scorer of other labels or settings; remove it or choose another "
+            "folder"
+        )
+    return Metered(fitted, cost)
+
+
+def best_epoch(correlations: list[float]) -> int:
+    """The first of the highest, from 1; the last where none is a number."""
+    usable = [c if math.isfinite(c) else -math.inf for c in correlations]
+    if max(usable) == -math.inf:
+        return len(usable)
+    return 1 + int(np.argmax(usable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A fit on its way: data, settings, and the folder of its epochs."""
+
+    tokens: Tokens
+    labels: Float1D
+    dev: Int1D
+    train: Int1D
+    settings: Regression
+    work: Path
+
+    @property
+    def wide(self) -> Dtype:
+        """Of weights and updates."""
+        return "float64" if self.settings.dtype == "float64" else "float32"
+
+    def run(
+        self, model: Regressor, progress: Callable[[Progress], None], *, mixed: bool
+    ) -> tuple[list[Epoch], Cost]:
+        """All epochs, those of an interrupted run too, and what they cost."""
+        settings, parameters = self.settings, model.parameters()
+        groups = [
+            {"params": [p for p in parameters.values() if p.ndim > 1],
+             "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
+        ]  # fmt: skip
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        epochs, cost = self._resumed(model, optimizer)
+        per_epoch = -(-len(self.train) // settings.batch_size)
+        steps = per_epoch * settings.epochs
+        for epoch in range(len(epochs), settings.epochs):
+            rng = np.random.default_rng([settings.seed, 1, epoch])
+            order = rng.permutation(self.train)
+            squared = 0.0
+            for at in range(per_epoch):
+                step = epoch * per_epoch + at
+                rows = order[at * settings.batch_size : (at + 1) * settings.batch_size]
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * rate(
+                        step, steps=steps, schedule="cosine",
+                        warm_up=min(settings.warm_up, steps // 10),
+                    )  # fmt: skip
+                spent = self._update(model, optimizer, rows, step, mixed=mixed)
+                squared += spent.value
+                cost += spent.cost
+                progress(Progress("data scorer", step + 1, steps, "steps"))
+            found = predict(
+                model, self.tokens, rows=self.dev, tokens_per_batch=settings.tokens_per_batch
+            )
+            cost += found.cost
+            values, wanted = found.value[self.dev], self.labels[self.dev]
+            mse = float(np.square(values - wanted).mean())
+            epochs.append(Epoch(squared / len(self.train), mse, spearman(values, wanted)))
+            self._save(model, optimizer, epochs, cost)
+        return epochs, cost
+
+    def _update(
+        self, model: Regressor, optimizer: torch.optim.Optimizer, rows: Int1D, step: int,
+        *, mixed: bool,
+    ) -> Metered[float]:  # fmt: skip
+        """One step on the mean squared error of some rows; its sum before the update."""
+        flops, squared = 0.0, 0.0
+        model.module.train()
+        optimizer.zero_grad(set_to_none=True)
+        index = [model.device.index or 0] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=index):
+            torch.manual_seed(self.settings.seed * 1_000_003 + step)  # dropout, also after a resume
+            for part in micro_batches(self.tokens.lengths, rows, self.settings.tokens_per_batch):
+                batch = collate(self.tokens, part, pad_id=model.pad_id, device=model.device)
+                wanted = torch.from_numpy(self.labels[part]).to(model.device)
+                try:
+                    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+                        values = regress(model, batch)
+                    loss = (values - wanted.to(values.dtype)).square().sum()
+                    (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    raise ExecutionError(
+                        f"memory ran out while the data scorer was fitted ({error}); set a "
+                        "smaller tokens_per_batch or max_length"
+                    ) from error
+                squared += float(loss.detach())
+                b, length = batch.input_ids.shape
+                ran = Lengths(b, b * length, b * length**2)
+                flops += regression_flops(model.spec, ran)
+        model.module.eval()
+        if not math.isfinite(squared):
+            raise ExecutionError(
+                f"data scorer: the loss is {squared} at update {step + 1}; lower learning_rate"
+            )
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(held, self.settings.max_grad_norm)
+        optimizer.step()
+        tokens = int(self.tokens.lengths[rows].sum())
+        return Metered(squared, Cost(flops=flops, tokens=tokens))
+
+    def _save(
+        self, model: Regressor, optimizer: torch.optim.Optimizer, epochs: list[Epoch],
+        cost: Cost,
+    ) -> None:  # fmt: skip
+        """The epoch whole; of the earlier ones only the best is kept."""
+        from safetensors.torch import save_file
+
+        tensors = {
+            f"{name}/{key}": value.contiguous()
+            for name, parameter in model.parameters().items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        number = len(epochs)
+        with quiet(), saving(self.work / f"epoch-{number}") as folder:
+            model.module.save_pretrained(folder)
+            model.tokenizer.save_pretrained(folder)
+            save_file(dict(model.head.state_dict()), folder / HEAD)
+            save_file(tensors, folder / OPTIMIZER)
+            state = {"epochs": [_json(e) for e in epochs], "cost": asdict(cost)}
+            (folder / STATE).write_text(json.dumps(state), "utf-8")
+        best = best_epoch([e.spearman for e in epochs])
+        for old in range(1, number):
+            if old != best:
+                shutil.rmtree(self.work / f"epoch-{old}", ignore_errors=True)
+
+    def _resumed(
+        self, model: Regressor, optimizer: torch.optim.Optimizer
+    ) -> tuple[list[Epoch], Cost]:
+        """The epochs that are done, with model and optimizer as the last of them left them."""
+        from safetensors.torch import load_file
+
+        done = [int(p.name[6:]) for p in self.work.glob("epoch-*")]
+        if not done:
+            return [], Cost()
+        folder = self.work / f"epoch-{max(done)}"
+        state = json.loads((folder / STATE).read_text("utf-8"))
+        tensors = load_file(folder / OPTIMIZER)
+        with torch.no_grad(), open_regressor(folder, device="cpu", dtype=self.wide) as saved:
+            for name, parameter in saved.parameters().items():
+                model.parameters()[name].copy_(parameter)
+        for name, parameter in model.parameters().items():
+            own = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{name}/")}
+            if own:
+                optimizer.state[parameter] = {
+                    k: v if k == "step" else v.to(model.device) for k, v in own.items()
+                }
+        return [_epoch(entry) for entry in state["epochs"]], Cost(**state["cost"])
+
+
+def _json(epoch: Epoch) -> dict[str, float | None]:
+    return {k: v if math.isfinite(v) else None for k, v in asdict(epoch).items()}
+
+
+def _epoch(entry: dict[str, float | None]) -> Epoch:
+    return Epoch(**{k: math.nan if v is None else v for k, v in entry.items()})
+
+
+def _digest(tokens: Tokens, labels: Float1D) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for array in (tokens.ids, tokens.offsets, labels):
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()

@@ -1,0 +1,197 @@
+# ruff: noqa: E402 - what needs torch is imported where it is there
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from scipy.stats import rankdata, spearmanr
+from torch.utils.flop_counter import FlopCounterMode
+
+from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.models.batches import collate
+from didact.models.encode import Encoding, encode
+from didact.models.folder import check
+from didact.models.regressor import open_regressor, predict, regress
+from didact.training.regression import (
+    Regression,
+    average_ranks,
+    best_epoch,
+    fit_regression,
+    read_fitted,
+    spearman,
+)
+
+QUICK = Regression(epochs=3, batch_size=16, learning_rate=3e-3, warm_up=2, tokens_per_batch=512)
+HOW = Encoding(kind="chat", loss="all", max_length=64)
+
+
+@pytest.fixture(scope="module")
+def tokens(sums, tiny):
+    with open_regressor(tiny) as model:
+        return encode(sums.read(range(120), ["turns"]).column("turns"), model.tokenizer, HOW)
+
+
+@pytest.fixture(scope="module")
+def labels(tokens):
+    """How long a sample is: what any model that reads it can learn."""
+    lengths = np.asarray(tokens.lengths, np.float64)
+    return (lengths - lengths.mean()) / lengths.std()
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny, tokens, labels, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fit") / "scorer"
+    return fit_regression(tiny, tokens, labels, out, QUICK)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spearman_is_scipys_with_ties_too(seed):
+    rng = np.random.default_rng(seed)
+    a = rng.integers(0, 8, 50).astype(np.float64)
+    b = a + rng.normal(0, 3, 50).round()
+    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-14)
+    assert (average_ranks(a) + 1).tolist() == rankdata(a).tolist()
+    assert spearman(a, np.exp(a)) == pytest.approx(1)
+    assert math.isnan(spearman(a, np.ones(50)))
+
+
+def test_the_best_epoch_is_the_first_of_the_highest():
+    assert best_epoch([0.1, 0.5, 0.5]) == 2
+    assert best_epoch([math.nan, -0.5]) == 2
+    assert best_epoch([math.nan, math.nan]) == 2
+
+
+def test_it_learns_what_can_be_learnt_and_opens_again(fitted, tokens, labels):
+    done = fitted.value
+    assert done.spearman == max(e.spearman for e in done.epochs) > 0.8
+    assert done.epochs[-1].train_mse < 0.5 * done.epochs[0].train_mse
+    assert (done.n_train, done.n_dev) == (108, 12)
+    assert done.label_mean == pytest.approx(0, abs=1e-12)
+    assert done.label_std == pytest.approx(1)
+    check(done.path)
+    with open_regressor(done.path) as model:
+        found = predict(model, tokens).value
+    assert found.dtype == np.float64
+    assert spearman(found, labels) > 0.8
+
+
+def test_the_kept_epoch_is_the_chosen_one(fitted, tiny, tokens, labels):
+    done = fitted.value
+    split = np.random.default_rng([QUICK.seed, 0]).permutation(120)
+    with open_regressor(done.path) as model:
+        found = predict(model, tokens, rows=split[:12])
+    dev = split[:12]
+    kept = done.epochs[done.chosen - 1]
+    assert spearman(found.value[dev], labels[dev]) == pytest.approx(kept.spearman, abs=1e-12)
+    mse = np.square(found.value[dev] - labels[dev]).mean()
+    assert mse == pytest.approx(kept.dev_mse, rel=1e-6)  # float32 sums, as they were
+    assert np.isnan(found.value[split[12:]]).all()
+
+
+def test_a_prediction_does_not_depend_on_its_batch(fitted, tokens):
+    with open_regressor(fitted.value.path, dtype="float64") as model:
+        alone = predict(model, tokens, tokens_per_batch=1).value
+        together = predict(model, tokens, tokens_per_batch=4096).value
+        np.testing.assert_allclose(alone, together, rtol=1e-9)
+        ids = torch.tensor(tokens.ids[: tokens.offsets[1]], dtype=torch.long)[None]
+        states = model.module(input_ids=ids).last_hidden_state
+        by_hand = states.mean(1) @ model.head.weight.T + model.head.bias
+        assert alone[0] == pytest.approx(by_hand.item(), rel=1e-9)
+
+
+def test_flops_are_those_a_profiler_counts(fitted, tokens):
+    with open_regressor(fitted.value.path) as model:
+        model.module.set_attn_implementation("eager")
+        rows = np.arange(8)
+        batch = collate(tokens, rows, pad_id=model.pad_id, device="cpu")
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            regress(model, batch)
+        cost = predict(model, tokens, rows=rows).cost
+    # the rotary angles and the head's own product are left out
+    assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert cost.tokens == tokens.lengths[:8].sum()
+
+
+def test_costs_of_the_fit_are_three_passes_an_epoch_and_one_of_the_dev_samples(fitted, tiny):
+    report = json.loads((fitted.value.path / "regression.json").read_text())
+    assert report["flops"] == fitted.cost.flops > 0
+    assert report["tokens"] == fitted.cost.tokens
+
+
+def test_finished_is_found_and_interrupted_goes_on(fitted, tiny, tokens, labels, tmp_path):
+    done = fitted.value
+    seen = []
+    found = fit_regression(
+        tiny, tokens, labels, done.path, QUICK, progress=lambda p: seen.append(p.done)
+    )
+    assert (found, seen) == (fitted, [])
+    assert read_fitted(done.path) == fitted
+
+    def stop(progress):
+        if progress.done == 16:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "scorer"
+    with pytest.raises(KeyboardInterrupt):
+        fit_regression(tiny, tokens, labels, out, QUICK, progress=stop)
+    assert not out.exists()
+    again = fit_regression(tiny, tokens, labels, out, QUICK, progress=lambda p: seen.append(p.done))
+    assert seen[0] == 15  # seven updates in each of the two epochs that were finished
+    assert dataclasses.replace(again.value, path=done.path) == done
+    assert again.cost == fitted.cost
+    for name in ("model.safetensors", "head.safetensors", "regression.json"):
+        assert (out / name).read_bytes() == (done.path / name).read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["scorer"]
+
+
+def test_another_fit_to_the_same_place_is_refused(fitted, tiny, tokens, labels):
+    with pytest.raises(ConfigError, match="other labels"):
+        fit_regression(tiny, tokens, -labels, fitted.value.path, QUICK)
+    with pytest.raises(DataError, match="no data scorer"):
+        read_fitted(tiny)
+
+
+def test_samples_without_a_label_are_left_out(tiny, tokens, labels, tmp_path):
+    some = np.where(np.arange(120) < 20, labels, np.nan)
+    settings = dataclasses.replace(QUICK, epochs=1)
+    done = fit_regression(tiny, tokens, some, tmp_path / "s", settings).value
+    assert (done.n_train, done.n_dev) == (18, 2)
+    assert done.label_mean == pytest.approx(labels[:20].mean())
+    with pytest.raises(DataError, match="expected 4 or more"):
+        fit_regression(tiny, tokens, np.full(120, np.nan), tmp_path / "t", settings)
+    with pytest.raises(DataError, match="3 labels for 120"):
+        fit_regression(tiny, tokens, np.zeros(3), tmp_path / "t", settings)
+
+
+def test_a_fit_that_diverges_stops(tiny, tokens, labels, tmp_path):
+    wild = dataclasses.replace(QUICK, learning_rate=1e30, max_grad_norm=1e30)
+    with pytest.raises(ExecutionError, match="lower learning_rate"):
+        fit_regression(tiny, tokens, labels * 1e30, tmp_path / "s", wild)
+
+
+def test_an_encoder_is_fitted_too_with_dropout_and_the_same_bytes_again(
+    tiny, tokens, labels, tmp_path
+):
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    before = torch.get_rng_state()
+    done = [
+        fit_regression(tmp_path / "bert", tokens, labels, tmp_path / name, QUICK)
+        for name in ("a", "b")
+    ]
+    assert torch.equal(before, torch.get_rng_state())
+    assert done[0].value.spearman > 0.5
+    for name in ("model.safetensors", "head.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
