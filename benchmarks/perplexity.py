@@ -39,8 +39,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "perplexity.json"
 VOCAB = 4096
 # hidden, intermediate, layers, heads; rows that are read, so that a pass takes seconds on two cores
 SIZES = {
-    "3M": (192, 512, 5, 6, 256),
-    "25M": (512, 1376, 7, 8, 96),
+    "3M": (192, 512, 5, 6, 128),
+    "25M": (512, 1376, 7, 8, 32),
     "160M": (768, 3072, 16, 12, 4096),
 }
 FIXED = 8
@@ -56,9 +56,8 @@ def save_model(folder: Path, size: str, texts: list[str]) -> Path:
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     bpe.train_from_iterator(texts, trainer)
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<s>", eos_token="<s>", pad_token="<s>"
-    )
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<s>")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     hidden, intermediate, layers, heads, _ = SIZES[size]
@@ -103,9 +102,9 @@ def plain(model: LanguageModel, chats: list[list[dict[str, str]]], size: int) ->
         with torch.inference_mode():
             logits = model.module(**batch, use_cache=False).logits[:, :-1].float()
             nll = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels[:, 1:], reduction="none"
+                logits.reshape(-1, logits.shape[-1]), labels[:, 1:].flatten(), reduction="none"
             )
-            nll.sum(1).div((labels[:, 1:] >= 0).sum(1)).exp().cpu()
+            nll.view(len(labels), -1).sum(1).div((labels[:, 1:] >= 0).sum(1)).exp().cpu()
         padded += labels.numel()
         real += int(batch["attention_mask"].sum())
     return padded, real
@@ -128,15 +127,13 @@ def measure(size: str, pool: Pool, folder: Path, device: str, repeats: int) -> d
         dtype = model.module.dtype
         score(turns)
         plain(model, chats[:FIXED], FIXED)
-        for repeat in range(repeats):
+        lengths = tokens_of(model, chats)  # what one sample after another executes: no padding
+        useful = forward_flops(model.spec, int(lengths.sum()), float((lengths**2).sum()))
+        for _ in range(repeats):
             most = peak(device, dtype)
             seconds, scored = timed(lambda: score(turns), device)
             alone, (_, real) = timed(lambda: plain(model, chats, 1), device)
             fixed, (padded, _) = timed(lambda: plain(model, chats, FIXED), device)
-            # What one sample after another executes: no padding.
-            lengths = np.asarray([], np.float64) if repeat else tokens_of(model, chats)
-            if not repeat:
-                useful = forward_flops(model.spec, int(lengths.sum()), float((lengths**2).sum()))
             cost = scored.cost
             for name, value in {
                 "peak_gflops_per_second": most / 1e9,
@@ -154,8 +151,8 @@ def measure(size: str, pool: Pool, folder: Path, device: str, repeats: int) -> d
                 "times_as_fast_as_batch_8": fixed / seconds,
             }.items():
                 found.setdefault(name, []).append(value)
-            print(f"{size}: {cost.flops / seconds / most:.2f} of {most / 1e9:.0f} GFLOP/s, "
-                  f"{alone / seconds:.2f} x batch 1, {fixed / seconds:.2f} x batch 8", flush=True)  # fmt: skip
+            last = {name: f"{values[-1]:.3g}" for name, values in found.items()}
+            print(size, json.dumps(last), flush=True)
     medians = {name: float(f"{statistics.median(values):.4g}") for name, values in found.items()}
     about = {"model": size, "params": model.spec.n_total, "dtype": str(dtype).split(".")[1]}
     return {**about, "rows": len(rows), "tokens": cost.tokens, **medians}
@@ -190,10 +187,12 @@ def main() -> None:
     parser.add_argument("pool", type=Path)
     parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=["3M", "25M"])
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="didact-bench-") as name:
         folder = Path(name)
         pool = didact.read(arguments.pool, cache_dir=folder / "cache")

@@ -14,11 +14,20 @@ GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
 
 _BUILT_IN: dict[Group, dict[str, str]] = {
     "scorers": {
+        "bits_per_byte": "didact.scoring.perplexity:BitsPerByte",
         "bm25": "didact.scoring.bm25:BM25",
         "column": "didact.scoring.column:Column",
         "compression": "didact.scoring.compression:Compression",
+        "embedding": "didact.scoring.embedding:Embedding",
+        "ifd": "didact.scoring.ifd:IFD",
         "length": "didact.scoring.length:Length",
+        "less": "didact.scoring.less:LESS",
+        "lqs": "didact.scoring.lqs:LQS",
+        "pds": "didact.scoring.pds:PDS",
+        "perplexity": "didact.scoring.perplexity:Perplexity",
         "random": "didact.scoring.random:Random",
+        "rds": "didact.scoring.rds:RDS",
+        "static_embedding": "didact.scoring.embedding:StaticEmbedding",
     },
     "selectors": {
         "gumbel_top_k": "didact.selection.rank:gumbel_top_k",

@@ -164,6 +164,7 @@ def _back(
         if stop == inner.steps:
             thetas = last
             loss, value = problem.target_gradient(_on(thetas.pop(), device))
+            _check(value, inner, stop)
             losses.append(loss)
         else:
             thetas = run_segment(problem, inner, folder, (first, stop))
@@ -197,12 +198,16 @@ def adjoint_step(
     curved = problem.hvp(theta, step, following)
     eta = inner.learning_rate
     value = {k: v + gradient[k] - eta * curved[k] for k, v in following.items()}
+    _check(value, inner, step)
+    return loss, value
+
+
+def _check(value: Parameters, inner: Inner, step: int) -> None:
     if not math.isfinite(norm(value)):
         raise ConfigError(
             f"the adjoint of the inner training is not finite at step {step} of {inner.steps}; "
-            f"lower learning_rate (now {eta}) or steps"
+            f"lower learning_rate (now {inner.learning_rate}) or steps"
         )
-    return loss, value
 
 
 def _on(theta: Parameters, device: torch.device) -> Parameters:

@@ -11,13 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from didact.accounting.flops import forward_flops, squares_of
+from didact.accounting.flops import forward_flops
+from didact.accounting.lengths import executed, typical_lengths
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.judge import Device, Dtype
 from didact.scoring.part import Part, check_part
+from didact.scoring.run import MODEL_ROWS
 from didact.scoring.similarity import BatchEmbed, Within, similarity
 
 # Processor seconds a byte of text on a core of an AMD EPYC (Zen 3) that is shared with others, most
@@ -66,19 +68,26 @@ class Embedding:
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
+        from didact.models.batches import micro_batches
         from didact.models.folder import find
         from didact.models.sentences import read_sentence_folder
 
         about = read_sentence_folder(find(self.model))
         limit = min(self.max_length or about.limit, about.limit)
-        lengths = [
-            squares_of(s, max_length=limit, overhead=about.overhead)
-            for s in (pool, target)
-            if s is not None
+        runs = [
+            executed(
+                stats,
+                typical_lengths(stats, overhead=about.overhead, max_length=limit),
+                micro_batches,
+                self.tokens_per_batch,
+                MODEL_ROWS,
+            )
+            for stats in (pool, target)
+            if stats is not None
         ]
         return Cost(
-            flops=sum(forward_flops(about.spec, n.tokens, n.squares) for n in lengths),
-            tokens=sum(n.tokens for n in lengths),
+            flops=sum(forward_flops(about.spec, n.tokens, n.squares) for n, _ in runs),
+            tokens=sum(tokens for _, tokens in runs),
         )
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:

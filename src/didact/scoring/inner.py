@@ -85,6 +85,16 @@ class InnerTraining(Judge):
             )
         return found
 
+    @property
+    def pairs(self) -> list[int]:
+        """Steps i of which annotation needs θ_i and λ_{i+1}."""
+        return [v.step for v in self.visits if v.dot]
+
+    @property
+    def alone(self) -> list[int]:
+        """Steps of which it needs θ alone; T in any case, so that PDS and LQS share one folder."""
+        return sorted({self.steps, *(v.step for v in self.visits if not v.dot)})
+
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Inner training, target gradients, Hessian-vector products, annotation, data scorer."""
         from didact.scoring.inner_estimate import estimate
@@ -112,7 +122,7 @@ class InnerTraining(Judge):
         facts = {
             **seat.facts,
             "proxy": len(rows),
-            "annotated_steps": [v.step for v in self.visits if v.dot],
+            "annotated_steps": self.pairs,
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
             "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
         }
@@ -200,8 +210,6 @@ class InnerTraining(Judge):
         from didact.models.adjoint import finished
 
         aim = self.seat(target, f"score.{self.name} (target set)")
-        wanted = {"dots": [v.step for v in self.visits if v.dot]}
-        wanted["norms"] = [v.step for v in self.visits if not v.dot]
         key = fingerprint(
             {
                 "didact": __version__,
@@ -210,7 +218,7 @@ class InnerTraining(Judge):
                 "pool": [pool.fingerprint, asdict(seat.how)],
                 "target": [target.fingerprint, asdict(aim.how)],
                 "inner": [self.steps, self.learning_rate, self.inner_batch, self.hvp],
-                "visits": wanted,
+                "kept": [self.pairs, self.alone],
                 "seed": ctx.seed,
             }
         )
@@ -221,7 +229,7 @@ class InnerTraining(Judge):
         work = _Adjoint(
             pool=pool, target=target, seat=seat, aim=aim, folder=folder, ctx=ctx, settings=self
         )
-        return ctx.executor.call(work.run, device=seat.devices[0])
+        return ctx.executor.call(work.inner_training, device=seat.devices[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +244,8 @@ class _Adjoint:
     ctx: Context
     settings: InnerTraining
 
-    def run(self) -> "Metered[Adjoint]":
+    def inner_training(self) -> "Metered[Adjoint]":
+        """All of it; what an earlier run left is used again and not charged."""
         from didact.models.adjoint import LanguageProblem, parameters_of, run_adjoint
         from didact.models.trajectory import Inner
 
@@ -260,8 +269,8 @@ class _Adjoint:
                 parameters_of(model),
                 Inner(own.steps, own.learning_rate),
                 self.folder,
-                visits=[v.step for v in own.visits if v.dot],
-                also=[v.step for v in own.visits if not v.dot],
+                visits=own.pairs,
+                also=own.alone,
                 forward=partial(watch, "inner training"),
                 backward=partial(watch, "adjoint"),
             )

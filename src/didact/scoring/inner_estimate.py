@@ -40,7 +40,7 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     aims = lengths_of(settings, target) if target is not None else lengths[:0]
     size = min(settings.inner_batch, len(lengths))
     drawn = [rng.choice(lengths, size, replace=False) for _ in range(_SIMULATED)]
-    first = min(v.step for v in settings.visits if v.dot)
+    first = min(settings.pairs)
     segments = Inner(settings.steps, settings.learning_rate).segments
     gradients = settings.steps + sum(stop - start - 1 for start, stop in segments[:-1])
     back = settings.steps - 1 - first

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from didact.accounting.flops import Lengths, squares_of
+from didact.accounting.flops import Lengths
+from didact.accounting.lengths import executed, typical_lengths
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores
 from didact.core.render import Template
+from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
@@ -53,20 +55,29 @@ class Judge:
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
 
-    def lengths(self, stats: PoolStats) -> Lengths:
-        """Tokens the model reads of a pool, from its histogram; loads the tokenizer, no model.
+    def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
+        """What the model reads of a pool, padding included, and its tokens without padding.
 
-        As exact as the pool's token counts: read it with the model's own tokenizer.
+        From the pool's histogram; loads the tokenizer, no model. As exact as the pool's token
+        counts: read it with the model's own tokenizer.
         """
+        from didact.models.batches import micro_batches
         from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import overhead
         from didact.models.folder import find
 
         path = find(self.model)
         tokenizer = open_tokenizer(path)
-        how = self._encoding(stats.kind, "plain")
-        limit = self.max_length or context_of(path, tokenizer)
-        return squares_of(stats, max_length=limit, overhead=overhead(tokenizer, how))
+        lengths = typical_lengths(
+            stats,
+            overhead=overhead(tokenizer, self._encoding(stats.kind, "plain")),
+            max_length=self.max_length or context_of(path, tokenizer),
+        )
+        return executed(stats, lengths, micro_batches, self.tokens_per_batch, MODEL_ROWS)
+
+    def lengths(self, stats: PoolStats) -> Lengths:
+        """`executed` without the tokens."""
+        return self.executed(stats)[0]
 
     def _encoding(self, kind: Kind, pool_template: Template) -> "Encoding":
         from didact.models.encode import Encoding

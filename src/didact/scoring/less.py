@@ -101,22 +101,22 @@ class LESS(Judge):
         path = find(self.model)
         spec = read_spec(path)
         lora = read_lora(path, rank=self.rank, targets=self.targets or lora_targets(path))
-        lengths = self.lengths(pool)
-        aims = self.lengths(target) if target is not None else flops.NOTHING
+        lengths, tokens = self.executed(pool)
+        aims, aim_tokens = self.executed(target) if target is not None else (flops.NOTHING, 0)
         n_tasks = len(target.tasks) if target is not None else 1
 
         def gradients(of: flops.Lengths) -> float:
             return flops.lora_counted(spec, lora, of.tokens, of.squares)
 
-        whole = gradients(lengths)
+        projected = self.projected(n_tasks, lora.n_params)
         products = 2.0 * n_tasks * lora.n_params * lengths.n
-        if self.projected(n_tasks, lora.n_params):
-            samples = lengths.n + (target.n if target is not None else 0)
-            products = flops.projection_flops(lora.n_params, self.dimension) * samples
-        warm_up = self.share * whole  # an epoch
+        if projected:
+            products = flops.projection_flops(lora.n_params, self.dimension) * (lengths.n + aims.n)
+        times = 1 if projected else 2  # exact directions take norms first
+        each = (1 + self.share) * gradients(lengths) + products + times * gradients(aims)
         return Cost(
-            flops=self.epochs * (warm_up + whole + products + 2 * gradients(aims)),
-            tokens=round(self.epochs * ((1 + self.share) * lengths.tokens + 2 * aims.tokens)),
+            flops=self.epochs * each,
+            tokens=round(self.epochs * ((1 + self.share) * tokens + times * aim_tokens)),
         )
 
     def projected(self, n_tasks: int, n_params: int) -> bool:

@@ -63,10 +63,10 @@ class RDS(Judge):
         from didact.models.folder import find, read_spec
 
         spec = read_spec(find(self.model), head=False)
-        lengths = [self.lengths(s) for s in (pool, target) if s is not None]
+        runs = [self.executed(s) for s in (pool, target) if s is not None]
         return Cost(
-            flops=sum(forward_flops(spec, n.tokens, n.squares) for n in lengths),
-            tokens=sum(n.tokens for n in lengths),
+            flops=sum(forward_flops(spec, n.tokens, n.squares) for n, _ in runs),
+            tokens=sum(tokens for _, tokens in runs),
         )
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:

@@ -19,6 +19,7 @@ from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress
+from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
     from didact.models.embed import Vectors
@@ -123,7 +124,7 @@ def _target_vectors(
         cost = Cost()
         ctx.progress(Progress("embed the target", 0, len(target)))
         with encoder.open(device or "cpu") as embed:
-            for rows in target.batches():
+            for rows in _pieces(target):
                 found = embed(target.read(rows, encoder.columns))
                 parts.append(found.value.values)
                 missing |= {rows.start + row: why for row, why in found.value.missing.items()}
@@ -132,6 +133,12 @@ def _target_vectors(
         return Metered((np.concatenate(parts), missing), cost)
 
     return ctx.executor.call(embed_target, device=device)
+
+
+def _pieces(target: Pool) -> Iterator[range]:
+    """Rows a model works on at a time, as when it scores the pool."""
+    for rows in target.batches():
+        yield from (rows[i : i + MODEL_ROWS] for i in range(0, len(rows), MODEL_ROWS))
 
 
 def _carried(vectors: npt.NDArray[np.float32], cache_dir: Path) -> npt.NDArray[np.float32] | Path:

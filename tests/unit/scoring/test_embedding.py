@@ -37,7 +37,7 @@ def texts(rows, turn=None):
 @pytest.mark.slow  # processes that import torch
 def test_embedding_keeps_the_contract(tiny_encoder, tmp_path):
     settings = {"model": str(tiny_encoder), "device": "cpu", "tokens_per_batch": 512}
-    check_scorer(Embedding, tmp_path, settings=settings, rtol=FLOAT32)
+    check_scorer(Embedding, tmp_path, settings=settings, rows=sample_rows()[:16], rtol=FLOAT32)
 
 
 def test_static_embedding_keeps_the_contract(tiny_static, tmp_path):
@@ -48,7 +48,7 @@ def test_static_embedding_keeps_the_contract(tiny_static, tmp_path):
 @pytest.mark.slow
 def test_rds_keeps_the_contract(tiny_model, tmp_path):
     settings = {"model": str(tiny_model), "device": "cpu", "tokens_per_batch": 1024}
-    check_scorer(RDS, tmp_path, settings=settings, rtol=FLOAT32)
+    check_scorer(RDS, tmp_path, settings=settings, rows=sample_rows()[:16], rtol=FLOAT32)
 
 
 def test_embedding_is_the_mean_cosine_of_encode(tmp_path):
@@ -163,11 +163,10 @@ def test_fitted_scorers_are_small(tiny_encoder, tiny_model, tmp_path):
 @pytest.mark.parametrize("length", [None, 20])
 def test_estimates_are_what_runs_cost(tiny_encoder, tiny_model, tmp_path, length):
     tokenizer = str(tiny_model / "tokenizer.json")
-    rows = [chat(f"c{i}", "the question is " * (1 + i % 7), "so on " * (i % 5)) for i in range(60)]
+    rows = [chat(f"c{i}", "the question is " * (1 + i % 7), "so on " * (i % 5)) for i in range(200)]
     pool = make_pool(rows, tmp_path, tokenizer=tokenizer)
-    aim = make_pool(rows[:14], tmp_path, name="target", tokenizer=tokenizer)
-    # a sample at a time, since padding is not foreseen
-    settings = {"device": "cpu", "max_length": length, "tokens_per_batch": 1}
+    aim = make_pool(rows[:40], tmp_path, name="target", tokenizer=tokenizer)
+    settings = {"device": "cpu", "max_length": length, "tokens_per_batch": 600}
     for scorer in (
         Embedding(model=str(tiny_encoder), **settings),
         RDS(model=str(tiny_model), **settings),

@@ -108,19 +108,22 @@ def test_every_answer_of_a_conversation_stands_alone(tiny_model, tmp_path, ctx):
     np.testing.assert_allclose(found.values[0], expected, **SAME)
 
 
-def pool_around_one(folder: Path, tmp_path: Path, ctx: Context) -> tuple[Pool, Scores]:
-    rows = [
-        chat(f"t{i}", QUESTIONS[i % 4] * (1 + i // 4), ANSWERS[(i * 3) % 4] + " so" * i)
-        for i in range(12)
-    ]
-    pool = make_pool(rows, tmp_path)
+AROUND_ONE = [
+    chat(f"t{i}", QUESTIONS[i % 4] * (1 + i // 4), ANSWERS[(i * 3) % 4] + " so" * i)
+    for i in range(12)
+]
+
+
+def around_one(folder: Path, tmp_path: Path, ctx: Context) -> tuple[Pool, Scores]:
+    """Samples above and below 1: an untrained model makes no sense of prompts."""
+    pool = make_pool(AROUND_ONE, tmp_path)
     found = run(pool, ctx, model=str(folder), template="plain")
-    assert 0 < (found.values > 1).sum() < 12  # or the tests below would say nothing
+    assert 0 < (found.values > 1).sum() < 12
     return pool, found
 
 
 def test_samples_above_one_are_dropped_as_in_the_paper(tiny_model, tmp_path, ctx):
-    pool, kept = pool_around_one(tiny_model, tmp_path, ctx)
+    pool, kept = around_one(tiny_model, tmp_path, ctx)
     found = run(pool, ctx, model=str(tiny_model), template="plain", above_one="drop")
     above = np.flatnonzero(kept.values > 1).tolist()
     assert found.missing == dict.fromkeys(above, NO_HELP)
@@ -131,20 +134,18 @@ def test_samples_above_one_are_dropped_as_in_the_paper(tiny_model, tmp_path, ctx
 
 
 def test_when_all_are_above_one_the_error_says_so(tiny_model, tmp_path, ctx):
-    pool, kept = pool_around_one(tiny_model, tmp_path, ctx)
-    worst = chat("w", QUESTIONS[int(np.argmax(kept.values)) % 4], "x")
-    for seed in range(20):  # a sample that its prompt does not help
-        worst = chat("w", "on " * seed, ANSWERS[seed % 4])
-        pool = make_pool([worst], tmp_path, name=f"pool-{seed}")
-        if run(pool, ctx, model=str(tiny_model), template="plain").values[0] > 1:
-            break
-    with pytest.raises(DataError, match="none of the 1 samples has a score.*IFD above 1"):
+    _, kept = around_one(tiny_model, tmp_path, ctx)
+    pool = make_pool([AROUND_ONE[int(np.argmax(kept.values))]], tmp_path, name="worst")
+    with pytest.raises(DataError, match=r"none of the 1 samples has a score.*IFD above 1"):
         run(pool, ctx, model=str(tiny_model), template="plain", above_one="drop")
 
 
 def test_it_depends_on_the_template_which_is_kept(save_llama, tiny_model, tmp_path, ctx):
     pool = make_pool([chat("a", "the question", "so on")], tmp_path)
-    template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}[{% endif %}"
+    template = (
+        "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+        "{% if add_generation_prompt %}[{% endif %}"
+    )
     other = save_llama(tmp_path / "other", template=template)
     found = [
         run(pool, ctx, model=str(model), template=how)

@@ -223,6 +223,30 @@ def test_no_chat_template_is_said_before_anything_runs(places, tmp_path, save_ll
         score_pool(pool, "less", LESS(model=str(bare), **SMALL), {}, target, context(folder))
 
 
+@pytest.mark.parametrize("space", ["exact", "projected"])
+def test_the_estimate_is_near_what_a_profiler_counts(tiny_model, tmp_path, monkeypatch, space):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from didact.models import door
+
+    real = door._module
+    monkeypatch.setattr(door, "_module", lambda path, dtype, _: real(path, dtype, "eager"))
+    rows = [chat(f"r{i}", f"What is {i}?", "so it is " * (1 + i % 9)) for i in range(60)]
+    tokenizer = str(tiny_model / "tokenizer.json")
+    pool = make_pool(rows, tmp_path, tokenizer=tokenizer)
+    target = make_pool(target_rows(), tmp_path, name="target", tokenizer=tokenizer)
+    settings = {**SMALL, "dtype": "float32", "share": 0.1, "space": space, "dimension": 256}
+    scorer = LESS(model=str(tiny_model), **settings)
+    executor = serial()
+    with FlopCounterMode(display=False) as counter:
+        score_pool(pool, "less", scorer, {}, target, context(tmp_path, executor))
+    counted = counter.get_total_flops()
+    estimated = scorer.estimate(pool.stats, target.stats)
+    assert executor.spent.flops == pytest.approx(counted, rel=0.02)
+    assert estimated.flops == pytest.approx(counted, rel=0.05)
+    assert estimated.tokens == pytest.approx(executor.spent.tokens, rel=0.05)
+
+
 def test_contract(tmp_path, tiny_model):
     settings = {**SMALL, "model": str(tiny_model), "epochs": 1}
     # float64; batches of other shapes change sums in the last bits.

@@ -96,7 +96,10 @@ def test_pds_and_lqs_share_the_adjoint(tiny_model, tmp_path, pools):
         steps = [s for s in seen if s.stage == stage]
         assert steps[-1].done == steps[-1].total
     first = len(list(tmp_path.glob("adjoint/*")))
-    run(PDS(model=str(tiny_model), **TINY | {"tokens_per_batch": 99}), *pools, tmp_path)
+    assert first == 1
+    again = []
+    run(LQS(model=str(tiny_model), **TINY), *pools, tmp_path, progress=again.append)
+    assert {s.stage for s in again} == {"annotate", "score"}
     assert len(list(tmp_path.glob("adjoint/*"))) == first
     run(PDS(model=str(tiny_model), **TINY | {"steps": 5}), *pools, tmp_path)
     assert len(list(tmp_path.glob("adjoint/*"))) == first + 1

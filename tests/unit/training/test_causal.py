@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -151,6 +152,29 @@ def test_interrupted_and_started_again_gives_the_same_bytes(
     found = train(sums, order, tiny, tmp_path / "m", QUICK, progress=lambda p: seen.append(p.done))
     assert found.reused
     assert (found.steps, found.cost, seen) == (trained.steps, trained.cost, [])
+
+
+def test_interrupted_before_the_model_is_saved(sums, tiny, order, tmp_path, trained, monkeypatch):
+    from didact.training import causal
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(causal, "saving", killed)
+        train(sums, order, tiny, tmp_path / "m", QUICK)
+    seen = []
+    again = train(sums, order, tiny, tmp_path / "m", QUICK, progress=lambda p: seen.append(p.done))
+    assert (seen, again.steps, again.cost) == ([], trained.steps, trained.cost)
+    weights = "model.safetensors"
+    assert (again.path / weights).read_bytes() == (trained.path / weights).read_bytes()
+
+
+def test_a_damaged_result_is_an_error_that_says_so(trained, sums, tiny, order, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "m")
+    (tmp_path / "m" / "training.json").write_text("{")
+    with pytest.raises(DataError, match="remove it and train again"):
+        train(sums, order, tiny, tmp_path / "m", QUICK)
 
 
 def test_another_training_to_the_same_place_is_refused(sums, tiny, order, trained, tmp_path):
