@@ -21,14 +21,6 @@ class LQS(InnerTraining):
         rule: `interval` visits the multiples of K and divides by the norm at the step visited
             before it going back, θ_T for the first, times η; `paper` visits steps 1, 1 + K, … and
             divides by the norm one step later, which needs a second pass a step unless K = 1.
-        model: A folder with a causal language model (safetensors), or a hub name.
-        device: `auto` is every visible accelerator, else the CPU.
-        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere; inner steps and
-            the adjoint are float32 in any case.
-        loss: What counts: `completion`, `all` tokens, or the sample as plain `text`.
-        template: How chats are written: the `model`'s own chat template, or one of didact's.
-        max_length: Most tokens of a sample; the model's context when not given.
-        tokens_per_batch: Most tokens of a micro-batch, padding included.
         steps: T, inner steps.
         learning_rate: η of the inner steps, constant.
         inner_batch: Samples of an inner step, drawn from the pool.
@@ -40,6 +32,8 @@ class LQS(InnerTraining):
             judging model when not given.
         scorer_epochs: Passes of its training over the annotated samples.
         scorer_learning_rate: Its highest.
+        model, device, dtype, loss, template, max_length, tokens_per_batch: As for every model
+            scorer; inner steps and the adjoint are float32 or better whatever the dtype.
 
     **Source:** Dai et al. 2025 (DELT), arXiv:2506.21545, eq. 9 for `paper`; `interval` is what its
     code sets out to do with every term divided, where the code divides the first visited one by 1

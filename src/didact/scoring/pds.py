@@ -18,14 +18,6 @@ class PDS(InnerTraining):
     otherwise. Values are in nats; near 0 for a sample that changes nothing.
 
     Args:
-        model: A folder with a causal language model (safetensors), or a hub name.
-        device: `auto` is every visible accelerator, else the CPU.
-        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere; inner steps and
-            the adjoint are float32 in any case.
-        loss: What counts: `completion`, `all` tokens, or the sample as plain `text`.
-        template: How chats are written: the `model`'s own chat template, or one of didact's.
-        max_length: Most tokens of a sample; the model's context when not given.
-        tokens_per_batch: Most tokens of a micro-batch, padding included.
         steps: T, inner steps.
         learning_rate: η of the inner steps, constant.
         inner_batch: Samples of an inner step, drawn from the pool.
@@ -37,6 +29,8 @@ class PDS(InnerTraining):
             judging model when not given.
         scorer_epochs: Passes of its training over the annotated samples.
         scorer_learning_rate: Its highest.
+        model, device, dtype, loss, template, max_length, tokens_per_batch: As for every model
+            scorer; inner steps and the adjoint are float32 or better whatever the dtype.
 
     **Source:** Gu et al. 2024, arXiv:2410.07064; the sum over every K-th step as in its code. All
     of the model's parameters count.

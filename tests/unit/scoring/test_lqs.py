@@ -46,12 +46,14 @@ def pools(tmp_path):
     return make_pool(sample_rows(), tmp_path), make_pool(target_rows(), tmp_path, name="target")
 
 
+@pytest.mark.slow
 def test_the_contract(tiny_model, tmp_path):
     # Sums of float32 in batches of other shapes; measured 2e-6.
     settings = {"model": str(tiny_model), **TINY, "steps": 2, "every": 1}
     check_scorer(LQS, tmp_path, settings=settings, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_batches_or_neighbors(tiny_model, tmp_path, pools, monkeypatch):
     scorer = LQS(model=str(tiny_model), dtype="float64", **TINY)
     whole, _ = run(scorer, *pools, tmp_path / "a")
