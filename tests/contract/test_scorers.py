@@ -22,10 +22,38 @@ from didact.core.protocols import Context, FittedScorer
 from didact.scoring.one_pass import one_pass
 from didact.testing import check_scorer
 
-# Settings of the scorers that cannot do without.
+# Settings of the scorers that cannot do without. "{fixture}" is the folder a fixture makes.
+JUDGE = {"model": "{tiny_model}", "device": "cpu", "tokens_per_batch": 1024}
+INNER = {**JUDGE, "steps": 2, "every": 1, "inner_batch": 4, "learning_rate": 0.02}
 NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "bits_per_byte": {**JUDGE, "max_length": 1000},
     "column": {"name": "meta.score", "prefer": "higher"},
+    "embedding": {"model": "{tiny_encoder}", "device": "cpu", "tokens_per_batch": 512},
+    "ifd": {**JUDGE, "above_one": "keep"},
+    "less": {
+        **JUDGE, "share": 0.4, "epochs": 1, "rank": 2, "alpha": 4, "batch_size": 8,
+        "learning_rate": 1e-2, "dtype": "float64",
+    },
+    "lqs": INNER,
+    "pds": INNER,
+    "perplexity": {**JUDGE, "max_length": 1000},
+    "rds": JUDGE,
+    "static_embedding": {"model": "{tiny_static}", "within": "each"},
+}  # fmt: skip
+# Models sum in float32 over batches of other shapes; what sums in float64 is nearer. LQS and PDS
+# differentiate twice.
+RTOL = {
+    "bits_per_byte": 1e-5,
+    "embedding": 1e-5,
+    "ifd": 1e-5,
+    "less": 1e-6,
+    "lqs": 1e-4,
+    "pds": 1e-4,
+    "perplexity": 1e-5,
+    "rds": 1e-5,
+    "static_embedding": 1e-12,
 }
+LIBRARIES = {"embedding": "sentence_transformers", "static_embedding": "model2vec", "less": "peft"}
 # Further settings that take another way through the code.
 MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("bm25", {"variant": "lucene", "field": "prompt", "target_field": "text", "reduce": "max"}),
@@ -35,13 +63,22 @@ MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("length", {"unit": "bytes", "field": "completion", "prefer": "shortest"}),
     ("length", {"unit": "characters"}),
     ("length", {"unit": "words", "field": "prompt"}),
+    ("less", {**NEEDED["less"], "space": "projected", "dimension": 64}),
+    ("lqs", {**INNER, "proxy": 20}),
 ]
 CASES = [(name, NEEDED.get(name, {})) for name in registry.known("scorers")] + MORE
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
-def test_contract(name: str, settings: Mapping[str, Any], tmp_path: Path) -> None:
-    check_scorer(name, tmp_path, settings=settings)
+def test_contract(
+    name: str, settings: Mapping[str, Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "model" in settings:
+        for library in {"torch", "transformers", LIBRARIES.get(name, "torch")}:
+            pytest.importorskip(library)
+        fixture = settings["model"].strip("{}")
+        settings = {**settings, "model": str(request.getfixturevalue(fixture))}
+    check_scorer(name, tmp_path, settings=settings, rtol=RTOL.get(name, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

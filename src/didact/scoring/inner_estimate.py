@@ -28,7 +28,8 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
-    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
+    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit. Too
+    much by what a wide vocabulary head saves on prompts, a few percent of annotation.
     """
     from didact.models.folder import find, read_spec
     from didact.models.trajectory import Inner

@@ -31,15 +31,8 @@ from didact.models.door import (
 from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
 from didact.models.folder import digest, find
 from didact.models.saving import check_free, quiet, saving
-from didact.training.loop import (
-    Recipe,
-    Samples,
-    Step,
-    fit,
-    lengths,
-    micro_batch,
-    rows_digest,
-)
+from didact.training.loop import Recipe, Step, fit, lengths
+from didact.training.samples import Samples, micro_batch, rows_digest
 from didact.training.schedule import Schedule
 
 Int1D = npt.NDArray[np.int64]

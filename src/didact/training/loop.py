@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from didact.accounting.flops import Lengths
-from didact.core.errors import ConfigError, DataError, ExecutionError
-from didact.core.pool import Pool
+from didact.core.errors import DataError, ExecutionError
 from didact.core.protocols import Progress
-from didact.models.batches import Batch, collate, out_of_memory
+from didact.models.batches import Batch, out_of_memory
 from didact.models.door import LanguageModel
-from didact.models.encode import Encoding, Tokens, encode
 from didact.models.losses import token_nll
+from didact.training.samples import Sample, Samples, micro_batches, rows_digest
 from didact.training.schedule import Schedule, rate
-
-Int1D = npt.NDArray[np.int64]
-BLOCK = 256  # samples tokenised at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,97 +93,6 @@ def lengths(steps: Sequence[Step]) -> Lengths:
     return Lengths(
         sum(s.samples for s in steps), sum(s.executed for s in steps), sum(s.squares for s in steps)
     )
-
-
-def rows_digest(rows: npt.ArrayLike) -> str:
-    """16 hex digits of a sequence of rows: tells whether a step read what the order says."""
-    data = np.ascontiguousarray(np.asarray(rows, np.int64)).tobytes()
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
-    """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
-
-    Raises:
-        ConfigError: What was asked does not divide the batch.
-    """
-    if asked is not None:
-        if batch_size % asked:
-            raise ConfigError(
-                f"micro_batch_size={asked}: expected a divisor of batch_size={batch_size}"
-            )
-        return asked
-    most = max(1, tokens // max(longest, 1))
-    return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= most)
-
-
-Sample = tuple[int, Tokens, int]  # row, block, place in the block
-
-
-class Samples(torch.utils.data.Dataset[Sample]):
-    """Rows of a pool as tokens, in a sequence of its own for each epoch; a block at a time.
-
-    Args:
-        pool: The pool.
-        epochs: Rows in training sequence, of equal number in every epoch.
-        tokenizer: The model's.
-        how: How samples become tokens.
-    """
-
-    def __init__(self, pool: Pool, epochs: Sequence[Int1D], tokenizer: Any, how: Encoding) -> None:
-        self.pool, self.epochs, self.tokenizer, self.how = pool, epochs, tokenizer, how
-        self._epoch = 0
-        self._block: tuple[tuple[int, int], Tokens] | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the loop when an epoch begins."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.epochs[0])
-
-    def __getitem__(self, index: int) -> Sample:
-        rows = self.epochs[self._epoch]
-        place = (self._epoch, index // BLOCK)
-        if self._block is None or self._block[0] != place:
-            part = rows[place[1] * BLOCK : (place[1] + 1) * BLOCK]
-            turns = self.pool.read(part, ["turns"]).column("turns")
-            self._block = (place, encode(turns, self.tokenizer, self.how))
-        return int(rows[index]), self._block[1], index % BLOCK
-
-
-def micro_batches(samples: Sequence[Sample], count: int, pad_id: int) -> list[Batch]:
-    """Samples with a loss in `count` batches of like lengths; a masked token where there is none.
-
-    The order inside an optimizer step changes nothing but rounding, so it is used against padding.
-    """
-    kept = sorted(
-        (part(tokens, at) for _, tokens, at in samples if at not in tokens.missing),
-        key=lambda sample: -len(sample[0]),
-    )
-    nothing = (np.full(1, pad_id, np.int32), np.zeros(1, np.float32))
-    cuts = [round(i * len(kept) / count) for i in range(count + 1)]
-    return [_padded(kept[a:b] or [nothing], pad_id) for a, b in pairwise(cuts)]
-
-
-Part = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
-
-
-def part(tokens: Tokens, at: int) -> Part:
-    """Ids and weights of one sample."""
-    span = slice(int(tokens.offsets[at]), int(tokens.offsets[at + 1]))
-    return tokens.ids[span], tokens.weights[span]
-
-
-def _padded(parts: Sequence[Part], pad_id: int) -> Batch:
-    tokens = Tokens(
-        ids=np.concatenate([ids for ids, _ in parts]),
-        weights=np.concatenate([weights for _, weights in parts]),
-        offsets=np.cumsum([0, *(len(ids) for ids, _ in parts)]),
-        n_bytes=np.zeros(len(parts), np.int64),
-        truncated=np.zeros(len(parts), np.bool_),
-    )
-    return collate(tokens, np.arange(len(parts)), pad_id=pad_id, device="cpu")
 
 
 def weighted_nll(logits: torch.Tensor, batch: Batch, total: float) -> torch.Tensor:

@@ -149,7 +149,8 @@ def warm_up(
         return found
     write_text(out / "fingerprint", key)
 
-    from didact.training.loop import Recipe, Samples, fit, lengths, micro_batch
+    from didact.training.loop import Recipe, fit, lengths
+    from didact.training.samples import Samples, micro_batch
 
     with quiet(), open_model(model_path, device=device, dtype=settings.dtype) as base:
         model = replace(base, module=_adapted(base, settings, targets))

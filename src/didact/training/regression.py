@@ -28,6 +28,7 @@ from didact.models.encode import Tokens
 from didact.models.folder import digest
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet, saving
+from didact.training.ranks import best_epoch, spearman
 from didact.training.schedule import rate
 
 Float1D = npt.NDArray[np.float64]
@@ -115,22 +116,6 @@ class Fitted:
             "chosen_epoch": self.chosen, "n_train": self.n_train, "n_dev": self.n_dev,
             "label_mean": self.label_mean, "label_std": self.label_std,
         }  # fmt: skip
-
-
-def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Correlation of ranks, ties with their mean rank; NaN where one side is constant."""
-    ranks = [average_ranks(np.asarray(x, np.float64)) for x in (a, b)]
-    if any(np.ptp(r) == 0 for r in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def average_ranks(values: Float1D) -> Float1D:
-    """Ranks from 0, equal values with the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: Float1D = ((ends - counts + ends - 1) / 2)[inverse]
-    return ranks
 
 
 def fit_regression(
@@ -227,14 +212,6 @@ def read_fitted(out: Path, key: str | None = None) -> Metered[Fitted]:
             "folder"
         )
     return Metered(fitted, cost)
-
-
-def best_epoch(correlations: list[float]) -> int:
-    """The first of the highest, from 1; the last where none is a number."""
-    usable = [c if math.isfinite(c) else -math.inf for c in correlations]
-    if max(usable) == -math.inf:
-        return len(usable)
-    return 1 + int(np.argmax(usable))
 
 
 @dataclass(frozen=True, slots=True)

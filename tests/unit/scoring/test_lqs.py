@@ -143,8 +143,10 @@ def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
         )
         for i in range(40)
     ]
-    pool = make_pool(rows, tmp_path)
-    target = make_pool([chat("t", "And what?", "the question is the answer")], tmp_path, name="t")
+    reading = {"tokenizer": str(tiny_model / "tokenizer.json")}
+    pool = make_pool(rows, tmp_path, **reading)
+    aim = [chat("t", "And what?", "the question is the answer")]
+    target = make_pool(aim, tmp_path, name="t", **reading)
     scorer = LQS(
         model=str(tiny_model), proxy=24, scorer_epochs=3, scorer_learning_rate=1e-2, **TINY
     )
@@ -155,11 +157,12 @@ def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
     assert facts["n_train"] + facts["n_dev"] == scores.facts["proxy"] == 24
     assert len(facts["spearman"]) == 3
     estimate = scorer.estimate(pool.stats, target.stats)
-    assert estimate.flops == pytest.approx(spent.flops, rel=0.25)  # didact's estimate of tokens
+    # The head's products skip prompts, whose share an estimate cannot know.
+    assert spent.flops < estimate.flops < 1.1 * spent.flops
     again, _ = run(scorer, pool, target, tmp_path / "a")
     assert again.values.tobytes() == scores.values.tobytes()
     mixed = np.random.default_rng(2).permutation(len(pool))
-    other = make_pool([rows[i] for i in mixed], tmp_path, name="mixed")
+    other = make_pool([rows[i] for i in mixed], tmp_path, name="mixed", **reading)
     moved, _ = run(scorer, other, target, tmp_path / "b")
     # Float32 sums of other batches, through 9 updates.
     assert np.allclose(moved.values, scores.values[mixed], atol=1e-3)
@@ -193,7 +196,7 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     scorer = method(model=str(tiny_model), **TINY | {"steps": 6, "inner_batch": 8}, **more)
     with FlopCounterMode(display=False) as counter:
         _, spent = run(scorer, pool, target, tmp_path)
-    assert spent.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert spent.flops == pytest.approx(counter.get_total_flops(), rel=1e-9)
     estimate = scorer.estimate(pool.stats, target.stats)
     assert estimate.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
     assert estimate.tokens == pytest.approx(spent.tokens, rel=0.05)

@@ -16,7 +16,7 @@ from didact.models.door import open_model
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check, digest, read_spec
 from didact.training.causal import TrainSettings, read_trained, train
-from didact.training.loop import Samples, micro_batch, micro_batches, rows_digest
+from didact.training.samples import Samples, micro_batch, micro_batches, rows_digest
 
 QUICK = TrainSettings(batch_size=8, learning_rate=3e-3, device="cpu", max_length=96)
 
@@ -48,9 +48,9 @@ def test_every_step_read_its_part_of_the_order(trained, order):
 
 
 def test_rows_become_their_own_tokens_in_sequence(sums, tiny, order, monkeypatch):
-    from didact.training import loop
+    from didact.training import samples as module
 
-    monkeypatch.setattr(loop, "BLOCK", 7)
+    monkeypatch.setattr(module, "BLOCK", 7)
     with open_model(tiny, device="cpu") as model:
         how = Encoding(kind="chat", max_length=96)
         samples = Samples(sums, [order, order[::-1]], model.tokenizer, how)
@@ -245,3 +245,16 @@ def test_micro_batch_is_the_largest_divisor_that_fits():
     assert micro_batch(7, None, 8192, 4096) == 1
     assert micro_batch(8, None, 10, 4096) == 1
     assert micro_batch(8, 4, 1, 1) == 4
+
+
+def test_bfloat16_is_of_arithmetic_and_not_of_weights(sums, tiny, tmp_path, trained, order):
+    half = dataclasses.replace(QUICK, dtype="bfloat16")
+    done = train(sums, order, tiny, tmp_path / "m", half)
+    ours, theirs = ([s.loss for s in t.steps] for t in (done, trained))
+    assert ours != theirs
+    # bfloat16 has 8 bits: 0.4 % a product, which sums of hundreds of them average down
+    assert ours == pytest.approx(theirs, rel=0.02)
+    with open_model(done.path, device="cpu") as model:
+        weights = {p.dtype for p in model.module.parameters()}
+    assert weights == {torch.float32}
+    assert json.loads((done.path / "config.json").read_text())["dtype"] == "float32"

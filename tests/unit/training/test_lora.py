@@ -198,3 +198,16 @@ def test_gpt2_is_adapted_in_all_its_matrices(sums, tiny, tmp_path):
         assert set(moments(done.value[0].path).values) == {
             n for n, p in model.module.named_parameters() if p.requires_grad
         }
+
+
+def test_a_bfloat16_model_has_float32_adapters_and_moments(warmed, sums, tiny, tmp_path):
+    half = dataclasses.replace(QUICK, dtype="bfloat16")
+    done = warm_up(sums, ROWS, tiny, tmp_path / "w", half, how=HOW)
+    with open_model(tiny, device="cpu", dtype="bfloat16") as base:
+        model = open_adapter(base, done.value[-1].path)
+        kinds = {(p.requires_grad, p.dtype) for p in model.module.parameters()}
+        assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+        after = mean_loss(model, sums)
+    with open_model(tiny, device="cpu") as base:
+        full = mean_loss(open_adapter(base, warmed[1].value[-1].path), sums)
+    assert after == pytest.approx(full, rel=0.02)  # 8 bits of mantissa in the frozen weights

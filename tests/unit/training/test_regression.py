@@ -16,14 +16,8 @@ from didact.models.batches import collate
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check
 from didact.models.regressor import open_regressor, predict, regress
-from didact.training.regression import (
-    Regression,
-    average_ranks,
-    best_epoch,
-    fit_regression,
-    read_fitted,
-    spearman,
-)
+from didact.training.ranks import average_ranks, best_epoch, spearman
+from didact.training.regression import Regression, fit_regression, read_fitted
 
 QUICK = Regression(epochs=3, batch_size=16, learning_rate=3e-3, warm_up=2, tokens_per_batch=512)
 HOW = Encoding(kind="chat", loss="all", max_length=64)
@@ -195,3 +189,10 @@ def test_an_encoder_is_fitted_too_with_dropout_and_the_same_bytes_again(
     assert done[0].value.spearman > 0.5
     for name in ("model.safetensors", "head.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_bfloat16_fits_as_well(fitted, tiny, tokens, labels, tmp_path):
+    half = dataclasses.replace(QUICK, dtype="bfloat16")
+    done = fit_regression(tiny, tokens, labels, tmp_path / "s", half).value
+    assert done.spearman > 0.8
+    assert done.epochs != fitted.value.epochs
