@@ -182,6 +182,18 @@ class _Scoring:
     def of(cls, part: ScoreConfig, config: RunConfig, ctx: Context) -> _Scoring:
         return cls(part, tuple(_target(leaf, config, ctx) for leaf in part.leaves()))
 
+    def models(self) -> list[str]:
+        """Content of the models that judge: a folder may hold another one today."""
+        from didact.models.folder import digest, find
+
+        found = []
+        for leaf in self.part.leaves():
+            settings = leaf.checked()
+            scorer = registry.find("scorers", str(leaf.method))
+            names = [settings.get(key) for key in getattr(scorer, "model_settings", ())]
+            found += [digest(find(name)) for name in names if name]
+        return found
+
     def estimate(self, pool: Pool) -> Cost:
         cost = Cost()
         for leaf, target in zip(self.part.leaves(), self.targets, strict=True):
@@ -237,7 +249,9 @@ def _score_stage(
             tokens=spent.tokens - before.tokens,
             device_seconds=spent.device_seconds - before.device_seconds,
         )
-        notes = (str(scores.facts["note"]),) if "note" in scores.facts else ()
+        notes: tuple[str, ...] = ()
+        if "note" in scores.facts:
+            notes += (str(scores.facts["note"]),)
         if scores.missing:
             row, why = next(iter(scores.missing.items()))
             notes += (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
@@ -246,6 +260,7 @@ def _score_stage(
 
     depends = {
         "pool": pool.fingerprint,
+        "models": scoring.models(),
         "targets": [t.pool.fingerprint if t else None for t in scoring.targets],
         "score": _without_paths(settings),
         "seed": ctx.seed,

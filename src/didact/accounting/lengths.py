@@ -37,7 +37,8 @@ def typical_lengths(
     raw = 2 ** ((bins + inside) / 3)
     raw *= (stats.n_tokens / max(stats.n, 1)) / max(float(raw.mean()) if n else 0.0, 1e-9)
     lengths = np.rint(raw).astype(np.int64) + overhead
-    return np.clip(lengths, 1, max_length)
+    clipped: Int1D = np.clip(lengths, 1, max_length)
+    return clipped
 
 
 def executed(

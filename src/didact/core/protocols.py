@@ -88,7 +88,11 @@ class FittedScorer(Protocol):
 
 
 class Scorer(Protocol):
-    """Gives every sample of a pool one number (or one per target task)."""
+    """Gives every sample of a pool one number (or one per target task).
+
+    A class whose settings name model folders lists these settings in `model_settings`, so that a
+    run is done again when what is in the folders changes.
+    """
 
     @property
     def needs_target(self) -> bool:

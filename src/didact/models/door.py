@@ -112,14 +112,22 @@ def _module(path: Path, dtype: torch.dtype, attention: str | None) -> Any:
     more = {} if attention is None else {"attn_implementation": attention}
     try:
         with quiet():
-            return AutoModelForCausalLM.from_pretrained(
+            opened: Any = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-                local_files_only=True, **more,
+                local_files_only=True, output_loading_info=True, **more,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(
             f"{path}: transformers cannot open it as a causal language model: {error}"
         ) from error
+    module, found = opened
+    if found["missing_keys"]:  # transformers would fill them with random numbers
+        names = sorted(found["missing_keys"])
+        raise DataError(
+            f"{path}: as a causal language model it lacks {len(names)} weights, {names[0]} among "
+            "them; give a model that was trained to predict the next token"
+        )
+    return module
 
 
 def open_tokenizer(path: Path) -> Any:

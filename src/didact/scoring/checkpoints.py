@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from didact.accounting import flops
+from didact.accounting.spec import LoraSpec
 from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
@@ -67,7 +68,7 @@ class At:
     model: LanguageModel
     kernel: ProductKernel
     step: Step | None
-    lora: flops.LoraSpec
+    lora: LoraSpec
 
     def cost(self, ran: Pass) -> Cost:
         """What a pass over samples cost: forward, backward to the adapters, products."""

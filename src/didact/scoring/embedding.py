@@ -65,6 +65,7 @@ class Embedding:
     dtype: Dtype = "auto"
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
     needs_target = True
+    model_settings = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
@@ -197,6 +198,7 @@ class StaticEmbedding:
     within: Within = "mean"
     reduce: Literal["mean", "max"] = "mean"
     needs_target = True
+    model_settings = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Bytes of pool and target."""

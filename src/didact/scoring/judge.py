@@ -54,6 +54,7 @@ class Judge:
     template: ModelTemplate = "model"
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
+    model_settings = ("model",)
 
     def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
         """What the model reads of a pool, padding included, and its tokens without padding.

@@ -13,7 +13,7 @@ from didact.scoring import similarity
 from didact.scoring.embedding import Embedding, StaticEmbedding
 from didact.scoring.rds import RDS
 from didact.scoring.run import score_pool
-from didact.testing import chat, check_scorer, make_pool, sample_rows, target_rows
+from didact.testing import chat, make_pool, sample_rows, target_rows
 
 # float32 sums over batches padded to another length, some hundred terms of order 1
 FLOAT32 = 1e-5
@@ -32,23 +32,6 @@ def texts(rows, turn=None):
     """The pool's plain text of each chat, or one turn of it."""
     contents = [[m["content"] for m in row["messages"]] for row in rows]
     return ["\n".join(c) if turn is None else c[turn] for c in contents]
-
-
-@pytest.mark.slow  # processes that import torch
-def test_embedding_keeps_the_contract(tiny_encoder, tmp_path):
-    settings = {"model": str(tiny_encoder), "device": "cpu", "tokens_per_batch": 512}
-    check_scorer(Embedding, tmp_path, settings=settings, rows=sample_rows()[:16], rtol=FLOAT32)
-
-
-def test_static_embedding_keeps_the_contract(tiny_static, tmp_path):
-    settings = {"model": str(tiny_static), "within": "each"}
-    check_scorer(StaticEmbedding, tmp_path, settings=settings, rtol=FLOAT64)
-
-
-@pytest.mark.slow
-def test_rds_keeps_the_contract(tiny_model, tmp_path):
-    settings = {"model": str(tiny_model), "device": "cpu", "tokens_per_batch": 1024}
-    check_scorer(RDS, tmp_path, settings=settings, rows=sample_rows()[:16], rtol=FLOAT32)
 
 
 def test_embedding_is_the_mean_cosine_of_encode(tmp_path):
