@@ -98,7 +98,6 @@ def summary(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace
             "released / products": ratio("released", "products"),
             "of which padding and eager attention": ratio("released padding", "products"),
             "less / less plain": ratio("less", "less plain"),
-            "less model FLOPs utilisation of less plain": ratio("less plain", "less"),
         },
     }
 
@@ -156,64 +155,82 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def prepared(options: argparse.Namespace, model):
     """The function of a batch that an arm repeats."""
     import torch
-    from torch import func
 
-    from didact.models.losses import causal_losses
-    from didact.models.products import ProductKernel
-
-    module = model.module
-    if options.arm.startswith("less"):
-        from peft import LoraConfig, get_peft_model
-
-        names = ["q_proj", "k_proj", "v_proj", "o_proj"]
-        config = LoraConfig(r=options.rank, lora_alpha=4 * options.rank, target_modules=names)
-        module = get_peft_model(module, config).eval()
-        for name, parameter in module.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.02)
+    module = adapted(options, model.module) if options.arm.startswith("less") else model.module
     chosen = {n: p for n, p in module.named_parameters() if p.requires_grad}
     torch.manual_seed(0)
     n_directions = TASKS if options.arm == "less" else 1
     directions = {n: torch.randn((n_directions, *p.shape)).to(p) for n, p in chosen.items()}
-
     if options.arm.endswith("plain"):
-
-        def plain(batch):
-            losses = causal_losses(module, batch)
-            losses.sum().backward()
-            for parameter in chosen.values():
-                parameter.grad = None
-
-        return plain
-
+        return plain(module, chosen)
     if options.arm in {"vmap", "released"}:
-        flat = torch.cat([d.flatten() for d in directions.values()])
+        return vmapped(module, chosen, directions)
+    return ours(options, model, module, chosen, directions)
 
-        def loss(parameters, ids, mask, positions, weights):
-            logits = func.functional_call(
-                module, parameters, (ids[None],),
-                {"attention_mask": mask[None], "position_ids": positions[None], "use_cache": False},
-            ).logits[0, :-1]  # fmt: skip
-            nll = torch.nn.functional.cross_entropy(logits.float(), ids[1:], reduction="none")
-            return (nll * weights[1:]).sum() / weights.sum()
 
-        each = func.vmap(func.grad(loss), in_dims=(None, 0, 0, 0, 0))
+def adapted(options: argparse.Namespace, module):
+    """Adapters on attention, B not zero."""
+    import torch
+    from peft import LoraConfig, get_peft_model
 
-        def vmapped(batch):
-            parts = (batch.input_ids, batch.attention_mask, batch.position_ids, batch.weights)
-            detached = {n: p.detach() for n, p in chosen.items()}
-            gradients = each(detached, *parts)
-            whole = torch.cat([gradients[n].flatten(1) for n in chosen], dim=1)
-            return whole @ flat, whole.norm(dim=1)
+    names = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    config = LoraConfig(r=options.rank, lora_alpha=4 * options.rank, target_modules=names)
+    module = get_peft_model(module, config).eval()
+    for name, parameter in module.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return module
 
-        return vmapped
+
+def plain(module, chosen):
+    from didact.models.losses import causal_losses
+
+    def step(batch):
+        causal_losses(module, batch).sum().backward()
+        for parameter in chosen.values():
+            parameter.grad = None
+
+    return step
+
+
+def vmapped(module, chosen, directions):
+    """Per-sample gradients as the released code has them, in one vector each."""
+    import torch
+    from torch import func
+
+    flat = torch.cat([d.flatten() for d in directions.values()])
+
+    def loss(parameters, ids, mask, positions, weights):
+        logits = func.functional_call(
+            module, parameters, (ids[None],),
+            {"attention_mask": mask[None], "position_ids": positions[None], "use_cache": False},
+        ).logits[0, :-1]  # fmt: skip
+        nll = torch.nn.functional.cross_entropy(logits.float(), ids[1:], reduction="none")
+        return (nll * weights[1:]).sum() / weights.sum()
+
+    each = func.vmap(func.grad(loss), in_dims=(None, 0, 0, 0, 0))
+    detached = {n: p.detach() for n, p in chosen.items()}
+
+    def step(batch):
+        parts = (batch.input_ids, batch.attention_mask, batch.position_ids, batch.weights)
+        gradients = each(detached, *parts)
+        whole = torch.cat([gradients[n].flatten(1) for n in chosen], dim=1)
+        return whole @ flat, whole.norm(dim=1)
+
+    return step
+
+
+def ours(options: argparse.Namespace, model, module, chosen, directions):
+    import torch
+
+    from didact.models.influence import Moments, StepRule, adam_step
+    from didact.models.losses import causal_losses
+    from didact.models.products import ProductKernel
 
     kernel = ProductKernel(module)
     kernel.__enter__()
     transform = None
     if options.arm == "less":
-        from didact.models.influence import Moments, StepRule, adam_step
-
         values = {
             n: (torch.randn_like(p) * 1e-3, torch.rand_like(p) * 1e-6) for n, p in chosen.items()
         }
@@ -222,12 +239,12 @@ def prepared(options: argparse.Namespace, model):
         transform = adam_step(moments, StepRule(), model.device, dtype)
     norms = options.arm != "dots"
 
-    def ours(batch):
+    def step(batch):
         return kernel.products(
             batch, directions, transform=transform, norms=norms, losses=causal_losses
         )
 
-    return ours
+    return step
 
 
 def padded(batch):

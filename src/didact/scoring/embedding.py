@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -65,7 +65,7 @@ class Embedding:
     dtype: Dtype = "auto"
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
     needs_target = True
-    model_settings = ("model",)
+    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
@@ -198,7 +198,7 @@ class StaticEmbedding:
     within: Within = "mean"
     reduce: Literal["mean", "max"] = "mean"
     needs_target = True
-    model_settings = ("model",)
+    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Bytes of pool and target."""

@@ -61,7 +61,7 @@ class InnerTraining(Judge):
     scorer_model: str | None = None
     scorer_epochs: Annotated[int, Field(ge=1)] = 5
     scorer_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    model_settings = ("model", "scorer_model")
+    model_settings: ClassVar[tuple[str, ...]] = ("model", "scorer_model")
 
     needs_target: ClassVar[bool] = True
     name: ClassVar[str]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +54,7 @@ class Judge:
     template: ModelTemplate = "model"
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
-    model_settings = ("model",)
+    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
     def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
         """What the model reads of a pool, padding included, and its tokens without padding.
