@@ -14,7 +14,7 @@ import torch
 
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
-from didact.models.folder import read_spec
+from didact.models.architecture import read_spec
 from didact.models.saving import quiet
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -19,8 +19,8 @@ import numpy as np
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError
+from didact.models.architecture import read_spec
 from didact.models.embed import Embed, Vectors, blank, gather, require
-from didact.models.folder import read_spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -69,7 +69,8 @@ class IFD(Judge):
         and 47 % of the bytes: then the estimate is 20 % too high, or right.
         """
         del target
-        from didact.models.folder import find, read_spec
+        from didact.models.architecture import read_spec
+        from didact.models.folder import find
 
         given = self.lengths(pool)
         tokens = given.tokens + given.tokens // 2

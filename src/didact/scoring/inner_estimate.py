@@ -31,7 +31,8 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit. Too
     much by what a wide vocabulary head saves on prompts, a few percent of annotation.
     """
-    from didact.models.folder import find, read_spec
+    from didact.models.architecture import read_spec
+    from didact.models.folder import find
     from didact.models.trajectory import Inner
 
     spec = read_spec(find(settings.model))
@@ -65,7 +66,8 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
 
 def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int) -> Cost:
     """Training on the proxy set, and a forward pass over the pool."""
-    from didact.models.folder import find, read_spec
+    from didact.models.architecture import read_spec
+    from didact.models.folder import find
 
     model = settings.scorer_model or settings.model
     spec = read_spec(find(model), head=False)

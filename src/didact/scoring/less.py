@@ -95,7 +95,8 @@ class LESS(Judge):
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Warm-up, target gradients and the pool's gradients at every checkpoint, frozen base."""
-        from didact.models.folder import find, read_lora, read_spec
+        from didact.models.architecture import read_lora, read_spec
+        from didact.models.folder import find
         from didact.training.targets import lora_targets
 
         path = find(self.model)

@@ -63,9 +63,10 @@ class Perplexity(Judge):
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """A forward pass over all windows, also those of a long sample in which nothing counts."""
         del target
+        from didact.models.architecture import read_spec
         from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import overhead
-        from didact.models.folder import find, read_spec
+        from didact.models.folder import find
         from didact.models.windows import windowed_lengths
 
         path = find(self.model)

@@ -60,7 +60,8 @@ class RDS(Judge):
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One forward pass over pool and target, from their token counts."""
-        from didact.models.folder import find, read_spec
+        from didact.models.architecture import read_spec
+        from didact.models.folder import find
 
         spec = read_spec(find(self.model), head=False)
         runs = [self.executed(s) for s in (pool, target) if s is not None]
@@ -71,7 +72,7 @@ class RDS(Judge):
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """The target's vectors."""
-        from didact.models.folder import read_spec
+        from didact.models.architecture import read_spec
 
         where = "score.rds"
         if target is None:

@@ -24,9 +24,10 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import Progress, ignore_progress
+from didact.models.architecture import read_lora
 from didact.models.door import Dtype, LanguageModel, open_model
 from didact.models.encode import Encoding
-from didact.models.folder import digest, read_lora
+from didact.models.folder import digest
 from didact.models.influence import Moments
 from didact.models.saving import quiet, saving
 from didact.training.targets import lora_targets

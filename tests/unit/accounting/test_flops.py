@@ -9,7 +9,7 @@ from didact.accounting.flops import Lengths
 from didact.accounting.spec import LoraSpec, ModelSpec
 from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
-from didact.models.folder import read_lora, read_spec
+from didact.models.architecture import read_lora, read_spec
 
 
 def of_size(n: float) -> ModelSpec:

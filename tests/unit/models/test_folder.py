@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from didact.core.errors import ConfigError, DataError
-from didact.models.folder import check, digest, find, header, read_lora, read_spec
+from didact.models.architecture import read_lora, read_spec
+from didact.models.folder import check, digest, find, header
 
 SMALL = {
     "vocab_size": 61,

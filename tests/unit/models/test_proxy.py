@@ -12,10 +12,11 @@ torch = pytest.importorskip("torch")
 import didact
 from didact.core.errors import ConfigError, DataError
 from didact.models import proxy
+from didact.models.architecture import read_spec
 from didact.models.batches import collate
 from didact.models.door import open_model
 from didact.models.encode import Encoding, encode
-from didact.models.folder import check, read_spec
+from didact.models.folder import check
 from didact.models.losses import causal_losses
 from didact.models.proxy import (
     new_proxy,

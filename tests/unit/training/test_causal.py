@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 from didact.accounting.flops import training_flops
 from didact.core.errors import ConfigError, DataError, ExecutionError, PoolMismatchError
 from didact.core.scores import TrainingOrder
+from didact.models.architecture import read_spec
 from didact.models.door import open_model
 from didact.models.encode import Encoding, encode
-from didact.models.folder import check, digest, read_spec
+from didact.models.folder import check, digest
 from didact.training.causal import TrainSettings, read_trained, train
 from didact.training.samples import Samples, micro_batch, micro_batches, rows_digest
 

@@ -10,10 +10,10 @@ pytest.importorskip("peft")
 
 from didact.accounting.flops import lora_counted
 from didact.core.errors import ConfigError, DataError
+from didact.models.architecture import read_lora, read_spec
 from didact.models.batches import collate
 from didact.models.door import open_model
 from didact.models.encode import Encoding, encode
-from didact.models.folder import read_lora, read_spec
 from didact.models.losses import causal_losses
 from didact.training.lora import (
     WarmUp,
