@@ -16,7 +16,7 @@ import pyarrow as pa
 from didact import config as configs
 from didact.config import OrderConfig
 from didact.core import binding, registry
-from didact.core.errors import MissingDependencyError
+from didact.core.errors import need
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -288,7 +288,7 @@ def new_proxy(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Make a small untrained model; see `didact.models.proxy.new_proxy`. Its sizes."""
-    _need_models("a proxy model")
+    need("a proxy model", "models")
     from didact.models import proxy
 
     made = proxy.new_proxy(directory, pool, params=params, vocab=vocab, context=context, seed=seed)
@@ -314,7 +314,7 @@ def train(
         ctx: Seed, progress.
         settings: See `didact.training.causal.TrainSettings`: learning_rate, batch_size, …
     """
-    _need_models("training")
+    need("training", "models")
     from didact.training import causal
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
@@ -322,12 +322,3 @@ def train(
     rows = everything(pool, None).rows if ordered is None else ordered
     done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)
     return done.facts()
-
-
-def _need_models(what: str) -> None:
-    """Raise MissingDependencyError unless the extra `models` is installed."""
-    from importlib.util import find_spec
-
-    for library in ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"):
-        if find_spec(library) is None:
-            raise MissingDependencyError(f"{what} needs {library}: pip install 'didact[models]'")

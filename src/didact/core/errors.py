@@ -14,7 +14,9 @@ DidactError
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
+from typing import Literal
 
 
 class DidactError(Exception):
@@ -52,3 +54,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"{hint} (known: {listed})" if known else hint
+
+
+EXTRAS = {
+    "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
+    "sentences": ("sentence_transformers",),
+    "static": ("model2vec",),
+}
+
+
+def need(what: str, libraries: Literal["models", "sentences", "static"]) -> None:
+    """Raise MissingDependencyError unless some libraries are installed.
+
+    Args:
+        what: What needs them, for the message.
+        libraries: Which.
+    """
+    for library in EXTRAS[libraries]:
+        if importlib.util.find_spec(library) is None:
+            extra = "models" if libraries == "models" else "embed"
+            raise MissingDependencyError(f"{what} needs {library}: pip install 'didact[{extra}]'")

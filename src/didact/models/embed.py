@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from didact.accounting.flops import forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
-from didact.core.errors import DataError, MissingDependencyError
+from didact.core.errors import DataError, need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,16 +68,6 @@ def unit_vectors(
 def blank(texts: Sequence[str]) -> dict[int, str]:
     """The texts without a word, with the reason that they have no embedding."""
     return {row: "the text is empty" for row, text in enumerate(texts) if not text.strip()}
-
-
-def require(library: str, scorer: str) -> None:
-    """Raise MissingDependencyError unless a library of the extra `embed` is installed."""
-    try:
-        import_module(library)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"score.{scorer} needs {library}: pip install 'didact[embed]'"
-        ) from error
 
 
 # Hidden states of a language model
@@ -175,7 +164,7 @@ def open_static_encoder(path: Path) -> Iterator[Embed]:
         MissingDependencyError: model2vec is not installed.
         DataError: The folder is no model2vec model.
     """
-    require("model2vec", "static_embedding")
+    need("score.static_embedding", "static")
     from model2vec import StaticModel
     from safetensors import SafetensorError
 

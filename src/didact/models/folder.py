@@ -228,6 +228,7 @@ def digest(path: Path) -> str:
 
 
 def read_json(file: Path, kind: type) -> Any:
+    """A JSON file of one kind, dict or list; DataError for anything else."""
     try:
         value = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:

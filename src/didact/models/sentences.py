@@ -18,9 +18,9 @@ import numpy as np
 
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Metered
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
-from didact.models.embed import Embed, Vectors, blank, gather, require
+from didact.models.embed import Embed, Vectors, blank, gather
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,7 @@ def open_sentence_encoder(
         MissingDependencyError: sentence-transformers is not installed.
         ConfigError: The model leaves prompts out of its pooling.
     """
-    require("sentence_transformers", "embedding")
+    need("score.embedding", "sentences")
     import torch
     from sentence_transformers import SentenceTransformer
 

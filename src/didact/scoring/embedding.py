@@ -14,7 +14,7 @@ from pydantic import Field
 from didact.accounting.flops import forward_flops
 from didact.accounting.lengths import executed, typical_lengths
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, need
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.judge import Device, Dtype
@@ -69,6 +69,7 @@ class Embedding:
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
+        need("score.embedding", "sentences")
         from didact.models.batches import micro_batches
         from didact.models.folder import find
         from didact.models.sentences import read_sentence_folder
@@ -93,13 +94,12 @@ class Embedding:
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """The target's vectors."""
-        from didact.models.embed import require
         from didact.models.folder import digest, find
         from didact.models.sentences import read_sentence_folder
 
         where = "score.embedding"
         target, target_field = _checked(self, pool, target, where)
-        require("sentence_transformers", "embedding")
+        need("score.embedding", "sentences")
         from didact.models.door import devices
 
         path = find(self.model)
@@ -207,12 +207,11 @@ class StaticEmbedding:
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """The target's vectors."""
-        from didact.models.embed import require
         from didact.models.folder import digest, find
 
         where = "score.static_embedding"
         target, target_field = _checked(self, pool, target, where)
-        require("model2vec", "static_embedding")
+        need("score.static_embedding", "static")
         path = find(self.model)
         return similarity(
             _Static(path=path, field=self.field),

@@ -15,7 +15,7 @@ from pydantic import Field
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import executed, typical_lengths
 from didact.core.cost import Metered
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, need
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores
 from didact.core.render import Template
@@ -62,6 +62,7 @@ class Judge:
         From the pool's histogram; loads the tokenizer, no model. As exact as the pool's token
         counts: read it with the model's own tokenizer.
         """
+        need("judging with a model", "models")
         from didact.models.batches import micro_batches
         from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import overhead
@@ -100,6 +101,7 @@ class Judge:
             ConfigError: There is no such device, the samples do not fit the settings, the length is
                 beyond the model's context.
         """
+        need("judging with a model", "models")
         from didact.models.door import context_of, devices, open_tokenizer
         from didact.models.encode import check_chat_template
         from didact.models.folder import digest, find

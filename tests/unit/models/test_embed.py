@@ -9,11 +9,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from didact.core.cost import Cost  # noqa: E402
-from didact.core.errors import ConfigError, DataError, MissingDependencyError  # noqa: E402
+from didact.core.errors import ConfigError, DataError  # noqa: E402
 from didact.models import embed, sentences  # noqa: E402
+from didact.models.architecture import read_spec  # noqa: E402
 from didact.models.door import open_model  # noqa: E402
 from didact.models.encode import Encoding, encode  # noqa: E402
-from didact.models.folder import find, read_spec  # noqa: E402
+from didact.models.folder import find  # noqa: E402
 
 TEXTS = [
     "the answer to the question",
@@ -168,11 +169,6 @@ def test_static_vectors_are_those_of_encode(tiny_static):
     assert metered.value.values[present] == pytest.approx(expected[present], abs=1e-6)
     assert list(metered.value.missing) == [1, 5]
     assert metered.cost == Cost()
-
-
-def test_a_missing_library_names_its_extra():
-    with pytest.raises(MissingDependencyError, match=r"pip install 'didact\[embed\]'"):
-        embed.require("no_such_library", "embedding")
 
 
 def samples(*pairs: tuple[str, str]) -> pa.ListArray:
