@@ -35,7 +35,7 @@ from didact.core.scores import Bool1D, Int1D
 
 Kind = Literal["text", "chat", "pair", "labelled"]
 KINDS: tuple[Kind, ...] = ("text", "chat", "pair", "labelled")
-STORE_VERSION = 2
+STORE_VERSION = 3
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
@@ -55,6 +55,7 @@ class PoolStats:
         token_lengths: 64 counts; bin b holds samples of 2^(b/3) ≤ tokens < 2^((b+1)/3).
         tasks: Names of the target tasks.
         kind: What the samples are.
+        learned: Share of the bytes that a trainer learns, 0 to 1; the rest is prompts.
     """
 
     n: int
@@ -63,6 +64,7 @@ class PoolStats:
     token_lengths: tuple[int, ...]
     tasks: tuple[str, ...]
     kind: Kind
+    learned: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class Pool:
             token_lengths=tuple(int(c) for c in counts),
             tasks=self.task_names,
             kind=self.kind,
+            learned=min(self.meta["learned_bytes"] / max(int(self.n_bytes.sum()), 1), 1.0),
         )
 
     def batches(self) -> Iterator[range]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from didact.core.errors import DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
-from didact.core.render import TURNS, derive
+from didact.core.render import REJECTED, TURNS, derive
 from didact.data.batch import BadRow, Batch, Int64s, turns_array
 from didact.data.chunks import cut
 from didact.data.formats import shown
@@ -114,6 +114,7 @@ class StoreWriter:
         self._record_at = self._rows_at = 0
         self._rows_schema = rows_schema
         self.kind: Kind = "text"
+        self._learned_bytes = 0
         self.n = 0
         self.counts = dict.fromkeys(("read", "rejected", "excluded"), 0)
 
@@ -335,6 +336,7 @@ class StoreWriter:
         step = np.arange(len(chosen)) // self._settings.batch_rows
         if self._chunked:
             step = np.maximum(step, (sizes - 1) // self._settings.batch_bytes)
+        self._learned_bytes += _learned_bytes(columns["turns"].take(pa.array(chosen)))
         arrays = [pa.array(columns[f.name], f.type) for f in self._schema]
         whole = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         if len(chosen) < len(whole):
@@ -400,11 +402,21 @@ class StoreWriter:
             **described,
             "record_batch_starts": self._row_batch_starts,
             "stored_columns": self._schema.names,
+            "learned_bytes": self._learned_bytes,
             "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
             "fingerprint": self._identity.hexdigest(),
         }
         (self._folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return meta
+
+
+def _learned_bytes(turns: pa.ListArray) -> int:
+    """Bytes of the turns that a trainer learns, the chosen answer of a pair."""
+    turn = turns.flatten()
+    learned = pc.and_(
+        pc.greater(turn.field("weight"), 0), pc.not_equal(turn.field("part"), REJECTED)
+    )
+    return pc.sum(pc.binary_length(turn.field("content").filter(learned))).as_py() or 0
 
 
 def _all_ids(index: dict[str, npt.NDArray[Any]]) -> UInt64s:

@@ -248,14 +248,25 @@ def _cut(part: slice, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor[part] for tensor in tensors]
 
 
+def worth_dropping(d_out: int, d_in: int, share: float) -> bool:
+    """Whether tokens without a gradient are left out of a weight's products.
+
+    Args:
+        d_out: Rows of the weight.
+        d_in: Columns of the weight.
+        share: Of the tokens that have one.
+    """
+    return d_in >= _HEAD_INPUT and d_out > _HEAD_RATIO * d_in and share <= _WORTH_DROPPING
+
+
 def _without_zero_tokens(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Without tokens whose gradient at a wide output is zero; NaN is not zero."""
-    width = right.shape[2]
-    if width < _HEAD_INPUT or left.shape[2] <= _HEAD_RATIO * width:
+    d_out, d_in = left.shape[2], right.shape[2]
+    if not worth_dropping(d_out, d_in, 0.0):
         return left, right
     counts = left.any(2)
     most = int(counts.sum(1).max())
-    if most > _WORTH_DROPPING * left.shape[1]:
+    if not worth_dropping(d_out, d_in, most / max(left.shape[1], 1)):
         return left, right
     # Tokens that count come first, in their order; shorter samples are filled with zero tokens.
     at = counts.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]

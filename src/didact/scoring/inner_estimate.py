@@ -28,8 +28,7 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
-    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit. Too
-    much by what a wide vocabulary head saves on prompts, a few percent of annotation.
+    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
     """
     from didact.models.architecture import read_spec
     from didact.models.folder import find
@@ -55,7 +54,11 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     n_proxy = settings.proxy_size(pool.n)
     shards = _shards(rng, lengths, SHARD_ROWS)
     scale = n_proxy / max(sum(map(len, shards)), 1)
-    total += scale * sum(_annotation(spec, s, most, v) for v in settings.visits for s in shards)
+    learned = 1.0
+    if settings.loss == "completion":  # the template's own tokens are hardly learned
+        learned = pool.learned * min(1.0, pool.n_tokens / max(float(lengths.sum()), 1.0))
+    visits = [(visit, shard) for visit in settings.visits for shard in shards]
+    total += scale * sum(_annotation(spec, s, most, v, learned) for v, s in visits)
     batches = gradients + back * (1 if exact else 2)
     tokens = batches * size * float(lengths.mean() if len(lengths) else 0)
     tokens += (settings.steps - first) * float(aims.sum())
@@ -140,8 +143,13 @@ def _padded(sets: list[Int1D], most: int) -> Lengths:
     return total
 
 
-def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit) -> float:
-    """Forward, backward to the inputs, and per-sample products of one pass."""
+def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit, learned: float) -> float:
+    """Forward, backward to the inputs, and per-sample products of one pass.
+
+    Products at the vocabulary head leave out tokens without a loss where that pays.
+    """
+    from didact.models.tiles import worth_dropping
+
     total = 0.0
     for b, s in _groups(lengths, most):
         total += flops.forward_flops(spec, b * s, b * s * s)
@@ -149,6 +157,8 @@ def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit) -> flo
         looked_up = [] if spec.tied else [(spec.vocab, spec.width, 1, 0)]
         for d_out, d_in, count, seq in [*((*m, s) for m in spec.matrices), *looked_up]:
             table = d_out == spec.vocab and (spec.tied or not seq)
+            if d_out == spec.vocab and worth_dropping(d_out, d_in, learned):
+                seq = round(learned * seq)  # noqa: PLW2901 - the tokens that count
             chosen = algebra(
                 d_out, d_in, seq, directions=int(visit.dot), norms=visit.norm, transform=False,
                 lookups=s if table else 0,

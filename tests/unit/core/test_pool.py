@@ -172,3 +172,12 @@ def test_large_records_are_read_apart(tmp_path):
         16
     ] * 3
     assert list(pool.records([7, 5])) == [b'{"text":"small"}'] * 2
+
+
+def test_the_share_that_is_learned_leaves_prompts_out(tmp_path):
+    from didact.testing import chat, make_pool
+
+    rows = [chat("a", "12345", "123"), chat("b", "1234567", "12345")]
+    assert make_pool(rows, tmp_path).stats.learned == pytest.approx(8 / 22)  # two line breaks
+    text = make_pool([{"id": "t", "text": "all of it"}], tmp_path, name="text")
+    assert text.stats.learned == 1.0

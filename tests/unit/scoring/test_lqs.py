@@ -131,7 +131,7 @@ def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
     rows = [
         chat(
             f"r{i}",
-            "What is asked?",
+            "and the question to the answer is the question, and so on and on",
             f"{('the answer to the question ' if i % 2 else 'xq zw ') * 4}{i}",
         )
         for i in range(40)
@@ -150,8 +150,8 @@ def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
     assert facts["n_train"] + facts["n_dev"] == scores.facts["proxy"] == 24
     assert len(facts["spearman"]) == 3
     estimate = scorer.estimate(pool.stats, target.stats)
-    # The head's products skip prompts, whose share an estimate cannot know.
-    assert spent.flops < estimate.flops < 1.1 * spent.flops
+    # 40 samples of two lengths, which the bins of a histogram spread out.
+    assert estimate.flops == pytest.approx(spent.flops, rel=0.1)
     again, _ = run(scorer, pool, target, tmp_path / "a")
     assert again.values.tobytes() == scores.values.tobytes()
     mixed = np.random.default_rng(2).permutation(len(pool))
