@@ -108,7 +108,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
     import didact
-    from didact.models.batches import collate, micro_batches
+    from didact.accounting.lengths import micro_batches
+    from didact.models.batches import collate
     from didact.models.door import open_model
     from didact.models.encode import Encoding, encode
 

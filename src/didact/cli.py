@@ -6,7 +6,10 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 done · 1 y
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -266,13 +269,22 @@ def score(
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = _settings(set_, verbs.score)
         aim = verbs.read_target(target, how, ctx).pool if target else None
-        scores = verbs.score(found, method, target=aim, ctx=ctx, **settings)
+        scratch = out.absolute().with_name(f".{out.name}.parts")  # a killed pass goes on here
+        kept = replace(ctx, scratch=scratch)
+        scores = verbs.score(found, method, target=aim, ctx=kept, **settings)
         tables.write_scores(scores, found, out)
+        shutil.rmtree(scratch, ignore_errors=True)
     result = {
         "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
         "rows": len(scores), "missing": len(scores.missing), "tasks": list(scores.tasks),
         **scores.summary(),
     }  # fmt: skip
+    if ctx.executor.spent.flops:
+        result["flops"] = f"{ctx.executor.spent.flops:.3g}"
+    reasons = Counter(scores.missing.values()).most_common(3)
+    for note in (scores.facts.get("note"), *(f"{n:,} rows: {why}" for why, n in reasons)):
+        if note:
+            typer.echo(f"note: {note}", err=True)
     _print(result) if json else facts_table(result)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str,
     fields = binding.schema(method).model_fields
     settings = {
         field: {
-            "type": str(info.annotation).replace("typing.", ""),
+            "type": _type(info.annotation),
             "default": "required" if info.is_required() else repr(info.default),
         }
         for field, info in fields.items()
@@ -153,3 +154,17 @@ order:
 export:
   for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
 """
+
+
+def _type(annotation: Any) -> str:
+    """A setting's type as a person would write it: `int or None`, `'mean' or 'max'`."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(parts[0])
+    if origin in {Union, UnionType}:
+        return " or ".join(_type(part) for part in parts)
+    if origin is Literal:
+        return " or ".join(repr(part) for part in parts)
+    if annotation is NoneType:
+        return "None"
+    return annotation.__name__ if isinstance(annotation, type) and not parts else str(annotation)

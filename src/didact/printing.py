@@ -69,7 +69,11 @@ def _table(*columns: str, title: str | None = None) -> Table:
 def run_table(done: Run) -> None:
     """Stages with what came in and out and what it took; then where things are."""
     console = _out()
-    table = _table("stage", "samples", "tokens", "CPU s", "estimate", "wall s", "peak MiB", "")
+    models = any(stage.measured.cost.flops for stage in done.manifest.stages)
+    flops = ("FLOPs",) if models else ()
+    table = _table(
+        "stage", "samples", "tokens", "CPU s", "estimate", *flops, "wall s", "peak MiB", ""
+    )
     for stage in done.manifest.stages:
         counts = stage.counts
         rows = counts.get("kept", counts.get("samples", counts.get("rows")))
@@ -78,6 +82,7 @@ def run_table(done: Run) -> None:
             stage.name, _number(rows), _number(counts.get("tokens")),
             f"{cost.cost.cpu_seconds:.2f}",
             f"{stage.estimated.cpu_seconds:.2f}" if stage.estimated.cpu_seconds else "",
+            *([_flops(cost.cost.flops, stage.estimated.flops)] if models else ()),
             f"{cost.wall_seconds:.2f}", f"{cost.peak_memory_bytes / 2**20:.0f}",
             "found done" if cost.reused else "",
         )  # fmt: skip
@@ -89,6 +94,10 @@ def run_table(done: Run) -> None:
     for name in exported.outputs if exported else ():
         console.print(f"wrote {_safe(done.folder / name)}")
     console.print(f"report {_safe(done.folder / 'report.html')}")
+
+
+def _flops(measured: float, estimated: float) -> str:
+    return f"{measured:.3g} of {estimated:.3g} estimated" if measured or estimated else ""
 
 
 def _number(value: Any) -> str:
@@ -106,7 +115,10 @@ def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> N
             continue
         what = part.get("method") or part.get("combine") or ""
         cost = costs.get(name)
-        shown = ("", "") if cost is None else (f"{cost.cpu_seconds:.2f}", f"{cost.flops:.3g}")
+        shown = ("", "")
+        if cost is not None:  # the seconds of a model depend on the machine, its FLOPs do not
+            seconds = "" if cost.flops and not cost.cpu_seconds else f"{cost.cpu_seconds:.2f}"
+            shown = (seconds, f"{cost.flops:.3g}")
         table.add_row(name, str(what), *shown)
     total = sum(costs.values(), Cost())
     table.add_row("sum of these", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")

@@ -7,6 +7,7 @@ import importlib.util
 import pytest
 
 import didact
+from didact.core import registry
 from didact.core.errors import MissingDependencyError
 from didact.testing import chat, make_pool
 
@@ -35,3 +36,6 @@ def test_the_message_has_the_command(library, method, extra, tmp_path, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(MissingDependencyError, match=rf"pip install 'didact\[{extra}\]'"):
         didact.score(pool, method, target=pool, model=str(tmp_path))
+    if method != "static_embedding":
+        with pytest.raises(MissingDependencyError, match=rf"didact\[{extra}\]"):
+            registry.find("scorers", method)(model=str(tmp_path)).estimate(pool.stats, pool.stats)

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Literal
 
 from didact.accounting.spec import LoraSpec, ModelSpec
 from didact.core.errors import ConfigError
-from didact.core.pool import LENGTH_BINS, PoolStats
 
 Hvp = Literal["forward_over_reverse", "difference"]
 
@@ -40,38 +38,6 @@ class Lengths:
 
 
 NOTHING = Lengths(0, 0, 0.0)
-
-
-def squares_of(stats: PoolStats, *, max_length: int, overhead: int = 0) -> Lengths:
-    """Lengths of a pool's samples after truncation, from the histogram of their token counts.
-
-    Inside a bin lengths are log-uniform, scaled by one factor so that all of them sum to the
-    pool's tokens; without truncation `tokens` is exact. Padding is not included: batches sorted by
-    length have little.
-
-    Args:
-        stats: The pool's; its tokens may be another tokenizer's or an estimate.
-        max_length: Tokens a sequence is cut at.
-        overhead: Tokens the chat template and special tokens add to each sample.
-    """
-    edges = list(pairwise(2 ** (b / 3) for b in range(LENGTH_BINS + 1)))
-    bins = [(n, a, b) for n, (a, b) in zip(stats.token_lengths, edges, strict=True) if n]
-    raw = sum(n * (b - a) / math.log(b / a) for n, a, b in bins)
-    scale = stats.n_tokens / raw if raw else 0.0
-    if not scale:
-        length = min(overhead, max_length)
-        return Lengths(stats.n, stats.n * length, float(stats.n * length**2))
-    tokens = squares = 0.0
-    for n, low, high in bins:
-        a, b = scale * low, scale * high
-        cut = min(max(max_length - overhead, a), b)  # longer samples have max_length tokens
-        log = math.log(cut / a)
-        above = max_length * math.log(b / cut)
-        weight = n / math.log(b / a)
-        tokens += weight * (cut - a + overhead * log + above)
-        whole = (cut**2 - a**2) / 2 + 2 * overhead * (cut - a) + overhead**2 * log
-        squares += weight * (whole + max_length * above)
-    return Lengths(stats.n, round(tokens), squares)
 
 
 # Passes of one model

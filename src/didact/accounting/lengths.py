@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,9 @@ from didact.accounting.flops import Lengths
 from didact.core.pool import LENGTH_BINS, PoolStats
 
 Int1D = npt.NDArray[np.int64]
-Grouping = Callable[[Int1D, Int1D, int], Iterator[Int1D]]
+
+MOST_PADDING = 0.1
+LEAST_SHARE = 1 / 8
 
 
 def typical_lengths(
@@ -41,28 +43,50 @@ def typical_lengths(
     return clipped
 
 
-def executed(
-    stats: PoolStats, lengths: Int1D, grouping: Grouping, tokens_per_batch: int, rows: int
-) -> tuple[Lengths, int]:
-    """What runs, padding included, and the tokens in it, when samples are grouped `rows` at a time.
+def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
+    """Rows grouped by length, longest first, so that a batch too large shows at once.
+
+    A batch also ends where further samples would make more than a tenth of it padding, once it
+    holds an eighth of what it may: smaller batches cost less than padding.
 
     Args:
-        stats: The pool's.
-        lengths: Of `typical_lengths`.
-        grouping: Puts samples into batches, such as `didact.models.batches.micro_batches`.
-        tokens_per_batch: Most padded tokens of a batch.
-        rows: Samples that are sorted together.
+        lengths: Tokens of every sample.
+        rows: The samples to group.
+        tokens_per_batch: Most padded tokens of a batch; a longer sample is a batch of its own.
     """
-    if not len(lengths):
-        return Lengths(0, 0, 0.0), 0
+    order = rows[np.argsort(-lengths[rows], kind="stable")]
+    at = 0
+    while at < len(order):
+        longest = max(int(lengths[order[at]]), 1)
+        most = order[at : at + max(1, tokens_per_batch // longest)]
+        padded = longest * np.arange(1, len(most) + 1)
+        wasteful = np.flatnonzero(
+            (np.cumsum(lengths[most]) < (1 - MOST_PADDING) * padded)
+            & (padded > LEAST_SHARE * tokens_per_batch)
+        )
+        size = int(wasteful[0]) if len(wasteful) and wasteful[0] else len(most)
+        yield most[:size]
+        at += size
+
+
+def executed(
+    lengths: Int1D, *, scale: float, tokens_per_batch: int, rows: int
+) -> tuple[Lengths, int]:
+    """What runs, padding included, and the tokens in it.
+
+    Args:
+        lengths: Of sequences that stand for more of them, such as `typical_lengths`.
+        scale: How many each stands for.
+        tokens_per_batch: Most padded tokens of a batch.
+        rows: Sequences that are sorted together.
+    """
     mixed = np.random.default_rng(0).permutation(lengths)
     tokens, squares = 0, 0.0
     for at in range(0, len(mixed), rows):
         part = mixed[at : at + rows]
-        for group in grouping(part, np.arange(len(part)), tokens_per_batch):
+        for group in micro_batches(part, np.arange(len(part)), tokens_per_batch):
             longest = int(part[group].max())
             tokens += len(group) * longest
             squares += float(len(group) * longest**2)
-    scale = stats.n / len(lengths)
-    whole = Lengths(stats.n, round(tokens * scale), squares * scale)
+    whole = Lengths(round(len(lengths) * scale), round(tokens * scale), squares * scale)
     return whole, round(int(lengths.sum()) * scale)

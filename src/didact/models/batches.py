@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from didact.accounting.flops import Lengths
+from didact.accounting.lengths import micro_batches
 from didact.core.errors import ExecutionError
 from didact.models.encode import Tokens
 
 R = TypeVar("R")
 Int1D = npt.NDArray[np.int64]
-
-MOST_PADDING = 0.1
-LEAST_SHARE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,12 @@ class Batch:
         return len(self.rows)
 
     @property
+    def executed(self) -> Lengths:
+        """What runs, padding included."""
+        b, s = self.input_ids.shape
+        return Lengths(b, b * s, float(b * s * s))
+
+    @property
     def inputs(self) -> dict[str, torch.Tensor]:
         """What a causal language model is called with."""
         return {
@@ -49,32 +54,6 @@ class Batch:
             "attention_mask": self.attention_mask,
             "position_ids": self.position_ids,
         }
-
-
-def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
-    """Rows grouped by length, longest first, so that a batch too large shows at once.
-
-    A batch also ends where further samples would make more than a tenth of it padding, once it
-    holds an eighth of what it may: smaller batches cost less than padding.
-
-    Args:
-        lengths: Tokens of every sample.
-        rows: The samples to group.
-        tokens_per_batch: Most padded tokens of a batch; a longer sample is a batch of its own.
-    """
-    order = rows[np.argsort(-lengths[rows], kind="stable")]
-    at = 0
-    while at < len(order):
-        longest = max(int(lengths[order[at]]), 1)
-        most = order[at : at + max(1, tokens_per_batch // longest)]
-        padded = longest * np.arange(1, len(most) + 1)
-        wasteful = np.flatnonzero(
-            (np.cumsum(lengths[most]) < (1 - MOST_PADDING) * padded)
-            & (padded > LEAST_SHARE * tokens_per_batch)
-        )
-        size = int(wasteful[0]) if len(wasteful) and wasteful[0] else len(most)
-        yield most[:size]
-        at += size
 
 
 def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | str) -> Batch:

@@ -138,12 +138,25 @@ def open_tokenizer(path: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not (path / "tokenizer.json").is_file():
+        raise DataError(
+            f"{path}: no tokenizer.json; save the model's fast tokenizer beside it "
+            "(tokenizer.save_pretrained)"
+        )
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise DataError(
-            f"{path}: has no tokenizer that can be opened ({error}); save it beside the model"
+            f"{path}: its tokenizer cannot be opened ({_first_line(error)}); save it again"
         ) from error
+    if found.is_fast:  # what the last call before saving asked for stays in the file
+        found.backend_tokenizer.no_padding()
+        found.backend_tokenizer.no_truncation()
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -221,8 +222,14 @@ def digest(path: Path) -> str:
     """
     files = {f for place in _places(path) for glob in _BESIDE for f in place.glob(glob)}
     files.update(f for place in _places(path) for f in weight_files(place))
+    named = sorted((f.relative_to(path).as_posix(), f) for f in files)
+    return _digest(tuple((n, f, f.stat().st_size, f.stat().st_mtime_ns) for n, f in named))
+
+
+@lru_cache(maxsize=16)
+def _digest(files: tuple[tuple[str, Path, int, int], ...]) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    for name, file in sorted((f.relative_to(path).as_posix(), f) for f in files):
+    for name, file, _, _ in files:
         hasher.update(json.dumps([name, atomic.digest(file)]).encode())
     return hasher.hexdigest()
 

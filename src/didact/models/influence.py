@@ -18,27 +18,11 @@ from didact.models.encode import Tokens
 from didact.models.losses import causal_losses
 from didact.models.products import ProductKernel
 from didact.models.projection import Rademacher
+from didact.models.steps import StepRule
 
 Step = Callable[[str, Tensor], Tensor]
 Float = npt.NDArray[np.float64]
 Sums = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRule:
-    """How a sample's gradient becomes the step an optimizer would take.
-
-    Attributes:
-        kind: `adam`, or `sgd` for the gradient itself.
-        epsilon: Adam's ε.
-        epsilon_inside: √(v + ε) as the reference has it; √v + ε otherwise, as Adam's authors.
-        bias_correction: Divide the moments by 1 - βᵗ.
-    """
-
-    kind: Literal["adam", "sgd"] = "adam"
-    epsilon: float = 1e-8
-    epsilon_inside: bool = True
-    bias_correction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +194,7 @@ def unit_directions(
     norms = _over(model, tokens, norm, 1, tokens_per_batch)
     parameters = kernel.parameters
     out = {n: torch.zeros((n_tasks, *p.shape), dtype=p.dtype) for n, p in parameters.items()}
+    n_params = sum(p.numel() for p in parameters.values())
     ran = norms
     usable = np.isfinite(norms.values[:, 0]) & (norms.values[:, 0] > 0)
     for k in range(n_tasks):
@@ -224,7 +209,7 @@ def unit_directions(
             gradients = torch.autograd.grad(total, list(parameters.values()))
             for into, gradient in zip(sums.values(), gradients, strict=True):
                 into.add_(gradient)
-            return losses.detach()[:, None], 0.0
+            return losses.detach()[:, None], 2.0 * n_params * batch.input_ids.numel()
 
         ran += _over(model, _only(tokens, rows), weighted, 1, tokens_per_batch)
         for name, total in sums.items():

@@ -27,14 +27,16 @@ def check_free(folder: Path, flag: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars that transformers draws while it loads and saves weights."""
+    """Without the bars and remarks of transformers while it loads, trains and saves."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -50,6 +52,8 @@ def saving(folder: Path) -> Iterator[Path]:
     check_free(folder, "folder")
     folder = folder.absolute()
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    for left in folder.parent.glob(f".{folder.name}.*.partial"):  # of runs that were killed
+        shutil.rmtree(left, ignore_errors=True)
     with writable(folder.parent, "choose another folder"):
         temporary.mkdir(parents=True)
         try:

@@ -79,9 +79,13 @@ def descend(
     """
     loss, gradient = problem.train_gradient(theta, step)
     if not math.isfinite(loss):
+        cause = (
+            f"lower learning_rate (now {inner.learning_rate})"
+            if step
+            else "before any update: the model's weights are damaged, or dtype is too narrow"
+        )
         raise ConfigError(
-            f"the inner training's loss is {loss} at step {step} of {inner.steps}; lower "
-            f"learning_rate (now {inner.learning_rate})"
+            f"the inner training's loss is {loss} at step {step} of {inner.steps}; {cause}"
         )
     return loss, {k: v - inner.learning_rate * gradient[k] for k, v in theta.items()}
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from didact.accounting.flops import Lengths, forward_flops
+from didact.accounting.flops import forward_flops
+from didact.accounting.lengths import typical_lengths
 from didact.core.cost import Cost, Metered
-from didact.core.pool import LENGTH_BINS, PoolStats
+from didact.core.pool import PoolStats
 from didact.models.batches import Batch, over_batches
 from didact.models.door import LanguageModel
 from didact.models.encode import Tokens
@@ -20,8 +20,6 @@ from didact.models.losses import token_nll
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
-
-_POINTS = 64  # lengths that stand for a bin of the histogram, which is 26 % wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +177,10 @@ def likelihood(
 
 def windowed_lengths(
     stats: PoolStats, *, size: int, stride: int, max_length: int | None = None, overhead: int = 0
-) -> Lengths:
-    """Lengths of the windows of a pool's samples, from the histogram of their token counts.
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Lengths of the windows of a pool's samples, and how many windows each stands for.
 
-    Lengths lie inside a bin as in `squares_of`: log-uniform, scaled to the pool's tokens. Padding
-    is not included; windows in which nothing counts are.
+    From the histogram of token counts; windows in which nothing counts are included.
 
     Args:
         stats: The pool's; its tokens may be another tokenizer's or an estimate.
@@ -192,18 +189,8 @@ def windowed_lengths(
         max_length: Tokens a sample is cut at; None for no limit.
         overhead: Tokens the chat template and special tokens add to each sample.
     """
-    inside = (np.arange(_POINTS) + 0.5) / _POINTS
-    low, high = np.asarray(list(pairwise(2 ** (b / 3) for b in range(LENGTH_BINS + 1)))).T
-    lengths = low[:, None] * (high / low)[:, None] ** inside
-    each = np.asarray(stats.token_lengths, np.float64)[:, None] / _POINTS
-    raw = float((each * lengths).sum())
-    lengths = lengths * (stats.n_tokens / raw if raw else 0.0) + overhead
-    lengths = np.minimum(lengths, np.inf if max_length is None else max_length)
+    lengths = typical_lengths(stats, overhead=overhead, max_length=max_length)
     # Windows of full size before the last one of each sample, which holds the rest.
-    before = np.maximum(np.ceil((lengths - size) / stride), 0)
-    rest = lengths - before * stride
-    return Lengths(
-        stats.n,
-        round(float((each * (before * size + rest)).sum())),
-        float((each * (before * size**2 + rest**2)).sum()),
-    )
+    before = np.maximum(-(-(lengths - size) // stride), 0)
+    whole = np.full(int(before.sum()), size)
+    return np.concatenate([lengths - before * stride, whole]), stats.n / max(len(lengths), 1)

@@ -26,8 +26,9 @@ from didact.scoring.judge import NOT_FINITE, Seat
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
     from didact.models.encode import Encoding, Tokens
-    from didact.models.influence import Pass, Step, StepRule
+    from didact.models.influence import Pass, Step
     from didact.models.products import ProductKernel
+    from didact.models.steps import StepRule
     from didact.training.lora import Checkpoint
 
 
@@ -183,9 +184,21 @@ def _save_directions(warm: WarmedUp, index: int, aim: Aim, path: Path) -> Metere
         directions, ran = unit_directions(
             at.model, tokens, tasks, n_tasks, at.kernel, warm.seat.tokens_per_batch
         )
+        check_tasks(aim, tasks, ran)
         with replacing(path) as temporary:
             save_file(directions, temporary)
         return Metered(None, at.cost(ran))
+
+
+def check_tasks(aim: Aim, tasks: npt.NDArray[np.int64], ran: Pass) -> None:
+    """Raise DataError when a task has no sample with a gradient to point along."""
+    usable = np.isfinite(ran.values).all(axis=1) & (ran.values != 0).any(axis=1)
+    for k, name in enumerate(aim.pool.task_names):
+        if not usable[tasks == k].any():
+            raise DataError(
+                f"target task {name!r}: the gradients of all its samples are zero or not finite; "
+                "drop the task, or look at the judging model"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,23 +70,17 @@ class Embedding:
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
         need("score.embedding", "sentences")
-        from didact.models.batches import micro_batches
         from didact.models.folder import find
         from didact.models.sentences import read_sentence_folder
 
         about = read_sentence_folder(find(self.model))
         limit = min(self.max_length or about.limit, about.limit)
-        runs = [
-            executed(
-                stats,
-                typical_lengths(stats, overhead=about.overhead, max_length=limit),
-                micro_batches,
-                self.tokens_per_batch,
-                MODEL_ROWS,
-            )
-            for stats in (pool, target)
-            if stats is not None
-        ]
+        runs = []
+        for stats in (pool, target) if target is not None else (pool,):
+            lengths = typical_lengths(stats, overhead=about.overhead, max_length=limit)
+            scale = stats.n / max(len(lengths), 1)
+            most = self.tokens_per_batch
+            runs.append(executed(lengths, scale=scale, tokens_per_batch=most, rows=MODEL_ROWS))
         return Cost(
             flops=sum(forward_flops(about.spec, n.tokens, n.squares) for n, _ in runs),
             tokens=sum(tokens for _, tokens in runs),
@@ -100,7 +94,7 @@ class Embedding:
         where = "score.embedding"
         target, target_field = _checked(self, pool, target, where)
         need("score.embedding", "sentences")
-        from didact.models.door import devices
+        from didact.models.door import devices, torch_dtype
 
         path = find(self.model)
         limit = read_sentence_folder(path).limit
@@ -132,6 +126,7 @@ class Embedding:
             where=where,
             facts={
                 "model": digest(path),
+                "dtype": str(torch_dtype(self.dtype, devices(self.device)[0])),
                 "max_length": limit,
                 "versions": {name: version(name) for name in names},
             },

@@ -17,13 +17,13 @@ from didact._version import __version__
 from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
-from didact.core.hashing import mix
 from didact.core.manifest import fingerprint
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, FittedScorer, Progress
 from didact.core.scores import Int1D
 from didact.scoring.annotation import Proxy, annotate
-from didact.scoring.judge import Judge, Seat
+from didact.scoring.draw import content_hashes, key_of, usable
+from didact.scoring.judge import Dtype, Judge, Seat
 from didact.scoring.one_pass import one_pass
 from didact.scoring.terms import Annotation, Rule, Visit, combine, labels, plan
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from didact.models.encode import Encoding, Tokens
 
 PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
+LEAST_PROXY = 20  # a tenth of them chooses the epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class InnerTraining(Judge):
         inner_batch: Samples of an inner step, drawn from the pool.
         every: K, inner steps from one annotated step to the next.
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
-            of a smaller pool. The others get their scores from the data scorer.
+            of a smaller pool. With fewer annotated than pool samples all scores are the data
+            scorer's, in standard deviations of the annotated ones, without further columns.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
         scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
             judging model when not given.
@@ -52,6 +54,7 @@ class InnerTraining(Judge):
         scorer_learning_rate: Its highest.
     """
 
+    dtype: Dtype = "float32"
     steps: Annotated[int, Field(ge=1)] = 100
     learning_rate: Annotated[float, Field(gt=0)] = 0.008
     inner_batch: Annotated[int, Field(ge=1)] = 16
@@ -138,21 +141,21 @@ class InnerTraining(Judge):
         seat: Seat, ctx: Context,
     ) -> FittedScorer:  # fmt: skip
         """Scores of the whole pool from a regression on the annotated samples."""
-        from didact.models.folder import find
+        from didact.models.folder import digest, find
         from didact.scoring.data_scorer import fit_data_scorer
         from didact.training.regression import Regression
 
         has = np.setdiff1d(np.arange(len(rows)), list(found.missing))
         values = labels(found.values[has])
-        order = np.argsort(_hashes(pool)[rows[has]], kind="stable")
+        order = np.argsort(content_hashes(pool)[rows[has]], kind="stable")
         settings = Regression(
             epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
-            tokens_per_batch=self.tokens_per_batch, seed=_key(ctx, "data scorer") % 2**31,
+            tokens_per_batch=self.tokens_per_batch, seed=key_of(ctx, "data scorer") % 2**31,
         )  # fmt: skip
-        key = fingerprint([asdict(self), rows.tolist()])
+        model = find(self.scorer_model) if self.scorer_model else seat.path
+        key = fingerprint([asdict(self), digest(model), rows.tolist()])
         return fit_data_scorer(
-            pool, rows[has][order], values[order],
-            model=find(self.scorer_model) if self.scorer_model else seat.path,
+            pool, rows[has][order], values[order], model=model,
             how=self.encoding(pool.kind, own=True), out=folder / f"{self.name}-{key}",
             settings=settings, devices=seat.devices, facts=facts, ctx=ctx,
         )  # fmt: skip
@@ -160,7 +163,7 @@ class InnerTraining(Judge):
     def encoding(self, kind: Kind, *, own: bool) -> "Encoding":
         """How samples are shown to the judging model, or (`own`) to the data scorer.
 
-        The data scorer reads turns as plain text, whatever the judging model's template.
+        The data scorer reads turns as plain text where the judging model has a template of its own.
         """
         from didact.models.encode import Encoding
 
@@ -173,6 +176,11 @@ class InnerTraining(Judge):
             return min(n, PROXY_ROWS)
         if self.proxy == "all":
             return n
+        if self.proxy < min(n, LEAST_PROXY):
+            raise ConfigError(
+                f"score.{self.name}.proxy={self.proxy}: the data scorer learns from {LEAST_PROXY} "
+                "samples or more, better from thousands"
+            )
         if self.proxy > n:
             raise ConfigError(
                 f"score.{self.name}.proxy={self.proxy}: the pool has {n} samples; set proxy=all "
@@ -198,13 +206,15 @@ class InnerTraining(Judge):
 
         if size == len(pool):
             return np.arange(size)
-        rows = _usable(pool)
+        rows = usable(pool)
+        if self.proxy is None:
+            size = min(size, len(rows))
         if size > len(rows):
             raise ConfigError(
                 f"score.{self.name}.proxy={size}: {len(rows)} of the pool's {len(pool)} samples "
                 "can be drawn (no validation split, no repeats); set proxy=all or fewer"
             )
-        return draw(_hashes(pool), rows, size, _key(ctx, "proxy set"))
+        return draw(content_hashes(pool), rows, size, key_of(ctx, "proxy set"))
 
     def _adjoint(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> "Adjoint":
         """θ and λ of the visited steps, computed unless an earlier run left them."""
@@ -285,11 +295,11 @@ class _Adjoint:
 
         return inner_batches(
             encoded,
-            _hashes(self.pool),
-            _usable(self.pool),
+            content_hashes(self.pool),
+            usable(self.pool),
             steps=self.settings.steps,
             size=self.settings.inner_batch,
-            key=_key(self.ctx, "inner batches"),
+            key=key_of(self.ctx, "inner batches"),
         )
 
     def _target(self, model: Any) -> "Tokens":
@@ -307,21 +317,6 @@ class _Adjoint:
                 f"score.{self.settings.name}: no sample of the target set has a loss ({reason})"
             )
         return found
-
-
-def _usable(pool: Pool) -> Int1D:
-    """Rows to draw from: not of the validation split, one of each content if copies count once."""
-    usable = ~pool.held
-    return np.flatnonzero(usable & (pool.copy == 1) if pool.dedup else usable)
-
-
-def _hashes(pool: Pool) -> npt.NDArray[np.uint64]:
-    """Of content, so that which copy comes first in the pool does not matter; copies differ."""
-    return mix(pool.group) ^ pool.copy.astype(np.uint64)
-
-
-def _key(ctx: Context, what: str) -> int:
-    return int(ctx.rng(what).integers(2**62))
 
 
 def _write(table: Path, ids: npt.NDArray[np.uint64], found: Annotation) -> None:

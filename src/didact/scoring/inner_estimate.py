@@ -8,10 +8,12 @@ import numpy as np
 
 from didact.accounting import flops
 from didact.accounting.flops import NOTHING, Lengths
+from didact.accounting.lengths import micro_batches, typical_lengths
 from didact.accounting.products import plan as algebra
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
-from didact.core.pool import LENGTH_BINS, PoolStats
+from didact.core.errors import need
+from didact.core.pool import PoolStats
 from didact.core.scores import Int1D
 from didact.scoring.annotation import SHARD_ROWS
 from didact.scoring.terms import Visit
@@ -30,6 +32,7 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     Counted as executed: T gradients going forward, all but the last of every segment but the last
     again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
     """
+    need("judging with a model", "models")
     from didact.models.architecture import read_spec
     from didact.models.folder import find
     from didact.models.trajectory import Inner
@@ -50,18 +53,19 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     curved = _padded(drawn, max(1, most // 2)) if exact else batch
     total = gradients / _SIMULATED * _gradient(spec, batch)
     total += (3 if exact else 2) * back / _SIMULATED * _gradient(spec, curved)
-    total += (settings.steps - first) * _gradient(spec, _padded([aims], most))
+    of_aims = target.n / max(len(aims), 1) if target is not None else 1.0  # samples a length
+    total += (settings.steps - first) * of_aims * _gradient(spec, _padded([aims], most))
     n_proxy = settings.proxy_size(pool.n)
     shards = _shards(rng, lengths, SHARD_ROWS)
     scale = n_proxy / max(sum(map(len, shards)), 1)
     learned = 1.0
     if settings.loss == "completion":  # the template's own tokens are hardly learned
-        learned = pool.learned * min(1.0, pool.n_tokens / max(float(lengths.sum()), 1.0))
+        learned = pool.learned * min(1.0, pool.n_tokens / max(pool.n * float(lengths.mean()), 1.0))
     visits = [(visit, shard) for visit in settings.visits for shard in shards]
     total += scale * sum(_annotation(spec, s, most, v, learned) for v, s in visits)
     batches = gradients + back * (1 if exact else 2)
     tokens = batches * size * float(lengths.mean() if len(lengths) else 0)
-    tokens += (settings.steps - first) * float(aims.sum())
+    tokens += (settings.steps - first) * of_aims * float(aims.sum())
     tokens += len(settings.visits) * n_proxy * float(lengths.mean() if len(lengths) else 0)
     cost = Cost(flops=total, tokens=round(tokens))
     return cost if n_proxy == pool.n else cost + _data_scorer(settings, pool, n_proxy)
@@ -91,8 +95,7 @@ def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int) -> Cost
 def lengths_of(settings: InnerTraining, stats: PoolStats, scorer: str | None = None) -> Int1D:
     """Lengths of a pool's samples as a model reads them, from its histogram.
 
-    Log-uniform inside a bin, scaled so that they add up to the pool's tokens; cut at what the model
-    reads; with what template and special tokens add.
+    Of a large pool, lengths that stand for several samples each.
 
     Args:
         settings: The judging model and how it is shown samples.
@@ -103,18 +106,11 @@ def lengths_of(settings: InnerTraining, stats: PoolStats, scorer: str | None = N
     from didact.models.encode import overhead
     from didact.models.folder import find
 
-    edges = 2 ** (np.arange(LENGTH_BINS + 1) / 3)
-    bins = zip(stats.token_lengths, edges[:-1], edges[1:], strict=True)
-    raw = np.concatenate(
-        [low * (high / low) ** ((np.arange(n) + 0.5) / max(n, 1)) for n, low, high in bins]
-    )
-    raw *= stats.n_tokens / max(raw.sum(), 1.0)
     path = find(scorer or settings.model)
     tokenizer = open_tokenizer(path)
     how = settings.encoding(stats.kind, own=scorer is not None)
     limit = (None if scorer else settings.max_length) or context_of(path, tokenizer)
-    out: Int1D = np.clip(np.rint(raw) + overhead(tokenizer, how), 1, limit).astype(np.int64)
-    return out
+    return typical_lengths(stats, overhead=overhead(tokenizer, how), max_length=limit)
 
 
 def _gradient(spec: ModelSpec, lengths: Lengths) -> float:
@@ -129,8 +125,6 @@ def _shards(rng: np.random.Generator, lengths: Int1D, size: int) -> list[Int1D]:
 
 def _groups(lengths: Int1D, most: int) -> list[tuple[int, int]]:
     """Samples and padded length of every micro-batch."""
-    from didact.models.batches import micro_batches
-
     found = micro_batches(lengths, np.arange(len(lengths)), most)
     return [(len(rows), int(lengths[rows[0]])) for rows in found]
 

@@ -63,7 +63,6 @@ class Judge:
         counts: read it with the model's own tokenizer.
         """
         need("judging with a model", "models")
-        from didact.models.batches import micro_batches
         from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import overhead
         from didact.models.folder import find
@@ -75,7 +74,10 @@ class Judge:
             overhead=overhead(tokenizer, self._encoding(stats.kind, "plain")),
             max_length=self.max_length or context_of(path, tokenizer),
         )
-        return executed(stats, lengths, micro_batches, self.tokens_per_batch, MODEL_ROWS)
+        scale = stats.n / max(len(lengths), 1)
+        return executed(
+            lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
+        )
 
     def lengths(self, stats: PoolStats) -> Lengths:
         """`executed` without the tokens."""
@@ -174,8 +176,15 @@ class Seat:
         """What the result depends on beside the settings."""
         from importlib.metadata import version
 
+        from didact.models.door import torch_dtype
+
         names = ("torch", "transformers", "tokenizers")
-        return {"model": self.digest, "versions": {name: version(name) for name in names}}
+        dtype = str(torch_dtype(self.dtype, self.devices[0])).removeprefix("torch.")
+        versions = {name: version(name) for name in names}
+        facts = {"model": self.digest, "dtype": dtype, "versions": versions}
+        if self.how.kind == "labelled" and self.how.loss == "completion":
+            facts["note"] = "completions labelled false were judged like the others; leave them out"
+        return facts
 
 
 Judgement = Callable[["LanguageModel", "Tokens", int], Metered[BatchScores]]

@@ -1,23 +1,22 @@
 """LESS: how well a step on a sample points where target samples want the model to go."""
 # No postponed annotations: the settings of `Judge` are inherited.
 
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
+from didact._version import __version__
 from didact.accounting import flops
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DataError
-from didact.core.hashing import mix
+from didact.core.errors import ConfigError, DataError, need
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.checkpoints import Aim, WarmedUp, exact
+from didact.scoring.draw import key_of, shuffled, usable
 from didact.scoring.judge import Judge, Seat
 from didact.scoring.sketches import Sketching
 
@@ -69,7 +68,7 @@ class LESS(Judge):
     **Source:** Xia et al. 2024, arXiv:2402.04333; settings as in its released code unless said.
     The code projects to 8,192 numbers; exact is what that estimates.
     **Cost:** `epochs` times one forward and backward of the pool with a frozen base (about 4N per
-    token), plus the warm-up; memory tasks × adapter parameters × the model's bytes a number.
+    token), plus the warm-up; memory tasks × adapter parameters × 4 bytes.
     `projected` adds 2 · adapter parameters · `dimension` a sample and checkpoint, and keeps samples
     × `dimension` × 2 bytes × checkpoints on disk, from which any further target is scored at once.
     """
@@ -95,6 +94,7 @@ class LESS(Judge):
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Warm-up, target gradients and the pool's gradients at every checkpoint, frozen base."""
+        need("judging with a model", "models")
         from didact.models.architecture import read_lora, read_spec
         from didact.models.folder import find
         from didact.training.targets import lora_targets
@@ -122,7 +122,7 @@ class LESS(Judge):
 
     def projected(self, n_tasks: int, n_params: int) -> bool:
         """Whether gradients are projected: asked for, or their targets do not fit."""
-        width = {"auto": 2, "bfloat16": 2, "float32": 4, "float64": 8}[self.dtype]
+        width = 8 if self.dtype == "float64" else 4  # adapters are float32 beside bfloat16
         needed = n_tasks * n_params * width
         return self.space == "projected" or (self.space == "auto" and needed > self.memory * GIBI)
 
@@ -140,7 +140,7 @@ class LESS(Judge):
 
     def _warm_up(self, pool: Pool, seat: Seat, ctx: Context) -> WarmedUp:
         """The checkpoints, trained unless an earlier run left them."""
-        from didact.models.influence import StepRule
+        from didact.models.steps import StepRule
         from didact.training.lora import WarmUp, warm_up
 
         settings = WarmUp(
@@ -148,10 +148,21 @@ class LESS(Judge):
             learning_rate=self.learning_rate, batch_size=self.batch_size, epochs=self.epochs,
             tokens_per_batch=self.tokens_per_batch, dtype=self.dtype, seed=ctx.seed,
         )  # fmt: skip
+        candidates = usable(pool)
+        if not len(candidates):
+            raise DataError("score.less: the pool has no row to warm up on")
+        count = max(1, round(self.share * len(candidates)))
+        rows = shuffled(pool, candidates, key_of(ctx, "warm-up"))[:count]
         key = fingerprint(
-            [seat.digest, pool.fingerprint, self.share, asdict(seat.how), asdict(settings)]
+            [
+                __version__,
+                {**seat.facts, "peft": version("peft")},
+                pool.fingerprint,
+                rows.tolist(),
+                asdict(seat.how),
+                asdict(settings),
+            ]
         )
-        rows = drawn(pool, self.share, ctx.seed)
         train = partial(
             warm_up, pool, rows, seat.path, ctx.cache_dir / "less" / key[:32], settings,
             how=seat.how, device=seat.devices[0], progress=ctx.progress,
@@ -164,19 +175,3 @@ class LESS(Judge):
             bias_correction=self.bias_correction,
         )
         return WarmedUp.of(key, seat, checkpoints, rule, samples=len(rows))
-
-
-def drawn(pool: Pool, share: float, seed: int) -> npt.NDArray[np.int64]:
-    """A random share of the rows, at least one, in a sequence that does not depend on their order.
-
-    Rows of the validation split are left out, and so are further copies of a sample where the pool
-    counts them once.
-    """
-    digest = hashlib.blake2b(f"warm-up {seed}".encode(), digest_size=8).digest()
-    keys = mix(mix(pool.id_hash) ^ np.uint64(int.from_bytes(digest, "little")))
-    usable = ~pool.held if not pool.dedup else ~pool.held & (pool.copy == 1)
-    rows = np.flatnonzero(usable)
-    if not len(rows):
-        raise DataError("score.less: the pool has no row to warm up on")
-    count = min(len(rows), max(1, round(share * len(rows))))
-    return rows[np.argsort(keys[rows], kind="stable")[:count]].astype(np.int64)

@@ -26,14 +26,15 @@ class LQS(InnerTraining):
         inner_batch: Samples of an inner step, drawn from the pool.
         every: K, inner steps from one annotated step to the next.
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
-            of a smaller pool. The others get their scores from the data scorer.
+            of a smaller pool. With fewer annotated than pool samples all scores are the data
+            scorer's, in standard deviations of the annotated ones, without further columns.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
         scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
             judging model when not given.
         scorer_epochs: Passes of its training over the annotated samples.
         scorer_learning_rate: Its highest.
         model, device, dtype, loss, template, max_length, tokens_per_batch: As for every model
-            scorer; inner steps and the adjoint are float32 or better whatever the dtype.
+            scorer, but float32 by default: bfloat16 cannot hold small inner steps.
 
     **Source:** Dai et al. 2025 (DELT), arXiv:2506.21545, eq. 9 for `paper`; `interval` is what its
     code sets out to do with every term divided, where the code divides the first visited one by 1

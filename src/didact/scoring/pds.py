@@ -15,7 +15,8 @@ class PDS(InnerTraining):
     The judging model is trained for T steps of plain SGD on random samples. With A the sum of the
     target's mean loss over these steps, the score is -∂A/∂ε where ε times the sample's gradient is
     added to every step: η·Σ_t ⟨λ_{t+1}, ∇ℓ(θ_t)⟩, exact for `every=1`, a sum over every K-th step
-    otherwise. Values are in nats; near 0 for a sample that changes nothing.
+    otherwise. Values are in nats (from a data scorer, in
+    standard deviations); near 0 for a sample that changes nothing.
 
     Args:
         steps: T, inner steps.
@@ -23,14 +24,15 @@ class PDS(InnerTraining):
         inner_batch: Samples of an inner step, drawn from the pool.
         every: K, inner steps from one annotated step to the next.
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
-            of a smaller pool. The others get their scores from the data scorer.
+            of a smaller pool. With fewer annotated than pool samples all scores are the data
+            scorer's, in standard deviations of the annotated ones, without further columns.
         hvp: Hessian-vector products exactly, or by central differences of gradients.
         scorer_model: Encoder or decoder the data scorer starts from, a folder or a hub name; the
             judging model when not given.
         scorer_epochs: Passes of its training over the annotated samples.
         scorer_learning_rate: Its highest.
         model, device, dtype, loss, template, max_length, tokens_per_batch: As for every model
-            scorer; inner steps and the adjoint are float32 or better whatever the dtype.
+            scorer, but float32 by default: bfloat16 cannot hold small inner steps.
 
     **Source:** Gu et al. 2024, arXiv:2410.07064; the sum over every K-th step as in its code. All
     of the model's parameters count.

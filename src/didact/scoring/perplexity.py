@@ -9,11 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting.flops import forward_flops
+from didact.accounting.lengths import executed
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, need
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, FittedScorer
 from didact.scoring.judge import Judge, judged
+from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
@@ -63,6 +65,7 @@ class Perplexity(Judge):
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """A forward pass over all windows, also those of a long sample in which nothing counts."""
         del target
+        need("judging with a model", "models")
         from didact.models.architecture import read_spec
         from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import overhead
@@ -72,15 +75,17 @@ class Perplexity(Judge):
         path = find(self.model)
         tokenizer = open_tokenizer(path)
         size, stride = self._windows(context_of(path, tokenizer))
-        lengths = windowed_lengths(
+        lengths, scale = windowed_lengths(
             pool,
             size=size,
             stride=stride,
             max_length=self.max_length,
             overhead=overhead(tokenizer, self._encoding(pool.kind, "plain")),
         )
-        flops = forward_flops(read_spec(path), lengths.tokens, lengths.squares)
-        return Cost(flops=flops, tokens=lengths.tokens)
+        ran, tokens = executed(
+            lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
+        )
+        return Cost(flops=forward_flops(read_spec(path), ran.tokens, ran.squares), tokens=tokens)
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
         """Check the model against the pool."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from didact.accounting.flops import forward_flops
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, need
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, FittedScorer
 from didact.scoring.judge import Judge, Loss, Seat
@@ -60,6 +60,7 @@ class RDS(Judge):
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """One forward pass over pool and target, from their token counts."""
+        need("judging with a model", "models")
         from didact.models.architecture import read_spec
         from didact.models.folder import find
 

@@ -19,7 +19,7 @@ from didact.core.cost import Metered
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Progress
-from didact.scoring.checkpoints import Aim, At, WarmedUp
+from didact.scoring.checkpoints import Aim, At, WarmedUp, check_tasks
 from didact.scoring.judge import NOT_FINITE
 from didact.scoring.run import MODEL_ROWS as SHARD
 
@@ -211,6 +211,7 @@ class Sketching:
         with self.warm.open(index, self.warm.seat.devices[0]) as at:
             tokens, tasks = aim.tokens(at.model)
             ran = self._sketch(at, tokens, step=False)
+        check_tasks(aim, tasks, ran)
         out = np.zeros((len(aim.pool.task_names), self.dimension), np.float32)
         usable = np.isfinite(ran.values).all(axis=1)
         for k in range(len(out)):

@@ -167,7 +167,6 @@ def train(
         if (found := _finished(out, key)) is not None:
             return found
         check_vocabulary(lm.module, lm.tokenizer, path)
-        work = _work(out, key)
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule=settings.schedule,
             warmup_ratio=settings.warmup_ratio, batch_size=batch_size,
@@ -180,6 +179,7 @@ def train(
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seed,
             max_steps=settings.max_steps,
         )  # fmt: skip
+        work = _work(out, key)
         samples = Samples(pool, [rows], lm.tokenizer, how)
         mixed = torch_dtype(settings.dtype, device).itemsize == 2
         steps = fit(lm, samples, recipe, work, mixed=mixed, progress=progress)
@@ -224,7 +224,7 @@ def _rows(pool: Pool, order: TrainingOrder | npt.ArrayLike) -> Int1D:
     if isinstance(order, TrainingOrder):
         check_pool(
             "ordered rows", order.pool_fingerprint, pool.fingerprint,
-            "order again, or pass the pool that was ordered",
+            "order again, or read the pool with the settings (--data, --seed) it was ordered with",
         )  # fmt: skip
         rows = order.rows
     else:
@@ -279,7 +279,10 @@ def _work(out: Path, key: str) -> Path:
     out = out.absolute()
     work = out.with_name(f".{out.name}.training")
     mark = work / "fingerprint"
-    if mark.is_file() and mark.read_text("utf-8") != key:
+    others = mark.is_file() and mark.read_text("utf-8") != key
+    if others and not any(work.glob("checkpoint-*")):
+        shutil.rmtree(work)  # it never came to a checkpoint: nothing is lost
+    elif others:
         raise ConfigError(
             f"{work}: holds the checkpoints of another training to the same place; remove it, or "
             "choose another name with -o"

@@ -106,6 +106,7 @@ class _Loop(Trainer):
 
     recipe: Recipe
     pad_id: int
+    stage: str
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The learning rate of each update."""
@@ -155,9 +156,14 @@ class _Loop(Trainer):
         """Numbers of a step, with what it read; they are kept in every checkpoint."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
+                cause = (
+                    "before any update: the model's weights are damaged, or dtype is too narrow"
+                    if self.state.global_step <= 1
+                    else "lower learning_rate, or train in float32"
+                )
                 raise ExecutionError(
-                    f"step {self.state.global_step}: the loss is {logs['loss']} and the gradient's "
-                    f"norm {logs['grad_norm']}; lower learning_rate, or train in float32"
+                    f"{self.stage}, step {self.state.global_step}: the loss is {logs['loss']} and "
+                    f"the gradient's norm {logs['grad_norm']}; {cause}"
                 )
             logs = {**logs, **self.counted}
         super().log(logs, *arguments)
@@ -219,7 +225,7 @@ def fit(
         compute_loss_func=weighted_nll,  # says that our loss is a mean over the whole step
         callbacks=[_Watch(progress, stage), *callbacks],
     )
-    loop.recipe, loop.pad_id = recipe, model.pad_id
+    loop.recipe, loop.pad_id, loop.stage = recipe, model.pad_id, stage
     loop.remove_callback(PrinterCallback)
     with _failures():
         loop.train(resume_from_checkpoint=last_checkpoint(work))

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from didact.accounting.flops import Lengths, regression_flops
+from didact.accounting.lengths import micro_batches
 from didact.core.atomic import write_text
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Progress, ignore_progress
-from didact.models.batches import collate, micro_batches, out_of_memory
+from didact.models.batches import collate, out_of_memory
 from didact.models.door import Dtype, torch_dtype
 from didact.models.encode import Tokens
 from didact.models.folder import digest

@@ -1,14 +1,12 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from didact.accounting import flops as f
 from didact.accounting.flops import Lengths
 from didact.accounting.spec import LoraSpec, ModelSpec
 from didact.core.errors import ConfigError
-from didact.core.pool import LENGTH_BINS, PoolStats
 from didact.models.architecture import read_lora, read_spec
 
 
@@ -148,51 +146,6 @@ def test_lqs_settings_change_their_phase_only():
     assert lqs_160m(scorer=None) == replace(base, scorer_training=0.0, scoring=0.0)
     with pytest.raises(ConfigError, match="interval 0"):
         lqs_160m(interval=0)
-
-
-def stats_of(lengths: np.ndarray) -> PoolStats:
-    bins = np.floor(3 * np.log2(np.maximum(lengths, 1))).astype(int)
-    counts = np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
-    return PoolStats(
-        len(lengths), 0, int(lengths.sum()), tuple(int(c) for c in counts), ("",), "text"
-    )
-
-
-def truth(lengths: np.ndarray, max_length: int, overhead: int) -> tuple[int, float]:
-    cut = np.minimum(lengths + overhead, max_length)
-    return int(cut.sum()), float((cut.astype(float) ** 2).sum())
-
-
-@pytest.mark.parametrize("max_length", [64, 300, 2048, 10**9])
-@pytest.mark.parametrize("overhead", [0, 17])
-@pytest.mark.parametrize("spread", [0.3, 1.0])
-def test_lengths_from_the_histogram(max_length, overhead, spread):
-    rng = np.random.default_rng(0)
-    lengths = np.maximum(rng.lognormal(5, spread, 20_000), 1).astype(int)
-    found = f.squares_of(stats_of(lengths), max_length=max_length, overhead=overhead)
-    tokens, squares = truth(lengths, max_length, overhead)
-    assert found.n == 20_000
-    # A bin is 26 % wide; a log-normal pool is smooth across it.
-    assert found.tokens == pytest.approx(tokens, rel=0.01)
-    assert found.squares == pytest.approx(squares, rel=0.03)
-
-
-def test_lengths_without_truncation_sum_exactly():
-    lengths = np.array([1, 5, 5, 77, 1000, 12_345])
-    found = f.squares_of(stats_of(lengths), max_length=10**9, overhead=3)
-    assert found.tokens == lengths.sum() + 6 * 3
-
-
-def test_lengths_all_cut():
-    found = f.squares_of(stats_of(np.full(10, 500)), max_length=100)
-    assert found == Lengths(10, 1000, 100_000.0)
-    within = f.squares_of(stats_of(np.full(10, 500)), max_length=100, overhead=200)
-    assert within.tokens == 1000
-
-
-def test_lengths_of_nothing():
-    assert f.squares_of(stats_of(np.array([], int)), max_length=9) == f.NOTHING
-    assert f.squares_of(stats_of(np.array([0, 0])), max_length=9, overhead=4) == Lengths(2, 8, 32)
 
 
 def test_lengths_add():

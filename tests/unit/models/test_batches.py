@@ -10,15 +10,9 @@ torch = pytest.importorskip("torch")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from didact.accounting.lengths import LEAST_SHARE, MOST_PADDING, micro_batches  # noqa: E402
 from didact.core.errors import ExecutionError  # noqa: E402
-from didact.models.batches import (  # noqa: E402
-    LEAST_SHARE,
-    MOST_PADDING,
-    Batch,
-    collate,
-    micro_batches,
-    over_batches,
-)
+from didact.models.batches import Batch, collate, over_batches  # noqa: E402
 from didact.models.encode import Tokens  # noqa: E402
 
 PAD = 99

@@ -45,7 +45,7 @@ def test_no_tokenizer_is_said(tiny_model, tmp_path):
     folder.mkdir()
     for name in ("config.json", "model.safetensors"):
         shutil.copy(tiny_model / name, folder / name)
-    with pytest.raises(DataError, match="no tokenizer that can be opened"):
+    with pytest.raises(DataError, match=r"no tokenizer.json; save"):
         open_tokenizer(folder)
 
 
@@ -73,3 +73,16 @@ def test_the_context_is_the_configuration_s_else_the_tokenizer_s(tiny_model, tmp
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert context_of(tmp_path, tokenizer) == expected
+
+
+def test_padding_and_truncation_of_the_file_are_off(tiny_model, tmp_path):
+    folder = tmp_path / "padded"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = open_tokenizer(folder)
+    tokenizer.backend_tokenizer.enable_padding(pad_id=1, pad_token="<|im_start|>")
+    tokenizer.backend_tokenizer.enable_truncation(max_length=4)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    texts = ["a longer text than four tokens", "short"]
+    found = open_tokenizer(folder).backend_tokenizer.encode_batch(texts)
+    expected = open_tokenizer(tiny_model).backend_tokenizer.encode_batch(texts)
+    assert [e.ids for e in found] == [e.ids for e in expected]
