@@ -120,7 +120,7 @@ def enrichment(
 def prepared(pool: Pool, options: argparse.Namespace) -> tuple[Pool, Path, dict[str, Any]]:
     """The sub-pool, and a proxy trained on rows that are not in it."""
     from didact.models.proxy import new_proxy
-    from didact.training.causal import TrainSettings, train
+    from didact.training.causal import TrainSettings, read_trained, train
 
     options.work.mkdir(parents=True, exist_ok=True)
     mixed = np.random.default_rng(0).permutation(len(pool))
@@ -132,7 +132,13 @@ def prepared(pool: Pool, options: argparse.Namespace) -> tuple[Pool, Path, dict[
         new_proxy(options.work / "proxy", pool, params=options.params, context=512)
     others = mixed[options.rows : options.rows + options.train_rows]
     settings = TrainSettings(learning_rate=3e-3, batch_size=32, loss="all")
-    trained = train(pool, others, options.work / "proxy", options.work / "judge", settings)
+    judge = options.work / "judge"
+    done = judge.exists()
+    trained = (
+        read_trained(judge)
+        if done
+        else train(pool, others, options.work / "proxy", judge, settings)
+    )
     losses = [step.loss for step in trained.steps]
     about = {
         "params": options.params,

@@ -64,7 +64,6 @@ MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("length", {"unit": "characters"}),
     ("length", {"unit": "words", "field": "prompt"}),
     ("less", {**NEEDED["less"], "space": "projected", "dimension": 64}),
-    ("lqs", {**INNER, "proxy": 20}),
 ]
 CASES = [(name, NEEDED.get(name, {})) for name in registry.known("scorers")] + MORE
 

@@ -19,6 +19,7 @@ from didact.core.errors import ConfigError, need
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores
 from didact.core.render import Template
+from didact.core.scores import Int1D
 from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Judge:
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
     model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
-    def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
-        """What the model reads of a pool, padding included, and its tokens without padding.
+    def typical(self, stats: PoolStats) -> Int1D:
+        """Lengths of samples as the model reads them, for all or for a few thousand of the pool.
 
         From the pool's histogram; loads the tokenizer, no model. As exact as the pool's token
         counts: read it with the model's own tokenizer.
@@ -69,11 +70,15 @@ class Judge:
 
         path = find(self.model)
         tokenizer = open_tokenizer(path)
-        lengths = typical_lengths(
+        return typical_lengths(
             stats,
             overhead=overhead(tokenizer, self._encoding(stats.kind, "plain")),
             max_length=self.max_length or context_of(path, tokenizer),
         )
+
+    def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
+        """What the model reads of a pool, padding included, and its tokens without padding."""
+        lengths = self.typical(stats)
         scale = stats.n / max(len(lengths), 1)
         return executed(
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS

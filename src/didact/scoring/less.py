@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from didact._version import __version__
@@ -114,11 +115,31 @@ class LESS(Judge):
         if projected:
             products = flops.projection_flops(lora.n_params, self.dimension) * (lengths.n + aims.n)
         times = 1 if projected else 2  # exact directions take norms first
-        each = (1 + self.share) * gradients(lengths) + products + times * gradients(aims)
+        each = gradients(lengths) + products + times * gradients(aims)
+        each += gradients(self._trained(pool))
         return Cost(
             flops=self.epochs * each,
             tokens=round(self.epochs * ((1 + self.share) * tokens + times * aim_tokens)),
         )
+
+    def _trained(self, pool: PoolStats) -> flops.Lengths:
+        """What an epoch of the warm-up reads: random batches, sorted and padded inside of each."""
+        from didact.training.samples import micro_batch
+
+        lengths = self.typical(pool)
+        size = min(self.batch_size, len(lengths))
+        if not size:
+            return flops.NOTHING
+        part = micro_batch(size, None, self.tokens_per_batch, int(lengths.max()))
+        rng, drawn = np.random.default_rng(0), 32
+        tokens, squares = 0, 0.0
+        for _ in range(drawn):
+            batch = np.sort(rng.choice(lengths, size, replace=False))[::-1]
+            longest = np.repeat(batch[::part], part)[:size]
+            tokens += int(longest.sum())
+            squares += float((longest.astype(float) ** 2).sum())
+        scale = self.share * pool.n / (drawn * size)
+        return flops.Lengths(round(self.share * pool.n), round(tokens * scale), squares * scale)
 
     def projected(self, n_tasks: int, n_params: int) -> bool:
         """Whether gradients are projected: asked for, or their targets do not fit."""
