@@ -57,7 +57,8 @@ class Aim:
             if not np.isin(tokens.scored, np.flatnonzero(tasks == k)).any():
                 row = int(np.flatnonzero(tasks == k)[0])
                 raise DataError(
-                    f"target task {name!r}: no sample has a loss; row {row}: {tokens.missing[row]}"
+                    f"target task {name!r}: no sample has a loss; row {row}: "
+                    f"{tokens.missing[row]}; or drop the task"
                 )
         return tokens, tasks
 
