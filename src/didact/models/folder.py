@@ -54,7 +54,6 @@ def find(model: str | Path) -> Path:
 
 def _downloaded(name: str) -> Path:
     try:
-        import httpx
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingDependencyError(
@@ -63,7 +62,7 @@ def _downloaded(name: str) -> Path:
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_BESIDE]))
-    except (OSError, ValueError, httpx.HTTPError) as error:  # the hub's own are of the first two
+    except Exception as error:  # also those of whichever HTTP library the hub's client has
         raise DataError(
             f"model {name!r} is neither a folder here nor to be had from the Hugging Face hub "
             f"({type(error).__name__}: {_first_line(error)}); give a local folder"
