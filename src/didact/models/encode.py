@@ -234,7 +234,7 @@ def _tokens(
         by_piece = np.asarray([weight for _, weight in sample], np.float32)
         row_weights = by_piece[np.searchsorted(bounds, ends, side="left")] if len(ends) else ends
         last = float(next((w for text, w in reversed(sample) if text), 0.0))
-        all_ids = np.concatenate([start, row_ids, end if row not in reasons else []])
+        all_ids = np.concatenate([start, row_ids, end])
         all_weights = np.concatenate([[0.0] * len(start), row_weights, [last] * len(end)])
         all_weights[:1] = 0  # nothing predicts the first token
         counted = bool(all_weights.any())

@@ -240,7 +240,6 @@ def _over(
         one, tokens, tokens_per_batch=tokens_per_batch, pad_id=model.pad_id, device=model.device
     ):
         values[batch.rows] = found.double().cpu().numpy()
-        b, s = batch.input_ids.shape
-        lengths += Lengths(b, b * s, float(b * s * s))
+        lengths += batch.executed
         flops += more
     return Pass(values, lengths, flops, int(tokens.lengths[tokens.scored].sum()))

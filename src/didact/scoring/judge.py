@@ -84,10 +84,6 @@ class Judge:
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
         )
 
-    def lengths(self, stats: PoolStats) -> Lengths:
-        """`executed` without the tokens."""
-        return self.executed(stats)[0]
-
     def _encoding(self, kind: Kind, pool_template: Template) -> "Encoding":
         from didact.models.encode import Encoding
 
