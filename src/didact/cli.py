@@ -323,12 +323,14 @@ def select(
     with _pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
         given = [tables.read_scores(path) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
+        scratch = out.absolute() / ".select.parts"  # a killed selection goes on here
         chosen = verbs.select(
-            found, by, method, budget=Budget.parse(budget) if budget else None, ctx=ctx,
-            **_settings(set_, verbs.select),
+            found, by, method, budget=Budget.parse(budget) if budget else None,
+            ctx=replace(ctx, scratch=scratch), **_settings(set_, verbs.select),
         )  # fmt: skip
         path = out / "selection.parquet"
         tables.write_selection(chosen, by, found, path)
+        shutil.rmtree(scratch, ignore_errors=True)
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
     for note in chosen.notes:
         _say(note)

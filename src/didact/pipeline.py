@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from didact import config as configs
-from didact.config import DataConfig, RunConfig, ScoreConfig
+from didact.config import DataConfig, RunConfig, ScoreConfig, SelectConfig
 from didact.core import registry
 from didact.core.atomic import replacing
 from didact.core.cost import Cost
@@ -34,6 +34,7 @@ from didact.verbs import (
     Watch,
     combine,
     context,
+    estimate_selection,
     everything,
     order,
     read_target,
@@ -115,6 +116,7 @@ def plan(config: RunConfig, ctx: Context) -> tuple[Pool, dict[str, Cost]]:
     pool = read_with_inputs(config.data.path, config.data, ctx).pool
     costs = {"data": _reading_cost(pool)}
     costs |= {name: way.estimate(pool) for name, way in ways.items() if way is not None}
+    costs["select"] = _selecting_cost(config.select, pool)
     return pool, costs | {"report": _report_cost(pool)}
 
 
@@ -166,6 +168,12 @@ def _reading_cost(pool: Pool) -> Cost:
 
 def _report_cost(pool: Pool) -> Cost:
     return Cost(cpu_seconds=_REPORT_SECONDS + _REPORT_SECONDS_PER_BYTE * pool.stats.n_bytes)
+
+
+def _selecting_cost(part: SelectConfig | None, pool: Pool) -> Cost:
+    if part is None:
+        return Cost()
+    return estimate_selection(pool, part.method, budget=part.budget, **part.settings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +300,14 @@ def _select_stage(
     path = folder.path / "selection.parquet"
 
     def work() -> Outcome:
-        if config.select is None:
+        part = config.select
+        if part is None:
             chosen = everything(pool, scores)
         else:
-            settings = config.select.settings()
             chosen = select(
-                pool, scores, config.select.method, budget=config.select.budget, ctx=ctx, **settings
-            )
+                pool, scores, part.method, budget=part.budget,
+                ctx=replace(ctx, scratch=folder.scratch("select")), **part.settings(),
+            )  # fmt: skip
         tables.write_selection(chosen, scores, pool, path)
         counts = {"in": len(pool), **chosen.describe(pool, scores)}
         return Outcome([path], counts, chosen.notes)
@@ -309,7 +318,7 @@ def _select_stage(
         "select": resolved["select"],
         "seed": config.seed,
     }
-    folder.stage("select", depends, work)
+    folder.stage("select", depends, work, estimated=_selecting_cost(config.select, pool))
     return tables.read_selection(path)[0]
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from didact import config as configs
 from didact.config import OrderConfig
 from didact.core import binding, registry
+from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
@@ -186,6 +187,18 @@ def select(
     if not len(chosen) and not notes:
         notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
     return replace(chosen, method=name, settings={**chosen.settings, **as_json}, notes=notes)
+
+
+def estimate_selection(
+    pool: Pool, method: str | Selector, *, budget: Budget | None = None, **settings: Any
+) -> Cost:
+    """What `select` will cost; nothing to speak of for selectors that only sort scores."""
+    _, choose, checked, _ = _bound("selectors", method, settings, "select")
+    estimate = getattr(choose, "estimate", None)
+    if estimate is None:
+        return Cost()
+    cost: Cost = estimate(pool.stats, budget, **checked)
+    return cost
 
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:

@@ -14,6 +14,7 @@ from didact.core.manifest import fingerprint
 from didact.core.registry import find, known
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
+from didact.selection.near_duplicates import NearDuplicates
 from didact.testing import make_pool
 
 NEEDED = {"threshold": {"value": -1e9}}  # settings without a default: let every row pass
@@ -183,3 +184,82 @@ def test_the_docstring_has_source_and_cost(name):
     text = inspect.getdoc(find("selectors", name))
     assert "**Source:**" in text
     assert "**Cost:**" in text
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory):
+    """Ninety rows in thirty clusters of three: one word of eighty differs; three are validation."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for cluster in range(30):
+        base = [f"w{word}" for word in rng.integers(0, 5000, 80)]
+        for i in range(3):
+            text = [*base[:40], f"own{cluster}x{i}", *base[41:]]
+            rows.append({"id": f"r{cluster}-{i}", "text": " ".join(text), "source": "abc"[i]})
+    rows = [rows[i] for i in rng.permutation(90)]
+    pool = make_pool(rows, tmp_path_factory.mktemp("near"), validation=3)
+    words = [text.split() for text in pool.read(range(90), ["text"]).column("text").to_pylist()]
+    runs = [{tuple(text[i : i + 5]) for i in range(len(text) - 4)} for text in words]
+    return pool, np.array([[len(a & b) / len(a | b) for b in runs] for a in runs])
+
+
+OPTION = {"near_duplicates": NearDuplicates(similarity=0.7)}  # clusters are at 0.87
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_chosen_are_near_duplicates_and_nobody_else_is_refused(name, near, ctx):
+    pool, similarity = near
+    assert set(np.round(similarity[0], 2)) == {0.0, 0.87, 1.0}
+    chosen = choose(name, pool, scores_of(pool), Budget(ratio=1.0), ctx, **OPTION)
+    among = similarity[np.ix_(chosen.rows, chosen.rows)] - np.eye(len(chosen))
+    assert among.max() == 0
+    may = np.setdiff1d(np.flatnonzero(~pool.held), MISSING)
+    assert (similarity[np.ix_(may, chosen.rows)].max(axis=1) > 0.8).all()
+    assert f"near-duplicates refused: {len(may) - len(chosen)}" in chosen.notes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_budget_above_what_refusal_leaves_says_so(name, near, ctx):
+    pool, _ = near
+    n = len(choose(name, pool, scores_of(pool), Budget(ratio=1.0), ctx, **OPTION))
+    assert len(choose(name, pool, scores_of(pool), Budget(samples=n), ctx, **OPTION)) == n
+    if name == "threshold":  # whose budget is a ceiling
+        more = choose(name, pool, scores_of(pool), Budget(samples=n + 1), ctx, **OPTION)
+        assert len(more) == n
+        return
+    with pytest.raises(BudgetError, match=f"near-duplicates, .* ask for at most {n} samples"):
+        choose(name, pool, scores_of(pool), Budget(samples=n + 1), ctx, **OPTION)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("unit", ["samples", "tokens"])
+def test_a_smaller_budget_is_a_prefix_without_near_duplicates(name, unit, near, ctx):
+    pool, _ = near
+    total = 28 if unit == "samples" else int(pool.n_tokens.sum()) // 4
+    few, many = (
+        choose(name, pool, scores_of(pool), Budget(**{unit: total // part}), ctx, **OPTION)
+        .best_first()
+        .tolist()
+        for part in (3, 1)
+    )
+    assert few
+    assert many[: len(few)] == few
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_near_duplicates_bind_again_and_workers_change_nothing(name, near, tmp_path):
+    pool, _ = near
+    method = find("selectors", name)
+    given = {**NEEDED.get(name, {}), "near_duplicates": {"similarity": 0.7}}
+    chosen = [
+        method(
+            pool, scores_of(pool), Budget(samples=20),
+            context(seed=17, workers=workers, cache_dir=tmp_path), **bind(method, given, name),
+        )
+        for workers in (1, 2, 1)
+    ]  # fmt: skip
+    assert len({tuple(c.best_first().tolist()) for c in chosen}) == 1
+    settings = json.loads(json.dumps(dict(chosen[0].settings)))
+    assert settings.pop("budget") == "samples=20"
+    assert settings["near_duplicates"] == {"similarity": 0.7, "ngram": 5, "permutations": 128}
+    assert as_json(method, bind(method, settings, name)) == settings

@@ -57,7 +57,7 @@ def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
     didact("init", chats, "-o", "run.yaml", code=1)
     plan = json.loads(didact("run", "run.yaml", "--dry-run", "--json").stdout)
     assert plan["samples"] == 300
-    assert set(plan["estimated"]) == {"data", "score", "report"}
+    assert set(plan["estimated"]) == {"data", "score", "select", "report"}
     assert not (tmp_path / "OUT").exists()
     done = didact("run", "run.yaml", "-o", "OUT")
     assert "OUT/report.html" in done.stdout

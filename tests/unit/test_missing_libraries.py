@@ -9,6 +9,7 @@ import pytest
 import didact
 from didact.core import registry
 from didact.core.errors import MissingDependencyError
+from didact.core.scores import Budget
 from didact.testing import chat, make_pool
 
 REAL = importlib.util.find_spec
@@ -39,3 +40,23 @@ def test_the_message_has_the_command(library, method, extra, tmp_path, monkeypat
     if method != "static_embedding":
         with pytest.raises(MissingDependencyError, match=rf"didact\[{extra}\]"):
             registry.find("scorers", method)(model=str(tmp_path)).estimate(pool.stats, pool.stats)
+
+
+@pytest.mark.parametrize(
+    ("library", "method", "settings", "extra"),
+    [
+        ("rensa", "top_k", {"near_duplicates": {}}, "dedup"),
+        ("rensa", "round_robin", {"near_duplicates": {}}, "dedup"),
+    ],
+)
+def test_selectors_say_it_too(library, method, settings, extra, tmp_path, monkeypatch):
+    pool = make_pool([chat("a", "What?", "This.")], tmp_path)
+    target = make_pool([chat("b", "What?", "That.", task="t")], tmp_path, name="target")
+    scores = didact.score(pool, "bm25", target=target)
+
+    def without(name, package=None):
+        return None if name == library else REAL(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'didact\[{extra}\]'"):
+        didact.select(pool, scores, method, budget=Budget(samples=1), **settings)

@@ -60,10 +60,13 @@ EXTRAS = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
     "static": ("model2vec",),
+    "fast": ("numba",),
+    "dedup": ("rensa",),
 }
+_BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 
 
-def need(what: str, libraries: Literal["models", "sentences", "static"]) -> None:
+def need(what: str, libraries: Literal["models", "sentences", "static", "fast", "dedup"]) -> None:
     """Raise MissingDependencyError unless some libraries are installed.
 
     Args:
@@ -72,5 +75,5 @@ def need(what: str, libraries: Literal["models", "sentences", "static"]) -> None
     """
     for library in EXTRAS[libraries]:
         if importlib.util.find_spec(library) is None:
-            extra = "models" if libraries == "models" else "embed"
+            extra = _BOUGHT_BY.get(libraries, libraries)
             raise MissingDependencyError(f"{what} needs {library}: pip install 'didact[{extra}]'")

@@ -118,6 +118,24 @@ class Selector(Protocol):
         ...
 
 
+F = TypeVar("F", bound=Callable[..., Selection])
+
+
+def estimated_by(estimate: Callable[..., Cost]) -> Callable[[F], F]:
+    """Decorate a selector with what it will cost, before it runs.
+
+    Args:
+        estimate: `(stats: PoolStats, budget: Budget | None, **settings) -> Cost`. Selectors without
+            one are taken to cost next to nothing.
+    """
+
+    def attach(selector: F) -> F:
+        vars(selector)["estimate"] = estimate
+        return selector
+
+    return attach
+
+
 class Orderer(Protocol):
     """Puts a selection in sequence; a plain function with keyword-only settings satisfies it."""
 

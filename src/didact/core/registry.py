@@ -30,11 +30,13 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "static_embedding": "didact.scoring.embedding:StaticEmbedding",
     },
     "selectors": {
+        "feature_based": "didact.selection.feature_based:feature_based",
         "gumbel_top_k": "didact.selection.rank:gumbel_top_k",
         "middle": "didact.selection.rank:middle",
         "round_robin": "didact.selection.round_robin:round_robin",
         "threshold": "didact.selection.rank:threshold",
         "top_k": "didact.selection.rank:top_k",
+        "zip": "didact.selection.zip:zip_",
     },
     "orderers": {
         "fold": "didact.ordering.methods:fold",

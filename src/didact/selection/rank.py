@@ -8,7 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from didact.core.binding import as_json
+from didact.core.protocols import estimated_by
 from didact.selection.budget import eligible, required, take
+from didact.selection.near_duplicates import NearDuplicates, estimate_walk
 from didact.selection.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -50,14 +52,16 @@ def zscore(values: Float1D, *, clip: float | None = None) -> Float1D:
     return np.asarray(z if clip is None else np.clip(z, -clip, clip))
 
 
+@estimated_by(estimate_walk)
 def top_k(
     pool: Pool,
     scores: Scores | None,
     budget: Budget | None,
-    _ctx: Context,
+    ctx: Context,
     /,
     *,
     quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """The best rows by score; ties go to the lowest row.
 
@@ -65,7 +69,9 @@ def top_k(
         pool: The samples.
         scores: One number per sample.
         budget: How many samples or tokens, or which share of the rows.
+        ctx: Its workers read the texts that `near_duplicates` compares.
         quotas: Limits per source.
+        near_duplicates: Going down the ranking, refuse rows that are nearly one already chosen.
 
     Raises:
         ConfigError: No scores, or a quota that names an unknown source.
@@ -73,7 +79,7 @@ def top_k(
 
     **Source:** DELT §3 (arXiv:2506.21545), where ties go to the later row and k = 0 returns every
     row; here k = 0 gives none.
-    **Cost:** one sort, O(n log n); no model.
+    **Cost:** one sort, O(n log n); no model. `near_duplicates` reads texts.
     """
     scores = required(scores, pool, "top_k")
     return take(
@@ -82,21 +88,25 @@ def top_k(
         budget,
         quotas,
         method="top_k",
-        settings=as_json(top_k, {"quotas": quotas}),
+        settings=as_json(top_k, {"quotas": quotas, "near_duplicates": near_duplicates}),
         scores=scores,
         reasons=("top_k",),
+        near_duplicates=near_duplicates,
+        ctx=ctx,
     )
 
 
+@estimated_by(estimate_walk)
 def threshold(
     pool: Pool,
     scores: Scores | None,
     budget: Budget | None,
-    _ctx: Context,
+    ctx: Context,
     /,
     *,
     value: float,
     quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """Every row strictly better than a value; a budget, if there is one, is a ceiling.
 
@@ -104,16 +114,18 @@ def threshold(
         pool: The samples.
         scores: One number per sample.
         budget: None takes every row that passes.
+        ctx: Its workers read the texts that `near_duplicates` compares.
         value: In the score's natural unit and direction: rows above it when higher is better, rows
             below it when lower is better.
         quotas: Limits per source.
+        near_duplicates: Going down the ranking, refuse rows that are nearly one already chosen.
 
     Raises:
         ConfigError: No scores, or a quota that names an unknown source.
         BudgetError: A budget of more than the pool has, or quotas that cannot be met.
 
     **Source:** DELT's `threshold` (microsoft/DELT `data_selection`), strict there too.
-    **Cost:** one sort, O(n log n); no model.
+    **Cost:** one sort, O(n log n); no model. `near_duplicates` reads texts.
     """
     scores = required(scores, pool, "threshold")
     passes = scores.values > value if scores.higher_is_better else scores.values < value
@@ -125,22 +137,28 @@ def threshold(
         budget,
         quotas,
         method="threshold",
-        settings=as_json(threshold, {"value": value, "quotas": quotas}),
+        settings=as_json(
+            threshold, {"value": value, "quotas": quotas, "near_duplicates": near_duplicates}
+        ),
         scores=scores,
         reasons=(f"{side} threshold",),
         partial=True,
+        near_duplicates=near_duplicates,
+        ctx=ctx,
     )
 
 
+@estimated_by(estimate_walk)
 def middle(
     pool: Pool,
     scores: Scores | None,
     budget: Budget | None,
-    _ctx: Context,
+    ctx: Context,
     /,
     *,
     center: Annotated[float, Field(ge=0, le=1)] = 0.5,
     quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """The rows nearest to a quantile of the score, outward; equal distance: the lowest row.
 
@@ -150,9 +168,11 @@ def middle(
         pool: The samples.
         scores: One number per sample.
         budget: How many samples or tokens, or which share of the rows.
+        ctx: Its workers read the texts that `near_duplicates` compares.
         center: Quantile of the utility among the rows that may be chosen: 0 is the worst row, 1
             the best.
         quotas: Limits per source.
+        near_duplicates: Going down the ranking, refuse rows that are nearly one already chosen.
 
     Raises:
         ConfigError: No scores, or a quota that names an unknown source.
@@ -160,7 +180,7 @@ def middle(
 
     **Source:** mid-range pruning, Marion et al. 2023 "When Less is More" (arXiv:2309.04564), which
     keeps the middle of the perplexity distribution.
-    **Cost:** two sorts, O(n log n); no model.
+    **Cost:** two sorts, O(n log n); no model. `near_duplicates` reads texts.
     """
     scores = required(scores, pool, "middle")
     ranking = best_first(scores.utility)
@@ -175,12 +195,17 @@ def middle(
         budget,
         quotas,
         method="middle",
-        settings=as_json(middle, {"center": center, "quotas": quotas}),
+        settings=as_json(
+            middle, {"center": center, "quotas": quotas, "near_duplicates": near_duplicates}
+        ),
         scores=scores,
         reasons=("middle",),
+        near_duplicates=near_duplicates,
+        ctx=ctx,
     )
 
 
+@estimated_by(estimate_walk)
 def gumbel_top_k(
     pool: Pool,
     scores: Scores | None,
@@ -190,6 +215,7 @@ def gumbel_top_k(
     *,
     temperature: Annotated[float, Field(gt=0)] = 0.1,
     quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """Good rows with luck: z-scored utility / temperature plus Gumbel noise, then the best k.
 
@@ -200,9 +226,10 @@ def gumbel_top_k(
         pool: The samples.
         scores: One number per sample.
         budget: How many samples or tokens, or which share of the rows.
-        ctx: Its seed decides the noise.
+        ctx: Its seed decides the noise; its workers read what `near_duplicates` compares.
         temperature: Near 0 it is `top_k`; large, a uniform draw. In standard deviations.
         quotas: Limits per source.
+        near_duplicates: Going down the ranking, refuse rows that are nearly one already chosen.
 
     Raises:
         ConfigError: No scores, or a quota that names an unknown source.
@@ -210,7 +237,7 @@ def gumbel_top_k(
 
     **Source:** PDS (microsoft/LMOps `data_selection/select_pretrain_data.py`, temperature 0.1 on
     z-scored labels); the law is Kool, van Hoof & Welling 2019 (arXiv:1903.06059).
-    **Cost:** two sorts and n random numbers, O(n log n); no model.
+    **Cost:** two sorts and n random numbers, O(n log n); no model. `near_duplicates` reads texts.
     """
     scores = required(scores, pool, "gumbel_top_k")
     ranking = best_first(scores.utility)
@@ -223,7 +250,12 @@ def gumbel_top_k(
         budget,
         quotas,
         method="gumbel_top_k",
-        settings=as_json(gumbel_top_k, {"temperature": temperature, "quotas": quotas}),
+        settings=as_json(
+            gumbel_top_k,
+            {"temperature": temperature, "quotas": quotas, "near_duplicates": near_duplicates},
+        ),
         scores=scores,
         reasons=("gumbel_top_k",),
+        near_duplicates=near_duplicates,
+        ctx=ctx,
     )

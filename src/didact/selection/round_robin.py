@@ -9,24 +9,30 @@ import numpy as np
 
 from didact.core.binding import as_json
 from didact.core.errors import ConfigError
+from didact.core.protocols import estimated_by
 from didact.selection.budget import required, take
+from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
 from didact.selection.quotas import Quotas
 from didact.selection.rank import best_first
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from didact.core.pool import Pool
     from didact.core.protocols import Context
     from didact.core.scores import Budget, Float2D, Int1D, Scores, Selection
 
 
+@estimated_by(estimate_all)
 def round_robin(
     pool: Pool,
     scores: Scores | None,
     budget: Budget | None,
-    _ctx: Context,
+    ctx: Context,
     /,
     *,
     quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """Each target task in turn takes its best row that nobody took; ties go to the lowest row.
 
@@ -37,7 +43,10 @@ def round_robin(
         pool: The samples.
         scores: One number per sample and task.
         budget: How many samples or tokens, or which share of the rows.
+        ctx: Its workers read the texts that `near_duplicates` compares.
         quotas: Limits per source.
+        near_duplicates: Refuse rows that are nearly one that any task took; the task whose best row
+            is refused takes its next.
 
     Raises:
         ConfigError: No scores, scores without tasks, or a quota that names an unknown source.
@@ -45,6 +54,7 @@ def round_robin(
 
     **Source:** the round robin over target tasks of RDS+ (Ivison et al. 2025, arXiv:2503.01807).
     **Cost:** K sorts and a walk of at most n·K steps for K tasks; no model.
+    `near_duplicates` reads every text.
     """
     scores = required(scores, pool, "round_robin")
     if scores.by_task is None or not scores.tasks:
@@ -55,28 +65,37 @@ def round_robin(
         )
     rows = np.flatnonzero(scores.present & ~pool.held)
     utility = scores.by_task[rows] if scores.higher_is_better else -scores.by_task[rows]
-    group = None
+    group, first = None, np.arange(len(rows))
     if pool.dedup and (pool.copy > 1).any():
-        _, group = np.unique(pool.group[rows], return_inverse=True)
+        _, first, group = np.unique(pool.group[rows], return_index=True, return_inverse=True)
     wanted = None  # a fixed number of rows needs no longer ranking; quotas and tokens may
     if budget is not None and budget.unit == "samples" and not quotas:
         wanted = budget.amount(len(pool))
-    picked, task = turns(utility, group, limit=wanted)
+    refusal = None
+    if near_duplicates is not None and wanted != 0:
+        refusal = Refusal(pool, rows[first], near_duplicates, ctx)
+    refuse = None if refusal is None else refusal.after
+    picked, task = turns(utility, group, limit=wanted, refuse=refuse)
     return take(
         pool,
         rows[picked],
         budget,
         quotas,
         method="round_robin",
-        settings=as_json(round_robin, {"quotas": quotas}),
+        settings=as_json(round_robin, {"quotas": quotas, "near_duplicates": near_duplicates}),
         scores=scores,
         reasons=tuple(f"task: {name}" for name in scores.tasks),
         why=task,
+        refused=0 if refusal is None else refusal.refused,
     )
 
 
 def turns(
-    utility: Float2D, group: Int1D | None = None, *, limit: int | None = None
+    utility: Float2D,
+    group: Int1D | None = None,
+    *,
+    limit: int | None = None,
+    refuse: Callable[[int], Int1D] | None = None,
 ) -> tuple[Int1D, Int1D]:
     """Who takes what when K tasks take turns.
 
@@ -84,6 +103,8 @@ def turns(
         utility: `(n, K)`, larger is better; NaN counts as the worst.
         group: 0..G-1 per row; of each group only one row is taken. None: every row is its own.
         limit: Stop after this many rows; None takes one row of every group.
+        refuse: Told of the group of each row taken; names groups, neither taken nor named before,
+            of which no row may be taken any more.
 
     Returns:
         Rows in the order they were taken, and the task that took each.
@@ -93,23 +114,27 @@ def turns(
     n, n_tasks = utility.shape
     own = np.arange(n) if group is None else group
     n_groups = n if group is None else int(group.max(initial=-1)) + 1
-    remaining = n_groups if limit is None else min(limit, n_groups)
+    wanted = n_groups if limit is None else limit
+    left = n_groups
     queues = []
-    for task in range(n_tasks if remaining else 0):
+    for task in range(n_tasks if left and wanted else 0):
         column = utility[:, task]
         order = best_first(np.where(np.isnan(column), -np.inf, column))
         queues.append(zip(order.data, own[order].data, strict=True))
     taken = bytearray(n_groups)
     rows, tasks = array("q"), array("q")
-    while remaining:
+    while left and len(rows) < wanted:
         for task, queue in enumerate(queues):
             for row, its_group in queue:
                 if not taken[its_group]:
                     taken[its_group] = 1
                     rows.append(row)
                     tasks.append(task)
-                    remaining -= 1
+                    left -= 1
+                    for near in refuse(its_group).tolist() if refuse is not None else ():
+                        taken[near] = 1
+                        left -= 1
                     break
-            if not remaining:
+            if not left or len(rows) == wanted:
                 break
     return np.array(rows, np.int64), np.array(tasks, np.int64)

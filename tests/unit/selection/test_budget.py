@@ -109,7 +109,12 @@ def test_scores_are_needed_and_of_this_pool(pool_of, scores_of, ctx):
 def test_settings_hold_the_method_s_own_and_the_budget(pool_of, scores_of, ctx):
     pool, scores = pool_of(["web"] * 3), scores_of([1, 2, 3])
     chosen = threshold(pool, scores, Budget(ratio=0.5), ctx, value=1)
-    assert chosen.settings == {"value": 1.0, "quotas": None, "budget": "ratio=0.5"}
+    assert chosen.settings == {
+        "value": 1.0,
+        "quotas": None,
+        "near_duplicates": None,
+        "budget": "ratio=0.5",
+    }
     assert threshold(pool, scores, None, ctx, value=1).settings["budget"] == "none"
 
 

@@ -172,7 +172,7 @@ def test_quotas_bind_from_plain_values_and_go_back_to_them():
     bound = bind(top_k, {"quotas": {"at_most": {"web": 0.3}, "at_least": 2}}, "select.top_k")
     assert bound["quotas"] == Quotas(at_most={"web": 0.3}, at_least=2)
     plain = as_json(top_k, bound)
-    assert plain == {"quotas": {"at_most": {"web": 0.3}, "at_least": 2.0, "proportional": False}}
+    assert plain["quotas"] == {"at_most": {"web": 0.3}, "at_least": 2.0, "proportional": False}
     assert bind(top_k, plain, "select.top_k") == bound
 
 

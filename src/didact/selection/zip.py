@@ -1,0 +1,407 @@
+"""ZIP: a set that compresses badly says much in few bytes; grown in three stages per round.
+
+A round refreshes what is known of the candidates that looked best, coarsely against everything
+chosen so far, and then picks greedily among the best of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import count, islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from didact.core.atomic import replacing
+from didact.core.binding import as_json
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError
+from didact.core.protocols import Progress, estimated_by
+from didact.selection.budget import candidates, goal, take
+from didact.selection.greedy import grow, selection_key
+from didact.selection.near_duplicates import NearDuplicates, Refusal
+from didact.selection.quotas import Quotas
+from didact.text.buffers import utf8
+from didact.text.deflate import DeflateSizes, Texts, classic_zlib, fast_backend
+
+if TYPE_CHECKING:
+    from didact.core.pool import Pool, PoolStats
+    from didact.core.protocols import Context
+    from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
+
+Mode = Literal["exact", "released"]
+Count = Annotated[int, Field(ge=1)]
+
+_SHARD_BYTES: Final = 16 * 2**20  # about a second of compressing
+# Two different quotients a/b and c/d that round to one float64 have a·d of at least 2^52.
+_EXACT: Final = 2**52
+_NEWLINE: Final = pa.scalar("\n", pa.large_string())
+_EMPTY: Final = pa.scalar("", pa.large_string())
+# Seconds per evaluation and per byte of the candidate: compiled, and by copies of zlib's state.
+_SECONDS: Final = {True: (5e-6, 29e-9), False: (60e-6, 60e-9)}
+
+
+def estimate_zip(
+    stats: PoolStats,
+    budget: Budget | None,
+    *,
+    mode: Mode,
+    k1: int,
+    k2: int,
+    k3: int,
+    quotas: Quotas | None,
+    near_duplicates: NearDuplicates | None,  # noqa: ARG001 - next to nothing beside compressing
+) -> Cost:
+    """Processor time: the candidates' evaluations times what one takes."""
+    if budget is None or not stats.n:
+        return Cost()
+    n, wanted = stats.n, budget.amount(stats.n)
+    if budget.unit == "tokens":
+        wanted = round(n * min(wanted / max(stats.n_tokens, 1), 1))
+    if mode == "released":
+        wanted = -(-wanted // k3) * k3
+    elif quotas and wanted:
+        wanted = n
+    if not wanted:
+        return Cost()
+    k1, k2, k3 = _clamped(n, k1, k2, k3)
+    done = np.arange(0, wanted, k3)  # at the beginning of each round
+    free, picks = n - done, np.minimum(k3, wanted - done)
+    near = np.minimum(k2, free)
+    evaluations = n + np.minimum(k1, free).sum() + (picks * (2 * near - picks + 1) / 2).sum()
+    each, a_byte = _SECONDS[fast_backend()]
+    return Cost(cpu_seconds=float(evaluations * (each + a_byte * stats.n_bytes / n)))
+
+
+@estimated_by(estimate_zip)
+def zip_(
+    pool: Pool,
+    scores: Scores | None,
+    budget: Budget | None,
+    ctx: Context,
+    /,
+    *,
+    mode: Mode = "exact",
+    k1: Count = 10_000,
+    k2: Count = 200,
+    k3: Count = 100,
+    quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
+) -> Selection:
+    """The set that DEFLATE compresses least, grown greedily; ties go to the lowest row.
+
+    Every candidate has a ratio, raw bytes over compressed bytes, at first its own. Each round takes
+    the `k1` of lowest ratio and renews theirs as that of everything chosen followed by the
+    candidate; takes the `k2` lowest of these; and from these picks `k3`, one at a time, each the
+    one that with the *round's* picks before it has the lowest ratio. DEFLATE's window is 32 KiB:
+    "everything chosen" is what fits in there, some twenty samples of a kilobyte.
+
+    `exact` compresses each sample's text and a newline (of pairs: prompt, chosen, rejected), orders
+    ratios as fractions, never picks twice, keeps the k2 - k3 not picked in the running, and meets
+    the budget. `released` makes the released code's picks, in its order: text is Python's `str()`
+    of the list of the user's own rows, ratios are float32 whose many ties fall as torch's top-k
+    leaves them, the k2 - k3 not picked are lost, whole rounds are kept beyond the budget, and exact
+    duplicates count as samples. It is refused where that code picks samples twice.
+
+    Args:
+        pool: The samples.
+        scores: Rows without one are never chosen; not looked at otherwise.
+        budget: How many samples or tokens, or which share of the rows.
+        ctx: Workers, progress, a place for finished rounds.
+        mode: `exact` or `released`.
+        k1: Candidates renewed per round; at most as many as there are.
+        k2: Of these, candidates for picks; at most `k1`.
+        k3: Picks per round; at most `k2`.
+        quotas: Limits per source; with them all candidates are ranked.
+        near_duplicates: Refuse near-duplicates of what is chosen.
+
+    Raises:
+        ConfigError: `k3` over `k2` over `k1`, a quota that names an unknown source, or a case that
+            `released` refuses.
+        BudgetError: No budget, more than the pool has, or quotas that cannot be met.
+
+    **Source:** ZIP (Yin et al. 2024, "Entropy Law", arXiv:2407.06645), its released code for
+    `released`.
+    **Cost:** n + rounds·(k1 + k3·(2·k2 - k3 + 1) / 2) evaluations, rounds = picks / k3, each some
+    25 µs a kilobyte with numba and four times that without. Memory: the candidates' text and 40
+    bytes a candidate. With a place for them, finished rounds are kept on disk, 16·k1 bytes each at
+    most; a killed selection goes on after the last.
+    """
+    if not k3 <= k2 <= k1:
+        raise ConfigError(
+            f"zip: k1={k1}, k2={k2}, k3={k3}; each stage chooses from the one before: expected "
+            "k1 ≥ k2 ≥ k3 (the released code picks samples twice otherwise)"
+        )
+    settings = as_json(
+        zip_,
+        {
+            "mode": mode, "k1": k1, "k2": k2, "k3": k3,
+            "quotas": quotas, "near_duplicates": near_duplicates,
+        },
+    )  # fmt: skip
+    if mode == "released":
+        from didact.selection.zip_released import released
+
+        return released(pool, scores, budget, ctx, settings=settings)
+    rows = candidates(pool, scores)
+    sizes, wanted = goal(pool, rows, budget, quotas, method="zip", scores=scores)
+    picks = np.empty(0, np.int64)
+    notes: tuple[str, ...] = ()
+    refusal = None
+    if wanted and budget is not None:
+        stages = _clamped(len(rows), k1, k2, k3)
+        notes = (*_clamping((k1, k2, k3), stages), *_zlib_note())
+        texts = sample_texts(pool, rows)
+        kept = Kept(ctx.scratch, selection_key(pool, rows, "zip", settings))
+        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
+        workers = ctx.executor.workers
+        with (
+            DeflateSizes(texts, workers=workers) as whole,
+            DeflateSizes(texts, workers=workers) as fresh,
+        ):
+            first = alone(texts, whole, ctx, kept)
+            growth = Rounds(texts, whole, fresh, first, stages, kept)
+            picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
+    chosen = take(
+        pool, rows[picks], budget, quotas,
+        method="zip", settings=settings, scores=scores, reasons=("zip",),
+        refused=refusal.refused if refusal else 0,
+    )  # fmt: skip
+    return replace(chosen, notes=(*notes, *chosen.notes))
+
+
+def sample_texts(pool: Pool, rows: Int1D) -> Texts:
+    """The text of ascending rows, each followed by a newline, in memory."""
+    lengths = pool.n_bytes[rows] + 1
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    data = np.empty(int(offsets[-1]), np.uint8)
+    for batch in pool.batches():
+        first, last = np.searchsorted(rows, (batch.start, batch.stop))
+        if first == last:
+            continue
+        texts = pool.read(batch, ["text"]).column("text")
+        if last - first < len(batch):
+            texts = texts.take(pa.array(rows[first:last] - batch.start))
+        lines, _ = utf8(pc.binary_join_element_wise(texts, _EMPTY, _NEWLINE))
+        data[offsets[first] : offsets[last]] = lines
+    return Texts(data, offsets)
+
+
+def smallest(raw: Int1D, compressed: Int1D, quotient: Float1D, k: int) -> Int1D:
+    """Positions of the `k` smallest of raw / compressed, exactly; ties go to the lowest.
+
+    Args:
+        raw: int64 `(n,)`.
+        compressed: int64 `(n,)`, above 0.
+        quotient: raw / compressed as float64, or infinity for positions out of the running.
+        k: At most `n`.
+
+    Returns:
+        Ascending positions.
+
+    **Cost:** O(n), no sort: quotients are rounded but never reordered, so that only equal ones at
+    the border are looked at again.
+    """
+    last = np.partition(quotient, k - 1)[k - 1]
+    sure, tied = np.flatnonzero(quotient < last), np.flatnonzero(quotient == last)
+    lacking = k - len(sure)
+    if len(tied) > lacking and int(raw[tied].max()) * int(compressed[tied].max()) >= _EXACT:
+        ratios = [Fraction(int(raw[at]), int(compressed[at])) for at in tied]
+        tied = tied[sorted(range(len(tied)), key=ratios.__getitem__)]
+    return np.sort(np.concatenate([sure, tied[:lacking]]))
+
+
+class Rounds:
+    """ZIP's rounds over candidates 0..n-1, as a `Growth`.
+
+    Args:
+        texts: The candidates' texts.
+        whole: Sizes after everything chosen; nothing fed yet.
+        fresh: Sizes after the round's own picks.
+        first: Compressed bytes of each candidate alone, `(n,)`; written to from here on.
+        stages: How many are renewed, kept and picked per round.
+        kept: Where finished rounds are.
+    """
+
+    def __init__(
+        self,
+        texts: Texts,
+        whole: DeflateSizes,
+        fresh: DeflateSizes,
+        first: Int1D,
+        stages: tuple[int, int, int],
+        kept: Kept,
+    ) -> None:
+        self.chunk = stages[2]
+        self._texts, self._whole, self._fresh = texts, whole, fresh
+        self._kept, self._stages = kept, stages
+        self._lengths = texts.lengths
+        self._raw = self._lengths.copy()
+        self._compressed = first
+        self._quotient = self._raw / self._compressed
+        self._near = np.empty(0, np.int64)
+        self._picks = self._sequence()
+
+    def pick(self, most: int) -> Int1D:
+        """The next picks; see `Growth`."""
+        return np.fromiter(islice(self._picks, most), np.int64)
+
+    def block(self, positions: Int1D) -> None:
+        """Out of the running, the round's included; see `Growth`."""
+        self._quotient[positions] = np.inf
+        self._near = self._near[np.isfinite(self._quotient[self._near])]
+
+    def replay(self, positions: Int1D) -> None:
+        """Done again: what is known of the candidates follows from the rounds; see `Growth`."""
+        self.pick(len(positions))
+
+    def _sequence(self) -> Iterator[int]:
+        """All picks in order; candidates may be blocked between them."""
+        done = 0  # raw bytes of everything chosen
+        for number in count():
+            free = int(np.isfinite(self._quotient).sum())
+            if not free:
+                return
+            found = self._kept.load(f"round-{number}")
+            if found is not None:
+                rows, sizes = found["rows"].astype(np.int64), found["sizes"].astype(np.int64)
+            else:
+                rows = self._smallest(min(self._stages[0], free))
+                sizes = self._whole.sizes(rows)
+            self._raw[rows] = done + self._lengths[rows]
+            self._compressed[rows] = sizes
+            self._quotient[rows] = self._raw[rows] / sizes
+            self._near = rows[self._smallest_of(rows, min(self._stages[1], len(rows)))]
+            picks = []
+            given = None if found is None else found["picks"].tolist()
+            for position in self._greedily() if given is None else given:
+                self._quotient[position] = np.inf
+                picks.append(position)
+                yield position
+            if given is None:
+                self._kept.save(f"round-{number}", rows=rows, sizes=sizes, picks=np.array(picks))
+            for position in picks:
+                self._whole.feed(self._texts[position])
+                done += int(self._lengths[position])
+
+    def _greedily(self) -> Iterator[int]:
+        """A round's picks among the near ones, one by one."""
+        self._fresh.reset()
+        done = 0
+        for _ in range(self._stages[2]):
+            near = self._near
+            if not len(near):
+                return
+            raw, sizes = done + self._lengths[near], self._fresh.sizes(near)
+            at = smallest(raw, sizes, raw / sizes, 1)
+            (position,) = near[at].tolist()
+            self._near = np.delete(near, at)
+            yield position
+            self._fresh.feed(self._texts[position])
+            done += int(self._lengths[position])
+
+    def _smallest(self, k: int) -> Int1D:
+        return smallest(self._raw, self._compressed, self._quotient, k)
+
+    def _smallest_of(self, rows: Int1D, k: int) -> Int1D:
+        return smallest(self._raw[rows], self._compressed[rows], self._quotient[rows], k)
+
+
+def alone(texts: Texts, counter: DeflateSizes, ctx: Context, kept: Kept) -> Int1D:
+    """Compressed bytes of each candidate after what `counter` was fed so far, `(n,)`."""
+    n = len(texts)
+    steps = np.arange(0, int(texts.offsets[-1]), _SHARD_BYTES)
+    bounds = np.searchsorted(texts.offsets, steps).tolist()
+    out = np.empty(n, np.int64)
+    for number, (first, last) in enumerate(pairwise([*bounds, n])):
+        ctx.progress(Progress("compress alone", first, n))
+        found = kept.load(f"alone-{number}")
+        if found is None:
+            out[first:last] = counter.sizes(np.arange(first, last))
+            kept.save(f"alone-{number}", sizes=out[first:last])
+        else:
+            out[first:last] = found["sizes"]
+    ctx.progress(Progress("compress alone", n, n))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Finished pieces of a selection under way, a small file each.
+
+    Attributes:
+        folder: Where they are; None keeps nothing.
+        key: What they depend on; a file of another key, or a damaged one, is not read.
+    """
+
+    folder: Path | None
+    key: str
+
+    def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """A piece that is there."""
+        if self.folder is None:
+            return None
+        try:
+            data = self._path(self.folder, name).read_bytes()
+        except OSError:
+            return None
+        digest, body = data[:16], data[16:]
+        if digest != self._digest(body):
+            return None
+        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+            return dict(file)
+
+    def save(self, name: str, **arrays: Int1D) -> None:
+        """Keep a piece: numbers from 0 up."""
+        if self.folder is None:
+            return
+        buffer = io.BytesIO()
+        small: dict[str, Any] = {
+            name: values.astype(np.min_scalar_type(values.max(initial=0)))
+            for name, values in arrays.items()
+        }
+        np.savez(buffer, **small)
+        body = buffer.getvalue()
+        with replacing(self._path(self.folder, name)) as temporary:
+            temporary.write_bytes(self._digest(body) + body)
+
+    @staticmethod
+    def _path(folder: Path, name: str) -> Path:
+        return folder / f"zip-{name}.part"
+
+    def _digest(self, body: bytes) -> bytes:
+        return hashlib.blake2b(body, key=self.key.encode()[:64], digest_size=16).digest()
+
+
+def _clamped(n: int, k1: int, k2: int, k3: int) -> tuple[int, int, int]:
+    """The stages' sizes for `n` candidates."""
+    return min(k1, n), min(k2, n), min(k3, n)
+
+
+def _clamping(asked: tuple[int, int, int], stages: tuple[int, int, int]) -> tuple[str, ...]:
+    changed = [
+        f"k{i}={was:,} became {now:,}"
+        for i, (was, now) in enumerate(zip(asked, stages, strict=True), 1)
+        if was != now
+    ]
+    return (f"{', '.join(changed)}: there are no more candidates",) if changed else ()
+
+
+def _zlib_note() -> tuple[str, ...]:
+    if classic_zlib() or fast_backend():
+        return ()
+    note = (
+        f"sizes are those of zlib {zlib.ZLIB_RUNTIME_VERSION}, not of the classic zlib, and so are "
+        "the picks; pip install 'didact[fast]' for those of the classic one"
+    )
+    return (note,)
