@@ -116,6 +116,16 @@ def entropy_bits(counts: np.ndarray) -> float:
     return float(-(shares * np.log2(shares)).sum())
 
 
+def xz_ratios(texts: Sequence[bytes], planted: np.ndarray) -> dict[str, float]:
+    """Ratio under xz of a set, and of the set without its planted noise."""
+    data = joined(texts)
+    clean = joined([text for text, noise in zip(texts, planted, strict=True) if not noise])
+    return {
+        "xz_ratio": len(data) / xz_bytes(data),
+        "xz_ratio_clean": len(clean) / xz_bytes(clean),
+    }
+
+
 def measure(
     texts: Sequence[bytes], planted: np.ndarray, held_out: Sequence[bytes], cache: Path
 ) -> dict[str, float]:
@@ -128,22 +138,20 @@ def measure(
         cache: Where results are kept.
     """
     data, more = joined(texts), joined(held_out)
-    clean = joined([text for text, noise in zip(texts, planted, strict=True) if not noise])
     key = hashlib.blake2b(b"\0".join((data, more, planted.tobytes())), digest_size=16)
     file = cache / f"{key.hexdigest()}.v{VERSION}.json"
     if file.exists():
         return json.loads(file.read_text())
-    alone = xz_bytes(data)
+    ratios = xz_ratios(texts, planted)
     pairs = near_duplicates(texts)
     out = {
         "samples": len(texts),
         "bytes": len(data),
         "mean_bytes": len(data) / len(texts),
-        "xz_ratio": len(data) / alone,
-        "xz_ratio_clean": len(clean) / xz_bytes(clean),
+        **ratios,
         "zstd_ratio": len(data) / zstd_bytes(data),
         "zlib_ratio": len(data) / len(zlib.compress(data, 9)),
-        "held_out_xz_bytes": xz_bytes(data + more) - alone,
+        "held_out_xz_bytes": xz_bytes(data + more) - round(len(data) / ratios["xz_ratio"]),
         "trigrams_k_per_mb": trigrams_per_mb(texts),
         "near_duplicate_rows": len(np.unique(pairs)),
         "near_duplicate_pairs": len(pairs),

@@ -3,10 +3,11 @@
     python benchmarks/redundancy.py POOL [--rows 40000] [--budgets 0.2] [--methods ...] [-o RESULT]
     python benchmarks/redundancy.py POOL --growth [--sizes 10000 50000 ...] [-o RESULT]
 
-A method is `NAME[:setting=value[,setting=value]][+refuse]`: a selector of didact, its settings, and
-whether near-duplicates are refused. Every selection is cut at the same share of the pool's bytes
-and set beside random rows, and beside random rows with its own lengths and sources. Noise is
-planted in the pool first and counted in what was taken; 1,600 rows are held out.
+A method is `NAME[:setting=value[;setting=value]][+refuse[=similarity]]`: a selector of didact, its
+settings, and whether near-duplicates are refused. Every selection is cut at the same share of the
+pool's bytes and set beside random rows, beside random rows of its own lengths, and of its own
+lengths and sources. Noise is planted in the pool first and counted in what was taken; 1,600 rows
+are held out.
 
 Stops and starts again where it was: what is in RESULT is not done again unless the selectors'
 code has changed since (growth: unless --redo); sets that were measured are found by content in
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -142,10 +142,14 @@ class Bench:
     @cached_property
     def cells(self) -> np.ndarray:
         """Source and quarter-octave of length of each row; -1 where it may not be chosen."""
-        length = instruments.quarter_octaves(self.pool.n_bytes)
-        cells = self.pool.source_codes.astype(np.int64) * (int(length.max()) + 1) + length
+        cells = self.pool.source_codes * (int(self.lengths.max()) + 1) + self.lengths
+        return np.where(self.lengths < 0, -1, cells)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Quarter-octave of length of each row; -1 where it may not be chosen."""
         out = np.full(len(self.pool), -1)
-        out[self.rows] = np.unique(cells[self.rows], return_inverse=True)[1]
+        out[self.rows] = instruments.quarter_octaves(self.pool.n_bytes[self.rows])
         return out
 
     def limit(self, share: float) -> int:
@@ -157,16 +161,26 @@ class Bench:
         filled = np.cumsum(self.pool.n_bytes[ranking])
         return ranking[: int(np.searchsorted(filled, self.limit(share), side="right"))]
 
-    def judge(self, rows: np.ndarray) -> Record:
-        """All numbers of one set of rows, read in an order of its own."""
+    def read(self, rows: np.ndarray) -> tuple[list[bytes], np.ndarray]:
+        """A set's texts, in an order of its own, and which of them are noise."""
         chosen = np.random.default_rng(0).permutation(np.sort(rows))
-        texts = [self.texts[i] for i in chosen]
-        out: Record = instruments.measure(
-            texts, self.kind_of[chosen] != "", self.held_out, self.cache
+        return [self.texts[i] for i in chosen], self.kind_of[chosen] != ""
+
+    def xz(self, rows: np.ndarray) -> Record:
+        """The two xz ratios of one set of rows."""
+        return instruments.xz_ratios(*self.read(rows))
+
+    def judge(self, rows: np.ndarray) -> Record:
+        """All numbers of one set of rows."""
+        out: Record = instruments.measure(*self.read(rows), self.held_out, self.cache)
+        n_sources = len(self.pool.source_names)
+        sources, all_ = (
+            np.bincount(self.pool.source_codes[r], minlength=n_sources) for r in (rows, self.rows)
         )
-        sources = np.bincount(self.pool.source_codes[rows])
         out["sources"] = int((sources > 0).sum())
         out["source_entropy_bits"] = instruments.entropy_bits(sources)
+        moved = np.abs(sources / sources.sum() - all_ / all_.sum()).sum() / 2
+        out["source_shift"] = float(moved)  # total variation: entropy alone does not see a swap
         kinds = self.kind_of[rows]
         out["noise"] = {
             kind: int((kinds == kind).sum()) for kind in np.unique(self.kind_of).tolist() if kind
@@ -182,25 +196,28 @@ class Bench:
 
 
 def parsed(method: str) -> tuple[str, Record]:
-    """`NAME[:setting=value,…][+refuse]` → the selector's name and its settings."""
-    head, _, refuse = method.partition("+")
+    """`NAME[:setting=value;…][+refuse[=similarity]]` → the selector's name and its settings."""
+    head, _, option = method.partition("+")
+    name, _, text = head.partition(":")
+    pairs = (pair.partition("=") for pair in text.split(";") if pair)
+    settings = {key: yaml.safe_load(value) for key, _, value in pairs}
+    refuse, _, similarity = option.partition("=")
     if refuse not in {"", "refuse"}:
         raise SystemExit(f"method {method!r}: after '+' expected 'refuse'")
-    name, _, text = head.partition(":")
-    pairs = (pair.partition("=") for pair in text.split(",") if pair)
-    settings = {key: yaml.safe_load(value) for key, _, value in pairs}
-    return name, settings | ({"near_duplicates": {"similarity": 0.8}} if refuse else {})
+    if refuse:
+        settings["near_duplicates"] = {"similarity": float(similarity or 0.8)}
+    return name, settings
 
 
 def ranked(bench: Bench, method: str, share: float, work: Path) -> tuple[np.ndarray, Record]:
     """Rows best first that reach a share of the pool's bytes, and what choosing them took.
 
-    The longest ranking so far is kept: a prefix of it is the answer to a smaller budget.
+    The longest ranking so far is kept: a prefix of it is the answer to a smaller budget, unless
+    quotas are shares of the budget.
     """
     name, settings = parsed(method)
-    key = hashlib.blake2b(
-        json.dumps([method, code(), bench.pool.fingerprint]).encode(), digest_size=12
-    ).hexdigest()
+    what = [method, code(), bench.pool.fingerprint, share if "quotas" in settings else ""]
+    key = hashlib.blake2b(json.dumps(what).encode(), digest_size=12).hexdigest()
     file = work / "rankings" / f"{key}.npz"
     if file.exists():
         with np.load(file) as kept:
@@ -292,13 +309,16 @@ def run_arms(bench: Bench, store: Store, options: argparse.Namespace) -> None:
                 np.save(options.work / f"{digest}.npy", rows)
             digest = store.arms[key]["of"]
             for seed in range(options.seeds):
-                like = f"like {method} {share} {seed}"
-                if like in store.arms and store.arms[like]["of"] == digest:
-                    continue
-                rows = np.load(options.work / f"{digest}.npy")
-                drawn = instruments.matched(bench.cells, rows, np.random.default_rng([seed, 2]))
-                store.put(like, {**bench.judge(bench.prefix(drawn, share)), "of": digest})
-                print(like, flush=True)
+                for control, cells in (("like", bench.cells), ("long", bench.lengths)):
+                    like = f"{control} {method} {share} {seed}"
+                    if like in store.arms and store.arms[like]["of"] == digest:
+                        continue
+                    rows = np.load(options.work / f"{digest}.npy")
+                    drawn = instruments.matched(cells, rows, np.random.default_rng([seed, 2]))
+                    drawn = bench.prefix(drawn, share)
+                    found = bench.judge(drawn) if control == "like" else bench.xz(drawn)
+                    store.put(like, {**found, "of": digest})
+                    print(like, flush=True)
 
 
 # -- the tables ------------------------------------------------------------------------------------
@@ -311,18 +331,31 @@ def median(records: Sequence[Record], name: str) -> float:
 def middle(records: Sequence[Record]) -> Record:
     """Medians of several seeds, number by number."""
     out = {k: median(records, k) for k, v in records[0].items() if isinstance(v, int | float)}
-    noise = [r["noise"] for r in records]
-    return {**out, "noise": {kind: median(noise, kind) for kind in noise[0]}}
+    noise = [r["noise"] for r in records if "noise" in r]
+    return {**out, "noise": {k: median(noise, k) for k in noise[0]}} if noise else out
 
 
-def aims(arm: Record, random: Record, like: Record) -> dict[str, tuple[bool, str]]:
-    """The four aims: met or not, and by how much."""
-    xz, clean = (arm[k] / like[k] - 1 for k in ("xz_ratio", "xz_ratio_clean"))
+def aims(arm: Record, random: Record, like: Record, long: Record) -> dict[str, tuple[bool, str]]:
+    """The four aims: met or not, and by how much.
+
+    Args:
+        arm: The selection.
+        random: Random rows.
+        like: Random rows of the selection's lengths and sources.
+        long: Random rows of the selection's lengths.
+    """
+    xz, of_length = (arm["xz_ratio"] / control["xz_ratio"] - 1 for control in (like, long))
+    clean, clean_length = (
+        arm["xz_ratio_clean"] / control["xz_ratio_clean"] - 1 for control in (like, long)
+    )
     rows = arm["near_duplicate_rows"], random["near_duplicate_rows"]
     over = [k for k, n in arm["noise"].items() if n > random["noise"][k]]
     entropy = arm["source_entropy_bits"] - random["source_entropy_bits"]
     return {
-        "xz": (1 + xz <= LESS_XZ, f"{100 * xz:+.1f} % ({100 * clean:+.1f} % noise left out)"),
+        "xz, lengths": (
+            1 + of_length <= LESS_XZ, f"{100 * of_length:+.1f} % ({100 * clean_length:+.1f} %)"
+        ),
+        "xz": (1 + xz <= LESS_XZ, f"{100 * xz:+.1f} % ({100 * clean:+.1f} %)"),
         "near-duplicates": (
             rows[0] < FEWER_DUPLICATES * rows[1], f"{rows[0] / max(rows[1], 1):.2f} ×"
         ),
@@ -335,9 +368,10 @@ def aims(arm: Record, random: Record, like: Record) -> dict[str, tuple[bool, str
     }  # fmt: skip
 
 
-def group(arms: Record, name: str, share: float) -> list[Record]:
+def group(arms: Record, name: str, share: float, of: str | None = None) -> list[Record]:
+    """The seeds of a control; only those made for the selection `of`, where it is named."""
     found = (arms.get(f"{name} {share} {seed}") for seed in range(1000))
-    return [arm for arm in found if arm]
+    return [arm for arm in found if arm and arm.get("of") == of]
 
 
 def tables(arms: Record, methods: Sequence[str], budgets: Sequence[float]) -> Iterator[str]:
@@ -347,15 +381,16 @@ def tables(arms: Record, methods: Sequence[str], budgets: Sequence[float]) -> It
         if not free:
             continue
         random = middle(free)
-        done = [m for m in methods if f"{m} {share}" in arms and group(arms, f"like {m}", share)]
-        likes = {m: middle(group(arms, f"like {m}", share)) for m in done}
+        made = {m: arms[f"{m} {share}"]["of"] for m in methods if f"{m} {share}" in arms}
+        done = [m for m, of in made.items() if group(arms, f"long {m}", share, of)]
+        likes = {m: middle(group(arms, f"like {m}", share, made[m])) for m in done}
         yield f"\n### {100 * share:g} % of the bytes, {len(free)} seeds of random (medians)\n"
         yield (
             "| | samples | mean B | xz | matched | xz less noise | matched | zstd | zlib "
             "| 3-grams k/MB | near-dup rows (pairs) | matched | held-out xz kB | matched "
-            "| sources, bits | CPU s |"
+            "| sources, bits | moved | CPU s |"
         )
-        yield "|---|" + "---|" * 15
+        yield "|---|" + "---|" * 16
         yield _line("random", random, None)
         yield from (_line(m, arms[f"{m} {share}"], likes[m]) for m in done)
         kinds = list(random["noise"])
@@ -366,11 +401,18 @@ def tables(arms: Record, methods: Sequence[str], budgets: Sequence[float]) -> It
             counts = " | ".join(f"{arm['noise'][kind]:.0f}" for kind in kinds)
             bytes_ = f"{100 * arm['noise_bytes_share']:.2f} %"
             yield f"| {name} | {counts} | {arm['noise_rows']:.0f} | {bytes_} |"
-        yield "\nAims (xz against matched random, the others against random):\n"
-        yield "| | xz ≥ 20 % lower | near-dup rows < ¼ | noise ≤ random | sources ± 0.2 bits |"
-        yield "|---|---|---|---|---|"
+        yield (
+            "\nAims. xz against random rows of the same lengths, and of the same lengths and "
+            "sources (with the noise left out of both); the others against random rows:\n"
+        )
+        yield (
+            "| | xz ≥ 20 % lower, lengths | lengths and sources | near-dup rows < ¼ "
+            "| noise ≤ random | sources ± 0.2 bits |"
+        )
+        yield "|---|---|---|---|---|---|"
         for m in done:
-            reached = aims(arms[f"{m} {share}"], random, likes[m])
+            long = middle(group(arms, f"long {m}", share, made[m]))
+            reached = aims(arms[f"{m} {share}"], random, likes[m], long)
             cells = (f"{'yes' if met else '**no**'}: {by}" for met, by in reached.values())
             yield f"| {m} | " + " | ".join(cells) + " |"
 
@@ -396,6 +438,7 @@ def _line(name: str, arm: Record, like: Record | None) -> str:
             f"{arm['held_out_xz_bytes'] / 1e3:.0f}",
             beside("held_out_xz_bytes", ".0f", 1e3),
             f"{arm['sources']:.0f}, {arm['source_entropy_bits']:.2f}",
+            f"{100 * arm['source_shift']:.0f} %",
             f"{arm['selecting']['cpu_seconds']:.1f} |" if "selecting" in arm else "|",
         )
     )
@@ -446,26 +489,30 @@ def growth_budgets(method: str, pool: Pool) -> dict[str, Record]:
     }
 
 
+def peak_mib() -> int:
+    """Most memory this process had; `ru_maxrss` would count what its parent had at the fork."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    raise SystemExit("peak memory is read from /proc/self/status, which Linux has")
+
+
 def measure_one(store: Path, fingerprint: str, method: str, budget: str, workers: int) -> Record:
     """Time and memory of one selection; to be called in a process of its own."""
     pool = Pool(store, fingerprint)
     ctx = didact.context(workers=workers, cache_dir=store.parent.parent)
     pool.n_tokens.sum()
     name, settings = parsed(method)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    wall = time.perf_counter()
+    before = peak_mib()
+    wall, cpu = time.perf_counter(), time.process_time()
     chosen = didact.select(pool, None, name, budget=Budget(**json.loads(budget)), ctx=ctx,
                            **settings)  # fmt: skip
-    wall = time.perf_counter() - wall
-    after = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "samples": len(chosen),
-        "cpu_seconds": round(
-            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2
-        ),
-        "wall_seconds": round(wall, 2),
-        "peak_mib": after.ru_maxrss // 1024,
-        "peak_mib_before": before.ru_maxrss // 1024,
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "wall_seconds": round(time.perf_counter() - wall, 2),
+        "peak_mib": peak_mib(),
+        "peak_mib_before": before,
         "notes": list(chosen.notes),
     }
 

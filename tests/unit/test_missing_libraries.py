@@ -47,6 +47,9 @@ def test_the_message_has_the_command(library, method, extra, tmp_path, monkeypat
     [
         ("rensa", "top_k", {"near_duplicates": {}}, "dedup"),
         ("rensa", "round_robin", {"near_duplicates": {}}, "dedup"),
+        ("rensa", "zip", {"near_duplicates": {}}, "dedup"),
+        ("numba", "feature_based", {}, "fast"),
+        ("numba", "shingle_novelty", {}, "fast"),
     ],
 )
 def test_selectors_say_it_too(library, method, settings, extra, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "gumbel_top_k": "didact.selection.rank:gumbel_top_k",
         "middle": "didact.selection.rank:middle",
         "round_robin": "didact.selection.round_robin:round_robin",
+        "shingle_novelty": "didact.selection.shingle_novelty:shingle_novelty",
         "threshold": "didact.selection.rank:threshold",
         "top_k": "didact.selection.rank:top_k",
         "zip": "didact.selection.zip:zip_",

@@ -5,7 +5,7 @@ Imported only where numba is there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -68,19 +68,17 @@ def distinct(hashes: Array, offsets: Array) -> tuple[Array, Array, Array]:
 
 
 @compiled
-def place(gram: np.uint64, slots: int) -> int:
+def place(gram: np.uint64, slots: int) -> np.int64:
     """Where the search for a gram starts in a table of fewer than 2³¹ slots."""
     return np.int64(((gram >> np.uint64(32)) * np.uint64(slots)) >> np.uint64(32))
 
 
 @compiled
-def find(keys: Array, ids: Array, gram: np.uint64) -> int:
+def find(keys: Array, ids: Array, gram: np.uint64) -> np.int64:
     """The slot of a gram, or the free one where it belongs; an id of -1 is a free slot."""
     slot = place(gram, len(keys))
     while ids[slot] >= 0 and keys[slot] != gram:
-        slot += 1
-        if slot == len(keys):
-            slot = 0
+        slot = slot + 1 if slot + 1 < len(keys) else np.int64(0)
     return slot
 
 
@@ -131,12 +129,13 @@ def meet(grams: Array, at: int, seen: Array, shift: int, keys: Array, ids: Array
 
 @compiled
 def look_up(grams: Array, counts: Array, offsets: Array, keys: Array, ids: Array
-            ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+            ) -> tuple[Array, Array, Array, Array, Array, Array]:  # fmt: skip
     """Ids of the grams that are in the table: those that occur once in their text, and the others.
 
     Returns:
         Ids of single ones int32, their offsets; ids of repeated ones int32, their counts int32,
-        their offsets. Each text's are in order of first appearance.
+        their offsets, each text's in order of first appearance; and the number of distinct words
+        and of distinct pairs of each text, int32 `(n, 2)`.
     """
     n = len(offsets) - 1
     once = np.empty(len(grams), np.int32)
@@ -144,9 +143,11 @@ def look_up(grams: Array, counts: Array, offsets: Array, keys: Array, ids: Array
     times = np.empty(len(grams), np.int32)
     once_at = np.zeros(n + 1, np.int64)
     more_at = np.zeros(n + 1, np.int64)
+    totals = np.zeros((n, 2), np.int32)
     a = b = 0
     for i in range(n):
         for k in range(offsets[i], offsets[i + 1]):
+            totals[i, np.int64(grams[k] & np.uint64(1))] += 1
             found = ids[find(keys, ids, grams[k])]
             if found < 0:
                 continue
@@ -159,7 +160,17 @@ def look_up(grams: Array, counts: Array, offsets: Array, keys: Array, ids: Array
                 b += 1
         once_at[i + 1] = a
         more_at[i + 1] = b
-    return once[:a].copy(), once_at, more[:b].copy(), times[:b].copy(), more_at
+    return once[:a].copy(), once_at, more[:b].copy(), times[:b].copy(), more_at, totals
+
+
+@compiled
+def pairs_of(keys: Array, ids: Array, known: int) -> Array:
+    """Which ids are pairs: uint8 `(known,)`, 1 on pairs."""
+    pair = np.empty(known, np.uint8)
+    for slot in range(len(ids)):
+        if ids[slot] >= 0:
+            pair[ids[slot]] = keys[slot] & np.uint64(1)
+    return pair
 
 
 @compiled
@@ -172,13 +183,28 @@ def witness(features: Array, offsets: Array, counted: Array, frequency: Array) -
 
 
 @compiled
-def keep(features: Array, times: Array, offsets: Array, worth: Array) -> int:
-    """Drop features without worth, in place; `times` may be empty. Returns how many are left."""
+def subtract_known(features: Array, offsets: Array, pair: Array, frequency: Array, least: int,
+                   left: Array) -> None:  # fmt: skip
+    """Take the words and the pairs of sufficient frequency off each text's numbers `(n, 2)`."""
+    for i in range(len(offsets) - 1):
+        for k in range(offsets[i], offsets[i + 1]):
+            feature = features[k]
+            if frequency[feature] >= least:
+                left[i, pair[feature]] -= 1
+
+
+@compiled
+def drop_rare(features: Array, times: Array, offsets: Array, frequency: Array, least: int) -> int:
+    """Drop features of insufficient frequency in place, from `times` too unless it is empty.
+
+    Returns:
+        How many are left.
+    """
     used = first = 0
     for i in range(len(offsets) - 1):
         last = offsets[i + 1]
         for k in range(first, last):
-            if worth[features[k]] > 0:
+            if frequency[features[k]] >= least:
                 features[used] = features[k]
                 if len(times):
                     times[used] = times[k]
@@ -188,68 +214,109 @@ def keep(features: Array, times: Array, offsets: Array, worth: Array) -> int:
     return used
 
 
+class Samples(NamedTuple):
+    """Candidates 0..n-1 and their features.
+
+    Attributes:
+        once: Features that occur once in a sample int32, sample after sample.
+        once_at: Where each sample begins in `once`, int64 `(n + 1,)`.
+        more: Features that occur more often, int32.
+        times: How often, int32, beside `more`.
+        more_at: Where each sample begins in `more`, int64 `(n + 1,)`.
+        last: One feature more of each sample, int32 `(n,)`,
+        last_times: and how often it occurs, int64 `(n,)`.
+        alone: What each sample adds whatever is chosen, float64 `(n,)`; ≥ 0.
+        size: What its gain is divided by, float64 `(n,)`; > 0.
+    """
+
+    once: Array
+    once_at: Array
+    more: Array
+    times: Array
+    more_at: Array
+    last: Array
+    last_times: Array
+    alone: Array
+    size: Array
+
+
+class State(NamedTuple):
+    """What is chosen, by feature.
+
+    Attributes:
+        weight: float64 `(f,)`; ≥ 0.
+        chosen: How often each occurs in what is chosen, int64 `(f,)`.
+        step: What one more occurrence adds, `weight / (√(chosen + 1) + √chosen)`, float64 `(f,)`.
+    """
+
+    weight: Array
+    chosen: Array
+    step: Array
+
+
 @compiled
-def gain_of(row: int, once: Array, once_at: Array, more: Array, times: Array, more_at: Array,
-            count: Array, weight: Array, step: Array, size: Array) -> float:  # fmt: skip
+def rise(feature: int, times: int, state: State) -> float:
+    """What some occurrences of a feature add."""
+    c = float(state.chosen[feature])
+    n = float(times)
+    return state.weight[feature] * (n / (np.sqrt(c + n) + np.sqrt(c)))
+
+
+@compiled
+def gain_of(row: int, samples: Samples, state: State) -> float:
     """What a row adds to f for a unit of its size.
 
     √(c + n) - √c is taken as n / (√(c + n) + √c). Rounded step by step, this never rises with c;
     neither does the sum, taken in one order. So an old gain bounds the new one in floating point
     too, not only on paper.
-
-    Args:
-        row: Which.
-        once: Features that occur once in a row, CSR with `once_at`.
-        once_at: int64 `(n + 1,)`.
-        more: Features that occur more often, CSR with `more_at`.
-        times: How often, beside `more`.
-        more_at: int64 `(n + 1,)`.
-        count: How often each feature occurs in what is chosen.
-        weight: Of each feature.
-        step: `weight / (√(count + 1) + √count)` of each feature.
-        size: What to divide by, of each row; > 0.
     """
-    total = 0.0
-    for k in range(once_at[row], once_at[row + 1]):
-        total += step[once[k]]
-    for k in range(more_at[row], more_at[row + 1]):
-        feature = more[k]
-        c = float(count[feature])
-        n = float(times[k])
-        total += weight[feature] * (n / (np.sqrt(c + n) + np.sqrt(c)))
-    return total / size[row]
+    total = samples.alone[row]
+    for k in range(samples.once_at[row], samples.once_at[row + 1]):
+        total += state.step[samples.once[k]]
+    for k in range(samples.more_at[row], samples.more_at[row + 1]):
+        total += rise(samples.more[k], samples.times[k], state)
+    total += rise(samples.last[row], samples.last_times[row], state)
+    return total / samples.size[row]
 
 
 @compiled
-def gains_of(gains: Array, once: Array, once_at: Array, more: Array, times: Array, more_at: Array,
-             count: Array, weight: Array, step: Array, size: Array) -> None:  # fmt: skip
+def gains_of(gains: Array, samples: Samples, state: State) -> None:
     """`gain_of` every row."""
     for row in range(len(gains)):
-        gains[row] = gain_of(
-            row, once, once_at, more, times, more_at, count, weight, step, size
-        )
+        gains[row] = gain_of(row, samples, state)
 
 
 @compiled
-def add(row: int, once: Array, once_at: Array, more: Array, times: Array, more_at: Array,
-        count: Array, weight: Array, step: Array) -> None:  # fmt: skip
+def add(row: int, samples: Samples, state: State) -> None:
     """Count a row as chosen."""
-    for k in range(once_at[row], once_at[row + 1]):
-        feature = once[k]
-        count[feature] += 1
-        c = float(count[feature])
-        step[feature] = weight[feature] * (1.0 / (np.sqrt(c + 1.0) + np.sqrt(c)))
-    for k in range(more_at[row], more_at[row + 1]):
-        feature = more[k]
-        count[feature] += times[k]
-        c = float(count[feature])
-        step[feature] = weight[feature] * (1.0 / (np.sqrt(c + 1.0) + np.sqrt(c)))
+    for k in range(samples.once_at[row], samples.once_at[row + 1]):
+        count(samples.once[k], 1, state)
+    for k in range(samples.more_at[row], samples.more_at[row + 1]):
+        count(samples.more[k], samples.times[k], state)
+    count(samples.last[row], samples.last_times[row], state)
+
+
+@compiled
+def count(feature: int, times: int, state: State) -> None:
+    """Count some occurrences of a feature as chosen."""
+    state.chosen[feature] += times
+    state.step[feature] = rise(feature, 1, state)
+
+
+@compiled
+def occurrences(once: Array, more: Array, times: Array, features: int) -> Array:
+    """How often each feature occurs in all samples, int64 `(features,)`."""
+    out = np.zeros(features, np.int64)
+    for feature in once:
+        out[feature] += 1
+    for k in range(len(more)):
+        out[more[k]] += times[k]
+    return out
 
 
 @compiled
 def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, done: int,
-         gone: Array, once: Array, once_at: Array, more: Array, times: Array, more_at: Array,
-         count: Array, weight: Array, step: Array, size: Array) -> tuple[int, int]:  # fmt: skip
+         gone: Array, samples: Samples, state: State) -> tuple[int, int, int]:  # fmt: skip
     """Lazy greedy: fill `picks` from the heap.
 
     The top's gain may be old; then it is an upper bound, so it is renewed and sinks. A top that
@@ -257,18 +324,19 @@ def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, do
 
     Args:
         picks: int64 `(most,)`, filled from the front.
-        gains: The heap's gains.
-        rows: The heap's rows.
+        gains: The heap's gains, float64.
+        rows: The heap's rows, int32.
         entries: Rows in the heap.
-        fresh: Number of picks at each row's last evaluation, `(n,)`.
+        fresh: Number of picks at each row's last evaluation, int32 `(n,)`.
         done: Number of picks so far.
-        gone: True on rows that may not be picked.
-        once: See `gain_of`; so are the rest.
+        gone: True on rows that may not be picked, `(n,)`.
+        samples: The candidates.
+        state: Is changed.
 
     Returns:
-        How many were picked, and the rows left in the heap.
+        How many were picked, the rows left in the heap, and the gains taken.
     """
-    picked = 0
+    picked = evaluations = 0
     while picked < len(picks) and entries:
         row = rows[0]
         if gone[row]:
@@ -277,11 +345,9 @@ def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, do
             picks[picked] = row
             picked += 1
             entries = pop(gains, rows, entries)
-            add(row, once, once_at, more, times, more_at, count, weight, step)
+            add(row, samples, state)
         else:
             fresh[row] = done + picked
-            replace_top(
-                gains, rows, entries,
-                gain_of(row, once, once_at, more, times, more_at, count, weight, step, size),
-            )  # fmt: skip
-    return picked, entries
+            evaluations += 1
+            replace_top(gains, rows, entries, gain_of(row, samples, state))
+    return picked, entries, evaluations

@@ -103,8 +103,8 @@ def turns(
         utility: `(n, K)`, larger is better; NaN counts as the worst.
         group: 0..G-1 per row; of each group only one row is taken. None: every row is its own.
         limit: Stop after this many rows; None takes one row of every group.
-        refuse: Told of the group of each row taken; names groups, neither taken nor named before,
-            of which no row may be taken any more.
+        refuse: Told of the group of each row taken; names groups of which no row may be taken any
+            more.
 
     Returns:
         Rows in the order they were taken, and the task that took each.
@@ -132,8 +132,8 @@ def turns(
                     tasks.append(task)
                     left -= 1
                     for near in refuse(its_group).tolist() if refuse is not None else ():
+                        left -= not taken[near]
                         taken[near] = 1
-                        left -= 1
                     break
             if not left or len(rows) == wanted:
                 break

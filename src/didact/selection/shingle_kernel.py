@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from didact.text.buffers import Int64s, UInt8s
 
     UInt32s = npt.NDArray[np.uint32]
+    Int32s = npt.NDArray[np.int32]
     Float64s = npt.NDArray[np.float64]
+    Float2D = npt.NDArray[np.float64]
 
 WIDTH: Final = 12
-# Bits of `state` of a row.
-CLOSED: Final = 1  # picked or blocked
-# Places of `numbers`: entries of the heap, fingerprints in the table.
-_SIZE, _HELD = 0, 1
+CLOSED: Final = 1  # a row that was picked or blocked
 
 _EIGHT, _BYTE, _LOW = np.uint64(8), np.uint64(0xFF), np.uint64(0xFFFFFFFF)
 _FOUR_BYTES, _SEVEN_BYTES = np.uint64(24), np.uint64(56)
@@ -94,10 +93,16 @@ def fingerprints(data: UInt8s, offsets: Int64s, most: int, out: UInt32s, ends: I
 def _place(table: UInt32s, fingerprint: Any) -> int:
     """Where a fingerprint is in the table, or the empty place where it belongs."""
     mask = len(table) - 1
-    at = np.int64(fingerprint) & mask
+    at = int(fingerprint) & mask
     while table[at] != 0 and table[at] != fingerprint:
         at = (at + 1) & mask
     return at
+
+
+@compiled
+def room(table: UInt32s) -> int:
+    """How many fingerprints a table may hold: seven tenths of its places."""
+    return len(table) * 7 // 10
 
 
 @compiled
@@ -127,58 +132,98 @@ def novelty(table: UInt32s, fingerprints: UInt32s) -> float:
 
 
 @compiled
+def take(source: int, length: int, amounts: Float2D, balance: float) -> None:
+    """Count bytes of a source as picked, and give it its new factor; see `pick`."""
+    amounts[1, source] += length
+    amounts[2, source] = (amounts[0, source] / amounts[1, source]) ** balance
+
+
+@compiled
+def bound(gain: float, factor: float) -> float:
+    """A row's gain among all sources; a negative one is the same in every source."""
+    return gain * factor if gain > 0 else gain
+
+
+@compiled
 def pick(
+    heads: Float64s,
+    tops: Int64s,
+    open_sources: Int64s,
     gains: Float64s,
     rows: Int64s,
-    numbers: Int64s,
+    begins: Int64s,
+    sizes: Int64s,
     closed: UInt8s,
     weights: Float64s,
+    lengths: Int64s,
+    sources: Int32s,
+    amounts: Float2D,
+    balance: float,
+    held: Int64s,
     offsets: Int64s,
     prints: UInt32s,
     table: UInt32s,
     out: Int64s,
 ) -> int:
-    """The rows of largest weight × novelty, one after another, ties to the lowest row.
+    """The rows of largest gain, one after another, ties to the lowest row.
 
-    What is covered only grows, so a gain from before is an upper bound: a row whose bound, brought
-    up to date, stays on top is the best of all.
+    A gain is weight × novelty × its source's factor. All it depends on only falls, so a gain from
+    before is an upper bound: a row whose bound, brought up to date, stays on top is the best of
+    all. Every source has a heap of its rows by weight × novelty, which its factor does not
+    disturb; one more heap holds the sources by their best.
 
     Args:
-        gains: The heap's upper bounds.
-        rows: The heap's rows.
-        numbers: Entries of the heap, fingerprints in the table; both are kept up to date.
+        heads: Heap of the sources: bounds.
+        tops: Heap of the sources: the best row of each.
+        open_sources: How many sources have rows left, `(1,)`.
+        gains: Heaps of the rows, source after source: bounds.
+        rows: Heaps of the rows: which.
+        begins: Where each source's heap begins.
+        sizes: Entries of each source's heap.
         closed: `(n,)`, nonzero on rows that may not be picked; picked rows are closed.
-        weights: `(n,)`; a negative weight is its row's gain, whatever is covered.
+        weights: `(n,)`; a negative weight is its row's gain, whatever is picked.
+        lengths: `(n,)`, bytes.
+        sources: `(n,)`, each row's source.
+        amounts: By source: its bytes; those picked and an average row's; the first over the second
+            to the power of `balance`, the factor. `(3, sources)`.
+        balance: ≥ 0.
+        held: Fingerprints in the table, `(1,)`.
         offsets: `(n + 1,)` into `prints`.
         prints: Fingerprints, row after row.
         table: Those covered.
         out: Filled with the picks.
 
     Returns:
-        How many were picked. Fewer than `out` has room for when the heap is empty, or when the
-        table has to grow before the next one.
+        How many were picked. Fewer than `out` has room for when no row is left, or when the table
+        has to grow before the next one. Everything that changes is brought up to date.
     """
     picked = 0
-    size, held = numbers[_SIZE], numbers[_HELD]
-    room = len(table) * 7 // 10
-    fresh = np.int64(-1)  # the row on top whose gain is up to date
-    while picked < len(out) and size:
-        row = rows[0]
-        if closed[row]:
-            size = pop(gains, rows, size)
-            continue
+    fresh = np.int64(-1)  # the row whose bound is up to date
+    while picked < len(out) and open_sources[0]:
+        row = tops[0]
+        source = sources[row]
+        begin, size = begins[source], sizes[source]
+        own_gains, own_rows = gains[begin : begin + size], rows[begin : begin + size]
         own = prints[offsets[row] : offsets[row + 1]]
-        if row != fresh and weights[row] >= 0:
-            replace_top(gains, rows, size, weights[row] * novelty(table, own))
-            fresh = row
-            continue
-        if held + len(own) > room:
+        if closed[row]:
+            size = pop(own_gains, own_rows, size)
+        elif row != fresh and weights[row] >= 0:
+            replace_top(own_gains, own_rows, size, weights[row] * novelty(table, own))
+            fresh = row if own_rows[0] == row else np.int64(-1)
+        elif held[0] + len(own) > room(table):
             break
-        size = pop(gains, rows, size)
-        closed[row] = CLOSED
-        held += cover(table, own)
-        out[picked] = row
-        picked += 1
-        fresh = np.int64(-1)
-    numbers[_SIZE], numbers[_HELD] = size, held
+        else:
+            size = pop(own_gains, own_rows, size)
+            closed[row] = CLOSED
+            held[0] += cover(table, own)
+            take(source, lengths[row], amounts, balance)
+            out[picked] = row
+            picked += 1
+            fresh = np.int64(-1)
+        sizes[source] = size
+        if size:
+            tops[0] = own_rows[0]
+            replace_top(heads, tops, open_sources[0], bound(own_gains[0], amounts[2, source]))
+        else:
+            open_sources[0] = pop(heads, tops, open_sources[0])
     return picked

@@ -29,7 +29,7 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.budget import candidates, goal, take
 from didact.selection.greedy import grow, selection_key
-from didact.selection.near_duplicates import NearDuplicates, Refusal
+from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
 from didact.selection.quotas import Quotas
 from didact.text.buffers import utf8
 from didact.text.deflate import DeflateSizes, Texts, classic_zlib, fast_backend
@@ -45,10 +45,8 @@ Count = Annotated[int, Field(ge=1)]
 _SHARD_BYTES: Final = 16 * 2**20  # about a second of compressing
 # Two different quotients a/b and c/d that round to one float64 have a·d of at least 2^52.
 _EXACT: Final = 2**52
-_NEWLINE: Final = pa.scalar("\n", pa.large_string())
-_EMPTY: Final = pa.scalar("", pa.large_string())
 # Seconds per evaluation and per byte of the candidate: compiled, and by copies of zlib's state.
-_SECONDS: Final = {True: (5e-6, 29e-9), False: (60e-6, 60e-9)}
+_SECONDS: Final = {True: (5e-6, 30e-9), False: (40e-6, 110e-9)}
 
 
 def estimate_zip(
@@ -60,9 +58,9 @@ def estimate_zip(
     k2: int,
     k3: int,
     quotas: Quotas | None,
-    near_duplicates: NearDuplicates | None,  # noqa: ARG001 - next to nothing beside compressing
+    near_duplicates: NearDuplicates | None,
 ) -> Cost:
-    """Processor time: the candidates' evaluations times what one takes."""
+    """Processor time: the candidates' evaluations times what one takes, and comparing them."""
     if budget is None or not stats.n:
         return Cost()
     n, wanted = stats.n, budget.amount(stats.n)
@@ -78,9 +76,13 @@ def estimate_zip(
     done = np.arange(0, wanted, k3)  # at the beginning of each round
     free, picks = n - done, np.minimum(k3, wanted - done)
     near = np.minimum(k2, free)
-    evaluations = n + np.minimum(k1, free).sum() + (picks * (2 * near - picks + 1) / 2).sum()
+    stage_2 = np.minimum(k1, free)[1:]  # in the first round nothing is chosen
+    stage_3 = picks * (2 * near - picks + 1) // 2 - near  # so before a round's first pick
+    evaluations = n + stage_2.sum() + stage_3.sum()
     each, a_byte = _SECONDS[fast_backend()]
-    return Cost(cpu_seconds=float(evaluations * (each + a_byte * stats.n_bytes / n)))
+    seconds = float(evaluations * (each + a_byte * stats.n_bytes / n))
+    compared = estimate_all(stats, budget, near_duplicates=near_duplicates)
+    return Cost(cpu_seconds=seconds) + compared
 
 
 @estimated_by(estimate_zip)
@@ -132,10 +134,10 @@ def zip_(
 
     **Source:** ZIP (Yin et al. 2024, "Entropy Law", arXiv:2407.06645), its released code for
     `released`.
-    **Cost:** n + rounds·(k1 + k3·(2·k2 - k3 + 1) / 2) evaluations, rounds = picks / k3, each some
-    25 µs a kilobyte with numba and four times that without. Memory: the candidates' text and 40
-    bytes a candidate. With a place for them, finished rounds are kept on disk, 16·k1 bytes each at
-    most; a killed selection goes on after the last.
+    **Cost:** at most n + rounds·(k1 + k3·(2·k2 - k3 + 1) / 2) evaluations, rounds = picks / k3,
+    each some 30 µs for a kilobyte with numba and four times that without. Memory: the candidates'
+    text, 83 bytes a candidate, 5 MB a worker. Given a place, finished rounds are kept on disk, at
+    most 16·k1 bytes each; a killed selection goes on after the last.
     """
     if not k3 <= k2 <= k1:
         raise ConfigError(
@@ -185,6 +187,7 @@ def sample_texts(pool: Pool, rows: Int1D) -> Texts:
     lengths = pool.n_bytes[rows] + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     data = np.empty(int(offsets[-1]), np.uint8)
+    newline, between = (pa.scalar(x, pa.large_string()) for x in ("\n", ""))
     for batch in pool.batches():
         first, last = np.searchsorted(rows, (batch.start, batch.stop))
         if first == last:
@@ -192,7 +195,7 @@ def sample_texts(pool: Pool, rows: Int1D) -> Texts:
         texts = pool.read(batch, ["text"]).column("text")
         if last - first < len(batch):
             texts = texts.take(pa.array(rows[first:last] - batch.start))
-        lines, _ = utf8(pc.binary_join_element_wise(texts, _EMPTY, _NEWLINE))
+        lines, _ = utf8(pc.binary_join_element_wise(texts, newline, between))
         data[offsets[first] : offsets[last]] = lines
     return Texts(data, offsets)
 
@@ -228,7 +231,7 @@ class Rounds:
         texts: The candidates' texts.
         whole: Sizes after everything chosen; nothing fed yet.
         fresh: Sizes after the round's own picks.
-        first: Compressed bytes of each candidate alone, `(n,)`; written to from here on.
+        first: Compressed bytes of each candidate alone, `(n,)`.
         stages: How many are renewed, kept and picked per round.
         kept: Where finished rounds are.
     """
@@ -245,9 +248,9 @@ class Rounds:
         self.chunk = stages[2]
         self._texts, self._whole, self._fresh = texts, whole, fresh
         self._kept, self._stages = kept, stages
-        self._lengths = texts.lengths
+        self._lengths, self._first = texts.lengths, first
         self._raw = self._lengths.copy()
-        self._compressed = first
+        self._compressed = first.copy()
         self._quotient = self._raw / self._compressed
         self._near = np.empty(0, np.int64)
         self._picks = self._sequence()
@@ -277,7 +280,7 @@ class Rounds:
                 rows, sizes = found["rows"].astype(np.int64), found["sizes"].astype(np.int64)
             else:
                 rows = self._smallest(min(self._stages[0], free))
-                sizes = self._whole.sizes(rows)
+                sizes = self._whole.sizes(rows) if done else self._first[rows]
             self._raw[rows] = done + self._lengths[rows]
             self._compressed[rows] = sizes
             self._quotient[rows] = self._raw[rows] / sizes
@@ -302,7 +305,8 @@ class Rounds:
             near = self._near
             if not len(near):
                 return
-            raw, sizes = done + self._lengths[near], self._fresh.sizes(near)
+            raw = done + self._lengths[near]
+            sizes = self._fresh.sizes(near) if done else self._first[near]
             at = smallest(raw, sizes, raw / sizes, 1)
             (position,) = near[at].tolist()
             self._near = np.delete(near, at)

@@ -47,13 +47,18 @@ def released(
     stages = k1, k2, k3 = int(settings["k1"]), int(settings["k2"]), int(settings["k3"])
     rounds = -(-wanted // k3)
     _refuse(settings, budget)
-    if len(rows) - k2 * (rounds - 1) < k1 and rounds:
+    if rounds and len(rows) < k1:
         raise ConfigError(
-            f"zip: mode=released with {len(rows):,} candidates, k1={k1}, k2={k2}, k3={k3} and "
-            f"budget {budget}: {rounds} rounds use up k2 candidates each, and when fewer than k1 "
-            "are left the released code picks samples twice; expected candidates ≥ "
-            f"k1 + (rounds - 1)·k2 = {k1 + k2 * (rounds - 1):,}; lower k1 or the budget, or use "
-            "mode=exact"
+            f"zip: k1={k1:,} with mode=released is more than the {len(rows):,} candidates, where "
+            "the released code stops with an error; lower k1, or use mode=exact"
+        )
+    needed = k1 + k2 * (rounds - 1)
+    if rounds and len(rows) < needed:
+        raise ConfigError(
+            f"zip: {len(rows):,} candidates for mode=released, k1={k1}, k2={k2}, k3={k3} and "
+            f"budget {budget}: each of {rounds} rounds uses up k2 candidates, and once fewer than "
+            "k1 are left the released code picks samples twice; expected at least "
+            f"k1 + (rounds - 1)·k2 = {needed:,}; lower k1 or the budget, or use mode=exact"
         )
     picks = np.empty(0, np.int64)
     if rounds:
@@ -116,18 +121,22 @@ def _rounds(
     """Positions in the order they are picked."""
     k1, k2, k3 = stages
     chosen = _List(texts, whole)
-    state = chosen.ratios(np.arange(len(texts)), alone(texts, whole, ctx, kept))
+    first = alone(texts, whole, ctx, kept)
+    state = chosen.ratios(np.arange(len(texts)), first)
     out: list[int] = []
     for number in range(rounds):
         ctx.progress(Progress("select", len(out), rounds * k3, "samples"))
         found = kept.load(f"round-{number}")
         rows = smallest(state, k1)
-        sizes = whole.sizes(rows) if found is None else found["sizes"].astype(np.int64)
+        if found is not None:
+            sizes = found["sizes"].astype(np.int64)
+        else:
+            sizes = whole.sizes(rows) if out else first[rows]
         state[rows] = chosen.ratios(rows, sizes)
         near = rows[smallest(state[rows], k2)]
         state[near] = _TAKEN
         if found is None:
-            picks = _greedily(_List(texts, fresh), near, k3)
+            picks = _greedily(_List(texts, fresh), near, k3, first)
             kept.save(f"round-{number}", sizes=sizes, picks=np.array(picks))
         else:
             picks = found["picks"].tolist()
@@ -138,11 +147,12 @@ def _rounds(
     return np.array(out, np.int64)
 
 
-def _greedily(picked: _List, near: Int1D, k3: int) -> list[int]:
+def _greedily(picked: _List, near: Int1D, k3: int, first: Int1D) -> list[int]:
     """A round's picks: the lowest ratio of the round's list with one more; first on ties."""
-    out = []
+    out: list[int] = []
     for _ in range(k3):
-        at = int(np.argmin(picked.ratios(near, picked.counter.sizes(near))))
+        sizes = picked.counter.sizes(near) if out else first[near]
+        at = int(np.argmin(picked.ratios(near, sizes)))
         out.append(int(near[at]))
         picked.append(out[-1])
         near = np.delete(near, at)

@@ -76,8 +76,7 @@ _LENGTH_CODE: Final = _COUNT + 16  # match length - 3 → symbol
 _DISTANCE_CODE: Final = _LENGTH_CODE + 256  # distance - 1, or 256 + (distance - 1) // 128 → code
 _ORDER: Final = _DISTANCE_CODE + 512  # in which lengths of length codes are written
 _EXTRA: Final = _ORDER + _LENGTHS  # bits beside the code of each literal, length and distance
-_WORDS: Final = _EXTRA + _LITERALS + _DISTANCES
-TABLE_WORDS: Final = _WORDS
+TABLE_WORDS: Final = _EXTRA + _LITERALS + _DISTANCES
 
 # What chains of a ring can hold beside the window, so that a candidate's entries can be taken back.
 LONGEST: Final = _RING - 32768 - _LOOKAHEAD
@@ -98,7 +97,7 @@ _NO_MATCH: Final = 2 << 32
 
 def tables() -> npt.NDArray[np.int32]:
     """Tables of the empty prefix, int32 `(TABLE_WORDS,)`."""
-    out = np.zeros(_WORDS, np.int32)
+    out = np.zeros(TABLE_WORDS, np.int32)
     extra = [max(0, (code - 4) // 4) for code in range(28)] + [0]
     lengths = np.repeat(np.arange(29), [1 << e for e in extra[:28]] + [1])
     out[_LENGTH_CODE : _LENGTH_CODE + 256] = 257 + lengths[:256]
@@ -141,8 +140,13 @@ def shift(tables: npt.NDArray[np.int32], state: npt.NDArray[np.int64], keep: int
 
 
 @compiled
+def _add(tables: Memory, at: int, count: int) -> None:
+    set_word(tables, at, word(tables, at) + count)
+
+
+@compiled
 def _hash3(text: Memory, at: int) -> int:
-    """zlib's hash of three bytes: its collisions count as entries of a chain."""
+    """Hash three bytes as zlib does: collisions count as entries of a chain."""
     value = bytes4(text, at)
     return ((value & 31) << 10) ^ ((value & 0xFF00) >> 3) ^ ((value >> 16) & 0xFF)
 
@@ -188,7 +192,7 @@ def _common(text: Memory, a: int, b: int, most: int) -> int:
 
 
 @compiled
-def _search(
+def _search(  # noqa: C901 -- one loop
     text: Memory, tables: Memory, at: int, head: int, matched: int, ahead: int, final: int
 ) -> int:
     """The match that zlib finds at a position when the one before it has `matched` bytes.
@@ -242,15 +246,22 @@ def _search(
         if not final and best >= ahead and best < _MAX_MATCH:
             return -1
     if found == _NO_MATCH and matched < 3:
-        start = bytes4(text, at) & 0xFFFFFF
-        low = max(low, at - _TOO_FAR - 1)
-        candidate = head
-        while candidate > low and chain > 0:
-            if bytes4(text, candidate) & 0xFFFFFF == start:
-                return (3 << 32) | candidate
-            candidate = word(tables, _PREVIOUS3 + (candidate & _MASK))
-            chain -= 1
+        return _search3(text, tables, at, head, low, chain)
     return found
+
+
+@compiled
+def _search3(text: Memory, tables: Memory, at: int, head: int, low: int, chain: int) -> int:
+    """The nearest place of three equal bytes; what `_search` returns."""
+    start = bytes4(text, at) & 0xFFFFFF
+    low = max(low, at - _TOO_FAR - 1)
+    candidate = head
+    while candidate > low and chain > 0:
+        if bytes4(text, candidate) & 0xFFFFFF == start:
+            return (3 << 32) | candidate
+        candidate = word(tables, _PREVIOUS3 + (candidate & _MASK))
+        chain -= 1
+    return _NO_MATCH
 
 
 @compiled
@@ -323,9 +334,30 @@ def _tree(tables: Memory, frequencies: int, symbols: int, most: int, bits: int) 
         cost += frequency
         node += 1
         _sift(tables, 1, size)
-    set_word(tables, bits + node - 1, 0)
-    for k in range(1, 16):
-        set_word(tables, _COUNT + k, 0)
+    over = _depths(tables, top, node - 1, symbols, most, bits)
+    if over > 0:
+        cost = _limit(tables, most, over, symbols, bits) - added
+    return (cost << 10) | last
+
+
+@compiled
+def _depths(tables: Memory, top: int, root: int, symbols: int, most: int, bits: int) -> int:
+    """Depths of the nodes of a tree, and how many leaves there are at each.
+
+    Args:
+        tables: With parents before their children from place `top` of the heap on.
+        top: The place of the first node below the root.
+        root: The root.
+        symbols: Nodes below are leaves.
+        most: Deeper nodes are put there.
+        bits: Where the depths are written.
+
+    Returns:
+        How many nodes are deeper than `most`.
+    """
+    set_word(tables, bits + root, 0)
+    for length in range(1, 16):
+        set_word(tables, _COUNT + length, 0)
     over = 0
     for k in range(top, _SORTED):
         n = word(tables, _HEAP + k) & 1023
@@ -335,10 +367,8 @@ def _tree(tables: Memory, frequencies: int, symbols: int, most: int, bits: int) 
             over += 1
         set_word(tables, bits + n, length)
         if n < symbols:
-            set_word(tables, _COUNT + length, word(tables, _COUNT + length) + 1)
-    if over > 0:
-        cost = _limit(tables, most, over, symbols, bits) - added
-    return (cost << 10) | last
+            _add(tables, _COUNT + length, 1)
+    return over
 
 
 @compiled
@@ -352,9 +382,9 @@ def _limit(tables: Memory, most: int, over: int, symbols: int, bits: int) -> int
         length = most - 1
         while word(tables, _COUNT + length) == 0:
             length -= 1
-        set_word(tables, _COUNT + length, word(tables, _COUNT + length) - 1)
-        set_word(tables, _COUNT + length + 1, word(tables, _COUNT + length + 1) + 2)
-        set_word(tables, _COUNT + most, word(tables, _COUNT + most) - 1)
+        _add(tables, _COUNT + length, -1)
+        _add(tables, _COUNT + length + 1, 2)
+        _add(tables, _COUNT + most, -1)
         over -= 2
     cost = 0
     k = _SORTED
@@ -405,18 +435,15 @@ def _run_lengths(tables: Memory, bits: int, last: int) -> None:
 
 
 @compiled
-def _add(tables: Memory, at: int, count: int) -> None:
-    set_word(tables, at, word(tables, at) + count)
-
-
-@compiled
 def _block(tables: Memory, bits: int, stored: int) -> int:
     """Bits after a block, the cheapest of its three kinds.
 
     Args:
         tables: With the frequencies of its symbols.
         bits: Bits before it.
-        stored: Bytes that it stands for, or -1 when zlib no longer has them.
+        stored: Bytes that it stands for. zlib cannot store more than its window holds, but then it
+            would not: 32,507 bytes in 16,383 symbols have so many matches that the fixed code,
+            with at most 9 bits a literal and 22 a match of 3 bytes, is shorter.
     """
     literals = _tree(tables, _FREQUENCY, _LITERALS, 15, _LITERAL_BITS)
     distances = _tree(tables, _DISTANCE, _DISTANCES, 15, _DISTANCE_BITS)
@@ -439,13 +466,23 @@ def _block(tables: Memory, bits: int, stored: int) -> int:
         code = 8 if n < 144 else 9 if n < 256 else 7 if n < 280 else 8 if n < _LITERALS else 5
         fixed += code * word(tables, _FREQUENCY + n)
     cost = fixed if (fixed + 10) >> 3 <= (dynamic + 10) >> 3 else dynamic
-    if 0 <= stored <= ((cost + 10) >> 3) - 4:
+    if stored + 4 <= (cost + 10) >> 3:
         return ((bits + 10) & ~7) + 32 + 8 * stored
     return bits + 3 + cost
 
 
 @compiled
-def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> int:
+def _count_match(tables: Memory, length: int, distance: int) -> None:
+    _add(tables, _FREQUENCY + word(tables, _LENGTH_CODE + length - 3), 1)
+    far = distance - 1
+    slot = far if far < 256 else 256 + (far >> 7)
+    _add(tables, _DISTANCE + word(tables, _DISTANCE_CODE + slot), 1)
+
+
+@compiled
+def _run(  # noqa: C901, PLR0912, PLR0915 -- one loop with its state in registers
+    text: Memory, tables: Memory, state: Memory, end: int, final: int
+) -> int:
     """Compress the text up to `end`.
 
     Args:
@@ -469,7 +506,8 @@ def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> i
         ahead = end - at
         if ahead < (1 if final else 4):
             break
-        # Here zlib's window slides early when the text is about to end, and forgets its first byte.
+        # When the text is about to end just before zlib's window slides, it slides early, and the
+        # byte at the largest distance becomes its first, which no match can begin with.
         edge = ahead < _LOOKAHEAD and at >= 65274 and (at - _MAX_DISTANCE) & 32767 == 0
         if edge and not final:
             break
@@ -488,22 +526,16 @@ def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> i
         if matched >= 3 and length <= matched:
             if not final and matched + 2 > ahead:
                 break
-            slot = _DISTANCE_CODE + at - 2 - place
-            if at - 2 - place >= 256:
-                slot = _DISTANCE_CODE + 256 + ((at - 2 - place) >> 7)
-            _add(tables, _DISTANCE + word(tables, slot), 1)
-            _add(tables, _FREQUENCY + word(tables, _LENGTH_CODE + matched - 3), 1)
+            _count_match(tables, matched, at - 1 - place)
             for q in range(at, min(at + matched - 1, end - 3)):
                 _insert(text, tables, q)
             coded += 1
-            begin = at
             at += matched - 1
             matched = 2
             pending = 0
         else:
             if ahead >= 4:
                 _insert(text, tables, at)
-            begin = at
             if pending:
                 _add(tables, _FREQUENCY + byte(text, at - 1), 1)
                 coded += 1
@@ -513,7 +545,7 @@ def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> i
             at += 1
         if coded == _SYMBOLS:
             stop = at - pending
-            bits = _block(tables, bits, stop - block if block >= _kept(begin, end) else -1)
+            bits = _block(tables, bits, stop - block)
             for n in range(_LITERALS + _DISTANCES):
                 set_word(tables, _FREQUENCY + n, 1 if n == _END else 0)
             coded = 0
@@ -521,7 +553,7 @@ def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> i
     if final:
         if pending:
             _add(tables, _FREQUENCY + byte(text, end - 1), 1)
-        return _block(tables, bits, end - block if block >= _kept(end, end) else -1)
+        return _block(tables, bits, end - block)
     set_long(state, _AT, at)
     set_long(state, _MATCHED, matched)
     set_long(state, _FROM, place)
@@ -530,13 +562,6 @@ def _run(text: Memory, tables: Memory, state: Memory, end: int, final: int) -> i
     set_long(state, _BLOCK, block)
     set_long(state, _BITS, bits)
     return 0
-
-
-@compiled
-def _kept(at: int, end: int) -> int:
-    """First byte that zlib's window still holds when it is at a position."""
-    near = 1 if end - at < _LOOKAHEAD else 0
-    return (at - _MAX_DISTANCE - 1 + near) >> 15 << 15
 
 
 @compiled

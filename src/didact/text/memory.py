@@ -9,7 +9,6 @@ is stored. Bytes are little endian, and may be read 4 and 8 at a time at any pla
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -22,9 +21,6 @@ Memory = Any  # an address (int) or an array, one-dimensional and contiguous
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Unaligned reads take the processor's own byte order.
-SUPPORTED: Final = sys.byteorder == "little"
-
 _HOW: Final[Any] = {"nogil": True, "error_model": "numpy"}
 
 
@@ -34,7 +30,6 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         return njit(cache=True, **_HOW)(function)
     except RuntimeError:  # no folder that numba may write to
         return njit(**_HOW)(function)
-
 
 
 _LONG: Final = ir.IntType(64)

@@ -148,12 +148,31 @@ def test_a_cluster_is_looked_at_once(tmp_path, ctx):
     core = words(rng, 200)
     cluster = [[*core, f"end{i}"] for i in range(800)]
     similar = [[*core[:170], *words(rng, 60)] for _ in range(60)]
-    refusal = refusal_of([*cluster, *similar], tmp_path, ctx, similarity=0.9)
-    bands = len(refusal._bands)
+    refusal = refusal_of([*cluster, *similar], tmp_path, ctx)
     assert refusal.after(0).tolist() == list(range(1, 800))
+    bands = refusal.looked_at // 800
+    assert bands >= 10
     for position in range(800, 860):
         assert refusal.after(position).tolist() == []
-    assert 800 * bands <= refusal.looked_at < 800 * bands * 2 + 60 * 60 * bands
+    # Once when they were refused, once when they were found closed; then the 60 among themselves.
+    assert refusal.looked_at < 2 * 800 * (bands + 1) + 2 * 60 * 60
+
+
+def test_a_row_that_was_compared_and_stays_is_refused_later(tmp_path, ctx):
+    rng = np.random.default_rng(9)
+    texts = []
+    for _ in range(30):
+        first = words(rng, 200)
+        second = changed(rng, first, 8)
+        texts += [first, second, [*second, "end"]]
+        assert exact(first, second) < 0.7
+        assert exact(*texts[-2:]) > 0.95
+    refusal = refusal_of(texts, tmp_path, ctx)
+    for at in range(0, 90, 3):
+        assert refusal.after(at).tolist() == []
+    assert refusal.looked_at > 30  # some pairs were met, and none was near
+    for at in range(0, 90, 3):
+        assert refusal.after(at + 1).tolist() == [at + 2]
 
 
 @pytest.fixture(name="ranked")
@@ -262,9 +281,9 @@ def test_a_threshold_keeps_its_ceiling(twins, ctx):
 def test_quotas_see_what_refusal_leaves(twins, ctx):
     chosen = top_k(
         twins, scored(twins), Budget(samples=4), ctx,
-        quotas=Quotas(at_least={"books": 2}), near_duplicates=NearDuplicates(),
+        quotas=Quotas(at_least={"web": 4}), near_duplicates=NearDuplicates(),
     )  # fmt: skip
-    assert chosen.rows.tolist() == [0, 4, 5, 7]  # books: 5 and 7, since 1 and 3 are near 0
+    assert chosen.rows.tolist() == [0, 4, 6, 8]  # 2 is near 0; 8 is the sixth that is left
 
 
 def test_nothing_asked_reads_nothing(twins, ctx):

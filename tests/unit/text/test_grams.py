@@ -1,0 +1,77 @@
+"""Word 1- and 2-grams, against a list of strings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from didact.text.grams import hash_grams
+from didact.text.words import word_strings
+
+TEXTS = [
+    "The cat saw the dog; the dog saw The CAT.",
+    "",
+    "word",
+    "?!",
+    "the cat",
+    "cat the",
+    "猫の足は何本ですか。",
+    "four 4 four 4 four",
+    "q" * 100 + " " + "q" * 100,
+]
+
+
+def naive(text):
+    """First word, first pair, second word, …"""
+    words = word_strings(text)
+    out = []
+    for i, word in enumerate(words):
+        out.append((word,))
+        out.append(tuple(words[i : i + 2]))
+    return out[:-1]
+
+
+def grams_of(texts):
+    return hash_grams(pa.array(texts, pa.large_string()))
+
+
+def test_as_many_and_the_same_ones_are_equal():
+    grams = grams_of(TEXTS)
+    wanted = [naive(text) for text in TEXTS]
+    assert np.diff(grams.offsets).tolist() == [len(w) for w in wanted]
+    flat = [gram for text in wanted for gram in text]
+    assert len(flat) == len(grams.hashes)
+    of = dict(zip(flat, grams.hashes.tolist(), strict=True))
+    assert [of[gram] for gram in flat] == grams.hashes.tolist()
+    assert len(set(of.values())) == len(of)
+
+
+def test_the_lowest_bit_tells_pairs_from_words():
+    grams = grams_of(TEXTS)
+    sizes = [len(gram) for text in TEXTS for gram in naive(text)]
+    assert (grams.hashes & np.uint64(1)).tolist() == [size - 1 for size in sizes]
+
+
+def test_a_text_has_its_grams_whatever_is_around_it():
+    together = grams_of(TEXTS)
+    for i, text in enumerate(TEXTS):
+        alone = grams_of([text])
+        inside = together.hashes[together.offsets[i] : together.offsets[i + 1]]
+        assert alone.hashes.tolist() == inside.tolist()
+
+
+def test_no_texts_and_texts_without_words():
+    assert grams_of([]).offsets.tolist() == [0]
+    nothing = grams_of(["", "...", ""])
+    assert nothing.offsets.tolist() == [0, 0, 0, 0]
+    assert len(nothing.hashes) == 0
+
+
+def test_a_character_of_a_script_without_spaces_is_a_word():
+    grams = grams_of(["北京大学", "北京"])
+    first, second = (
+        set(grams.hashes[a:b].tolist())
+        for a, b in zip(grams.offsets[:-1], grams.offsets[1:], strict=True)
+    )
+    assert len(first) == 7
+    assert second < first
