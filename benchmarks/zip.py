@@ -1,6 +1,6 @@
 """ZIP: time and memory beside the same algorithm with copies of zlib's compressor, and growth.
 
-    python benchmarks/zip.py POOL.jsonl.zst --work DIR [ARM ...] [--again] [--small]
+    python benchmarks/zip.py POOL.jsonl.zst [ARM ...] --work DIR [--again] [--small]
 
 Arms, each in processes of its own, all of them by default:
 
@@ -37,8 +37,9 @@ import zstandard
 import didact
 from didact.core.pool import Pool
 from didact.selection.greedy import grow
+from didact.selection.kept import Kept
 from didact.selection.partial_sort import smallest
-from didact.selection.zip import Kept, Rounds, alone, sample_texts
+from didact.selection.zip import Rounds, alone, sample_texts
 from didact.text.deflate import DeflateSizes, Texts
 from didact.verbs import context
 

@@ -175,7 +175,70 @@ def _added(sample: bytes, prefix: bytes) -> int:
     return int(after - before)
 
 
+METHODS = {
+    "zip": "zip",
+    "feature_based": "feature_based",
+    "shingle_novelty": "shingle_novelty",
+}
+PANELS = (  # name, what a set of random rows has, and what is aimed at
+    ("xz ratio ÷ random\nof the same lengths", 1.0, 0.8),
+    ("near-duplicates\n÷ random", 1.0, 0.25),
+    ("planted noise\n÷ random", 1.0, 1.0),
+    ("entropy of sources,\nbits over random", 0.0, -0.2),
+)
+
+
+def what_each_picks(share: float = 0.2) -> None:
+    """Four instruments that no method optimises, at equal bytes."""
+    arms = json.loads(RECORDED.read_text())["arms"]
+
+    def middle(prefix: str, key: str) -> float:
+        found = [arm for name, arm in arms.items() if name.startswith(f"{prefix} {share} ")]
+        return float(np.median([arm[key] for arm in found]))
+
+    rows = []
+    for method in METHODS:
+        arm = arms[f"{method} {share}"]
+        rows.append(
+            (
+                arm["xz_ratio"] / middle(f"long {method}", "xz_ratio"),
+                arm["near_duplicate_rows"] / middle("random", "near_duplicate_rows"),
+                arm["noise_rows"] / middle("random", "noise_rows"),
+                arm["source_entropy_bits"] - middle("random", "source_entropy_bits"),
+            )
+        )
+    width, gap, left, top, step = 128, 16, 120, 74, 34
+    out = []
+    for at, (name, chance, aim) in enumerate(PANELS):
+        start = left + at * (width + gap)
+        values = [row[at] for row in rows]
+        low, high = min(0, *values, aim, chance) * 1.1, max(*values, chance) * 1.1 or 0.1
+        x = scale(low, high, start, start + width)
+        for i, words in enumerate(name.split("\n")):
+            out.append(text(words, start, top - 30 + 15 * i, "start", font_size=11))
+        end = top + step * len(rows)
+        for value, dash in ((chance, "none"), (aim, "3 3")):
+            out.append(svg.tag("line", x1=x(value), x2=x(value), y1=top - 6, y2=end, stroke=INK,
+                               stroke_dasharray=dash, stroke_opacity=0.5))  # fmt: skip
+        for i, value in enumerate(values):
+            y = top + step * i + 6
+            a, b = sorted((x(0), x(value)))
+            met = value >= aim if at == 3 else value <= aim
+            color = COLORS["green" if met else "red"]
+            out.append(svg.tag("rect", x=a, y=y, width=max(b - a, 1.5), height=14, fill=color))
+            out.append(text(f"{value:.2f}", max(b, x(0)) + 4, y + 11, "start", font_size=11))
+    for i, name in enumerate(METHODS.values()):
+        out.append(text(name, left - 10, top + step * i + 17, "end"))
+    note = "solid: what random rows have · dashed: the aim · green: met"
+    out.append(text(note, left, top + step * len(rows) + 18, "start", font_size=11))
+    title = f"What each method picks, {share:.0%} of the bytes"
+    picture("what-each-picks", title, *out, height=top + step * len(rows) + 30)
+
+
 def main() -> None:
+    """All pictures."""
+    if RECORDED.exists():
+        what_each_picks()
     rows = library_texts()
     what_compresses(rows)
     what_the_window_sees(rows)

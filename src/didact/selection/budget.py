@@ -13,7 +13,7 @@ import numpy as np
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Selection
 from didact.selection.near_duplicates import distinct
-from didact.selection.quotas import Candidates, bounded, fitting, proportional
+from didact.selection.quotas import Candidates, bounded, fitting, proportional, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def goal(
     method: str,
     scores: Scores | None = None,
 ) -> tuple[Int1D, int]:
-    """How far a greedy selector has to go; refuses a budget before any work is done.
+    """How far a greedy selector has to go; refuses budgets and quotas before any work is done.
 
     Args:
         pool: The pool the rows belong to.
@@ -74,13 +74,19 @@ def goal(
         Each candidate's size in the budget's unit, and the sum to reach.
 
     Raises:
-        BudgetError: No budget, or more than the pool offers.
+        BudgetError: No budget, more than the pool offers, or quotas that cannot be met.
+        ConfigError: A quota names an unknown source, or a minimum is above its maximum.
     """
     if budget is None:
         raise _no_budget(method)
     sizes = pool.n_tokens[rows] if budget.unit == "tokens" else np.ones(len(rows), np.int64)
     limit, _ = _limit(pool, budget, sizes, scores, partial=False)
-    return sizes, int(sizes.sum()) if quotas and budget.amount(len(pool)) else limit
+    if not quotas or not budget.amount(len(pool)):
+        return sizes, limit
+    if not quotas.proportional:
+        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, budget.unit)
+        refuse(offered, quotas, limit, must_fill=budget.samples is not None)
+    return sizes, int(sizes.sum())
 
 
 def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:

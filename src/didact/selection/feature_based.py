@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
@@ -12,9 +13,11 @@ from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.protocols import estimated_by
 from didact.selection.budget import candidates, goal, take
-from didact.selection.greedy import grow, journal_for
+from didact.selection.greedy import grow
+from didact.selection.kept import kept_for
 from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
 from didact.selection.quotas import Quotas
+from didact.text.noise import noisy, told
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]
 
-# Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3); the second, times the
+# Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3); the last, times the
 # share that is chosen. Only `estimate` uses them.
+_NOISE: Final = 35e-9
 _FEATURES: Final = 60e-9
 _GREEDY: Final = 60e-9
 
@@ -36,15 +40,16 @@ def estimate_feature_based(
     stats: PoolStats,
     budget: Budget | None,
     *,
+    noise: float = 0.3,
     near_duplicates: NearDuplicates | None = None,
     **_settings: Any,
 ) -> Cost:
-    """Processor time: features, first gains, and lazy greedy as far as the budget goes."""
+    """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
     if budget is None or not budget.amount(stats.n):
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
-    seconds = (_FEATURES + _GREEDY * share) * stats.n_bytes
+    seconds = ((_NOISE if noise else 0) + _FEATURES + _GREEDY * share) * stats.n_bytes
     compared = estimate_all(stats, budget, near_duplicates=near_duplicates)
     return Cost(cpu_seconds=seconds) + compared
 
@@ -60,9 +65,9 @@ def feature_based(
     weight: Weight = "none",
     min_df: Annotated[int, Field(ge=1)] = 2,
     per: Per = "auto",
-    trusted: Annotated[float, Field(gt=0, le=1)] = 0.9,
-    own_pairs: Annotated[float, Field(ge=0)] = 1.0,
-    balance: Annotated[float, Field(ge=0)] = 0.1,
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
+    own_pairs: Annotated[float, Field(ge=0)] = 0.8,
+    balance: Annotated[float, Field(ge=0)] = 0.2,
     quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
 ) -> Selection:
@@ -73,7 +78,7 @@ def feature_based(
         f(S) = Σ_g w(m_g)·√c_g(S) + own_pairs·w(1)·Σ_{d ∈ S} u_d + balance·F·Σ_s √(p_s·b_s(S))
 
     for a unit of its length; ties go to the lowest row. g are words and pairs of neighboring words
-    that are in m_g ≥ min_df trusted samples, c_g(S) is how often g occurs in S, and u_d is the
+    that are in m_g ≥ min_df samples, c_g(S) is how often g occurs in S, and u_d is the
     number of distinct pairs of sample d that are no such g. s are sources, p_s is the share of the
     candidates' bytes that is in s, b_s(S) the part of all these bytes that is chosen and in s, and
     F what the first two sums are for all candidates: the third keeps sources near their shares.
@@ -81,24 +86,23 @@ def feature_based(
     nothing to any sum and come last.
 
     What no other sample has cannot be told from noise one gram at a time, but sample by sample it
-    can: in noise nearly everything is unheard of. So the samples with the largest shares of words,
-    or of pairs, that no other sample has are not trusted: they do not vouch for a gram, and have no
-    u_d. All the same they may be chosen. An exact copy of another sample does not vouch either.
-    Leaving u_d out (`own_pairs: 0`) favors samples whose rare grams are in a second sample, which
-    is what near-duplicates are made of. `trusted: 1, own_pairs: 0, balance: 0` is the plain
-    feature-based function.
+    can: see `didact.text.noise`. Samples that look like noise come last too, whatever they would
+    add; they are not counted in m_g, and neither is an exact copy of another sample. Leaving u_d
+    out (`own_pairs: 0`) favors samples whose rare grams are in a second sample, which is what
+    near-duplicates are made of. `noise: 0, own_pairs: 0, balance: 0` is the plain feature-based
+    function.
 
     `per: sample` picks the longest samples. Under a budget in samples the default is per byte all
     the same: a set as varied as possible *for its length*.
 
-    f is monotone and submodular, and the greedy rule is followed exactly. With `per: sample` and a
-    budget of k samples, f is at least 1 - 1/e of the best f of any k samples (Nemhauser, Wolsey &
-    Fisher 1978), for every k at once. With `per: token` and a budget of tokens, f is at least
-    1 - 1/e of the best f in that budget *minus* what the first sample that does not fit would have
-    added (the argument of Khuller, Moss & Naor 1999, and of Krause & Golovin 2014 for submodular
-    f; their ½(1 - 1/e) without the minus needs a comparison with the best single sample, which
-    would break the rule that a smaller budget is a prefix). With other combinations, quotas or
-    refused near-duplicates there is no such bound.
+    f is monotone and submodular, and the greedy rule is followed exactly, by all but the noise.
+    With `per: sample` and a budget of k samples, f is at least 1 - 1/e of the best f of any k
+    samples (Nemhauser, Wolsey & Fisher 1978), for every k at once. With `per: token` and a budget
+    of tokens, f is at least 1 - 1/e of the best f in that budget *minus* what the first sample that
+    does not fit would have added (the argument of Khuller, Moss & Naor 1999, and of Krause &
+    Golovin 2014 for submodular f; their ½(1 - 1/e) without the minus needs a comparison with the
+    best single sample, which would break the rule that a smaller budget is a prefix). With other
+    combinations, quotas or refused near-duplicates there is no such bound.
 
     Args:
         pool: The samples.
@@ -107,11 +111,11 @@ def feature_based(
         ctx: Workers, progress, a place for the picks so far.
         weight: w(m): `none` 1; `log` ln(1 + m) and `sqrt` √m stay closer to the pool's mix and
             keep more of what repeats.
-        min_df: Trusted samples a gram must be in.
+        min_df: Samples a gram must be in; noise and copies do not count.
         per: What gains are divided by: `byte`, `token`, `sample` (nothing); `auto` is `token` under
             a budget of tokens and `byte` otherwise.
-        trusted: Share of the samples that are at or under the limit of words, and of pairs, that no
-            other sample has; 1 trusts all.
+        noise: Samples that score less than this are noise, where the pool's median sample scores
+            1; 0 lets everything pass, misdecoded text included.
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
         balance: What the shares of sources count next to grams; 0 ignores sources.
         quotas: Limits per source; with them all candidates are ranked.
@@ -123,20 +127,21 @@ def feature_based(
         MissingDependencyError: numba is not installed.
 
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
-    in a differential test where the two coincide); lazy greedy (Minoux 1978). Trust, u_d and
-    the sum over sources are our own.
-    **Cost:** two passes over the text, 38 ns a byte on one core, which workers share, and lazy
-    greedy in one thread, 25 to 60 ns a byte of the pool: 1.5 s for a fifth of 40,000 samples
-    (24 MB), 7 s for a fifth of 154,000 (92 MB); up to twice as much per byte at 1.5 million.
-    Memory 4 to 8 bytes a gram that is a feature of its sample, about one a byte of text, and 30
-    bytes a feature: 1.8 GB at 1.5 million samples (906 MB), the pool's index in it. Compiling, once
-    per machine: some 7 s.
+    in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
+    and the sum over sources are our own.
+    **Cost:** the filter, 35 ns a byte in one thread; two passes over the text, 38 ns a byte on one
+    core, which workers share; and lazy greedy in one thread, 25 to 60 ns a byte of the pool: 2.1 s
+    for a fifth of 40,000 samples (24 MB), some 10 s for a fifth of 154,000 (92 MB); up to twice as
+    much per byte at 1.5 million. Memory 4 to 8 bytes a gram that is a feature of its sample, about
+    one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million samples (906 MB), the pool's
+    index in it; before that, while noise is looked for, 3 to 6 bytes a byte of text, at most 320
+    MiB. Compiling, once per machine: some 7 s.
     """
     need("feature_based", "fast")
     settings = as_json(
         feature_based,
         {
-            "weight": weight, "min_df": min_df, "per": per, "trusted": trusted,
+            "weight": weight, "min_df": min_df, "per": per, "noise": noise,
             "own_pairs": own_pairs, "balance": balance,
             "quotas": quotas, "near_duplicates": near_duplicates,
         },
@@ -144,12 +149,17 @@ def feature_based(
     rows = candidates(pool, scores)
     sizes, wanted = goal(pool, rows, budget, quotas, method="feature_based", scores=scores)
     picks, refused = np.empty(0, np.int64), 0
+    suspects = np.zeros(len(rows), np.bool_)
     if wanted and budget is not None:
         if per == "auto":
             per = "token" if budget.unit == "tokens" else "byte"
         from didact.selection.feature_growth import LazyGreedy, read_features, with_sources
 
-        features = read_features(pool, rows, ctx, min_df=min_df, trusted=trusted)
+        if noise:
+            suspects = noisy(pool, rows, noise)
+        features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
+        size = _sizes(pool, rows, per)
+        size[suspects] = np.inf  # whatever they add is nothing for their size
         alone = features.own * (own_pairs * _weights(np.ones(1), weight))
         samples, weights = with_sources(
             features,
@@ -157,15 +167,15 @@ def feature_based(
             alone,
             pool.source_codes[rows].astype(np.int64),
             pool.n_bytes[rows],
-            _sizes(pool, rows, per),
+            size,
             balance=balance,
         )
         growth = LazyGreedy(samples, weights)
         refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates is not None else None
-        journal = journal_for(ctx, pool, rows, "feature_based", {**settings, "per": per})
-        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, journal=journal)
+        kept = kept_for(ctx, pool, rows, "feature_based", {**settings, "per": per})
+        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, kept=kept)
         refused = refusal.refused if refusal is not None else 0
-    return take(
+    chosen = take(
         pool,
         rows[picks],
         budget,
@@ -173,9 +183,12 @@ def feature_based(
         method="feature_based",
         settings=settings,
         scores=scores,
-        reasons=("feature_based",),
+        reasons=("feature_based", "noise, for want of others"),
+        why=suspects[picks].astype(np.int64),
         refused=refused,
     )
+    taken = int(suspects[np.searchsorted(rows, chosen.rows)].sum())
+    return replace(chosen, notes=(*chosen.notes, *told(suspects, taken, noise)))
 
 
 def _weights(frequency: npt.NDArray[Any], weight: Weight) -> Float1D:

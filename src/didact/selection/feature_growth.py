@@ -41,8 +41,8 @@ class Features:
         more: Features that occur more often.
         times: How often, beside `more`.
         more_at: Where each sample begins in `more`, `(n + 1,)`.
-        frequency: In how many trusted samples each feature is.
-        own: Pairs of each trusted sample that no feature stands for, `(n,)`; 0 on others.
+        frequency: In how many samples each feature is, suspects and copies not counted.
+        own: Pairs of each sample that no feature stands for, `(n,)`; 0 on suspects.
     """
 
     once: Int32s
@@ -55,7 +55,7 @@ class Features:
 
 
 def read_features(
-    pool: Pool, rows: Int1D, ctx: Context, *, min_df: int, trusted: float
+    pool: Pool, rows: Int1D, ctx: Context, *, min_df: int, suspects: Bool1D
 ) -> Features:
     """Two passes over the samples' text: which grams are met twice, then which sample has which.
 
@@ -63,8 +63,8 @@ def read_features(
         pool: The samples.
         rows: Ascending rows.
         ctx: Workers, progress.
-        min_df: Trusted samples a gram must be in.
-        trusted: Share of the samples that are trusted.
+        min_df: Samples a gram must be in, suspects and copies not counted.
+        suspects: Samples that are noise, `(n,)`.
 
     **Cost:** some 35 ns a byte; memory 4 bytes a gram that is a feature of its sample, a bit to two
     per byte of text, and up to 30 bytes a feature.
@@ -101,54 +101,35 @@ def read_features(
         ctx.progress(Progress("features", done, len(rows)))
     pair = kernel.pairs_of(vocabulary.keys, vocabulary.ids, vocabulary.known)
     features = Features(once[:a], once_at, more[:b], times[:b], more_at, _NONE, _NONE)
-    first_copy = np.zeros(len(rows), np.bool_)
-    first_copy[np.unique(pool.group[rows], return_index=True)[1]] = True
-    _weigh_evidence(features, pair, left, first_copy, min_df=min_df, trusted=trusted)
+    counted = np.zeros(len(rows), np.bool_)
+    counted[np.unique(pool.group[rows], return_index=True)[1]] = True
+    _drop_rare(features, pair, left, counted & ~suspects, min_df=min_df)
+    features.own[suspects] = 0
     return features
 
 
-def _weigh_evidence(
+def _drop_rare(
     features: Features,
     pair: npt.NDArray[np.uint8],
     totals: Int32s,
-    first_copy: Bool1D,
+    counted: Bool1D,
     *,
     min_df: int,
-    trusted: float,
 ) -> None:
-    """Count in how many trusted samples each feature is, and drop those that are in too few."""
+    """Count in how many of some samples each feature is, and drop those that are in too few."""
     parts = ((features.once, features.once_at), (features.more, features.more_at))
-    frequency = np.zeros(len(pair), np.int32)
+    features.frequency = np.zeros(len(pair), np.int32)
     for part in parts:
-        kernel.witness(*part, first_copy, frequency)
-    left = totals.copy()
+        kernel.witness(*part, counted, features.frequency)
     for part in parts:
-        kernel.subtract_known(*part, pair, frequency, 2, left)
-    trust = _trusted(left, totals, trusted)
-    frequency[:] = 0
-    for part in parts:
-        kernel.witness(*part, first_copy & trust, frequency)
-    left = totals
-    for part in parts:
-        kernel.subtract_known(*part, pair, frequency, min_df, left)
-    features.frequency = frequency
-    features.own = np.where(trust, left[:, 1], 0).astype(np.int32)
-    size = kernel.drop_rare(features.once, _NONE, features.once_at, frequency, min_df)
+        kernel.subtract_known(*part, pair, features.frequency, min_df, totals)
+    features.own = totals[:, 1]
+    size = kernel.drop_rare(features.once, _NONE, features.once_at, features.frequency, min_df)
     features.once = features.once[:size]
-    size = kernel.drop_rare(features.more, features.times, features.more_at, frequency, min_df)
+    size = kernel.drop_rare(
+        features.more, features.times, features.more_at, features.frequency, min_df
+    )
     features.more, features.times = features.more[:size], features.times[:size]
-
-
-def _trusted(alone: Int32s, totals: Int32s, share: float) -> Bool1D:
-    """Samples not among those with the largest shares of words, or of pairs, nobody else has.
-
-    Args:
-        alone: Distinct words and pairs of each sample that are in no other, `(n, 2)`.
-        totals: All its distinct words and pairs, `(n, 2)`.
-        share: Of the samples, at or under the limit of each of both shares.
-    """
-    of = (alone + 1) / (totals + 2)  # as if one of two more were: a short text proves little
-    return np.asarray((of <= np.quantile(of, share, axis=0, method="higher")).all(axis=1))
 
 
 class _Vocabulary:

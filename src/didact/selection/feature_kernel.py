@@ -8,16 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from didact.selection.heap import pop, replace_top
+from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
-
-compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @compiled

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numba import njit
+from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Gains = npt.NDArray[Any]
     Rows = npt.NDArray[Any]
-
-compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @compiled

@@ -28,9 +28,9 @@ def _compiled(function: F) -> F:
     """Compile where that is possible."""
     if not _COMPILED:
         return function
-    from numba import njit
+    from didact.text.compiling import compiled
 
-    return cast("F", njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast("F", compiled(function))
 
 
 def smallest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

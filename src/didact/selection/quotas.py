@@ -169,15 +169,42 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
             rows.codes[allowed], weights=rows.sizes[allowed], minlength=len(rows.sources)
         ).astype(np.int64)
         if must_fill:
-            raise BudgetError(
-                f"quotas.at_most leaves {reached:,} of {limit:,} {rows.unit} reachable "
-                f"({rows.amounts(open_to)}); raise the maximums or lower the budget"
-            )
+            raise _unfilled(rows, open_to, limit)
         notes = (
             f"quotas.at_most left {limit - reached:,} of {limit:,} {rows.unit} unused: "
             + rows.amounts(open_to),
         )
     return Cut(np.flatnonzero(secured), rest, notes)
+
+
+def refuse(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) -> None:
+    """Raise what `bounded` would raise of any ranking of these rows, before there is one.
+
+    Args:
+        rows: Who may be chosen, in any order.
+        quotas: `at_most` and `at_least`.
+        limit: The budget in its unit.
+        must_fill: The budget is an exact number of samples.
+
+    Raises:
+        BudgetError: A minimum cannot be filled, the minimums are over the budget, or the maximums
+            keep the budget from being filled.
+        ConfigError: A source is unknown, or has a minimum above its maximum.
+    """
+    most = _limits(rows, "at_most", quotas.at_most, limit, unnamed=limit)
+    least = _limits(rows, "at_least", quotas.at_least, limit, unnamed=0)
+    totals = rows.totals()
+    _refuse_contradictions(rows, most, least, totals, limit)
+    open_to = np.minimum(most, totals)
+    if must_fill and open_to.sum() < limit:
+        raise _unfilled(rows, open_to, limit)
+
+
+def _unfilled(rows: Candidates, open_to: Int1D, limit: int) -> BudgetError:
+    return BudgetError(
+        f"quotas.at_most leaves {open_to.sum():,} of {limit:,} {rows.unit} reachable "
+        f"({rows.amounts(open_to)}); raise the maximums or lower the budget"
+    )
 
 
 def proportional(rows: Candidates, limit: int) -> Cut:

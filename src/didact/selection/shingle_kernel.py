@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from didact.selection.heap import pop, replace_top
-from didact.text.memory import compiled
+from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,29 +6,25 @@ chosen so far, and then picks greedily among the best of them.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count, islice, pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from didact.core.atomic import replacing
 from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.budget import candidates, goal, take
-from didact.selection.greedy import grow, selection_key
+from didact.selection.greedy import grow
+from didact.selection.kept import Kept, kept_for
 from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
 from didact.selection.quotas import Quotas
 from didact.text.buffers import utf8
@@ -70,6 +66,7 @@ def estimate_zip(
         wanted = -(-wanted // k3) * k3
     elif quotas and wanted:
         wanted = n
+    wanted = min(wanted, n)
     if not wanted:
         return Cost()
     k1, k2, k3 = _clamped(n, k1, k2, k3)
@@ -106,7 +103,7 @@ def zip_(
     the `k1` of lowest ratio and renews theirs as that of everything chosen followed by the
     candidate; takes the `k2` lowest of these; and from these picks `k3`, one at a time, each the
     one that with the *round's* picks before it has the lowest ratio. DEFLATE's window is 32 KiB:
-    "everything chosen" is what fits in there, some twenty samples of a kilobyte.
+    "everything chosen" is what fits in there, some thirty samples of a kilobyte.
 
     `exact` compresses each sample's text and a newline (of pairs: prompt, chosen, rejected), orders
     ratios as fractions, never picks twice, keeps the k2 - k3 not picked in the running, and meets
@@ -135,7 +132,7 @@ def zip_(
     **Source:** ZIP (Yin et al. 2024, "Entropy Law", arXiv:2407.06645), its released code for
     `released`.
     **Cost:** at most n + rounds·(k1 + k3·(2·k2 - k3 + 1) / 2) evaluations, rounds = picks / k3,
-    each some 30 µs for a kilobyte with numba and four times that without. Memory: the candidates'
+    each some 30 µs for a kilobyte with numba and five times that without. Memory: the candidates'
     text, 83 bytes a candidate, 5 MB a worker. Given a place, finished rounds are kept on disk, at
     most 16·k1 bytes each; a killed selection goes on after the last.
     """
@@ -164,7 +161,7 @@ def zip_(
         stages = _clamped(len(rows), k1, k2, k3)
         notes = (*_clamping((k1, k2, k3), stages), *_zlib_note())
         texts = sample_texts(pool, rows)
-        kept = Kept(ctx.scratch, selection_key(pool, rows, "zip", settings))
+        kept = kept_for(ctx, pool, rows, "zip", settings)
         refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
         workers = ctx.executor.workers
         with (
@@ -337,54 +334,6 @@ def alone(texts: Texts, counter: DeflateSizes, ctx: Context, kept: Kept) -> Int1
             out[first:last] = found["sizes"]
     ctx.progress(Progress("compress alone", n, n))
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Finished pieces of a selection under way, a small file each.
-
-    Attributes:
-        folder: Where they are; None keeps nothing.
-        key: What they depend on; a file of another key, or a damaged one, is not read.
-    """
-
-    folder: Path | None
-    key: str
-
-    def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """A piece that is there."""
-        if self.folder is None:
-            return None
-        try:
-            data = self._path(self.folder, name).read_bytes()
-        except OSError:
-            return None
-        digest, body = data[:16], data[16:]
-        if digest != self._digest(body):
-            return None
-        with np.load(io.BytesIO(body), allow_pickle=False) as file:
-            return dict(file)
-
-    def save(self, name: str, **arrays: Int1D) -> None:
-        """Keep a piece: numbers from 0 up."""
-        if self.folder is None:
-            return
-        buffer = io.BytesIO()
-        small: dict[str, Any] = {
-            name: values.astype(np.min_scalar_type(values.max(initial=0)))
-            for name, values in arrays.items()
-        }
-        np.savez(buffer, **small)
-        body = buffer.getvalue()
-        with replacing(self._path(self.folder, name)) as temporary:
-            temporary.write_bytes(self._digest(body) + body)
-
-    @staticmethod
-    def _path(folder: Path, name: str) -> Path:
-        return folder / f"zip-{name}.part"
-
-    def _digest(self, body: bytes) -> bytes:
-        return hashlib.blake2b(body, key=self.key.encode()[:64], digest_size=16).digest()
 
 
 def _clamped(n: int, k1: int, k2: int, k3: int) -> tuple[int, int, int]:

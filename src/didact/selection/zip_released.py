@@ -13,9 +13,9 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Progress
 from didact.core.scores import Selection
 from didact.selection.budget import goal
-from didact.selection.greedy import selection_key
+from didact.selection.kept import Kept, kept_for
 from didact.selection.partial_sort import smallest
-from didact.selection.zip import Kept, alone
+from didact.selection.zip import alone
 from didact.text.deflate import DeflateSizes, Texts, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def released(
     picks = np.empty(0, np.int64)
     if rounds:
         texts = row_texts(pool, rows)
-        kept = Kept(ctx.scratch, selection_key(pool, rows, "zip", settings))
+        kept = kept_for(ctx, pool, rows, "zip", settings)
         workers = ctx.executor.workers
         with (
             DeflateSizes(texts, workers=workers) as whole,

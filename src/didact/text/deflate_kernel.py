@@ -26,12 +26,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from didact.text.compiling import compiled
 from didact.text.memory import (
     Memory,
     byte,
     bytes4,
     bytes8,
-    compiled,
     long,
     set_byte,
     set_long,

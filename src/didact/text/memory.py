@@ -10,27 +10,13 @@ is stored. Bytes are little endian, and may be read 4 and 8 at a time at any pla
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
 Memory = Any  # an address (int) or an array, one-dimensional and contiguous
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_HOW: Final[Any] = {"nogil": True, "error_model": "numpy"}
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at the first call, and keep the code for later processes where a folder allows it."""
-    try:
-        return njit(cache=True, **_HOW)(function)
-    except RuntimeError:  # no folder that numba may write to
-        return njit(**_HOW)(function)
-
 
 _LONG: Final = ir.IntType(64)
 _int64: Any = types.int64  # called in kernels, a conversion

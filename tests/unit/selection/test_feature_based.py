@@ -14,44 +14,37 @@ import numpy as np
 import pytest
 
 from didact.core.scores import Budget
+from didact.selection import feature_based as module
 from didact.selection import feature_kernel as kernel
 from didact.selection import greedy
 from didact.selection.feature_based import estimate_feature_based, feature_based
 from didact.selection.feature_growth import LazyGreedy, read_features, with_sources
 from didact.selection.heap import heapify, pop, replace_top
 from didact.testing import make_pool
+from didact.text.noise import noisy
 from didact.verbs import context
 
-NOTHING_ELSE = {"trusted": 1.0, "own_pairs": 0.0}
-PLAIN = {**NOTHING_ELSE, "balance": 0.0}
+PLAIN = {"noise": 0.0, "own_pairs": 0.0, "balance": 0.0}
 WEIGHTS = {"none": lambda _: 1.0, "log": math.log1p, "sqrt": math.sqrt}
 
 
 class Naive:
     """f as the docstring of `feature_based` has it, in Python's own numbers, nothing kept."""
 
-    def __init__(self, texts, weight="none", min_df=2, trusted=0.9, own_pairs=1.0):
+    def __init__(self, texts, weight="none", min_df=2, own_pairs=0.8, suspects=()):
         grams = [self.grams(text) for text in texts]
         originals = {text: i for i, text in reversed(list(enumerate(texts)))}.values()
 
         def frequency(rows):
             return Counter(gram for i in rows for gram in grams[i])
 
-        met = frequency(originals)
-        trust = set(range(len(texts)))
-        for length in (1, 2):
-            shares = []
-            for own in grams:
-                of = [gram for gram in own if len(gram) == length]
-                shares.append((sum(met[gram] < 2 for gram in of) + 1) / (len(of) + 2))
-            limit = sorted(shares)[math.ceil(trusted * (len(texts) - 1))]
-            trust &= {i for i, share in enumerate(shares) if share <= limit}
-        known = frequency(set(originals) & trust)
+        self.suspects = set(suspects)
+        known = frequency(set(originals) - self.suspects)
         weigh = WEIGHTS[weight]
         self.weight = {g: weigh(m) for g, m in known.items() if m >= min_df}
         self.alone = [
             sum(len(g) == 2 and g not in self.weight for g in own) * own_pairs * weigh(1)
-            if i in trust
+            if i not in self.suspects
             else 0.0
             for i, own in enumerate(grams)
         ]
@@ -71,6 +64,8 @@ class Naive:
 
     def gain(self, row, chosen, size):
         """The same sum in the same order as the kernel's, so that ties are ties there too."""
+        if row in self.suspects:
+            return 0.0
         total = self.alone[row]
         for once in (True, False):
             for g, n in self.counts[row].items():
@@ -129,11 +124,11 @@ def everything(pool, ctx, budget=None, **settings):
     return feature_based(pool, None, budget or Budget(ratio=1.0), ctx, **settings).best_first()
 
 
-def lazy(texts, folder, ctx, size=None, **settings):
+def lazy(texts, folder, ctx, size=None):
     """The growth, and what it is about."""
     pool = pool_of(texts, folder, dedup="none")
     found = read_features(
-        pool, np.arange(len(pool)), ctx, **{"min_df": 2, "trusted": 1.0, **settings}
+        pool, np.arange(len(pool)), ctx, min_df=2, suspects=np.zeros(len(pool), np.bool_)
     )
     size = np.ones(len(texts)) if size is None else np.asarray(size, float)
     ones, zeros = np.ones(len(found.frequency)), np.zeros(len(texts))
@@ -148,14 +143,16 @@ def lazy(texts, folder, ctx, size=None, **settings):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("weight", list(WEIGHTS))
 @pytest.mark.parametrize("per", ["byte", "token", "sample"])
-def test_equals_naive_greedy(per, weight, seed, tmp_path, ctx):
+def test_equals_naive_greedy(per, weight, seed, tmp_path, ctx, monkeypatch):
     texts = texts_of(60, seed)
     pool = pool_of(texts, tmp_path, dedup="none")
     size = {"byte": pool.n_bytes, "token": pool.n_tokens, "sample": np.ones(60)}[per]
-    for more in ({}, PLAIN, {"min_df": 1}, {"min_df": 4, "trusted": 0.5, "own_pairs": 0.3}):
-        settings = {"balance": 0.0, **more}
-        order = everything(pool, ctx, per=per, weight=weight, **settings)
-        naive = Naive(texts, weight, **{k: v for k, v in more.items() if k != "balance"})
+    monkeypatch.setattr(module, "noisy", lambda _, rows, some: rows % round(1 / some) == 3)
+    for noise, more in ((0, {}), (0, {"own_pairs": 0.0}), (0.2, {}), (0.1, {"min_df": 1}),
+                        (0.2, {"min_df": 4, "own_pairs": 0.3})):  # fmt: skip
+        suspects = range(3, 60, round(1 / noise)) if noise else ()
+        order = everything(pool, ctx, per=per, weight=weight, balance=0.0, noise=noise, **more)
+        naive = Naive(texts, weight, **more, suspects=suspects)
         assert order.tolist() == naive.greedy([max(int(s), 1) for s in size])
 
 
@@ -166,7 +163,7 @@ def test_sources_are_features_that_occur_once_a_byte(balance, tmp_path, ctx):
     names = [pool.source_names[code] for code in pool.source_codes]
     naive = Naive(texts)
     naive.balance(names, pool.n_bytes.tolist(), balance)
-    order = everything(pool, ctx, balance=balance)
+    order = everything(pool, ctx, balance=balance, noise=0.0)
     assert order.tolist() == naive.greedy(pool.n_bytes.tolist())
 
 
@@ -178,7 +175,7 @@ def test_balance_keeps_every_prefix_near_the_shares_of_the_pool(tmp_path, ctx):
 
     def share(balance):
         budget = Budget(tokens=int(pool.n_tokens.sum()) // 5)
-        rows = everything(pool, ctx, budget, balance=balance, trusted=1.0)
+        rows = everything(pool, ctx, budget, balance=balance, noise=0.0)
         return pool.n_bytes[rows[pool.source_codes[rows] == 0]].sum() / pool.n_bytes[rows].sum()
 
     wanted = pool.n_bytes[::2].sum() / pool.n_bytes.sum()
@@ -193,11 +190,11 @@ def test_gains_depend_on_what_is_there_to_choose_from(tmp_path, ctx):
     texts = texts_of(50, 7)
     doubled = [text for text in texts for _ in range(2)]
     pool = pool_of(doubled, tmp_path / "all", dedup="none")
-    order = everything(pool, ctx, balance=0.0)
+    order = everything(pool, ctx, balance=0.0, noise=0.0)
     naive = Naive(doubled)
     assert order.tolist() == naive.greedy(pool.n_bytes.tolist())
     once = pool_of(doubled, tmp_path / "once")
-    rows = everything(once, ctx, balance=0.0)
+    rows = everything(once, ctx, balance=0.0, noise=0.0)
     assert len(rows) == len(set(texts))
     kept = sorted(rows)
     naive = Naive([doubled[i] for i in kept])
@@ -207,7 +204,7 @@ def test_gains_depend_on_what_is_there_to_choose_from(tmp_path, ctx):
 def test_equals_apricot_where_the_two_coincide(tmp_path, ctx):
     apricot = pytest.importorskip("apricot")
     texts = texts_of(80, 5, words=200, longest=60)
-    naive = Naive(texts, **NOTHING_ELSE)
+    naive = Naive(texts, own_pairs=0.0)
     places = {gram: i for i, gram in enumerate(naive.weight)}
     matrix = np.zeros((80, len(places)))
     for i, counts in enumerate(naive.counts):
@@ -242,7 +239,7 @@ def test_texts_without_words_come_last_in_row_order(tmp_path, ctx):
 
 def test_gains_are_those_of_a_monotone_submodular_function(tmp_path, ctx):
     texts = texts_of(40, 11)
-    naive = Naive(texts, **NOTHING_ELSE)
+    naive = Naive(texts, own_pairs=0.0)
     growth = lazy(texts, tmp_path, ctx)
     rng = random.Random(0)
     order = rng.sample(range(40), 40)
@@ -283,7 +280,7 @@ def test_old_gains_bound_new_ones_where_roots_are_close():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_stated_bounds_hold_against_the_best_set_there_is(seed, tmp_path, ctx):
     texts = texts_of(11, seed, words=8)
-    naive = Naive(texts, **NOTHING_ELSE)
+    naive = Naive(texts, own_pairs=0.0)
     worth = {
         rows: naive.value(rows) for k in range(6) for rows in itertools.combinations(range(11), k)
     }
@@ -310,8 +307,9 @@ def test_frequencies_are_counted_once_per_text_and_exactly(tmp_path, ctx):
     pool = pool_of(texts, tmp_path)
     met = Counter(gram for text in texts for gram in Naive.grams(text))
     assert len(met) > 1 << 16
+    nobody = np.zeros(4000, np.bool_)
     for min_df in (1, 2, 3):
-        found = read_features(pool, np.arange(4000), ctx, min_df=min_df, trusted=1.0)
+        found = read_features(pool, np.arange(4000), ctx, min_df=min_df, suspects=nobody)
         wanted = Counter(m for m in met.values() if m >= min_df)
         got = Counter(found.frequency[found.frequency >= min_df].tolist())
         assert got == wanted
@@ -344,7 +342,7 @@ def test_near_copies_in_chinese_wait(tmp_path, ctx):
         "水在零度时会结冰，在一百度时会沸腾。",
         "水在加热到一百度时会变成蒸汽。",
     ]
-    order = everything(pool_of(texts, tmp_path), ctx, trusted=1.0).tolist()
+    order = everything(pool_of(texts, tmp_path), ctx).tolist()
     topics = [[0, 0, 0, 1, 1, 2, 2][i] for i in order]
     assert set(topics[:3]) == {0, 1, 2}
     assert 0 in topics[-2:]
@@ -364,7 +362,7 @@ def sentences(n, rng):
     return out
 
 
-def noise(texts, rng):
+def junk_of(texts, rng):
     words = " ".join(texts).split()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -381,16 +379,34 @@ def noise(texts, rng):
 def test_noise_is_taken_less_than_by_chance(share, tmp_path, ctx):
     rng = np.random.default_rng(9)
     texts = sentences(1500, rng)
-    planted = list(noise(texts, rng))
+    planted = list(junk_of(texts, rng))
     pool = pool_of([*texts, *(text for _, text in planted)], tmp_path)
     kinds = ["real"] * 1500 + [kind for kind, _ in planted]
     budget = Budget(tokens=int(share * pool.n_tokens.sum()))
     taken = Counter(kinds[i] for i in everything(pool, ctx, budget))
     assert taken["mash"] == taken["solid"] == 0
     assert taken["salad"] <= share * 20
-    if share == 0.5:  # as the function without trust has no defense
-        naked = Counter(kinds[i] for i in everything(pool, ctx, budget, trusted=1.0))
+    if share == 0.5:  # as the function without the filter has no defense
+        naked = Counter(kinds[i] for i in everything(pool, ctx, budget, noise=0.0))
         assert naked["salad"] == 20
+
+
+def test_noise_comes_last_and_is_told(tmp_path, ctx):
+    rng = np.random.default_rng(9)
+    texts = sentences(1500, rng)
+    pool = pool_of([*texts, *(text for _, text in junk_of(texts, rng))], tmp_path)
+    chosen = feature_based(pool, None, Budget(ratio=1.0), ctx)
+    suspects = noisy(pool, np.arange(len(pool)), 0.3)
+    assert suspects.sum() > 50
+    assert chosen.best_first()[-suspects.sum() :].tolist() == np.flatnonzero(suspects).tolist()
+    reasons = np.array(chosen.reasons)[chosen.why]
+    assert set(reasons[suspects[chosen.rows]]) == {"noise, for want of others"}
+    assert set(reasons[~suspects[chosen.rows]]) == {"feature_based"}
+    n = int(suspects.sum())
+    assert chosen.notes[-1] == (
+        f"{n} of {len(pool):,} rows look like noise (noise=0.3) and come last; "
+        f"{n} of them are chosen"
+    )
 
 
 # -- going on --------------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from didact.core.errors import BudgetError
+from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Budget
 from didact.selection import greedy
 from didact.selection.budget import candidates, goal
-from didact.selection.greedy import Journal, grow, journal_for
+from didact.selection.greedy import grow
+from didact.selection.kept import Kept, kept_for
+from didact.selection.quotas import Quotas
 from didact.testing import make_pool
 from didact.verbs import context
 
@@ -97,7 +99,7 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
     monkeypatch.setattr(greedy, "_SAVE_SECONDS", -1.0)
     refusal = Next(40) if refusing else None
     whole = grow(Falling(WORTH), ONES, 18, ctx, refusal=refusal).tolist()
-    journal = Journal(tmp_path / "picks.npz", "key")
+    kept = Kept(tmp_path, "key")
 
     class Killed(Falling):
         def pick(self, most):
@@ -106,9 +108,9 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             return super().pick(most)
 
     with pytest.raises(KeyboardInterrupt):
-        grow(Killed(WORTH), ONES, 18, ctx, refusal=refusal, journal=journal)
-    kept = journal.load()
-    assert 0 < len(kept) < 18
+        grow(Killed(WORTH), ONES, 18, ctx, refusal=refusal, kept=kept)
+    left = kept.load("picks")["picks"]
+    assert 0 < len(left) < 18
     asked = []
 
     class Told(Falling):
@@ -116,37 +118,62 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             asked.extend(positions.tolist())
             super().replay(positions)
 
-    again = grow(Told(WORTH), ONES, 18, ctx, refusal=refusal, journal=journal)
-    assert asked == kept.tolist()
+    again = grow(Told(WORTH), ONES, 18, ctx, refusal=refusal, kept=kept)
+    assert asked == left.tolist()
     assert again.tolist() == whole
 
 
-def test_a_journal_of_something_else_or_damaged_is_not_read(tmp_path):
-    journal = Journal(tmp_path / "picks.npz", "key")
-    journal.save(np.arange(5))
-    assert journal.load().tolist() == [0, 1, 2, 3, 4]
-    assert not len(replace(journal, key="other").load())
-    data = journal.path.read_bytes()
-    journal.path.write_bytes(data[: len(data) // 2])
-    assert not len(journal.load())
-    journal.path.write_bytes(b"")
-    assert not len(journal.load())
+@pytest.mark.parametrize("refusing", [False, True])
+def test_picks_left_by_a_larger_budget_are_cut(refusing, ctx, tmp_path):
+    refusal = Next(40) if refusing else None
+    whole = grow(Falling(WORTH), ONES, 9, ctx, refusal=refusal)
+    kept = Kept(tmp_path, "key")
+    kept.save("picks", picks=whole)
+    asked = []
+
+    class Told(Next):
+        def after(self, position):
+            asked.append(position)
+            return super().after(position)
+
+    few = grow(Falling(WORTH), ONES, 4, ctx, refusal=Told(40), kept=kept)
+    assert few.tolist() == asked == whole[:4].tolist()
+    sizes = np.full(40, 3)
+    some = grow(Falling(WORTH), sizes, 10, ctx, unit="tokens", refusal=refusal, kept=kept)
+    assert some.tolist() == whole[:4].tolist()
 
 
-def test_the_key_depends_on_candidates_and_settings(ctx, tmp_path):
+def test_a_piece_of_something_else_or_damaged_is_not_read(tmp_path):
+    kept = Kept(tmp_path, "key")
+    assert kept.load("picks") is None
+    kept.save("picks", picks=np.array([0, 300, 70_000]))
+    assert kept.load("picks")["picks"].tolist() == [0, 300, 70_000]
+    assert replace(kept, key="other").load("picks") is None
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    for damaged in (data[: len(data) // 2], b"", data[:-1] + b"!"):
+        path.write_bytes(damaged)
+        assert kept.load("picks") is None
+    nowhere = Kept(None, "key")
+    nowhere.save("picks", picks=np.arange(3))
+    assert nowhere.load("picks") is None
+
+
+def test_the_key_depends_on_candidates_settings_and_seed(ctx, tmp_path):
     pool = make_pool([{"text": "a"}, {"text": "b"}], tmp_path)
-    assert journal_for(ctx, pool, np.arange(2), "m", {}) is None
+    assert kept_for(ctx, pool, np.arange(2), "m", {}).folder is None
     ctx = replace(ctx, scratch=tmp_path)
     keys = {
-        journal_for(ctx, pool, rows, method, settings).key
-        for rows, method, settings in (
-            (np.arange(2), "m", {}),
-            (np.arange(1), "m", {}),
-            (np.arange(2), "n", {}),
-            (np.arange(2), "m", {"a": 1}),
+        kept_for(replace(ctx, seed=seed), pool, rows, method, settings).key
+        for rows, method, settings, seed in (
+            (np.arange(2), "m", {}, 0),
+            (np.arange(1), "m", {}, 0),
+            (np.arange(2), "n", {}, 0),
+            (np.arange(2), "m", {"a": 1}, 0),
+            (np.arange(2), "m", {}, 1),
         )
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 def test_a_budget_is_refused_before_any_work(ctx, tmp_path):
@@ -160,6 +187,23 @@ def test_a_budget_is_refused_before_any_work(ctx, tmp_path):
     assert goal(pool, rows, Budget(ratio=1.0), method="m")[1] == 2
     sizes, wanted = goal(pool, rows, Budget(tokens=2), method="m")
     assert (sizes.tolist(), wanted) == (pool.n_tokens[:2].tolist(), 2)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "error", "message"),
+    [
+        ({"at_least": {"nope": 1}}, ConfigError, "unknown source 'nope'"),
+        ({"at_most": {"web": 1 / 3}}, BudgetError, "leaves 1 of 3 samples reachable"),
+        ({"at_least": {"web": 2}, "at_most": {"web": 0.1}}, ConfigError, "above its at_most"),
+        ({"at_least": {"books": 3}}, BudgetError, "should give 3 samples and has 1"),
+    ],
+)
+def test_quotas_are_refused_before_any_work(quotas, error, message, tmp_path):
+    rows = [{"text": f"row {i}", "source": s} for i, s in enumerate(("web", "web", "web", "books"))]
+    pool = make_pool(rows, tmp_path)
+    with pytest.raises(error, match=message):
+        goal(pool, np.arange(4), Budget(samples=3), Quotas(**quotas), method="m")
+    assert goal(pool, np.arange(4), Budget(samples=3), Quotas(at_least=0.34), method="m")[1] == 4
 
 
 def test_progress_reaches_the_goal(ctx):

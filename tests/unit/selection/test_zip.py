@@ -20,8 +20,9 @@ from didact.core.scores import Budget, Scores
 from didact.pipeline import context
 from didact.selection import partial_sort, zip_released
 from didact.selection import zip as zip_module
+from didact.selection.kept import Kept
 from didact.selection.near_duplicates import NearDuplicates
-from didact.selection.zip import Kept, Rounds, estimate_zip, sample_texts, smallest, zip_
+from didact.selection.zip import Rounds, estimate_zip, sample_texts, smallest, zip_
 from didact.testing import make_pool
 from didact.text.deflate import DeflateSizes, classic_zlib
 
@@ -479,7 +480,7 @@ def test_a_killed_selection_goes_on(mode, where, moment, rounds, tmp_path, ctx, 
     command = [sys.executable, "-c", SCRIPT, str(path), str(scratch), mode, where, str(moment)]
     killed = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL
-    assert len(list(scratch.glob("zip-round-*"))) == rounds
+    assert len(list(scratch.glob("select-round-*"))) == rounds
     expected = picks(pool, ctx, 45, mode=mode)
     evaluations = counting(monkeypatch)
     there = replace(ctx, scratch=scratch)
@@ -544,7 +545,7 @@ def test_stage_0_is_kept_in_shards(pool, ctx, tmp_path, monkeypatch):
     seen = []
     expected = picks(pool, ctx, 10)
     assert picks(pool, replace(there, progress=seen.append), 10) == expected
-    shards = len(list((tmp_path / "scratch").glob("zip-alone-*")))
+    shards = len(list((tmp_path / "scratch").glob("select-alone-*")))
     assert shards > 5
     assert len([p for p in seen if p.stage == "compress alone"]) == shards + 1
 
@@ -574,6 +575,7 @@ def test_the_estimate_knows_nothing_all_tokens_and_quotas(pool):
     half = seconds(Budget(ratio=0.5))
     assert seconds(Budget(tokens=pool.stats.n_tokens // 2)) == pytest.approx(half, rel=0.01)
     assert seconds(Budget(ratio=0.1)) < half < seconds(Budget(ratio=1.0))
+    assert seconds(Budget(samples=10**6)) == seconds(Budget(ratio=1.0))  # `goal` refuses it
     limits = bind(zip_, {"quotas": {"at_most": 0.5}}, "zip")["quotas"]
     assert seconds(Budget(ratio=0.1), quotas=limits) == seconds(Budget(ratio=1.0))
     assert seconds(Budget(ratio=0.1), near_duplicates=NearDuplicates()) > seconds(Budget(ratio=0.1))

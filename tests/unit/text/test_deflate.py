@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DataError
 from didact.text import deflate
 from didact.text.deflate import Backend, DeflateSizes, Texts, classic_zlib
 
@@ -297,16 +297,16 @@ for function in (deflate_kernel.feed, deflate_kernel.count):
 
 
 def test_code_is_compiled_where_no_folder_can_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from didact.text.memory import compiled
+    from didact.text.compiling import compiled
 
     monkeypatch.setattr("numba.core.caching.FunctionCache._impl_class._locator_classes", [])
     assert compiled(lambda a: a + 1)(1) == 2
 
 
 def test_memory_is_the_same_by_address_and_by_array() -> None:
-    from didact.text import memory
+    from didact.text import compiling, memory
 
-    @memory.compiled
+    @compiling.compiled
     def copy(source, target, at, count):
         if count == 1:
             value = memory.byte(source, at)
@@ -326,3 +326,19 @@ def test_memory_is_the_same_by_address_and_by_array() -> None:
         for outside in (-1, 17 - count):
             with pytest.raises(IndexError):
                 copy(source, by_array, outside, count)
+
+
+@pytest.mark.parametrize("offsets", [[0, 5, 50], [-1, 5], [0, 6, 3]])
+def test_offsets_outside_the_bytes_are_refused(offsets):
+    with pytest.raises(DataError, match="expected ascending places"):
+        DeflateSizes(Texts(np.zeros(10, np.uint8), np.array(offsets)))
+
+
+def test_a_prefix_beyond_what_is_counted_is_refused(monkeypatch):
+    monkeypatch.setattr(deflate, "_LONGEST_PREFIX", 100)
+    with DeflateSizes(Texts(np.zeros(1, np.uint8), np.array([0, 1]))) as sizes:
+        sizes.feed(np.zeros(60, np.uint8))
+        with pytest.raises(DataError, match="below 2 GiB"):
+            sizes.feed(np.zeros(40, np.uint8))
+        sizes.reset()
+        sizes.feed(np.zeros(60, np.uint8))

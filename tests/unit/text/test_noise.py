@@ -7,6 +7,8 @@ import gzip
 import json
 import math
 import random
+import re
+import statistics
 from collections import Counter
 from itertools import pairwise
 
@@ -19,7 +21,7 @@ import zstandard
 from didact.selection.budget import candidates
 from didact.testing import make_pool
 from didact.text import noise
-from didact.text.noise import WordPairs, misdecoded, noisy, texts_of
+from didact.text.noise import WordPairs, misdecoded, noisy, texts_of, told
 from didact.text.words import hash_words
 
 SUBJECTS = [
@@ -106,26 +108,28 @@ def shares(pool, suspects, rows):
 
 
 def cohesion_by_hand(texts, counted):
-    """Straight from the definition: counters of words and pairs, no hashes, no buckets."""
+    """Both shares straight from the definition: counters of words and pairs, no hashes."""
     split = [t.lower().split() for t in texts]
     words = Counter(w for i in counted for w in split[i])
     pairs = Counter(p for i in counted for p in pairwise(split[i]))
     total = sum(words.values())
-    out = []
+    cohesion, strangeness = [], []
     for i, own in enumerate(split):
         less = int(i in counted)
         log = 0.0
         for a, b in pairwise(own):
             chance = max(words[a] - less, 0) * max(words[b] - less, 0) / total
             log += math.log((max(pairs[a, b] - less, 0) + 0.5) / (chance + 0.5))
-        out.append(log / max(len(own) - 1, len(texts[i].encode()) / noise.WORD_BYTES, 1))
-    return out
+        pieces = len(texts[i].encode()) / noise.WORD_BYTES
+        cohesion.append(log / max(len(own) - 1, pieces, 1))
+        strangeness.append(sum(words[w] <= less for w in own) / max(len(own), pieces, 1))
+    return cohesion, strangeness
 
 
-def test_cohesion_is_its_definition():
+def test_cohesion_and_strangeness_are_their_definitions():
     rng = random.Random(4)
     texts = [sentences(rng, rng.randint(0, 3)).replace(".", "") for _ in range(60)]
-    texts += ["", "one", "x" * 300, "a " * 40]
+    texts += ["", "one", "x" * 300, "a " * 40, "the zyx sister wvu wvu"]
     counted = np.arange(len(texts)) % 3 != 0
     pairs = WordPairs(10**6)
     pairs.add(hash_words(arrow([t for t, c in zip(texts, counted, strict=True) if c])))
@@ -133,12 +137,14 @@ def test_cohesion_is_its_definition():
     got = pairs.cohesion(hash_words(arrow(texts)), lengths, counted)
     expected = cohesion_by_hand(texts, set(np.flatnonzero(counted).tolist()))
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    assert got[1][-1] == 1 / 5  # "zyx"; "wvu" is met again
+    assert max(got[1]) == 1
 
 
 def test_pairs_do_not_reach_from_one_text_into_the_next():
     pairs = WordPairs(10**5)
     pairs.add(hash_words(arrow(["new york"] * 20 + ["york new"])))
-    got = pairs.cohesion(hash_words(arrow(["york new"])), np.array([8]), np.array([False]))
+    got, _ = pairs.cohesion(hash_words(arrow(["york new"])), np.array([8]), np.array([False]))
     chance = 21 * 21 / 42
     assert got == pytest.approx([math.log(1.5 / (chance + 0.5))])
 
@@ -147,9 +153,11 @@ def test_a_word_of_many_bytes_counts_as_several():
     pairs = WordPairs(10**5)
     pairs.add(hash_words(arrow(["good morning"] * 9)))
     long = "good morning " + "x" * 307
-    got = pairs.cohesion(hash_words(arrow([long])), np.array([320]), np.array([False]))
+    words = hash_words(arrow([long]))
+    cohesion, strangeness = pairs.cohesion(words, np.array([320]), np.array([False]))
     chance = 9 * 9 / 18
-    assert got == pytest.approx([math.log(9.5 / (chance + 0.5)) / 10])
+    assert cohesion == pytest.approx([math.log(9.5 / (chance + 0.5)) / 10])
+    assert strangeness == pytest.approx([1 / 10])
 
 
 # -- noisy -----------------------------------------------------------------------------------------
@@ -168,6 +176,56 @@ def test_every_kind_of_noise_is_found_and_no_sentence(mixed):
     assert found.pop("text") == 0
     assert len(found) == 5
     assert min(found.values()) == 1
+
+
+def test_a_score_is_what_the_definition_says(mixed):
+    rows = candidates(mixed, None)
+    texts = mixed.read(rows, ["text"]).column("text").to_pylist()
+    stripped = [" ".join(re.findall(r"\w+", t)) for t in texts]
+    lengths = [len(t.encode()) for t in texts]
+    cohesion, strangeness = cohesion_by_hand(stripped, set(range(len(texts))))
+    typical, usual = statistics.median(cohesion), statistics.median(strangeness)
+    for strictness in (0.1, 0.3, 0.7):
+        expected = [
+            (c / typical * n - (s - usual) * min(n, 96) + 40) / (n + 40) < strictness
+            for c, s, n in zip(cohesion, strangeness, lengths, strict=True)
+        ]
+        found = noisy(mixed, rows, strictness)
+        agree = found == np.array(expected)
+        assert agree.mean() > 0.99, strictness  # punctuation has length too
+        assert 30 < found.sum() < len(rows)
+
+
+@pytest.mark.parametrize("size", [24, 40, 60])
+def test_short_noise_is_found_and_short_sentences_are_not(size, tmp_path):
+    rng = random.Random(6)
+    texts = [sentences(rng, rng.randint(1, 6)) for _ in range(400)]
+    short = [" ".join(rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS)) for _ in range(60)]
+    junk = {kind: [t[:size] for t in found] for kind, found in planted(texts, 8, rng).items()}
+    del junk["salad"]  # words in random order need more to show it
+    pool = pool_with([*texts, *short], junk, tmp_path)
+    rows = candidates(pool, None)
+    found = shares(pool, noisy(pool, rows, 0.3), rows)
+    assert found.pop("text") == 0
+    assert found.pop("mash") > 0.6  # short words are somebody's
+    assert min(found.values()) == 1
+
+
+def test_a_name_nobody_else_mentions_is_not_noise(tmp_path):
+    rng = random.Random(7)
+    texts = [sentences(rng, rng.randint(1, 6)) for _ in range(400)]
+    names = ["Ignacy Paderewski", "Vasilyevich", "1947-03-21", "yes", "Llanfair", "Xq"]
+    asked = [f"{rng.choice(SUBJECTS)} had lunch with {name}" for name in names]
+    pool = pool_with([*texts, *names, *asked], {}, tmp_path)
+    assert not noisy(pool, candidates(pool, None), 0.3).any()
+
+
+def test_what_is_told():
+    suspects = np.array([True, False, True])
+    assert told(suspects, 1, 0.3) == (
+        "2 of 3 rows look like noise (noise=0.3) and come last; 1 of them are chosen",
+    )
+    assert told(np.zeros(3, np.bool_), 0, 0.3) == ()
 
 
 def test_strictness_orders_what_is_found(mixed):
@@ -321,5 +379,6 @@ def test_on_a_real_pool_noise_is_found_and_hardly_anything_else(real_data, tmp_p
         assert found.pop(kind) > 0.9, kind
     junk_rows = np.isin(pool.source_codes[at], [pool.source_names.index(k) for k in junk])
     assert suspects[~junk_rows].mean() < 0.02
-    assert max(found.values()) < 0.25
+    sizes = dict(zip(pool.source_names, np.bincount(pool.source_codes[at]), strict=True))
+    assert max(share for name, share in found.items() if sizes[name] >= 20) < 0.2
     assert found["chinese"] < 0.05
