@@ -102,7 +102,9 @@ def feature_based(
     does not fit would have added (the argument of Khuller, Moss & Naor 1999, and of Krause &
     Golovin 2014 for submodular f; their ½(1 - 1/e) without the minus needs a comparison with the
     best single sample, which would break the rule that a smaller budget is a prefix). With other
-    combinations, quotas or refused near-duplicates there is no such bound.
+    combinations, among them the default under a budget in samples, with quotas and with refused
+    near-duplicates there is no such bound. `auto` changes with the unit of the budget: a smaller
+    budget is a prefix of a larger one in the same unit.
 
     Args:
         pool: The samples.
@@ -155,8 +157,9 @@ def feature_based(
             per = "token" if budget.unit == "tokens" else "byte"
         from didact.selection.feature_growth import LazyGreedy, read_features, with_sources
 
+        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates is not None else None
         if noise:
-            suspects = noisy(pool, rows, noise)
+            suspects = noisy(pool, rows, noise, ctx.progress)
         features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
         size = _sizes(pool, rows, per)
         size[suspects] = np.inf  # whatever they add is nothing for their size
@@ -171,7 +174,6 @@ def feature_based(
             balance=balance,
         )
         growth = LazyGreedy(samples, weights)
-        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates is not None else None
         kept = kept_for(ctx, pool, rows, "feature_based", {**settings, "per": per})
         picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, kept=kept)
         refused = refusal.refused if refusal is not None else 0

@@ -84,6 +84,8 @@ def shingle_novelty(
         budget: How many samples or tokens, or which share of the rows.
         ctx: Seed of the 32 KiB, workers, progress, a place for the picks so far.
         sample: One in so many shingles is looked at, the same ones in every sample; 1 is all.
+            Fingerprints have 32 bits: when 16 million are covered, 0.4 % of new ones are taken for
+            covered, and more as more are; so look at fewer in large pools.
         noise: Samples that score less than this are noise, where the pool's median sample scores
             1; 0 lets everything pass, misdecoded text included.
         balance: How firmly the pool's mix of sources is kept. 0 looks at no source and repeats
@@ -117,13 +119,13 @@ def shingle_novelty(
     suspects = np.zeros(len(rows), np.bool_)
     if wanted and budget is not None:
         need("shingle_novelty", "fast")
+        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
         if noise:
-            suspects = noisy(pool, rows, noise)
+            suspects = noisy(pool, rows, noise, ctx.progress)
         weights, offsets, prints = measured(pool, rows, ctx, sample=sample, suspects=suspects)
         growth = Shingles(
             weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance
         )
-        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
         kept = kept_for(ctx, pool, rows, "shingle_novelty", settings)
         picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, kept=kept)
         refused = refusal.refused if refusal else 0
@@ -171,7 +173,7 @@ def measured(
         for prefix, ours in zip(prefixes, (~apart[part], apart[part]), strict=True):
             mine = np.flatnonzero(ours)
             cost[mine] = added_bytes(data, offsets, mine, prefix, ctx.executor.workers)
-        weights[part] = cost / np.maximum(lengths, 1)
+        weights[part] = np.maximum(cost, 0) / np.maximum(lengths, 1)
         ctx.progress(Progress("measure", part.stop, len(rows)))
     weights[suspects] = -1.0
     return weights, ends, np.concatenate([np.empty(0, np.uint32), *prints])
@@ -201,7 +203,8 @@ def added_bytes(
 def reference(pool: Pool, rows: Int1D, ctx: Context) -> tuple[tuple[UInt8s, UInt8s], Bool1D]:
     """Two prefixes of random candidates, 32 KiB each, and which candidates are in the first.
 
-    Those are measured after the second, or they would be found in their own prefix.
+    Those are measured after the second, or they would be found in their own prefix. Of less than
+    32 KiB all are in the first, and are measured alone.
     """
     drawn = ctx.rng("select", "shingle_novelty").permutation(len(rows))
     apart = np.zeros(len(rows), np.bool_)

@@ -14,7 +14,7 @@ words that occur nowhere else, and a usual text hardly has any. Their share is i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.protocols import Progress, ignore_progress
 from didact.text.buffers import Int64s
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import Words, hash_words
@@ -137,7 +138,12 @@ def texts_of(pool: Pool, rows: Int64s) -> Iterator[tuple[slice, pa.LargeStringAr
         yield slice(int(first), int(last)), texts
 
 
-def noisy(pool: Pool, rows: Int64s, strictness: float) -> Bools:
+def noisy(
+    pool: Pool,
+    rows: Int64s,
+    strictness: float,
+    progress: Callable[[Progress], None] = ignore_progress,
+) -> Bools:
     """Which samples are noise.
 
     A sample's score is its cohesion, in units of the pool's median sample's, less what its
@@ -157,6 +163,7 @@ def noisy(pool: Pool, rows: Int64s, strictness: float) -> Bools:
         pool: The samples.
         rows: The candidates, ascending; what is usual is read from these alone.
         strictness: 0 finds only what chance would have written, 1 half of the samples.
+        progress: Told of rows done, over both passes.
 
     Returns:
         bool `(len(rows),)`.
@@ -175,12 +182,14 @@ def noisy(pool: Pool, rows: Int64s, strictness: float) -> Bools:
     pairs = WordPairs(int(lengths[counted].sum()))
     for part, texts in texts_of(pool, rows):
         pairs.add(hash_words(texts.filter(pa.array(counted[part]))))
+        progress(Progress("noise", part.stop, 2 * len(rows)))
     cohesion, strangeness = np.zeros(len(rows)), np.zeros(len(rows))
     broken = np.zeros(len(rows), np.bool_)
     for part, texts in texts_of(pool, rows):
         words = hash_words(texts)
         cohesion[part], strangeness[part] = pairs.cohesion(words, lengths[part], counted[part])
         broken[part] = misdecoded(texts)
+        progress(Progress("noise", len(rows) + part.stop, 2 * len(rows)))
     typical = float(np.median(cohesion[first])) if len(first) else 0.0
     if typical > 0:
         excess = strangeness - np.median(strangeness[first])
