@@ -8,6 +8,7 @@ stage says what it depends on and what it does; nothing else decides what is run
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -88,6 +89,7 @@ def run(
     ways = _scorings(config, ctx)
     with opened(Path(out).absolute()) as folder:
         pool, inputs = _data_stage(folder, config, ctx)
+        _selecting_cost(config.select, pool)  # refuses what can be refused before a long scoring
         scores = _score_stage(folder, "score", ways["score"], resolved["score"], pool, ctx)
         own = (resolved["order"] or {}).get("score")
         order_scores = _score_stage(folder, "order_score", ways["order_score"], own, pool, ctx)
@@ -318,6 +320,8 @@ def _select_stage(
         "select": resolved["select"],
         "seed": config.seed,
     }
+    if (resolved["select"] or {}).get("near_duplicates"):  # what is near depends on its version
+        depends["rensa"] = importlib.metadata.version("rensa")
     folder.stage("select", depends, work, estimated=_selecting_cost(config.select, pool))
     return tables.read_selection(path)[0]
 

@@ -45,6 +45,7 @@ def estimate_feature_based(
     **_settings: Any,
 ) -> Cost:
     """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
+    need("feature_based", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
@@ -63,11 +64,11 @@ def feature_based(
     /,
     *,
     weight: Weight = "none",
-    min_df: Annotated[int, Field(ge=1)] = 2,
+    min_df: Annotated[int, Field(ge=1, le=2**31 - 1)] = 2,
     per: Per = "auto",
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
-    own_pairs: Annotated[float, Field(ge=0)] = 0.8,
-    balance: Annotated[float, Field(ge=0)] = 0.2,
+    own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
+    balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
 ) -> Selection:

@@ -36,8 +36,8 @@ class NearDuplicates:
     Attributes:
         similarity: Jaccard similarity of the word n-gram sets at which a sample is refused. Below
             0.5 samples are hardly near, and finding them all would compare most of the pool.
-        ngram: Words of a run. A text of fewer words is one run; in scripts without spaces a word is
-            a character.
+        ngram: Words of a run, at most 64. A text of fewer words is one run; in scripts without
+            spaces a word is a character.
         permutations: MinHash permutations; the estimate's error is at most 0.5 / √permutations.
     """
 
@@ -47,7 +47,7 @@ class NearDuplicates:
     }
 
     similarity: Annotated[float, Field(ge=0.5, le=1)] = 0.8
-    ngram: Annotated[int, Field(ge=1)] = 5
+    ngram: Annotated[int, Field(ge=1, le=64)] = 5
     permutations: Annotated[int, Field(ge=16, le=512)] = 128
 
 
@@ -293,4 +293,5 @@ def estimate_walk(
 
 
 def _comparing(stats: PoolStats, share: float) -> Cost:
+    need("near_duplicates", "dedup")
     return Cost(cpu_seconds=share * (_PER_SAMPLE * stats.n + _PER_BYTE * stats.n_bytes))

@@ -16,7 +16,7 @@ from didact.core.protocols import Progress, estimated_by
 from didact.selection.budget import candidates, goal, take
 from didact.selection.greedy import grow
 from didact.selection.kept import kept_for
-from didact.selection.near_duplicates import NearDuplicates, Refusal
+from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
 from didact.selection.quotas import Quotas
 from didact.text.buffers import utf8
 from didact.text.deflate import DeflateSizes, Texts
@@ -42,13 +42,15 @@ def estimate_shingle_novelty(
     noise: float,
     balance: float,  # noqa: ARG001 - some more bounds brought up to date
     quotas: Quotas | None,  # noqa: ARG001 - ranking more costs little
-    near_duplicates: NearDuplicates | None,  # noqa: ARG001 - next to nothing beside compressing
+    near_duplicates: NearDuplicates | None,
 ) -> Cost:
     """Processor time: reference cost, noise and shingles of every byte, then the picks."""
+    need("shingle_novelty", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
     a_byte = 39e-9 + (35e-9 if noise else 0) + 30e-9 / sample
-    return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6)
+    compared = estimate_all(stats, budget, near_duplicates=near_duplicates)
+    return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6) + compared
 
 
 @estimated_by(estimate_shingle_novelty)
@@ -106,6 +108,7 @@ def shingle_novelty(
     covered; and while noise is looked for 3 to 6 bytes a byte of text, at most 320 MiB. 1.5 million
     samples of 620 bytes: about 1.2 GB.
     """
+    need("shingle_novelty", "fast")
     settings = as_json(
         shingle_novelty,
         {
@@ -118,7 +121,6 @@ def shingle_novelty(
     picks, refused = np.empty(0, np.int64), 0
     suspects = np.zeros(len(rows), np.bool_)
     if wanted and budget is not None:
-        need("shingle_novelty", "fast")
         refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
         if noise:
             suspects = noisy(pool, rows, noise, ctx.progress)

@@ -56,9 +56,19 @@ def estimate_zip(
     quotas: Quotas | None,
     near_duplicates: NearDuplicates | None,
 ) -> Cost:
-    """Processor time: the candidates' evaluations times what one takes, and comparing them."""
+    """Processor time: the candidates' evaluations times what one takes, and comparing them.
+
+    Raises:
+        ConfigError: What `zip_` would refuse, as far as it is known before the pool is looked at.
+    """
+    _check_order(k1, k2, k3)
     if budget is None or not stats.n:
         return Cost()
+    if mode == "released":
+        from didact.selection.zip_released import refuse
+
+        given = {"quotas": quotas, "near_duplicates": near_duplicates, "k1": k1, "k2": k2, "k3": k3}
+        refuse(given, budget, stats.n)
     n, wanted = stats.n, budget.amount(stats.n)
     if budget.unit == "tokens":
         wanted = round(n * min(wanted / max(stats.n_tokens, 1), 1))
@@ -108,9 +118,10 @@ def zip_(
     `exact` compresses each sample's text and a newline (of pairs: prompt, chosen, rejected), orders
     ratios as fractions, never picks twice, keeps the k2 - k3 not picked in the running, and meets
     the budget. `released` makes the released code's picks, in its order: text is Python's `str()`
-    of the list of the user's own rows, ratios are float32 whose many ties fall as torch's top-k
-    leaves them, the k2 - k3 not picked are lost, whole rounds are kept beyond the budget, and exact
-    duplicates count as samples. It is refused where that code picks samples twice.
+    of the list of the user's own rows (Parquet's as their JSON), ratios are float32 whose many ties
+    fall as torch's top-k leaves them, the k2 - k3 not picked are lost, whole rounds are kept beyond
+    the budget, and exact duplicates count as samples. It is refused where that code picks samples
+    twice.
 
     Args:
         pool: The samples.
@@ -136,11 +147,7 @@ def zip_(
     text, 83 bytes a candidate, 5 MB a worker. Given a place, finished rounds are kept on disk, at
     most 16·k1 bytes each; a killed selection goes on after the last.
     """
-    if not k3 <= k2 <= k1:
-        raise ConfigError(
-            f"zip: k1={k1}, k2={k2}, k3={k3}; each stage chooses from the one before: expected "
-            "k1 ≥ k2 ≥ k3 (the released code picks samples twice otherwise)"
-        )
+    _check_order(k1, k2, k3)
     settings = as_json(
         zip_,
         {
@@ -334,6 +341,14 @@ def alone(texts: Texts, counter: DeflateSizes, ctx: Context, kept: Kept) -> Int1
             out[first:last] = found["sizes"]
     ctx.progress(Progress("compress alone", n, n))
     return out
+
+
+def _check_order(k1: int, k2: int, k3: int) -> None:
+    if not k3 <= k2 <= k1:
+        raise ConfigError(
+            f"zip: k1={k1}, k2={k2}, k3={k3}; each stage chooses from the one before: expected "
+            "k1 ≥ k2 ≥ k3 (the released code picks samples twice otherwise)"
+        )
 
 
 def _clamped(n: int, k1: int, k2: int, k3: int) -> tuple[int, int, int]:

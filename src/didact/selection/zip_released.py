@@ -44,22 +44,9 @@ def released(
         allowed &= scores.present
     rows = np.flatnonzero(allowed)
     _, wanted = goal(pool, rows, budget, method="zip", scores=scores)
-    stages = k1, k2, k3 = int(settings["k1"]), int(settings["k2"]), int(settings["k3"])
+    refuse(settings, budget, len(rows))
+    stages = _, _, k3 = int(settings["k1"]), int(settings["k2"]), int(settings["k3"])
     rounds = -(-wanted // k3)
-    _refuse(settings, budget)
-    if rounds and len(rows) < k1:
-        raise ConfigError(
-            f"zip: k1={k1:,} with mode=released is more than the {len(rows):,} candidates, where "
-            "the released code stops with an error; lower k1, or use mode=exact"
-        )
-    needed = k1 + k2 * (rounds - 1)
-    if rounds and len(rows) < needed:
-        raise ConfigError(
-            f"zip: {len(rows):,} candidates for mode=released, k1={k1}, k2={k2}, k3={k3} and "
-            f"budget {budget}: each of {rounds} rounds uses up k2 candidates, and once fewer than "
-            "k1 are left the released code picks samples twice; expected at least "
-            f"k1 + (rounds - 1)·k2 = {needed:,}; lower k1 or the budget, or use mode=exact"
-        )
     picks = np.empty(0, np.int64)
     if rounds:
         texts = row_texts(pool, rows)
@@ -80,8 +67,14 @@ def released(
     )
 
 
-def _refuse(settings: Mapping[str, Any], budget: Budget | None) -> None:
-    """Raise ConfigError for what the released code does not have."""
+def refuse(settings: Mapping[str, Any], budget: Budget | None, n: int) -> None:
+    """Raise ConfigError for what the released code does not have, or cannot do.
+
+    Args:
+        settings: Of `zip_`.
+        budget: What is asked for.
+        n: Candidates; before they are known, the samples of the pool.
+    """
     for name in ("quotas", "near_duplicates"):
         if settings[name] is not None:
             raise ConfigError(
@@ -97,6 +90,21 @@ def _refuse(settings: Mapping[str, Any], budget: Budget | None) -> None:
             f"zip: mode=released with zlib {zlib.ZLIB_RUNTIME_VERSION}, whose sizes are not those "
             "of the classic zlib that the released code was run with; pip install 'didact[fast]', "
             "or use mode=exact"
+        )
+    k1, k2, k3 = (int(settings[k]) for k in ("k1", "k2", "k3"))
+    rounds = 0 if budget is None else -(-budget.amount(n) // k3)
+    if rounds and n < k1:
+        raise ConfigError(
+            f"zip: k1={k1:,} with mode=released is more than the {n:,} candidates, where the "
+            "released code stops with an error; lower k1, or use mode=exact"
+        )
+    needed = k1 + k2 * (rounds - 1)
+    if rounds and n < needed:
+        raise ConfigError(
+            f"zip: {n:,} candidates for mode=released, k1={k1}, k2={k2}, k3={k3} and budget "
+            f"{budget}: each of {rounds} rounds uses up k2 candidates, and once fewer than k1 are "
+            "left the released code picks samples twice; expected at least "
+            f"k1 + (rounds - 1)·k2 = {needed:,}; lower k1 or the budget, or use mode=exact"
         )
 
 

@@ -9,6 +9,7 @@ that only counts (`didact.text.deflate_kernel`, needs numba), and copies of zlib
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import zlib
 from collections.abc import Sequence
@@ -71,8 +72,9 @@ def classic_zlib() -> bool:
 
 
 def fast_backend() -> bool:
-    """Whether the numba backend can run here: numba is installed, bytes are little endian."""
-    return sys.byteorder == "little" and importlib.util.find_spec("numba") is not None
+    """Whether the numba backend can run here: numba is there and on, bytes are little endian."""
+    off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}
+    return sys.byteorder == "little" and not off and importlib.util.find_spec("numba") is not None
 
 
 class DeflateSizes:
