@@ -223,6 +223,39 @@ def test_a_missing_target_is_said_before_anything_is_read(chats, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ({"method": "zip", "k3": 500}, "expected k1 ≥ k2 ≥ k3"),
+        ({"method": "zip", "mode": "released"}, "more than the 300 candidates"),
+        ({"method": "zip", "mode": "released", "k1": 90, "quotas": {"at_most": 0.5}, "k2": 20,
+          "k3": 10}, "quotas with mode=released"),
+    ],
+)  # fmt: skip
+def test_what_a_selector_cannot_do_is_said_before_scoring(select, message, chats, target, tmp_path):
+    wrong = config(chats, target, select={**select, "budget": {"samples": 20}})
+    with pytest.raises(ConfigError, match=message):
+        didact.run(wrong, tmp_path / "out")
+    assert not (tmp_path / "out" / "scores.parquet").exists()
+    with pytest.raises(ConfigError, match=message):
+        pipeline.plan(didact.config.parse(wrong), pipeline.context(cache_dir=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("method", ["zip", "feature_based", "shingle_novelty"])
+def test_a_set_that_repeats_little_needs_no_score(method, chats, tmp_path):
+    part = {"method": method, "budget": {"ratio": 0.2}, "near_duplicates": {}}
+    plan = {"data": {"path": str(chats)}, "select": part, "order": {"method": "shuffle"}}
+    run = didact.run(plan, tmp_path / "out")
+    chosen, _ = tables.read_selection(run.folder)
+    assert 0 < len(chosen) <= 60
+    stage = next(s for s in run.manifest.stages if s.name == "select")
+    assert stage.estimated.cpu_seconds > 0
+    assert stage.depends_on["rensa"]
+    assert (run.folder / "report.html").exists()
+    assert not (run.folder / ".work").exists()
+    assert reused(didact.run(plan, tmp_path / "out")) == ["select", "order", "export", "report"]
+
+
 def test_everything_keeps_the_copy_that_has_a_score(tmp_path):
     path = tmp_path / "pool.jsonl"
     rows = [
