@@ -1,7 +1,7 @@
 """Draws the pictures of docs/methods/redundancy.md: `python docs/pictures.py`.
 
-The first two are computed here, from the documentation of this Python's standard library and from
-planted noise; the third is drawn from the recorded table in benchmarks/results/redundancy.json.
+One is drawn from the recorded table in benchmarks/results/redundancy.json; the others are computed
+here, from the documentation of this Python's standard library and from noise.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+import didact
 from didact.core.atomic import write_text
 from didact.demo import write_demo_data
 from didact.reporting import svg
@@ -166,6 +167,39 @@ def what_the_window_sees(rows: Sequence[bytes]) -> None:
     picture("what-the-window-sees", "What the window sees: a copy farther back is news", *out)
 
 
+def what_the_modes_pick(picks: int = 2000, k3: int = 50) -> None:
+    """How long the samples are that zip picks, round by round, in both modes."""
+    out, lines, chosen = [], {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = write_demo_data(Path(folder))
+        pool = didact.read(path, cache_dir=Path(folder) / "cache", dedup="none")
+        modes = ("exact", "released")
+        for mode in modes:
+            selection = didact.select(
+                pool, None, "zip", budget=didact.Budget(samples=picks), mode=mode,
+                k1=1000, k2=100, k3=k3,
+            )  # fmt: skip
+            chosen[mode] = selection.best_first()
+            lines[mode] = pool.n_bytes[chosen[mode]].reshape(-1, k3).mean(axis=1)
+    first = int(np.flatnonzero(chosen["exact"] != chosen["released"])[0]) + 1
+    common = len(np.intersect1d(chosen["exact"], chosen["released"])) / picks
+    top = max(values.max() for values in lines.values())
+    x = scale(0, picks, LEFT, WIDTH - RIGHT)
+    y = scale(0, top * 1.05, HEIGHT - BOTTOM, TOP)
+    ticks = [(v, f"{v:,}") for v in range(0, picks + 1, 500)]
+    heights = [(v, f"{v:,.0f}") for v in svg.ticks(0, top)]
+    out = axes(x, y, ticks, heights, "samples picked", "bytes a sample, mean of a round")
+    for i, (mode, color) in enumerate(zip(modes, ("blue", "orange"), strict=True)):
+        middles = (np.arange(picks // k3) + 0.5) * k3
+        out.append(line([(x(a), y(b)) for a, b in zip(middles, lines[mode], strict=True)], color))
+        out.append(text(mode, LEFT + 12, TOP + 16 + 16 * i, "start", fill=COLORS[color]))
+    title = (
+        f"What zip's modes pick: the first difference is pick {first}, {common:.0%} of "
+        f"{picks:,} are the same"
+    )
+    picture("what-the-modes-pick", title, *out)
+
+
 def _added(sample: bytes, prefix: bytes) -> int:
     """Bytes that a sample adds to a prefix."""
     texts = as_texts([b"", sample])
@@ -175,11 +209,7 @@ def _added(sample: bytes, prefix: bytes) -> int:
     return int(after - before)
 
 
-METHODS = {
-    "zip": "zip",
-    "feature_based": "feature_based",
-    "shingle_novelty": "shingle_novelty",
-}
+METHODS = ("zip", "feature_based", "shingle_novelty")
 PANELS = (  # name, what a set of random rows has, and what is aimed at
     ("xz ratio ÷ random\nof the same lengths", 1.0, 0.8),
     ("near-duplicates\n÷ random", 1.0, 0.25),
@@ -207,7 +237,7 @@ def what_each_picks(share: float = 0.2) -> None:
                 arm["source_entropy_bits"] - middle("random", "source_entropy_bits"),
             )
         )
-    width, gap, left, top, step = 128, 16, 120, 74, 34
+    width, gap, left, top, step = 108, 38, 120, 74, 34
     out = []
     for at, (name, chance, aim) in enumerate(PANELS):
         start = left + at * (width + gap)
@@ -227,7 +257,7 @@ def what_each_picks(share: float = 0.2) -> None:
             color = COLORS["green" if met else "red"]
             out.append(svg.tag("rect", x=a, y=y, width=max(b - a, 1.5), height=14, fill=color))
             out.append(text(f"{value:.2f}", max(b, x(0)) + 4, y + 11, "start", font_size=11))
-    for i, name in enumerate(METHODS.values()):
+    for i, name in enumerate(METHODS):
         out.append(text(name, left - 10, top + step * i + 17, "end"))
     note = "solid: what random rows have · dashed: the aim · green: met"
     out.append(text(note, left, top + step * len(rows) + 18, "start", font_size=11))
@@ -242,6 +272,7 @@ def main() -> None:
     rows = library_texts()
     what_compresses(rows)
     what_the_window_sees(rows)
+    what_the_modes_pick()
 
 
 if __name__ == "__main__":
