@@ -72,6 +72,11 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
             out.append(f"{where}: unknown setting {place!r}{hint}".removeprefix(": "))
         elif problem["type"] == "missing":
             out.append(f"{name}: this setting is required")
+        elif problem["type"] == "dataclass_type":
+            out.append(
+                f"{name}: expected settings by name, {name}={{}} for the defaults; "
+                f"got {problem.get('input')!r:.200}"
+            )
         else:
             out.append(f"{name}: {problem['msg']}; got {problem.get('input')!r:.200}")
     return out
