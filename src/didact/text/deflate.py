@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _LOOKAHEAD: Final = 262  # bytes that zlib wants to know ahead
 _SLIDE: Final = 2 * _WINDOW - _LOOKAHEAD  # where its window first slides
 _PREFIX: Final = 1 << 20  # bytes of prefix that are kept at most; zlib looks 32 KiB back
 _NEAR: Final = 1 << 16
+_PARTS: Final = 4  # for each worker
 _PER_TEXT: Final = 200  # a candidate's fixed cost in bytes of text, to give threads equal work
 
 
@@ -163,22 +165,34 @@ class DeflateSizes:
         if self._threads is None:
             self._engines[0].count(rows, out)
             return out
-        (first, *others) = pairwise(self._split(rows))
-        parts = [
-            self._threads.submit(self._engines[i % len(self._engines)].count, rows[a:b], out[a:b])
-            for i, (a, b) in enumerate(others, start=1)
+        parts = deque(pairwise(self._split(rows)))
+
+        def work(engine: _Engine) -> None:
+            while parts:
+                try:
+                    a, b = parts.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                engine.count(rows[a:b], out[a:b])
+
+        engines = self._engines
+        others = [
+            self._threads.submit(work, engines[i % len(engines)]) for i in range(1, self._workers)
         ]
-        self._engines[0].count(rows[: first[1]], out[: first[1]])
-        for part in parts:
-            part.result()
+        work(engines[0])
+        for other in others:
+            other.result()
         return out
 
     def _split(self, rows: Int64s) -> list[int]:
-        """Where to cut rows so that every worker has about the same to do, `workers` + 1 places."""
+        """Where to cut rows into parts of about the same work, a few for every worker.
+
+        Whoever is done takes the next part: a thread that wakes late does less.
+        """
         offsets = self._texts.offsets
         work = np.cumsum(offsets[rows + 1] - offsets[rows] + _PER_TEXT)
-        total = int(work[-1]) if len(work) else 0
-        shares = [total * i // self._workers for i in range(1, self._workers)]
+        total, parts = int(work[-1]) if len(work) else 0, _PARTS * self._workers
+        shares = [total * i // parts for i in range(1, parts)]
         return [0, *np.searchsorted(work, shares).tolist(), len(rows)]
 
     def close(self) -> None:
