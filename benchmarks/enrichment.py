@@ -106,7 +106,7 @@ def enrichment(
     chosen = didact.select(pool, scores, "top_k", budget=Budget(ratio=0.05))
     wanted = pool.source_codes == pool.source_names.index(source)
     times = float(wanted[chosen.rows].mean() / wanted.mean())
-    spent = ctx.executor.spent
+    spent = ctx.meter.bill.value
     return {
         "enrichment": round(times, 2),
         "gigaflops": round(spent.flops / 1e9),

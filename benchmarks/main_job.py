@@ -128,7 +128,7 @@ def stages(folder: Path) -> dict[str, dict[str, float]]:
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     return {
         s["name"]: {
-            "cpu_seconds": round(s["measured"]["cost"]["cpu_seconds"], 2),
+            "cpu_seconds": round(s["measured"]["value"]["cpu_seconds"], 2),
             "wall_seconds": round(s["measured"]["wall_seconds"], 2),
             "peak_memory_mib": s["measured"]["peak_memory_bytes"] // 2**20,
         }

@@ -44,7 +44,7 @@ def main() -> None:
         def score(**more):
             ctx = didact.context(cache_dir=Path(folder) / "cache")
             found = didact.score(pool, "less", target=target, ctx=ctx, **settings, **more)
-            return found, ctx.executor.spent.flops
+            return found, ctx.meter.bill.value.flops
 
         exact, flops = score(space="exact")
         kept = exact.present

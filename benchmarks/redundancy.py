@@ -22,6 +22,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -500,7 +501,7 @@ def peak_mib() -> int:
 def measure_one(store: Path, fingerprint: str, method: str, budget: str, workers: int) -> Record:
     """Time and memory of one selection; to be called in a process of its own."""
     pool = Pool(store, fingerprint)
-    ctx = didact.context(workers=workers, cache_dir=store.parent.parent)
+    ctx = didact.context(workers=workers, cache_dir=tempfile.mkdtemp(dir=store.parent.parent))
     pool.n_tokens.sum()
     name, settings = parsed(method)
     before = peak_mib()

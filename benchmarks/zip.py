@@ -35,9 +35,9 @@ import orjson
 import zstandard
 
 import didact
+from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.selection.greedy import grow
-from didact.selection.kept import Kept
 from didact.selection.partial_sort import smallest
 from didact.selection.zip import Rounds, alone, sample_texts
 from didact.text.deflate import DeflateSizes, Texts
@@ -117,9 +117,8 @@ def select(options: dict[str, Any]) -> dict[str, Any]:
     before -= int(texts.offsets[-1])
     began, cpu = time.perf_counter(), time.process_time()
     with Counted(texts, **how) as whole, Counted(texts, **how) as fresh:
-        kept = Kept(None, "")
-        first = alone(texts, whole, ctx, kept)
-        growth = Rounds(texts, whole, fresh, first, tuple(options["stages"]), kept)
+        first = alone(texts, whole, ctx)
+        growth = Rounds(texts, whole, fresh, first, tuple(options["stages"]), Pieces())
         picks = grow(growth, np.ones(len(pool), np.int64), options["picks"], ctx)
         evaluations, evaluated = (
             getattr(whole, name) + getattr(fresh, name) for name in ("evaluations", "bytes")
@@ -212,7 +211,7 @@ def released(options: dict[str, Any]) -> dict[str, Any]:
     """Our released mode, and how many bytes full recompression of the same picks compresses."""
     pool = opened(options)
     k1, k2, k3 = options["stages"]
-    ctx = context(cache_dir=Path(options["work"]) / "cache")
+    ctx = context(cache_dir=tempfile.mkdtemp(dir=options["work"]))  # nothing is found done
     warm_up()
     smallest(np.ones(100, np.float32), 1)
     smallest(np.ones(100, np.float32), 9)

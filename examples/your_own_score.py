@@ -31,7 +31,7 @@ from pydantic import Field
 import didact
 from didact.core.cost import Cost
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer
+from didact.core.protocols import BatchScores, Context, Fitted
 from didact.scoring.one_pass import one_pass
 from didact.scoring.run import score_pool
 
@@ -62,7 +62,7 @@ class MATTR:
         del target
         return Cost(cpu_seconds=_SECONDS_PER_BYTE * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Nothing to learn from the pool: only the setting is kept."""
         del pool, target, ctx
         return one_pass(partial(variety, window=self.window), ("text",), higher_is_better=True)

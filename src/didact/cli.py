@@ -6,10 +6,8 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 done · 1 y
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +33,9 @@ config_app = typer.Typer(no_args_is_help=True, help="Show a resolved config, or 
 app.add_typer(config_app, name="config")
 proxy_app = typer.Typer(no_args_is_help=True, help="Make a small model to judge samples with.")
 app.add_typer(proxy_app, name="proxy")
+
+cache_app = typer.Typer(no_args_is_help=True, help="What is kept, and how to be rid of it.")
+app.add_typer(cache_app, name="cache")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[
@@ -69,10 +70,14 @@ Pool_ = Annotated[
 
 def main() -> None:
     """Run the command line; every error ends in one of four exit codes."""
-    from didact.core.errors import DidactError
+    from didact.core.errors import DamagedError, DidactError
 
     try:
-        app(prog_name="didact")
+        try:
+            app(prog_name="didact")
+        except DamagedError as error:  # its entry is void now: once more makes it again
+            _say(f"{error.path}: is damaged ({error.what}); making it again")
+            app(prog_name="didact")
     except DidactError as error:
         _say(f"{type(error).__name__}: {error}")
         sys.exit(1)
@@ -153,7 +158,7 @@ def run(
     checked = configs.load(config, set_ or ())
     with progress_bars() as watch:
         if dry_run:
-            ctx = verbs.context(checked.seed, workers, cache_dir, watch)
+            ctx = verbs.context(checked.seed, workers, cache_dir, watch, _say)
             pool, costs = pipeline.plan(checked, ctx)
         else:
             if out is None:
@@ -269,18 +274,16 @@ def score(
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
         settings = _settings(set_, verbs.score)
         aim = verbs.read_target(target, how, ctx).pool if target else None
-        scratch = out.absolute().with_name(f".{out.name}.parts")  # a killed pass goes on here
-        kept = replace(ctx, scratch=scratch)
-        scores = verbs.score(found, method, target=aim, ctx=kept, **settings)
+        scores = verbs.score(found, method, target=aim, ctx=ctx, **settings)
         tables.write_scores(scores, found, out)
-        shutil.rmtree(scratch, ignore_errors=True)
     result = {
         "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
         "rows": len(scores), "missing": len(scores.missing), "tasks": list(scores.tasks),
         **scores.summary(),
     }  # fmt: skip
-    if ctx.executor.spent.flops:
-        result["flops"] = f"{ctx.executor.spent.flops:.3g}"
+    bill = ctx.meter.bill
+    if bill.value.flops:
+        result["flops"] = f"{bill.value.flops:.3g}, {bill.charged.flops:.3g} of them now"
     reasons = Counter(scores.missing.values()).most_common(3)
     for note in (scores.facts.get("note"), *(f"{n:,} rows: {why}" for why, n in reasons)):
         if note:
@@ -323,14 +326,12 @@ def select(
     with _pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
         given = [tables.read_scores(path) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
-        scratch = out.absolute() / ".select.parts"  # a killed selection goes on here
         chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None,
-            ctx=replace(ctx, scratch=scratch), **_settings(set_, verbs.select),
+            ctx=ctx, **_settings(set_, verbs.select),
         )  # fmt: skip
         path = out / "selection.parquet"
         tables.write_selection(chosen, by, found, path)
-        shutil.rmtree(scratch, ignore_errors=True)
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
     for note in chosen.notes:
         _say(note)
@@ -497,10 +498,10 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two runs: settings, inputs, scores, selections, order, cost."""
+    from didact import pipeline
     from didact.printing import diff_table
-    from didact.run_diff import compare_runs
 
-    result = compare_runs(run_a, run_b)
+    result = pipeline.diff(run_a, run_b)
     _print(result) if json else diff_table(result)
 
 
@@ -515,6 +516,58 @@ def methods(
 
     result = describe_methods(name)
     _print(result) if json else methods_table(result, detailed=name is not None)
+
+
+@cache_app.command("ls", epilog="Examples: didact cache ls · didact cache ls --json")
+def cache_ls(cache_dir: Cache = None, json: Json = False) -> None:
+    """Say what the cache holds: kinds, entries, sizes, and what making them cost."""
+    from didact.core import cache
+    from didact.printing import cache_table
+
+    result = cache.listed(_cache(cache_dir))
+    _print(result) if json else cache_table(result)
+
+
+@cache_app.command(
+    "prune",
+    epilog="Examples: didact cache prune --older 30d · didact cache prune --older 12h --dry-run",
+)
+def cache_prune(
+    older: Annotated[str, typer.Option("--older", help="Not used for so long: 30d, 12h, 90m.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Remove what was not used for some time; it is made again when it is needed."""
+    from didact.core import cache
+    from didact.printing import facts_table
+
+    result = cache.prune(_cache(cache_dir), cache.seconds(older), dry_run=dry_run)
+    _print(result) if json else facts_table(result)
+
+
+@cache_app.command("clear", epilog="Examples: didact cache clear --dry-run · didact cache clear")
+def cache_clear(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Remove everything in the cache; it is made again when it is needed."""
+    from didact.core import cache
+    from didact.printing import facts_table
+
+    result = cache.clear(_cache(cache_dir), dry_run=dry_run)
+    _print(result) if json else facts_table(result)
+
+
+def _cache(given: Path | None) -> Path:
+    from didact.data.ingest import default_cache_dir
+
+    return given if given is not None else default_cache_dir()
 
 
 @proxy_app.command(
@@ -613,7 +666,7 @@ def _pool(
 
         settings = configs.validated(DataSettings, configs.apply({}, data or ()), "--data")
         with progress_bars() as watch:
-            ctx = verbs.context(seed, workers, cache_dir, watch)
+            ctx = verbs.context(seed, workers, cache_dir, watch, _say)
             yield verbs.read_with_inputs(paths, settings, ctx).pool, settings, ctx
 
     return opened()

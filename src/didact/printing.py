@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from didact.config import RunConfig
-from didact.core.cost import Cost
+from didact.core.cost import Bill, Cost, total
 from didact.core.pool import Pool
 from didact.core.protocols import Progress as Step
-from didact.pipeline import Run
+from didact.pipeline import STAGES, Run
 
 
 @contextmanager
@@ -69,26 +69,29 @@ def _table(*columns: str, title: str | None = None) -> Table:
 def run_table(done: Run) -> None:
     """Stages with what came in and out and what it took; then where things are."""
     console = _out()
-    models = any(stage.measured.cost.flops for stage in done.manifest.stages)
-    flops = ("FLOPs",) if models else ()
+    manifest = done.manifest
+    models = any(stage.measured.bill.value.flops for stage in manifest.stages)
+    flops = ("FLOPs", "now") if models else ()
     table = _table(
-        "stage", "samples", "tokens", "CPU s", "estimate", *flops, "wall s", "peak MiB", ""
-    )
-    for stage in done.manifest.stages:
-        counts = stage.counts
-        rows = counts.get("kept", counts.get("samples", counts.get("rows")))
-        cost = stage.measured
+        "stage", "samples", "tokens", "CPU s", "now", "estimate", *flops, "wall s",
+        "peak MiB", "",
+    )  # fmt: skip
+    samples = {stage.name: stage.samples for stage in STAGES}
+    for record in manifest.stages:
+        measured, bill = record.measured, record.measured.bill
         table.add_row(
-            stage.name, _number(rows), _number(counts.get("tokens")),
-            f"{cost.cost.cpu_seconds:.2f}",
-            f"{stage.estimated.cpu_seconds:.2f}" if stage.estimated.cpu_seconds else "",
-            *([_flops(cost.cost.flops, stage.estimated.flops)] if models else ()),
-            f"{cost.wall_seconds:.2f}", f"{cost.peak_memory_bytes / 2**20:.0f}",
-            "found done" if cost.reused else "",
+            record.name, _number(record.counts.get(samples[record.name])),
+            _number(record.counts.get("tokens")), *_seconds(bill),
+            f"{record.estimated.cpu_seconds:.2f}" if record.estimated.cpu_seconds else "",
+            *(_flops(bill, record.estimated.flops) if models else ()),
+            f"{measured.wall_seconds:.2f}", f"{measured.peak_memory_bytes / 2**20:.0f}",
+            "found done" if measured.reused else "",
         )  # fmt: skip
+    whole = manifest.bill
+    table.add_row("run", "", "", *_seconds(whole), "", *(_flops(whole, 0) if models else ()))
     console.print(table)
-    for stage in done.manifest.stages:
-        for note in stage.notes:
+    for record in manifest.stages:
+        for note in record.notes:
             console.print(f"note: {_safe(note)}")
     exported = done.manifest.stage("export")
     for name in exported.outputs if exported else ():
@@ -96,8 +99,16 @@ def run_table(done: Run) -> None:
     console.print(f"report {_safe(done.folder / 'report.html')}")
 
 
-def _flops(measured: float, estimated: float) -> str:
-    return f"{measured:.3g} of {estimated:.3g} estimated" if measured or estimated else ""
+def _seconds(bill: Bill) -> tuple[str, str]:
+    """Processor time that a value takes, and what of it was spent now."""
+    return f"{bill.value.cpu_seconds:.2f}", f"{bill.charged.cpu_seconds:.2f}"
+
+
+def _flops(bill: Bill, estimated: float) -> tuple[str, str]:
+    """Likewise of models, beside what was foreseen."""
+    value = bill.value.flops
+    told = f" of {estimated:.3g} estimated" if estimated else ""
+    return (f"{value:.3g}{told}", f"{bill.charged.flops:.3g}") if value or estimated else ("", "")
 
 
 def _number(value: Any) -> str:
@@ -106,22 +117,18 @@ def _number(value: Any) -> str:
 
 def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> None:
     """The plan of a run: stages, methods, and the cost of those that are estimated."""
-    resolved = config.resolved()
-    parts = {**resolved, "order_score": (resolved["order"] or {}).get("score")}
     table = _table("stage", "does", "estimated CPU s", "estimated FLOPs")
-    for name in ("data", "score", "order_score", "select", "order", "export", "report"):
-        part = parts[name]
-        if part is None:
+    for stage in STAGES:
+        if not stage.wanted(config):
             continue
-        what = part.get("method") or part.get("combine") or ""
-        cost = costs.get(name)
+        cost = costs.get(stage.name)
         shown = ("", "")
         if cost is not None:  # the seconds of a model depend on the machine, its FLOPs do not
             seconds = "" if cost.flops and not cost.cpu_seconds else f"{cost.cpu_seconds:.2f}"
             shown = (seconds, f"{cost.flops:.3g}")
-        table.add_row(name, str(what), *shown)
-    total = sum(costs.values(), Cost())
-    table.add_row("sum of these", "", f"{total.cpu_seconds:.2f}", f"{total.flops:.3g}")
+        table.add_row(stage.name, stage.does(config), *shown)
+    whole = total(costs.values())
+    table.add_row("sum of these", "", f"{whole.cpu_seconds:.2f}", f"{whole.flops:.3g}")
     console = _out()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
@@ -200,7 +207,7 @@ def diff_table(result: Mapping[str, Any]) -> None:
     if result["equal"]:
         _out().print("the runs are equal, apart from what was measured")
     table = _table("", "A", "B")
-    for group in ("config", "environment", "counts", "cost"):
+    for group in ("config", "environment", "counts", "cost", "flops"):
         for name, (a, b) in result[group].items():
             label = f"{group}.{name}" + (" CPU s" if group == "cost" else "")
             table.add_row(label, _safe(_shown(a)), _safe(_shown(b)))
@@ -208,3 +215,25 @@ def diff_table(result: Mapping[str, Any]) -> None:
     for name in ("inputs_equal", "same_pool", "selection", "scores", "order"):
         if name in result:
             _out().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
+
+
+def cache_table(result: Mapping[str, Any]) -> None:
+    """What `didact cache ls` found."""
+    table = _table("kind", "entries", "size", "CPU s", "FLOPs", "last used")
+    for row in result["kinds"]:
+        table.add_row(
+            row["kind"], f"{row['entries']:,}", _size(row["bytes"]), f"{row['cpu_seconds']:.1f}",
+            f"{row['flops']:.3g}" if row["flops"] else "", row["last_used"] or "",
+        )  # fmt: skip
+    table.add_row("", f"{result['entries']:,}", _size(result["bytes"]))
+    console = _out()
+    console.print(_safe(result["cache"]))
+    console.print(table)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"

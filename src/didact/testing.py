@@ -23,7 +23,7 @@ from didact.core import binding, registry
 from didact.core.errors import ConfigError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScores, Context, Executor, FittedScorer, Scorer
+from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
 from didact.core.scores import Float1D, Scores
 from didact.execution.executors import processes, serial, threads
 from didact.scoring.run import score_pool
@@ -246,9 +246,9 @@ def _check_values(run: _Run, pool: Pool, scores: Scores) -> None:
 
 def _check_fitted(run: _Run, pool: Pool, scores: Scores) -> None:
     fitted = run.scorer.fit(pool, run.target, run.context())
-    _promise(isinstance(fitted, FittedScorer), f"{run.name}: fit gave no FittedScorer")
+    _promise(isinstance(fitted, Fitted), f"{run.name}: fit gave no `Fitted`")
     data = pickle.dumps(fitted)
-    again: FittedScorer = pickle.loads(data)  # noqa: S301 - our own bytes
+    again: Fitted = pickle.loads(data)  # noqa: S301 - our own bytes
     batch = pool.read(range(len(pool)), list(fitted.columns))
     expected, found = _score(fitted, batch), _score(again, batch)
     run.close(found.values, expected.values, f"{run.name}: scores change with pickling")
@@ -261,7 +261,7 @@ def _check_fitted(run: _Run, pool: Pool, scores: Scores) -> None:
     _promise(empty.values.shape == (0, width), f"{run.name}: shape of an empty batch")
 
 
-def _score(fitted: FittedScorer, batch: Any) -> BatchScores:
+def _score(fitted: Fitted, batch: Any) -> BatchScores:
     with ExitStack() as stack:
         return stack.enter_context(fitted.open(0, "cpu"))(batch).value
 
@@ -280,7 +280,9 @@ def _check_invariance(run: _Run, rows: Rows, scores: Scores) -> None:
         "five threads": lambda: threads(5),
         "two processes": lambda: processes(2),
     }
-    if run.scorer.fit(small, run.target, run.context()).devices:  # threads are for text alone
+    if (
+        run.scorer.fit(small, run.target, run.context()).device is not None
+    ):  # threads are for text alone
         workers = {"two processes": workers["two processes"]}
     for what, executor in workers.items():
         run.same(run.score(small, executor()), scores, everything, what)

@@ -18,7 +18,10 @@ from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.cost import Cost
 from didact.core.errors import need
+from didact.core.identity import about, base_libraries, identity
+from didact.core.keep import keep
 from didact.core.manifest import fingerprint
+from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
     Context,
@@ -28,6 +31,7 @@ from didact.core.protocols import (
     Selector,
     ignore_progress,
 )
+from didact.core.saved import load_selection, save_selection, scores_identity
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
 from didact.data.ingest import Read, default_cache_dir, read_pool
@@ -44,10 +48,13 @@ def context(
     workers: int | None = None,
     cache_dir: Path_ | None = None,
     progress: Watch = ignore_progress,
+    tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
     cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    return Context(executor=threads(workers), seed=seed, cache_dir=cache, progress=progress)
+    return Context(
+        executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
+    )
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -91,10 +98,7 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
         key = fingerprint([held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
-    found = read_pool(
-        paths, settings, cache_dir=ctx.cache_dir, seed=ctx.seed,
-        overlap=overlap, overlap_key=key, progress=ctx.progress,
-    )  # fmt: skip
+    found = read_pool(paths, settings, ctx, overlap=overlap, overlap_key=key)
     return replace(found, inputs=(*found.inputs, *others))
 
 
@@ -144,7 +148,36 @@ def score(
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     name, make, checked, as_json = _bound("scorers", method, settings, "score")
-    return score_pool(pool, name, make(**checked), as_json, target, ctx)
+    key = None
+    if isinstance(method, str):  # what is registered can be told apart from what it was
+        key = {
+            "pool": pool.fingerprint,
+            "target": target.fingerprint if target is not None else None,
+            "settings": as_json,
+            "method": identified("scorers", method, settings),
+            "libraries": base_libraries(),
+            "seed": ctx.seed,
+        }
+    return score_pool(pool, name, make(**checked), as_json, target, ctx, key=key)
+
+
+def identified(group: registry.Group, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What results of a registered method depend on beside its settings, as JSON values.
+
+    Its own text, the versions of its libraries, the content of its models.
+    """
+    found = registry.find(group, name)
+    checked = binding.bind(found, settings, name)
+    for libraries in about(found).needs:  # missed before the models they would open
+        need(f"{group.removesuffix('s')} {name}", libraries)
+    return identity(found, checked, _content)
+
+
+def _content(model: str) -> str:
+    """Identity of what is in a model's folder, or of a hub's model."""
+    from didact.models.folder import digest, find
+
+    return digest(find(model))
 
 
 def combine(
@@ -182,11 +215,26 @@ def select(
     if scores is not None:
         scores.check(pool)
     name, choose, checked, as_json = _bound("selectors", method, settings, "select")
-    chosen: Selection = choose(pool, scores, budget, ctx, **checked)
-    notes = chosen.notes
-    if not len(chosen) and not notes:
-        notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
-    return replace(chosen, method=name, settings={**chosen.settings, **as_json}, notes=notes)
+
+    def make(work: Context) -> Selection:
+        chosen: Selection = choose(pool, scores, budget, work, **checked)
+        notes = chosen.notes
+        if not len(chosen) and not notes:
+            notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
+        return replace(chosen, method=name, settings={**chosen.settings, **as_json}, notes=notes)
+
+    if not isinstance(method, str):
+        return make(ctx)
+    key = {
+        "pool": pool.fingerprint,
+        "scores": None if scores is None else scores_identity(scores),
+        "budget": None if budget is None else str(budget),
+        "settings": as_json,
+        "method": identified("selectors", method, settings),
+        "libraries": base_libraries(),
+        "seed": ctx.seed,
+    }
+    return keep(ctx, "selections", key, make, save=save_selection, load=load_selection)
 
 
 def estimate_selection(

@@ -18,7 +18,7 @@ from didact.core import registry
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
+from didact.core.protocols import Context, Fitted
 from didact.scoring.one_pass import one_pass
 from didact.testing import check_scorer
 
@@ -93,7 +93,7 @@ class Broken:
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:  # noqa: ARG002
         return Cost(cpu_seconds=-1.0 if self.how == "estimate" else 0.0)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:  # noqa: ARG002
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:  # noqa: ARG002
         if self.how == "writes":
             (pool.path / "notes").write_text("was here")
         first = int(pool.id_hash[0]) if self.how == "order" else 0

@@ -649,9 +649,8 @@ def test_no_permission(open_folder):
     assert done.returncode == 1, done.stderr
     assert f"{path}: no permission to read it; chmod +r" in done.stderr
     path.chmod(0o644)
-    for left in (cache / "keys").iterdir():
-        left.unlink()
-    for folder in (cache / "keys", cache / "tmp", cache):
+    shutil.rmtree(cache / "reads")
+    for folder in (cache / "unfinished", cache / "tmp", cache):
         folder.chmod(0o555)
     done = as_nobody(*command)
     assert done.returncode == 1, done.stderr

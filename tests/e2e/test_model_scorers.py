@@ -49,7 +49,11 @@ def test_score_select_order_export(name, request, tmp_path):
     done = didact.run(config, out=tmp_path / "run", cache_dir=tmp_path / "cache")
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     stage = next(s for s in manifest["stages"] if s["name"] == "score")
-    cost, estimate = stage["measured"]["cost"], stage["estimated"]
+    charged, value = stage["measured"]["charged"], stage["measured"]["value"]
+    cost, estimate = charged, stage["estimated"]
+    assert (charged["flops"], charged["tokens"]) == (value["flops"], value["tokens"])
+    assert manifest["cost"]["value"]["flops"] == cost["flops"]
+    assert manifest["cost"]["charged"]["tokens"] == cost["tokens"]
     if name != "static_embedding":
         assert cost["flops"] > 0
         assert estimate["flops"] == pytest.approx(cost["flops"], rel=0.15)  # 38 samples

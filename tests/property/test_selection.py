@@ -14,13 +14,14 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.execution.executors import serial
 from didact.selection.budget import eligible
 from didact.selection.combine import combine, scaled_ranks
 from didact.selection.quotas import Quotas, largest_remainder
 from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
 from didact.selection.round_robin import round_robin, turns
 
-CTX = Context(executor=None, seed=17, cache_dir=Path())
+CTX = Context(executor=serial(), seed=17, cache_dir=Path())
 SOURCES = ["web", "books", "code"]
 SMALL = st.integers(-3, 3).map(float)  # many ties
 UTILITY = st.lists(SMALL | st.floats(-1e6, 1e6), max_size=60).map(np.array)
@@ -106,7 +107,7 @@ def test_never_over_budget_and_never_a_row_that_may_not_be_chosen(name, case, sh
         if tokens
         else Budget(samples=int(len(allowed) * share))
     )
-    ctx = Context(executor=None, seed=seed, cache_dir=Path())
+    ctx = Context(executor=serial(), seed=seed, cache_dir=Path())
     chosen = SELECTORS[name](case.pool, case.scores, budget, ctx)
     if tokens:
         assert case.pool.n_tokens[chosen.rows].sum() <= budget.tokens

@@ -15,6 +15,7 @@ import pytest
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.execution.executors import serial
 from didact.ordering import kernels, methods
 from didact.selection.rank import threshold, top_k, zscore
 
@@ -22,7 +23,7 @@ SCORES = [0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6, 0.0]
 UTILITY = np.array(SCORES)
 RANKS_20 = np.arange(20.0)
 RANKS_40 = np.arange(40.0)
-CTX = Context(executor=None, seed=17, cache_dir=Path())
+CTX = Context(executor=serial(), seed=17, cache_dir=Path())
 
 
 def pool_of(n: int) -> Pool:

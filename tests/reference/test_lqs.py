@@ -7,7 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from didact.models.adjoint import adjoint_step, lambda_path, run_adjoint  # noqa: E402
+from didact.core.pieces import Pieces  # noqa: E402
+from didact.models.adjoint import (  # noqa: E402
+    adjoint_step,
+    lambda_path,
+    run_adjoint,
+    save_adjoint,
+)
 from didact.models.trajectory import Inner, load, theta_path  # noqa: E402
 from didact.scoring.terms import Products, combine, labels, plan  # noqa: E402
 
@@ -82,11 +88,13 @@ def folder(tmp_path_factory):
     start = {"theta": tensor(START)}
     steps = range(STEPS)
     result = run_adjoint(
-        Quadratic(), start, Inner(STEPS, ETA), folder,
+        Quadratic(), start, Inner(STEPS, ETA), Pieces(folder / "pieces"),
         visits=steps, also=[STEPS], forward=lambda done: None, backward=lambda done: None,
     )  # fmt: skip
     assert np.allclose(result.target_losses[::-1], TARGET_LOSS[1:], **CLOSE)
-    return folder
+    (folder / "whole").mkdir()
+    save_adjoint(result, {}, folder / "whole")
+    return folder / "whole"
 
 
 def gradients(theta):

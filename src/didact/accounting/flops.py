@@ -5,18 +5,15 @@ attention (scores and their use), as full squares: eager and padded kernels comp
 too. Ignored everywhere: softmax (about 5 / (4·head dimension) of attention), norms, activations,
 rotary angles, biases, residual additions, the loss, the optimizer. `n_params` in formulas without a
 `ModelSpec` means weights in matrix products: the head is one, embedding look-ups are not.
+What a method costs is its scorer's `foreseen`; `less_counted`, `less_published`, `lora_published`,
+`training_flops_6nd` and `similarity_flops` are as papers charge it, to be shown beside.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
 
 from didact.accounting.spec import LoraSpec, ModelSpec
-from didact.core.errors import ConfigError
-
-Hvp = Literal["forward_over_reverse", "difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +79,13 @@ def training_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> floa
     return forward_flops(spec, n_tokens, squares) + backward_flops(spec, n_tokens, squares)
 
 
-def hvp_flops(
-    spec: ModelSpec, n_tokens: int, squares: float = 0.0, *, how: Hvp = "forward_over_reverse"
-) -> float:
-    """Product of the loss's Hessian with a vector.
+def hvp_flops(spec: ModelSpec, n_tokens: int, squares: float = 0.0) -> float:
+    """Product of the loss's Hessian with a vector, forward over reverse.
 
-    Forward over reverse: each of a gradient's three products and the two tangents of each, nine in
-    all, so three gradients (18N). Difference: one gradient at a shifted point (6N); the other is
-    taken to be at hand, as it is after a step of SGD.
+    Each of a gradient's three products and the two tangents of each, nine in all, so three
+    gradients (18N).
     """
-    gradients = {"forward_over_reverse": 3, "difference": 1}[how]
-    return gradients * training_flops(spec, n_tokens, squares)
+    return 3 * training_flops(spec, n_tokens, squares)
 
 
 # Rules of thumb, as the literature charges them
@@ -193,87 +186,6 @@ def less_published(n_params: float, n_tokens: float) -> float:
     return 5.4 * forward_flops_2nd(n_params, n_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class LqsFlops:
-    """FLOPs of learnability-quality scoring by phase.
-
-    Attributes:
-        trajectory: Inner SGD, and again each segment between checkpoints but the last.
-        dev_gradient: Gradient of the target loss at every step.
-        hvp: Hessian-vector products of the adjoint.
-        annotation: Gradient of each proxy sample at each annotated step.
-        scorer_training: The data scorer's fit to the annotated samples.
-        scoring: The data scorer over the pool.
-    """
-
-    trajectory: float
-    dev_gradient: float
-    hvp: float
-    annotation: float
-    scorer_training: float
-    scoring: float
-
-    @property
-    def total(self) -> float:
-        """All phases."""
-        return float(sum(getattr(self, f.name) for f in fields(self)))
-
-
-def lqs_flops(
-    spec: ModelSpec,
-    *,
-    steps: int,
-    interval: int,
-    batch: Lengths,
-    dev: Lengths,
-    proxy: Lengths,
-    gradients_per_visit: int = 1,
-    hvp: Hvp = "forward_over_reverse",
-    scorer: ModelSpec | None = None,
-    scorer_epochs: float = 5,
-    fitted: Lengths = NOTHING,
-    corpus: Lengths = NOTHING,
-) -> LqsFlops:
-    """LQS (arXiv 2506.21545) by phase: trajectory, adjoint, annotation, and the data scorer.
-
-    The trajectory runs T steps and keeps √T checkpoints, from which the adjoint runs all segments
-    but one again. Left out: updates and inner products of parameter vectors.
-
-    Args:
-        spec: The judging model.
-        steps: T, inner steps.
-        interval: K, inner steps from one annotated step to the next.
-        batch: One inner batch.
-        dev: The target's samples.
-        proxy: The annotated samples.
-        gradients_per_visit: Passes over the proxy samples at an annotated step; 2 where norms are
-            taken at other parameters than inner products.
-        hvp: How Hessian-vector products are made.
-        scorer: The data scorer, or None without one.
-        scorer_epochs: How often it reads `fitted`.
-        fitted: Annotated samples it is trained on, in its own tokens.
-        corpus: Samples it scores, in its own tokens.
-
-    Raises:
-        ConfigError: `steps` or `interval` is below 1.
-    """
-    if steps < 1 or interval < 1:
-        raise ConfigError(f"steps {steps}, interval {interval}: expected 1 or more")
-    visits = math.ceil(steps / interval)
-    return LqsFlops(
-        trajectory=(2 - 1 / math.sqrt(steps)) * steps * _gradient(spec, batch),
-        dev_gradient=(steps + 1) * _gradient(spec, dev),
-        hvp=steps * hvp_flops(spec, batch.tokens, batch.squares, how=hvp),
-        annotation=visits * gradients_per_visit * _gradient(spec, proxy),
-        scorer_training=regression_flops(scorer, fitted, epochs=scorer_epochs) if scorer else 0.0,
-        scoring=forward_flops(scorer, corpus.tokens, corpus.squares) if scorer else 0.0,
-    )
-
-
-def regression_flops(spec: ModelSpec, lengths: Lengths, *, epochs: float = 1) -> float:
-    """Training of a data scorer: an encoder with a linear head, whose own product is left out."""
-    return epochs * _gradient(spec, lengths)
-
-
-def _gradient(spec: ModelSpec, lengths: Lengths) -> float:
+def regression_flops(spec: ModelSpec, lengths: Lengths) -> float:
+    """One epoch of a data scorer's training: an encoder whose linear head's product is left out."""
     return training_flops(spec, lengths.tokens, lengths.squares)

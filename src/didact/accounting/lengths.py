@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from didact.accounting.flops import Lengths
+from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 
 Int1D = npt.NDArray[np.int64]
@@ -43,6 +44,27 @@ def typical_lengths(
     return clipped
 
 
+def windowed_lengths(
+    stats: PoolStats, *, size: int, stride: int, max_length: int | None = None, overhead: int = 0
+) -> tuple[Int1D, float]:
+    """Lengths of the windows of a pool's samples, and how many windows each stands for.
+
+    From the histogram of token counts; windows in which nothing counts are included.
+
+    Args:
+        stats: The pool's; its tokens may be another tokenizer's or an estimate.
+        size: Most tokens of a window.
+        stride: From one window's start to the next.
+        max_length: Tokens a sample is cut at; None for no limit.
+        overhead: Tokens the chat template and special tokens add to each sample.
+    """
+    lengths = typical_lengths(stats, overhead=overhead, max_length=max_length)
+    # Windows of full size before the last one of each sample, which holds the rest.
+    before = np.maximum(-(-(lengths - size) // stride), 0)
+    whole = np.full(int(before.sum()), size)
+    return np.concatenate([lengths - before * stride, whole]), stats.n / max(len(lengths), 1)
+
+
 def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
     """Rows grouped by length, longest first, so that a batch too large shows at once.
 
@@ -67,6 +89,22 @@ def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterato
         size = int(wasteful[0]) if len(wasteful) and wasteful[0] else len(most)
         yield most[:size]
         at += size
+
+
+def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
+    """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
+
+    Raises:
+        ConfigError: What was asked does not divide the batch.
+    """
+    if asked is not None:
+        if batch_size % asked:
+            raise ConfigError(
+                f"micro_batch_size={asked}: expected a divisor of batch_size={batch_size}"
+            )
+        return asked
+    most = max(1, tokens // max(longest, 1))
+    return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= most)
 
 
 def executed(

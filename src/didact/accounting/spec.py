@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from didact.core.pool import Kind
 
 Matrices = tuple[tuple[int, int, int], ...]
+Overhead = tuple[tuple[Kind, int], ...]
+Modules = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,10 @@ class ModelSpec:
             positions, segments.
         n_total: All parameters; a tied head counts once.
         tied: Whether the head is the token embedding.
+        context: Most tokens it reads at once; 0 where it is not known.
+        overhead: `(kind of samples, tokens)` that template and special tokens add to a sample.
+        modules: `(name, d_out, d_in, count, count in the first layer)` of the matrices inside the
+            layers, for adapters; named inside of a layer: "self_attn.q_proj".
     """
 
     name: str
@@ -34,14 +44,22 @@ class ModelSpec:
     n_embedding: int
     n_total: int
     tied: bool
+    context: int = 0
+    overhead: Overhead = ()
+    modules: Modules = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matrices", _tuples(self.matrices))
+        for name in ("matrices", "overhead", "modules"):
+            object.__setattr__(self, name, _tuples(getattr(self, name)))
 
     @property
     def n_matmul(self) -> int:
         """Weights multiplied with every token: the N of 2N and 6N."""
         return sum(d_out * d_in * count for d_out, d_in, count in self.matrices)
+
+    def added(self, kind: Kind) -> int:
+        """Tokens that template and special tokens add to a sample; 0 where it does not say."""
+        return dict(self.overhead).get(kind, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,6 @@ class LoraSpec:
         return self.rank * sum((d_out + d_in) * count for d_out, d_in, count in self.targets)
 
 
-def _tuples(matrices: Matrices) -> Matrices:
+def _tuples(rows: Iterable[Iterable[Any]]) -> tuple[tuple[Any, ...], ...]:
     """The same with tuples where JSON has lists, so that equal specs compare and hash equal."""
-    return tuple((int(d_out), int(d_in), int(count)) for d_out, d_in, count in matrices)
+    return tuple(tuple(row) for row in rows)

@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from didact.core.errors import DataError
@@ -38,6 +40,8 @@ def writable(folder: Path, remedy: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends without an error.
 
+    The bytes are on the disk before the name is.
+
     Raises:
         DataError: The disk is full, or the place cannot be written.
     """
@@ -46,7 +50,9 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            sync(temporary)
             temporary.replace(path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -55,6 +61,57 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # file systems that know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` of everything in a folder, then of the folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            sync_tree(path)
+        elif path.is_file():
+            sync(path)
+    sync(folder)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing that a link points to."""
+    with suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def link_tree(source: Path, target: Path, *, without: str = "") -> None:
+    """The files of a folder under another one, without copying them where links are known.
+
+    Args:
+        source: A folder.
+        target: Where its files go; made if need be. A file that is there stays.
+        without: A file of this name is left out.
+    """
+    for path in source.rglob("*"):
+        if path.is_file() and path.name != without:
+            place = target / path.relative_to(source)
+            if place.exists():
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, place)
+            except OSError:
+                shutil.copyfile(path, place)
 
 
 def sweep(folder: Path) -> None:

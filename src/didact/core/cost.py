@@ -1,11 +1,16 @@
-"""What work costs: quantities that add."""
+"""What work costs: quantities that add, and the meter that a piece of work is charged to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,216 @@ class Cost:
         )
 
 
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of some costs."""
+    return sum(costs, Cost())
+
+
 @dataclass(frozen=True, slots=True)
 class Metered(Generic[T]):
     """A value together with what it cost."""
 
     value: T
     cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a piece of work cost, told in two ways.
+
+    Attributes:
+        charged: Spent now, by this run.
+        own: What the work itself takes from nothing, without the kept values it stands on.
+        uses: Kept values it stands on, each once: name → what making that one alone takes.
+    """
+
+    charged: Cost = field(default_factory=Cost)
+    own: Cost = field(default_factory=Cost)
+    uses: Mapping[str, Cost] = field(default_factory=dict)
+
+    @property
+    def value(self) -> Cost:
+        """What it takes to make it from nothing."""
+        return self.own + total(self.uses.values())
+
+    def __add__(self, other: Bill) -> Bill:
+        """Of both; a kept value that both stand on counts once."""
+        uses = {**self.uses, **other.uses}
+        return Bill(self.charged + other.charged, self.own + other.own, uses)
+
+
+class Meter:
+    """Collects the cost of one piece of work; it is handed down, and several threads may add.
+
+    What is spent counts as charged and as the work's own value. What an interrupted run left
+    counts as value alone. A kept value that is used counts by its name, once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent = Cost()  # now, and part of the value
+        self._again = Cost()  # now, but the value has it already
+        self._earlier = Cost()  # part of the value, spent by an interrupted run
+        self._paid = Cost()  # now, for kept values made on the way
+        self._uses: dict[str, Cost] = {}
+        self._clock: tuple[int, float] | None = None  # the thread that runs it, since when
+        self._device: float | None = None  # since when an accelerator works for it
+
+    def add(self, cost: Cost) -> None:
+        """Spent now."""
+        with self._lock:
+            self._spent += cost
+
+    def found(self, cost: Cost) -> None:
+        """A piece of this work that an interrupted run finished."""
+        with self._lock:
+            self._earlier += cost
+
+    def resume(self, own: Cost) -> None:
+        """The work goes on where an interrupted run had come, which had taken `own` so far.
+
+        What this run has spent to get there is charged, but its value is in `own` already.
+        """
+        self._tick()
+        with self._lock:
+            self._again += self._spent
+            self._spent, self._earlier = Cost(), own
+
+    def use(self, name: str, bill: Bill) -> None:
+        """A kept value is used; `bill` is that of its making, charged as far as it was made now."""
+        with self._lock:
+            self._paid += bill.charged
+            self._uses |= {**bill.uses, name: bill.own}
+
+    @property
+    def bill(self) -> Bill:
+        """All of it, up to now."""
+        self._tick()
+        with self._lock:
+            charged = self._spent + self._again + self._paid
+            return Bill(_sane(charged), _sane(self._spent + self._earlier), dict(self._uses))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Charge the processor time of this thread while the block runs."""
+        outer = getattr(_here, "meter", None)
+        if outer is not None:
+            outer.pause()
+        _here.meter = self
+        self.start()
+        try:
+            yield
+        finally:
+            self.pause()
+            _here.meter = outer
+            if outer is not None:
+                outer.start()
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """Charge elapsed time as an accelerator's while the block runs."""
+        self._device = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._tick()
+            self._device = None
+
+    def timed(self, function: Callable[..., R]) -> Callable[..., R]:
+        """The function, to be called in a thread of its own, whose time is charged."""
+
+        def call(*arguments: Any, **more: Any) -> R:
+            with thread_seconds() as seconds:
+                out = function(*arguments, **more)
+            self.add(Cost(cpu_seconds=seconds[0]))
+            return out
+
+        return call
+
+    def start(self) -> None:
+        """This thread's time is charged from now on; see `running`."""
+        self._clock = _process.enter()
+
+    def pause(self) -> None:
+        """It is not, from now on."""
+        self._tick()
+        if self._clock is not None:
+            _process.leave()
+        self._clock = None
+
+    def _tick(self) -> None:
+        """Charge the running thread's time so far; other threads cannot read its clock."""
+        if self._device is not None:
+            now = time.perf_counter()
+            self.add(Cost(device_seconds=now - self._device))
+            self._device = now
+        if self._clock is not None and self._clock[0] == threading.get_ident():
+            seconds, self._clock = _process.since(self._clock)
+            self.add(Cost(cpu_seconds=seconds))
+
+
+class _Process:
+    """The processor time of this process, shared out among the meters that run in it.
+
+    A thread's own clock says what it spent. Libraries have threads of their own that nobody can
+    ask: what they spend is charged to the meter that runs, where there is one alone. Two that run
+    at once never charge each other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told = 0.0  # seconds that threads with a clock have told
+        self._running = 0
+        # The process's clock and `_told` when somebody last looked, and the thread that did.
+        self._mark = (0.0, 0.0, 0)
+
+    def enter(self) -> tuple[int, float]:
+        """A meter begins to run in this thread."""
+        with self._lock:
+            self._running += 1
+            if self._running == 1:
+                self._mark = (time.process_time(), self._told, threading.get_ident())
+        return threading.get_ident(), time.thread_time()
+
+    def leave(self) -> None:
+        """A meter stops running in this thread."""
+        with self._lock:
+            self._running -= 1
+
+    def tell(self, seconds: float) -> None:
+        """A thread says what it spent."""
+        with self._lock:
+            self._told += seconds
+
+    def since(self, clock: tuple[int, float]) -> tuple[float, tuple[int, float]]:
+        """Seconds to charge since a clock was read, and the clock now."""
+        with self._lock:
+            now, process = time.thread_time(), time.process_time()
+            own = now - clock[1]
+            self._told += own
+            rest = (process - self._mark[0]) - (self._told - self._mark[1])
+            alone = self._running == 1 and self._mark[2] == clock[0]
+            self._mark = (process, self._told, clock[0])
+        return own + (rest if alone else 0.0), (clock[0], now)
+
+
+def _sane(cost: Cost) -> Cost:
+    """Clocks are read one after another, so that a difference of next to nothing can be below 0."""
+    return replace(cost, cpu_seconds=max(cost.cpu_seconds, 0.0))
+
+
+_process = _Process()
+_here = threading.local()
+
+
+@contextmanager
+def thread_seconds() -> Iterator[list[float]]:
+    """Measure this thread's processor time in a block; 0 where a meter runs and is charged."""
+    seconds = [0.0]
+    began = time.thread_time()
+    try:
+        yield seconds
+    finally:
+        if getattr(_here, "meter", None) is None:
+            seconds[0] = time.thread_time() - began
+            _process.tell(seconds[0])

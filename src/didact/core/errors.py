@@ -4,6 +4,7 @@
 DidactError
 ├── ConfigError              a setting is unknown, missing or out of range
 ├── DataError                a file or a row is not what it should be
+│   └── DamagedError         a kept file is not what was written; its value is made again
 ├── PoolMismatchError        a table belongs to another pool
 ├── BudgetError              a budget cannot be met
 ├── MissingDependencyError   an optional library is not installed
@@ -16,6 +17,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 
@@ -29,6 +31,24 @@ class ConfigError(DidactError):
 
 class DataError(DidactError):
     """A file or a row is not what it should be."""
+
+
+class DamagedError(DataError):
+    """A kept file is not what was written; the entry it belongs to is void and is made again.
+
+    Attributes:
+        path: The file.
+        what: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path}: is damaged ({what}); run the same command again: it is made anew"
+        )
+        self.path, self.what = path, what
+
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
+        return (DamagedError, (self.path, self.what))
 
 
 class PoolMismatchError(DidactError):
@@ -56,7 +76,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {listed})" if known else hint
 
 
-EXTRAS = {
+Libraries = Literal["models", "sentences", "static", "fast", "dedup"]
+EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
     "static": ("model2vec",),
@@ -66,7 +87,7 @@ EXTRAS = {
 _BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 
 
-def need(what: str, libraries: Literal["models", "sentences", "static", "fast", "dedup"]) -> None:
+def need(what: str, libraries: Libraries) -> None:
     """Raise MissingDependencyError unless some libraries are installed.
 
     Args:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from didact.core.cost import Cost
+from didact.core.cost import Bill, Cost
 from didact.core.errors import ConfigError
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+_READ = (1, MANIFEST_VERSION)  # version 1 told one cost of a stage, what was charged
 
 
 def canonical(value: Any) -> str:
@@ -56,19 +57,45 @@ def _stable(value: Any, place: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a stage cost this time; everything that may differ between two equal runs.
+    """What a stage cost; everything that may differ between two equal runs.
 
     Attributes:
-        cost: Additive quantities.
+        bill: What was charged this time, and what making it takes from nothing.
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident memory, summed over the process tree.
         reused: True when the stage was skipped because its result was already there.
+        hashes: Of outputs that show measured times and so differ between equal runs.
     """
 
-    cost: Cost = field(default_factory=Cost)
+    bill: Bill = field(default_factory=Bill)
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
     reused: bool = False
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values: `charged`, `value`, and of that what is `own` and what it `uses`."""
+        bill = self.bill
+        return {
+            "charged": asdict(bill.charged), "value": asdict(bill.value), "own": asdict(bill.own),
+            "uses": {name: asdict(cost) for name, cost in bill.uses.items()},
+            "wall_seconds": self.wall_seconds, "peak_memory_bytes": self.peak_memory_bytes,
+            "reused": self.reused, "hashes": dict(self.hashes),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        """From `to_json`; what manifests of version 1 measured counts as charged and as value."""
+        if "cost" in data:
+            cost = Cost(**data["cost"])
+            bill = Bill(charged=cost, own=cost)
+        else:
+            uses = {name: Cost(**cost) for name, cost in data["uses"].items()}
+            bill = Bill(Cost(**data["charged"]), Cost(**data["own"]), uses)
+        return cls(
+            bill, float(data["wall_seconds"]), int(data["peak_memory_bytes"]),
+            bool(data["reused"]), dict(data.get("hashes", {})),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +103,7 @@ class StageRecord:
     """One stage of one run.
 
     Attributes:
-        name: "data", "score", "select", "order", "export", "report".
+        name: "data", "score", "select", …
         fingerprint: Identity of settings and inputs; equal means the result can be reused.
         depends_on: The settings and inputs behind the fingerprint, to say what changed.
         counts: Rows, tokens and the like that went in and came out.
@@ -99,18 +126,22 @@ class StageRecord:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {
+            "name": self.name, "fingerprint": self.fingerprint,
+            "depends_on": dict(self.depends_on), "counts": dict(self.counts),
+            "outputs": dict(self.outputs), "notes": list(self.notes), "facts": dict(self.facts),
+            "estimated": asdict(self.estimated), "measured": self.measured.to_json(),
+        }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StageRecord:
         """From `to_json`."""
-        measured = dict(data["measured"])
         return cls(
             **{
                 **data,
                 "notes": tuple(data["notes"]),
                 "estimated": Cost(**data["estimated"]),
-                "measured": Measured(**{**measured, "cost": Cost(**measured["cost"])}),
+                "measured": Measured.from_json(data["measured"]),
             }
         )
 
@@ -126,6 +157,11 @@ class Manifest:
     stages: tuple[StageRecord, ...]
     version: int = MANIFEST_VERSION
 
+    @property
+    def bill(self) -> Bill:
+        """Of the whole run; a kept value that several stages use counts once."""
+        return sum((stage.measured.bill for stage in self.stages), Bill())
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
@@ -135,6 +171,7 @@ class Manifest:
             "inputs": [dict(i) for i in self.inputs],
             "environment": dict(self.environment),
             "stages": [s.to_json() for s in self.stages],
+            "cost": {"charged": asdict(self.bill.charged), "value": asdict(self.bill.value)},
         }
 
     @classmethod
@@ -144,7 +181,7 @@ class Manifest:
         Raises:
             ConfigError: The manifest was written by a newer didact.
         """
-        if data.get("version") != MANIFEST_VERSION:
+        if data.get("version") not in _READ:
             raise ConfigError(
                 f"manifest version {data.get('version')}; this didact reads {MANIFEST_VERSION}"
             )
@@ -161,6 +198,7 @@ class Manifest:
         data = self.to_json()
         for stage in data["stages"]:
             del stage["measured"]
+        del data["cost"]
         return data
 
     def stage(self, name: str) -> StageRecord | None:

@@ -3,6 +3,7 @@
 The store is a folder that `didact.data` writes once and nobody changes:
 
 ```text
+entry.json     checksums of the other files, which are verified where they are read
 meta.json      what the pool is: kind, template, files, batch boundaries, counts, fingerprint
 index.arrow    numeric columns, in memory while the pool is used (57 bytes a row)
 pool.arrow     id and turns, one Arrow record batch per pool batch; read by row ranges
@@ -15,9 +16,8 @@ rows.schema    their schema
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -29,6 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.checksums import CheckedFile
+from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError
 from didact.core.render import DERIVED, derive
 from didact.core.scores import Bool1D, Int1D
@@ -81,6 +83,9 @@ class Pool:
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
+    _files: dict[str, CheckedFile] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Pool, (self.path, self.fingerprint))
@@ -91,31 +96,41 @@ class Pool:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """The store's own description."""
+        meta: dict[str, Any] = json.loads(self.file("meta.json").read())
+        if meta["fingerprint"] != self.fingerprint:
+            raise DataError(f"the store {self.path} holds another pool; delete it and read again")
+        return meta
+
+    @cached_property
+    def _entry(self) -> Entry:
         try:
-            meta: dict[str, Any] = json.loads((self.path / "meta.json").read_text("utf-8"))
-            found = meta["fingerprint"]
+            return open_entry(self.path)
         except FileNotFoundError as error:
             raise DataError(
                 f"pool {self.fingerprint[:12]}… is not in the cache ({self.path}); "
                 "read the pool's files again (on the command line: --pool FILE)"
             ) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"{self.path / 'meta.json'}: damaged; delete {self.path} and read again"
-            ) from error
-        if found != self.fingerprint:
-            raise DataError(f"the store {self.path} holds another pool; delete it and read again")
-        return meta
+
+    def has_file(self, name: str) -> bool:
+        """Whether the store has a file of this name."""
+        return name in self._entry.files
+
+    def file(self, name: str) -> CheckedFile:
+        """One of the store's files, of which nothing is read that is not what was written."""
+        if name not in self._files:
+            self._files[name] = self._entry.file(name)
+        return self._files[name]
 
     @cached_property
     def _starts(self) -> Int1D:
-        return np.asarray(self.meta["batch_starts"], dtype=np.int64)
+        return self._numbers("batch_starts")
+
+    def _numbers(self, name: str) -> Int1D:
+        return np.asarray(self.meta[name], dtype=np.int64)
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
-        _ = self.meta  # says so when the store is gone
-        with pa.OSFile(str(self.path / "index.arrow")) as file:
-            index = pa.ipc.open_file(file).get_batch(0)  # one batch: its columns are not copied
+        index = pa.ipc.open_file(pa.py_buffer(self.file("index.arrow").read())).get_batch(0)
         out = {
             name: index.column(name).to_numpy(zero_copy_only=False) for name in index.schema.names
         }
@@ -300,11 +315,15 @@ class Pool:
             raise DataError(f"this pool has no column {absent[0]!r}; it holds no chunks")
         if isinstance(asked, range) and asked.step == 1 and len(asked):
             first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
-            reader = self._reader(tuple(columns))
-            read = [reader.get_batch(b).select(columns) for b in range(first, last + 1)]
+            names, numbers = tuple(columns), range(first, last + 1)
+            _verify(self.file("pool.arrow"), self._numbers("pool_offsets"), numbers, names)
+            reader = self._reader(names)
+            read = [reader.get_batch(b).select(columns) for b in numbers]
             whole = read[0] if len(read) == 1 else pa.concat_batches(read)
             return whole.slice(int(rows[0] - self._starts[first]), len(rows))
-        return gather(self.path / "pool.arrow", self._starts, rows, columns)
+        return gather(
+            self.file("pool.arrow"), self._starts, self._numbers("pool_offsets"), rows, columns
+        )
 
     def _reader(self, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
         """A reader of this thread's own: readers keep state and are not shared."""
@@ -350,9 +369,10 @@ class Pool:
         apart = np.diff(start) != length[:-1]
         block = np.cumsum(length) // _READ_BYTES
         bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
-        with (self.path / "records.bin").open("rb", buffering=0) as file:
+        with self.file("records.bin").stream() as file:
             for a, b in pairwise([0, *bounds.tolist(), len(rows)]) if len(rows) else ():
-                data = os.pread(file.fileno(), int(length[a:b].sum()), int(start[a]))
+                file.seek(int(start[a]))
+                data = file.read(int(length[a:b].sum()))
                 ends = np.cumsum(length[a:b]).tolist()
                 yield from (data[i:j] for i, j in pairwise([0, *ends]))
 
@@ -367,14 +387,15 @@ class Pool:
     @cached_property
     def record_schema(self) -> pa.Schema:
         """The schema of the user's own Arrow rows. Only for `record_format` "arrow"."""
-        return pa.ipc.read_schema(pa.py_buffer((self.path / "rows.schema").read_bytes()))
+        return pa.ipc.read_schema(pa.py_buffer(self.file("rows.schema").read()))
 
     def record_table(self, rows: range | npt.ArrayLike) -> pa.Table:
         """The user's own Arrow rows, in the order asked for. Only for `record_format` "arrow"."""
         indices = self._checked(rows)
         places = self._index["record_start"][indices]
-        starts = np.asarray(self.meta["record_batch_starts"], dtype=np.int64)
-        found = gather(self.path / "rows.arrow", starts, places, self.record_schema.names)
+        starts, offsets = self._numbers("record_batch_starts"), self._numbers("rows_offsets")
+        names = self.record_schema.names
+        found = gather(self.file("rows.arrow"), starts, offsets, places, names)
         table = pa.Table.from_batches([found]).cast(self.record_schema)
         if self.meta["unit"] == "sample":
             return table
@@ -397,29 +418,60 @@ class Pool:
                 yield _dumped(row)
 
 
-def gather(path: Path, starts: Int1D, rows: Int1D, columns: Sequence[str]) -> pa.RecordBatch:
+def gather(
+    file: CheckedFile, starts: Int1D, offsets: Int1D, rows: Int1D, columns: Sequence[str]
+) -> pa.RecordBatch:
     """Rows of an Arrow file in any order; only the pages they lie on are read.
 
     Args:
-        path: An Arrow IPC file.
+        file: An Arrow IPC file.
         starts: First row of each of its record batches.
+        offsets: Where in the file each of them begins.
         rows: Row indices, repeats allowed.
         columns: What to take.
+
+    **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns asked
+    for of the batches the rows are in, to verify them.
     """
     of_batch = np.searchsorted(starts, rows, side="right") - 1
-    with pa.memory_map(str(path)) as file:
-        reader = pa.ipc.open_file(file)
+    numbers = np.unique(of_batch).tolist()
+    _verify(file, offsets, numbers, columns)
+    with pa.memory_map(str(file.path)) as mapped:
+        reader = pa.ipc.open_file(mapped)
         pieces, places = [], []
-        for b in np.unique(of_batch):
+        for b in numbers:
             at = np.flatnonzero(of_batch == b)
             inside = pa.array(rows[at] - starts[b])
-            pieces.append(reader.get_batch(int(b)).select(columns).take(inside))
+            pieces.append(reader.get_batch(b).select(columns).take(inside))
             places.append(at)
         if not pieces:
             empty = [pa.array([], reader.schema.field(c).type) for c in columns]
             return pa.RecordBatch.from_arrays(empty, list(columns))
         order = np.argsort(np.concatenate(places))
         return pa.concat_batches(pieces).take(pa.array(order))
+
+
+def _verify(
+    file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
+) -> None:
+    """Raise DamagedError unless some columns of some record batches are what was written.
+
+    Where the columns lie is read off a memory map, whose pages are not touched but for what
+    describes them, and that is verified before it is looked at.
+    """
+    size = file.expected.n_bytes
+    footer = int.from_bytes(file.read(size - 10, size - 6), "little")
+    file.verify(max(size - 10 - footer, 0), size)
+    file.verify(0, offsets[0] if len(offsets) else size)
+    with pa.memory_map(str(file.path)) as mapped:
+        base = mapped.read_buffer(1).address
+        reader = pa.ipc.open_file(mapped)
+        for b in batches:
+            length = int.from_bytes(file.read(offsets[b] + 4, offsets[b] + 8), "little")
+            file.verify(offsets[b], offsets[b] + 8 + length)
+            batch = reader.get_batch(b).select(columns)
+            for buffer in (x for column in batch.columns for x in column.buffers() if x):
+                file.verify(buffer.address - base, buffer.address - base + buffer.size)
 
 
 def hexadecimal(values: npt.NDArray[np.uint64]) -> pa.StringArray:

@@ -87,3 +87,13 @@ def find(group: Group, name: str) -> Any:
             f"{group[:-1]} {name!r} is registered as {names[name]!r}, which cannot be imported "
             f"({error}); repair or uninstall the plug-in"
         ) from error
+
+
+def name_of(found: Any) -> str | None:
+    """The name a class or function is registered under, or None."""
+    place = f"{found.__module__}:{found.__qualname__}"
+    for group in GROUPS:
+        for name, registered in known(group).items():
+            if registered == place:
+                return name
+    return None

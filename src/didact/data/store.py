@@ -110,6 +110,7 @@ class StoreWriter:
         self._seen_ids, self._seen_texts = Seen(), Seen()
         self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
         self._batch_starts: list[int] = []
+        self._offsets: dict[str, list[int]] = {"pool.arrow": [], "rows.arrow": []}
         self._row_batch_starts: list[int] = []
         self._record_at = self._rows_at = 0
         self._rows_schema = rows_schema
@@ -119,13 +120,13 @@ class StoreWriter:
         self.counts = dict.fromkeys(("read", "rejected", "excluded"), 0)
 
     def __enter__(self) -> Self:
-        self._pool_file, self._close_pool = self._arrow_file("pool.arrow", self._schema)
+        self._write_pool, self._close_pool = self._arrow_file("pool.arrow", self._schema)
         if self._rows_schema is None:
             self._records = self._files.enter_context((self._folder / "records.bin").open("wb"))
         else:
             # A file of record batches has one dictionary a column, so values are stored plain.
             plain = [pa.field(f.name, retyped(f.type, _plain)) for f in self._rows_schema]
-            self._rows_file, self._close_rows = self._arrow_file("rows.arrow", pa.schema(plain))
+            self._write_rows, self._close_rows = self._arrow_file("rows.arrow", pa.schema(plain))
             (self._folder / "rows.schema").write_bytes(self._rows_schema.serialize())
         return self
 
@@ -140,15 +141,19 @@ class StoreWriter:
 
     def _arrow_file(
         self, name: str, schema: pa.Schema
-    ) -> tuple[pa.ipc.RecordBatchFileWriter, Callable[[], None]]:
+    ) -> tuple[Callable[[pa.RecordBatch], None], Callable[[], None]]:
         sink = self._files.enter_context(pa.OSFile(str(self._folder / name), "wb"))
         writer = pa.ipc.new_file(sink, schema)
+
+        def write(batch: pa.RecordBatch) -> None:
+            self._offsets[name].append(sink.tell())
+            writer.write_batch(batch)
 
         def close() -> None:
             writer.close()
             sink.close()
 
-        return writer, close
+        return write, close
 
     # -- one batch ---------------------------------------------------------------------------------
 
@@ -262,7 +267,7 @@ class StoreWriter:
         if self._rows_schema is not None:
             rows = batch.arrow_rows(kept)
             plain = [c.cast(retyped(c.type, _plain)) for c in rows.columns]
-            self._rows_file.write_batch(pa.RecordBatch.from_arrays(plain, rows.schema.names))
+            self._write_rows(pa.RecordBatch.from_arrays(plain, rows.schema.names))
             self._row_batch_starts.append(self._rows_at)
             start[kept] = self._rows_at + np.arange(len(kept))
             self._rows_at += len(kept)
@@ -343,7 +348,7 @@ class StoreWriter:
             whole = whole.take(pa.array(chosen))
         starts = np.flatnonzero(np.diff(step, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(chosen)], strict=True):
-            self._pool_file.write_batch(whole.slice(start, stop - start))
+            self._write_pool(whole.slice(start, stop - start))
             self._batch_starts.append(self.n + int(start))
         self.n += len(chosen)
         for name, dtype in _INDEX.items():
@@ -400,7 +405,9 @@ class StoreWriter:
         duplicates = int(np.count_nonzero(index["copy"] > 1))
         meta = {
             **described,
+            "pool_offsets": self._offsets["pool.arrow"],
             "record_batch_starts": self._row_batch_starts,
+            "rows_offsets": self._offsets["rows.arrow"],
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
             "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},

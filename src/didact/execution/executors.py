@@ -10,19 +10,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from didact.core.cost import Cost, Metered
+from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError, DidactError, ExecutionError
+from didact.core.protocols import Device, Open
+from didact.execution.devices import local_devices
 
 S = TypeVar("S")
 W = TypeVar("W")
 T = TypeVar("T")
 R = TypeVar("R")
-Open = Callable[[Any, str], AbstractContextManager[Any]]
 
 _AHEAD = 4  # items in flight per worker: enough to stay busy, few enough to hold little
 
@@ -32,16 +33,30 @@ class Workers:
 
     Attributes:
         workers: How many items run at a time.
-        spent: Cost of everything run so far; CPU seconds are those of the workers.
+        meter: What everything run is charged to; CPU seconds are those of the workers.
     """
 
     def __init__(
-        self, workers: int, pool: Callable[..., Pool] | None, *, processes: bool = False
+        self,
+        workers: int,
+        pool: Callable[..., Pool] | None,
+        *,
+        processes: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.workers = workers
-        self.spent = Cost()
+        self.meter = Meter() if meter is None else meter
         self._pool = pool
         self._processes = processes
+
+    @property
+    def spent(self) -> Cost:
+        """Cost of everything run for the meter."""
+        return self.meter.bill.charged
+
+    def charging(self, meter: Meter) -> Workers:
+        """See `didact.core.protocols.Executor`."""
+        return Workers(self.workers, self._pool, processes=self._processes, meter=meter)
 
     def map(
         self,
@@ -51,17 +66,33 @@ class Workers:
         *,
         shared: Any,
         open: Open | None = None,  # noqa: A002 - the protocol's name
-        devices: Sequence[str] = (),
+        device: Device | None = None,
     ) -> Iterator[R]:
         """See `didact.core.protocols.Executor`."""
+        for metered in self.metered(fn, items, shared=shared, open=open, device=device):
+            self.meter.add(metered.cost)
+            yield metered.value
+
+    def metered(
+        self,
+        fn: Callable[[Any, T], Metered[R]],
+        items: Iterable[T],
+        /,
+        *,
+        shared: Any,
+        open: Open | None = None,  # noqa: A002 - the protocol's name
+        device: Device | None = None,
+    ) -> Iterator[Metered[R]]:
+        """See `didact.core.protocols.Executor`."""
         make, count = self._pool, self.workers
-        if devices:
-            make, count, devices = self._for_devices(devices)
+        devices: Sequence[str] = ()
+        if device is not None:
+            make, count, devices = self._for_devices(local_devices(device))
         if make is None:
             worker = _Worker(shared, open, *devices)
             with worker.stack:
                 for item in items:
-                    yield self._take(partial(_timed, fn, worker, item), item)
+                    yield _named(partial(_timed, fn, worker, item), item)
             return
         started: list[_Worker] = []  # filled by threads only: a process closes with its interpreter
         arguments = (shared, open, started, _queue(devices), count)
@@ -71,13 +102,17 @@ class Workers:
         ):
             stack.callback(_close, started)
             for item, future in _ahead(pool, fn, iter(items), _AHEAD * count):
-                yield self._take(future.result, item)
+                yield _named(future.result, item)
 
-    def call(self, fn: Callable[[], Metered[R]], /, *, device: str | None = None) -> R:
+    def call(self, fn: Callable[[str], Metered[R]], /, *, device: Device | None = None) -> R:
         """See `didact.core.protocols.Executor`."""
-        worker = _Worker(None, None, device)
+        place = "cpu" if device is None else local_devices(device)[0]
         name = getattr(getattr(fn, "func", fn), "__name__", "a call")
-        return self._take(partial(_timed, _called, worker, fn), name)
+        clock = nullcontext() if place == "cpu" else self.meter.on_device()
+        with clock, thread_seconds() as seconds:
+            metered = _named(partial(fn, place), name)
+        self.meter.add(metered.cost + Cost(cpu_seconds=seconds[0]))
+        return metered.value
 
     def _for_devices(
         self, devices: Sequence[str]
@@ -92,16 +127,16 @@ class Workers:
             return None, 1, devices
         return _spawned, len(devices), devices
 
-    def _take(self, result: Callable[[], Metered[R]], item: object) -> R:
-        try:
-            metered = result()
-        except DidactError:
-            raise
-        except Exception as error:  # whatever a method raises, the item is named
-            what = item if isinstance(item, str) else repr(item)
-            raise ExecutionError(f"{what} failed: {type(error).__name__}: {error}") from error
-        self.spent += metered.cost
-        return metered.value
+
+def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
+    """A result; whatever went wrong, the item is named."""
+    try:
+        return result()
+    except DidactError:
+        raise
+    except Exception as error:
+        what = item if isinstance(item, str) else repr(item)
+        raise ExecutionError(f"{what} failed: {type(error).__name__}: {error}") from error
 
 
 def _ahead(
@@ -137,6 +172,7 @@ class _Worker:
     def __init__(self, shared: Any, open_shared: Open | None, device: str | None = None) -> None:
         self.stack = ExitStack()
         self.device = device
+        self.alone = multiprocessing.parent_process() is not None  # a process for this worker
         self._shared, self._open = shared, open_shared
 
     def value(self) -> Any:
@@ -169,19 +205,23 @@ def _in_worker(fn: Callable[[Any, T], Metered[R]], item: T) -> Metered[R]:
     return _timed(fn, _here.worker, item)
 
 
-def _called(_: None, fn: Callable[[], Metered[R]]) -> Metered[R]:
-    return fn()
-
-
 def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Metered[R]:
-    # A model on the CPU works in threads of its own, which only the whole process's clock counts.
-    clock = time.thread_time if worker.device is None else time.process_time
-    began, wall = clock(), time.perf_counter()
-    metered = fn(worker.value(), item)
-    spent = Cost(cpu_seconds=clock() - began)
+    wall = time.perf_counter()
+    with thread_seconds() if not worker.alone else _process_seconds() as seconds:
+        metered = fn(worker.value(), item)
+    spent = Cost(cpu_seconds=seconds[0])
     if worker.device not in {None, "cpu"}:
         spent += Cost(device_seconds=time.perf_counter() - wall)
     return Metered(metered.value, metered.cost + spent)
+
+
+@contextmanager
+def _process_seconds() -> Iterator[list[float]]:
+    """As `thread_seconds`, in a process of its own: the threads of its libraries count too."""
+    seconds = [0.0]
+    began = time.process_time()
+    yield seconds
+    seconds[0] = time.process_time() - began
 
 
 def serial() -> Workers:

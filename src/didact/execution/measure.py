@@ -1,4 +1,4 @@
-"""What a stage took: wall-clock, processor time, and peak memory summed over the process tree."""
+"""What a stage took: wall-clock time, and peak memory summed over the process tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ class Reading:
     """Filled in when the measured block ends."""
 
     wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
 
 
@@ -43,7 +42,7 @@ def tree_memory(root: int) -> int:
 
 @contextmanager
 def measure() -> Iterator[Reading]:
-    """Measure a block; CPU seconds are of this process and of children that have ended."""
+    """Measure a block."""
     reading = Reading()
     done = threading.Event()
 
@@ -55,13 +54,11 @@ def measure() -> Iterator[Reading]:
                 return
 
     watcher = threading.Thread(target=watch, name="didact-memory", daemon=True)
-    wall, times = time.perf_counter(), os.times()
+    wall = time.perf_counter()
     watcher.start()
     try:
         yield reading
     finally:
         done.set()
         watcher.join()
-        after = os.times()
         reading.wall_seconds = time.perf_counter() - wall
-        reading.cpu_seconds = sum(after[:4]) - sum(times[:4])

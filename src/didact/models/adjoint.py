@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp
 
 from didact.accounting.flops import hvp_flops, training_flops
-from didact.core.atomic import write_text
+from didact.core.atomic import link_tree
 from didact.core.cost import Cost
+from didact.core.entries import ENTRY
 from didact.core.errors import ConfigError
+from didact.core.pieces import Pieces
 from didact.models.batches import Batch, over_batches
 from didact.models.door import LanguageModel
 from didact.models.encode import Tokens
@@ -35,6 +37,7 @@ from didact.models.trajectory import (
     Parameters,
     Problem,
     Watch,
+    forget_from,
     load,
     losses_of,
     norm,
@@ -46,7 +49,7 @@ from didact.models.trajectory import (
 
 Hvp = Literal["forward_over_reverse", "finite_difference"]
 
-DONE = "done.json"
+ABOUT = "adjoint.json"
 # Of the parameters' norm, the step on either side of a central difference: on small GPT-2 and Llama
 # models the product is right to 3e-4 in float32; longer steps meet curvature, shorter rounding.
 _STEP = 1e-4
@@ -60,11 +63,13 @@ class Adjoint:
         folder: Holds θ_i and λ_{i+1} of every visited step i, and θ of the other steps asked for.
         train_losses: L_t(θ_t), T of them.
         target_losses: J(θ_T), J(θ_{T-1}), … as far back as the recursion went.
+        facts: What showed where the model was open, such as its dtype.
     """
 
     folder: Path
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
+    facts: Mapping[str, Any]
 
 
 def lambda_path(folder: Path, step: int) -> Path:
@@ -72,35 +77,62 @@ def lambda_path(folder: Path, step: int) -> Path:
     return folder / f"lambda-{step:06d}.safetensors"
 
 
-def finished(folder: Path) -> Adjoint | None:
-    """The result of an earlier run of `run_adjoint`, or None."""
-    try:
-        losses = json.loads((folder / DONE).read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    return Adjoint(folder, tuple(losses["train"]), tuple(losses["target"]))
+def read_adjoint(folder: Path) -> Adjoint:
+    """What `save_adjoint` wrote."""
+    about = json.loads((folder / ABOUT).read_text("utf-8"))
+    return Adjoint(folder, tuple(about["train"]), tuple(about["target"]), about["facts"])
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An adjoint that is done, in pieces.
+
+    Attributes:
+        folders: The pieces' folders.
+        names: The files of them that are wanted.
+        train_losses: L_t(θ_t).
+        target_losses: J(θ_T), J(θ_{T-1}), …
+    """
+
+    folders: tuple[Path, ...]
+    names: frozenset[str]
+    train_losses: tuple[float, ...]
+    target_losses: tuple[float, ...]
+
+
+def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None:
+    """θ and λ of the steps that are wanted, the losses, and facts, into an empty folder."""
+    for piece in traced.folders:
+        link_tree(piece, folder, without=ENTRY)
+    for path in folder.iterdir():
+        if path.name not in traced.names:
+            path.unlink()
+    about = {
+        "train": traced.train_losses, "target": traced.target_losses, "facts": dict(facts)
+    }  # fmt: skip
+    (folder / ABOUT).write_text(json.dumps(about), "utf-8")
 
 
 def run_adjoint(
     problem: Problem,
     start: Parameters,
     inner: Inner,
-    folder: Path,
+    pieces: Pieces,
     *,
     visits: Collection[int],
     also: Collection[int] = (),
     forward: Watch,
     backward: Watch,
-) -> Adjoint:
+) -> Traced:
     """Inner training, then the recursion of λ back to the first visited step.
 
-    A run that was interrupted goes on at the last checkpoint or finished segment in `folder`.
+    A run that was interrupted goes on at the last checkpoint or finished segment.
 
     Args:
         problem: The losses.
         start: θ_0.
         inner: Steps and learning rate.
-        folder: Where everything is kept.
+        pieces: Where checkpoints and finished segments are kept.
         visits: Steps i below T whose θ_i and λ_{i+1} are wanted.
         also: Further steps, up to T, whose θ alone is wanted.
         forward: Called with the number of inner steps done.
@@ -113,70 +145,105 @@ def run_adjoint(
     **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products;
     memory for √T + 4 times the parameters, the √T of them on the host, disk for √T + 2·visits.
     """
-    done = finished(folder)
-    if done is not None:
-        return done
-    last, train_losses = run_inner(problem, start, inner, folder, forward)
+    last, train_losses = run_inner(problem, start, inner, pieces, forward)
+    folders: list[Path] = []
     if inner.steps in also:
-        save(theta_path(folder, inner.steps), last[-1], losses=train_losses)
+        final = "final"
+        pieces.save(
+            final,
+            lambda folder: save(theta_path(folder, inner.steps), last[-1], losses=train_losses),
+            Cost(),
+        )
+        folders.append(pieces.folder / final)
     target_losses: list[float] = []
     earliest = min(visits, default=inner.steps)
-    for step, theta, following in _back(problem, inner, folder, last, target_losses, earliest):
-        backward(inner.steps - step)
-        if step in visits or step in also:
-            save(theta_path(folder, step), theta, losses=train_losses[:step])
-        if step in visits:
-            save(lambda_path(folder, step + 1), following, losses=target_losses)
-    write_text(folder / DONE, json.dumps({"train": train_losses, "target": target_losses}))
-    for path in folder.glob("*.safetensors"):
-        wanted = {theta_path(folder, i) for i in (*visits, *also)}
-        if path not in wanted | {lambda_path(folder, i + 1) for i in visits}:
-            path.unlink()
-    return Adjoint(folder, tuple(train_losses), tuple(target_losses))
+    value: Parameters | None = None
+    for first, stop in reversed(inner.segments):
+        name = f"backward-{first:06d}"
+        folders.append(pieces.folder / name)
+        kept = pieces.load(name, partial(_segment, first, problem.device))
+        if kept is not None:
+            value, target_losses = kept
+        else:
+            thetas: list[Parameters] | None = last
+            if stop < inner.steps:
+                thetas = run_segment(problem, inner, pieces, (first, stop))
+            if thetas is None:  # where it begins is damaged: forward again from before it
+                forget_from(pieces, inner, first)
+                return run_adjoint(
+                    problem, start, inner, pieces,
+                    visits=visits, also=also, forward=forward, backward=backward,
+                )  # fmt: skip
+            with pieces.writing(name) as folder:
+                value = _segment_back(
+                    problem, inner, (first, stop), thetas, value, target_losses, folder,
+                    visits=visits, also=also, earliest=earliest, losses=train_losses,
+                    watch=backward,
+                )  # fmt: skip
+        if first <= earliest:
+            break
+    names = {theta_path(Path(), i).name for i in (*visits, *also)}
+    names |= {lambda_path(Path(), i + 1).name for i in visits}
+    return Traced(tuple(folders), frozenset(names), tuple(train_losses), tuple(target_losses))
 
 
-def _back(
+def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters, list[float]]:
+    """λ and the target's losses at the beginning of a finished segment."""
+    path = lambda_path(folder, first)
+    return load(path, device), losses_of(path)
+
+
+def _segment_back(
     problem: Problem,
     inner: Inner,
+    segment: tuple[int, int],
+    thetas: list[Parameters],
+    value: Parameters | None,
+    target_losses: list[float],
     folder: Path,
-    last: list[Parameters],
-    losses: list[float],
+    *,
+    visits: Collection[int],
+    also: Collection[int],
     earliest: int,
-) -> Iterator[tuple[int, Parameters, Parameters]]:
-    """Steps from T-1 down to the earliest, each with θ_t and λ_{t+1}; finished segments left out.
-
-    λ is kept in `folder` at the end of every segment, once what came before was taken.
+    losses: list[float],
+    watch: Watch,
+) -> Parameters:
+    """The recursion from a segment's end to its beginning; what is wanted goes into a folder.
 
     Args:
         problem: The losses.
         inner: Steps and learning rate.
-        folder: Where θ is at the beginning of every segment.
-        last: θ of the last segment's steps and θ_T.
-        losses: J(θ_t) is added here.
+        segment: First step and stop.
+        thetas: θ of its steps, and for the last segment θ_T; emptied on the way.
+        value: λ_stop; None for the last segment, where it follows from θ_T.
+        target_losses: J(θ_t) is added here.
+        folder: Where θ_i and λ_{i+1} of visited steps go, and λ_first.
+        visits: See `run_adjoint`.
+        also: Likewise.
         earliest: Where the recursion ends.
+        losses: L_t(θ_t) of all steps.
+        watch: Called with the number of steps of the recursion done.
+
+    Returns:
+        λ_first.
     """
-    device = problem.device
-    for first, stop in reversed(inner.segments):
-        if lambda_path(folder, first).exists():
-            value = load(lambda_path(folder, first), device)
-            losses[:] = losses_of(lambda_path(folder, first))
-            continue
-        if stop == inner.steps:
-            thetas = last
-            loss, value = problem.target_gradient(_on(thetas.pop(), device))
-            _check(value, inner, stop)
-            losses.append(loss)
-        else:
-            thetas = run_segment(problem, inner, folder, (first, stop))
-        for step in range(stop - 1, max(first, earliest) - 1, -1):
-            theta = _on(thetas.pop(), device)
-            yield step, theta, value
-            if step > earliest:
-                loss, value = adjoint_step(problem, theta, value, inner, step)
-                losses.append(loss)
-        if first <= earliest:
-            return
-        save(lambda_path(folder, first), value, losses=losses)
+    first, stop = segment
+    if value is None:
+        loss, value = problem.target_gradient(_on(thetas.pop(), problem.device))
+        _check(value, inner, stop)
+        target_losses.append(loss)
+    for step in range(stop - 1, max(first, earliest) - 1, -1):
+        theta = _on(thetas.pop(), problem.device)
+        watch(inner.steps - step)
+        if step in visits or step in also:
+            save(theta_path(folder, step), theta, losses=losses[:step])
+        if step in visits:
+            save(lambda_path(folder, step + 1), value, losses=target_losses)
+        if step > earliest:
+            loss, value = adjoint_step(problem, theta, value, inner, step)
+            target_losses.append(loss)
+    save(lambda_path(folder, first), value, losses=target_losses)
+    return value
 
 
 def adjoint_step(
@@ -239,9 +306,9 @@ class LanguageProblem:
         tokens_per_batch: Most tokens of a micro-batch, padding included.
         hvp: Exact, by forward-mode derivatives of the gradient; or the central difference of two
             gradients, which needs no eager attention.
+        charge: Told FLOPs and tokens of every pass.
 
     Attributes:
-        cost: FLOPs and tokens of what has run.
         device: Where the model is.
     """
 
@@ -253,8 +320,9 @@ class LanguageProblem:
         *,
         tokens_per_batch: int,
         hvp: Hvp = "forward_over_reverse",
+        charge: Callable[[Cost], None],
     ) -> None:
-        self.cost = Cost()
+        self._charge = charge
         self.device = model.device
         self._model = model
         self._batches = batches
@@ -284,7 +352,7 @@ class LanguageProblem:
             size = batch.input_ids.shape[1]
             spec = self._model.spec
             flops = hvp_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self.cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
+            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
         return out
 
     def _curved(self, theta: Parameters, vector: Parameters, batch: Batch) -> Parameters:
@@ -314,7 +382,7 @@ class LanguageProblem:
             size = batch.input_ids.shape[1]
             spec = self._model.spec
             flops = training_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self.cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
+            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
         return total, out
 
     def _loss_and_gradient(

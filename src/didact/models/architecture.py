@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from didact.accounting.spec import LoraSpec, ModelSpec
-from didact.core.errors import ConfigError, DataError
+from didact.accounting.lora import lora_spec
+from didact.accounting.spec import LoraSpec, ModelSpec, Modules
+from didact.core.errors import DataError
 from didact.models.folder import Tensor, header, read_json, weight_files
 
 # What the numbers are called, by family of architectures.
@@ -46,7 +46,8 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
     """The numbers of a model, from its configuration and the headers of its weights.
 
     Weights of two dimensions inside the layers are counted, and the vocabulary head; an encoder's
-    pooler, heads of tasks and the towers of other senses (vision, audio) are not.
+    pooler, heads of tasks and the towers of other senses (vision, audio) are not. Context and
+    overhead are the tokenizer's to say and stay open.
 
     Args:
         path: A folder `find` returned.
@@ -77,7 +78,8 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
         )
     if tied:
         kept = {k: t for k, t in kept.items() if k not in separate}
-    matrices = Counter(shape for _, shape in _matrices(kept, str(config.get("model_type"))))
+    named = dict(_matrices(kept, str(config.get("model_type"))))
+    matrices = Counter(named.values())
     if tied:
         matrices[vocab, d_embedding] += 1
     width, n_layers = _number(config, "width", path), _number(config, "n_layers", path)
@@ -99,71 +101,25 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
         n_embedding=sum(t.size for k, t in kept.items() if _LOOKUP.search(k)),
         n_total=sum(t.size for t in kept.values()),
         tied=tied,
+        modules=_modules(named),
     )
-
-
-# Where in a block a matrix stands: 0 reads the block's input, 1 follows the attention, 2 opens the
-# feed-forward part, 3 closes it.
-_STAGES = (
-    (
-        0,
-        r"(?:[qkv]_proj|qkv_proj|c_attn|query_key_value|query|key|value|Wqkv|SelfAttention\.[qkv])",
-    ),
-    (2, r"(?:gate_proj|up_proj|gate_up_proj|c_fc|dense_h_to_4h|fc1|intermediate\.dense|wi\w*)"),
-    (3, r"(?:mlp\.c_proj|down_proj|dense_4h_to_h|fc2|wo|mlp\.Wo)"),
-)
 
 
 def read_lora(path: Path, *, rank: int, targets: Sequence[str]) -> LoraSpec:
-    """The numbers of adapters on the modules called `targets` in every layer.
-
-    A block is taken to be attention, then feed-forward. Where both read its input (GPT-NeoX),
-    `n_below` misses the feed-forward part of the first layer.
-
-    Args:
-        path: A folder `find` returned.
-        rank: Of the adapters.
-        targets: Last parts of module names, such as `q_proj`.
-
-    Raises:
-        ConfigError: No matrix of the model has one of these names.
-    """
-    config = _config(path)
-    named = dict(_matrices(_tensors(path), str(config.get("model_type"))))
-    layered = {k: s for k, s in named.items() if _LAYER.search(k)}
-    adapted = {k: s for k, s in layered.items() if k.split(".")[-2] in targets}
-    unknown = sorted(set(targets) - {k.split(".")[-2] for k in adapted})
-    if unknown:
-        known = sorted({k.split(".")[-2] for k in layered})
-        raise ConfigError(
-            f"targets {unknown}: {_name(path)} has no such modules; its layers have {known}"
-        )
-    bottom = {k: _stage(k) for k in layered if int(_LAYER.search(k)[1]) == 0}  # type: ignore[index]
-    lowest = min((stage for k, stage in bottom.items() if k in adapted), default=-1)
-    # Of attention's products, one each leads to queries, keys and values, and one to the scores.
-    need = {part for k in adapted if bottom.get(k) == 0 for part in _parts(k)}
-    first = Counter(s for k, s in adapted.items() if bottom.get(k, 9) == lowest)
-    return LoraSpec(
-        rank=rank,
-        targets=_counted(Counter(adapted.values())),
-        first=_counted(first),
-        n_below=sum(math.prod(layered[k]) for k, stage in bottom.items() if stage <= lowest),
-        idle=4 - len(need) - bool(need & {"q", "k"}) if lowest >= 0 else 0,
-    )
+    """`accounting.lora.lora_spec` of a folder `find` returned."""
+    return lora_spec(read_spec(path), rank=rank, targets=targets)
 
 
-def _counted(shapes: Counter[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((d_out, d_in, n) for (d_out, d_in), n in sorted(shapes.items()))
-
-
-def _parts(name: str) -> str:
-    """Which of queries, keys and values a matrix that reads the block's input makes."""
-    last = name.split(".")[-2]
-    return last[0] if re.fullmatch(r"[qkv]|[qkv]_proj|query|key|value", last) else "qkv"
-
-
-def _stage(name: str) -> int:
-    return next((s for s, p in _STAGES if re.search(rf"\.{p}\.weight$", name)), 1)
+def _modules(named: Mapping[str, tuple[int, int]]) -> Modules:
+    """The matrices inside the layers, those of one name and shape counted together."""
+    every: Counter[tuple[str, int, int]] = Counter()
+    first: Counter[tuple[str, int, int]] = Counter()
+    for name, shape in named.items():
+        if layer := _LAYER.search(name):
+            module = name[layer.end() :].rpartition(".")[0], *shape
+            every[module] += 1
+            first[module] += int(layer[1]) == 0
+    return tuple((*module, n, first[module]) for module, n in sorted(every.items()))
 
 
 def _name(path: Path) -> str:

@@ -17,7 +17,6 @@ from didact.core.errors import ConfigError, DataError
 from didact.models.architecture import read_spec
 from didact.models.saving import quiet
 
-Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 
 _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
@@ -32,6 +31,7 @@ class LanguageModel:
         tokenizer: Its tokenizer.
         spec: The numbers of its architecture.
         device: Where it is.
+        dtype: Of weights and arithmetic, by torch's name: "float32".
         context: Most tokens it can read at once.
         pad_id: What padding is filled with; masked, so any token does.
     """
@@ -40,23 +40,9 @@ class LanguageModel:
     tokenizer: Any
     spec: ModelSpec
     device: torch.device
+    dtype: str
     context: int
     pad_id: int
-
-
-def devices(setting: Device) -> tuple[str, ...]:
-    """Where models run: every visible accelerator, or the CPU.
-
-    Raises:
-        ConfigError: CUDA was asked for and there is none.
-    """
-    n = torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0
-    if setting == "cuda" and not n:
-        raise ConfigError(
-            "device=cuda: no CUDA device is visible to torch; use device=cpu or auto, or install "
-            "a CUDA build of torch"
-        )
-    return tuple(f"cuda:{i}" for i in range(n)) or ("cpu",)
 
 
 def torch_dtype(setting: Dtype, device: str) -> torch.dtype:
@@ -87,7 +73,8 @@ def open_model(
         ConfigError: The tokenizer has tokens the model has not.
     """
     tokenizer = open_tokenizer(path)
-    module = _module(path, torch_dtype(dtype, device), attention)
+    found = torch_dtype(dtype, device)
+    module = _module(path, found, attention)
     check_vocabulary(module, tokenizer, path)
     module = module.to(device).eval()
     try:
@@ -96,6 +83,7 @@ def open_model(
             tokenizer=tokenizer,
             spec=read_spec(path),
             device=torch.device(device),
+            dtype=str(found).removeprefix("torch."),
             context=context_of(path, tokenizer),
             pad_id=tokenizer.pad_token_id or 0,
         )

@@ -9,18 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from didact.accounting.products import Form, plan
+from didact.accounting.products import Form, plan, worth_dropping
 from didact.core.errors import ConfigError
 
 Transform = Callable[[str, Tensor], Tensor]
-
-# Heads wider than this many times their input are asked which tokens have a gradient at all: with
-# the loss on completions alone the prompt's do not. Reading G once costs about 1 % of multiplying
-# it with an input of 32 or more; in an adapter of rank 8 it cost 3 % of the whole pass.
-_HEAD_RATIO = 4
-_HEAD_INPUT = 32
-# Gathering the tokens that count pays once a quarter of them can go.
-_WORTH_DROPPING = 0.75
 
 
 class Visit(Protocol):
@@ -246,17 +238,6 @@ def _joined(uses: list[Tensor]) -> Tensor | None:
 
 def _cut(part: slice, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor[part] for tensor in tensors]
-
-
-def worth_dropping(d_out: int, d_in: int, share: float) -> bool:
-    """Whether tokens without a gradient are left out of a weight's products.
-
-    Args:
-        d_out: Rows of the weight.
-        d_in: Columns of the weight.
-        share: Of the tokens that have one.
-    """
-    return d_in >= _HEAD_INPUT and d_out > _HEAD_RATIO * d_in and share <= _WORTH_DROPPING
 
 
 def _without_zero_tokens(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from didact.core.atomic import replacing
+from didact.accounting.segments import segments
 from didact.core.errors import ConfigError, DataError
 from didact.core.hashing import mix
+from didact.core.pieces import Pieces
 from didact.models.encode import Tokens
 
 Parameters = dict[str, Tensor]
@@ -65,8 +66,7 @@ class Inner:
     @property
     def segments(self) -> tuple[tuple[int, int], ...]:
         """First step and stop of each of about √T segments; θ is kept where one begins."""
-        starts = range(0, self.steps, max(1, round(math.sqrt(self.steps))))
-        return tuple(pairwise([*starts, self.steps]))
+        return segments(self.steps)
 
 
 def descend(
@@ -91,47 +91,76 @@ def descend(
 
 
 def run_inner(
-    problem: Problem, start: Parameters, inner: Inner, folder: Path, watch: Watch
+    problem: Problem, start: Parameters, inner: Inner, pieces: Pieces, watch: Watch
 ) -> tuple[list[Parameters], list[float]]:
     """All T steps, or those that an interrupted run did not come to.
 
-    θ is kept in `folder` at the beginning of every segment.
+    θ is kept at the beginning of every segment.
 
     Args:
         problem: The losses.
         start: θ_0.
         inner: Steps and learning rate.
-        folder: Where θ is kept, see `theta_path`.
+        pieces: Where θ is kept.
         watch: Called with the number of steps that are done.
 
     Returns:
         θ from the last segment's first step to θ_T, in the host's memory, and the T losses.
     """
     starts = [first for first, _ in inner.segments]
-    at = max((t for t in starts if theta_path(folder, t).exists()), default=-1)
-    if at < 0:
-        save(theta_path(folder, 0), start, losses=[])
-        at = 0
-    theta = load(theta_path(folder, at), problem.device)
-    losses = losses_of(theta_path(folder, at))
+    at, theta = 0, start
+    losses: list[float] = []
+    for first in reversed(starts):
+        found = pieces.load(_start_of(first), partial(_loaded, first, problem.device))
+        if found is not None:
+            (theta, losses), at = found, first
+            break
+    else:
+        _keep_start(pieces, 0, start, [])
+        theta, losses = _loaded(0, problem.device, pieces.folder / _start_of(0))
     last = [parked(theta)]
     for step in range(at, inner.steps):
         loss, theta = descend(problem, theta, inner, step)
         losses.append(loss)
         if step + 1 in starts:
-            save(theta_path(folder, step + 1), theta, losses=losses)
+            _keep_start(pieces, step + 1, theta, losses)
             last = []
         last.append(parked(theta))
         watch(step + 1)
     return last, losses
 
 
+def _start_of(step: int) -> str:
+    """Name of the piece that holds θ_step, where a segment begins."""
+    return f"forward-{step:06d}"
+
+
+def forget_from(pieces: Pieces, inner: Inner, step: int) -> None:
+    """Let `run_inner` go on before a step."""
+    for first, _ in inner.segments:
+        if first >= step:
+            pieces.drop(_start_of(first))
+
+
+def _keep_start(pieces: Pieces, step: int, theta: Parameters, losses: list[float]) -> None:
+    with pieces.writing(_start_of(step)) as folder:
+        save(theta_path(folder, step), theta, losses=losses)
+
+
+def _loaded(step: int, device: torch.device | str, folder: Path) -> tuple[Parameters, list[float]]:
+    path = theta_path(folder, step)
+    return load(path, device), losses_of(path)
+
+
 def run_segment(
-    problem: Problem, inner: Inner, folder: Path, segment: tuple[int, int]
-) -> list[Parameters]:
-    """θ of every step of a segment, run again from the checkpoint."""
+    problem: Problem, inner: Inner, pieces: Pieces, segment: tuple[int, int]
+) -> list[Parameters] | None:
+    """θ of every step of a segment, run again from where it begins; None where that is gone."""
     first, stop = segment
-    theta = load(theta_path(folder, first), problem.device)
+    folder = pieces.intact(_start_of(first))
+    if folder is None:
+        return None
+    theta, _ = _loaded(first, problem.device, folder)
     out = [parked(theta)]
     for step in range(first, stop - 1):
         _, theta = descend(problem, theta, inner, step)
@@ -145,10 +174,9 @@ def theta_path(folder: Path, step: int) -> Path:
 
 
 def save(path: Path, tensors: Parameters, *, losses: list[float]) -> None:
-    """Write parameters, and the losses that led to them, to a file that appears whole."""
+    """Write parameters, and the losses that led to them."""
     kept = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(kept, temporary, metadata={"losses": json.dumps(losses)})
+    save_file(kept, path, metadata={"losses": json.dumps(losses)})
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Parameters:

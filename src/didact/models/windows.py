@@ -10,9 +10,7 @@ import numpy.typing as npt
 import torch
 
 from didact.accounting.flops import forward_flops
-from didact.accounting.lengths import typical_lengths
 from didact.core.cost import Cost, Metered
-from didact.core.pool import PoolStats
 from didact.models.batches import Batch, over_batches
 from didact.models.door import LanguageModel
 from didact.models.encode import Tokens
@@ -173,24 +171,3 @@ def likelihood(
     mean = np.full(pieces.n, np.nan)
     np.divide(weighted, weights, out=mean, where=weights != 0)
     return Metered(Likelihood(counted, nats, mean), cost)
-
-
-def windowed_lengths(
-    stats: PoolStats, *, size: int, stride: int, max_length: int | None = None, overhead: int = 0
-) -> tuple[npt.NDArray[np.int64], float]:
-    """Lengths of the windows of a pool's samples, and how many windows each stands for.
-
-    From the histogram of token counts; windows in which nothing counts are included.
-
-    Args:
-        stats: The pool's; its tokens may be another tokenizer's or an estimate.
-        size: Most tokens of a window.
-        stride: From one window's start to the next.
-        max_length: Tokens a sample is cut at; None for no limit.
-        overhead: Tokens the chat template and special tokens add to each sample.
-    """
-    lengths = typical_lengths(stats, overhead=overhead, max_length=max_length)
-    # Windows of full size before the last one of each sample, which holds the rest.
-    before = np.maximum(-(-(lengths - size) // stride), 0)
-    whole = np.full(int(before.sum()), size)
-    return np.concatenate([lengths - before * stride, whole]), stats.n / max(len(lengths), 1)

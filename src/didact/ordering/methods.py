@@ -13,6 +13,7 @@ from pydantic import Field
 
 from didact.core.binding import as_json
 from didact.core.errors import ConfigError, DataError
+from didact.core.identity import method
 from didact.core.scores import TrainingOrder
 from didact.ordering import kernels
 
@@ -28,6 +29,7 @@ Sections = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+@method("keep")
 def keep(
     pool: Pool,
     chosen: Selection,
@@ -56,6 +58,7 @@ def keep(
     return _order(chosen, rows, keep, {"by": by})
 
 
+@method("shuffle")
 def shuffle(
     pool: Pool,
     chosen: Selection,
@@ -96,6 +99,7 @@ def shuffle(
     return _order(chosen, chosen.rows[order], shuffle, {"reference": reference, "seed": seed})
 
 
+@method("sort")
 def sort(
     pool: Pool,
     chosen: Selection,
@@ -126,6 +130,7 @@ def sort(
     return _order(chosen, chosen.rows[order], sort, {"descending": descending})
 
 
+@method("fold")
 def fold(
     pool: Pool,
     chosen: Selection,
@@ -158,6 +163,7 @@ def fold(
     return _order(chosen, chosen.rows[order], fold, {"layers": layers, "phase": phase})
 
 
+@method("zigzag")
 def zigzag(
     pool: Pool,
     chosen: Selection,
@@ -188,6 +194,7 @@ def zigzag(
     return _order(chosen, chosen.rows[order], zigzag, {"layers": layers})
 
 
+@method("stair")
 def stair(
     pool: Pool,
     chosen: Selection,
@@ -223,6 +230,7 @@ def stair(
     return _order(chosen, chosen.rows[order], stair, settings)
 
 
+@method("saw")
 def saw(
     pool: Pool,
     chosen: Selection,
@@ -258,6 +266,7 @@ def saw(
     return _order(chosen, chosen.rows[order], saw, settings)
 
 
+@method("segment")
 def segment(
     pool: Pool,
     chosen: Selection,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from didact.core.cost import Bill, Cost, total
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
@@ -99,12 +100,14 @@ class StageCost:
 
     Attributes:
         name: The stage.
-        reused: Whether its result was already there; then nothing was spent this time.
+        reused: Whether its result was already there.
         estimated_cpu_seconds: Foreseen processor time.
-        cpu_seconds: Processor time found.
+        cpu_seconds: Processor time that making it takes from nothing.
+        charged_cpu_seconds: Processor time spent by this run.
         estimated_flops: Foreseen floating-point operations of models.
-        flops: The same, found.
-        device_seconds: Accelerator time found.
+        flops: Of making it from nothing.
+        charged_flops: Spent by this run.
+        device_seconds: Accelerator time of making it from nothing.
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident memory of all processes together.
     """
@@ -113,8 +116,10 @@ class StageCost:
     reused: bool
     estimated_cpu_seconds: float
     cpu_seconds: float
+    charged_cpu_seconds: float
     estimated_flops: float
     flops: float
+    charged_flops: float
     device_seconds: float
     wall_seconds: float
     peak_memory_bytes: int
@@ -156,6 +161,7 @@ class Report:
         redundancy: The chosen set beside random sets, or None.
         along: The order, or None when it is empty.
         costs: The cost table.
+        total: Its last line.
         samples: Groups of samples to read; None when the report leaves all user text out.
         config: The resolved config.
         environment: Versions a result may depend on.
@@ -184,6 +190,7 @@ class Report:
     redundancy: Redundancy | None
     along: Along | None
     costs: tuple[StageCost, ...]
+    total: StageCost
     samples: tuple[Group, ...] | None
     config: Mapping[str, Any]
     environment: Mapping[str, str]
@@ -262,6 +269,7 @@ def gather(
         redundancy=redundancy(pool, selection.rows, free, ctx),
         along=along_order(pool, order, by) if len(order) else None,
         costs=tuple(_stage_cost(s) for s in stages),
+        total=_total(stages),
         samples=groups(pool, scores, selection, order, candidates, ctx) if samples else None,
         config=dict(config),
         environment=dict(environment or {}),
@@ -389,17 +397,36 @@ def _budget(budget: Any) -> str:
 
 
 def _stage_cost(stage: StageRecord) -> StageCost:
-    measured, estimated = stage.measured, stage.estimated
+    measured = stage.measured
+    return _line(
+        stage.name, measured.bill, stage.estimated, reused=measured.reused,
+        wall_seconds=measured.wall_seconds, peak_memory_bytes=measured.peak_memory_bytes,
+    )  # fmt: skip
+
+
+def _line(name: str, bill: Bill, estimated: Cost, **more: Any) -> StageCost:
     return StageCost(
-        name=stage.name,
-        reused=measured.reused,
+        name=name,
         estimated_cpu_seconds=estimated.cpu_seconds,
-        cpu_seconds=measured.cost.cpu_seconds,
+        cpu_seconds=bill.value.cpu_seconds,
+        charged_cpu_seconds=bill.charged.cpu_seconds,
         estimated_flops=estimated.flops,
-        flops=measured.cost.flops,
-        device_seconds=measured.cost.device_seconds,
-        wall_seconds=measured.wall_seconds,
-        peak_memory_bytes=measured.peak_memory_bytes,
+        flops=bill.value.flops,
+        charged_flops=bill.charged.flops,
+        device_seconds=bill.value.device_seconds,
+        **more,
+    )
+
+
+def _total(stages: Sequence[StageRecord]) -> StageCost:
+    """Of all stages; a kept value that several use counts once, memory is the largest."""
+    return _line(
+        "in all",
+        sum((s.measured.bill for s in stages), Bill()),
+        total(s.estimated for s in stages),
+        reused=False,
+        wall_seconds=sum(s.measured.wall_seconds for s in stages),
+        peak_memory_bytes=max((s.measured.peak_memory_bytes for s in stages), default=0),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,7 +14,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.reporting import charts, formatting
-from didact.reporting.content import Report, Scoring, StageCost, gather
+from didact.reporting.content import Report, Scoring, gather
 from didact.reporting.redundancy import Redundancy
 from didact.reporting.samples import Sample, Turn
 from didact.reporting.sequence import Along, Course
@@ -100,19 +99,7 @@ def render(report: Report) -> str:
         binning=_binning(report.along),
         sweeps=len(report.along.layer_joints) // report.epochs + 1 if report.along else 0,
         models=any(c.flops or c.estimated_flops or c.device_seconds for c in report.costs),
-        reused=any(c.reused for c in report.costs),
-        totals=_totals(report.costs),
     )
-
-
-def _totals(costs: Sequence[StageCost]) -> list[StageCost]:
-    """The sum of what ran this time; memory is the largest, as it does not add."""
-    ran = [c for c in costs if not c.reused]
-    added = {
-        f.name: sum(getattr(c, f.name) for c in ran) for f in fields(StageCost) if f.type == "float"
-    }
-    memory = max((c.peak_memory_bytes for c in ran), default=0)
-    return [StageCost(name="this run", reused=False, peak_memory_bytes=memory, **added)]
 
 
 def _binning(along: Along | None) -> str:

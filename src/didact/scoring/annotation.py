@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from didact.accounting.flops import forward_flops, input_gradient_flops
-from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
-from didact.core.manifest import fingerprint
+from didact.core.keep import Part, kept_parts
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
+from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Float1D, Int1D
 from didact.scoring.judge import Seat
+from didact.scoring.run import agreed
 from didact.scoring.terms import Products, Visit
 
 if TYPE_CHECKING:
@@ -59,62 +58,57 @@ class Shard:
     dots: Float1D
     norms: Float1D
     missing: Mapping[int, str]
+    facts: Mapping[str, Any]
 
-    def save(self, path: Path) -> None:
-        """Write to a file that appears whole or not at all."""
-        reasons = orjson.dumps(dict(self.missing), option=orjson.OPT_NON_STR_KEYS)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file, dots=self.dots, norms=self.norms, missing=np.frombuffer(reasons, np.uint8)
-            )
+    def save(self, folder: Path) -> None:
+        """Write it into an empty folder."""
+        about = {"missing": dict(self.missing), "facts": dict(self.facts)}
+        write_arrays(folder, {"dots": self.dots, "norms": self.norms}, about)
 
     @classmethod
-    def load(cls, path: Path) -> Shard | None:
-        """What an earlier run left, or None."""
-        try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                reasons = orjson.loads(file["missing"].tobytes())
-                return cls(file["dots"], file["norms"], {int(k): v for k, v in reasons.items()})
-        except FileNotFoundError:
-            return None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            return None  # a damaged shard is computed again, which gives the same numbers
+    def load(cls, folder: Path) -> Shard:
+        """What `save` wrote."""
+        arrays, about = read_arrays(folder)
+        return cls(arrays["dots"], arrays["norms"], by_row(about["missing"]), about["facts"])
 
 
-def annotate(proxy: Proxy, ctx: Context) -> Products:
-    """All passes over the proxy set; finished shards are kept beside θ and λ, and used again."""
-    key = fingerprint([proxy.pool.fingerprint, proxy.rows.tolist(), SHARD_ROWS])
-    folder = proxy.folder / f"products-{key}"
+def annotate(proxy: Proxy, ctx: Context) -> tuple[Products, dict[str, Any]]:
+    """All passes over the proxy set, and facts; finished shards are pieces of the context's."""
     n = len(proxy.rows)
     items = [
         (index, at, min(at + SHARD_ROWS, n))
         for index in range(len(proxy.visits))
         for at in range(0, n, SHARD_ROWS)
     ]
-    paths = {item: folder / _name(proxy.visits[item[0]], item[1]) for item in items}
-    found = {item: Shard.load(path) for item, path in paths.items()}
-    todo = [item for item, shard in found.items() if shard is None]
-    done = sum(stop - at for (_, at, stop), shard in found.items() if shard is not None)
-    total = n * len(proxy.visits)
-    ctx.progress(Progress("annotate", done, total))
-    if todo:
-        results = ctx.executor.map(
-            annotate_rows, todo, shared=proxy, open=opened, devices=proxy.seat.devices
-        )
-        for item, shard in zip(todo, results, strict=True):
-            shard.save(paths[item])
-            found[item] = shard
-            done += item[2] - item[1]
-            ctx.progress(Progress("annotate", done, total))
-    return _assembled(proxy, found)
+    parts = [Part(_name(proxy.visits[index], at), [(index, at, stop)]) for index, at, stop in items]
+    total, done = n * len(proxy.visits), 0
+    ctx.progress(Progress("annotate", 0, total))
+    found: dict[Item, Shard] = {}
+    facts: dict[str, Any] = {}
+    shards = kept_parts(
+        ctx, parts, annotate_rows, shared=proxy, open=opened, device=proxy.seat.device,
+        join=_only, save=Shard.save, load=Shard.load,
+    )  # fmt: skip
+    for item, shard in zip(items, shards, strict=True):
+        found[item] = shard
+        facts = agreed("annotation", facts, shard.facts)
+        done += item[2] - item[1]
+        ctx.progress(Progress("annotate", done, total))
+    return _assembled(proxy, found), facts
+
+
+def _only(found: list[Shard]) -> Shard:
+    """The result of a part of one item."""
+    (shard,) = found
+    return shard
 
 
 def _name(visit: Visit, start: int) -> str:
     kinds = "dot" * visit.dot + "norm" * visit.norm
-    return f"{kinds}-{visit.step:06d}-{start:09d}.npz"
+    return f"{kinds}-{visit.step:06d}-{start:09d}"
 
 
-def _assembled(proxy: Proxy, found: Mapping[Item, Shard | None]) -> Products:
+def _assembled(proxy: Proxy, found: Mapping[Item, Shard]) -> Products:
     from didact.models.adjoint import lambda_path
     from didact.models.trajectory import load, norm
 
@@ -123,7 +117,6 @@ def _assembled(proxy: Proxy, found: Mapping[Item, Shard | None]) -> Products:
     dots = {v.step: np.full(n, np.nan) for v in proxy.visits if v.dot}
     norms = {v.step: np.full(n, np.nan) for v in proxy.visits if v.norm}
     for (index, at, stop), shard in found.items():
-        assert shard is not None  # noqa: S101 - all are done
         visit = proxy.visits[index]
         for into, column in ((dots, shard.dots), (norms, shard.norms)):
             if visit.step in into:
@@ -185,7 +178,8 @@ class _Annotator:
                 row, f"the model's loss or gradient is not finite at inner step {visit.step}"
             )
         n_tokens = int(tokens.lengths[tokens.scored].sum())
-        return Metered(Shard(dots, norms, missing), Cost(flops=flops, tokens=n_tokens))
+        facts = {"dtype": model.dtype}
+        return Metered(Shard(dots, norms, missing, facts), Cost(flops=flops, tokens=n_tokens))
 
     def _products(self, visit: Visit, batch: Batch) -> tuple[Any, Any, float]:
         from didact.models.losses import causal_losses

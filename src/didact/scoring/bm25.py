@@ -12,11 +12,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import DataError
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer, Progress
+from didact.core.protocols import Context, Fitted, Progress
 from didact.scoring.one_pass import one_pass
 from didact.scoring.part import Part, check_part
+from didact.scoring.run import needed
 from didact.text import bm25
 from didact.text.bm25 import Variant
 from didact.text.hash_set import HashSet
@@ -27,6 +29,7 @@ _SECONDS_PER_BYTE = 20e-9
 _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
 
 
+@method("bm25")
 @dataclass(frozen=True, kw_only=True)
 class BM25:
     """Okapi or Lucene BM25 of each sample against the target set; higher is better.
@@ -69,10 +72,9 @@ class BM25:
         per_byte = _SECONDS_PER_BYTE + _SECONDS_PER_BYTE_AND_QUERY * n_tasks
         return Cost(cpu_seconds=per_byte * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Pass 1: document frequencies of the query words, mean length, Okapi's mean weight."""
-        if target is None:
-            raise ConfigError("score.bm25: needs a target set, the samples to select for")
+        target = needed(target, "bm25")
         check_part(pool, self.field, "score.bm25.field")
         target_field = self.target_field or self.field
         check_part(target, target_field, "score.bm25.target_field", what="target set")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,13 +15,12 @@ import pyarrow as pa
 
 from didact.accounting import flops
 from didact.accounting.spec import LoraSpec
-from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
-from didact.core.manifest import fingerprint
+from didact.core.keep import keep
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, Progress
-from didact.scoring.judge import NOT_FINITE, Seat
+from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
+from didact.scoring.judge import Seat, without_number
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from didact.models.products import ProductKernel
     from didact.models.steps import StepRule
     from didact.training.lora import Checkpoint
+
+
+DIRECTIONS = "directions.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class WarmedUp:
     """Checkpoints of a warm-up, ready to be opened; small and picklable.
 
     Attributes:
-        key: Identity of everything the gradients depend on.
+        key: Everything the gradients depend on, JSON values.
         seat: The base model.
         checkpoints: Their folders.
         weights: Share of each in the sum of the epochs' mean learning rates.
@@ -94,7 +96,7 @@ class WarmedUp:
         facts: For the manifest.
     """
 
-    key: str
+    key: Any
     seat: Seat
     checkpoints: tuple[Path, ...]
     weights: tuple[float, ...]
@@ -105,7 +107,6 @@ class WarmedUp:
     @classmethod
     def of(
         cls,
-        key: str,
         seat: Seat,
         checkpoints: Sequence[Checkpoint],
         rule: StepRule,
@@ -113,8 +114,6 @@ class WarmedUp:
         samples: int,
     ) -> WarmedUp:
         """From what the warm-up left."""
-        from dataclasses import asdict
-
         rates = np.asarray([c.learning_rate for c in checkpoints])
         weights = (rates / rates.sum()).tolist()
         n_params = checkpoints[0].n_params
@@ -126,7 +125,8 @@ class WarmedUp:
             "checkpoint_weights": [round(w, 6) for w in weights],
         }
         return cls(
-            key=fingerprint([key, asdict(rule)]),
+            # An entry is named by all that went into it.
+            key=[checkpoints[0].path.parent.name, seat.identity, asdict(seat.how), asdict(rule)],
             seat=seat,
             checkpoints=tuple(c.path for c in checkpoints),
             weights=tuple(weights),
@@ -153,42 +153,55 @@ class WarmedUp:
                 yield At(model, kernel, step, lora_spec(model.module))
 
 
-def exact(warm: WarmedUp, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Influence:
-    """Target directions of every checkpoint, on disk; scores are products with them."""
-    from dataclasses import asdict
+def exact(warm: WarmedUp, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Fitted:
+    """Target directions of every checkpoint, on disk; scores are products with them.
 
-    key = fingerprint([warm.key, aim.pool.fingerprint, asdict(aim.how)])
-    folder = ctx.cache_dir / "less" / key[:32]
-    device = warm.seat.devices[0]
+    A score is Σ_c w_c ⟨Γ_c(g), u_ck⟩ / ‖Γ_c(g)‖, a pass for each checkpoint c.
+    """
+    folders = []
     for index in range(len(warm.checkpoints)):
         ctx.progress(Progress("target gradients", index, len(warm.checkpoints), "checkpoints"))
-        path = folder / f"{index}.safetensors"
-        if not path.exists():
-            ctx.executor.call(partial(_save_directions, warm, index, aim, path), device=device)
-    return Influence(
-        warm=warm,
-        directions=folder,
+        folders.append(
+            keep(
+                ctx, "directions", [warm.key, index, aim.pool.fingerprint, asdict(aim.how)],
+                partial(_directions, warm, index, aim), save=_save_directions, load=_same,
+            )
+        )  # fmt: skip
+    return Fitted(
+        open=partial(_open, warm, tuple(folders)),
+        columns=("turns",),
         tasks=aim.pool.task_names,
         reduce=reduce,
+        passes=len(warm.checkpoints),
+        device=warm.seat.device,
         facts={**warm.facts, "space": "exact"},
     )
 
 
-def _save_directions(warm: WarmedUp, index: int, aim: Aim, path: Path) -> Metered[None]:
-    from safetensors.torch import save_file
-
+def _directions(warm: WarmedUp, index: int, aim: Aim, ctx: Context) -> Mapping[str, Any]:
     from didact.models.influence import unit_directions
 
-    with warm.open(index, warm.seat.devices[0]) as at:
-        tokens, tasks = aim.tokens(at.model)
-        n_tasks = len(aim.pool.task_names)
-        directions, ran = unit_directions(
-            at.model, tokens, tasks, n_tasks, at.kernel, warm.seat.tokens_per_batch
-        )
-        check_tasks(aim, tasks, ran)
-        with replacing(path) as temporary:
-            save_file(directions, temporary)
-        return Metered(None, at.cost(ran))
+    def work(device: str) -> Metered[Mapping[str, Any]]:
+        with warm.open(index, device) as at:
+            tokens, tasks = aim.tokens(at.model)
+            directions, ran = unit_directions(
+                at.model, tokens, tasks, len(aim.pool.task_names), at.kernel,
+                warm.seat.tokens_per_batch,
+            )  # fmt: skip
+            check_tasks(aim, tasks, ran)
+            return Metered({k: v.cpu() for k, v in directions.items()}, at.cost(ran))
+
+    return ctx.executor.call(work, device=warm.seat.device)
+
+
+def _save_directions(directions: Mapping[str, Any], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(dict(directions), folder / DIRECTIONS)
+
+
+def _same(folder: Path) -> Path:
+    return folder
 
 
 def check_tasks(aim: Aim, tasks: npt.NDArray[np.int64], ran: Pass) -> None:
@@ -202,37 +215,16 @@ def check_tasks(aim: Aim, tasks: npt.NDArray[np.int64], ran: Pass) -> None:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Influence:
-    """A fitted scorer: Σ_c w_c ⟨Γ_c(g), u_ck⟩ / ‖Γ_c(g)‖, a pass for each checkpoint."""
+@contextmanager
+def _open(
+    warm: WarmedUp, folders: tuple[Path, ...], index: int, device: str
+) -> Iterator[BatchScorer]:
+    """One checkpoint with its target directions."""
+    from safetensors.torch import load_file
 
-    warm: WarmedUp
-    directions: Path
-    tasks: tuple[str, ...]
-    reduce: Literal["mean", "max"]
-    facts: Mapping[str, Any]
-    higher_is_better: bool = field(default=True, init=False)
-    columns: tuple[str, ...] = field(default=("turns",), init=False)
-
-    @property
-    def passes(self) -> int:
-        """One for each checkpoint."""
-        return len(self.warm.checkpoints)
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the model runs."""
-        return self.warm.seat.devices
-
-    @contextmanager
-    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
-        """One checkpoint with its target directions."""
-        from safetensors.torch import load_file
-
-        with self.warm.open(index, device) as at:
-            directions = load_file(self.directions / f"{index}.safetensors", device=device)
-            weight = self.warm.weights[index]
-            yield partial(_score, at, directions, self.warm.seat, weight)
+    with warm.open(index, device) as at:
+        directions = load_file(folders[index] / DIRECTIONS, device=device)
+        yield partial(_score, at, directions, warm.seat, warm.weights[index])
 
 
 def _score(
@@ -242,7 +234,6 @@ def _score(
 
     tokens = seat.tokens(batch, at.model)
     ran = cosines(at.model, tokens, at.kernel, directions, at.step, seat.tokens_per_batch)
-    missing = dict(tokens.missing)
-    for row in np.flatnonzero(~np.isfinite(ran.values).all(axis=1)).tolist():
-        missing.setdefault(row, NOT_FINITE)
-    return Metered(BatchScores(weight * ran.values, missing=missing), at.cost(ran))
+    missing = without_number(tokens.missing, ran.values)
+    facts = {"dtype": at.model.dtype}
+    return Metered(BatchScores(weight * ran.values, {}, missing, facts), at.cost(ran))

@@ -16,8 +16,9 @@ from pydantic import Field
 
 from didact.core.cost import Cost
 from didact.core.errors import DataError, did_you_mean
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer
+from didact.core.protocols import BatchScores, Context, Fitted
 from didact.data.formats import get
 from didact.scoring.one_pass import one_pass
 
@@ -27,6 +28,7 @@ _SECONDS_PER_ROW = 2.5e-6
 _SECONDS_PER_BYTE = 3e-9
 
 
+@method("column")
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """A number from the user's own row, such as the grade of another tool.
@@ -51,7 +53,7 @@ class Column:
         del target
         return Cost(cpu_seconds=_SECONDS_PER_ROW * pool.n + _SECONDS_PER_BYTE * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Look for a first row that has the number.
 
         Raises:

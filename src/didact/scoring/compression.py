@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.cost import Cost
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer
+from didact.core.protocols import BatchScores, Context, Fitted
 from didact.scoring.one_pass import one_pass
 from didact.scoring.part import Part, check_part
 from didact.text.compression import Codec, compressed_sizes, library, resolve_level
@@ -26,6 +27,7 @@ _SECONDS_PER_BYTE: dict[Codec, dict[int, float]] = {
 _MISSING = "empty text: a compression ratio needs at least one byte"
 
 
+@method("compression", libraries=("isal", "zstandard"))
 @dataclass(frozen=True, kw_only=True)
 class Compression:
     """Raw bytes ÷ compressed bytes of each sample by itself; lower is better.
@@ -61,7 +63,7 @@ class Compression:
         level = resolve_level(self.codec, self.level)
         return Cost(cpu_seconds=rates[max(at for at in rates if at <= level)] * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check level and field; note the library's version."""
         del target, ctx
         check_part(pool, self.field, "score.compression.field")

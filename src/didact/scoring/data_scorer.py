@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from didact.core.cost import Metered
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context
+from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted
 from didact.core.scores import Float1D, Int1D
 from didact.scoring.judge import Dtype
 
@@ -26,52 +26,6 @@ if TYPE_CHECKING:
 _ROWS = 512  # encoded at a time
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataScorer:
-    """A fitted data scorer; small and picklable.
-
-    Attributes:
-        path: Its folder.
-        how: How samples become its tokens; cut at its own context.
-        devices: Where it runs.
-        dtype: Of weights and arithmetic.
-        tokens_per_batch: Most tokens of a batch.
-        facts: Of the labels and the fit.
-    """
-
-    path: Path
-    how: Encoding
-    devices: tuple[str, ...]
-    dtype: Dtype
-    tokens_per_batch: int
-    facts: Mapping[str, Any]
-    higher_is_better: bool = field(default=True, init=False)
-    columns: tuple[str, ...] = field(default=("turns",), init=False)
-    tasks: tuple[str, ...] = field(default=(), init=False)
-    reduce: Literal["mean", "max"] = field(default="mean", init=False)
-    passes: int = field(default=1, init=False)
-
-    @contextmanager
-    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
-        """The model, opened once per worker."""
-        from didact.models.regressor import open_regressor
-
-        del index
-        with open_regressor(self.path, device=device, dtype=self.dtype) as model:
-            yield partial(self._score, model)
-
-    def _score(self, model: Regressor, batch: pa.RecordBatch) -> Metered[BatchScores]:
-        from didact.models.encode import encode
-        from didact.models.regressor import predict
-
-        tokens = cut(encode(batch.column("turns"), model.tokenizer, self.how), model.context)
-        found = predict(model, tokens, tokens_per_batch=self.tokens_per_batch)
-        missing = dict(tokens.missing)
-        for row in np.flatnonzero(~np.isfinite(found.value)).tolist():
-            missing.setdefault(row, "the data scorer gives no finite number")
-        return Metered(BatchScores(found.value[:, np.newaxis], {}, missing), found.cost)
-
-
 def fit_data_scorer(
     pool: Pool,
     rows: Int1D,
@@ -79,12 +33,11 @@ def fit_data_scorer(
     *,
     model: Path,
     how: Encoding,
-    out: Path,
     settings: Regression,
-    devices: tuple[str, ...],
+    device: Device,
     facts: Mapping[str, Any],
     ctx: Context,
-) -> DataScorer:
+) -> Fitted:
     """Train on labelled rows of a pool, or find what an earlier run trained.
 
     Args:
@@ -94,11 +47,10 @@ def fit_data_scorer(
         labels: float64 `(n,)`.
         model: A folder that `didact.models.folder.find` has checked.
         how: How samples become its tokens; `max_length` None.
-        out: The data scorer's folder.
         settings: Of the regression.
-        devices: The first trains, all of them score.
+        device: Where it is trained and scores.
         facts: What the labels depend on.
-        ctx: Executor and progress.
+        ctx: Executor, progress, and where the data scorer is kept.
     """
     from didact.models.door import context_of, open_tokenizer
     from didact.models.encode import encode
@@ -111,19 +63,39 @@ def fit_data_scorer(
         cut(encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, how), context)
         for at in range(0, len(rows), _ROWS)
     ]
-    fit = partial(
-        fit_regression, model, _joined(parts), labels, out, settings, device=devices[0],
-        progress=ctx.progress,
-    )  # fmt: skip
-    fitted = ctx.executor.call(fit, device=devices[0])
-    return DataScorer(
-        path=fitted.path,
-        how=how,
-        devices=devices,
-        dtype=settings.dtype,
-        tokens_per_batch=settings.tokens_per_batch,
+    fitted = fit_regression(model, _joined(parts), labels, settings, ctx=ctx, device=device)
+    return Fitted(
+        open=partial(_open, fitted.path, how, settings.dtype, settings.tokens_per_batch),
+        columns=("turns",),
+        device=device,
         facts={**facts, "data_scorer": {"model": digest(model), **fitted.facts}},
     )
+
+
+@contextmanager
+def _open(
+    path: Path, how: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
+) -> Iterator[BatchScorer]:
+    """The data scorer, opened once per worker."""
+    from didact.models.regressor import open_regressor
+
+    del index
+    with open_regressor(path, device=device, dtype=dtype) as model:
+        yield partial(_score, model, how, tokens_per_batch)
+
+
+def _score(
+    model: Regressor, how: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
+) -> Metered[BatchScores]:
+    from didact.models.encode import encode
+    from didact.models.regressor import predict
+
+    tokens = cut(encode(batch.column("turns"), model.tokenizer, how), model.context)
+    found = predict(model, tokens, tokens_per_batch=tokens_per_batch)
+    missing = dict(tokens.missing)
+    for row in np.flatnonzero(~np.isfinite(found.value)).tolist():
+        missing.setdefault(row, "the data scorer gives no finite number")
+    return Metered(BatchScores(found.value[:, np.newaxis], {}, missing), found.cost)
 
 
 def cut(tokens: Tokens, most: int) -> Tokens:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from didact.accounting.flops import forward_flops
 from didact.accounting.lengths import executed, typical_lengths
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, need
+from didact.core.identity import installed, method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
-from didact.scoring.judge import Device, Dtype
+from didact.core.protocols import Context, Device, Fitted
+from didact.scoring.judge import JUDGING, Dtype
 from didact.scoring.part import Part, check_part
-from didact.scoring.run import MODEL_ROWS
-from didact.scoring.similarity import BatchEmbed, Within, similarity
+from didact.scoring.run import MODEL_ROWS, needed
+from didact.scoring.similarity import BatchEmbed, Encoder, Within, similarity
 
 # Processor seconds a byte of text on a core of an AMD EPYC (Zen 3) that is shared with others, most
 # of them the tokenizer's. Only `estimate` uses it.
 _STATIC_SECONDS_PER_BYTE = 0.5e-6
+_STATIC = ("model2vec", "tokenizers")
 
 
+@method(
+    "embedding",
+    libraries=(*JUDGING, "sentence-transformers"),
+    models=("model",),
+    needs=("sentences",),
+)
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
     """Cosine of a sentence encoder's embeddings of a sample and of the target's; higher is better.
@@ -65,28 +74,43 @@ class Embedding:
     dtype: Dtype = "auto"
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
     needs_target = True
-    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """One encoder pass over pool and target; counts whole texts, whatever `field` says."""
+        """What `foreseen` makes of the encoder as its files describe it."""
+        return self.foreseen(pool, target, self.specs(pool, target))
+
+    def specs(self, pool: PoolStats, target: PoolStats | None) -> dict[str, ModelSpec]:
+        """The encoder, by the setting that names it."""
         need("score.embedding", "sentences")
         from didact.models.folder import find
         from didact.models.sentences import read_sentence_folder
 
         about = read_sentence_folder(find(self.model))
-        limit = min(self.max_length or about.limit, about.limit)
+        kinds = dict.fromkeys(s.kind for s in (pool, target) if s is not None)
+        added = tuple((kind, about.overhead) for kind in kinds)
+        return {"model": replace(about.spec, context=about.limit, overhead=added)}
+
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
+        """One encoder pass over pool and target; counts whole texts, whatever `field` says.
+
+        From sizes alone: no file is opened and no library of models needed.
+        """
+        spec = specs["model"]
+        limit = min(filter(None, (self.max_length, spec.context)), default=None)
         runs = []
         for stats in (pool, target) if target is not None else (pool,):
-            lengths = typical_lengths(stats, overhead=about.overhead, max_length=limit)
+            lengths = typical_lengths(stats, overhead=spec.added(stats.kind), max_length=limit)
             scale = stats.n / max(len(lengths), 1)
             most = self.tokens_per_batch
             runs.append(executed(lengths, scale=scale, tokens_per_batch=most, rows=MODEL_ROWS))
         return Cost(
-            flops=sum(forward_flops(about.spec, n.tokens, n.squares) for n, _ in runs),
+            flops=sum(forward_flops(spec, n.tokens, n.squares) for n, _ in runs),
             tokens=sum(tokens for _, tokens in runs),
         )
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """The target's vectors."""
         from didact.models.folder import digest, find
         from didact.models.sentences import read_sentence_folder
@@ -94,8 +118,6 @@ class Embedding:
         where = "score.embedding"
         target, target_field = _checked(self, pool, target, where)
         need("score.embedding", "sentences")
-        from didact.models.door import devices, torch_dtype
-
         path = find(self.model)
         limit = read_sentence_folder(path).limit
         if self.max_length is not None and self.max_length > limit:
@@ -103,19 +125,23 @@ class Embedding:
                 f"{where}.max_length={self.max_length}: {self.model} reads at most {limit} tokens"
             )
         limit = self.max_length or limit
+        names = (*JUDGING, "sentence-transformers")
+        facts = {
+            "model": digest(path),
+            "max_length": limit,
+            "versions": {name: installed(name) for name in names},
+        }
 
-        def encoder(part: Part) -> _Sentences:
-            return _Sentences(
-                path=path,
-                field=part,
-                devices=devices(self.device),
-                dtype=self.dtype,
-                max_length=limit,
-                tokens_per_batch=self.tokens_per_batch,
-                prompt=self.prompt,
+        def encoder(part: Part) -> Encoder:
+            return Encoder(
+                open=partial(
+                    _open_sentences, path, self.dtype, limit, self.tokens_per_batch, self.prompt
+                ),
+                columns=(part,),
+                device=self.device,
+                identity=["sentences", facts, self.dtype, self.prompt, part],
             )
 
-        names = ("torch", "transformers", "tokenizers", "sentence-transformers")
         return similarity(
             encoder(self.field),
             target,
@@ -124,48 +150,38 @@ class Embedding:
             within=self.within,
             reduce=self.reduce,
             where=where,
-            facts={
-                "model": digest(path),
-                "dtype": str(torch_dtype(self.dtype, devices(self.device)[0])),
-                "max_length": limit,
-                "versions": {name: version(name) for name in names},
-            },
+            facts=facts,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sentences:
-    """A sentence encoder that can be opened."""
+@contextmanager
+def _open_sentences(
+    path: Path,
+    dtype: Dtype,
+    max_length: int,
+    tokens_per_batch: int,
+    prompt: str | None,
+    device: str,
+) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
+    """A sentence encoder on a device."""
+    from didact.models.door import torch_dtype
+    from didact.models.sentences import open_sentence_encoder
 
-    path: Path
-    field: Part
-    devices: tuple[str, ...]
-    dtype: Dtype
-    max_length: int
-    tokens_per_batch: int
-    prompt: str | None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The part of a sample that is embedded."""
-        return (self.field,)
-
-    @contextmanager
-    def open(self, device: str) -> Iterator[BatchEmbed]:
-        """The model on a device."""
-        from didact.models.sentences import open_sentence_encoder
-
-        with open_sentence_encoder(
-            self.path,
-            device=device,
-            dtype=self.dtype,
-            max_length=self.max_length,
-            tokens_per_batch=self.tokens_per_batch,
-            prompt=self.prompt,
-        ) as embed:
-            yield lambda batch: embed(batch.column(0).to_pylist())
+    with open_sentence_encoder(
+        path,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        tokens_per_batch=tokens_per_batch,
+        prompt=prompt,
+    ) as embed:
+        yield (
+            lambda batch: embed(batch.column(0).to_pylist()),
+            {"dtype": str(torch_dtype(dtype, device))},
+        )
 
 
+@method("static_embedding", libraries=_STATIC, models=("model",), needs=("static",))
 @dataclass(frozen=True, kw_only=True)
 class StaticEmbedding:
     """Cosine of mean token vectors of a sample and of the target's; higher is better.
@@ -193,14 +209,13 @@ class StaticEmbedding:
     within: Within = "mean"
     reduce: Literal["mean", "max"] = "mean"
     needs_target = True
-    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Bytes of pool and target."""
         n_bytes = pool.n_bytes + (target.n_bytes if target is not None else 0)
         return Cost(cpu_seconds=_STATIC_SECONDS_PER_BYTE * n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """The target's vectors."""
         from didact.models.folder import digest, find
 
@@ -208,54 +223,46 @@ class StaticEmbedding:
         target, target_field = _checked(self, pool, target, where)
         need("score.static_embedding", "static")
         path = find(self.model)
+        facts = {
+            "model": digest(path),
+            "versions": {name: installed(name) for name in _STATIC},
+        }
+
+        def encoder(part: Part) -> Encoder:
+            return Encoder(
+                open=partial(_open_static, path),
+                columns=(part,),
+                device=None,
+                identity=["static", facts, part],
+            )
+
         return similarity(
-            _Static(path=path, field=self.field),
+            encoder(self.field),
             target,
             ctx,
-            target_encoder=_Static(path=path, field=target_field),
+            target_encoder=encoder(target_field),
             within=self.within,
             reduce=self.reduce,
             where=where,
-            facts={
-                "model": digest(path),
-                "versions": {name: version(name) for name in ("model2vec", "tokenizers")},
-            },
+            facts=facts,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Static:
-    """A static embedding that can be opened."""
+@contextmanager
+def _open_static(path: Path, device: str) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
+    """A static embedding; it runs in numpy, in whatever thread it is called."""
+    from didact.models.embed import open_static_encoder
 
-    path: Path
-    field: Part
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """None: it runs in numpy, in whatever thread it is called."""
-        return ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The part of a sample that is embedded."""
-        return (self.field,)
-
-    @contextmanager
-    def open(self, device: str) -> Iterator[BatchEmbed]:
-        """The model."""
-        from didact.models.embed import open_static_encoder
-
-        del device
-        with open_static_encoder(self.path) as embed:
-            yield lambda batch: embed(batch.column(0).to_pylist())
+    del device
+    with open_static_encoder(path) as embed:
+        yield (lambda batch: embed(batch.column(0).to_pylist()), {})
 
 
 def _checked(
     scorer: Embedding | StaticEmbedding, pool: Pool, target: Pool | None, where: str
 ) -> tuple[Pool, Part]:
     """The target set and the part of it that is embedded, both checked."""
-    if target is None:
-        raise ConfigError(f"{where}: needs a target set, the samples to select for")
+    target = needed(target, where.removeprefix("score."))
     check_part(pool, scorer.field, f"{where}.field")
     part = scorer.target_field or scorer.field
     check_part(target, part, f"{where}.target_field", what="target set")

@@ -2,6 +2,7 @@
 # No postponed annotations: the settings of `Judge` are inherited.
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from didact.accounting.flops import forward_flops
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer
-from didact.scoring.judge import Judge, judged
+from didact.core.protocols import BatchScores, Context, Fitted
+from didact.scoring.judge import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
@@ -25,6 +28,7 @@ Ratio = Literal["perplexity", "loss"]
 NO_HELP = "IFD above 1: the answer is harder to foretell with its prompt than without"
 
 
+@method("ifd", libraries=JUDGING, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class IFD(Judge):
     """Perplexity of the answers given their prompts ÷ of the same answers alone; higher is better.
@@ -62,20 +66,20 @@ class IFD(Judge):
     above_one: AboveOne = "drop"
     needs_target = False
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
         """Two forward passes: whole samples, then the answers, by their share of the bytes."""
         del target
-        from didact.models.architecture import read_spec
-        from didact.models.folder import find
-
-        given, tokens = self.executed(pool)
+        spec = specs["model"]
+        given, tokens = self.executed(pool, spec)
         alone = pool.learned * min(pool.n_tokens, tokens) + pool.n  # and a BOS each
         both = 1 + alone / max(tokens, 1)
         squares = given.squares * (1 + (both - 1) ** 2)
-        flops = forward_flops(read_spec(find(self.model)), round(given.tokens * both), squares)
+        flops = forward_flops(spec, round(given.tokens * both), squares)
         return Cost(flops=flops, tokens=round(tokens * both))
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool; note the template, on which the scores depend."""
         del target, ctx
         from didact.models.door import open_tokenizer
@@ -112,7 +116,6 @@ class IFD(Judge):
 def score_tokens(
     model: "LanguageModel",
     tokens: "Tokens",
-    _index: int,
     *,
     first: int,
     ratio: Ratio,

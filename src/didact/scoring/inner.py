@@ -1,34 +1,35 @@
 """What PDS and LQS share: settings, the adjoint of an inner training, the proxy set, the cost."""
 # No postponed annotations: scorers inherit the settings, and their types are read from here.
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 from pydantic import Field
 
-from didact._version import __version__
-from didact.core.atomic import replacing
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
-from didact.core.manifest import fingerprint
+from didact.core.keep import keep
 from didact.core.pool import Kind, Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer, Progress
+from didact.core.protocols import BatchScores, Context, Fitted, Progress
+from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Int1D
 from didact.scoring.annotation import Proxy, annotate
 from didact.scoring.draw import content_hashes, key_of, usable
-from didact.scoring.judge import Dtype, Judge, Seat
+from didact.scoring.judge import Dtype, Judge, Seat, described
 from didact.scoring.one_pass import one_pass
+from didact.scoring.run import agreed, needed
 from didact.scoring.terms import Annotation, Rule, Visit, combine, labels, plan
 
 if TYPE_CHECKING:
-    from didact.models.adjoint import Adjoint
+    from didact.models.adjoint import Adjoint, Traced
     from didact.models.encode import Encoding, Tokens
 
 PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
@@ -64,7 +65,6 @@ class InnerTraining(Judge):
     scorer_model: str | None = None
     scorer_epochs: Annotated[int, Field(ge=1)] = 5
     scorer_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    model_settings: ClassVar[tuple[str, ...]] = ("model", "scorer_model")
 
     needs_target: ClassVar[bool] = True
     name: ClassVar[str]
@@ -99,49 +99,70 @@ class InnerTraining(Judge):
         """Steps of which it needs θ alone; T in any case, so that PDS and LQS share one folder."""
         return sorted({self.steps, *(v.step for v in self.visits if not v.dot)})
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """Inner training, target gradients, Hessian-vector products, annotation, data scorer."""
+    def specs(self, pool: PoolStats, target: PoolStats | None) -> dict[str, ModelSpec]:
+        """The judging model; the data scorer too where a part of the pool is annotated."""
+        found = super().specs(pool, target)
+        if self.proxy_size(pool.n) < pool.n:
+            shown = [self.encoding(pool.kind, own=True)]
+            model = self.scorer_model or self.model
+            found["scorer_model"] = described(model, shown, headed=False)
+        return found
+
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
+        """Inner training, target gradients, Hessian-vector products, annotation, data scorer.
+
+        `specs["scorer_model"]` is the data scorer: without a head, with an overhead of its own. It
+        is not asked for where all of the pool is annotated.
+        """
         from didact.scoring.inner_estimate import estimate
 
-        return estimate(self, pool, target)
+        return estimate(self, pool, target, specs)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Inner training and its adjoint, then the products of the proxy set."""
         where = f"score.{self.name}"
-        if target is None:
-            raise ConfigError(f"{where}: needs a target set, the samples to select for")
+        target = needed(target, self.name)
         size = self.proxy_size(len(pool))
         seat = self.seat(pool, where)
-        self._check(seat, where)
         rows = self._rows(pool, size, ctx)
-        adjoint = self._adjoint(pool, target, seat, ctx)
-        proxy = Proxy(seat=seat, pool=pool, rows=rows, visits=self.visits, folder=adjoint.folder)
-        found = combine(
-            self.terms,
-            annotate(proxy, ctx),
-            steps=self.steps,
-            every=self.every,
-            learning_rate=self.learning_rate,
-        )
+        inner = self._inner(pool, target, seat, ctx)
+        adjoint = inner.adjoint(ctx)
+        settings = [self.terms, self.steps, self.every, self.learning_rate]
+        table = keep(
+            ctx, "annotations", [inner.key, seat.identity, rows.tolist(), settings],
+            partial(self._annotated, Proxy(
+                seat=seat, pool=pool, rows=rows, visits=self.visits, folder=adjoint.folder
+            )),
+            save=Table.save, load=Table.load,
+        )  # fmt: skip
         facts = {
             **seat.facts,
+            **agreed(self.name, adjoint.facts, table.facts),
             "proxy": len(rows),
             "annotated_steps": self.pairs,
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
             "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
         }
         if len(rows) < len(pool):
-            return self._data_scorer(pool, rows, found, adjoint.folder, facts, seat, ctx)
-        table = adjoint.folder / f"{self.name}-{fingerprint(asdict(self))}.npz"
-        _write(table, pool.id_hash[rows], found)
-        return one_pass(partial(look_up, table), ("id_hash",), facts=facts)
+            return self._data_scorer(pool, rows, table.annotation(), facts, seat, ctx)
+        return one_pass(look_up, ("id_hash",), facts=facts, open=partial(open_table, table.folder))
+
+    def _annotated(self, proxy: Proxy, ctx: Context) -> tuple[Proxy, Annotation, dict[str, Any]]:
+        products, facts = annotate(proxy, ctx)
+        found = combine(
+            self.terms, products, steps=self.steps, every=self.every,
+            learning_rate=self.learning_rate,
+        )  # fmt: skip
+        return proxy, found, facts
 
     def _data_scorer(
-        self, pool: Pool, rows: Int1D, found: Annotation, folder: Path, facts: Mapping[str, Any],
-        seat: Seat, ctx: Context,
-    ) -> FittedScorer:  # fmt: skip
+        self, pool: Pool, rows: Int1D, found: Annotation, facts: Mapping[str, Any], seat: Seat,
+        ctx: Context,
+    ) -> Fitted:  # fmt: skip
         """Scores of the whole pool from a regression on the annotated samples."""
-        from didact.models.folder import digest, find
+        from didact.models.folder import find
         from didact.scoring.data_scorer import fit_data_scorer
         from didact.training.regression import Regression
 
@@ -152,12 +173,11 @@ class InnerTraining(Judge):
             epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
             tokens_per_batch=self.tokens_per_batch, seed=key_of(ctx, "data scorer") % 2**31,
         )  # fmt: skip
-        model = find(self.scorer_model) if self.scorer_model else seat.path
-        key = fingerprint([asdict(self), digest(model), rows.tolist()])
         return fit_data_scorer(
-            pool, rows[has][order], values[order], model=model,
-            how=self.encoding(pool.kind, own=True), out=folder / f"{self.name}-{key}",
-            settings=settings, devices=seat.devices, facts=facts, ctx=ctx,
+            pool, rows[has][order], values[order],
+            model=find(self.scorer_model) if self.scorer_model else seat.path,
+            how=self.encoding(pool.kind, own=True), settings=settings, device=seat.device,
+            facts=facts, ctx=ctx,
         )  # fmt: skip
 
     def encoding(self, kind: Kind, *, own: bool) -> "Encoding":
@@ -188,18 +208,6 @@ class InnerTraining(Judge):
             )
         return self.proxy
 
-    def _check(self, seat: Seat, where: str) -> None:
-        if self.hvp == "finite_difference" and self._dtype(seat) == "bfloat16":
-            raise ConfigError(
-                f"{where}.hvp=finite_difference: bfloat16 rounds the difference away; set "
-                "dtype=float32, or hvp=forward_over_reverse"
-            )
-
-    def _dtype(self, seat: Seat) -> str:
-        from didact.models.door import torch_dtype
-
-        return str(torch_dtype(self.dtype, seat.devices[0])).removeprefix("torch.")
-
     def _rows(self, pool: Pool, size: int, ctx: Context) -> Int1D:
         """The proxy set: all rows, or a draw that leaves the validation split out."""
         from didact.models.trajectory import draw
@@ -216,78 +224,83 @@ class InnerTraining(Judge):
             )
         return draw(content_hashes(pool), rows, size, key_of(ctx, "proxy set"))
 
-    def _adjoint(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> "Adjoint":
-        """θ and λ of the visited steps, computed unless an earlier run left them."""
-        from didact.models.adjoint import finished
-
+    def _inner(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> "_Inner":
+        """The inner training that the settings describe."""
         aim = self.seat(target, f"score.{self.name} (target set)")
-        key = fingerprint(
-            {
-                "didact": __version__,
-                "model": seat.facts,
-                "dtype": self._dtype(seat),
-                "pool": [pool.fingerprint, asdict(seat.how)],
-                "target": [target.fingerprint, asdict(aim.how)],
-                "inner": [self.steps, self.learning_rate, self.inner_batch, self.hvp],
-                "kept": [self.pairs, self.alone],
-                "seed": ctx.seed,
-            }
-        )
-        folder = ctx.cache_dir / "adjoint" / key
-        done = finished(folder)
-        if done is not None:
-            return done
-        work = _Adjoint(
-            pool=pool, target=target, seat=seat, aim=aim, folder=folder, ctx=ctx, settings=self
-        )
-        return ctx.executor.call(work.inner_training, device=seat.devices[0])
+        key = {
+            "model": seat.identity,
+            "pool": [pool.fingerprint, asdict(seat.how)],
+            "target": [target.fingerprint, asdict(aim.how)],
+            "inner": [self.steps, self.learning_rate, self.inner_batch, self.hvp],
+            "tokens_per_batch": self.tokens_per_batch,
+            "kept": [self.pairs, self.alone],
+            "seed": ctx.seed,
+        }
+        return _Inner(pool=pool, target=target, seat=seat, aim=aim, settings=self, key=key)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adjoint:
+class _Inner:
     """The inner training of one pool for one target set."""
 
     pool: Pool
     target: Pool
     seat: Seat
     aim: Seat
-    folder: Path
-    ctx: Context
     settings: InnerTraining
+    key: Mapping[str, Any]
 
-    def inner_training(self) -> "Metered[Adjoint]":
-        """All of it; what an earlier run left is used again and not charged."""
+    def adjoint(self, ctx: Context) -> "Adjoint":
+        """θ and λ of the visited steps, computed unless an earlier run left them."""
+        from didact.models.adjoint import read_adjoint, save_adjoint
+
+        def make(work: Context) -> "tuple[Traced, dict[str, Any]]":
+            return work.executor.call(partial(self._traced, work), device=self.seat.device)
+
+        def save(made: "tuple[Traced, dict[str, Any]]", folder: Path) -> None:
+            save_adjoint(*made, folder)
+
+        return keep(ctx, "adjoints", self.key, make, save=save, load=read_adjoint)
+
+    def _traced(self, ctx: Context, device: str) -> "Metered[tuple[Traced, dict[str, Any]]]":
+        """All of it, charged as it goes; what an earlier run left is used again."""
         from didact.models.adjoint import LanguageProblem, parameters_of, run_adjoint
         from didact.models.trajectory import Inner
 
-        own, ctx = self.settings, self.ctx
+        own = self.settings
         exact = own.hvp == "forward_over_reverse"
         # Fused attention kernels have no forward-mode derivative.
-        with self.seat.open(self.seat.devices[0], attention="eager" if exact else None) as model:
+        with self.seat.open(device, attention="eager" if exact else None) as model:
+            if not exact and model.dtype == "bfloat16":
+                raise ConfigError(
+                    f"score.{own.name}.hvp=finite_difference: bfloat16 rounds the difference "
+                    "away; set dtype=float32, or hvp=forward_over_reverse"
+                )
             problem = LanguageProblem(
                 model,
-                self._batches(model),
+                self._batches(model, ctx),
                 self._target(model),
                 tokens_per_batch=own.tokens_per_batch,
                 hvp=own.hvp,
+                charge=ctx.meter.add,
             )
 
             def watch(stage: str, done: int) -> None:
                 ctx.progress(Progress(stage, done, own.steps, "steps"))
 
-            found = run_adjoint(
+            traced = run_adjoint(
                 problem,
                 parameters_of(model),
                 Inner(own.steps, own.learning_rate),
-                self.folder,
+                ctx.pieces,
                 visits=own.pairs,
                 also=own.alone,
                 forward=partial(watch, "inner training"),
                 backward=partial(watch, "adjoint"),
             )
-            return Metered(found, problem.cost)
+            return Metered((traced, {"dtype": model.dtype}))
 
-    def _batches(self, model: Any) -> "list[Tokens]":
+    def _batches(self, model: Any, ctx: Context) -> "list[Tokens]":
         from didact.models.trajectory import inner_batches
 
         def encoded(rows: Int1D) -> "Tokens":
@@ -299,7 +312,7 @@ class _Adjoint:
             usable(self.pool),
             steps=self.settings.steps,
             size=self.settings.inner_batch,
-            key=key_of(self.ctx, "inner batches"),
+            key=key_of(ctx, "inner batches"),
         )
 
     def _target(self, model: Any) -> "Tokens":
@@ -319,35 +332,56 @@ class _Adjoint:
         return found
 
 
-def _write(table: Path, ids: npt.NDArray[np.uint64], found: Annotation) -> None:
-    order = np.argsort(ids)
-    reasons = orjson.dumps(
-        {str(ids[row]): reason for row, reason in found.missing.items()},
-        option=orjson.OPT_SORT_KEYS,
-    )
-    columns: dict[str, Any] = {"values": found.values, **found.parts}
-    columns = {k: v[order] for k, v in columns.items()}
-    columns |= {"ids": ids[order], "missing": np.frombuffer(reasons, np.uint8)}
-    with replacing(table) as temporary, temporary.open("wb") as file:
-        np.savez(file, **columns)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Annotated scores on disk.
+
+    Attributes:
+        folder: Where they are.
+        facts: What showed where the model was open.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @staticmethod
+    def save(made: tuple[Proxy, Annotation, Mapping[str, Any]], folder: Path) -> None:
+        """Write the scores of a proxy set by the hashes of its ids, into an empty folder."""
+        proxy, found, facts = made
+        arrays = {"ids": proxy.pool.id_hash[proxy.rows], "values": found.values, **found.parts}
+        about = {"missing": dict(found.missing), "facts": dict(facts), "parts": list(found.parts)}
+        write_arrays(folder, arrays, about)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Table":
+        """What `save` wrote."""
+        _, about = read_arrays(folder)
+        return cls(folder, about["facts"])
+
+    def annotation(self) -> Annotation:
+        """The scores, in the proxy set's order."""
+        arrays, about = read_arrays(self.folder)
+        columns = arrays.get("learnability"), arrays.get("quality")
+        return Annotation(arrays["values"], *columns, by_row(about["missing"]))
 
 
-@lru_cache(maxsize=2)
-def _read(table: Path) -> tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, str]]:
-    try:
-        with np.load(table, allow_pickle=False) as file:
-            columns = {k: file[k] for k in file.files}
-    except FileNotFoundError as error:
-        raise DataError(f"{table}: annotated scores are not in the cache; score again") from error
-    reasons = orjson.loads(columns.pop("missing").tobytes())
-    return columns, {int(k): v for k, v in reasons.items()}
+@contextmanager
+def open_table(folder: Path) -> Iterator[tuple[dict[str, Any], dict[int, str], list[str]]]:
+    """Columns sorted by id, reasons by id, and the names of parts; read once per worker."""
+    arrays, about = read_arrays(folder)
+    order = np.argsort(arrays["ids"])
+    reasons = {int(arrays["ids"][int(row)]): why for row, why in about["missing"].items()}
+    yield {name: column[order] for name, column in arrays.items()}, reasons, about["parts"]
 
 
-def look_up(table: Path, batch: pa.RecordBatch) -> BatchScores:
+def look_up(
+    table: tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, str], Sequence[str]],
+    batch: pa.RecordBatch,
+) -> BatchScores:
     """Annotated scores of rows, by their ids."""
-    columns, reasons = _read(table)
+    columns, reasons, names = table
     ids = batch.column("id_hash").to_numpy().astype(np.uint64)
     at = np.searchsorted(columns["ids"], ids)
     missing = {i: reasons[int(h)] for i, h in enumerate(ids) if int(h) in reasons}
-    parts = {k: v[at] for k, v in columns.items() if k not in {"ids", "values"}}
+    parts = {name: columns[name][at] for name in names}
     return BatchScores(columns["values"][at][:, np.newaxis], parts, missing)

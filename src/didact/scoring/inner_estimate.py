@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,10 @@ from didact.accounting import flops
 from didact.accounting.flops import NOTHING, Lengths
 from didact.accounting.lengths import micro_batches, typical_lengths
 from didact.accounting.products import plan as algebra
+from didact.accounting.products import worth_dropping
+from didact.accounting.segments import segments
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
-from didact.core.errors import need
 from didact.core.pool import PoolStats
 from didact.core.scores import Int1D
 from didact.scoring.annotation import SHARD_ROWS
@@ -26,27 +28,27 @@ _SHARDS = 8  # of annotation, likewise
 _DEV_SHARE = 0.1  # of `didact.training.regression.Regression`
 
 
-def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None) -> Cost:
+def estimate(
+    settings: InnerTraining,
+    pool: PoolStats,
+    target: PoolStats | None,
+    specs: Mapping[str, ModelSpec],
+) -> Cost:
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
     again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
     """
-    need("judging with a model", "models")
-    from didact.models.architecture import read_spec
-    from didact.models.folder import find
-    from didact.models.trajectory import Inner
-
-    spec = read_spec(find(settings.model))
+    spec = specs["model"]
     most = settings.tokens_per_batch
     rng = np.random.default_rng(0)
-    lengths = lengths_of(settings, pool)
-    aims = lengths_of(settings, target) if target is not None else lengths[:0]
+    lengths = settings.typical(pool, spec)
+    aims = settings.typical(target, spec) if target is not None else lengths[:0]
     size = min(settings.inner_batch, len(lengths))
     drawn = [rng.choice(lengths, size, replace=False) for _ in range(_SIMULATED)]
     first = min(settings.pairs)
-    segments = Inner(settings.steps, settings.learning_rate).segments
-    gradients = settings.steps + sum(stop - start - 1 for start, stop in segments[:-1])
+    again = segments(settings.steps)[:-1]
+    gradients = settings.steps + sum(stop - start - 1 for start, stop in again)
     back = settings.steps - 1 - first
     exact = settings.hvp == "forward_over_reverse"
     batch = _padded(drawn, most)
@@ -68,18 +70,15 @@ def estimate(settings: InnerTraining, pool: PoolStats, target: PoolStats | None)
     tokens += (settings.steps - first) * of_aims * float(aims.sum())
     tokens += len(settings.visits) * n_proxy * float(lengths.mean() if len(lengths) else 0)
     cost = Cost(flops=total, tokens=round(tokens))
-    return cost if n_proxy == pool.n else cost + _data_scorer(settings, pool, n_proxy)
+    if n_proxy == pool.n:
+        return cost
+    return cost + _data_scorer(settings, pool, n_proxy, specs["scorer_model"])
 
 
-def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int) -> Cost:
+def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int, spec: ModelSpec) -> Cost:
     """Training on the proxy set, and a forward pass over the pool."""
-    from didact.models.architecture import read_spec
-    from didact.models.folder import find
-
-    model = settings.scorer_model or settings.model
-    spec = read_spec(find(model), head=False)
     rng = np.random.default_rng(0)
-    lengths = lengths_of(settings, pool, model)
+    lengths = typical_lengths(pool, overhead=spec.added(pool.kind), max_length=spec.context or None)
     n_train, epochs = (1 - _DEV_SHARE) * n_proxy, settings.scorer_epochs
     drawn = [rng.choice(lengths, min(32, len(lengths)), replace=False) for _ in range(_SIMULATED)]
     train = _padded(drawn, settings.tokens_per_batch)
@@ -90,27 +89,6 @@ def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int) -> Cost
     total += passes * flops.forward_flops(spec, read.tokens, read.squares)
     n_read = epochs * n_proxy + pool.n
     return Cost(flops=total, tokens=round(n_read * float(lengths.mean())))
-
-
-def lengths_of(settings: InnerTraining, stats: PoolStats, scorer: str | None = None) -> Int1D:
-    """Lengths of a pool's samples as a model reads them, from its histogram.
-
-    Of a large pool, lengths that stand for several samples each.
-
-    Args:
-        settings: The judging model and how it is shown samples.
-        stats: The pool's.
-        scorer: The data scorer's model, which reads samples without a template of its own.
-    """
-    from didact.models.door import context_of, open_tokenizer
-    from didact.models.encode import overhead
-    from didact.models.folder import find
-
-    path = find(scorer or settings.model)
-    tokenizer = open_tokenizer(path)
-    how = settings.encoding(stats.kind, own=scorer is not None)
-    limit = (None if scorer else settings.max_length) or context_of(path, tokenizer)
-    return typical_lengths(stats, overhead=overhead(tokenizer, how), max_length=limit)
 
 
 def _gradient(spec: ModelSpec, lengths: Lengths) -> float:
@@ -142,8 +120,6 @@ def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit, learne
 
     Products at the vocabulary head leave out tokens without a loss where that pays.
     """
-    from didact.models.tiles import worth_dropping
-
     total = 0.0
     for b, s in _groups(lengths, most):
         total += flops.forward_flops(spec, b * s, b * s * s)

@@ -1,9 +1,9 @@
 """What every model scorer shares: the settings of the judging model, and how it meets a pool."""
 # No postponed annotations: scorers inherit the settings, and their types are read from here.
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -14,22 +14,24 @@ from pydantic import Field
 
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import executed, typical_lengths
-from didact.core.cost import Metered
+from didact.accounting.spec import ModelSpec
+from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, need
+from didact.core.identity import installed
 from didact.core.pool import Kind, Pool, PoolStats
-from didact.core.protocols import BatchScorer, BatchScores
+from didact.core.protocols import BatchScorer, BatchScores, Device, Fitted
 from didact.core.render import Template
-from didact.core.scores import Int1D
+from didact.core.scores import Float2D, Int1D
 from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
     from didact.models.door import LanguageModel
     from didact.models.encode import Encoding, Tokens
 
-Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
+JUDGING = ("torch", "transformers", "tokenizers")  # libraries that a judgement depends on
 NOT_FINITE = "the model's loss or gradient is not a finite number, or the gradient is zero"
 
 
@@ -55,30 +57,44 @@ class Judge:
     template: ModelTemplate = "model"
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
-    model_settings: ClassVar[tuple[str, ...]] = ("model",)
 
-    def typical(self, stats: PoolStats) -> Int1D:
-        """Lengths of samples as the model reads them, for all or for a few thousand of the pool.
+    headed: ClassVar[bool] = True  # whether passes end in the vocabulary head
 
-        From the pool's histogram; loads the tokenizer, no model. As exact as the pool's token
-        counts: read it with the model's own tokenizer.
-        """
+    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+        """What `foreseen` makes of the models as their files describe them."""
+        return self.foreseen(pool, target, self.specs(pool, target))
+
+    def specs(self, pool: PoolStats, target: PoolStats | None) -> dict[str, ModelSpec]:
+        """The models that `foreseen` asks for, each by the setting that names it."""
         need("judging with a model", "models")
-        from didact.models.door import context_of, open_tokenizer
-        from didact.models.encode import overhead
-        from didact.models.folder import find
+        shown = [self._encoding(s.kind, "plain") for s in (pool, target) if s is not None]
+        return {"model": described(self.model, shown, headed=self.headed)}
 
-        path = find(self.model)
-        tokenizer = open_tokenizer(path)
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
+        """The cost, from sizes alone: no file is opened and no library of models needed.
+
+        As exact as the pool's token counts: read it with the model's own tokenizer.
+
+        Args:
+            pool: The pool's sizes.
+            target: The target set's, for scorers that need one.
+            specs: What `specs` gives, or the like made by hand.
+        """
+        raise NotImplementedError
+
+    def typical(self, stats: PoolStats, spec: ModelSpec) -> Int1D:
+        """Lengths of samples as the model reads them, for all or for a few thousand of the pool."""
         return typical_lengths(
             stats,
-            overhead=overhead(tokenizer, self._encoding(stats.kind, "plain")),
-            max_length=self.max_length or context_of(path, tokenizer),
+            overhead=spec.added(stats.kind),
+            max_length=self.max_length or spec.context or None,
         )
 
-    def executed(self, stats: PoolStats) -> tuple[Lengths, int]:
+    def executed(self, stats: PoolStats, spec: ModelSpec) -> tuple[Lengths, int]:
         """What the model reads of a pool, padding included, and its tokens without padding."""
-        lengths = self.typical(stats)
+        lengths = self.typical(stats, spec)
         scale = stats.n / max(len(lengths), 1)
         return executed(
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
@@ -105,7 +121,7 @@ class Judge:
                 beyond the model's context.
         """
         need("judging with a model", "models")
-        from didact.models.door import context_of, devices, open_tokenizer
+        from didact.models.door import context_of, open_tokenizer
         from didact.models.encode import check_chat_template
         from didact.models.folder import digest, find
 
@@ -129,11 +145,33 @@ class Judge:
                 self._encoding(pool.kind, pool.meta["template"]),
                 max_length=(self.max_length or context) if truncate else None,
             ),
-            devices=devices(self.device),
+            device=self.device,
             dtype=self.dtype,
             tokens_per_batch=self.tokens_per_batch,
             context=min(self.max_length or context, context),
         )
+
+
+def described(model: str, shown: Sequence["Encoding"], *, headed: bool) -> ModelSpec:
+    """A model's numbers, from its configuration, its tokenizer and the headers of its weights.
+
+    Args:
+        model: A folder, or a hub name.
+        shown: How it is shown samples, of each kind that there is.
+        headed: Whether passes end in the vocabulary head.
+    """
+    from didact.models.architecture import read_spec
+    from didact.models.door import context_of, open_tokenizer
+    from didact.models.encode import overhead
+    from didact.models.folder import find
+
+    path = find(model)
+    tokenizer = open_tokenizer(path)
+    return replace(
+        read_spec(path, head=None if headed else False),
+        context=context_of(path, tokenizer),
+        overhead=tuple({how.kind: overhead(tokenizer, how) for how in shown}.items()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +182,7 @@ class Seat:
         path: The model's folder.
         digest: Identity of its files.
         how: How samples become tokens.
-        devices: Where it runs.
+        device: Where it runs.
         dtype: Of weights and arithmetic.
         tokens_per_batch: Most tokens of a batch.
         context: Most tokens it reads at once.
@@ -153,7 +191,7 @@ class Seat:
     path: Path
     digest: str
     how: "Encoding"
-    devices: tuple[str, ...]
+    device: Device
     dtype: Dtype
     tokens_per_batch: int
     context: int
@@ -173,22 +211,21 @@ class Seat:
         return encode(batch.column("turns"), model.tokenizer, self.how)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What values depend on that this model makes; whatever it is shown."""
+        versions = {name: installed(name) for name in JUDGING}
+        return {"model": self.digest, "dtype": self.dtype, "versions": versions}
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What the result depends on beside the settings."""
-        from importlib.metadata import version
-
-        from didact.models.door import torch_dtype
-
-        names = ("torch", "transformers", "tokenizers")
-        dtype = str(torch_dtype(self.dtype, self.devices[0])).removeprefix("torch.")
-        versions = {name: version(name) for name in names}
-        facts = {"model": self.digest, "dtype": dtype, "versions": versions}
+        """What the result depends on beside the settings; its dtype shows where it is opened."""
+        facts = {k: v for k, v in self.identity.items() if k != "dtype"}
         if self.how.kind == "labelled" and self.how.loss == "completion":
             facts["note"] = "completions labelled false were judged like the others; leave them out"
         return facts
 
 
-Judgement = Callable[["LanguageModel", "Tokens", int], Metered[BatchScores]]
+Judgement = Callable[["LanguageModel", "Tokens"], Metered[BatchScores]]
 
 
 def judged(
@@ -196,64 +233,48 @@ def judged(
     function: Judgement,
     *,
     higher_is_better: bool,
-    tasks: tuple[str, ...] = (),
-    reduce: Literal["mean", "max"] = "mean",
-    passes: int = 1,
     facts: Mapping[str, Any] | None = None,
-    attention: str | None = None,
-) -> "Judged":
-    """A fitted scorer from a function of a model, the tokens of a batch and the pass's index.
+) -> Fitted:
+    """A fitted scorer from a function of a model and the tokens of a batch.
 
     Args:
         seat: The judging model.
-        function: `(model, tokens, index) → Metered[BatchScores]`, picklable; it scores the rows
+        function: `(model, tokens) → Metered[BatchScores]`, picklable; it scores the rows
             `tokens.scored` and leaves anything on the others, which become missing.
         higher_is_better: Direction of preference.
-        tasks: Names of the K tasks.
-        reduce: How scores per task become one.
-        passes: How often it sees the pool.
         facts: What the result depends on beside the settings and the model.
-        attention: Attention kernel of transformers; its default when None.
     """
-    return Judged(
-        seat=seat, function=function, higher_is_better=higher_is_better, tasks=tasks,
-        reduce=reduce, passes=passes, facts={**seat.facts, **(facts or {})}, attention=attention,
-    )  # fmt: skip
+    return Fitted(
+        open=partial(_open, seat, function),
+        columns=("turns",),
+        higher_is_better=higher_is_better,
+        device=seat.device,
+        facts={**seat.facts, **(facts or {})},
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """See `judged`."""
+@contextmanager
+def _open(seat: Seat, function: Judgement, index: int, device: str) -> Iterator[BatchScorer]:
+    """The model, opened once per worker."""
+    del index
+    with seat.open(device) as model:
+        yield partial(_judge, seat, function, model)
 
-    seat: Seat
-    function: Judgement
-    higher_is_better: bool
-    tasks: tuple[str, ...]
-    reduce: Literal["mean", "max"]
-    passes: int
-    facts: Mapping[str, Any]
-    attention: str | None
-    columns: tuple[str, ...] = field(default=("turns",), init=False)
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the model runs."""
-        return self.seat.devices
+def _judge(
+    seat: Seat, function: Judgement, model: "LanguageModel", batch: pa.RecordBatch
+) -> Metered[BatchScores]:
+    tokens = seat.tokens(batch, model)
+    found = function(model, tokens)
+    scores = found.value
+    missing = without_number({**scores.missing, **tokens.missing}, scores.values)
+    facts = {"dtype": model.dtype}
+    return Metered(BatchScores(scores.values, scores.parts, missing, facts), found.cost)
 
-    @contextmanager
-    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
-        """The model, opened once per worker and pass."""
-        with self.seat.open(device, attention=self.attention) as model:
-            yield partial(self._score, model, index)
 
-    def _score(
-        self, model: "LanguageModel", index: int, batch: pa.RecordBatch
-    ) -> Metered[BatchScores]:
-        tokens = self.seat.tokens(batch, model)
-        found = self.function(model, tokens, index)
-        scores = found.value
-        missing = {**scores.missing, **tokens.missing}
-        bad = np.flatnonzero(~np.isfinite(scores.values).all(axis=1))
-        for row in bad.tolist():
-            missing.setdefault(row, NOT_FINITE)
-        return Metered(BatchScores(scores.values, scores.parts, missing), found.cost)
+def without_number(missing: Mapping[int, str], values: Float2D) -> dict[int, str]:
+    """Rows without a score and why; those whose values are not finite among them."""
+    out = dict(missing)
+    for row in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+        out.setdefault(row, NOT_FINITE)
+    return out

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
+from didact.core.protocols import Context, Fitted
 from didact.scoring.one_pass import one_pass
 from didact.scoring.part import Part, check_part
 from didact.text.words import count_words
@@ -28,6 +29,7 @@ _SECONDS_PER_BYTE: dict[Unit, float] = {
 }  # fmt: skip
 
 
+@method("length")
 @dataclass(frozen=True, kw_only=True)
 class Length:
     """How long a sample is; the longest are preferred unless `prefer` says otherwise.
@@ -53,7 +55,7 @@ class Length:
         del target
         return Cost(cpu_seconds=_SECONDS_PER_BYTE[self.unit] * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check that the pool has the field and the unit."""
         del target, ctx
         check_part(pool, self.field, "score.length.field")

@@ -1,29 +1,33 @@
 """LESS: how well a step on a sample points where target samples want the model to go."""
 # No postponed annotations: the settings of `Judge` are inherited.
 
-from dataclasses import asdict, dataclass
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from didact._version import __version__
 from didact.accounting import flops
+from didact.accounting.lengths import micro_batch
+from didact.accounting.lora import lora_spec
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DataError, need
-from didact.core.manifest import fingerprint
+from didact.core.errors import DataError
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
+from didact.core.protocols import Context, Fitted
+from didact.core.scores import Int1D
 from didact.scoring.checkpoints import Aim, WarmedUp, exact
 from didact.scoring.draw import key_of, shuffled, usable
-from didact.scoring.judge import Judge, Seat
+from didact.scoring.judge import JUDGING, Judge, Seat
+from didact.scoring.run import needed
 from didact.scoring.sketches import Sketching
 
 GIBI = 2**30
 
 
+@method("less", libraries=(*JUDGING, "peft", "accelerate"), models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class LESS(Judge):
     """Influence of a sample on the target set: cosine of its Adam step with target gradients.
@@ -93,18 +97,16 @@ class LESS(Judge):
     reduce: Literal["mean", "max"] = "max"
     needs_target = True
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
         """Warm-up, target gradients and the pool's gradients at every checkpoint, frozen base."""
-        need("judging with a model", "models")
-        from didact.models.architecture import read_lora, read_spec
-        from didact.models.folder import find
-        from didact.training.targets import lora_targets
-
-        path = find(self.model)
-        spec = read_spec(path)
-        lora = read_lora(path, rank=self.rank, targets=self.targets or lora_targets(path))
-        lengths, tokens = self.executed(pool)
-        aims, aim_tokens = self.executed(target) if target is not None else (flops.NOTHING, 0)
+        spec = specs["model"]
+        lora = lora_spec(spec, rank=self.rank, targets=self.targets or None)
+        lengths, tokens = self.executed(pool, spec)
+        aims, aim_tokens = flops.NOTHING, 0
+        if target is not None:
+            aims, aim_tokens = self.executed(target, spec)
         n_tasks = len(target.tasks) if target is not None else 1
 
         def gradients(of: flops.Lengths) -> float:
@@ -116,17 +118,14 @@ class LESS(Judge):
             products = flops.projection_flops(lora.n_params, self.dimension) * (lengths.n + aims.n)
         times = 1 if projected else 2  # exact directions take norms first
         each = gradients(lengths) + products + times * gradients(aims)
-        each += gradients(self._trained(pool))
+        each += gradients(self._trained(self.typical(pool, spec), pool.n))
         return Cost(
             flops=self.epochs * each,
             tokens=round(self.epochs * ((1 + self.share) * tokens + times * aim_tokens)),
         )
 
-    def _trained(self, pool: PoolStats) -> flops.Lengths:
+    def _trained(self, lengths: Int1D, n: int) -> flops.Lengths:
         """What an epoch of the warm-up reads: random batches, sorted and padded inside of each."""
-        from didact.training.samples import micro_batch
-
-        lengths = self.typical(pool)
         size = min(self.batch_size, len(lengths))
         if not size:
             return flops.NOTHING
@@ -138,8 +137,8 @@ class LESS(Judge):
             longest = np.repeat(batch[::part], part)[:size]
             tokens += int(longest.sum())
             squares += float((longest.astype(float) ** 2).sum())
-        scale = self.share * pool.n / (drawn * size)
-        return flops.Lengths(round(self.share * pool.n), round(tokens * scale), squares * scale)
+        scale = self.share * n / (drawn * size)
+        return flops.Lengths(round(self.share * n), round(tokens * scale), squares * scale)
 
     def projected(self, n_tasks: int, n_params: int) -> bool:
         """Whether gradients are projected: asked for, or their targets do not fit."""
@@ -147,10 +146,9 @@ class LESS(Judge):
         needed = n_tasks * n_params * width
         return self.space == "projected" or (self.space == "auto" and needed > self.memory * GIBI)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Warm the adapters up; take target directions (or all sketches) at every checkpoint."""
-        if target is None:
-            raise ConfigError("score.less: needs a target set, the samples to select for")
+        target = needed(target, "less")
         seat = self.seat(pool, "score.less")
         aim = Aim(target, self.seat(target, "score.less (target set)").how)
         warm = self._warm_up(pool, seat, ctx)
@@ -174,25 +172,13 @@ class LESS(Judge):
             raise DataError("score.less: the pool has no row to warm up on")
         count = max(1, round(self.share * len(candidates)))
         rows = shuffled(pool, candidates, key_of(ctx, "warm-up"))[:count]
-        key = fingerprint(
-            [
-                __version__,
-                {**seat.facts, "peft": version("peft")},
-                pool.fingerprint,
-                rows.tolist(),
-                asdict(seat.how),
-                asdict(settings),
-            ]
+        checkpoints = warm_up(
+            pool, rows, seat.path, settings, how=seat.how, ctx=ctx, device=seat.device
         )
-        train = partial(
-            warm_up, pool, rows, seat.path, ctx.cache_dir / "less" / key[:32], settings,
-            how=seat.how, device=seat.devices[0], progress=ctx.progress,
-        )  # fmt: skip
-        checkpoints = ctx.executor.call(train, device=seat.devices[0])
         rule = StepRule(
             kind=self.gradient,
             epsilon=self.epsilon,
             epsilon_inside=self.epsilon_inside,
             bias_correction=self.bias_correction,
         )
-        return WarmedUp.of(key, seat, checkpoints, rule, samples=len(rows))
+        return WarmedUp.of(seat, checkpoints, rule, samples=len(rows))

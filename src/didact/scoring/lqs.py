@@ -4,10 +4,13 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from didact.core.identity import method
 from didact.scoring.inner import InnerTraining
+from didact.scoring.judge import JUDGING
 from didact.scoring.terms import Rule
 
 
+@method("lqs", libraries=JUDGING, models=("model", "scorer_model"), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class LQS(InnerTraining):
     """Learnability-quality score of a sample for the target set; higher is better.

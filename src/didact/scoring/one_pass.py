@@ -1,10 +1,10 @@
-"""From a function of a batch to a FittedScorer, so that one method stays one small file."""
+"""From a function of a batch to a `Fitted` scorer, so that one method stays one small file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from didact.core.cost import Metered
-from didact.core.protocols import BatchScorer, BatchScores, FittedScorer
+from didact.core.protocols import BatchScorer, BatchScores, Fitted
 
-Function = Callable[[pa.RecordBatch], BatchScores | npt.NDArray[np.float64]]
+Function = Callable[..., BatchScores | npt.NDArray[np.float64]]
 
 
 def one_pass(
@@ -25,8 +25,9 @@ def one_pass(
     tasks: tuple[str, ...] = (),
     reduce: Literal["mean", "max"] = "mean",
     facts: Mapping[str, Any] | None = None,
-) -> FittedScorer:
-    """A fitted scorer that looks at every batch once.
+    open: Callable[[], AbstractContextManager[Any]] | None = None,  # noqa: A002 - as in Fitted
+) -> Fitted:
+    """A fitted scorer that looks at every batch once and holds no model.
 
     Args:
         function: Scores a batch of `b` rows: float64 `(b,)`, or `(b, K)` with K tasks, or a
@@ -37,9 +38,11 @@ def one_pass(
         tasks: Names of the K tasks.
         reduce: How scores per task become one.
         facts: What the result depends on beside the settings, JSON values.
+        open: What a worker keeps between batches, such as a table it looks things up in: entered
+            once per worker, and then `function` is given it before the batch.
     """
-    return _OnePass(
-        function=function,
+    return Fitted(
+        open=partial(_opened, function, open),
         columns=columns,
         higher_is_better=higher_is_better,
         tasks=tasks,
@@ -48,24 +51,23 @@ def one_pass(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OnePass:
-    function: Function
-    columns: tuple[str, ...]
-    higher_is_better: bool
-    tasks: tuple[str, ...]
-    reduce: Literal["mean", "max"]
-    facts: Mapping[str, Any]
-    passes: int = field(default=1, init=False)
-    devices: tuple[str, ...] = field(default=(), init=False)
+@contextmanager
+def _opened(
+    function: Function,
+    open_kept: Callable[[], AbstractContextManager[Any]] | None,
+    index: int,
+    device: str,
+) -> Iterator[BatchScorer]:
+    del index, device
+    if open_kept is None:
+        yield partial(_score, function)
+    else:
+        with open_kept() as kept:
+            yield partial(_score, partial(function, kept))
 
-    def open(self, index: int, device: str) -> AbstractContextManager[BatchScorer]:
-        """There is nothing to open: text scorers hold no model."""
-        del index, device
-        return nullcontext(self._score)
 
-    def _score(self, batch: pa.RecordBatch) -> Metered[BatchScores]:
-        found = self.function(batch)
-        if isinstance(found, BatchScores):
-            return Metered(found)
-        return Metered(BatchScores(found[:, np.newaxis] if found.ndim == 1 else found))
+def _score(function: Function, batch: pa.RecordBatch) -> Metered[BatchScores]:
+    found = function(batch)
+    if isinstance(found, BatchScores):
+        return Metered(found)
+    return Metered(BatchScores(found[:, np.newaxis] if found.ndim == 1 else found))

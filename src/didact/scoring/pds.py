@@ -4,10 +4,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from didact.core.identity import method
 from didact.scoring.inner import InnerTraining
+from didact.scoring.judge import JUDGING
 from didact.scoring.terms import Rule
 
 
+@method("pds", libraries=JUDGING, models=("model", "scorer_model"), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class PDS(InnerTraining):
     """Influence of a sample on the target's loss along a short training run; higher is better.

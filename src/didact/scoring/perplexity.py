@@ -1,6 +1,7 @@
 """Perplexity and bits per byte: how well a model foretells a sample."""
 # No postponed annotations: the settings of `Judge` are inherited.
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -9,12 +10,14 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting.flops import forward_flops
-from didact.accounting.lengths import executed
+from didact.accounting.lengths import executed, windowed_lengths
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, need
+from didact.core.errors import ConfigError
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import BatchScores, Context, FittedScorer
-from didact.scoring.judge import Judge, judged
+from didact.core.protocols import BatchScores, Context, Fitted
+from didact.scoring.judge import JUDGING, Judge, judged
 from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from didact.models.encode import Tokens
 
 Unit = Literal["perplexity", "bits_per_byte"]
+UNLIMITED = 10**9  # tokens of a context that is not known
 
 
+@method("perplexity", libraries=JUDGING, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class Perplexity(Judge):
     """exp of a model's mean loss over the tokens of a sample that count, each of them once.
@@ -62,32 +67,26 @@ class Perplexity(Judge):
     needs_target = False
     unit: ClassVar[Unit] = "perplexity"
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
         """A forward pass over all windows, also those of a long sample in which nothing counts."""
         del target
-        need("judging with a model", "models")
-        from didact.models.architecture import read_spec
-        from didact.models.door import context_of, open_tokenizer
-        from didact.models.encode import overhead
-        from didact.models.folder import find
-        from didact.models.windows import windowed_lengths
-
-        path = find(self.model)
-        tokenizer = open_tokenizer(path)
-        size, stride = self._windows(context_of(path, tokenizer))
+        spec = specs["model"]
+        size, stride = self._windows(spec.context or UNLIMITED)
         lengths, scale = windowed_lengths(
             pool,
             size=size,
             stride=stride,
             max_length=self.max_length,
-            overhead=overhead(tokenizer, self._encoding(pool.kind, "plain")),
+            overhead=spec.added(pool.kind),
         )
         ran, tokens = executed(
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
         )
-        return Cost(flops=forward_flops(read_spec(path), ran.tokens, ran.squares), tokens=tokens)
+        return Cost(flops=forward_flops(spec, ran.tokens, ran.squares), tokens=tokens)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool."""
         del target, ctx
         seat = replace(self, max_length=None).seat(pool, f"score.{self.unit}", truncate=False)
@@ -127,6 +126,7 @@ class Perplexity(Judge):
         return size, stride
 
 
+@method("bits_per_byte", libraries=JUDGING, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class BitsPerByte(Perplexity):
     """Bits a model needs for each byte of the text that counts: what it would compress it to.
@@ -161,7 +161,6 @@ class BitsPerByte(Perplexity):
 def score_tokens(
     model: "LanguageModel",
     tokens: "Tokens",
-    _index: int,
     *,
     unit: Unit,
     size: int,

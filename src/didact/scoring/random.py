@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from didact.core.cost import Cost
 from didact.core.hashing import mix
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
+from didact.core.protocols import Context, Fitted
 from didact.scoring.one_pass import one_pass
 
 
+@method("random")
 @dataclass(frozen=True, kw_only=True)
 class Random:
     """A uniform number in [0, 1) for every sample, drawn from the seed and the sample's id.
@@ -34,7 +36,7 @@ class Random:
         del target
         return Cost(cpu_seconds=50e-9 * pool.n)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Keep the seed."""
         del pool, target
         digest = hashlib.blake2b(f"random scores {ctx.seed}".encode(), digest_size=8).digest()

@@ -1,28 +1,30 @@
 """RDS+: how close a sample is to the target's in the hidden states of the judging model."""
 # No postponed annotations: the settings inherited from Judge are read with their types.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from didact.accounting.flops import forward_flops
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, need
+from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, FittedScorer
-from didact.scoring.judge import Judge, Loss, Seat
-from didact.scoring.similarity import BatchEmbed, Within, similarity
+from didact.core.protocols import Context, Fitted
+from didact.scoring.judge import JUDGING, Judge, Loss, Seat
+from didact.scoring.run import needed
+from didact.scoring.similarity import BatchEmbed, Encoder, Within, similarity
 
 if TYPE_CHECKING:
-    from didact.accounting.spec import ModelSpec
     from didact.models.door import LanguageModel
     from didact.models.embed import Vectors
 
 
+@method("rds", libraries=JUDGING, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class RDS(Judge):
     """Cosine of a language model's hidden states of a sample and of the target's; higher is better.
@@ -57,35 +59,42 @@ class RDS(Judge):
     within: Within = "max"
     reduce: Literal["mean", "max"] = "max"
     needs_target = True
+    headed = False
 
-    def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
         """One forward pass over pool and target, from their token counts."""
-        need("judging with a model", "models")
-        from didact.models.architecture import read_spec
-        from didact.models.folder import find
-
-        spec = read_spec(find(self.model), head=False)
-        runs = [self.executed(s) for s in (pool, target) if s is not None]
+        spec = specs["model"]
+        runs = [self.executed(s, spec) for s in (pool, target) if s is not None]
         return Cost(
             flops=sum(forward_flops(spec, n.tokens, n.squares) for n, _ in runs),
             tokens=sum(tokens for _, tokens in runs),
         )
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> FittedScorer:
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """The target's vectors."""
         from didact.models.architecture import read_spec
 
         where = "score.rds"
-        if target is None:
-            raise ConfigError(f"{where}: needs a target set, the samples to select for")
+        target = needed(target, "rds")
         seat, target_seat = self.seat(pool, where), self.seat(target, where)
         spec = read_spec(seat.path, head=False)
         weighted = self.loss == "completion"
+
+        def encoder(seat: Seat) -> Encoder:
+            return Encoder(
+                open=partial(_open_states, seat, spec, weighted=weighted),
+                columns=("turns",),
+                device=seat.device,
+                identity=["states", seat.identity, asdict(seat.how), weighted],
+            )
+
         return similarity(
-            _States(seat=seat, spec=spec, weighted=weighted),
+            encoder(seat),
             target,
             ctx,
-            target_encoder=_States(seat=target_seat, spec=spec, weighted=weighted),
+            target_encoder=encoder(target_seat),
             within=self.within,
             reduce=self.reduce,
             where=where,
@@ -93,35 +102,21 @@ class RDS(Judge):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _States:
-    """A judging model whose hidden states are read."""
+@contextmanager
+def _open_states(
+    seat: Seat, spec: ModelSpec, device: str, *, weighted: bool
+) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
+    """A judging model whose hidden states are read, on a device."""
+    with seat.open(device) as model:
+        yield partial(_embed, seat, spec, model, weighted=weighted), {"dtype": model.dtype}
 
-    seat: Seat
-    spec: "ModelSpec"
-    weighted: bool
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Samples are rendered by the model's template."""
-        return ("turns",)
+def _embed(
+    seat: Seat, spec: ModelSpec, model: "LanguageModel", batch: pa.RecordBatch, *, weighted: bool
+) -> "Metered[Vectors]":
+    from didact.models.embed import hidden_states
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the model runs."""
-        return self.seat.devices
-
-    @contextmanager
-    def open(self, device: str) -> Iterator[BatchEmbed]:
-        """The model on a device."""
-        with self.seat.open(device) as model:
-            yield partial(self._embed, model)
-
-    def _embed(self, model: "LanguageModel", batch: pa.RecordBatch) -> "Metered[Vectors]":
-        from didact.models.embed import hidden_states
-
-        tokens = self.seat.tokens(batch, model)
-        return hidden_states(
-            model, self.spec, tokens, weighted=self.weighted,
-            tokens_per_batch=self.seat.tokens_per_batch,
-        )  # fmt: skip
+    return hidden_states(
+        model, spec, seat.tokens(batch, model), weighted=weighted,
+        tokens_per_batch=seat.tokens_per_batch,
+    )  # fmt: skip

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from didact._version import __version__
-from didact.core.atomic import replacing
 from didact.core.cost import Metered
-from didact.core.errors import ConfigError, DataError
-from didact.core.manifest import fingerprint
+from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.core.keep import Part, keep, kept_parts
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress, Scorer
+from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress, Scorer
+from didact.core.saved import by_row, load_scores, read_arrays, save_scores, write_arrays
 from didact.core.scores import Scores, Settings
 
 BATCHES_PER_SHARD = 64
@@ -37,11 +34,12 @@ def score_pool(
     settings: Settings,
     target: Pool | None,
     ctx: Context,
+    *,
+    key: Any = None,
 ) -> Scores:
     """Scores of every sample of a pool.
 
-    The result is the same for any executor and number of workers. With `ctx.scratch`, finished
-    shards are kept there, and a run that is started again goes on after them.
+    The result is the same for any executor and number of workers.
 
     Args:
         pool: What to score.
@@ -49,29 +47,47 @@ def score_pool(
         scorer: The scorer.
         settings: Its settings as JSON values, for the result.
         target: The target set, for scorers that need one.
-        ctx: Executor, seed, progress, scratch.
+        ctx: Executor, seed, progress, cache.
+        key: Everything the scores depend on. Then they are kept, and so are finished shards while
+            they are made; None keeps neither.
 
     Raises:
         ConfigError: The scorer needs a target set and there is none.
         DataError: No sample has a score.
     """
-    if scorer.needs_target and target is None:
+    if scorer.needs_target:
+        needed(target, name)
+
+    def make(work: Context) -> Scores:
+        return _score_pool(pool, name, scorer, settings, target, work)
+
+    return (
+        make(ctx)
+        if key is None
+        else keep(ctx, "scores", key, make, save=save_scores, load=load_scores)
+    )
+
+
+def needed(target: Pool | None, name: str) -> Pool:
+    """The target set.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if target is None:
         raise ConfigError(
             f"score.{name}: needs a target set, the samples to select for; pass --target FILE, "
             "target: FILE, or target=didact.read(FILE)"
         )
+    return target
+
+
+def _score_pool(
+    pool: Pool, name: str, scorer: Scorer, settings: Settings, target: Pool | None, ctx: Context
+) -> Scores:
     fitted = scorer.fit(pool, target, ctx)
     n, tasks = len(pool), tuple(fitted.tasks)
     total = _Shard(np.zeros((n, max(len(tasks), 1))))
-    key = fingerprint(
-        {
-            "didact": __version__,
-            "pool": pool.fingerprint,
-            "target": target.fingerprint if target is not None else None,
-            "scorer": [name, dict(settings), ctx.seed],
-            "facts": dict(fitted.facts),
-        }
-    )
     scored = 0
 
     def advance(rows: int) -> None:
@@ -81,8 +97,9 @@ def score_pool(
 
     advance(0)
     for index in range(fitted.passes):
-        for start, shard in _pass(_Work(name, pool, fitted, index), key, ctx, advance):
+        for start, shard in _pass(_Work(name, pool, fitted, index), ctx):
             total.add(start, shard)
+            advance(len(shard.values))
     if n and len(total.missing) == n:
         raise DataError(
             f"score.{name}: none of the {n} samples has a score; row 0: {total.missing[0]}"
@@ -99,8 +116,23 @@ def score_pool(
         by_task=total.values if tasks else None,
         parts=total.parts,
         missing=total.missing,
-        facts=fitted.facts,
+        facts=agreed(name, fitted.facts, total.facts),
     )
+
+
+def agreed(name: str, facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of two places together.
+
+    Raises:
+        ExecutionError: They contradict each other, so that scores would mix two computations.
+    """
+    for fact, value in more.items():
+        if facts.get(fact, value) != value:
+            raise ExecutionError(
+                f"score.{name}: {fact} is {facts[fact]!r} in one place and {value!r} in another: "
+                f"machines differ; set {fact} to one of them and run the same command again"
+            )
+    return {**facts, **more}
 
 
 @dataclass
@@ -110,6 +142,7 @@ class _Shard:
     values: npt.NDArray[np.float64]
     parts: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, start: int, other: _Shard | BatchScores) -> None:
         """Add scores of rows from `start` on; over the passes they sum up."""
@@ -122,31 +155,20 @@ class _Shard:
         for part, values in other.parts.items():
             self.parts.setdefault(part, np.zeros(len(self.values)))[rows] += values
         self.missing.update({start + row: reason for row, reason in other.missing.items()})
+        self.facts = agreed("shards", self.facts, other.facts)
 
-    def save(self, path: Path, key: str) -> None:
-        """Write to a file that appears whole or not at all."""
-        reasons = orjson.dumps(self.missing, option=orjson.OPT_NON_STR_KEYS)
-        arrays: dict[str, Any] = {f"part {k}": v for k, v in self.parts.items()}
-        arrays["values"] = self.values
-        arrays["missing"] = np.frombuffer(reasons, np.uint8)
-        arrays["key"] = np.frombuffer(key.encode(), np.uint8)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+    def save(self, folder: Path) -> None:
+        """Write it into an empty folder."""
+        arrays = {f"part {k}": v for k, v in self.parts.items()}
+        about = {"missing": self.missing, "facts": self.facts, "parts": list(self.parts)}
+        write_arrays(folder, {"values": self.values, **arrays}, about)
 
     @classmethod
-    def load(cls, path: Path, key: str) -> _Shard | None:
-        """What an earlier run of the same work left, or None."""
-        try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                if file["key"].tobytes() != key.encode():
-                    return None
-                reasons = orjson.loads(file["missing"].tobytes())
-                parts = {k.removeprefix("part "): file[k] for k in file.files if k[:5] == "part "}
-                return cls(file["values"], parts, {int(k): v for k, v in reasons.items()})
-        except FileNotFoundError:
-            return None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            return None  # a damaged shard is scored again, which gives the same numbers
+    def load(cls, folder: Path) -> _Shard:
+        """What `save` wrote."""
+        arrays, about = read_arrays(folder)
+        parts = {k: arrays[f"part {k}"] for k in about["parts"]}
+        return cls(arrays["values"], parts, by_row(about["missing"]), about["facts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +177,7 @@ class _Work:
 
     name: str
     pool: Pool
-    fitted: FittedScorer
+    fitted: Fitted
     index: int
 
     @property
@@ -163,46 +185,34 @@ class _Work:
         """Columns of the scores."""
         return max(len(self.fitted.tasks), 1)
 
+    def joined(self, found: list[BatchScores]) -> _Shard:
+        """Neighboring batches as one shard."""
+        firsts = [0, *accumulate(len(scores.values) for scores in found)]
+        whole = _Shard(np.zeros((firsts[-1], self.width)))
+        for first, scores in zip(firsts, found, strict=False):
+            whole.add(first, scores)
+        return whole
 
-def _pass(
-    work: _Work, key: str, ctx: Context, advance: Callable[[int], None]
-) -> Iterator[tuple[int, _Shard]]:
-    """First row and scores of every shard of one pass: those on disk first, then the others."""
-    size = 1 if work.fitted.devices else BATCHES_PER_SHARD
+
+def _pass(work: _Work, ctx: Context) -> Iterator[tuple[int, _Shard]]:
+    """First row and scores of every shard of one pass."""
     batches = list(work.pool.batches())
-    if work.fitted.devices:
+    size = BATCHES_PER_SHARD
+    if work.fitted.device is not None:
+        size = 1
         batches = [
             rows[i : i + MODEL_ROWS] for rows in batches for i in range(0, len(rows), MODEL_ROWS)
         ]
-    todo: list[tuple[Path | None, list[range]]] = []
-    for at in range(0, len(batches), size):
-        shard = batches[at : at + size]
-        path = None
-        if ctx.scratch is not None:
-            path = ctx.scratch / f"score-{work.index}-{at // size:06d}.npz"
-        found = _Shard.load(path, key) if path is not None else None
-        if found is None:
-            todo.append((path, shard))
-        else:
-            advance(len(found.values))
-            yield shard[0].start, found
-    if not todo:
-        return
-    items = [rows for _, shard in todo for rows in shard]
-    results = ctx.executor.map(
-        score_rows, items, shared=work, open=opened, devices=work.fitted.devices
-    )
-    pairs = zip(items, results, strict=True)
-    for path, shard in todo:
-        first, last = shard[0].start, shard[-1].stop
-        whole = _Shard(np.zeros((last - first, work.width)))
-        for rows, found_rows in islice(pairs, len(shard)):
-            whole.add(rows.start - first, found_rows)
-            advance(len(rows))
-        if path is not None:
-            whole.save(path, key)
-        yield first, whole
-    next(pairs, None)  # runs the executor to its end, where it closes its workers
+    parts = [
+        Part(f"pass-{work.index}-{at // size:06d}", batches[at : at + size])
+        for at in range(0, len(batches), size)
+    ]
+    found = kept_parts(
+        ctx, parts, score_rows, shared=work, open=opened, device=work.fitted.device,
+        join=work.joined, save=_Shard.save, load=_Shard.load,
+    )  # fmt: skip
+    for part, shard in zip(parts, found, strict=True):
+        yield part.items[0].start, shard
 
 
 @contextmanager

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
-from didact.core.atomic import replacing
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
+from didact.core.keep import keep
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, FittedScorer, Progress
+from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted, Progress
 from didact.scoring.run import MODEL_ROWS
 
 if TYPE_CHECKING:
@@ -32,22 +32,34 @@ _CARRIED_BYTES = 8 * 2**20  # larger target vectors go to workers as a file
 _BLOCK = 256  # rows compared with all target samples at a time
 
 
-class Encoder(Protocol):
-    """A model that can be opened; small and picklable."""
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A model that can be opened; small and picklable.
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What it reads of a batch."""
-        ...
+    Attributes:
+        open: `device` → the function of a batch, and what shows only where it is open.
+        columns: What it reads of a batch.
+        device: Where it runs; None for one without a device of its own.
+        identity: What its vectors depend on, JSON values.
+    """
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where it runs; `()` for one without a device of its own."""
-        ...
+    open: Callable[[str], AbstractContextManager[tuple[BatchEmbed, dict[str, str]]]]
+    columns: tuple[str, ...]
+    device: Device | None
+    identity: Any
 
-    def open(self, device: str) -> AbstractContextManager[BatchEmbed]:
-        """The function of a batch, on a device."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class TargetVectors:
+    """Unit vectors of the samples of a target set.
+
+    Attributes:
+        path: Their file, float32 `(m, d)`; workers read it.
+        missing: Row to the reason it has none.
+    """
+
+    path: Path
+    missing: Mapping[int, str]
 
 
 def similarity(
@@ -60,13 +72,13 @@ def similarity(
     reduce: Literal["mean", "max"],
     where: str,
     facts: Mapping[str, Any],
-) -> FittedScorer:
+) -> Fitted:
     """A fitted scorer: cosines of each sample to the target set's.
 
     Args:
         encoder: For the pool.
         target: The target set.
-        ctx: Counts what encoding the target costs; its cache folder holds large target vectors.
+        ctx: Counts what encoding the target costs; its cache holds the target's vectors.
         target_encoder: For the target: the same model, perhaps another part of the samples.
         within: How cosines to one task's samples become its score: their `mean`, their `max`, or
             `each` its own, named by the sample's id.
@@ -77,7 +89,11 @@ def similarity(
     Raises:
         DataError: A task of the target has no sample with an embedding.
     """
-    vectors, missing = _target_vectors(target, target_encoder, ctx)
+    found = keep(
+        ctx, "target-vectors", [target_encoder.identity, target.fingerprint],
+        partial(_embed_target, target, target_encoder), save=_save, load=_load,
+    )  # fmt: skip
+    vectors, missing = np.load(found.path, allow_pickle=False), found.missing
     tasks = np.asarray(target.task_codes)
     present = np.setdiff1d(np.arange(len(target)), np.fromiter(missing, np.int64))
     for code, name in enumerate(target.task_names):
@@ -88,42 +104,46 @@ def similarity(
                 f"{missing[row]}); drop the task, or look at another part of its samples"
             )
     names, starts = target.task_names, None
+    kept: Path | npt.NDArray[np.float32]
     if within == "each":
         ids = target.ids
         names = tuple(ids[i].as_py() for i in present.tolist())
-        vectors = vectors[present]
+        rows = present
     else:
-        present = present[np.argsort(tasks[present], kind="stable")]  # task after task
-        vectors = vectors[present]
-        first = np.searchsorted(tasks[present], np.arange(len(names)))
+        rows = present[np.argsort(tasks[present], kind="stable")]  # task after task
+        first = np.searchsorted(tasks[rows], np.arange(len(names)))
         if within == "max":
             starts = tuple(first.tolist())
         else:
-            counts = np.bincount(tasks[present], minlength=len(names))
-            sums = np.add.reduceat(vectors.astype(np.float64), first)
+            counts = np.bincount(tasks[rows], minlength=len(names))
+            sums = np.add.reduceat(vectors[rows].astype(np.float64), first)
             vectors = (sums / counts[:, None]).astype(np.float32)
-    return _Similarity(
-        encoder=encoder,
-        vectors=_carried(vectors, ctx.cache_dir),
-        starts=starts,
+            rows = np.arange(len(names))
+    kept = found.path
+    if within == "mean" or vectors[rows].nbytes <= _CARRIED_BYTES:  # few enough to be sent along
+        kept, rows = vectors[rows], np.arange(len(rows))
+    return Fitted(
+        open=partial(_opened, encoder, kept, rows, starts),
+        columns=encoder.columns,
         tasks=names,
         reduce=reduce,
+        device=encoder.device,
         facts={**facts, "target_samples": len(present), "target_left_out": len(missing)},
     )
 
 
-def _target_vectors(
-    target: Pool, encoder: Encoder, ctx: Context
-) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
-    """Unit vectors of all target samples, and why some have none; on the first device."""
-    device = encoder.devices[0] if encoder.devices else None
+_Embedded = tuple[npt.NDArray[np.float32], dict[int, str]]
 
-    def embed_target() -> Metered[tuple[npt.NDArray[np.float32], dict[int, str]]]:
+
+def _embed_target(target: Pool, encoder: Encoder, ctx: Context) -> _Embedded:
+    """Unit vectors of all target samples, and why some have none; on the first device."""
+
+    def embed_target(device: str) -> Metered[_Embedded]:
         parts: list[npt.NDArray[np.float32]] = []
         missing: dict[int, str] = {}
         cost = Cost()
         ctx.progress(Progress("embed the target", 0, len(target)))
-        with encoder.open(device or "cpu") as embed:
+        with encoder.open(device) as (embed, _):
             for rows in _pieces(target):
                 found = embed(target.read(rows, encoder.columns))
                 parts.append(found.value.values)
@@ -132,7 +152,18 @@ def _target_vectors(
                 ctx.progress(Progress("embed the target", rows.stop, len(target)))
         return Metered((np.concatenate(parts), missing), cost)
 
-    return ctx.executor.call(embed_target, device=device)
+    return ctx.executor.call(embed_target, device=encoder.device)
+
+
+def _save(found: _Embedded, folder: Path) -> None:
+    vectors, missing = found
+    np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    (folder / "missing.json").write_bytes(orjson.dumps(missing, option=orjson.OPT_NON_STR_KEYS))
+
+
+def _load(folder: Path) -> TargetVectors:
+    missing = orjson.loads((folder / "missing.json").read_bytes())
+    return TargetVectors(folder / "vectors.npy", {int(k): v for k, v in missing.items()})
 
 
 def _pieces(target: Pool) -> Iterator[range]:
@@ -141,66 +172,43 @@ def _pieces(target: Pool) -> Iterator[range]:
         yield from (rows[i : i + MODEL_ROWS] for i in range(0, len(rows), MODEL_ROWS))
 
 
-def _carried(vectors: npt.NDArray[np.float32], cache_dir: Path) -> npt.NDArray[np.float32] | Path:
-    """The vectors themselves when they are few, else a file named by their content."""
-    if vectors.nbytes <= _CARRIED_BYTES:
-        return vectors
-    name = hashlib.blake2b(np.ascontiguousarray(vectors).data, digest_size=16).hexdigest()
-    path = cache_dir / "target-vectors" / f"{name}.npy"
-    if not path.exists():
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-    return path
+@contextmanager
+def _opened(
+    encoder: Encoder,
+    vectors: npt.NDArray[np.float32] | Path,
+    rows: npt.NDArray[np.int64],
+    starts: tuple[int, ...] | None,
+    index: int,
+    device: str,
+) -> Iterator[BatchScorer]:
+    """The model and the target's vectors, opened once per worker.
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Similarity:
-    """See `similarity`.
-
-    Attributes:
-        vectors: float32 `(m, d)` or the file that holds them: a vector for each task (the mean of
-            its samples'), or for each target sample.
-        starts: The first vector of each task, for the largest cosine of each; else None.
+    Args:
+        encoder: For the pool.
+        vectors: float32 `(m, d)` or the file that holds them.
+        rows: Which of them: one for each task (the mean of its samples'), or target samples.
+        starts: The first of each task, for the largest cosine of each; else None.
+        index: The pass.
+        device: The worker's.
     """
-
-    encoder: Encoder
-    vectors: npt.NDArray[np.float32] | Path
-    starts: tuple[int, ...] | None
-    tasks: tuple[str, ...]
-    reduce: Literal["mean", "max"]
-    facts: Mapping[str, Any]
-    higher_is_better: bool = field(default=True, init=False)
-    passes: int = field(default=1, init=False)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What it reads of a batch."""
-        return self.encoder.columns
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the model runs."""
-        return self.encoder.devices
-
-    @contextmanager
-    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
-        """The model and the target's vectors, opened once per worker."""
-        del index
-        vectors = self.vectors
-        if isinstance(vectors, Path):
-            vectors = np.load(vectors, allow_pickle=False)
-        with self.encoder.open(device) as embed:
-            yield partial(_score, embed, vectors.astype(np.float64), self.starts)
+    del index
+    given = np.load(vectors, allow_pickle=False) if isinstance(vectors, Path) else vectors
+    with encoder.open(device) as (embed, facts):
+        yield partial(_score, embed, facts, given[rows].astype(np.float64), starts)
 
 
 def _score(
-    embed: BatchEmbed, target: Float64, starts: tuple[int, ...] | None, batch: pa.RecordBatch
+    embed: BatchEmbed,
+    facts: dict[str, str],
+    target: Float64,
+    starts: tuple[int, ...] | None,
+    batch: pa.RecordBatch,
 ) -> Metered[BatchScores]:
     metered = embed(batch)
     found = metered.value
     parts = {} if found.truncated is None else {"truncated": found.truncated.astype(np.float64)}
     values = cosines(found.values, target, starts)
-    return Metered(BatchScores(values, parts, found.missing), metered.cost)
+    return Metered(BatchScores(values, parts, found.missing, facts), metered.cost)
 
 
 def cosines(

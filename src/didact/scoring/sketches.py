@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,14 +15,18 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from didact.core.atomic import replacing
+from didact.core.atomic import link_tree
+from didact.core.checksums import CheckedFile
 from didact.core.cost import Metered
-from didact.core.manifest import fingerprint
+from didact.core.entries import ENTRY, open_entry
+from didact.core.errors import DamagedError
+from didact.core.keep import Part, keep, kept_parts
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, Progress
+from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
 from didact.scoring.checkpoints import Aim, At, WarmedUp, check_tasks
-from didact.scoring.judge import NOT_FINITE
+from didact.scoring.judge import without_number
 from didact.scoring.run import MODEL_ROWS as SHARD
+from didact.scoring.run import agreed
 
 if TYPE_CHECKING:
     from didact.models.encode import Tokens
@@ -35,31 +40,14 @@ class Sketches:
     """Unit vectors of every sample at one checkpoint, bfloat16, `(n, dimension)` in shards.
 
     Attributes:
-        folder: Where the shards are.
-        starts: First row of every shard, and the number of rows at the end.
+        folder: The entry that holds the shards; they are verified when they are read.
+        starts: First row of every shard.
+        facts: What showed where the model was open.
     """
 
     folder: Path
     starts: tuple[int, ...]
-
-    def path(self, shard: int) -> Path:
-        """The file of a shard; there once it is whole."""
-        return self.folder / f"{shard:06d}.npy"
-
-    def todo(self) -> list[range]:
-        """Row ranges of the shards that are not there."""
-        bounds = zip(self.starts[:-1], self.starts[1:], strict=True)
-        return [range(*b) for shard, b in enumerate(bounds) if not self.path(shard).exists()]
-
-    def write(
-        self, rows: range, values: npt.NDArray[np.float64], missing: Mapping[int, str]
-    ) -> None:
-        """Keep one shard; `missing` counts from its first row."""
-        path = self.path(self.starts.index(rows.start))
-        with replacing(path.with_suffix(".json")) as temporary:
-            temporary.write_bytes(orjson.dumps(missing, option=orjson.OPT_NON_STR_KEYS))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, bfloat16(values.astype(np.float32)))
+    facts: Mapping[str, Any]
 
     def read(self, rows: npt.NDArray[np.int64]) -> tuple[Float32, dict[int, str]]:
         """Vectors of some rows, and which of them have none and why.
@@ -72,17 +60,39 @@ class Sketches:
         for shard in np.unique(shards).tolist():
             at = np.flatnonzero(shards == shard)
             inside = rows[at] - self.starts[shard]
-            kept = np.load(self.path(shard), mmap_mode="r", allow_pickle=False)
+            folder = self.folder / _name(shard)
+            for name in ("vectors.npy", "about.json"):
+                _checked(self.folder, f"{_name(shard)}/{name}").verify()
+            kept = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
             if out is None:
                 out = np.zeros((len(rows), kept.shape[1]), np.float32)
             out[at] = single(kept[inside])
-            reasons = orjson.loads(self.path(shard).with_suffix(".json").read_bytes())
+            reasons = orjson.loads((folder / "about.json").read_bytes())["missing"]
             missing |= {
                 int(a): reasons[str(i)]
                 for a, i in zip(at, inside.tolist(), strict=True)
                 if str(i) in reasons
             }
         return (out if out is not None else np.zeros((0, 1), np.float32)), missing
+
+
+def _name(shard: int) -> str:
+    return f"{shard:06d}"
+
+
+def _checked(folder: Path, name: str) -> CheckedFile:
+    """A file of an entry; the entry is read again once it was made again."""
+    try:
+        made = (folder / ENTRY).stat().st_ino
+    except OSError as error:
+        raise DamagedError(folder / ENTRY, str(error)) from error
+    return _of_entry(folder, made, name)
+
+
+@lru_cache(maxsize=64)
+def _of_entry(folder: Path, made: int, name: str) -> CheckedFile:
+    del made
+    return open_entry(folder).file(name)
 
 
 def bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
@@ -97,57 +107,45 @@ def single(halves: npt.NDArray[np.uint16]) -> Float32:
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sketched:
-    """A fitted scorer that reads sketches: Σ_c w_c ⟨sketch, u_ck⟩. See `didact.scoring.less`.
+@contextmanager
+def _open_index(
+    pool: Pool,
+    stores: tuple[Sketches, ...],
+    targets: tuple[Float32, ...],
+    weights: tuple[float, ...],
+    index: int,
+    device: str,
+) -> Iterator[BatchScorer]:
+    """Σ_c w_c ⟨sketch, u_ck⟩: the pool's ids are indexed once, since rows are found by them.
 
-    Attributes:
-        pool: The pool the sketches belong to; rows of a batch are found by the hash of their id.
+    Args:
+        pool: The pool the sketches belong to.
         stores: Sketches of every checkpoint.
         targets: float32 `(K, dimension)` of every checkpoint.
         weights: w of every checkpoint.
-        tasks: Names of the K tasks.
-        reduce: How they become one.
-        facts: What the result depends on beside the settings.
+        index: The checkpoint.
+        device: None is needed.
     """
+    del device
+    order = np.argsort(pool.id_hash, kind="stable")
+    hashes = pool.id_hash[order]
+    yield partial(_score, stores[index], targets[index], weights[index], order, hashes)
 
-    pool: Pool
-    stores: tuple[Sketches, ...]
-    targets: tuple[Float32, ...]
-    weights: tuple[float, ...]
-    tasks: tuple[str, ...]
-    reduce: Literal["mean", "max"]
-    facts: Mapping[str, Any]
-    higher_is_better: bool = field(default=True, init=False)
-    columns: tuple[str, ...] = field(default=("id_hash",), init=False)
-    devices: tuple[str, ...] = field(default=(), init=False)
 
-    @property
-    def passes(self) -> int:
-        """One for each checkpoint."""
-        return len(self.stores)
-
-    @contextmanager
-    def open(self, index: int, device: str) -> Iterator[BatchScorer]:
-        """Index the pool's ids once."""
-        del device
-        order = np.argsort(self.pool.id_hash, kind="stable")
-        yield partial(self._score, index, order, self.pool.id_hash[order])
-
-    def _score(
-        self,
-        index: int,
-        order: npt.NDArray[np.int64],
-        hashes: npt.NDArray[np.uint64],
-        batch: pa.RecordBatch,
-    ) -> Metered[BatchScores]:
-        rows = order[np.searchsorted(hashes, batch.column("id_hash").to_numpy())]
-        vectors, missing = self.stores[index].read(rows)
-        target = self.targets[index].astype(np.float64)
-        values = np.zeros((len(rows), len(target)))
-        if len(rows):
-            values = self.weights[index] * (vectors.astype(np.float64) @ target.T)
-        return Metered(BatchScores(values, missing=missing))
+def _score(
+    store: Sketches,
+    target: Float32,
+    weight: float,
+    order: npt.NDArray[np.int64],
+    hashes: npt.NDArray[np.uint64],
+    batch: pa.RecordBatch,
+) -> Metered[BatchScores]:
+    rows = order[np.searchsorted(hashes, batch.column("id_hash").to_numpy())]
+    vectors, missing = store.read(rows)
+    values = np.zeros((len(rows), len(target)))
+    if len(rows):
+        values = weight * (vectors.astype(np.float64) @ target.astype(np.float64).T)
+    return Metered(BatchScores(values, missing=missing))
 
 
 @dataclass(frozen=True)
@@ -168,55 +166,74 @@ class Sketching:
     seed: int
     unit: Literal["after", "before"]
 
-    def fit(self, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Sketched:
+    def fit(self, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Fitted:
         """Fill what is missing of the stores; project the target's gradients."""
-        key = fingerprint([self.warm.key, self.dimension, self.seed, self.unit])
-        parts = [
+        starts = tuple(
             start for rows in self.pool.batches() for start in range(rows.start, rows.stop, SHARD)
-        ]
-        stores = tuple(
-            Sketches(ctx.cache_dir / "less" / key[:32] / f"{i}", (*parts, len(self.pool)))
-            for i in range(len(self.warm.checkpoints))
         )
-        targets = []
-        for index, store in enumerate(stores):
-            todo = store.todo()
-            done = len(self.pool) - sum(map(len, todo))
-            filled = ctx.executor.map(
-                fill, todo, shared=(self, index, store), open=opened, devices=self.warm.seat.devices
-            )
-            ctx.progress(Progress(f"sketches {index + 1}/{len(stores)}", done, len(self.pool)))
-            for n in filled:
-                done += n
-                ctx.progress(Progress(f"sketches {index + 1}/{len(stores)}", done, len(self.pool)))
-            device = self.warm.seat.devices[0]
-            targets.append(ctx.executor.call(partial(self._target, index, aim), device=device))
-        return Sketched(
-            pool=self.pool,
-            stores=stores,
-            targets=tuple(targets),
-            weights=self.warm.weights,
+        stores, targets = [], []
+        facts: dict[str, Any] = {}
+        how = [self.warm.key, self.dimension, self.seed, self.unit]
+        for index in range(len(self.warm.checkpoints)):
+            folder, found = keep(
+                ctx, "sketches", [*how, index, self.pool.fingerprint],
+                partial(self._fill, index, starts), save=_save_store, load=_load_store, lazy=True,
+            )  # fmt: skip
+            facts = agreed("less", facts, found)
+            stores.append(Sketches(folder, starts, found))
+            about = [*how, index, aim.pool.fingerprint, asdict(aim.how)]
+            targets.append(
+                keep(
+                    ctx, "sketched-targets", about, partial(self._target, index, aim),
+                    save=_save_target, load=_load_target,
+                )
+            )  # fmt: skip
+        return Fitted(
+            open=partial(_open_index, self.pool, tuple(stores), tuple(targets), self.warm.weights),
+            columns=("id_hash",),
             tasks=aim.pool.task_names,
             reduce=reduce,
+            passes=len(stores),
             facts={
                 **self.warm.facts,
+                **facts,
                 "space": "projected",
                 "note": f"gradients are projected to {self.dimension:,} numbers; exact scores need "
                 "space=exact, and memory for the target directions (score.less.memory)",
             },
         )
 
-    def _target(self, index: int, aim: Aim) -> Metered[Float32]:
+    def _fill(self, index: int, starts: tuple[int, ...], ctx: Context) -> Filled:
+        """Sketches of all rows at a checkpoint, a piece for each shard."""
+        bounds = list(pairwise([*starts, len(self.pool)]))
+        parts = [Part(_name(i), [range(*rows)]) for i, rows in enumerate(bounds)]
+        shards = kept_parts(
+            ctx, parts, fill, shared=(self, index), open=opened, device=self.warm.seat.device,
+            join=_only, save=_save_shard, load=_shard_facts,
+        )  # fmt: skip
+        stage = f"sketches {index + 1}/{len(self.warm.checkpoints)}"
+        facts: dict[str, Any] = {}
+        ctx.progress(Progress(stage, 0, len(self.pool)))
+        for (_, stop), shard in zip(bounds, shards, strict=True):
+            facts = agreed("less", facts, shard.facts)
+            ctx.progress(Progress(stage, stop, len(self.pool)))
+        return [ctx.pieces.folder / part.name for part in parts], facts
+
+    def _target(self, index: int, aim: Aim, ctx: Context) -> Float32:
         """Mean unit sketch of each task's plain gradients, `(K, dimension)`."""
-        with self.warm.open(index, self.warm.seat.devices[0]) as at:
-            tokens, tasks = aim.tokens(at.model)
-            ran = self._sketch(at, tokens, step=False)
-        check_tasks(aim, tasks, ran)
-        out = np.zeros((len(aim.pool.task_names), self.dimension), np.float32)
-        usable = np.isfinite(ran.values).all(axis=1)
-        for k in range(len(out)):
-            out[k] = ran.values[usable & (tasks == k)].mean(axis=0)
-        return Metered(out, at.cost(ran))
+
+        def work(device: str) -> Metered[Float32]:
+            with self.warm.open(index, device) as at:
+                tokens, tasks = aim.tokens(at.model)
+                ran = self._sketch(at, tokens, step=False)
+            check_tasks(aim, tasks, ran)
+            out = np.zeros((len(aim.pool.task_names), self.dimension), np.float32)
+            usable = np.isfinite(ran.values).all(axis=1)
+            for k in range(len(out)):
+                out[k] = ran.values[usable & (tasks == k)].mean(axis=0)
+            return Metered(out, at.cost(ran))
+
+        return ctx.executor.call(work, device=self.warm.seat.device)
 
     def _sketch(self, at: At, tokens: Tokens, *, step: bool) -> Pass:
         from didact.models.influence import sketches
@@ -227,28 +244,73 @@ class Sketching:
             at.step if step else None, self.warm.seat.tokens_per_batch, unit=self.unit,
         )  # fmt: skip
 
-    def shard(self, at: At, store: Sketches, rows: range) -> Metered[int]:
-        """Sketch a range of rows and keep them."""
+    def shard(self, at: At, rows: range) -> Metered[Shard]:
+        """Sketch a range of rows."""
         tokens = self.warm.seat.tokens(self.pool.read(rows, ["turns"]), at.model)
         ran = self._sketch(at, tokens, step=True)
-        missing = dict(tokens.missing)
-        for row in np.flatnonzero(~np.isfinite(ran.values).all(axis=1)).tolist():
-            missing.setdefault(row, NOT_FINITE)
-        store.write(rows, ran.values, missing)
-        return Metered(len(rows), at.cost(ran))
+        missing = without_number(tokens.missing, ran.values)
+        vectors = bfloat16(ran.values.astype(np.float32))
+        return Metered(Shard(vectors, missing, {"dtype": at.model.dtype}), at.cost(ran))
 
 
-Shared = tuple[Sketching, int, Sketches]
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Sketches of some rows; rows in `missing` count from the first of them."""
+
+    vectors: npt.NDArray[np.uint16]
+    missing: Mapping[int, str]
+    facts: Mapping[str, Any]
+
+
+Filled = tuple[list[Path], dict[str, Any]]
+
+
+def _only(found: list[Shard]) -> Shard:
+    """The result of a part of one item."""
+    (shard,) = found
+    return shard
+
+
+def _save_shard(shard: Shard, folder: Path) -> None:
+    np.save(folder / "vectors.npy", shard.vectors, allow_pickle=False)
+    about = {"missing": shard.missing, "facts": shard.facts}
+    (folder / "about.json").write_bytes(orjson.dumps(about, option=orjson.OPT_NON_STR_KEYS))
+
+
+def _shard_facts(folder: Path) -> Shard:
+    """A shard that was found, without its vectors, which stay on disk."""
+    about = orjson.loads((folder / "about.json").read_bytes())
+    return Shard(np.empty((0, 0), np.uint16), {}, about["facts"])
+
+
+def _save_store(filled: Filled, folder: Path) -> None:
+    pieces, facts = filled
+    for piece in pieces:
+        link_tree(piece, folder / piece.name, without=ENTRY)
+    (folder / "facts.json").write_bytes(orjson.dumps(facts))
+
+
+def _load_store(folder: Path) -> tuple[Path, dict[str, Any]]:
+    return folder, orjson.loads(_checked(folder, "facts.json").read())
+
+
+def _save_target(target: Float32, folder: Path) -> None:
+    np.save(folder / "target.npy", target, allow_pickle=False)
+
+
+def _load_target(folder: Path) -> Float32:
+    target: Float32 = np.load(folder / "target.npy", allow_pickle=False)
+    return target
 
 
 @contextmanager
-def opened(shared: Shared, device: str) -> Iterator[Callable[[range], Metered[int]]]:
+def opened(shared: tuple[Sketching, int], device: str) -> Iterator[Callable[[range], Any]]:
     """A checkpoint, opened once per worker."""
-    sketching, index, store = shared
+    sketching, index = shared
     with sketching.warm.open(index, device) as at:
-        yield partial(sketching.shard, at, store)
+        yield partial(sketching.shard, at)
 
 
-def fill(shard: Callable[[range], Metered[int]], rows: range) -> Metered[int]:
+def fill(shard: Callable[[range], Metered[Shard]], rows: range) -> Metered[Shard]:
     """One shard in a worker."""
     return shard(rows)

@@ -89,6 +89,17 @@ def scaled_ranks(utility: Float1D) -> Float1D:
     return np.asarray(mean_rank[place] / (len(utility) - 1), dtype=np.float64)
 
 
+def spearman(a: Scores, b: Scores) -> float | None:
+    """Rank correlation of two utilities over the rows scored in both; None below two rows."""
+    both = a.present & b.present
+    if both.sum() < 2:
+        return None
+    ranks = [scaled_ranks(s.utility[both]) for s in (a, b)]
+    if any(np.ptp(r) == 0 for r in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
 def _rank_mean(scores: Sequence[Scores], present: Bool1D, shares: Float1D) -> Float1D:
     ranks = [scaled_ranks(s.utility[present]) for s in scores]
     return np.asarray(shares @ np.stack(ranks), dtype=np.float64)

@@ -11,11 +11,16 @@ from pydantic import Field
 from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import need
+from didact.core.identity import method
 from didact.core.protocols import estimated_by
 from didact.selection.budget import candidates, goal, take
 from didact.selection.greedy import grow
-from didact.selection.kept import kept_for
-from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
+from didact.selection.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    compiled_and_compared_by,
+    estimate_all,
+)
 from didact.selection.quotas import Quotas
 from didact.text.noise import noisy, told
 
@@ -55,6 +60,7 @@ def estimate_feature_based(
     return Cost(cpu_seconds=seconds) + compared
 
 
+@method("feature_based", libraries=compiled_and_compared_by)
 @estimated_by(estimate_feature_based)
 def feature_based(
     pool: Pool,
@@ -175,8 +181,7 @@ def feature_based(
             balance=balance,
         )
         growth = LazyGreedy(samples, weights)
-        kept = kept_for(ctx, pool, rows, "feature_based", {**settings, "per": per})
-        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, kept=kept)
+        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
         refused = refusal.refused if refusal is not None else 0
     chosen = take(
         pool,

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 
+from didact.core.pieces import Pieces
 from didact.core.protocols import Progress
+from didact.selection.kept import load_piece, save_piece
 
 if TYPE_CHECKING:
     from didact.core.protocols import Context
     from didact.core.scores import Int1D
-    from didact.selection.kept import Kept
     from didact.selection.near_duplicates import Refusal
 
 _SAVE_SECONDS: Final = 5.0
+_PICKS: Final = "picks-"
 
 
 class Growth(Protocol):
@@ -55,7 +57,7 @@ def grow(
     *,
     unit: Literal["samples", "tokens"] = "samples",
     refusal: Refusal | None = None,
-    kept: Kept | None = None,
+    resumable: bool = True,
 ) -> Int1D:
     """Pick until the goal is reached or nobody is left.
 
@@ -64,10 +66,10 @@ def grow(
         sizes: Each candidate's size in `unit`, `(n,)`; ones for samples.
         goal: How much. Samples are met exactly; in tokens picks go on until the goal is crossed,
             and up to a chunk beyond it.
-        ctx: Its progress is told.
+        ctx: Its progress is told, its pieces keep the picks so far.
         unit: Of `sizes` and `goal`.
         refusal: Told of every pick; the near-duplicates it names are blocked.
-        kept: Keeps the picks on disk while this works; a later start goes on after them.
+        resumable: Whether a later start goes on after the picks; not where the rule itself does.
 
     Returns:
         Positions in the order they were picked.
@@ -86,9 +88,10 @@ def grow(
         if len(new) > 1 or done % growth.chunk == 0:
             ctx.progress(Progress("select", min(spent, goal), goal, unit))
 
-    earlier = kept.load("picks") if kept is not None else None
+    pieces = ctx.pieces if resumable else Pieces()
+    last, earlier = _picks_so_far(pieces)
     if earlier is not None and goal:
-        found = earlier["picks"].astype(np.int64)
+        found = earlier.astype(np.int64)
         found = found[: 1 + np.searchsorted(np.cumsum(sizes[found]), goal)]
         growth.replay(found)
         taken(found)
@@ -99,8 +102,19 @@ def grow(
         if not len(new):
             break
         taken(new)
-        if kept is not None and time.monotonic() - saved > _SAVE_SECONDS:
-            kept.save("picks", picks=picks[:done])
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            before, last = last, f"{_PICKS}{done:012d}"
+            save_piece(pieces, last, picks=picks[:done])
+            pieces.drop(before)
             saved = time.monotonic()
     ctx.progress(Progress("select", goal, goal, unit))
     return picks[:done]
+
+
+def _picks_so_far(pieces: Pieces) -> tuple[str, Int1D | None]:
+    """The last piece of picks that is whole, by name."""
+    for name in reversed([n for n in pieces.names() if n.startswith(_PICKS)]):
+        found = load_piece(pieces, name)
+        if found is not None:
+            return name, found["picks"]
+    return f"{_PICKS}none", None

@@ -2,92 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
-import io
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from didact._version import __version__
-from didact.core.atomic import replacing
-from didact.core.manifest import fingerprint
-from didact.text.deflate import fast_backend
-
 if TYPE_CHECKING:
-    from didact.core.pool import Pool
-    from didact.core.protocols import Context
+    from didact.core.pieces import Pieces
     from didact.core.scores import Int1D
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Pieces by name, a small file each.
-
-    Attributes:
-        folder: Where they are; None keeps nothing.
-        key: What they depend on; a file of another key, or a damaged one, is not read.
-    """
-
-    folder: Path | None
-    key: str
-
-    def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """A piece that is there."""
-        if self.folder is None:
-            return None
-        try:
-            data = self._path(self.folder, name).read_bytes()
-        except OSError:
-            return None
-        digest, body = data[:16], data[16:]
-        if digest != self._digest(body):
-            return None
-        with np.load(io.BytesIO(body), allow_pickle=False) as file:
-            return dict(file)
-
-    def save(self, name: str, **arrays: Int1D) -> None:
-        """Keep a piece: numbers from 0 up."""
-        if self.folder is None:
-            return
-        buffer = io.BytesIO()
-        small: dict[str, Any] = {
-            name: values.astype(np.min_scalar_type(values.max(initial=0)))
-            for name, values in arrays.items()
-        }
-        np.savez(buffer, **small)
-        body = buffer.getvalue()
-        with replacing(self._path(self.folder, name)) as temporary:
-            temporary.write_bytes(self._digest(body) + body)
-
-    @staticmethod
-    def _path(folder: Path, name: str) -> Path:
-        return folder / f"select-{name}.part"
-
-    def _digest(self, body: bytes) -> bytes:
-        return hashlib.blake2b(body, key=self.key.encode()[:64], digest_size=16).digest()
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-def kept_for(
-    ctx: Context, pool: Pool, rows: Int1D, method: str, settings: Mapping[str, Any]
-) -> Kept:
-    """The pieces of one selection: of this pool, these candidates, method, settings and seed."""
-    rensa = importlib.util.find_spec("rensa") is not None
-    key = {
-        "didact": __version__,
-        "pool": pool.fingerprint,
-        "rows": hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest(),
-        "method": method,
-        "settings": dict(settings),
-        "seed": ctx.seed,
-        # what sizes and near-duplicates may depend on
-        "zlib": "" if fast_backend() else zlib.ZLIB_RUNTIME_VERSION,
-        "rensa": importlib.metadata.version("rensa") if rensa else "",
+def load_piece(pieces: Pieces, name: str) -> Arrays | None:
+    """A piece that is there."""
+    return pieces.load(name, _read)
+
+
+def save_piece(pieces: Pieces, name: str, **arrays: Int1D) -> None:
+    """Keep a piece: numbers from 0 up. It stands for everything up to it."""
+    pieces.save(name, partial(_write, arrays))
+
+
+def _write(arrays: Arrays, folder: Path) -> None:
+    small: dict[str, Any] = {
+        name: values.astype(np.min_scalar_type(values.max(initial=0)))
+        for name, values in arrays.items()
     }
-    return Kept(ctx.scratch, fingerprint(key))
+    with (folder / "arrays.npz").open("wb") as file:
+        np.savez(file, **small)
+
+
+def _read(folder: Path) -> Arrays:
+    with np.load(folder / "arrays.npz", allow_pickle=False) as file:
+        return dict(file)

@@ -15,6 +15,8 @@ from didact.selection.quotas import fitting
 from didact.text.minhash import band_keys, banding, signatures
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from didact.core.pool import Pool, PoolStats
@@ -49,6 +51,16 @@ class NearDuplicates:
     similarity: Annotated[float, Field(ge=0.5, le=1)] = 0.8
     ngram: Annotated[int, Field(ge=1, le=64)] = 5
     permutations: Annotated[int, Field(ge=16, le=512)] = 128
+
+
+def compared_by(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Libraries that what is near depends on, by a selector's settings."""
+    return ("rensa",) if settings.get("near_duplicates") is not None else ()
+
+
+def compiled_and_compared_by(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Likewise of a selector with compiled kernels."""
+    return ("numba", *compared_by(settings))
 
 
 class Refusal:

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from didact.core.binding import as_json
+from didact.core.identity import method
 from didact.core.protocols import estimated_by
 from didact.selection.budget import eligible, required, take
-from didact.selection.near_duplicates import NearDuplicates, estimate_walk
+from didact.selection.near_duplicates import NearDuplicates, compared_by, estimate_walk
 from didact.selection.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def zscore(values: Float1D, *, clip: float | None = None) -> Float1D:
     return np.asarray(z if clip is None else np.clip(z, -clip, clip))
 
 
+@method("top_k", libraries=compared_by)
 @estimated_by(estimate_walk)
 def top_k(
     pool: Pool,
@@ -96,6 +98,7 @@ def top_k(
     )
 
 
+@method("threshold", libraries=compared_by)
 @estimated_by(estimate_walk)
 def threshold(
     pool: Pool,
@@ -148,6 +151,7 @@ def threshold(
     )
 
 
+@method("middle", libraries=compared_by)
 @estimated_by(estimate_walk)
 def middle(
     pool: Pool,
@@ -205,6 +209,7 @@ def middle(
     )
 
 
+@method("gumbel_top_k", libraries=compared_by)
 @estimated_by(estimate_walk)
 def gumbel_top_k(
     pool: Pool,

@@ -9,9 +9,10 @@ import numpy as np
 
 from didact.core.binding import as_json
 from didact.core.errors import ConfigError
+from didact.core.identity import method
 from didact.core.protocols import estimated_by
 from didact.selection.budget import required, take
-from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
+from didact.selection.near_duplicates import NearDuplicates, Refusal, compared_by, estimate_all
 from didact.selection.quotas import Quotas
 from didact.selection.rank import best_first
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from didact.core.scores import Budget, Float2D, Int1D, Scores, Selection
 
 
+@method("round_robin", libraries=compared_by)
 @estimated_by(estimate_all)
 def round_robin(
     pool: Pool,

@@ -12,11 +12,16 @@ from pydantic import Field
 from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import need
+from didact.core.identity import method
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.budget import candidates, goal, take
 from didact.selection.greedy import grow
-from didact.selection.kept import kept_for
-from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
+from didact.selection.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    compiled_and_compared_by,
+    estimate_all,
+)
 from didact.selection.quotas import Quotas
 from didact.text.buffers import utf8
 from didact.text.deflate import DeflateSizes, Texts
@@ -53,6 +58,7 @@ def estimate_shingle_novelty(
     return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6) + compared
 
 
+@method("shingle_novelty", libraries=compiled_and_compared_by)
 @estimated_by(estimate_shingle_novelty)
 def shingle_novelty(
     pool: Pool,
@@ -128,8 +134,7 @@ def shingle_novelty(
         growth = Shingles(
             weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance
         )
-        kept = kept_for(ctx, pool, rows, "shingle_novelty", settings)
-        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, kept=kept)
+        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
         refused = refusal.refused if refusal else 0
     chosen = take(
         pool,

@@ -21,16 +21,23 @@ from pydantic import Field
 from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
+from didact.core.identity import method
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.budget import candidates, goal, take
 from didact.selection.greedy import grow
-from didact.selection.kept import Kept, kept_for
-from didact.selection.near_duplicates import NearDuplicates, Refusal, estimate_all
+from didact.selection.kept import load_piece, save_piece
+from didact.selection.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    compiled_and_compared_by,
+    estimate_all,
+)
 from didact.selection.quotas import Quotas
 from didact.text.buffers import utf8
 from didact.text.deflate import DeflateSizes, Texts, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
+    from didact.core.pieces import Pieces
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
     from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
@@ -92,6 +99,7 @@ def estimate_zip(
     return Cost(cpu_seconds=seconds) + compared
 
 
+@method("zip", libraries=compiled_and_compared_by)
 @estimated_by(estimate_zip)
 def zip_(
     pool: Pool,
@@ -168,16 +176,17 @@ def zip_(
         stages = _clamped(len(rows), k1, k2, k3)
         notes = (*_clamping((k1, k2, k3), stages), *_zlib_note())
         texts = sample_texts(pool, rows)
-        kept = kept_for(ctx, pool, rows, "zip", settings)
         refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
         workers = ctx.executor.workers
         with (
             DeflateSizes(texts, workers=workers) as whole,
             DeflateSizes(texts, workers=workers) as fresh,
         ):
-            first = alone(texts, whole, ctx, kept)
-            growth = Rounds(texts, whole, fresh, first, stages, kept)
-            picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
+            first = alone(texts, whole, ctx)
+            growth = Rounds(texts, whole, fresh, first, stages, ctx.pieces)
+            picks = grow(
+                growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal, resumable=False
+            )
     chosen = take(
         pool, rows[picks], budget, quotas,
         method="zip", settings=settings, scores=scores, reasons=("zip",),
@@ -237,7 +246,7 @@ class Rounds:
         fresh: Sizes after the round's own picks.
         first: Compressed bytes of each candidate alone, `(n,)`.
         stages: How many are renewed, kept and picked per round.
-        kept: Where finished rounds are.
+        pieces: Where finished rounds are kept.
     """
 
     def __init__(
@@ -247,11 +256,11 @@ class Rounds:
         fresh: DeflateSizes,
         first: Int1D,
         stages: tuple[int, int, int],
-        kept: Kept,
+        pieces: Pieces,
     ) -> None:
         self.chunk = stages[2]
         self._texts, self._whole, self._fresh = texts, whole, fresh
-        self._kept, self._stages = kept, stages
+        self._pieces, self._stages = pieces, stages
         self._lengths, self._first = texts.lengths, first
         self._raw = self._lengths.copy()
         self._compressed = first.copy()
@@ -279,7 +288,7 @@ class Rounds:
             free = int(np.isfinite(self._quotient).sum())
             if not free:
                 return
-            found = self._kept.load(f"round-{number}")
+            found = load_piece(self._pieces, f"round-{number}")
             if found is not None:
                 rows, sizes = found["rows"].astype(np.int64), found["sizes"].astype(np.int64)
             else:
@@ -296,7 +305,9 @@ class Rounds:
                 picks.append(position)
                 yield position
             if given is None:
-                self._kept.save(f"round-{number}", rows=rows, sizes=sizes, picks=np.array(picks))
+                save_piece(
+                    self._pieces, f"round-{number}", rows=rows, sizes=sizes, picks=np.array(picks)
+                )
             for position in picks:
                 self._whole.feed(self._texts[position])
                 done += int(self._lengths[position])
@@ -325,7 +336,7 @@ class Rounds:
         return smallest(self._raw[rows], self._compressed[rows], self._quotient[rows], k)
 
 
-def alone(texts: Texts, counter: DeflateSizes, ctx: Context, kept: Kept) -> Int1D:
+def alone(texts: Texts, counter: DeflateSizes, ctx: Context) -> Int1D:
     """Compressed bytes of each candidate after what `counter` was fed so far, `(n,)`."""
     n = len(texts)
     steps = np.arange(0, int(texts.offsets[-1]), _SHARD_BYTES)
@@ -333,10 +344,10 @@ def alone(texts: Texts, counter: DeflateSizes, ctx: Context, kept: Kept) -> Int1
     out = np.empty(n, np.int64)
     for number, (first, last) in enumerate(pairwise([*bounds, n])):
         ctx.progress(Progress("compress alone", first, n))
-        found = kept.load(f"alone-{number}")
+        found = load_piece(ctx.pieces, f"alone-{number}")
         if found is None:
             out[first:last] = counter.sizes(np.arange(first, last))
-            kept.save(f"alone-{number}", sizes=out[first:last])
+            save_piece(ctx.pieces, f"alone-{number}", sizes=out[first:last])
         else:
             out[first:last] = found["sizes"]
     ctx.progress(Progress("compress alone", n, n))

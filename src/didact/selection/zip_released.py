@@ -13,7 +13,7 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Progress
 from didact.core.scores import Selection
 from didact.selection.budget import goal
-from didact.selection.kept import Kept, kept_for
+from didact.selection.kept import load_piece, save_piece
 from didact.selection.partial_sort import smallest
 from didact.selection.zip import alone
 from didact.text.deflate import DeflateSizes, Texts, classic_zlib, fast_backend
@@ -50,13 +50,12 @@ def released(
     picks = np.empty(0, np.int64)
     if rounds:
         texts = row_texts(pool, rows)
-        kept = kept_for(ctx, pool, rows, "zip", settings)
         workers = ctx.executor.workers
         with (
             DeflateSizes(texts, workers=workers) as whole,
             DeflateSizes(texts, workers=workers) as fresh,
         ):
-            picks = _rounds(texts, whole, fresh, stages, rounds, ctx, kept)
+            picks = _rounds(texts, whole, fresh, stages, rounds, ctx)
     return Selection.ranked(
         rows[picks],
         pool.fingerprint,
@@ -124,17 +123,16 @@ def _rounds(
     stages: tuple[int, int, int],
     rounds: int,
     ctx: Context,
-    kept: Kept,
 ) -> Int1D:
     """Positions in the order they are picked."""
     k1, k2, k3 = stages
     chosen = _List(texts, whole)
-    first = alone(texts, whole, ctx, kept)
+    first = alone(texts, whole, ctx)
     state = chosen.ratios(np.arange(len(texts)), first)
     out: list[int] = []
     for number in range(rounds):
         ctx.progress(Progress("select", len(out), rounds * k3, "samples"))
-        found = kept.load(f"round-{number}")
+        found = load_piece(ctx.pieces, f"round-{number}")
         rows = smallest(state, k1)
         if found is not None:
             sizes = found["sizes"].astype(np.int64)
@@ -145,7 +143,7 @@ def _rounds(
         state[near] = _TAKEN
         if found is None:
             picks = _greedily(_List(texts, fresh), near, k3, first)
-            kept.save(f"round-{number}", sizes=sizes, picks=np.array(picks))
+            save_piece(ctx.pieces, f"round-{number}", sizes=sizes, picks=np.array(picks))
         else:
             picks = found["picks"].tolist()
         for position in picks:

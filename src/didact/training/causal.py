@@ -13,26 +13,21 @@ import numpy.typing as npt
 from pydantic import Field
 
 from didact.accounting.flops import training_flops
+from didact.accounting.lengths import micro_batch
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
-from didact.core.protocols import Progress, ignore_progress
+from didact.core.protocols import Device, Progress, ignore_progress
 from didact.core.scores import TrainingOrder, check_pool
-from didact.models.door import (
-    Device,
-    check_vocabulary,
-    context_of,
-    devices,
-    open_model,
-    torch_dtype,
-)
+from didact.execution.devices import local_devices
+from didact.models.door import check_vocabulary, context_of, open_model, torch_dtype
 from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
 from didact.models.folder import digest, find
 from didact.models.saving import check_free, quiet, saving
 from didact.training.loop import Recipe, Step, fit, lengths
-from didact.training.samples import Samples, micro_batch, rows_digest
+from didact.training.samples import Samples, rows_digest
 from didact.training.schedule import Schedule
 
 Int1D = npt.NDArray[np.int64]
@@ -157,7 +152,7 @@ def train(
     rows = _rows(pool, order)
     path = find(model)
     batch_size = _batch_size(settings, order)
-    device = devices(settings.device)[0]
+    device = local_devices(settings.device)[0]
     precise = settings.dtype == "float64"
     with quiet(), open_model(path, device=device, dtype="float64" if precise else "float32") as lm:
         how = _encoding(pool, lm.tokenizer, settings, context_of(path, lm.tokenizer))
@@ -182,7 +177,7 @@ def train(
         work = _work(out, key)
         samples = Samples(pool, [rows], lm.tokenizer, how)
         mixed = torch_dtype(settings.dtype, device).itemsize == 2
-        steps = fit(lm, samples, recipe, work, mixed=mixed, progress=progress)
+        steps, _ = fit(lm, samples, recipe, work, mixed=mixed, progress=progress)
         ran = lengths(steps)
         cost = Cost(
             flops=training_flops(lm.spec, ran.tokens, ran.squares),

@@ -16,7 +16,10 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from didact.accounting.flops import Lengths
+from didact.core.cost import Bill, Cost, Meter
+from didact.core.entries import found, open_entry, seal
 from didact.core.errors import DataError, ExecutionError
+from didact.core.pieces import ignore
 from didact.core.protocols import Progress
 from didact.models.batches import Batch, out_of_memory
 from didact.models.door import LanguageModel
@@ -191,13 +194,15 @@ def fit(
     progress: Callable[[Progress], None],
     stage: str = "train",
     callbacks: Sequence[TrainerCallback] = (),
-) -> tuple[Step, ...]:
-    """Train a model in place; every step that led to it, those before an interruption too.
+    meter: Meter | None = None,
+    tell: Callable[[str], None] = ignore,
+) -> tuple[tuple[Step, ...], int]:
+    """Train a model in place; every step that led to it, and how many an interrupted run took.
 
     The loss of a step is the mean over all its tokens, each by its weight, as trainers have it; a
     sample without a loss is left out and counted. Checkpoints in `work` are HF Trainer's: weights
     in safetensors, the optimizer's and the random generators' state in PyTorch's own format, which
-    transformers reads back with `weights_only`.
+    transformers reads back with `weights_only`; one that is not what was written is passed over.
 
     Args:
         model: What is trained: its parameters that require a gradient.
@@ -208,6 +213,8 @@ def fit(
         progress: Told of every step.
         stage: What to call it there.
         callbacks: Of transformers.
+        meter: What an interrupted run spent of processor time is told to it.
+        tell: Told of a checkpoint that is damaged.
 
     Raises:
         DataError: No sample has a loss.
@@ -223,12 +230,19 @@ def fit(
         train_dataset=samples,
         data_collator=_uncollated,
         compute_loss_func=weighted_nll,  # says that our loss is a mean over the whole step
-        callbacks=[_Watch(progress, stage), *callbacks],
+        callbacks=[_Watch(progress, stage), *callbacks, _Sealer(meter)],
     )
     loop.recipe, loop.pad_id, loop.stage = recipe, model.pad_id, stage
     loop.remove_callback(PrinterCallback)
+    last = last_checkpoint(work, tell)
+    earlier = 0
+    if last is not None:
+        state = json.loads((last / "trainer_state.json").read_text("utf-8"))
+        earlier = int(state["global_step"])
+        if meter is not None:
+            meter.found(open_entry(last).bill.own)
     with _failures():
-        loop.train(resume_from_checkpoint=last_checkpoint(work))
+        loop.train(resume_from_checkpoint=None if last is None else str(last))
     history: list[dict[str, Any]] = loop.state.log_history
     done = tuple(
         Step(**{field.name: entry[field.name] for field in fields(Step)})
@@ -239,7 +253,22 @@ def fit(
         raise DataError(
             "no sample has a token to learn; check loss, template and max_length against the data"
         )
-    return done
+    return done, earlier
+
+
+class _Sealer(TrainerCallback):
+    """Notes what every checkpoint consists of, once it is whole."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        self.meter = meter
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After the loop wrote it."""
+        del control
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        spent = Cost() if self.meter is None else self.meter.bill.own
+        clocks = Cost(cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds)
+        seal(folder, Bill(own=clocks))
 
 
 def _uncollated(items: list[Sample]) -> dict[str, list[Sample]]:
@@ -283,7 +312,7 @@ def _arguments(
         logging_nan_inf_filter=False,
         save_strategy="epoch" if epochs > 1 else "steps",
         save_steps=max(1, -(-steps // 10)),
-        save_total_limit=1,
+        save_total_limit=2,  # the last one may be cut short
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -294,13 +323,15 @@ def _arguments(
     return arguments
 
 
-def last_checkpoint(work: Path) -> str | None:
-    """The newest checkpoint whose state, which is written last, is whole."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
-    for folder in found:
-        try:
-            json.loads((folder / "trainer_state.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            continue  # the run was interrupted while it wrote this one
-        return str(folder)
+def last_checkpoint(work: Path, tell: Callable[[str], None] = ignore) -> Path | None:
+    """The newest checkpoint that is whole and what was written; the others are removed."""
+    for folder in sorted(work.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2])):
+        if found(folder, tell) is not None:
+            return folder
     return None
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """Whole epochs that led to a checkpoint."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    return int(state["epoch"] + 1e-6)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +18,32 @@ import torch
 from torch import Tensor
 
 from didact.accounting.flops import lora_counted
+from didact.accounting.lengths import micro_batch
 from didact.accounting.spec import LoraSpec
-from didact.core.atomic import write_text
+from didact.core.atomic import link_tree, remove
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, DataError
-from didact.core.manifest import fingerprint
+from didact.core.entries import ENTRY
+from didact.core.errors import DataError
+from didact.core.identity import installed
+from didact.core.keep import keep
+from didact.core.pieces import Pieces
 from didact.core.pool import Pool
-from didact.core.protocols import Progress, ignore_progress
+from didact.core.protocols import Context, Device
 from didact.models.architecture import read_lora
 from didact.models.door import Dtype, LanguageModel, open_model
 from didact.models.encode import Encoding
 from didact.models.folder import digest
 from didact.models.influence import Moments
-from didact.models.saving import quiet, saving
+from didact.models.saving import quiet
 from didact.training.targets import lora_targets
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from didact.training.loop import Step
+
 Int1D = npt.NDArray[np.int64]
-MOMENTS, ABOUT, DONE = "moments.safetensors", "checkpoint.json", "warm-up.json"
+MOMENTS, ABOUT = "moments.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +112,12 @@ def warm_up(
     pool: Pool,
     rows: Int1D,
     model_path: Path,
-    out: Path,
     settings: WarmUp,
     *,
     how: Encoding,
-    device: str = "cpu",
-    progress: Callable[[Progress], None] = ignore_progress,
-) -> Metered[list[Checkpoint]]:
+    ctx: Context,
+    device: Device = "auto",
+) -> tuple[Checkpoint, ...]:
     """Train adapters on some rows and keep them at the end of every epoch.
 
     A finished warm-up is found again, with what it cost; an interrupted one goes on after its last
@@ -121,17 +127,16 @@ def warm_up(
         pool: Where the samples are.
         rows: Which of them, in the first epoch's order.
         model_path: A folder that `didact.models.folder.find` has checked.
-        out: Folder of the checkpoints; for this warm-up alone.
         settings: How.
         how: How samples become tokens.
+        ctx: Where the checkpoints are kept; charged with FLOPs as executed (frozen base).
         device: Where.
-        progress: Told of every step.
 
     Returns:
-        One checkpoint per epoch, and FLOPs as executed (frozen base) and tokens.
+        One checkpoint per epoch.
 
     Raises:
-        ConfigError: `out` holds another warm-up, or a target module is not in the model.
+        ConfigError: A target module is not in the model.
         DataError: No row, or none with a token to learn.
         ExecutionError: Loss or gradient stop being finite, or memory runs out.
 
@@ -142,17 +147,47 @@ def warm_up(
     if not len(rows):
         raise DataError("LoRA warm-up: there is no row to train on")
     targets = settings.targets or lora_targets(model_path)
-    lora = read_lora(model_path, rank=settings.rank, targets=targets)  # refuses unknown names
-    key = fingerprint(
-        [digest(model_path), pool.fingerprint, rows.tolist(), asdict(settings), asdict(how)]
-    )
-    if (found := _finished(out, key)) is not None:
-        return found
-    write_text(out / "fingerprint", key)
+    read_lora(model_path, rank=settings.rank, targets=targets)  # refuses unknown names
+    libraries = ("torch", "transformers", "tokenizers", "peft", "accelerate")
+    key = [
+        digest(model_path), pool.fingerprint, rows.tolist(), asdict(settings), asdict(how),
+        {name: installed(name) for name in libraries},
+    ]  # fmt: skip
 
-    from didact.training.loop import Recipe, fit, lengths
-    from didact.training.samples import Samples, micro_batch
+    def make(work: Context) -> Pieces:
+        train = partial(_train, pool, rows, model_path, settings, targets, how, work)
+        return work.executor.call(train, device=device)
 
+    def save(pieces: Pieces, folder: Path) -> None:
+        for epoch in _numbers(settings.epochs):
+            link_tree(pieces.folder / _name(epoch), folder / _name(epoch), without=ENTRY)
+
+    def load(folder: Path) -> tuple[Checkpoint, ...]:
+        return tuple(read_checkpoint(folder / _name(e)) for e in _numbers(settings.epochs))
+
+    return keep(ctx, "adapters", key, make, save=save, load=load)
+
+
+def _train(
+    pool: Pool,
+    rows: Int1D,
+    model_path: Path,
+    settings: WarmUp,
+    targets: tuple[str, ...],
+    how: Encoding,
+    ctx: Context,
+    device: str,
+) -> Metered[Pieces]:
+    """All epochs, each a piece; what an interrupted run left of them is used again."""
+    from didact.training.loop import Recipe, epoch_of, fit, last_checkpoint, lengths
+    from didact.training.samples import Samples
+
+    pieces = ctx.pieces
+    work = pieces.scratch("trainer")
+    last = last_checkpoint(work, ctx.tell)
+    done = len(list(takewhile(lambda e: pieces.intact(_name(e)), _numbers(settings.epochs))))
+    if last is not None and epoch_of(last) > done:  # an epoch before it is gone
+        remove(work)
     with quiet(), open_model(model_path, device=device, dtype=settings.dtype) as base:
         model = replace(base, module=_adapted(base, settings, targets))
         longest = how.max_length or base.context
@@ -166,38 +201,27 @@ def warm_up(
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=settings.seed,
         )  # fmt: skip
         samples = Samples(pool, _epochs(rows, settings), base.tokenizer, how)
-        steps = fit(
-            model, samples, recipe, out / "work",
-            mixed=False, progress=progress, stage="warm-up", callbacks=[_keeper(out, settings)],
+        steps, earlier = fit(
+            model, samples, recipe, work, mixed=False, progress=ctx.progress, stage="warm-up",
+            callbacks=[_keeper(pieces, settings)], meter=ctx.meter, tell=ctx.tell,
         )  # fmt: skip
-    ran = lengths(steps)
-    cost = Cost(
-        flops=lora_counted(base.spec, lora, ran.tokens, ran.squares),
-        tokens=sum(step.tokens for step in steps),
-    )
-    done = {"fingerprint": key, "epochs": settings.epochs, "flops": cost.flops,
-            "tokens": cost.tokens, "steps": [asdict(step) for step in steps]}  # fmt: skip
-    write_text(out / DONE, json.dumps(done, indent=2) + "\n")
-    shutil.rmtree(out / "work", ignore_errors=True)
-    return Metered([read_checkpoint(out / f"epoch-{e}") for e in _numbers(settings.epochs)], cost)
+    lora = read_lora(model_path, rank=settings.rank, targets=targets)
+
+    def cost(some: Sequence[Step]) -> Cost:
+        ran = lengths(some)
+        flops = lora_counted(base.spec, lora, ran.tokens, ran.squares)
+        return Cost(flops=flops, tokens=sum(step.tokens for step in some))
+
+    ctx.meter.found(cost(steps[:earlier]))
+    return Metered(pieces, cost(steps[earlier:]))
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch}"
 
 
 def _numbers(epochs: int) -> range:
     return range(1, epochs + 1)
-
-
-def _finished(out: Path, key: str) -> Metered[list[Checkpoint]] | None:
-    mark = out / "fingerprint"
-    if mark.is_file() and mark.read_text("utf-8") != key:
-        raise ConfigError(
-            f"{out}: holds a warm-up on other data or with other settings; remove it or choose "
-            "another folder"
-        )
-    if not (out / DONE).is_file():
-        return None
-    done = json.loads((out / DONE).read_text("utf-8"))
-    found = [read_checkpoint(out / f"epoch-{epoch}") for epoch in _numbers(done["epochs"])]
-    return Metered(found, Cost(flops=done["flops"], tokens=done["tokens"]))
 
 
 def _epochs(rows: Int1D, settings: WarmUp) -> list[Int1D]:
@@ -236,7 +260,7 @@ def _older_names() -> Iterator[None]:
         yield
 
 
-def _keeper(out: Path, settings: WarmUp) -> TrainerCallback:
+def _keeper(pieces: Pieces, settings: WarmUp) -> TrainerCallback:
     """Keeps the adapter and Adam's moments at the end of every epoch."""
     from transformers import TrainerCallback
 
@@ -255,12 +279,13 @@ def _keeper(out: Path, settings: WarmUp) -> TrainerCallback:
                 "learning_rate": float(np.mean(rates)),
                 "beta1": settings.beta1, "beta2": settings.beta2, "epsilon": settings.epsilon,
             }  # fmt: skip
-            _save(open_["model"], open_["optimizer"], out / f"epoch-{epoch}", about)
+            save = partial(_save, open_["model"], open_["optimizer"], about)
+            pieces.save(_name(epoch), save, Cost())  # what it cost is known at the end
 
     return Keeper()
 
 
-def _save(model: Any, optimizer: Any, path: Path, about: dict[str, Any]) -> None:
+def _save(model: Any, optimizer: Any, about: dict[str, Any], folder: Path) -> None:
     from safetensors.torch import save_file
 
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -271,13 +296,11 @@ def _save(model: Any, optimizer: Any, path: Path, about: dict[str, Any]) -> None
             value = state.get(moment, torch.zeros_like(parameter)).detach()
             wide = value if value.dtype == torch.float64 else value.float()
             tensors[f"{moment}/{name}"] = wide.cpu().contiguous()
-    shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted before its checkpoint
-    with saving(path) as folder:
-        model.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
-        save_file(tensors, folder / MOMENTS)
-        about = {**about, "n_params": sum(p.numel() for p in trained.values())}
-        (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
+    save_file(tensors, folder / MOMENTS)
+    about = {**about, "n_params": sum(p.numel() for p in trained.values())}
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,19 @@ from torch import nn
 
 from didact.accounting.flops import Lengths, regression_flops
 from didact.accounting.lengths import micro_batches
-from didact.core.atomic import write_text
+from didact.core.atomic import link_tree
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, DataError, ExecutionError
-from didact.core.manifest import fingerprint
-from didact.core.protocols import Progress, ignore_progress
+from didact.core.entries import ENTRY
+from didact.core.errors import DataError, ExecutionError
+from didact.core.identity import installed
+from didact.core.keep import keep
+from didact.core.protocols import Context, Device, Progress
 from didact.models.batches import collate, out_of_memory
 from didact.models.door import Dtype, torch_dtype
 from didact.models.encode import Tokens
 from didact.models.folder import digest
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
-from didact.models.saving import quiet, saving
+from didact.models.saving import quiet
 from didact.training.ranks import best_epoch, spearman
 from didact.training.schedule import rate
 
@@ -82,7 +83,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedRegression:
     """A fitted data scorer.
 
     Attributes:
@@ -123,12 +124,11 @@ def fit_regression(
     model_path: Path,
     tokens: Tokens,
     labels: Float1D,
-    out: Path,
     settings: Regression,
     *,
-    device: str = "cpu",
-    progress: Callable[[Progress], None] = ignore_progress,
-) -> Metered[Fitted]:
+    ctx: Context,
+    device: Device = "auto",
+) -> FittedRegression:
     """Fit a transformer with a linear head to labels, and keep the epoch that ranks best.
 
     Finished, it is found again, with what it cost; interrupted, it goes on after its last epoch.
@@ -138,13 +138,11 @@ def fit_regression(
         tokens: The samples, in that model's tokenizer's ids.
         labels: What to predict, float64 `(n,)`, in a scale near 1; samples without a finite label
             or without a token are left out.
-        out: Folder of the data scorer; for this fit alone.
         settings: How.
+        ctx: Where the data scorer is kept; charged with FLOPs as executed and tokens.
         device: Where.
-        progress: Told of every update.
 
     Raises:
-        ConfigError: `out` belongs to another fit.
         DataError: Fewer than four samples can be used.
         ExecutionError: The loss is not finite, or memory runs out.
 
@@ -158,83 +156,80 @@ def fit_regression(
     usable = np.flatnonzero(np.isfinite(labels) & (tokens.lengths > 0))
     if len(usable) < 4:
         raise DataError(f"data scorer: {len(usable)} samples with a label; expected 4 or more")
-    key = fingerprint([digest(model_path), _digest(tokens, labels), asdict(settings)])
-    work = out.absolute().with_name(f".{out.name}.fitting")
-    if (out / REPORT).is_file():
-        return read_fitted(out, key)
-    mark = work / "fingerprint"
-    if not mark.is_file() or mark.read_text("utf-8") != key:
-        shutil.rmtree(work, ignore_errors=True)
-        write_text(mark, key)
+    libraries = {name: installed(name) for name in ("torch", "transformers", "tokenizers")}
+    key = [digest(model_path), _digest(tokens, labels), asdict(settings), libraries]
+
+    def make(work: Context) -> tuple[Path, dict[str, Any]]:
+        fit = partial(_fit, model_path, tokens, labels, usable, settings, work)
+        return work.executor.call(fit, device=device)
+
+    return keep(ctx, "data-scorers", key, make, save=_save_fitted, load=read_fitted)
+
+
+def _fit(
+    model_path: Path,
+    tokens: Tokens,
+    labels: Float1D,
+    usable: Int1D,
+    settings: Regression,
+    ctx: Context,
+    device: str,
+) -> Metered[tuple[Path, dict[str, Any]]]:
+    """The folder of the chosen epoch, and what all of them came to; charged as it goes."""
     split = np.random.default_rng([settings.seed, 0]).permutation(usable)
     n_dev = max(2, round(settings.dev_share * len(usable)))
-    fit = _Fit(tokens, labels, np.sort(split[:n_dev]), np.sort(split[n_dev:]), settings, work)
+    fit = _Fit(tokens, labels, np.sort(split[:n_dev]), np.sort(split[n_dev:]), settings, ctx)
     mixed = torch_dtype(settings.dtype, device).itemsize == 2
     with open_regressor(model_path, device=device, dtype=fit.wide) as model:
-        epochs, cost = fit.run(model, progress, mixed=mixed)
+        epochs = fit.run(model, mixed=mixed)
     chosen = best_epoch([e.spearman for e in epochs])
-    done = Fitted(
-        out, tuple(epochs), chosen, len(fit.train), n_dev,
-        float(labels[usable].mean()), float(labels[usable].std()),
+    report = {
+        "epochs": [_json(e) for e in epochs], "chosen_epoch": chosen, "n_train": len(fit.train),
+        "n_dev": n_dev, "label_mean": float(labels[usable].mean()),
+        "label_std": float(labels[usable].std()), "settings": asdict(settings),
+    }  # fmt: skip
+    return Metered((fit.folder(chosen), report))
+
+
+def _save_fitted(made: tuple[Path, dict[str, Any]], folder: Path) -> None:
+    epoch, report = made
+    link_tree(epoch, folder, without=ENTRY)
+    for name in (OPTIMIZER, STATE):
+        (folder / name).unlink()
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+
+
+def read_fitted(folder: Path) -> FittedRegression:
+    """What a finished fit left."""
+    report = json.loads((folder / REPORT).read_text("utf-8"))
+    return FittedRegression(
+        folder, tuple(_epoch(entry) for entry in report["epochs"]), report["chosen_epoch"],
+        report["n_train"], report["n_dev"], report["label_mean"], report["label_std"],
     )  # fmt: skip
-    with saving(out) as folder:
-        shutil.copytree(work / f"epoch-{chosen}", folder, dirs_exist_ok=True)
-        for name in (OPTIMIZER, STATE):
-            (folder / name).unlink()
-        report = {
-            "fingerprint": key, **done.facts, "epochs": [_json(e) for e in epochs],
-            "settings": asdict(settings), "flops": cost.flops, "tokens": cost.tokens,
-        }  # fmt: skip
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    shutil.rmtree(work)
-    return Metered(done, cost)
-
-
-def read_fitted(out: Path, key: str | None = None) -> Metered[Fitted]:
-    """What a finished fit left, and what it cost.
-
-    Raises:
-        ConfigError: It was another fit than `key` says.
-        DataError: The folder holds none, or it is damaged.
-    """
-    try:
-        report = json.loads((out / REPORT).read_text("utf-8"))
-        epochs = tuple(_epoch(entry) for entry in report["epochs"])
-        fitted = Fitted(
-            out, epochs, report["chosen_epoch"], report["n_train"], report["n_dev"],
-            report["label_mean"], report["label_std"],
-        )  # fmt: skip
-        cost = Cost(flops=report["flops"], tokens=report["tokens"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{out}: no data scorer ({error}); remove it and fit again") from error
-    if key is not None and report["fingerprint"] != key:
-        raise ConfigError(
-            f"{out}: holds a data scorer of other labels or settings; remove it or choose another "
-            "folder"
-        )
-    return Metered(fitted, cost)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A fit on its way: data, settings, and the folder of its epochs."""
+    """A fit on its way: data, settings, and the context that keeps its epochs."""
 
     tokens: Tokens
     labels: Float1D
     dev: Int1D
     train: Int1D
     settings: Regression
-    work: Path
+    ctx: Context
 
     @property
     def wide(self) -> Dtype:
         """Of weights and updates."""
         return "float64" if self.settings.dtype == "float64" else "float32"
 
-    def run(
-        self, model: Regressor, progress: Callable[[Progress], None], *, mixed: bool
-    ) -> tuple[list[Epoch], Cost]:
-        """All epochs, those of an interrupted run too, and what they cost."""
+    def folder(self, epoch: int) -> Path:
+        """Where an epoch is, from 1."""
+        return self.ctx.pieces.folder / f"epoch-{epoch}"
+
+    def run(self, model: Regressor, *, mixed: bool) -> list[Epoch]:
+        """All epochs, those of an interrupted run too."""
         settings, parameters = self.settings, model.parameters()
         groups = [
             {"params": [p for p in parameters.values() if p.ndim > 1],
@@ -242,7 +237,7 @@ class _Fit:
             {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
         ]  # fmt: skip
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        epochs, cost = self._resumed(model, optimizer)
+        epochs = self._resumed(model, optimizer)
         per_epoch = -(-len(self.train) // settings.batch_size)
         steps = per_epoch * settings.epochs
         for epoch in range(len(epochs), settings.epochs):
@@ -259,17 +254,17 @@ class _Fit:
                     )  # fmt: skip
                 spent = self._update(model, optimizer, rows, step, mixed=mixed)
                 squared += spent.value
-                cost += spent.cost
-                progress(Progress("data scorer", step + 1, steps, "steps"))
+                self.ctx.meter.add(spent.cost)
+                self.ctx.progress(Progress("data scorer", step + 1, steps, "steps"))
             found = predict(
                 model, self.tokens, rows=self.dev, tokens_per_batch=settings.tokens_per_batch
             )
-            cost += found.cost
+            self.ctx.meter.add(found.cost)
             values, wanted = found.value[self.dev], self.labels[self.dev]
             mse = float(np.square(values - wanted).mean())
             epochs.append(Epoch(squared / len(self.train), mse, spearman(values, wanted)))
-            self._save(model, optimizer, epochs, cost)
-        return epochs, cost
+            self._save(model, optimizer, epochs)
+        return epochs
 
     def _update(
         self, model: Regressor, optimizer: torch.optim.Optimizer, rows: Int1D, step: int,
@@ -313,9 +308,8 @@ class _Fit:
         return Metered(squared, Cost(flops=flops, tokens=tokens))
 
     def _save(
-        self, model: Regressor, optimizer: torch.optim.Optimizer, epochs: list[Epoch],
-        cost: Cost,
-    ) -> None:  # fmt: skip
+        self, model: Regressor, optimizer: torch.optim.Optimizer, epochs: list[Epoch]
+    ) -> None:
         """The epoch whole; of the earlier ones only the best is kept."""
         from safetensors.torch import save_file
 
@@ -325,29 +319,36 @@ class _Fit:
             for key, value in optimizer.state.get(parameter, {}).items()
         }
         number = len(epochs)
-        with quiet(), saving(self.work / f"epoch-{number}") as folder:
+        with quiet(), self.ctx.pieces.writing(f"epoch-{number}") as folder:
             model.module.save_pretrained(folder)
             model.tokenizer.save_pretrained(folder)
             save_file(dict(model.head.state_dict()), folder / HEAD)
             save_file(tensors, folder / OPTIMIZER)
-            state = {"epochs": [_json(e) for e in epochs], "cost": asdict(cost)}
+            state = {"epochs": [_json(e) for e in epochs]}
             (folder / STATE).write_text(json.dumps(state), "utf-8")
         best = best_epoch([e.spearman for e in epochs])
         for old in range(1, number):
             if old != best:
-                shutil.rmtree(self.work / f"epoch-{old}", ignore_errors=True)
+                self.ctx.pieces.drop(f"epoch-{old}")
 
-    def _resumed(
-        self, model: Regressor, optimizer: torch.optim.Optimizer
-    ) -> tuple[list[Epoch], Cost]:
+    def _resumed(self, model: Regressor, optimizer: torch.optim.Optimizer) -> list[Epoch]:
         """The epochs that are done, with model and optimizer as the last of them left them."""
+        done = sorted((int(name[6:]) for name in self.ctx.pieces.names()), reverse=True)
+        for number in done:
+            folder = self.ctx.pieces.intact(f"epoch-{number}")
+            if folder is None:
+                continue
+            epochs = _epochs(folder)
+            best = best_epoch([e.spearman for e in epochs])
+            if self.ctx.pieces.intact(f"epoch-{best}") is not None:
+                self.ctx.pieces.load(f"epoch-{number}", _epochs)
+                self._restore(model, optimizer, folder)
+                return epochs
+        return []
+
+    def _restore(self, model: Regressor, optimizer: torch.optim.Optimizer, folder: Path) -> None:
         from safetensors.torch import load_file
 
-        done = [int(p.name[6:]) for p in self.work.glob("epoch-*")]
-        if not done:
-            return [], Cost()
-        folder = self.work / f"epoch-{max(done)}"
-        state = json.loads((folder / STATE).read_text("utf-8"))
         tensors = load_file(folder / OPTIMIZER)
         with torch.no_grad(), open_regressor(folder, device="cpu", dtype=self.wide) as saved:
             for name, parameter in saved.parameters().items():
@@ -358,7 +359,11 @@ class _Fit:
                 optimizer.state[parameter] = {
                     k: v if k == "step" else v.to(model.device) for k, v in own.items()
                 }
-        return [_epoch(entry) for entry in state["epochs"]], Cost(**state["cost"])
+
+
+def _epochs(folder: Path) -> list[Epoch]:
+    state = json.loads((folder / STATE).read_text("utf-8"))
+    return [_epoch(entry) for entry in state["epochs"]]
 
 
 def _json(epoch: Epoch) -> dict[str, float | None]:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from didact.core.errors import ConfigError
 from didact.core.pool import Pool
 from didact.models.batches import Batch, collate
 from didact.models.encode import Encoding, Tokens, encode
@@ -87,22 +86,6 @@ def _padded(parts: Sequence[Part], pad_id: int) -> Batch:
         truncated=np.zeros(len(parts), np.bool_),
     )
     return collate(tokens, np.arange(len(parts)), pad_id=pad_id, device="cpu")
-
-
-def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
-    """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
-
-    Raises:
-        ConfigError: What was asked does not divide the batch.
-    """
-    if asked is not None:
-        if batch_size % asked:
-            raise ConfigError(
-                f"micro_batch_size={asked}: expected a divisor of batch_size={batch_size}"
-            )
-        return asked
-    most = max(1, tokens // max(longest, 1))
-    return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= most)
 
 
 def rows_digest(rows: npt.ArrayLike) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from didact.core.cost import Cost
+from didact.core.cost import Bill, Cost
 from didact.core.errors import ConfigError
 from didact.core.manifest import Manifest, Measured, StageRecord, canonical, fingerprint
 
@@ -45,7 +45,8 @@ def manifest(*stages):
 
 
 def test_a_manifest_survives_json():
-    made = manifest(record(measured=Measured(Cost(1.0, 2, 3.0, 4.0), 5.0, 6)), record(name="b"))
+    bill = Bill(Cost(1.0, 2, 3.0, 4.0), Cost(5.0, 6, 7.0, 8.0), {"scores/x": Cost(9.0)})
+    made = manifest(record(measured=Measured(bill, 5.0, 6)), record(name="b"))
     assert Manifest.from_json(made.to_json()) == made
     assert made.stage("b").name == "b"
     assert made.stage("c") is None
@@ -56,6 +57,23 @@ def test_what_was_measured_is_not_part_of_equality():
     b = manifest(record(measured=Measured(wall_seconds=2, reused=True)))
     assert a.without_measured() == b.without_measured()
     assert a.without_measured() != manifest(record(fingerprint="g")).without_measured()
+
+
+def test_what_stages_share_counts_once_in_a_run():
+    bills = [Bill(Cost(1.0), Cost(10.0), {"scores/x": Cost(100.0)}), Bill(own=Cost(20.0))]
+    bills.append(Bill(uses={"scores/x": Cost(100.0), "scores/y": Cost(200.0)}))
+    made = manifest(*(record(name=str(i), measured=Measured(b)) for i, b in enumerate(bills)))
+    assert made.bill.charged == Cost(1.0)
+    assert made.bill.value == Cost(330.0)
+    assert made.to_json()["cost"]["value"]["flops"] == 330.0
+
+
+def test_what_an_earlier_version_measured_counts_as_charged_and_as_value():
+    cost = {"flops": 1.0, "tokens": 2, "cpu_seconds": 3.0, "device_seconds": 4.0}
+    old = {"cost": cost, "wall_seconds": 5.0, "peak_memory_bytes": 6, "reused": False}
+    found = Measured.from_json(old)
+    assert found.bill.charged == found.bill.value == Cost(1.0, 2, 3.0, 4.0)
+    assert (found.wall_seconds, found.peak_memory_bytes) == (5.0, 6)
 
 
 def test_a_newer_manifest_is_refused():

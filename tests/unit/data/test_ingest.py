@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import didact
 from didact.core.errors import ConfigError, DataError
 from didact.data.ingest import open_cached, read_pool
 from didact.data.settings import DataSettings
+from didact.verbs import context
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 
@@ -34,6 +36,11 @@ def read(tmp_path):
         return didact.read(paths, cache_dir=tmp_path / "cache", **settings)
 
     return reader
+
+
+@pytest.fixture
+def ctx(tmp_path):
+    return context(cache_dir=tmp_path / "cache")
 
 
 def jsonl(path: Path, rows) -> Path:
@@ -448,23 +455,23 @@ def test_exclusion_is_counted_and_listed(read, tmp_path):
 # -- the cache -------------------------------------------------------------------------------------
 
 
-def test_reading_again_finds_the_store(tmp_path):
+def test_reading_again_finds_the_store(tmp_path, ctx):
     path = jsonl(tmp_path / "x.jsonl", [{"text": "a"}])
     settings = DataSettings()
-    first = read_pool([path], settings, cache_dir=tmp_path / "cache")
-    again = read_pool([path], settings, cache_dir=tmp_path / "cache")
+    first = read_pool([path], settings, ctx)
+    again = read_pool([path], settings, ctx)
     assert (first.reused, again.reused) == (False, True)
     assert again.pool == first.pool
     assert again.inputs == first.inputs
     assert open_cached(first.pool.fingerprint, tmp_path / "cache") == first.pool
 
 
-def test_inputs_are_those_of_this_call_whatever_the_cache_knows(tmp_path, monkeypatch):
+def test_inputs_are_those_of_this_call_whatever_the_cache_knows(tmp_path, ctx, monkeypatch):
     path = jsonl(tmp_path / "d" / "x.jsonl", [{"text": "a"}])
     monkeypatch.chdir(tmp_path / "d")
-    relative = read_pool(["x.jsonl"], DataSettings(), cache_dir=tmp_path / "cache")
+    relative = read_pool(["x.jsonl"], DataSettings(), ctx)
     monkeypatch.chdir(tmp_path)
-    absolute = read_pool([path], DataSettings(), cache_dir=tmp_path / "cache")
+    absolute = read_pool([path], DataSettings(), ctx)
     assert absolute.reused
     assert relative.inputs[0]["path"] == "x.jsonl"
     assert absolute.inputs[0]["path"] == str(path)
@@ -481,9 +488,14 @@ def test_a_changed_file_is_read_again(read, tmp_path):
 def test_a_damaged_cache_entry_is_written_again(read, tmp_path):
     path = jsonl(tmp_path / "x.jsonl", [{"text": "a"}])
     first = read(path)
-    (entry,) = (tmp_path / "cache" / "keys").iterdir()
-    entry.write_text('{"finger')
+    (entry,) = (tmp_path / "cache" / "reads").iterdir()
+    for name in ("entry.json", "read.json"):
+        (entry / name).write_text('{"finger')
+        assert read(path) == first
+        assert (entry / "entry.json").exists()
+    (first.path / "entry.json").write_text("{")
     assert read(path) == first
+    assert len(read(path)) == 1
     shutil.rmtree(first.path)
     with pytest.raises(DataError, match="not in the cache"):
         len(didact.Pool(first.path, first.fingerprint))
@@ -521,37 +533,38 @@ def test_the_store_is_the_same_anywhere(tmp_path):
     assert "rejected.jsonl" in stores[0][1]
 
 
-def test_a_file_that_changes_while_it_is_read(tmp_path):
+def test_a_file_that_changes_while_it_is_read(tmp_path, ctx):
     path = jsonl(tmp_path / "x.jsonl", [{"text": f"{i}"} for i in range(10)])
 
     def touch(_):
         os.utime(path, ns=(1, 1))
 
     with pytest.raises(DataError, match="was changed while it was read"):
-        read_pool([path], DataSettings(), cache_dir=tmp_path / "cache", progress=touch)
+        read_pool([path], DataSettings(), replace(ctx, progress=touch))
     assert not list((tmp_path / "cache" / "tmp").iterdir())
     assert not (tmp_path / "cache" / "pools").exists()
+    assert not (tmp_path / "cache" / "reads").exists()
 
 
-def test_what_killed_readers_left_goes_after_a_day(tmp_path):
+def test_what_killed_readers_left_goes_after_a_day(tmp_path, ctx):
     path = jsonl(tmp_path / "x.jsonl", [{"text": "a"}])
-    old, new = (tmp_path / "cache" / "tmp" / name for name in ("old", "new"))
+    old, new = (tmp_path / "cache" / "tmp" / f".{name}.tmp" for name in ("old", "new"))
     for folder in (old, new):
         folder.mkdir(parents=True)
         (folder / "pool.arrow").write_bytes(b"")
     for place in (old / "pool.arrow", old):
         os.utime(place, (1, 1))
-    read_pool([path], DataSettings(), cache_dir=tmp_path / "cache")
+    read_pool([path], DataSettings(), ctx)
     assert not old.exists()
     assert new.exists()
 
 
-def test_progress_counts_the_bytes_of_the_files(tmp_path):
+def test_progress_counts_the_bytes_of_the_files(tmp_path, ctx):
     paths = [
         jsonl(tmp_path / f"{i}.jsonl", [{"text": f"{i} {j}"} for j in range(9)]) for i in (1, 2)
     ]
     seen = []
-    read_pool(paths, DataSettings(), cache_dir=tmp_path / "cache", progress=seen.append)
+    read_pool(paths, DataSettings(), replace(ctx, progress=seen.append))
     total = sum(p.stat().st_size for p in paths)
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[-1].done, {p.total for p in seen}) == (total, {total})

@@ -10,13 +10,20 @@ torch = pytest.importorskip("torch")
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from didact.accounting.spec import ModelSpec  # noqa: E402
+from didact.core.cost import Bill  # noqa: E402
 from didact.core.errors import ConfigError, DataError  # noqa: E402
+from didact.core.keep import keep  # noqa: E402
+from didact.core.pieces import Pieces  # noqa: E402
+from didact.core.protocols import Context  # noqa: E402
+from didact.execution.executors import serial  # noqa: E402
 from didact.models.adjoint import (  # noqa: E402
+    Adjoint,
     LanguageProblem,
-    finished,
     lambda_path,
     parameters_of,
+    read_adjoint,
     run_adjoint,
+    save_adjoint,
 )
 from didact.models.batches import collate  # noqa: E402
 from didact.models.door import LanguageModel, open_model  # noqa: E402
@@ -83,41 +90,71 @@ def some_tokens(n, seed, *, length=(5, 12)) -> Tokens:
 
 def problem_of(model: LanguageModel, steps: int, **more) -> LanguageProblem:
     batches = [some_tokens(3, 10 + t) for t in range(steps)]
-    return LanguageProblem(model, batches, some_tokens(4, 1), **{"tokens_per_batch": 24, **more})
+    given = {"tokens_per_batch": 24, "charge": lambda cost: None, **more}
+    return LanguageProblem(model, batches, some_tokens(4, 1), **given)
 
 
-def run(problem, model, folder, steps, **more):
+def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]:
+    """The adjoint, kept in a cache, and what it cost; it may die after so many passes.
+
+    A gradient or product of a batch, or of the target, is one pass.
+    """
     quiet = {"forward": lambda done: None, "backward": lambda done: None}
     asked = {"visits": range(steps), **quiet, **more}
-    return run_adjoint(problem, parameters_of(model), Inner(steps, ETA), folder, **asked)
+    ctx = Context(executor=serial(), seed=0, cache_dir=cache)
+
+    def make(work):
+        passes = 0
+
+        def charge(cost):
+            nonlocal passes
+            work.meter.add(cost)
+            passes += 1
+            if passes == dies_after:
+                raise Killed
+
+        problem = problem_of(model, steps, tokens_per_batch=9999, charge=charge)
+        start = parameters_of(model)
+        return run_adjoint(problem, start, Inner(steps, ETA), work.pieces, **asked), {}
+
+    found = keep(
+        ctx, "adjoints", [steps, list(asked["visits"])], make,
+        save=lambda made, folder: save_adjoint(*made, folder), load=read_adjoint,
+    )  # fmt: skip
+    return found, ctx.meter.bill
+
+
+class Killed(Exception):  # noqa: N818 - not an error
+    pass
 
 
 def test_influence_is_minus_the_derivative_of_the_targets_loss(model, tmp_path):
     steps, samples = 5, some_tokens(3, 99)
     problem = problem_of(model, steps)
-    run(problem, model, tmp_path, steps)
+    folder = run(model, tmp_path, steps)[0].folder
     found = torch.zeros(len(samples), dtype=torch.float64)
     batch = collate(samples, np.arange(len(samples)), pad_id=0, device="cpu")
     own = dict(model.module.named_parameters())
     for t in range(steps):
         with torch.no_grad():
-            for name, value in load(theta_path(tmp_path, t)).items():
+            for name, value in load(theta_path(folder, t)).items():
                 own[name].copy_(value)
-        direction = {k: v[None] for k, v in load(lambda_path(tmp_path, t + 1)).items()}
+        direction = {k: v[None] for k, v in load(lambda_path(folder, t + 1)).items()}
         with ProductKernel(model.module) as kernel:
             found += ETA * kernel.products(batch, direction, losses=causal_losses).dots[:, 0]
 
     # Each sample twice: the mean is its own loss.
     one = [joined([_only(samples, row)] * 2) for row in range(len(samples))]
-    start = load(theta_path(tmp_path, 0))
+    start = load(theta_path(folder, 0))
 
     def area(sample, epsilon):
         theta, total = start, 0.0
         for t in range(steps):
             _, g = problem.train_gradient(theta, t)
-            _, more = LanguageProblem(model, [], one[sample], tokens_per_batch=24).target_gradient(
-                theta
+            own = LanguageProblem(
+                model, [], one[sample], tokens_per_batch=24, charge=lambda cost: None
             )
+            _, more = own.target_gradient(theta)
             theta = {k: v - ETA * (g[k] + epsilon * more[k]) for k, v in theta.items()}
             total += problem.target_gradient(theta)[0]
         return total
@@ -163,7 +200,7 @@ def test_hvp_of_other_architectures(family):
     kind = getattr(transformers, f"{family}ForCausalLM")
     module = kind._from_config(config, attn_implementation="eager").eval()
     spec = ModelSpec("tiny", (), 256, 16, 2, 16, 0, 0, tied=False)  # only cost depends on it
-    model = LanguageModel(module, None, spec, torch.device("cpu"), 64, 0)
+    model = LanguageModel(module, None, spec, torch.device("cpu"), "float32", 64, 0)
     theta = parameters_of(model)
     v = {k: torch.ones_like(p) for k, p in theta.items()}
     found = problem_of(model, 1).hvp(theta, 0, v)
@@ -213,23 +250,20 @@ def test_micro_batches_change_rounding_alone(model):
 
 
 def test_flops_are_those_that_torch_counts(model, tmp_path):
-    problem = problem_of(model, 4)
     with FlopCounterMode(display=False) as counter:
-        run(problem, model, tmp_path, 4)
-    assert problem.cost.flops == pytest.approx(counter.get_total_flops(), rel=1e-12)
+        _, bill = run(model, tmp_path, 4)
+    assert (bill.charged.flops, bill.charged.tokens) == (bill.value.flops, bill.value.tokens)
+    assert bill.charged.flops == pytest.approx(counter.get_total_flops(), rel=1e-12)
     # Each step's batch once going forward, the first segment's first step again going back, three
     # products; the target four times.
     batches = [int(some_tokens(3, 10 + t).offsets[-1]) for t in range(4)]
     target = int(some_tokens(4, 1).offsets[-1])
-    assert problem.cost.tokens == sum(batches) + batches[0] + sum(batches[1:]) + 4 * target
+    assert bill.charged.tokens == sum(batches) + batches[0] + sum(batches[1:]) + 4 * target
 
 
 def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     steps = 9
-    whole = run(problem_of(model, steps), model, tmp_path / "whole", steps, visits=(0, 4))
-
-    class Killed(Exception):  # noqa: N818 - not an error
-        pass
+    whole, all_of_it = run(model, tmp_path / "whole", steps, visits=(0, 4))
 
     def dies_at(when):
         def watch(done):
@@ -238,37 +272,62 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
 
         return watch
 
-    folder = tmp_path / "parts"
+    cache = tmp_path / "parts"
     stops = [{"forward": dies_at(5)}, {"backward": dies_at(2)}, {"backward": dies_at(5)}]
-    done = []
+    left = []
     for stop in stops:
-        problem = problem_of(model, steps)
         with pytest.raises(Killed):
-            run(problem, model, folder, steps, visits=(0, 4), **stop)
-        assert finished(folder) is None
-        done.append(problem.cost.flops)
-    problem = problem_of(model, steps)
-    again = run(problem, model, folder, steps, visits=(0, 4))
-    assert problem.cost.flops < 0.6 * _cost_of_all(model, tmp_path, steps)
+            run(model, cache, steps, visits=(0, 4), **stop)
+        assert not list(cache.glob("adjoints/*"))
+        left.append({p.name for p in cache.glob("unfinished/adjoints-*/*")})
+    assert left[0] < left[1] < left[2]
+    again, rest = run(model, cache, steps, visits=(0, 4))
+    assert rest.charged.flops < 0.6 * all_of_it.charged.flops
+    _same(again, rest, whole, all_of_it)
+    found, nothing = run(model, cache, steps, visits=(0, 4))
+    assert found == again
+    assert (nothing.charged.flops, nothing.charged.tokens) == (0, 0)
+    assert nothing.value.flops == all_of_it.value.flops
+
+
+@pytest.mark.parametrize("passes", [3, 9, 10, 16, 17, 26, 30])
+def test_wherever_it_is_interrupted_bytes_and_value_are_the_same(model, tmp_path, passes):
+    """9 steps forward in segments of 3, then back from the target's gradient: 30 passes."""
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4), also=(9,))
+    with pytest.raises(Killed):
+        run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,), dies_after=passes)
+    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,))
+    _same(again, rest, whole, all_of_it)
+    assert rest.charged.flops <= rest.value.flops
+
+
+@pytest.mark.parametrize("piece", ["forward-000000", "forward-000003", "backward-000006"])
+def test_a_damaged_piece_is_made_again(model, tmp_path, piece):
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4))
+    with pytest.raises(Killed):
+        run(model, tmp_path / "parts", 9, visits=(0, 4), dies_after=17)  # one segment back is done
+    (folder,) = tmp_path.glob(f"parts/unfinished/adjoints-*/{piece}")
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])
+    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4))
+    _same(again, rest, whole, all_of_it)
+
+
+def _same(again: Adjoint, rest: Bill, whole: Adjoint, all_of_it: Bill) -> None:
+    """An adjoint that was interrupted, and one that was not: their bytes and their value."""
     assert again.train_losses == whole.train_losses
     assert again.target_losses == whole.target_losses
+    assert rest.value.flops == all_of_it.value.flops == all_of_it.charged.flops
+    assert rest.value.tokens == all_of_it.value.tokens
     names = sorted(p.name for p in whole.folder.iterdir())
+    last = ["theta-000009.safetensors"] if len(names) == 7 else []
     assert names == [
-        "done.json", "lambda-000001.safetensors", "lambda-000005.safetensors",
-        "theta-000000.safetensors", "theta-000004.safetensors",
+        "adjoint.json", "entry.json", "lambda-000001.safetensors", "lambda-000005.safetensors",
+        "theta-000000.safetensors", "theta-000004.safetensors", *last,
     ]  # fmt: skip
-    assert sorted(p.name for p in folder.iterdir()) == names
-    for name in names:
-        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    nothing = problem_of(model, steps)
-    assert run(nothing, model, folder, steps, visits=(0, 4)) == again
-    assert nothing.cost.flops == 0
-
-
-def _cost_of_all(model, tmp_path, steps):
-    problem = problem_of(model, steps)
-    run(problem, model, tmp_path / "all", steps, visits=(0, 4))
-    return problem.cost.flops
+    assert sorted(p.name for p in again.folder.iterdir()) == names
+    for name in set(names) - {"entry.json"}:  # which tells processor time
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
@@ -283,18 +342,19 @@ def test_a_learning_rate_too_large_names_the_step(model, tmp_path):
         ConfigError, match=r"loss is (nan|inf) at step \d+ of 6; lower learning_rate"
     ):
         run_inner(
-            problem_of(model, 6), parameters_of(model), Inner(6, 1e200), tmp_path, lambda done: None
-        )
+            problem_of(model, 6), parameters_of(model), Inner(6, 1e200), Pieces(tmp_path),
+            lambda done: None,
+        )  # fmt: skip
 
 
 def test_a_bfloat16_model_is_trained_in_float32(gpt2, tmp_path):
     with open_model(gpt2, device="cpu", dtype="bfloat16", attention="eager") as model:
-        run(problem_of(model, 3), model, tmp_path, 3)
-        lam, last = load(lambda_path(tmp_path, 1)), load(theta_path(tmp_path, 2))
+        half = run(model, tmp_path / "16", 3)[0].folder
+        lam, last = load(lambda_path(half, 1)), load(theta_path(half, 2))
     assert {v.dtype for v in (*lam.values(), *last.values())} == {torch.float32}
     with open_model(gpt2, device="cpu", dtype="float32", attention="eager") as model:
-        run(problem_of(model, 3), model, tmp_path / "32", 3)
-    exact = load(lambda_path(tmp_path / "32", 1))
+        full = run(model, tmp_path / "32", 3)[0].folder
+    exact = load(lambda_path(full, 1))
     # bfloat16 has eight bits; the sum over three target gradients keeps about six of them.
     assert norm({k: lam[k] - exact[k] for k in exact}) < 0.05 * norm(exact)
 

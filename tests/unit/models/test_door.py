@@ -9,13 +9,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from didact.core.errors import ConfigError, DataError  # noqa: E402
-from didact.models.door import context_of, devices, open_model, open_tokenizer  # noqa: E402
+from didact.execution.devices import local_devices  # noqa: E402
+from didact.models.door import context_of, open_model, open_tokenizer  # noqa: E402
 
 
 def test_a_model_opens_in_evaluation_mode(tiny_model):
     with open_model(tiny_model, device="cpu", dtype="float64") as model:
         assert not model.module.training
         assert next(model.module.parameters()).dtype == torch.float64
+        assert model.dtype == "float64"
         assert model.context == 256
         assert model.spec.n_layers == 2
 
@@ -60,8 +62,8 @@ def test_what_is_no_language_model_is_said(tiny_encoder):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_that_is_not_there_is_an_error():
     with pytest.raises(ConfigError, match="no CUDA device is visible"):
-        devices("cuda")
-    assert devices("auto") == devices("cpu") == ("cpu",)
+        local_devices("cuda")
+    assert local_devices("auto") == local_devices("cpu") == ("cpu",)
 
 
 def test_the_context_is_the_configuration_s_else_the_tokenizer_s(tiny_model, tmp_path):

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,13 @@ def test_spec_of_a_language_model(family, tmp_path):
     assert spec.n_embedding == sum(e.weight.numel() for e in embeddings)
     head = model.get_output_embeddings().weight
     assert spec.tied == (head is model.get_input_embeddings().weight)
+    named = in_products(model).items()
+    layered = {n: s for n, s in named if re.search(r"\.\d+\.", n)}
+    assert sum(n for *_, n, _ in spec.modules) == len(layered)
+    for name, d_out, d_in, n, first in spec.modules:
+        found = [key for key, shape in layered.items() if key.endswith(f".{name}")]
+        assert {layered[key] for key in found} == {(d_out, d_in)}
+        assert (n, first) == (len(found), 1) == (3, 1)
 
 
 @pytest.mark.parametrize("family", CAUSAL)

@@ -17,7 +17,7 @@ from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from didact.models import tiles  # noqa: E402
+from didact.accounting import products as algebra  # noqa: E402
 from didact.models.products import ProductKernel, products  # noqa: E402
 
 # transformers 5.2x renames gradient checkpointing; peft still asks by the old name.
@@ -274,11 +274,11 @@ def test_an_alias_names_a_shared_parameter() -> None:
 def test_tokens_without_gradient_at_a_wide_head_are_dropped(
     form: Any, prompt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_HEAD_INPUT", 8)
+    monkeypatch.setattr(algebra, "_HEAD_INPUT", 8)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**{**COMMON, "hidden_size": 8, "tie_word_embeddings": True})
     model = transformers.LlamaForCausalLM(config).double().eval()
-    assert VOCAB > tiles._HEAD_RATIO * 8
+    assert VOCAB > algebra._HEAD_RATIO * 8
     batch = padded(s=12, prompt=prompt)
     batch.weights[1, 5] = 0.3  # samples have different numbers of tokens that count
     names = trainable(model)

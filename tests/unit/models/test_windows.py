@@ -13,6 +13,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from didact.accounting.lengths import windowed_lengths  # noqa: E402
 from didact.core.pool import LENGTH_BINS, PoolStats  # noqa: E402
 from didact.models.door import open_model  # noqa: E402
 from didact.models.encode import Tokens  # noqa: E402
@@ -20,7 +21,6 @@ from didact.models.windows import (  # noqa: E402
     likelihood,
     runs,
     whole,
-    windowed_lengths,
     windows,
 )
 

@@ -12,12 +12,13 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection
+from didact.execution.executors import serial
 from didact.ordering import methods
 from didact.ordering.arrange import arrange
 
 FINGERPRINT = "f" * 32
 GONE = Pool(Path("gone"), FINGERPRINT)
-CTX = Context(executor=None, seed=17, cache_dir=Path())
+CTX = Context(executor=serial(), seed=17, cache_dir=Path())
 ROWS = np.arange(0, 60, 2)  # thirty rows of a pool of sixty
 CHOSEN = Selection(ROWS, FINGERPRINT, "top_k")
 SCORES = Scores(

@@ -13,11 +13,12 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.registry import find, known
 from didact.core.scores import Scores, Selection
+from didact.execution.executors import serial
 from didact.ordering import methods
 
 FINGERPRINT = "f" * 32
 POOL = Pool(Path("gone"), FINGERPRINT)  # no store: whoever opened it would fail
-CTX = Context(executor=None, seed=17, cache_dir=Path())
+CTX = Context(executor=serial(), seed=17, cache_dir=Path())
 CHOSEN = Selection.ranked([7, 2, 5, 3], FINGERPRINT, "top_k", {})
 SCORES = Scores(
     values=np.array([0, 0, 30, 20, 0, 10, 0, 40, np.nan], float),
@@ -65,7 +66,7 @@ def test_keep_is_pool_order_or_the_order_of_choice():
 def test_shuffle_follows_the_seed_of_the_run():
     many = Selection(np.arange(50), FINGERPRINT, "top_k")
     one, same, other = (
-        order("shuffle", many, None, Context(executor=None, seed=s, cache_dir=Path())).rows
+        order("shuffle", many, None, Context(executor=serial(), seed=s, cache_dir=Path())).rows
         for s in (1, 1, 2)
     )
     assert one.tolist() == same.tolist() != other.tolist()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from didact import pipeline
+from didact import verbs
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
@@ -69,7 +69,7 @@ def case(tmp_path: Path) -> Callable[..., Case]:
         if isinstance(rows, int):
             rows = text_rows(rows)
         pool = make_pool(rows, tmp_path / folder, **(data or {}))
-        ctx = pipeline.context(7, 1, tmp_path / "cache")
+        ctx = verbs.context(7, 1, tmp_path / "cache")
         if values is None:
             values = np.random.default_rng(1).normal(size=len(pool))
         values = np.array(values, dtype=np.float64)
@@ -78,9 +78,9 @@ def case(tmp_path: Path) -> Callable[..., Case]:
         scores = Scores(
             values, higher_is_better, "made_up", pool.fingerprint, {"a": 1}, missing=missing
         )
-        chosen = pipeline.select(pool, scores, select, budget=budget or Budget(ratio=0.25), ctx=ctx)
+        chosen = verbs.select(pool, scores, select, budget=budget or Budget(ratio=0.25), ctx=ctx)
         arrange = {"layers": 3} if arrange is None and order == "fold" else arrange or {}
-        ordered = pipeline.order(pool, chosen, scores, order, ctx=ctx, **arrange)
+        ordered = verbs.order(pool, chosen, scores, order, ctx=ctx, **arrange)
         return Case(pool, scores, chosen, ordered, ctx)
 
     return build
@@ -92,7 +92,7 @@ def without_scores() -> Callable[[Case], Case]:
 
     def strip(case: Case) -> Case:
         unranked = replace(case.selection, rank=None)
-        kept = pipeline.order(case.pool, unranked, None, "keep", ctx=case.ctx)
+        kept = verbs.order(case.pool, unranked, None, "keep", ctx=case.ctx)
         return replace(case, scores=None, selection=unranked, order=kept)
 
     return strip

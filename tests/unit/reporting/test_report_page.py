@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from didact.core.cost import Cost
+from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
 from didact.core.scores import Budget
 from didact.reporting import page
@@ -59,17 +59,27 @@ def written(case, tmp_path, **more) -> str:
     return path.read_text("utf-8")
 
 
+SHARED = {"sketches/x": Cost(cpu_seconds=1.0)}  # a kept value that two stages stand on
 STAGES = [
     StageRecord(
         "data", "a" * 32, {}, facts={"codec": "zlib"}, outputs={"x.jsonl": "b" * 32},
         estimated=Cost(cpu_seconds=3.0),
-        measured=Measured(Cost(cpu_seconds=4.5), 5.5, 2**30, reused=True),
+        measured=Measured(
+            Bill(charged=Cost(cpu_seconds=0.25), own=Cost(cpu_seconds=4.5)), 5.5, 2**30, reused=True
+        ),
     ),
     StageRecord(
         "score", "c" * 32, {}, estimated=Cost(cpu_seconds=1.5),
-        measured=Measured(Cost(cpu_seconds=2.25), 1.25, 300 * 2**20),
+        measured=Measured(
+            Bill(Cost(cpu_seconds=2.25), Cost(cpu_seconds=1.25), SHARED), 1.25, 300 * 2**20
+        ),
     ),
-    StageRecord("select", "d" * 32, {}, measured=Measured(Cost(cpu_seconds=0.5), 0.5, 200 * 2**20)),
+    StageRecord(
+        "select", "d" * 32, {},
+        measured=Measured(
+            Bill(Cost(cpu_seconds=0.5), Cost(cpu_seconds=0.5), SHARED), 0.75, 200 * 2**20
+        ),
+    ),
 ]  # fmt: skip
 
 
@@ -242,7 +252,7 @@ def test_an_estimate_is_called_one_wherever_tokens_are_counted(case, tmp_path):
     assert "tokens" in text
 
 
-def test_costs_add_up_over_what_ran(case, tmp_path):
+def test_costs_add_up_and_what_is_shared_counts_once(case, tmp_path):
     html = written(case(60), tmp_path, stages=STAGES)
     rows = re.findall(
         r"<tr[^>]*><th scope=\"row\">(.*?)</tr>",
@@ -251,10 +261,11 @@ def test_costs_add_up_over_what_ran(case, tmp_path):
     )
     cells = [re.sub(r"<[^>]+>", "|", r).split("|") for r in rows]
     found = {r[0].strip(): [c for c in r[1:] if c.strip()] for r in cells}
-    assert found["data"] == ["reused", "3.00 s", "4.50 s", "5.50 s", "1.00 GiB"]
-    assert found["score"] == ["1.50 s", "2.25 s", "1.25 s", "300 MiB"]
-    assert found["select"] == ["\u2013", "0.50 s", "0.50 s", "200 MiB"]
-    assert found["this run"] == ["1.50 s", "2.75 s", "1.75 s", "300 MiB"]
+    # estimated, from nothing, this run, elapsed, memory
+    assert found["data"] == ["reused", "3.00 s", "4.50 s", "0.25 s", "5.50 s", "1.00 GiB"]
+    assert found["score"] == ["1.50 s", "2.25 s", "2.25 s", "1.25 s", "300 MiB"]
+    assert found["select"] == ["\u2013", "1.50 s", "0.50 s", "0.75 s", "200 MiB"]
+    assert found["in all"] == ["4.50 s", "7.25 s", "3.00 s", "7.50 s", "1.00 GiB"]
     assert "FLOPs" not in html
 
 
@@ -264,11 +275,13 @@ def test_models_get_columns_of_their_own(case, tmp_path):
         "a" * 32,
         {},
         estimated=Cost(flops=2e15),
-        measured=Measured(Cost(flops=1.5e15, device_seconds=90)),
+        measured=Measured(
+            Bill(Cost(flops=1e15, device_seconds=60), Cost(flops=1.5e15, device_seconds=90))
+        ),
     )
     text = Page(written(case(60), tmp_path, stages=[stage])).text
     assert "model FLOPs" in text
-    assert "2000T 1500T 1 min 30 s" in text.replace(",", "")
+    assert "2000T 1500T 1000T 1 min 30 s" in text.replace(",", "")
 
 
 def test_a_choice_that_is_no_cut_says_so(case, tmp_path):

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial
@@ -117,10 +117,11 @@ def test_many_target_vectors_travel_as_a_file(tiny_static, tmp_path, monkeypatch
     monkeypatch.setattr(similarity, "_CARRIED_BYTES", 0)
     found = score(scorer, sample_rows(), tmp_path, executor=processes(2), batch_rows=9)
     assert found.by_task == pytest.approx(expected.by_task, abs=FLOAT64)
-    (file,) = (tmp_path / "cache" / "target-vectors").iterdir()
-    vectors = np.load(file, allow_pickle=False)
-    assert vectors.shape == (3, 8)
-    assert file.stem == hashlib.blake2b(vectors.tobytes(), digest_size=16).hexdigest()
+    (folder,) = (tmp_path / "cache" / "target-vectors").iterdir()
+    assert np.load(folder / "vectors.npy", allow_pickle=False).shape == (3, 8)
+    entry = open_entry(folder)
+    assert "vectors.npy" in entry.files
+    entry.verify()
 
 
 @pytest.mark.parametrize("n", [0, 1, 600])

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from didact.core.errors import ConfigError, DataError
+from didact.core.entries import open_entry
+from didact.core.errors import ConfigError, DamagedError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import serial
 from didact.scoring.run import score_pool
@@ -20,7 +21,7 @@ pytest.importorskip("peft")
 from scipy.stats import spearmanr  # noqa: E402
 
 from didact.models.encode import encode  # noqa: E402
-from didact.scoring.checkpoints import Influence  # noqa: E402
+from didact.scoring.checkpoints import WarmedUp  # noqa: E402
 from didact.scoring.less import LESS  # noqa: E402
 
 SMALL = {
@@ -54,14 +55,14 @@ def places(tmp_path_factory, double_model):
     return pool, target, folder, str(double_model)
 
 
-def context(folder: Path, executor=None) -> Context:
-    return Context(executor=executor or serial(), seed=3, cache_dir=folder / "cache")
+def context(folder: Path) -> Context:
+    return Context(executor=serial(), seed=3, cache_dir=folder / "cache")
 
 
-def run(places, executor=None, **settings):
+def run(places, ctx=None, **settings):
     pool, target, folder, model = places
     scorer = LESS(model=model, **{**SMALL, **settings})
-    return score_pool(pool, "less", scorer, {}, target, context(folder, executor))
+    return score_pool(pool, "less", scorer, {}, target, ctx or context(folder))
 
 
 def brute_force(places, **settings) -> np.ndarray:
@@ -73,8 +74,8 @@ def brute_force(places, **settings) -> np.ndarray:
     pool, target, folder, name = places
     scorer = LESS(model=name, **{**SMALL, **settings})
     fitted = scorer.fit(pool, target, context(folder))
-    assert isinstance(fitted, Influence)
-    warm = fitted.warm
+    warm = fitted.open.args[0]  # an open function with what was fitted
+    assert isinstance(warm, WarmedUp)
     tokenizer = AutoTokenizer.from_pretrained(name)
     total = np.zeros((len(pool), len(target.task_names)))
     steps = dict(zip(warm.checkpoints, fitted.facts["checkpoint_steps"], strict=True))
@@ -172,22 +173,39 @@ def test_projected_scores_approach_the_exact_ones(places):
 def test_a_second_target_costs_only_its_own_gradients(places):
     pool, _, folder, model = places
     scorer = LESS(model=model, **SMALL, space="projected", dimension=128)
-    first = serial()
-    score_pool(pool, "less", scorer, {}, places[1], context(folder, first))
+    first, second = context(folder), context(folder)
+    score_pool(pool, "less", scorer, {}, places[1], first)
     other = make_pool([chat("o", "What is 2 plus 2?", "4")], folder, name="other")
-    second = serial()
-    score_pool(pool, "less", scorer, {}, other, context(folder, second))
-    # What is left is the warm-up, whose cost is told again, and one target sample.
-    assert second.spent.tokens < 0.4 * first.spent.tokens
+    score_pool(pool, "less", scorer, {}, other, second)
+    # What is charged is one target sample at two checkpoints; warm-up and sketches are told.
+    assert 0 < second.executor.spent.tokens < 0.05 * first.executor.spent.tokens
+    shared = {k for k in first.meter.bill.uses if k.startswith(("adapters/", "sketches/"))}
+    assert len(shared) == 3
+    for key in shared:
+        told, made = second.meter.bill.uses[key], first.meter.bill.uses[key]
+        assert (told.flops, told.tokens) == (made.flops, made.tokens)
+    uses = {k: v for k, v in second.meter.bill.uses.items() if k not in shared}
+    assert sum(v.tokens for v in uses.values()) == second.executor.spent.tokens
+    assert second.meter.bill.value.tokens > 0.5 * first.meter.bill.value.tokens
 
 
-def test_a_lost_shard_is_sketched_again_to_the_same_scores(places):
+@pytest.mark.parametrize("damage", ["gone", "one bit"])
+def test_a_damaged_shard_is_sketched_again_to_the_same_scores(places, damage):
     settings = {"space": "projected", "dimension": 192}
     before = run(places, **settings)
-    cache = places[2] / "cache" / "less"
-    newest = max(cache.rglob("000000.npy"), key=lambda p: p.stat().st_mtime)
+    kept = places[2] / "cache" / "sketches"
+    newest = max(kept.rglob("000000/vectors.npy"), key=lambda p: p.stat().st_mtime)
+    entry, data = open_entry(newest.parents[1]), newest.read_bytes()
     newest.unlink()
-    assert run(places, **settings).values.tobytes() == before.values.tobytes()
+    if damage == "one bit":
+        newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(DamagedError):  # it shows where it is read, and its entry is void then
+            run(places, **settings)
+    ctx = context(places[2])
+    assert run(places, ctx, **settings).values.tobytes() == before.values.tobytes()
+    assert ctx.meter.bill.charged.flops == entry.bill.own.flops > 0
+    open_entry(newest.parents[1]).verify()
+    assert newest.read_bytes() == data
 
 
 def test_the_warm_up_does_not_depend_on_the_order_of_the_rows(places, tmp_path):
@@ -237,11 +255,11 @@ def test_the_estimate_is_near_what_a_profiler_counts(tiny_model, tmp_path, monke
     target = make_pool(target_rows(), tmp_path, name="target", tokenizer=tokenizer)
     settings = {**SMALL, "dtype": "float32", "share": 0.1, "space": space, "dimension": 256}
     scorer = LESS(model=str(tiny_model), **settings)
-    executor = serial()
+    ctx = context(tmp_path)
     with FlopCounterMode(display=False) as counter:
-        score_pool(pool, "less", scorer, {}, target, context(tmp_path, executor))
-    counted = counter.get_total_flops()
+        score_pool(pool, "less", scorer, {}, target, ctx)
+    counted, spent = counter.get_total_flops(), ctx.executor.spent
     estimated = scorer.estimate(pool.stats, target.stats)
-    assert executor.spent.flops == pytest.approx(counted, rel=0.02)
+    assert spent.flops == pytest.approx(counted, rel=0.02)
     assert estimated.flops == pytest.approx(counted, rel=0.05)
-    assert estimated.tokens == pytest.approx(executor.spent.tokens, rel=0.05)
+    assert estimated.tokens == pytest.approx(spent.tokens, rel=0.05)

@@ -38,7 +38,8 @@ def run(scorer, pool, target, folder: Path, *, executor=None, seed=3, progress=N
     more = {} if progress is None else {"progress": progress}
     ctx = Context(executor=executor or serial(), seed=seed, cache_dir=folder, **more)
     scores = score_pool(pool, scorer.name, scorer, dataclasses.asdict(scorer), target, ctx)
-    return scores, ctx.executor.spent
+    assert ctx.executor.spent == ctx.meter.bill.charged
+    return scores, ctx.meter.bill
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_scores_do_not_depend_on_batches_or_neighbors(tiny_model, tmp_path, pool
 def test_an_interrupted_annotation_goes_on(tiny_model, tmp_path, pools, monkeypatch):
     monkeypatch.setattr(annotation, "SHARD_ROWS", 8)
     scorer = LQS(model=str(tiny_model), **TINY)
-    expected, spent = run(scorer, *pools, tmp_path / "whole")
+    expected, whole = run(scorer, *pools, tmp_path / "whole")
 
     class Killed(Exception):  # noqa: N818 - not an error
         pass
@@ -77,9 +78,12 @@ def test_an_interrupted_annotation_goes_on(tiny_model, tmp_path, pools, monkeypa
     again, rest = run(scorer, *pools, tmp_path / "parts")
     assert again.values.tobytes() == expected.values.tobytes()
     assert again.facts == expected.facts
-    assert 0 < rest.flops < 0.5 * spent.flops
+    assert 0 < rest.charged.flops < 0.5 * whole.charged.flops
+    assert whole.charged.flops == whole.value.flops == rest.value.flops
+    assert whole.charged.tokens == whole.value.tokens == rest.value.tokens
     third, nothing = run(scorer, *pools, tmp_path / "parts")
-    assert nothing.flops == 0
+    assert (nothing.charged.flops, nothing.charged.tokens) == (0, 0)
+    assert nothing.value.flops == whole.value.flops
     assert third.values.tobytes() == expected.values.tobytes()
 
 
@@ -90,14 +94,14 @@ def test_pds_and_lqs_share_the_adjoint(tiny_model, tmp_path, pools):
     for stage in ("inner training", "adjoint", "annotate"):
         steps = [s for s in seen if s.stage == stage]
         assert steps[-1].done == steps[-1].total
-    first = len(list(tmp_path.glob("adjoint/*")))
+    first = len(list(tmp_path.glob("adjoints/*")))
     assert first == 1
     again = []
     run(LQS(model=str(tiny_model), **TINY), *pools, tmp_path, progress=again.append)
     assert {s.stage for s in again} == {"annotate", "score"}
-    assert len(list(tmp_path.glob("adjoint/*"))) == first
+    assert len(list(tmp_path.glob("adjoints/*"))) == first
     run(PDS(model=str(tiny_model), **TINY | {"steps": 5}), *pools, tmp_path)
-    assert len(list(tmp_path.glob("adjoint/*"))) == first + 1
+    assert len(list(tmp_path.glob("adjoints/*"))) == first + 1
 
 
 def test_the_seed_draws_other_batches(tiny_model, tmp_path, pools):
@@ -151,7 +155,7 @@ def test_a_data_scorer_learns_the_scores_of_the_others(tiny_model, tmp_path):
     assert len(facts["spearman"]) == 3
     estimate = scorer.estimate(pool.stats, target.stats)
     # 40 samples of two lengths, which the bins of a histogram spread out.
-    assert estimate.flops == pytest.approx(spent.flops, rel=0.1)
+    assert estimate.flops == pytest.approx(spent.charged.flops, rel=0.1)
     again, _ = run(scorer, pool, target, tmp_path / "a")
     assert again.values.tobytes() == scores.values.tobytes()
     mixed = np.random.default_rng(2).permutation(len(pool))
@@ -189,10 +193,10 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     scorer = method(model=str(tiny_model), **TINY | {"steps": 6, "inner_batch": 8}, **more)
     with FlopCounterMode(display=False) as counter:
         _, spent = run(scorer, pool, target, tmp_path)
-    assert spent.flops == pytest.approx(counter.get_total_flops(), rel=1e-9)
+    assert spent.charged.flops == pytest.approx(counter.get_total_flops(), rel=1e-9)
     estimate = scorer.estimate(pool.stats, target.stats)
     assert estimate.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
-    assert estimate.tokens == pytest.approx(spent.tokens, rel=0.05)
+    assert estimate.tokens == pytest.approx(spent.charged.tokens, rel=0.05)
 
 
 # -- terms -----------------------------------------------------------------------------------------

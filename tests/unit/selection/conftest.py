@@ -11,6 +11,7 @@ import pytest
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores
+from didact.execution.executors import serial
 
 FINGERPRINT = "f" * 32
 
@@ -66,4 +67,4 @@ def _scores_of():
 
 @pytest.fixture(name="ctx")
 def _ctx():
-    return Context(executor=None, seed=17, cache_dir=Path())
+    return Context(executor=serial(), seed=17, cache_dir=Path())

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from didact.core.pieces import Pieces
 from didact.core.scores import Budget
 from didact.selection import feature_based as module
 from didact.selection import feature_kernel as kernel
@@ -432,17 +433,16 @@ def test_a_killed_selection_goes_on_to_the_same_picks(tmp_path, ctx, monkeypatch
     wanted = everything(pool, ctx)
     monkeypatch.setattr(LazyGreedy, "chunk", 10)
     monkeypatch.setattr(greedy, "_SAVE_SECONDS", -1)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    pieces = Pieces(tmp_path / "pieces")
 
     def killed(progress):
         if progress.stage == "select" and progress.done == 70:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        everything(pool, replace(ctx, scratch=scratch, progress=killed))
+        everything(pool, replace(ctx, pieces=pieces, progress=killed))
     seen = []
-    ctx = replace(ctx, scratch=scratch, progress=seen.append)
+    ctx = replace(ctx, pieces=pieces, progress=seen.append)
     assert everything(pool, ctx).tolist() == wanted.tolist()
     assert [p.done for p in seen if p.stage == "select"][:2] == [0, 60]
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+import didact
 from didact.core.errors import BudgetError, ConfigError
+from didact.core.pieces import Pieces
 from didact.core.scores import Budget
 from didact.selection import greedy
 from didact.selection.budget import candidates, goal
 from didact.selection.greedy import grow
-from didact.selection.kept import Kept, kept_for
+from didact.selection.kept import load_piece, save_piece
 from didact.selection.quotas import Quotas
 from didact.testing import make_pool
 from didact.verbs import context
@@ -99,7 +101,7 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
     monkeypatch.setattr(greedy, "_SAVE_SECONDS", -1.0)
     refusal = Next(40) if refusing else None
     whole = grow(Falling(WORTH), ONES, 18, ctx, refusal=refusal).tolist()
-    kept = Kept(tmp_path, "key")
+    ctx = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
 
     class Killed(Falling):
         def pick(self, most):
@@ -108,8 +110,9 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             return super().pick(most)
 
     with pytest.raises(KeyboardInterrupt):
-        grow(Killed(WORTH), ONES, 18, ctx, refusal=refusal, kept=kept)
-    left = kept.load("picks")["picks"]
+        grow(Killed(WORTH), ONES, 18, ctx, refusal=refusal)
+    (name,) = ctx.pieces.names()
+    left = load_piece(ctx.pieces, name)["picks"]
     assert 0 < len(left) < 18
     asked = []
 
@@ -118,7 +121,7 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             asked.extend(positions.tolist())
             super().replay(positions)
 
-    again = grow(Told(WORTH), ONES, 18, ctx, refusal=refusal, kept=kept)
+    again = grow(Told(WORTH), ONES, 18, ctx, refusal=refusal)
     assert asked == left.tolist()
     assert again.tolist() == whole
 
@@ -127,8 +130,8 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
 def test_picks_left_by_a_larger_budget_are_cut(refusing, ctx, tmp_path):
     refusal = Next(40) if refusing else None
     whole = grow(Falling(WORTH), ONES, 9, ctx, refusal=refusal)
-    kept = Kept(tmp_path, "key")
-    kept.save("picks", picks=whole)
+    ctx = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
+    save_piece(ctx.pieces, "picks-9", picks=whole)
     asked = []
 
     class Told(Next):
@@ -136,44 +139,91 @@ def test_picks_left_by_a_larger_budget_are_cut(refusing, ctx, tmp_path):
             asked.append(position)
             return super().after(position)
 
-    few = grow(Falling(WORTH), ONES, 4, ctx, refusal=Told(40), kept=kept)
+    few = grow(Falling(WORTH), ONES, 4, ctx, refusal=Told(40))
     assert few.tolist() == asked == whole[:4].tolist()
     sizes = np.full(40, 3)
-    some = grow(Falling(WORTH), sizes, 10, ctx, unit="tokens", refusal=refusal, kept=kept)
+    some = grow(Falling(WORTH), sizes, 10, ctx, unit="tokens", refusal=refusal)
     assert some.tolist() == whole[:4].tolist()
 
 
-def test_a_piece_of_something_else_or_damaged_is_not_read(tmp_path):
-    kept = Kept(tmp_path, "key")
-    assert kept.load("picks") is None
-    kept.save("picks", picks=np.array([0, 300, 70_000]))
-    assert kept.load("picks")["picks"].tolist() == [0, 300, 70_000]
-    assert replace(kept, key="other").load("picks") is None
-    (path,) = tmp_path.iterdir()
-    data = path.read_bytes()
-    for damaged in (data[: len(data) // 2], b"", data[:-1] + b"!"):
-        path.write_bytes(damaged)
-        assert kept.load("picks") is None
-    nowhere = Kept(None, "key")
-    nowhere.save("picks", picks=np.arange(3))
-    assert nowhere.load("picks") is None
+def test_the_last_picks_that_are_whole_are_gone_on_after(ctx, tmp_path):
+    whole = grow(Falling(WORTH), ONES, 9, ctx)
+    ctx = replace(ctx, pieces=Pieces(tmp_path))
+    for n in (3, 5, 8):
+        save_piece(ctx.pieces, f"picks-{n:012d}", picks=whole[:n])
+    flipped(tmp_path / f"picks-{8:012d}" / "arrays.npz")
+    asked = []
+
+    class Told(Falling):
+        def replay(self, positions):
+            asked.extend(positions.tolist())
+            super().replay(positions)
+
+    assert grow(Told(WORTH), ONES, 9, ctx).tolist() == whole.tolist()
+    assert asked == whole[:5].tolist()
 
 
-def test_the_key_depends_on_candidates_settings_and_seed(ctx, tmp_path):
-    pool = make_pool([{"text": "a"}, {"text": "b"}], tmp_path)
-    assert kept_for(ctx, pool, np.arange(2), "m", {}).folder is None
-    ctx = replace(ctx, scratch=tmp_path)
-    keys = {
-        kept_for(replace(ctx, seed=seed), pool, rows, method, settings).key
-        for rows, method, settings, seed in (
-            (np.arange(2), "m", {}, 0),
-            (np.arange(1), "m", {}, 0),
-            (np.arange(2), "n", {}, 0),
-            (np.arange(2), "m", {"a": 1}, 0),
-            (np.arange(2), "m", {}, 1),
-        )
-    }
-    assert len(keys) == 5
+def test_a_rule_that_resumes_by_itself_is_given_no_picks(ctx, tmp_path):
+    whole = grow(Falling(WORTH), ONES, 9, ctx)
+    ctx = replace(ctx, pieces=Pieces(tmp_path))
+    save_piece(ctx.pieces, "picks-9", picks=whole[::-1])
+    assert grow(Falling(WORTH), ONES, 9, ctx, resumable=False).tolist() == whole.tolist()
+
+
+def flipped(path):
+    """Flip one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_piece_is_not_read(tmp_path):
+    pieces = Pieces(tmp_path)
+    assert load_piece(pieces, "picks") is None
+    picks = np.array([0, 300, 70_000])
+
+    def keep_it():
+        save_piece(pieces, "picks", picks=picks)
+        assert load_piece(pieces, "picks")["picks"].tolist() == picks.tolist()
+
+    keep_it()
+    for name in sorted(p.name for p in (tmp_path / "picks").iterdir()):
+        path = tmp_path / "picks" / name
+        data = path.read_bytes()
+        for damaged in (data[: len(data) // 2], b"", data[:-1] + b"!", data[1:]):
+            path.write_bytes(damaged)
+            assert load_piece(pieces, "picks") is None
+            assert pieces.names() == []
+            keep_it()
+        path.unlink()
+        assert load_piece(pieces, "picks") is None
+        keep_it()
+    nowhere = Pieces()
+    save_piece(nowhere, "picks", picks=np.arange(3))
+    assert load_piece(nowhere, "picks") is None
+
+
+def test_a_selection_is_kept_by_pool_scores_budget_settings_and_seed(ctx, tmp_path):
+    pool = make_pool([{"text": "a"}, {"text": "b b"}, {"text": "c"}], tmp_path)
+    other = make_pool([{"text": "a"}, {"text": "b b"}], tmp_path, name="other")
+    scores = didact.score(pool, "length", ctx=ctx)
+    one = {"budget": Budget(samples=1)}
+    chosen = [
+        (pool, scores, "top_k", ctx, one),
+        (pool, scores, "top_k", ctx, one),
+        (other, didact.score(other, "length", ctx=ctx), "top_k", ctx, one),
+        (pool, replace(scores, values=-scores.values), "top_k", ctx, one),
+        (pool, replace(scores, higher_is_better=not scores.higher_is_better), "top_k", ctx, one),
+        (pool, scores, "middle", ctx, one),
+        (pool, scores, "top_k", ctx, {"budget": Budget(samples=2)}),
+        (pool, scores, "top_k", ctx, {**one, "quotas": {"at_least": 0.1}}),
+        (pool, scores, "top_k", replace(ctx, seed=1), one),
+    ]
+    for p, s, method, where, more in chosen:
+        didact.select(p, s, method, ctx=where, **more)
+    entries = list((ctx.cache_dir / "selections").iterdir())
+    assert len(entries) == len(chosen) - 1
+    assert list((ctx.cache_dir / "unfinished").iterdir()) == []
 
 
 def test_a_budget_is_refused_before_any_work(ctx, tmp_path):

@@ -12,6 +12,7 @@ from didact.core.binding import bind
 from didact.core.errors import ConfigError
 from didact.core.protocols import Context
 from didact.core.scores import Budget
+from didact.execution.executors import serial
 from didact.selection.quotas import Quotas
 from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
 
@@ -73,7 +74,7 @@ def test_gumbel_draws_rows_in_proportion_to_their_weight(pool_of, scores_of):
     p = weight / weight.sum()
     seen = dict.fromkeys(permutations(range(4), 2), 0)
     for seed in range(draws):
-        ctx = Context(executor=None, seed=seed, cache_dir=Path())
+        ctx = Context(executor=serial(), seed=seed, cache_dir=Path())
         chosen = gumbel_top_k(
             pool, scores_of(values), Budget(samples=2), ctx, temperature=temperature
         )
@@ -88,7 +89,7 @@ def test_gumbel_draws_a_group_of_duplicates_once(pool_of, scores_of):
     pool = pool_of(["web"] * 11, group=[0] * 10 + [1])
     first = 0
     for seed in range(1000):
-        ctx = Context(executor=None, seed=seed, cache_dir=Path())
+        ctx = Context(executor=serial(), seed=seed, cache_dir=Path())
         chosen = gumbel_top_k(pool, scores_of([1.0] * 11), Budget(samples=1), ctx)
         first += chosen.rows.tolist() == [0]
     assert abs(first - 500) < 3.3 * np.sqrt(250)  # 99.9 % of binomial(1000, 1/2)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from didact.core.errors import MissingDependencyError
+from didact.core.pieces import Pieces
 from didact.core.scores import Budget
 from didact.selection import greedy
 from didact.selection import shingle_novelty as module
@@ -358,7 +359,7 @@ def test_a_killed_selection_goes_on_to_the_same_picks(pool, ctx, tmp_path, monke
             raise KilledError
 
     with pytest.raises(KilledError):
-        order(pool, replace(ctx, scratch=tmp_path, progress=kill))
+        order(pool, replace(ctx, pieces=Pieces(tmp_path), progress=kill))
     assert len(list(tmp_path.iterdir())) == 1
     replayed = []
     monkeypatch.setattr(
@@ -366,7 +367,7 @@ def test_a_killed_selection_goes_on_to_the_same_picks(pool, ctx, tmp_path, monke
         "replay",
         lambda self, p, replay=Shingles.replay: (replayed.extend(p), replay(self, p)),
     )
-    assert order(pool, replace(ctx, scratch=tmp_path)) == expected
+    assert order(pool, replace(ctx, pieces=Pieces(tmp_path))) == expected
     assert len(replayed) >= 50
 
 

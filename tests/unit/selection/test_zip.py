@@ -14,13 +14,14 @@ from functools import partial
 import numpy as np
 import pytest
 
+import didact
 from didact.core.binding import bind
 from didact.core.errors import BudgetError, ConfigError
+from didact.core.pieces import Pieces
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
 from didact.selection import partial_sort, zip_released
 from didact.selection import zip as zip_module
-from didact.selection.kept import Kept
 from didact.selection.near_duplicates import NearDuplicates
 from didact.selection.zip import Rounds, estimate_zip, sample_texts, smallest, zip_
 from didact.testing import make_pool
@@ -212,7 +213,7 @@ def test_sort_where_a_heap_takes_over(interpreted, heaps):
 
 def growth_of(texts, stages=(30, 12, 5)):
     whole, fresh = DeflateSizes(texts), DeflateSizes(texts)
-    return Rounds(texts, whole, fresh, whole.sizes(np.arange(len(texts))), stages, Kept(None, ""))
+    return Rounds(texts, whole, fresh, whole.sizes(np.arange(len(texts))), stages, Pieces())
 
 
 @pytest.fixture(scope="module")
@@ -440,11 +441,13 @@ import os, signal, sys
 from pathlib import Path
 from dataclasses import replace
 import didact
-from didact.core import atomic
+from didact.core.pieces import Pieces
 from didact.pipeline import context
 from didact.selection.zip import zip_
-from didact.text.deflate import DeflateSizes, classic_zlib
-pool, scratch, mode, where, moment = sys.argv[1:]
+from didact.text.deflate import DeflateSizes
+path, place, mode, where, moment = sys.argv[1:]
+ctx = context(seed=0, workers=1, cache_dir=Path(place).parent / "cache")
+pool = didact.read(path, cache_dir=ctx.cache_dir)
 calls = 0
 def counted(function):
     def call(*args):
@@ -457,10 +460,9 @@ def counted(function):
 if where == "counting":
     DeflateSizes.sizes = counted(DeflateSizes.sizes)
 else:  # written in part, not renamed yet
-    Path.replace = counted(Path.replace)
-ctx = context(seed=0, workers=1, cache_dir=Path(scratch).parent / "cache")
-zip_(didact.read(pool, cache_dir=ctx.cache_dir), None, didact.Budget(samples=45),
-     replace(ctx, scratch=Path(scratch)), mode=mode, k1=60, k2=24, k3=10)
+    Path.rename = counted(Path.rename)
+zip_(pool, None, didact.Budget(samples=45), replace(ctx, pieces=Pieces(Path(place))),
+     mode=mode, k1=60, k2=24, k3=10)
 """
 
 
@@ -475,15 +477,15 @@ zip_(didact.read(pool, cache_dir=ctx.cache_dir), None, didact.Budget(samples=45)
     ],
 )
 def test_a_killed_selection_goes_on(mode, where, moment, rounds, tmp_path, ctx, monkeypatch):
-    path, scratch = tmp_path / "pool.jsonl", tmp_path / "scratch"
+    path, place = tmp_path / "pool.jsonl", tmp_path / "pieces"
     pool = make_pool(rows_of(200), tmp_path)
-    command = [sys.executable, "-c", SCRIPT, str(path), str(scratch), mode, where, str(moment)]
+    command = [sys.executable, "-c", SCRIPT, str(path), str(place), mode, where, str(moment)]
     killed = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL
-    assert len(list(scratch.glob("select-round-*"))) == rounds
+    assert len(list(place.glob("round-*/entry.json"))) == rounds
     expected = picks(pool, ctx, 45, mode=mode)
     evaluations = counting(monkeypatch)
-    there = replace(ctx, scratch=scratch)
+    there = replace(ctx, pieces=Pieces(place))
     assert picks(pool, there, 45, mode=mode) == expected
     # Stage 0 unless it was kept; 60 a round but for the first; 23, 22 … for its picks but the first.
     full = 5 if mode == "released" else 4
@@ -503,25 +505,64 @@ def counting(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["exact", "released"])
-def test_damaged_and_foreign_pieces_are_done_again(mode, pool, ctx, tmp_path, monkeypatch):
-    there = replace(ctx, scratch=tmp_path / "scratch")
+def test_damaged_pieces_are_done_again(mode, pool, ctx, tmp_path, monkeypatch):
+    told = []
+    there = replace(ctx, pieces=Pieces(tmp_path / "pieces", tell=told.append))
     expected = picks(pool, there, 45, mode=mode)
-    pieces = sorted((tmp_path / "scratch").iterdir())
+    pieces = sorted((tmp_path / "pieces").iterdir())
     assert len(pieces) == 1 + (5 if mode == "released" else 4)
     calls = counting(monkeypatch)
     assert picks(pool, there, 45, mode=mode) == expected
     assert sum(calls) == (0 if mode == "released" else 60 + sum(range(20, 24)))
+    assert told == []
     for piece in pieces:
-        whole = piece.read_bytes()
-        for damaged in (b"", whole[:-1], whole[: len(whole) // 2], whole[:40] + b"x" + whole[41:]):
-            piece.write_bytes(damaged)
-            assert picks(pool, there, 45, mode=mode) == expected
-            assert piece.read_bytes() == whole
-    assert picks(pool, there, 45, mode=mode, k3=9) == picks(pool, ctx, 45, mode=mode, k3=9)
+        assert sorted(p.name for p in piece.iterdir()) == ["arrays.npz", "entry.json"]
+        whole = (piece / "arrays.npz").read_bytes()
+        for path in piece.iterdir():
+            data = path.read_bytes()
+            for damaged in (b"", data[:-2], data[: len(data) // 2], data[:40] + b"~" + data[41:]):
+                path.write_bytes(damaged)
+                assert picks(pool, there, 45, mode=mode) == expected
+                assert f"{path}: is damaged" in told.pop()
+                assert told == []
+                assert (piece / "arrays.npz").read_bytes() == whole
+
+
+@pytest.mark.parametrize("mode", ["exact", "released"])
+def test_pieces_of_other_settings_are_not_read(mode, pool, ctx, monkeypatch):
+    """A selection that was killed leaves pieces; one with other settings begins at the beginning."""
+
+    def chosen(ctx, **more):
+        settings = {**STAGES, "mode": mode, **more}
+        found = didact.select(pool, None, "zip", budget=Budget(samples=45), ctx=ctx, **settings)
+        return found.best_first().tolist()
+
+    expected = {k3: picks(pool, ctx, 45, mode=mode, k3=k3) for k3 in (9, 10)}
+    moment, sizes = iter(range(30)), DeflateSizes.sizes
+
+    def killed(self, rows):
+        if next(moment) == 25:
+            raise KeyboardInterrupt
+        return sizes(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeflateSizes, "sizes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            chosen(ctx)
+    (left,) = (ctx.cache_dir / "unfinished").iterdir()
+    rounds = len(list(left.glob("round-*/entry.json")))
+    assert rounds > 0
+    calls = counting(monkeypatch)
+    assert chosen(ctx, k3=9) == expected[9]
+    other = sum(calls)
+    calls.clear()
+    assert chosen(ctx) == expected[10]
+    assert sum(calls) < other
+    assert list((ctx.cache_dir / "unfinished").iterdir()) == []
 
 
 def test_a_larger_budget_goes_on_from_the_rounds_of_a_smaller(pool, ctx, tmp_path):
-    there = replace(ctx, scratch=tmp_path / "scratch")
+    there = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
     few = picks(pool, there, 45)
     many = picks(pool, there, 90)
     assert many[:45] == few
@@ -531,7 +572,7 @@ def test_a_larger_budget_goes_on_from_the_rounds_of_a_smaller(pool, ctx, tmp_pat
 def test_refusals_and_kept_rounds_go_together(pool, ctx, tmp_path):
     pytest.importorskip("rensa")
     settings = {"near_duplicates": NearDuplicates(similarity=0.5, ngram=1)}
-    there = replace(ctx, scratch=tmp_path / "scratch")
+    there = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
     plain = picks(pool, ctx, 45)
     refused = picks(pool, ctx, 45, **settings)
     assert refused != plain
@@ -541,11 +582,11 @@ def test_refusals_and_kept_rounds_go_together(pool, ctx, tmp_path):
 
 def test_stage_0_is_kept_in_shards(pool, ctx, tmp_path, monkeypatch):
     monkeypatch.setattr(zip_module, "_SHARD_BYTES", 10_000)
-    there = replace(ctx, scratch=tmp_path / "scratch")
+    there = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
     seen = []
     expected = picks(pool, ctx, 10)
     assert picks(pool, replace(there, progress=seen.append), 10) == expected
-    shards = len(list((tmp_path / "scratch").glob("select-alone-*")))
+    shards = len(list((tmp_path / "pieces").glob("alone-*/entry.json")))
     assert shards > 5
     assert len([p for p in seen if p.stage == "compress alone"]) == shards + 1
 

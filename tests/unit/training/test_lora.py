@@ -1,6 +1,6 @@
 # ruff: noqa: E402 - what needs torch is imported where it is there
 import dataclasses
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +9,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 from didact.accounting.flops import lora_counted
+from didact.core.cost import Bill
 from didact.core.errors import ConfigError, DataError
+from didact.core.protocols import Context, ignore_progress
+from didact.execution.executors import serial
 from didact.models.architecture import read_lora, read_spec
 from didact.models.batches import collate
 from didact.models.door import open_model
 from didact.models.encode import Encoding, encode
 from didact.models.losses import causal_losses
+from didact.training import loop
 from didact.training.lora import (
+    Checkpoint,
     WarmUp,
     lora_spec,
     moments,
@@ -32,8 +37,22 @@ ROWS = np.random.default_rng(1).permutation(120)[:40]
 
 @pytest.fixture(scope="module")
 def warmed(sums, tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("warm") / "up"
-    return out, warm_up(sums, ROWS, tiny, out, QUICK, how=HOW)
+    return warm(sums, ROWS, tiny, tmp_path_factory.mktemp("warm"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a warm-up gave, what it cost and where it is kept."""
+
+    value: tuple[Checkpoint, ...]
+    bill: Bill
+    cache: Path
+
+
+def warm(pool, rows, model, cache, settings=QUICK, progress=ignore_progress) -> Done:
+    ctx = Context(executor=serial(), seed=0, cache_dir=cache, progress=progress)
+    value = warm_up(pool, rows, model, settings, how=HOW, ctx=ctx)
+    return Done(value, ctx.meter.bill, cache)
 
 
 def mean_loss(model, pool):
@@ -44,7 +63,7 @@ def mean_loss(model, pool):
 
 
 def test_a_checkpoint_for_every_epoch_and_the_loss_falls(warmed, sums, tiny):
-    _, done = warmed
+    done = warmed
     assert [(c.epoch, c.steps) for c in done.value] == [(1, 3), (2, 6), (3, 9)]
     rates = [c.learning_rate for c in done.value]
     assert rates == sorted(rates, reverse=True)
@@ -61,7 +80,7 @@ def test_a_checkpoint_for_every_epoch_and_the_loss_falls(warmed, sums, tiny):
 
 
 def test_an_opened_adapter_is_all_that_is_trained(warmed, tiny):
-    _, done = warmed
+    done = warmed
     last = done.value[-1]
     with open_model(tiny, device="cpu") as base:
         model = open_adapter(base, last.path)
@@ -88,12 +107,10 @@ def test_moments_and_adapters_are_adams(sums, tiny, tmp_path):
         QUICK, epochs=1, batch_size=4, dropout=0.0, dtype="float64", max_grad_norm=1e9
     )
     rows = np.array([30, 31, 32, 33, 40, 41, 42, 43])
-    done = warm_up(sums, rows, tiny, tmp_path / "w", settings, how=HOW)
+    done = warm(sums, rows, tiny, tmp_path, settings)
     kept = moments(done.value[0].path)
-    again = warm_up(
-        sums, rows, tiny, tmp_path / "start", dataclasses.replace(settings, learning_rate=1e-30),
-        how=HOW,
-    )  # fmt: skip
+    still = dataclasses.replace(settings, learning_rate=1e-30)
+    again = warm(sums, rows, tiny, tmp_path, still)
     with open_model(tiny, device="cpu", dtype="float64") as base:
         model = open_adapter(base, again.value[0].path)  # as initialised: nothing moved
         trained = {n: p for n, p in model.module.named_parameters() if p.requires_grad}
@@ -122,50 +139,75 @@ def test_moments_and_adapters_are_adams(sums, tiny, tmp_path):
                 torch.testing.assert_close(after[name], trained[name], rtol=1e-6, atol=1e-9)
 
 
-def test_costs_are_those_of_a_frozen_base(warmed, tiny):
-    out, done = warmed
-    steps = json.loads((out / "warm-up.json").read_text())["steps"]
+def test_costs_are_those_of_a_frozen_base(warmed, sums, tiny, tmp_path, monkeypatch):
+    seen = []
+    own = loop.fit
+
+    def watched(*arguments, **more):
+        seen.append(own(*arguments, **more))
+        return seen[-1]
+
+    monkeypatch.setattr(loop, "fit", watched)
+    done = warm(sums, ROWS, tiny, tmp_path)
+    ((steps, earlier),) = seen
+    assert (len(steps), earlier) == (9, 0)
     lora = read_lora(tiny, rank=4, targets=lora_targets(tiny))
-    assert done.cost.flops == lora_counted(
-        read_spec(tiny), lora, sum(s["executed"] for s in steps), sum(s["squares"] for s in steps)
+    flops = lora_counted(
+        read_spec(tiny), lora, sum(s.executed for s in steps), sum(s.squares for s in steps)
     )
-    assert done.cost.tokens == sum(s["tokens"] for s in steps)
+    tokens = sum(s.tokens for s in steps)
+    for bill in (done.bill, warmed.bill):
+        assert (bill.charged.flops, bill.charged.tokens) == (flops, tokens)
+        assert (bill.value.flops, bill.value.tokens) == (flops, tokens)
 
 
 def test_finished_is_found_and_interrupted_goes_on(warmed, sums, tiny, tmp_path):
-    out, done = warmed
-    seen = []
-    found = warm_up(sums, ROWS, tiny, out, QUICK, how=HOW, progress=lambda p: seen.append(p.done))
-    assert (found, seen) == (done, [])
+    done, seen = warmed, []
+    found = warm(sums, ROWS, tiny, done.cache, progress=lambda p: seen.append(p.done))
+    assert (found.value, seen) == (done.value, [])
+    assert (found.bill.charged.flops, found.bill.charged.tokens) == (0, 0)
 
     def stop(progress):
         if progress.done == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        warm_up(sums, ROWS, tiny, tmp_path / "w", QUICK, how=HOW, progress=stop)
-    again = warm_up(
-        sums, ROWS, tiny, tmp_path / "w", QUICK, how=HOW, progress=lambda p: seen.append(p.done)
-    )
+        warm(sums, ROWS, tiny, tmp_path, progress=stop)
+    assert not list(tmp_path.glob("adapters/*"))
+    kept = sorted(p.name for p in tmp_path.glob("unfinished/adapters-*/epoch-*"))
+    assert kept == ["epoch-1", "epoch-2"]
+    again = warm(sums, ROWS, tiny, tmp_path, progress=lambda p: seen.append(p.done))
     assert seen == [7, 8, 9]
-    assert again.cost == done.cost
+    assert again.bill.value.flops == done.bill.value.flops
+    assert again.bill.value.tokens == done.bill.value.tokens
+    assert 0 < again.bill.charged.flops < 0.4 * done.bill.charged.flops
     for mine, theirs in zip(again.value, done.value, strict=True):
         for name in ("adapter_model.safetensors", "moments.safetensors", "checkpoint.json"):
             assert (mine.path / name).read_bytes() == (theirs.path / name).read_bytes()
-    assert sorted(p.name for p in (tmp_path / "w").iterdir()) == [
-        "epoch-1", "epoch-2", "epoch-3", "fingerprint", "warm-up.json",
-    ]  # fmt: skip
+    (entry,) = tmp_path.glob("adapters/*")
+    assert sorted(p.name for p in entry.iterdir()) == [
+        "entry.json",
+        "epoch-1",
+        "epoch-2",
+        "epoch-3",
+    ]
+    assert not [p for p in tmp_path.glob("unfinished/*") if p.is_dir()]
 
 
-def test_what_does_not_fit_is_refused(warmed, sums, tiny, tmp_path):
-    out, _ = warmed
-    with pytest.raises(ConfigError, match="another|other data"):
-        warm_up(sums, ROWS[:9], tiny, out, QUICK, how=HOW)
+def test_other_rows_have_a_place_of_their_own(warmed, sums, tiny):
+    before = {p: p.read_bytes() for p in warmed.value[0].path.iterdir()}
+    other = warm(sums, ROWS[:9], tiny, warmed.cache)
+    assert other.value[0].path.parent != warmed.value[0].path.parent
+    assert [c.steps for c in other.value] == [1, 2, 3]
+    assert {p: p.read_bytes() for p in warmed.value[0].path.iterdir()} == before
+
+
+def test_what_does_not_fit_is_refused(sums, tiny, tmp_path):
     with pytest.raises(ConfigError, match="no such modules"):
         bad = dataclasses.replace(QUICK, targets=("c_attn",))
-        warm_up(sums, ROWS, tiny, tmp_path / "w", bad, how=HOW)
+        warm(sums, ROWS, tiny, tmp_path, bad)
     with pytest.raises(DataError, match="no row"):
-        warm_up(sums, ROWS[:0], tiny, tmp_path / "w", QUICK, how=HOW)
+        warm(sums, ROWS[:0], tiny, tmp_path)
     with pytest.raises(DataError, match="no checkpoint"):
         read_checkpoint(tmp_path)
     with open_model(tiny, device="cpu") as base, pytest.raises(DataError, match="cannot be put on"):
@@ -173,7 +215,7 @@ def test_what_does_not_fit_is_refused(warmed, sums, tiny, tmp_path):
 
 
 def test_fewer_samples_than_a_batch_still_give_every_epoch(sums, tiny, tmp_path):
-    done = warm_up(sums, ROWS[:3], tiny, tmp_path / "w", QUICK, how=HOW)
+    done = warm(sums, ROWS[:3], tiny, tmp_path)
     assert [c.steps for c in done.value] == [1, 2, 3]
     assert all(c.learning_rate > 0 for c in done.value)
 
@@ -191,7 +233,7 @@ def test_gpt2_is_adapted_in_all_its_matrices(sums, tiny, tmp_path):
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     assert lora_targets(tmp_path / "gpt2") == ("c_attn", "c_fc", "c_proj")
     settings = dataclasses.replace(QUICK, epochs=1)
-    done = warm_up(sums, ROWS[:8], tmp_path / "gpt2", tmp_path / "w", settings, how=HOW)
+    done = warm(sums, ROWS[:8], tmp_path / "gpt2", tmp_path, settings)
     with open_model(tmp_path / "gpt2", device="cpu") as base:
         model = open_adapter(base, done.value[0].path)
         assert lora_spec(model.module).n_params == done.value[0].n_params
@@ -202,12 +244,12 @@ def test_gpt2_is_adapted_in_all_its_matrices(sums, tiny, tmp_path):
 
 def test_a_bfloat16_model_has_float32_adapters_and_moments(warmed, sums, tiny, tmp_path):
     half = dataclasses.replace(QUICK, dtype="bfloat16")
-    done = warm_up(sums, ROWS, tiny, tmp_path / "w", half, how=HOW)
+    done = warm(sums, ROWS, tiny, tmp_path, half)
     with open_model(tiny, device="cpu", dtype="bfloat16") as base:
         model = open_adapter(base, done.value[-1].path)
         kinds = {(p.requires_grad, p.dtype) for p in model.module.parameters()}
         assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
         after = mean_loss(model, sums)
     with open_model(tiny, device="cpu") as base:
-        full = mean_loss(open_adapter(base, warmed[1].value[-1].path), sums)
+        full = mean_loss(open_adapter(base, warmed.value[-1].path), sums)
     assert after == pytest.approx(full, rel=0.02)  # 8 bits of mantissa in the frozen weights

@@ -1,7 +1,7 @@
 # ruff: noqa: E402 - what needs torch is imported where it is there
 import dataclasses
-import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +11,24 @@ torch = pytest.importorskip("torch")
 from scipy.stats import rankdata, spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
-from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.accounting.flops import Lengths, regression_flops
+from didact.accounting.lengths import micro_batches
+from didact.core.cost import Bill
+from didact.core.entries import open_entry
+from didact.core.errors import DataError, ExecutionError
+from didact.core.protocols import Context, ignore_progress
+from didact.execution.executors import serial
 from didact.models.batches import collate
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check
 from didact.models.regressor import open_regressor, predict, regress
 from didact.training.ranks import average_ranks, best_epoch, spearman
-from didact.training.regression import Regression, fit_regression, read_fitted
+from didact.training.regression import (
+    FittedRegression,
+    Regression,
+    fit_regression,
+    read_fitted,
+)
 
 QUICK = Regression(epochs=3, batch_size=16, learning_rate=3e-3, warm_up=2, tokens_per_batch=512)
 HOW = Encoding(kind="chat", loss="all", max_length=64)
@@ -38,8 +49,22 @@ def labels(tokens):
 
 @pytest.fixture(scope="module")
 def fitted(tiny, tokens, labels, tmp_path_factory):
-    out = tmp_path_factory.mktemp("fit") / "scorer"
-    return fit_regression(tiny, tokens, labels, out, QUICK)
+    return fit(tiny, tokens, labels, tmp_path_factory.mktemp("fit"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a fit gave, what it cost and where it is kept."""
+
+    value: FittedRegression
+    bill: Bill
+    cache: Path
+
+
+def fit(model, tokens, labels, cache, settings=QUICK, progress=ignore_progress) -> Done:
+    ctx = Context(executor=serial(), seed=0, cache_dir=cache, progress=progress)
+    value = fit_regression(model, tokens, labels, settings, ctx=ctx)
+    return Done(value, ctx.meter.bill, cache)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -110,61 +135,98 @@ def test_flops_are_those_a_profiler_counts(fitted, tokens):
     assert cost.tokens == tokens.lengths[:8].sum()
 
 
-def test_costs_of_the_fit_are_three_passes_an_epoch_and_one_of_the_dev_samples(fitted, tiny):
-    report = json.loads((fitted.value.path / "regression.json").read_text())
-    assert report["flops"] == fitted.cost.flops > 0
-    assert report["tokens"] == fitted.cost.tokens
+def test_costs_of_the_fit_are_three_passes_an_epoch_and_one_of_the_dev_samples(fitted, tokens):
+    bill, lengths = fitted.bill, np.asarray(tokens.lengths)
+    assert bill.charged.flops == bill.value.flops > 0
+    assert bill.charged.tokens == bill.value.tokens == QUICK.epochs * lengths.sum()
+    split = np.random.default_rng([QUICK.seed, 0]).permutation(120)
+    with open_regressor(fitted.value.path) as model:
+        spec = model.spec
+        dev = predict(model, tokens, rows=np.sort(split[:12]), tokens_per_batch=512).cost.flops
+    flops = 0.0
+    for epoch in range(QUICK.epochs):
+        rows = np.random.default_rng([QUICK.seed, 1, epoch]).permutation(np.sort(split[12:]))
+        for at in range(0, len(rows), QUICK.batch_size):
+            step = rows[at : at + QUICK.batch_size]
+            for part in micro_batches(tokens.lengths, step, QUICK.tokens_per_batch):
+                n, longest = len(part), int(lengths[part].max())
+                flops += regression_flops(spec, Lengths(n, n * longest, n * longest**2))
+        flops += dev
+    assert bill.charged.flops == flops
+    entry = open_entry(fitted.value.path)
+    assert (entry.bill.own.flops, entry.bill.own.tokens) == (flops, bill.charged.tokens)
 
 
 def test_finished_is_found_and_interrupted_goes_on(fitted, tiny, tokens, labels, tmp_path):
     done = fitted.value
     seen = []
-    found = fit_regression(
-        tiny, tokens, labels, done.path, QUICK, progress=lambda p: seen.append(p.done)
-    )
-    assert (found, seen) == (fitted, [])
-    assert read_fitted(done.path) == fitted
+    found = fit(tiny, tokens, labels, fitted.cache, progress=lambda p: seen.append(p.done))
+    assert (found.value, seen) == (done, [])
+    assert (found.bill.charged.flops, found.bill.charged.tokens) == (0, 0)
+    assert read_fitted(done.path) == done
 
     def stop(progress):
         if progress.done == 16:
             raise KeyboardInterrupt
 
-    out = tmp_path / "scorer"
     with pytest.raises(KeyboardInterrupt):
-        fit_regression(tiny, tokens, labels, out, QUICK, progress=stop)
-    assert not out.exists()
-    again = fit_regression(tiny, tokens, labels, out, QUICK, progress=lambda p: seen.append(p.done))
+        fit(tiny, tokens, labels, tmp_path, progress=stop)
+    assert not list(tmp_path.glob("data-scorers/*"))
+    kept = {p.name for p in tmp_path.glob("unfinished/data-scorers-*/epoch-*")}
+    assert "epoch-2" in kept <= {"epoch-1", "epoch-2"}
+    again = fit(tiny, tokens, labels, tmp_path, progress=lambda p: seen.append(p.done))
     assert seen[0] == 15  # seven updates in each of the two epochs that were finished
     assert dataclasses.replace(again.value, path=done.path) == done
-    assert again.cost == fitted.cost
-    for name in ("model.safetensors", "head.safetensors", "regression.json"):
-        assert (out / name).read_bytes() == (done.path / name).read_bytes()
-    assert [p.name for p in tmp_path.iterdir()] == ["scorer"]
+    assert 0 < again.bill.charged.flops < 0.4 * fitted.bill.charged.flops
+    assert again.bill.value.flops == fitted.bill.value.flops
+    assert again.bill.value.tokens == fitted.bill.value.tokens
+    names = sorted(p.name for p in done.path.iterdir())
+    assert {"model.safetensors", "head.safetensors", "regression.json", "entry.json"} < set(names)
+    assert sorted(p.name for p in again.value.path.iterdir()) == names
+    for name in set(names) - {"entry.json"}:  # which tells processor time
+        assert (again.value.path / name).read_bytes() == (done.path / name).read_bytes()
+    assert list(tmp_path.glob("data-scorers/*")) == [again.value.path]
+    assert not [p for p in tmp_path.glob("unfinished/*") if p.is_dir()]
 
 
-def test_another_fit_to_the_same_place_is_refused(fitted, tiny, tokens, labels):
-    with pytest.raises(ConfigError, match="other labels"):
-        fit_regression(tiny, tokens, -labels, fitted.value.path, QUICK)
-    with pytest.raises(DataError, match="no data scorer"):
-        read_fitted(tiny)
+def test_the_best_epoch_that_is_damaged_is_fitted_again(fitted, tiny, tokens, labels, tmp_path):
+    def stop(progress):
+        if progress.done == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny, tokens, labels, tmp_path, progress=stop)
+    for kept in tmp_path.glob("unfinished/data-scorers-*/epoch-*/model.safetensors"):
+        kept.write_bytes(kept.read_bytes()[:-1])
+    again = fit(tiny, tokens, labels, tmp_path)
+    assert dataclasses.replace(again.value, path=fitted.value.path) == fitted.value
+    assert again.bill.charged.flops == again.bill.value.flops == fitted.bill.value.flops
+
+
+def test_another_fit_has_a_place_of_its_own(fitted, tiny, tokens, labels):
+    before = {p.name: p.read_bytes() for p in fitted.value.path.iterdir()}
+    other = fit(tiny, tokens, -labels, fitted.cache)
+    assert other.value.path != fitted.value.path
+    assert other.bill.charged.flops > 0
+    assert {p.name: p.read_bytes() for p in fitted.value.path.iterdir()} == before
 
 
 def test_samples_without_a_label_are_left_out(tiny, tokens, labels, tmp_path):
     some = np.where(np.arange(120) < 20, labels, np.nan)
     settings = dataclasses.replace(QUICK, epochs=1)
-    done = fit_regression(tiny, tokens, some, tmp_path / "s", settings).value
+    done = fit(tiny, tokens, some, tmp_path, settings).value
     assert (done.n_train, done.n_dev) == (18, 2)
     assert done.label_mean == pytest.approx(labels[:20].mean())
     with pytest.raises(DataError, match="expected 4 or more"):
-        fit_regression(tiny, tokens, np.full(120, np.nan), tmp_path / "t", settings)
+        fit(tiny, tokens, np.full(120, np.nan), tmp_path, settings)
     with pytest.raises(DataError, match="3 labels for 120"):
-        fit_regression(tiny, tokens, np.zeros(3), tmp_path / "t", settings)
+        fit(tiny, tokens, np.zeros(3), tmp_path, settings)
 
 
 def test_a_fit_that_diverges_stops(tiny, tokens, labels, tmp_path):
     wild = dataclasses.replace(QUICK, learning_rate=1e30, max_grad_norm=1e30)
     with pytest.raises(ExecutionError, match="lower learning_rate"):
-        fit_regression(tiny, tokens, labels * 1e30, tmp_path / "s", wild)
+        fit(tiny, tokens, labels * 1e30, tmp_path, wild)
 
 
 def test_an_encoder_is_fitted_too_with_dropout_and_the_same_bytes_again(
@@ -181,18 +243,16 @@ def test_an_encoder_is_fitted_too_with_dropout_and_the_same_bytes_again(
     )  # fmt: skip
     BertModel(config).save_pretrained(tmp_path / "bert")
     before = torch.get_rng_state()
-    done = [
-        fit_regression(tmp_path / "bert", tokens, labels, tmp_path / name, QUICK)
-        for name in ("a", "b")
-    ]
+    done = [fit(tmp_path / "bert", tokens, labels, tmp_path / name) for name in ("a", "b")]
     assert torch.equal(before, torch.get_rng_state())
     assert done[0].value.spearman > 0.5
     for name in ("model.safetensors", "head.safetensors"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert len({(d.value.path / name).read_bytes() for d in done}) == 1
+    assert done[0].value.path != done[1].value.path
 
 
 def test_bfloat16_fits_as_well(fitted, tiny, tokens, labels, tmp_path):
     half = dataclasses.replace(QUICK, dtype="bfloat16")
-    done = fit_regression(tiny, tokens, labels, tmp_path / "s", half).value
+    done = fit(tiny, tokens, labels, tmp_path, half).value
     assert done.spearman > 0.8
     assert done.epochs != fitted.value.epochs

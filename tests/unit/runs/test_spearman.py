@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from didact import Scores
-from didact.run_diff import spearman
+from didact.selection.combine import spearman
 
 
 def scores(values, *, higher=True, missing=()):

@@ -2,35 +2,35 @@
 
 ```text
 OUT/stages/<name>.json   one StageRecord per finished stage, written after its outputs
-OUT/.work/<name>/        shards of a stage that is still running
 OUT/manifest.json        written last: its existence means the run completed
 ```
+
+The folder is input, too: what stands in it may have been written by anybody.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.metadata
 import json
 import platform
 import re
-import shutil
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from didact._version import __version__
-from didact.core.atomic import digest, sweep, write_text
-from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DataError
+from didact.core.atomic import digest, remove, sweep, sync, write_text
+from didact.core.checksums import read_signed, signed
+from didact.core.cost import Bill, Cost, Meter
+from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
+from didact.core.identity import base_libraries
+from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
 from didact.execution.measure import Reading, measure
+from didact.runs.differences import differences
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
-_LIBRARIES = ("isal", "numpy", "pyarrow", "zstandard")
+_CHECKSUM = "manifest.checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Outcome:
         counts: Rows, tokens and the like that went in and came out.
         notes: Decisions worth telling.
         facts: Library versions and statistics the result depends on.
-        cost: What models and devices spent; processor time is measured by the folder.
         hashed: False when the outputs show measured times and so differ between equal runs.
+        found: The work was found done, outside of the run folder.
     """
 
     outputs: Sequence[Path] = ()
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
     hashed: bool = True
+    found: bool = False
 
 
 @dataclass
@@ -62,11 +62,13 @@ class RunFolder:
         path: The folder.
         records: The records of this run's stages so far.
         changes: What changed since the folder's last run, in sentences.
+        finished: Stages of the folder's last run, if it finished.
     """
 
     path: Path
     records: list[StageRecord] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    finished: frozenset[str] = frozenset()
 
     def stage(
         self,
@@ -74,9 +76,9 @@ class RunFolder:
         depends_on: Mapping[str, Any],
         work: Callable[[], Outcome],
         *,
+        meter: Meter,
         estimated: Cost | None = None,
         before: Reading | None = None,
-        cached: bool = False,
     ) -> StageRecord:
         """Run `work`, unless this stage ran before with the same dependencies and files.
 
@@ -84,57 +86,48 @@ class RunFolder:
             name: The stage.
             depends_on: Every setting and input that the result depends on; JSON values.
             work: Does it.
+            meter: What the work is charged to.
             estimated: Cost foreseen.
             before: What was measured of this stage's work before this call.
-            cached: The work was found done, outside this folder.
         """
+        before = before or Reading()
         earlier = self._before(name)
-        depends_on = {**depends_on, "environment": libraries()}
+        depends_on = {**depends_on, "environment": base_libraries()}
         key = fingerprint(depends_on)
         if earlier is not None and earlier.fingerprint == key and self._intact(earlier):
-            record = replace(earlier, measured=replace(earlier.measured, reused=True))
+            record = self._reused(earlier, meter, before)
             self.records.append(record)
             return record
         if earlier is not None:
             self.changes += [f"{name}: {c}" for c in _changed(earlier, depends_on, key)]
-        self._begin(name, key, earlier)
-        with measure() as reading:
+        self._begin(name, earlier)
+        with measure() as reading, meter.running():
             outcome = work()
-        hashes = {
-            str(p.relative_to(self.path)): digest(p) if outcome.hashed else ""
-            for p in outcome.outputs
-        }
+            hashes = {p.relative_to(self.path).as_posix(): digest(p) for p in outcome.outputs}
         for stale in set(earlier.outputs if earlier is not None else ()) - set(hashes):
-            (self.path / stale).unlink(missing_ok=True)
-        readings = [reading] if before is None else [reading, before]
-        spent = outcome.cost + Cost(cpu_seconds=sum(r.cpu_seconds for r in readings))
-        measured = Measured(
-            spent,
-            sum(r.wall_seconds for r in readings),
-            max(r.peak_memory_bytes for r in readings),
-            reused=cached,
-        )
+            remove(self.path / stale)
         record = StageRecord(
             name=name,
             fingerprint=key,
             depends_on=depends_on,
             counts=outcome.counts,
-            outputs=hashes,
+            outputs=hashes if outcome.hashed else dict.fromkeys(hashes, ""),
             notes=outcome.notes,
             facts=outcome.facts,
             estimated=estimated or Cost(),
-            measured=measured,
+            measured=Measured(
+                meter.bill,
+                reading.wall_seconds + before.wall_seconds,
+                max(reading.peak_memory_bytes, before.peak_memory_bytes),
+                reused=outcome.found,
+                hashes={} if outcome.hashed else hashes,
+            ),
         )
-        text = _pretty(record.to_json())
-        write_text(self.path / "stages" / f"{name}.json", text)
-        record = StageRecord.from_json(json.loads(text))  # as a later run will find it
-        shutil.rmtree(self.scratch(name), ignore_errors=True)
+        text = signed(record.to_json())
+        write_text(self._record(name), text)
+        record = StageRecord.from_json(_without_checksum(text))  # as a later run will find it
         self.records.append(record)
         return record
-
-    def scratch(self, name: str) -> Path:
-        """Where a stage keeps finished shards while it runs."""
-        return self.path / ".work" / name
 
     def finish(self, config: Mapping[str, Any], seed: int, inputs: Sequence[Any]) -> Manifest:
         """Remove what earlier runs left and this one did not make; write the manifest, last."""
@@ -142,10 +135,10 @@ class RunFolder:
             if stale.stem not in {r.name for r in self.records}:
                 record = self._before(stale.stem)
                 for output in record.outputs if record is not None else ():
-                    (self.path / output).unlink(missing_ok=True)
+                    remove(self.path / output)
                 stale.unlink()
                 self.changes.append(f"{stale.stem}: no longer in the config; its files are removed")
-        shutil.rmtree(self.path / ".work", ignore_errors=True)
+        remove(self.path / ".work")  # of earlier versions
         manifest = Manifest(
             config=config,
             seed=seed,
@@ -153,38 +146,92 @@ class RunFolder:
             environment=environment(),
             stages=tuple(self.records),
         )
-        write_text(self.path / "manifest.json", _pretty(manifest.to_json()))
+        text = _pretty(manifest.to_json())
+        checksum = self.path / "stages" / _CHECKSUM
+        remove(checksum)
+        write_text(self.path / "manifest.json", text)
+        write_text(checksum, fingerprint(text))
         return manifest
 
+    def _record(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.json"
+
     def _before(self, name: str) -> StageRecord | None:
-        path = self.path / "stages" / f"{name}.json"
-        if not path.exists():
-            return None
+        path = self._record(name)
+        again = "running it again"
         try:
-            return StageRecord.from_json(json.loads(path.read_text()))
-        except (ValueError, TypeError, KeyError):
-            self.changes.append(f"{name}: its record could not be read; running it again")
+            record = StageRecord.from_json(read_signed(path))
+        except FileNotFoundError:
+            if name in self.finished:
+                self.changes.append(f"{name}: its record is gone; {again}")
             return None
+        except (DamagedError, ValueError, TypeError, KeyError):
+            older = _of_version_1(path)
+            if older is None:
+                self.changes.append(f"{name}: its record is damaged; {again}")
+                return None
+            self.changes.append(f"{name}: its record is of an earlier didact; {again}")
+            record = older
+        strange = [n for n in record.outputs if not _inside(self.path, n)]
+        if strange:
+            self.changes.append(
+                f"{name}: its record names {strange[0]!r}, which is not in this folder; {again}"
+            )
+            kept = {n: h for n, h in record.outputs.items() if n not in strange}
+            return replace(record, fingerprint="", outputs=kept)
+        return record
 
     def _intact(self, record: StageRecord) -> bool:
-        for name, expected in record.outputs.items():
+        for name, told in record.outputs.items():
             path = self.path / name
-            if not path.exists() or (expected and digest(path) != expected):
+            expected = told or record.measured.hashes.get(name, "")
+            if not path.is_file() or digest(path) != expected:
                 self.changes.append(f"{record.name}: {name} was changed or removed; running again")
                 return False
         return True
 
-    def _begin(self, name: str, key: str, earlier: StageRecord | None) -> None:
-        (self.path / "manifest.json").unlink(missing_ok=True)
+    def _reused(self, earlier: StageRecord, meter: Meter, before: Reading) -> StageRecord:
+        """The record of a stage that is skipped: charged is only what looking cost."""
+        measured = earlier.measured
+        bill = Bill(meter.bill.charged, measured.bill.own, measured.bill.uses)
+        return replace(
+            earlier,
+            measured=replace(
+                measured, bill=bill, reused=True, wall_seconds=before.wall_seconds,
+                peak_memory_bytes=before.peak_memory_bytes,
+            ),
+        )  # fmt: skip
+
+    def _begin(self, name: str, earlier: StageRecord | None) -> None:
+        remove(self.path / "manifest.json")
         if earlier is not None:  # its files stay on record until the new ones are there
             void = replace(earlier, fingerprint="")
-            write_text(self.path / "stages" / f"{name}.json", _pretty(void.to_json()))
-        scratch = self.scratch(name)
-        marker = scratch / "fingerprint"
-        if not marker.exists() or marker.read_text() != key:
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
-            write_text(marker, key)
+            write_text(self._record(name), signed(void.to_json()))
+
+
+def _of_version_1(path: Path) -> StageRecord | None:
+    """A record without a checksum; what it says of files is used to remove them, no more."""
+    try:
+        values = json.loads(path.read_bytes())
+        if "checksum" in values or "cost" not in values["measured"]:
+            return None
+        return replace(StageRecord.from_json(values), fingerprint="")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _without_checksum(text: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(text)
+    del values["checksum"]
+    return values
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a name is that of a file in the folder or below, and no link leads out of it."""
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
+        return False
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
@@ -203,18 +250,26 @@ def opened(path: Path) -> Iterator[RunFolder]:
             f"{path} is not empty and not a run folder (it holds {min(inside)!r}); choose "
             "another folder with -o"
         )
-    with (path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+    for name in ("stages", ".lock"):
+        if (path / name).is_symlink():
             raise ConfigError(
-                f"{path} is in use by another run; wait for it, or choose another -o"
-            ) from error
+                f"{path / name} is a link, which a run folder has none of; choose another folder "
+                "with -o, or remove the link"
+            )
+    with lock_file(path / ".lock") as ours:
+        if not ours:
+            raise ConfigError(f"{path} is in use by another run; wait for it, or choose another -o")
         sweep(path)
-        try:
-            yield RunFolder(path)
-        finally:
-            (path / ".lock").unlink(missing_ok=True)
+        (path / "stages").mkdir(exist_ok=True)  # what says that the rest is a run's
+        sync(path)
+        yield RunFolder(path, finished=_finished(path))
+
+
+def _finished(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(stage.name for stage in read_manifest(path).stages)
+    except DidactError:
+        return frozenset()
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -229,26 +284,36 @@ def read_manifest(path: Path) -> Manifest:
         why = "the run did not finish; run the same command again" if begun else "not a run folder"
         raise DataError(f"{file}: no manifest: {why}")
     try:
-        return Manifest.from_json(json.loads(file.read_text()))
+        text = file.read_text("utf-8")
+        expected = file.parent / "stages" / _CHECKSUM
+        if expected.is_file() and expected.read_text("utf-8") != fingerprint(text):
+            raise DamagedError(file, "its checksum does not hold")
+        return Manifest.from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a manifest ({error}); expected the file of a run") from error
 
 
+def output(folder: Path, record: StageRecord, name: str) -> Path:
+    """A file that a stage wrote.
+
+    Raises:
+        DataError: It is not what the stage wrote.
+    """
+    path = folder / name
+    if not path.is_file() or digest(path) != record.outputs.get(name):
+        raise DataError(
+            f"{path}: was changed or removed since the run; run the same command again to mend it"
+        )
+    return path
+
+
 def environment() -> dict[str, str]:
     """Versions that a result may depend on."""
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
-        "didact": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "zlib": zlib.ZLIB_RUNTIME_VERSION,
-        **versions,
+        **base_libraries(),
     }
-
-
-def libraries() -> dict[str, str]:
-    """The part of the environment that a result's numbers and bytes depend on."""
-    return {k: v for k, v in environment().items() if k not in {"platform", "python"}}
 
 
 def _pretty(value: Any) -> str:
@@ -264,16 +329,3 @@ def _changed(before: StageRecord, now: Mapping[str, Any], key: str) -> Iterator[
             yield f"{name} has changed"
         else:
             yield f"{name} changed from {old!r} to {new!r}"
-
-
-def differences(old: Any, new: Any, place: str = "") -> dict[str, tuple[Any, Any]]:
-    """Leaves that differ between two JSON values: dotted place → (old, new)."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        out: dict[str, tuple[Any, Any]] = {}
-        for name in sorted({*old, *new}):
-            inner = f"{place}.{name}" if place else name
-            out |= differences(old.get(name), new.get(name), inner)
-        return out
-    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and list(old) == list(new):
-        return {}
-    return {} if old == new else {place: (old, new)}

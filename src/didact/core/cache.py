@@ -1,0 +1,123 @@
+"""What the cache holds, and how to be rid of it; nobody but the user ever empties it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from didact.core.atomic import remove
+from didact.core.cost import Cost, total
+from didact.core.entries import ENTRY, open_entry, void
+from didact.core.errors import ConfigError, DamagedError
+from didact.core.keep import UNFINISHED
+
+_UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_OLDER: Final = ("adjoint", "keys", "less", "tmp")  # of earlier versions, and of readers
+_OURS: Final = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\..*\.tmp")  # entries, and what was cut off
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A folder of the cache.
+
+    Attributes:
+        path: Where it is.
+        kind: What it holds.
+        n_bytes: Its files' size.
+        used: When it was last used, seconds since 1970.
+        cost: What making it alone took.
+    """
+
+    path: Path
+    kind: str
+    n_bytes: int
+    used: float
+    cost: Cost
+
+
+def kept(cache_dir: Path) -> Iterator[Kept]:
+    """Everything in the cache: entries, values under way, what earlier versions left.
+
+    What does not look like one of them is nobody's business here and stays.
+    """
+    for place in sorted(cache_dir.iterdir()) if cache_dir.is_dir() else ():
+        if place.is_symlink() or not place.is_dir():
+            continue
+        whole = place.name == UNFINISHED or place.name in _OLDER
+        for folder in sorted(place.iterdir()):
+            if not folder.is_symlink() and (whole or _OURS.fullmatch(folder.name)):
+                with suppress(FileNotFoundError):  # somebody else is faster
+                    yield _described(folder, place.name)
+
+
+def _described(folder: Path, kind: str) -> Kept:
+    files = [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else [folder]
+    sizes = [(p.stat().st_size, p.stat().st_mtime) for p in files]
+    used = max((at for _, at in sizes), default=folder.stat().st_mtime)
+    cost = Cost()
+    with suppress(FileNotFoundError, NotADirectoryError, DamagedError):
+        entry = open_entry(folder)
+        cost, used = entry.bill.own, (folder / ENTRY).stat().st_mtime
+    return Kept(folder, kind, sum(size for size, _ in sizes), used, cost)
+
+
+def listed(cache_dir: Path) -> dict[str, Any]:
+    """Kinds with their number of entries, bytes, cost and last use, as JSON values."""
+    found: dict[str, list[Kept]] = {}
+    for one in kept(cache_dir):
+        found.setdefault(one.kind, []).append(one)
+    kinds = []
+    for kind, entries in found.items():
+        cost = total(e.cost for e in entries)
+        last = datetime.fromtimestamp(max(e.used for e in entries), UTC)
+        kinds.append(
+            {
+                "kind": kind, "entries": len(entries), "bytes": sum(e.n_bytes for e in entries),
+                "cpu_seconds": cost.cpu_seconds, "flops": cost.flops,
+                "device_seconds": cost.device_seconds, "last_used": f"{last:%Y-%m-%d %H:%M}",
+            }
+        )  # fmt: skip
+    return {
+        "cache": str(cache_dir), "kinds": kinds, "entries": sum(k["entries"] for k in kinds),
+        "bytes": sum(k["bytes"] for k in kinds),
+    }  # fmt: skip
+
+
+def seconds(age: str) -> float:
+    """Seconds of an age such as 30d, 12h, 90m.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms])", age.strip())
+    if found is None:
+        raise ConfigError(f"--older {age!r}: expected a number and a unit: 30d, 12h, 90m or 45s")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, Any]:
+    """Remove what was not used for `older` seconds; how many folders and bytes that is."""
+    now = time.time()
+    return _removed(cache_dir, (k for k in kept(cache_dir) if now - k.used > older), dry_run)
+
+
+def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
+    """Remove everything that didact keeps; other files in the folder stay."""
+    return _removed(cache_dir, kept(cache_dir), dry_run)
+
+
+def _removed(cache_dir: Path, doomed: Iterator[Kept], dry_run: bool) -> dict[str, Any]:  # noqa: FBT001
+    entries, n_bytes = 0, 0
+    for one in list(doomed):
+        entries, n_bytes = entries + 1, n_bytes + one.n_bytes
+        if not dry_run:
+            void(one.path)
+            remove(one.path)
+    told = "would_be_removed" if dry_run else "removed"
+    return {"cache": str(cache_dir), told: entries, "bytes": n_bytes}

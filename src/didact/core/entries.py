@@ -1,0 +1,182 @@
+"""Entries: folders that were written whole, with what making them cost and checksums.
+
+What is read from one is what was written, byte for byte, or the entry is void.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from didact.core.atomic import remove, sync, sync_tree, write_text
+from didact.core.checksums import CheckedFile, Checksums, read_signed, signed
+from didact.core.cost import Bill, Cost
+from didact.core.errors import DamagedError
+
+ENTRY: Final = "entry.json"
+_LEFT: Final = ".tmp"  # ending of folders that are being written, or removed
+_ABANDONED_SECONDS: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A folder that was written whole.
+
+    Attributes:
+        path: The folder.
+        bill: What making it cost; nothing of it is charged any more.
+        files: Name → checksums.
+        linear: Of a piece: whether `bill.own` is of all the work up to it, or of it alone.
+    """
+
+    path: Path
+    bill: Bill
+    files: Mapping[str, Checksums]
+    linear: bool = False
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of its files."""
+        return sum(f.n_bytes for f in self.files.values())
+
+    def file(self, name: str) -> CheckedFile:
+        """One of its files, read where its checksums hold.
+
+        Raises:
+            DamagedError: There is no such file.
+        """
+        if name not in self.files:
+            raise DamagedError(self.path / name, "it is not among the files that were written")
+        return CheckedFile(self.path / name, self.files[name], self.path / ENTRY)
+
+    def verify(self, *, whole: bool = True) -> None:
+        """Raise DamagedError unless every file is what was written, or (not `whole`) as long."""
+        for name in self.files:
+            self.file(name).verify(*(() if whole else (0, 0)))
+
+
+def open_entry(folder: Path) -> Entry:
+    """The entry in a folder; its files are not verified yet.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedError: It is not what was written.
+    """
+    values = read_signed(folder / ENTRY)
+    try:
+        files = {name: Checksums.from_json(v) for name, v in values["files"].items()}
+        bill = Bill(
+            own=Cost(**values["own"]), uses={k: Cost(**v) for k, v in values["uses"].items()}
+        )
+        entry = Entry(folder, bill, files, bool(values["linear"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(folder / ENTRY, f"{type(error).__name__}: {error}") from error
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise DamagedError(folder / ENTRY, "it names files outside of its folder")
+    return entry
+
+
+def found(folder: Path, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
+    """The entry in a folder, if it is there and what was written; a damaged one is removed.
+
+    Args:
+        folder: The folder.
+        tell: Told of damage, in a sentence.
+        whole: Verify all of its files, and not only that they are there and as long.
+    """
+    try:
+        entry = open_entry(folder)
+        entry.verify(whole=whole)
+    except FileNotFoundError:
+        if folder.is_dir():
+            tell(f"{folder}: {ENTRY} is gone; what it held is made again")
+            void(folder)
+        return None
+    except DamagedError as error:
+        tell(f"{error.path}: is damaged ({error.what}); what it held is made again")
+        void(folder)
+        return None
+    with suppress(OSError):
+        os.utime(folder / ENTRY)  # when it was last used, for `prune`
+    return entry
+
+
+def void(folder: Path) -> None:
+    """Take an entry away; what is left of it is not found any more."""
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_LEFT}")
+    with suppress(OSError):
+        folder.rename(aside)
+        remove(aside)
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A temporary folder in `parent`, gone when the block ends unless it was moved."""
+    sweep(parent)
+    folder = parent / f".{uuid.uuid4().hex}{_LEFT}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """A temporary folder, which becomes `folder` when the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_LEFT}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        place(temporary, folder)
+    finally:
+        remove(temporary)
+
+
+def seal(folder: Path, bill: Bill, *, linear: bool = False) -> None:
+    """Write the entry of a folder whose files are there, and wait until all is on the disk."""
+    files = {
+        path.relative_to(folder).as_posix(): Checksums.of(path).to_json()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / ENTRY
+    }
+    values = {
+        "files": files, "own": asdict(bill.own), "linear": linear,
+        "uses": {name: asdict(cost) for name, cost in sorted(bill.uses.items())},
+    }  # fmt: skip
+    write_text(folder / ENTRY, signed(values))
+    sync_tree(folder)
+
+
+def place(temporary: Path, folder: Path) -> None:
+    """Give a sealed folder its name, unless another process was first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(3):
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            with suppress(FileNotFoundError, DamagedError):
+                open_entry(folder).verify()
+                return
+            void(folder)
+        else:
+            sync(folder.parent)
+            return
+    raise DamagedError(folder, "it cannot be replaced")
+
+
+def sweep(place: Path) -> None:
+    """Remove temporary folders that killed processes left, once they are a day old."""
+    for left in place.glob(f".*{_LEFT}"):
+        with suppress(OSError):
+            newest = max(p.stat().st_mtime for p in [left, *left.rglob("*")])
+            if time.time() - newest > _ABANDONED_SECONDS:
+                remove(left)

@@ -1,0 +1,130 @@
+"""Who a method is: its registered name, and what its results depend on beside its settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import xxhash
+
+from didact._version import __version__
+from didact.core import registry
+from didact.core.errors import ConfigError, Libraries
+
+M = TypeVar("M", bound=Callable[..., Any])
+Versions = Callable[[Mapping[str, Any]], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a method says of itself.
+
+    Attributes:
+        name: Its registered name.
+        libraries: Distributions whose versions its results depend on, by its checked settings.
+        models: Settings that name model folders; what is in the folders counts.
+        needs: Optional libraries without which it does not run.
+    """
+
+    name: str
+    libraries: Versions
+    models: tuple[str, ...] = ()
+    needs: tuple[Libraries, ...] = ()
+
+
+def method(
+    name: str,
+    *,
+    libraries: tuple[str, ...] | Versions = (),
+    models: tuple[str, ...] = (),
+    needs: tuple[Libraries, ...] = (),
+) -> Callable[[M], M]:
+    """Decorate a scorer class, a selector or an orderer with who it is.
+
+    A run is done again, and says why, when the version of one of these libraries or the content of
+    one of these models has changed. Versions of Python, numpy, pyarrow and didact count anyway.
+
+    Args:
+        name: As it is registered.
+        libraries: Names of distributions ("torch"), or a function of the checked settings.
+        models: Names of settings that name model folders.
+        needs: Optional libraries without which it does not run; see `didact.core.errors.need`.
+    """
+    given = libraries if callable(libraries) else _always(libraries)
+
+    def attach(found: M) -> M:
+        found.about = About(name, given, models, needs)  # type: ignore[attr-defined]
+        return found
+
+    return attach
+
+
+def _always(libraries: tuple[str, ...]) -> Versions:
+    return lambda _: libraries
+
+
+def about(found: Callable[..., Any]) -> About:
+    """What a method says of itself; one that says nothing has its own name and depends on nothing.
+
+    A class that inherits from a method is not that method.
+    """
+    said = vars(found).get("about")
+    if isinstance(said, About):
+        return said
+    return About(registry.name_of(found) or found.__name__, _always(()))
+
+
+def identity(
+    found: Callable[..., Any],
+    settings: Mapping[str, Any],
+    digest: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
+    """What results depend on beside the settings, as JSON values.
+
+    Args:
+        found: The method.
+        settings: Its checked settings.
+        digest: Of the content of a model, by its folder or hub name; needed by methods with models.
+    """
+    said = about(found)
+    libraries = {name: installed(name) for name in sorted(said.libraries(settings))}
+    named = {key: settings[key] for key in said.models if settings.get(key)}
+    if named and digest is None:
+        raise ConfigError(f"{said.name}: its models cannot be told apart here")
+    models = {key: digest(name) for key, name in named.items() if digest is not None}
+    return {
+        "name": said.name, "source": _source(found), "libraries": libraries, "models": models
+    }  # fmt: skip
+
+
+def base_libraries() -> dict[str, str]:
+    """Versions that every result depends on, whatever the method."""
+    versions = {name: installed(name) for name in ("isal", "numpy", "pyarrow", "zstandard")}
+    return {"didact": __version__, "zlib": zlib.ZLIB_RUNTIME_VERSION, **versions}
+
+
+def installed(distribution: str) -> str:
+    """Its version; "" when it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@cache
+def _source(found: Callable[..., Any]) -> str:
+    """Identity of the module's text: a plug-in that was edited is another method."""
+    module = inspect.getmodule(found)
+    file = getattr(module, "__file__", None)
+    where = f"{found.__module__}:{found.__qualname__}"
+    try:
+        text = Path(file).read_bytes() if file else b""
+    except OSError:
+        text = b""
+    return f"{where} {xxhash.xxh3_64_hexdigest(text)}"

@@ -1,0 +1,202 @@
+"""The keep: work that is keyed, resumable and costs something, in one place.
+
+`keep` gives a value, made or found, and charges the context's meter with what making it cost. What
+is found is what was written, byte for byte, or it is made again.
+
+```text
+CACHE/<kind>/<key>/entry.json    cost, what it stands on, a checksum for every block of every file
+CACHE/<kind>/<key>/…             the value's files
+CACHE/unfinished/<kind>-<key>/   finished pieces of a value under way, entries of their own
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from didact._version import __version__
+from didact.core.atomic import remove, writable
+from didact.core.cost import Bill, Cost, Meter, Metered, total
+from didact.core.entries import found, place, seal, sweep, void, writing
+from didact.core.errors import DamagedError
+from didact.core.locks import folder_to_oneself
+from didact.core.manifest import fingerprint
+from didact.core.pieces import Pieces
+from didact.core.protocols import Context, Open
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
+R = TypeVar("R")
+
+UNFINISHED: Final = "unfinished"
+_VERSION: Final = 1
+_REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
+
+
+def key_of(kind: str, key: Any) -> str:
+    """The name of an entry: 32 hex digits of what the value depends on, and of didact's version."""
+    return fingerprint([_VERSION, __version__, kind, key])
+
+
+def keep(
+    ctx: Context,
+    kind: str,
+    key: Any,
+    make: Callable[[Context], T],
+    *,
+    save: Callable[[T, Path], None],
+    load: Callable[[Path], R | None],
+    lazy: bool = False,
+) -> R:
+    """A value: found in the cache, or made, written there, and read back.
+
+    The meter of `ctx` is charged with what was spent now, and told what making the value costs
+    from nothing. Two processes may make the same value; the first to finish writes it.
+
+    Args:
+        ctx: Where the cache is, what is charged, who is told of damage.
+        kind: A word for what it is, a folder of the cache: "scores".
+        key: Everything the value depends on; JSON values.
+        make: The work. It is given a context of its own: its meter is the work's, its `pieces`
+            keep what is finished of it, for a run that is started again.
+        save: Writes what was made into an empty folder.
+        load: The value from that folder; None where it cannot be used, and is made again.
+        lazy: Files are verified where `load` and its value read them (`open_entry`), not before.
+
+    Returns:
+        What `load` gives, whether it was found or made.
+
+    **Cost:** reads the files once to write their checksums and once to verify them.
+    """
+    name = key_of(kind, key)
+    folder = ctx.cache_dir / kind / name
+
+    def there() -> R | None:
+        entry = found(folder, ctx.tell, whole=not lazy)
+        if entry is None:
+            return None
+        value = load(folder)
+        if value is None:
+            void(folder)
+        else:
+            ctx.meter.use(f"{kind}/{name}", entry.bill)
+        return value
+
+    meter = Meter()
+    pieces = Pieces(ctx.cache_dir / UNFINISHED / f"{kind}-{name}", meter, ctx.tell)
+    value = there()
+    if value is not None and not pieces.folder.exists():  # else a maker ended before it was done
+        return value
+
+    def waiting() -> None:
+        ctx.tell(f"{kind}: another process makes the same; waiting for it")
+
+    with writable(ctx.cache_dir, _REMEDY), folder_to_oneself(pieces.folder, waiting):
+        value = there()  # somebody else may have made it meanwhile
+        if value is None:
+            sweep(folder.parent)
+            with _unless_empty(pieces.folder), meter.running():
+                made = make(replace(ctx, meter=meter, pieces=pieces))
+                with writing(folder) as temporary:
+                    save(made, temporary)
+                    bill = meter.bill
+                    seal(temporary, bill)
+            ctx.meter.use(f"{kind}/{name}", replace(bill, charged=meter.bill.charged))
+            value = load(folder)
+        remove(pieces.folder)
+    if value is None:
+        raise DamagedError(folder, "what was just written cannot be read")
+    return value
+
+
+@contextmanager
+def _unless_empty(folder: Path) -> Iterator[None]:
+    """Whatever happens in the block, an empty folder is not left behind."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
+    """Make a folder, written by the caller, the entry of a name; it moves.
+
+    For values that are known by their content, which shows when they have been made. What that
+    cost belongs to the work that made it.
+    """
+    kept = ctx.cache_dir / kind / name
+    seal(folder, Bill())
+    place(folder, kept)
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Items whose results are kept together.
+
+    Attributes:
+        name: A file name.
+        items: What `Executor.map` is given.
+    """
+
+    name: str
+    items: Sequence[Any]
+
+
+def kept_parts(
+    ctx: Context,
+    parts: Sequence[Part],
+    function: Callable[[Any, Any], Metered[R]],
+    *,
+    shared: Any,
+    open: Open | None = None,  # noqa: A002 - as in Executor.map
+    device: Any = None,
+    join: Callable[[list[R]], T],
+    save: Callable[[T, Path], None],
+    load: Callable[[Path], T],
+) -> Iterator[T]:
+    """`Executor.map` over parts, in order; those an interrupted run finished are read instead.
+
+    Args:
+        ctx: Its `pieces` keep the parts.
+        parts: The items by part.
+        function: As in `Executor.map`.
+        shared: Likewise.
+        open: Likewise.
+        device: Likewise.
+        join: The value of a part from its items' results.
+        save: Writes it into an empty folder.
+        load: Reads it.
+    """
+    pieces = ctx.pieces
+    there = set(pieces.names())
+    todo = [part for part in parts if part.name not in there]
+    items = [item for part in todo for item in part.items]
+    results = ctx.executor.metered(function, items, shared=shared, open=open, device=device)
+    for part in parts:
+        if part.name in there:
+            value = pieces.load(part.name, load)
+            if value is not None:
+                yield value
+                continue
+            source = ctx.executor.metered(
+                function, part.items, shared=shared, open=open, device=device
+            )
+        else:
+            source = results
+        before = ctx.meter.bill.own.cpu_seconds
+        done = list(islice(source, len(part.items)))
+        value = join([metered.value for metered in done])
+        cost = total(metered.cost for metered in done)
+        here = max(ctx.meter.bill.own.cpu_seconds - before, 0.0)  # what this thread did of it
+        ctx.meter.add(cost)
+        pieces.save(part.name, partial(save, value), cost + Cost(cpu_seconds=here))
+        yield value
+    next(results, None)  # runs the executor to its end, where it closes its workers

@@ -1,0 +1,104 @@
+"""Finished pieces of one value under way, so that a run that was killed goes on after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from didact.core.atomic import remove
+from didact.core.cost import Bill, Cost, Meter
+from didact.core.entries import found, seal, writing
+from didact.core.errors import ExecutionError
+
+T = TypeVar("T")
+
+
+def ignore(_: str, /) -> None:
+    """The default: nobody is told."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Finished pieces of one value under way, by name; their cost is the value's own.
+
+    Attributes:
+        place: Where they are, removed when the value is there; None keeps nothing.
+        meter: The work's.
+        tell: Told of damage.
+    """
+
+    place: Path | None = None
+    meter: Meter = field(default_factory=Meter)
+    tell: Callable[[str], None] = ignore
+
+    @property
+    def folder(self) -> Path:
+        """Where they are.
+
+        Raises:
+            ExecutionError: Nothing is kept: the work is not done inside of `keep`.
+        """
+        if self.place is None:
+            raise ExecutionError("this work needs a place for its pieces; do it inside of `keep`")
+        return self.place
+
+    def load(self, name: str, load: Callable[[Path], T]) -> T | None:
+        """A piece that an interrupted run left whole, or None; what it cost counts as found."""
+        if self.place is None:
+            return None
+        folder = self.place / name
+        entry = found(folder, self.tell)
+        if entry is None:
+            return None
+        value = load(folder)
+        if entry.linear:
+            self.meter.resume(entry.bill.own)
+        else:
+            self.meter.found(entry.bill.own)
+        return value
+
+    def intact(self, name: str) -> Path | None:
+        """The folder of a piece that is there and whole; nothing is charged or counted."""
+        folder = self.folder / name
+        return None if found(folder, self.tell) is None else folder
+
+    def save(self, name: str, save: Callable[[Path], None], cost: Cost | None = None) -> None:
+        """Keep a piece.
+
+        Args:
+            name: A file name.
+            save: Writes it into an empty folder.
+            cost: What this piece alone took. None for work that goes straight on: then the piece
+                stands for everything up to it, and a run that finds it goes on from there.
+        """
+        if self.place is not None:
+            with self.writing(name, cost) as folder:
+                save(folder)
+
+    @contextmanager
+    def writing(self, name: str, cost: Cost | None = None) -> Iterator[Path]:
+        """`save`, for what is written bit by bit: the folder is kept when the block ends."""
+        with writing(self.folder / name) as temporary:
+            yield temporary
+            own = self.meter.bill.own if cost is None else cost
+            seal(temporary, Bill(own=own), linear=cost is None)
+
+    def drop(self, name: str) -> None:
+        """Forget a piece that a later one stands for."""
+        if self.place is not None:
+            remove(self.place / name)
+
+    def names(self) -> list[str]:
+        """Names of the pieces that are there, damaged ones among them."""
+        if self.place is None or not self.place.is_dir():
+            return []
+        return sorted(p.name for p in self.place.iterdir() if not p.name.startswith("."))
+
+    def scratch(self, name: str) -> Path:
+        """A folder of the caller's own, which is there until the value is; it is not verified."""
+        folder = self.folder / f".{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

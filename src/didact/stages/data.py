@@ -1,0 +1,96 @@
+"""data: the pool's files, canonicalised once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didact.config import RunConfig
+from didact.core.atomic import replacing
+from didact.core.cost import Cost
+from didact.core.manifest import StageRecord
+from didact.core.pool import Pool
+from didact.core.protocols import Context
+from didact.data.ingest import Read, find_cached
+from didact.runs.folder import Outcome
+from didact.stages.stage import Stage, Values
+from didact.verbs import read_with_inputs
+
+# Processor seconds a byte, from benchmarks/main_job.py on one core: reading and canonicalising
+# chats. Only `estimate` uses it.
+_SECONDS_PER_BYTE = 3.5e-8
+
+
+def _read(config: RunConfig, ctx: Context) -> Read:
+    return read_with_inputs(config.data.path, config.data, ctx)
+
+
+def _inputs(read: Read) -> tuple[dict[str, Any], ...]:
+    return read.inputs
+
+
+def _depends(values: Values) -> Mapping[str, Any]:
+    # Content, not where it lies, is what the stages depend on.
+    settings = values.config.data.model_dump(mode="json", exclude={"path", "exclude", "tokenizer"})
+    return {"pool": values.read["data"].pool.fingerprint, "data": settings}
+
+
+def _estimate(values: Values) -> Cost:
+    return Cost(cpu_seconds=_SECONDS_PER_BYTE * values.read["data"].pool.stats.n_bytes)
+
+
+def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+    del ctx
+    read: Read = values.read["data"]
+    pool = read.pool
+    written = []
+    for name in ("rejected.jsonl", "excluded.jsonl"):
+        if pool.has_file(name):
+            with (
+                replacing(folder / name) as temporary,
+                pool.file(name).stream() as source,
+                temporary.open("wb") as target,
+            ):
+                shutil.copyfileobj(source, target)
+            written.append(folder / name)
+    counts = {**pool.meta["counts"], "tokens": pool.stats.n_tokens, "bytes": pool.stats.n_bytes}
+    facts = {"token_counter": pool.meta["token_counter"]}
+    return Outcome(written, counts, _notes(pool, counts), facts, found=read.reused)
+
+
+def _notes(pool: Pool, counts: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = []
+    if counts["rejected"]:
+        notes.append(f"bad rows, listed in rejected.jsonl: {counts['rejected']:,}")
+    if counts["excluded"]:
+        notes.append(f"rows with held-out text, listed in excluded.jsonl: {counts['excluded']:,}")
+    if counts["duplicates"]:
+        how = "counted once" if pool.dedup else "kept (dedup: none)"
+        notes.append(f"exact duplicates of earlier rows: {counts['duplicates']:,}, {how}")
+    if pool.tokens_are_estimated:
+        notes.append(f"token counts are an estimate ({pool.token_counter}); give data.tokenizer")
+    return tuple(notes)
+
+
+def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:
+    """The pool that was read just now, or of a finished run: found in the cache, or read again."""
+    del folder
+    if "data" in values.read:
+        pool: Pool = values.read["data"].pool
+        return pool
+    fingerprint = str(record.depends_on["pool"])
+    return find_cached(fingerprint, ctx) or _read(values.config, ctx).pool
+
+
+STAGE = Stage(
+    name="data",
+    read=_read,
+    inputs=_inputs,
+    depends=_depends,
+    estimate=_estimate,
+    work=_work,
+    load=_load,
+    samples="kept",
+)

@@ -1,0 +1,37 @@
+"""export: the user's own rows in training order, and the trainer's settings that keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didact.core.manifest import StageRecord
+from didact.core.protocols import Context
+from didact.data.export import export_notes, output_counts, write_data_set
+from didact.runs.folder import Outcome
+from didact.stages.stage import Stage, Values
+
+
+def _depends(values: Values) -> Mapping[str, Any]:
+    return {
+        "pool": values.pool.fingerprint,
+        "order": values.result("order"),
+        "export": values.resolved["export"],
+    }
+
+
+def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+    del ctx
+    pool, ordered, settings = values.pool, values.made["order"], values.config.export
+    files = write_data_set(pool, ordered, folder, settings)
+    return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings))
+
+
+def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> list[str]:
+    """Names of the files, relative to the run folder."""
+    del folder, values, ctx
+    return list(record.outputs)
+
+
+STAGE = Stage(name="export", depends=_depends, work=_work, load=_load)

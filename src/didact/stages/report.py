@@ -1,0 +1,67 @@
+"""report: one page that shows what was chosen, in what order, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didact.core.cost import Cost
+from didact.core.protocols import Context
+from didact.runs.folder import Outcome, environment
+from didact.stages.stage import Stage, Values
+
+# Processor seconds a byte and in all, from benchmarks/main_job.py on one core: text is read twice.
+_SECONDS_PER_BYTE = 0.5e-8
+_SECONDS = 0.2
+_FILE = "report.html"
+
+
+def _depends(values: Values) -> Mapping[str, Any]:
+    return {
+        "stages": {r.name: r.fingerprint for r in values.records},
+        "config": values.resolved,
+    }
+
+
+def _estimate(values: Values) -> Cost:
+    stats = values.read["data"].pool.stats
+    return Cost(cpu_seconds=_SECONDS + _SECONDS_PER_BYTE * stats.n_bytes)
+
+
+def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+    write(folder / _FILE, values, ctx, environment())
+    return Outcome([folder / _FILE], hashed=False)
+
+
+def write(
+    path: Path,
+    values: Values,
+    ctx: Context,
+    versions: Mapping[str, str],
+    *,
+    samples: bool | None = None,
+) -> None:
+    """Write the report of a run, from what its stages made.
+
+    Args:
+        path: The file.
+        values: Of all stages before the report.
+        ctx: Seed and cache.
+        versions: Of the libraries the run was made with.
+        samples: Show samples to read; None as the run's config has it.
+    """
+    from didact.reporting import write_report
+
+    if samples is None:
+        samples = bool(values.resolved["report"]["samples"])
+    made = values.made
+    write_report(
+        path, pool=values.pool, scores=made.get("score"), order_scores=made.get("order_score"),
+        selection=made["select"], order=made["order"], stages=values.records,
+        config=values.resolved, samples=samples, ctx=ctx, environment=versions,
+        output_files=made["export"],
+    )  # fmt: skip
+
+
+STAGE = Stage(name="report", depends=_depends, estimate=_estimate, work=_work)

@@ -1,0 +1,165 @@
+"""score: one number for every sample; order_score: another one to order by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from didact.config import DataConfig, RunConfig, ScoreConfig
+from didact.core import registry
+from didact.core.cost import Cost, total
+from didact.core.errors import ConfigError
+from didact.core.manifest import StageRecord
+from didact.core.protocols import Context
+from didact.core.scores import Scores
+from didact.data import tables
+from didact.data.ingest import Read
+from didact.runs.folder import Outcome, output
+from didact.selection.combine import spearman
+from didact.stages.stage import Compare, Stage, Values
+from didact.verbs import combine, identified, read_target, read_with_inputs, score
+
+Part = Callable[[RunConfig], ScoreConfig | None]
+Targets = tuple[Read | None, ...]  # of the scores, in the order they stand in the config
+
+
+def _leaves(part: Part, config: RunConfig) -> list[ScoreConfig]:
+    found = part(config)
+    return [] if found is None else found.leaves()
+
+
+def _made(leaf: ScoreConfig) -> Any:
+    """The scorer of a part of the config."""
+    return registry.find("scorers", str(leaf.method))(**leaf.checked())
+
+
+def _check(part: Part, config: RunConfig) -> None:
+    for leaf in _leaves(part, config):
+        if leaf.target is None and _made(leaf).needs_target:
+            raise ConfigError(
+                f"score.{leaf.method}: needs a target set, the samples to select for; set "
+                "score.target to a file"
+            )
+
+
+def _read(part: Part, config: RunConfig, ctx: Context) -> Targets:
+    return tuple(_target(leaf, config, ctx) for leaf in _leaves(part, config))
+
+
+def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Read | None:
+    """The target set of one scorer, read like the pool unless it has settings of its own."""
+    if leaf.target is None:
+        return None
+    if isinstance(leaf.target, DataConfig):
+        return read_with_inputs(leaf.target.path, leaf.target, ctx)
+    return read_target(leaf.target, config.data, ctx)
+
+
+def _inputs(targets: Targets) -> tuple[dict[str, Any], ...]:
+    return tuple({**i, "role": "target"} for read in targets if read for i in read.inputs)
+
+
+def _depends(part: Part, name: str, values: Values) -> Mapping[str, Any]:
+    config = values.config
+    methods = [
+        identified("scorers", str(leaf.method), leaf.settings()) for leaf in _leaves(part, config)
+    ]
+    settings = values.resolved["score"]
+    if name == "order_score":
+        settings = values.resolved["order"]["score"]
+    return {
+        "pool": values.pool.fingerprint,
+        "methods": methods,
+        "targets": [t.pool.fingerprint if t else None for t in values.read[name]],
+        "score": _without_paths(settings),
+        "seed": config.seed,
+    }
+
+
+def _without_paths(resolved: Any) -> Any:
+    """A resolved score without its targets: their content counts, not where it lies."""
+    out = {k: v for k, v in resolved.items() if k not in {"target", "of"}}
+    return out | {"of": [_without_paths(s) for s in resolved.get("of", [])]}
+
+
+def _estimate(part: Part, name: str, values: Values) -> Cost:
+    stats = values.read["data"].pool.stats
+    return total(
+        _made(leaf).estimate(stats, target.pool.stats if target else None)
+        for leaf, target in zip(_leaves(part, values.config), values.read[name], strict=True)
+    )
+
+
+def _work(part: Part, name: str, values: Values, folder: Path, ctx: Context) -> Outcome:
+    found = part(values.config)
+    assert found is not None  # noqa: S101 - the stage is wanted
+    scores = _scored(found, iter(values.read[name]), values, ctx)
+    path = folder / _file(name)
+    tables.write_scores(scores, values.pool, path)
+    notes: tuple[str, ...] = ()
+    if "note" in scores.facts:
+        notes += (str(scores.facts["note"]),)
+    if scores.missing:
+        row, why = next(iter(scores.missing.items()))
+        notes += (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
+    counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks)}
+    return Outcome([path], counts, notes, scores.facts)
+
+
+def _scored(
+    part: ScoreConfig, targets: Iterator[Read | None], values: Values, ctx: Context
+) -> Scores:
+    if part.combine is None:
+        target = next(targets)
+        aim = target.pool if target is not None else None
+        return score(values.pool, str(part.method), target=aim, ctx=ctx, **part.settings())
+    scores = [_scored(inner, targets, values, ctx) for inner in part.of]
+    return combine(scores, part.combine, weights=part.weights)
+
+
+def _file(name: str) -> str:
+    return "scores.parquet" if name == "score" else f"{name}s.parquet"
+
+
+def _load(name: str, folder: Path, record: StageRecord, values: Values, ctx: Context) -> Scores:
+    del values, ctx
+    return tables.read_scores(output(folder, record, _file(name)))
+
+
+def _compare(a: Scores, b: Scores) -> Mapping[str, Any]:
+    return {"scores": {"spearman": spearman(a, b)}}
+
+
+def _does(part: Part, config: RunConfig) -> str:
+    found = part(config)
+    return "" if found is None else str(found.method or found.combine)
+
+
+def _by(config: RunConfig) -> ScoreConfig | None:
+    return config.score
+
+
+def _ordered_by(config: RunConfig) -> ScoreConfig | None:
+    return config.order.score if config.order is not None else None
+
+
+def _stage(name: str, part: Part, compare: Compare | None = None) -> Stage:
+    return Stage(
+        name=name,
+        wanted=lambda config: part(config) is not None,
+        check=partial(_check, part),
+        read=partial(_read, part),
+        inputs=_inputs,
+        depends=partial(_depends, part, name),
+        estimate=partial(_estimate, part, name),
+        work=partial(_work, part, name),
+        load=partial(_load, name),
+        compare=compare,
+        does=partial(_does, part),
+    )
+
+
+STAGE = _stage("score", _by, _compare)
+ORDER_STAGE = _stage("order_score", _ordered_by)

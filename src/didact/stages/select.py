@@ -1,0 +1,86 @@
+"""select: a set of samples under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from didact.config import RunConfig
+from didact.core.cost import Cost
+from didact.core.manifest import StageRecord
+from didact.core.protocols import Context
+from didact.core.scores import Selection
+from didact.data import tables
+from didact.runs.folder import Outcome, output
+from didact.stages.stage import Stage, Values
+from didact.verbs import estimate_selection, everything, identified, select
+
+_FILE = "selection.parquet"
+
+
+def _depends(values: Values) -> Mapping[str, Any]:
+    part = values.config.select
+    method = None
+    if part is not None:
+        method = identified("selectors", part.method, part.settings())
+    return {
+        "pool": values.pool.fingerprint,
+        "scores": values.result("score"),
+        "select": values.resolved["select"],
+        "method": method,
+        "seed": values.config.seed,
+    }
+
+
+def _estimate(values: Values) -> Cost:
+    part = values.config.select
+    if part is None:
+        return Cost()
+    pool = values.read["data"].pool
+    return estimate_selection(pool, part.method, budget=part.budget, **part.settings())
+
+
+def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+    pool, scores, part = values.pool, values.made.get("score"), values.config.select
+    if part is None:
+        chosen = everything(pool, scores)
+    else:
+        chosen = select(pool, scores, part.method, budget=part.budget, ctx=ctx, **part.settings())
+    tables.write_selection(chosen, scores, pool, folder / _FILE)
+    counts = {"in": len(pool), **chosen.describe(pool, scores)}
+    return Outcome([folder / _FILE], counts, chosen.notes)
+
+
+def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Selection:
+    del values, ctx
+    return tables.read_selection(output(folder, record, _FILE))[0]
+
+
+def _compare(a: Selection, b: Selection) -> Mapping[str, Any]:
+    shared = len(np.intersect1d(a.rows, b.rows, assume_unique=True))
+    united = len(a) + len(b) - shared
+    return {
+        "selection": {
+            "a": len(a), "b": len(b), "shared": shared,
+            "jaccard": shared / united if united else 1.0,
+        }
+    }  # fmt: skip
+
+
+def _does(config: RunConfig) -> str:
+    return config.select.method if config.select is not None else ""
+
+
+STAGE = Stage(
+    name="select",
+    depends=_depends,
+    estimate=_estimate,
+    work=_work,
+    load=_load,
+    compare=_compare,
+    does=_does,
+    samples="samples",
+)

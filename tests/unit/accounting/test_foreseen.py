@@ -1,0 +1,166 @@
+"""What scorers foresee: sizes alone are enough, and the same as an estimate that reads files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from didact.accounting.lora import lora_spec
+from didact.accounting.spec import ModelSpec
+from didact.core import registry
+from didact.core.errors import ConfigError
+from didact.core.pool import LENGTH_BINS, Kind, PoolStats
+
+
+def sizes(n: int, kind: Kind, *, tasks: tuple[str, ...] = ()) -> PoolStats:
+    """Samples of 20 to 100 tokens, half of them learned."""
+    lengths = [0] * LENGTH_BINS
+    for i in range(n):
+        lengths[13 + i % 7] += 1
+    learned = 1.0 if kind == "text" else 0.5
+    return PoolStats(n, 200 * n, 50 * n, tuple(lengths), tasks, kind, learned)
+
+
+SETTINGS = {
+    "perplexity": {"window": 48, "stride": 16},
+    "bits_per_byte": {"loss": "text", "max_length": 64},
+    "ifd": {"template": "roles"},
+    "rds": {},
+    "embedding": {"max_length": 40},
+    "less": {"rank": 4, "batch_size": 8, "targets": ("q_proj", "v_proj")},
+    "pds": {"steps": 7, "proxy": 40},
+    "lqs": {"steps": 6, "every": 2, "rule": "paper", "proxy": "all"},
+}
+POOL, TARGET = sizes(90, "chat"), sizes(12, "text", tasks=("a", "b"))
+
+# Two layers of width 32 by hand, as `save_tiny_llama` has them: four heads, two of keys.
+LAYER = {
+    "self_attn.q_proj": (32, 32), "self_attn.k_proj": (16, 32), "self_attn.v_proj": (16, 32),
+    "self_attn.o_proj": (32, 32), "mlp.gate_proj": (48, 32), "mlp.up_proj": (48, 32),
+    "mlp.down_proj": (32, 48),
+}  # fmt: skip
+
+
+def tiny_llama(vocab: int, *, headed: bool = True) -> ModelSpec:
+    head = ((vocab, 32, 1),) * headed
+    layers = ((16, 32, 4), (32, 32, 4), (32, 48, 2), (48, 32, 4))
+    per_layer = sum(a * b for a, b in LAYER.values()) + 2 * 32
+    return ModelSpec(
+        name="tiny", matrices=tuple(sorted(layers + head)), vocab=vocab, width=32, n_layers=2,
+        attention_width=32, n_embedding=vocab * 32, n_total=vocab * 32 + 2 * per_layer + 32,
+        tied=headed, context=256, overhead=(("chat", 18), ("text", 1)),
+        modules=tuple((name, *shape, 2, 1) for name, shape in sorted(LAYER.items())),
+    )  # fmt: skip
+
+
+BY_HAND = {"model": tiny_llama(300), "scorer_model": tiny_llama(300, headed=False)}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_estimates_are_what_is_foreseen(method, tiny_model, tiny_encoder):
+    model = tiny_encoder if method == "embedding" else tiny_model
+    scorer = registry.find("scorers", method)(model=str(model), **SETTINGS[method])
+    specs = scorer.specs(POOL, TARGET)
+    assert set(specs) == ({"model", "scorer_model"} if method == "pds" else {"model"})
+    survived = {k: ModelSpec(**json.loads(json.dumps(asdict(v)))) for k, v in specs.items()}
+    foreseen = scorer.foreseen(POOL, TARGET, survived)
+    assert foreseen == scorer.estimate(POOL, TARGET)
+    assert foreseen.flops > 0
+    assert specs["model"].added("chat") >= specs["model"].added("text") > 0
+
+
+def test_a_spec_by_hand_is_that_of_the_model_saved(tiny_model):
+    scorer = registry.find("scorers", "pds")(model=str(tiny_model), **SETTINGS["pds"])
+    for name, spec in scorer.specs(POOL, TARGET).items():
+        made = tiny_llama(spec.vocab, headed=name == "model")
+        # the data scorer reads turns as plain text: BOS and EOS instead of the chat template
+        added = made.overhead if name == "model" else (("chat", 2),)
+        assert replace(made, name=spec.name, overhead=added) == spec
+
+
+WITHOUT = """
+import importlib.abc, json, sys
+
+REFUSED = {"torch", "transformers", "tokenizers", "safetensors", "sentence_transformers", "peft"}
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in REFUSED:
+            raise ImportError(f"{name} is asked for")
+
+sys.meta_path.insert(0, Refuse())
+from didact.accounting.spec import ModelSpec
+from didact.core import registry
+from didact.core.pool import PoolStats
+
+cases, stats, specs = json.loads(sys.stdin.read())
+pool, target = (PoolStats(**s) for s in stats)
+specs = {name: ModelSpec(**spec) for name, spec in specs.items()}
+found = {}
+for method, settings in cases.items():
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    scorer = registry.find("scorers", method)(model="/no/such/folder", **settings)
+    cost = scorer.foreseen(pool, target, specs)
+    found[method] = [cost.flops, cost.tokens]
+print(json.dumps(found))
+"""
+
+
+def test_no_file_and_no_library_of_models_is_needed(tmp_path: Path):
+    stats = [asdict(POOL), asdict(TARGET)]
+    specs = {name: asdict(spec) for name, spec in BY_HAND.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], input=json.dumps([SETTINGS, stats, specs]), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for method, settings in SETTINGS.items():
+        scorer = registry.find("scorers", method)(model="/no/such/folder", **settings)
+        cost = scorer.foreseen(POOL, TARGET, BY_HAND)
+        assert found[method] == [cost.flops, cost.tokens]
+
+
+def test_every_scorer_with_a_model_foresees():
+    for name in registry.known("scorers"):
+        method = registry.find("scorers", name)
+        if name in SETTINGS:
+            assert {"specs", "foreseen"} <= set(dir(method))
+        elif name != "static_embedding":  # it has no FLOPs: bytes are enough
+            assert not hasattr(method, "model"), name
+
+
+def test_a_context_that_is_not_known_cuts_nothing():
+    short, long = (replace(BY_HAND["model"], context=n) for n in (30, 10**6))
+    unknown = replace(long, context=0)
+    for method in ("perplexity", "ifd", "rds", "embedding", "less"):
+        scorer = registry.find("scorers", method)(model="m", max_length=None)
+        costs = [scorer.foreseen(POOL, TARGET, {"model": s}) for s in (short, long, unknown)]
+        assert costs[1] == costs[2]
+        assert costs[0] != costs[1]
+
+
+def test_less_takes_its_adapters_from_the_spec():
+    less = registry.find("scorers", "less")
+    narrow, wide = (less(model="m", rank=rank, share=1e-9, epochs=1) for rank in (1, 2))
+    costs = [s.foreseen(POOL, None, BY_HAND).flops for s in (narrow, wide)]
+    one = lora_spec(BY_HAND["model"], rank=1)
+    tokens = narrow.executed(POOL, BY_HAND["model"])[0].tokens
+    first = sum(d_in * n for _, d_in, n in one.first)
+    assert costs[1] - costs[0] == pytest.approx(
+        2 * tokens * (3 * one.n_params - first) + 2 * one.n_params * POOL.n
+    )
+
+
+def test_settings_are_checked_against_the_spec():
+    lqs = registry.find("scorers", "lqs")(model="m", proxy=1000)
+    with pytest.raises(ConfigError, match="proxy=1000: the pool has 90 samples"):
+        lqs.foreseen(POOL, TARGET, BY_HAND)
+    perplexity = registry.find("scorers", "perplexity")(model="m", window=300)
+    with pytest.raises(ConfigError, match="window=300: m reads at most 256 tokens"):
+        perplexity.foreseen(POOL, None, BY_HAND)
