@@ -123,6 +123,34 @@ def machine() -> dict[str, Any]:
     }
 
 
+VERIFYING = """
+import json, sys, time
+import didact
+from didact.core.checksums import CheckedFile
+seconds = 0.0
+verify = CheckedFile._verify
+def timed(*arguments):
+    global seconds
+    began = time.thread_time()
+    verify(*arguments)
+    seconds += time.thread_time() - began
+CheckedFile._verify = timed
+didact.run(sys.argv[1], sys.argv[2] + "/out", cache_dir=sys.argv[2] + "/cache", workers=2)
+print(json.dumps({"verifying": seconds, "all": time.process_time()}))
+"""
+
+
+def verifying(config: Path, folder: Path) -> dict[str, float]:
+    """Processor seconds of verifying what is kept, of the same run's, measured inside of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-c", VERIFYING, str(config), str(folder)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {
+        "cpu_seconds": round(found["verifying"], 3),
+        "share": round(found["verifying"] / found["all"], 4),
+    }
+
+
 def stages(folder: Path) -> dict[str, dict[str, float]]:
     """What the run's own manifest says of each stage."""
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
@@ -168,6 +196,7 @@ def main() -> None:
                     "ratio_to_floor": round(statistics.median(p[1] / p[0] for p in pairs), 2),
                     "peak_memory_mib": max(p[2] for p in pairs) // 2**20,
                     "stages": stages(folder / "work"),
+                    "verifying": verifying(config, folder / "work"),
                 }
             )
         small, big = result["runs"]

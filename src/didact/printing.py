@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from didact.config import RunConfig
-from didact.core.cost import Bill, Cost, total
+from didact.core.cost import Cost, total
 from didact.core.pool import Pool
 from didact.core.protocols import Progress as Step
 from didact.pipeline import STAGES, Run
@@ -69,27 +69,27 @@ def _table(*columns: str, title: str | None = None) -> Table:
 def run_table(done: Run) -> None:
     """Stages with what came in and out and what it took; then where things are."""
     console = _out()
-    manifest = done.manifest
-    models = any(stage.measured.bill.value.flops for stage in manifest.stages)
-    flops = ("FLOPs", "now") if models else ()
+    manifest, whole = done.manifest, done.manifest.bill
     table = _table(
-        "stage", "samples", "tokens", "CPU s", "now", "estimate", *flops, "wall s",
-        "peak MiB", "",
-    )  # fmt: skip
+        "stage", "samples", "tokens", "CPU s", "now", "estimate", "wall s", "peak MiB", ""
+    )
     samples = {stage.name: stage.samples for stage in STAGES}
     for record in manifest.stages:
-        measured, bill = record.measured, record.measured.bill
+        measured, foreseen = record.measured, record.estimated.cpu_seconds
         table.add_row(
             record.name, _number(record.counts.get(samples[record.name])),
-            _number(record.counts.get("tokens")), *_seconds(bill),
-            f"{record.estimated.cpu_seconds:.2f}" if record.estimated.cpu_seconds else "",
-            *(_flops(bill, record.estimated.flops) if models else ()),
-            f"{measured.wall_seconds:.2f}", f"{measured.peak_memory_bytes / 2**20:.0f}",
-            "found done" if measured.reused else "",
+            _number(record.counts.get("tokens")),
+            *(f"{cost.cpu_seconds:.2f}" for cost in (measured.bill.value, measured.bill.charged)),
+            f"{foreseen:.2f}" if foreseen else "", f"{measured.wall_seconds:.2f}",
+            f"{measured.peak_memory_bytes / 2**20:.0f}", "found done" if measured.reused else "",
         )  # fmt: skip
-    whole = manifest.bill
-    table.add_row("run", "", "", *_seconds(whole), "", *(_flops(whole, 0) if models else ()))
+    table.add_row(
+        "run", "", "", f"{whole.value.cpu_seconds:.2f}", f"{whole.charged.cpu_seconds:.2f}"
+    )
+    table.columns[-1].no_wrap = True
     console.print(table)
+    if whole.value.flops:
+        console.print(_model_table(done))
     for record in manifest.stages:
         for note in record.notes:
             console.print(f"note: {_safe(note)}")
@@ -99,16 +99,18 @@ def run_table(done: Run) -> None:
     console.print(f"report {_safe(done.folder / 'report.html')}")
 
 
-def _seconds(bill: Bill) -> tuple[str, str]:
-    """Processor time that a value takes, and what of it was spent now."""
-    return f"{bill.value.cpu_seconds:.2f}", f"{bill.charged.cpu_seconds:.2f}"
-
-
-def _flops(bill: Bill, estimated: float) -> tuple[str, str]:
-    """Likewise of models, beside what was foreseen."""
-    value = bill.value.flops
-    told = f" of {estimated:.3g} estimated" if estimated else ""
-    return (f"{value:.3g}{told}", f"{bill.charged.flops:.3g}") if value or estimated else ("", "")
+def _model_table(done: Run) -> Table:
+    """What models took: FLOPs of the value, those spent now, those foreseen; tokens."""
+    table = _table("stage", "FLOPs", "now", "estimate", "model tokens", "device s")
+    for record in done.manifest.stages:
+        bill, foreseen = record.measured.bill, record.estimated.flops
+        if bill.value.flops or foreseen:
+            table.add_row(
+                record.name, f"{bill.value.flops:.3g}", f"{bill.charged.flops:.3g}",
+                f"{foreseen:.3g}", _number(bill.value.tokens),
+                f"{bill.value.device_seconds:.1f}" if bill.value.device_seconds else "",
+            )  # fmt: skip
+    return table
 
 
 def _number(value: Any) -> str:

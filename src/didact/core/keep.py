@@ -57,7 +57,7 @@ def keep(
     """A value: found in the cache, or made, written there, and read back.
 
     The meter of `ctx` is charged with what was spent now, and told what making the value costs
-    from nothing. Two processes may make the same value; the first to finish writes it.
+    from nothing. Of two processes that want the same value one makes it, and the other waits.
 
     Args:
         ctx: Where the cache is, what is charged, who is told of damage.
