@@ -47,7 +47,8 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache-dir",
-        help="Where canonical pools are kept [default: $DIDACT_CACHE or ~/.cache/didact].",
+        help="Where pools, scores and whatever is costly are kept "
+        "[default: $DIDACT_CACHE or ~/.cache/didact].",
     ),
 ]
 Data = Annotated[

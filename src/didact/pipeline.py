@@ -21,8 +21,8 @@ from didact.core.errors import DamagedError
 from didact.core.manifest import Manifest
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ignore_progress
-from didact.execution.measure import Reading, measure
-from didact.runs.differences import compared
+from didact.execution.measure import Usage, measure
+from didact.runs.differences import side_by_side
 from didact.runs.folder import RunFolder, opened, read_manifest
 from didact.stages import data, export, order, score, select
 from didact.stages import report as reports
@@ -38,7 +38,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     export.STAGE,
     reports.STAGE,
 )
-_MENDED: Final = 8  # damaged entries of the cache that one run makes again before it gives up
+_MOST_MENDED: Final = 8  # damaged entries of the cache that one run makes again before it gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ def run(
     meters = {stage.name: Meter() for stage in _wanted(config)}
     with opened(Path(out).absolute()) as folder:
         ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
-        for _ in range(_MENDED):
+        for _ in range(_MOST_MENDED):
             try:
                 return _run(config, folder, ctx, meters)
             except DamagedError as error:  # its entry is void now: the next try makes it again
                 folder.changes.append(f"{error.path}: is damaged ({error.what}); made again")
                 folder.records.clear()
                 for meter in meters.values():
-                    meter.resume(Cost())  # what was spent is charged, and no part of the value
+                    meter.start_over()
         return _run(config, folder, ctx, meters)
 
 
@@ -94,19 +94,19 @@ def _run(config: RunConfig, folder: RunFolder, ctx: Context, meters: Mapping[str
     ahead = _look_ahead(config, ctx, meters)
     values = ahead.values
     for stage in _wanted(config):
-        own = replace(ctx, meter=meters[stage.name])
-        with own.meter.running():
+        staged = replace(ctx, meter=meters[stage.name])
+        with staged.meter.running():
             depends = stage.depends(values)
-        record = folder.stage(
+        record = folder.run_or_reuse(
             stage.name,
             depends,
-            partial(stage.work, values, folder.path, own),
-            meter=own.meter,
+            partial(stage.work, values, folder.path, staged),
+            meter=staged.meter,
             estimated=ahead.costs.get(stage.name),
-            before=ahead.readings[stage.name],
+            used_before=ahead.usage[stage.name],
         )
-        values = values.having(record, stage.load(folder.path, record, values, own))
-    inputs = [i for s in _wanted(config) for i in s.inputs(values.read[s.name] or ())]
+        values = values.having(record, stage.load(folder.path, record, values, staged))
+    inputs = [i for s in _wanted(config) for i in s.inputs(values.read[s.name])]
     manifest = folder.finish(values.resolved, config.seed, inputs)
     return Run(folder.path, manifest, tuple(folder.changes))
 
@@ -138,16 +138,17 @@ def diff(run_a: Path_, run_b: Path_) -> dict[str, Any]:
     scored in both, of utilities, so that 1 means the same preference. Costs are value costs.
     """
     a, b = (read_manifest(Path(run)) for run in (run_a, run_b))
-    out = {"a": str(run_a), "b": str(run_b), **compared(a, b)}
-    pools = [record.depends_on["pool"] for m in (a, b) if (record := m.stage("data")) is not None]
-    out["same_pool"] = len(set(pools)) == 1
+    out = {"a": str(run_a), "b": str(run_b), **side_by_side(a, b)}
+    pools = [r.depends_on["pool"] if (r := m.stage("data")) else None for m in (a, b)]
+    out["same_pool"] = pools[0] is not None and pools[0] == pools[1]
     if out["same_pool"]:
-        ctx, compared_stages = context(), [s for s in STAGES if s.compare is not None]
-        made_a = _loaded(Path(run_a), a, ctx, compared_stages).made
-        made_b = _loaded(Path(run_b), b, ctx, compared_stages).made
-        for stage in compared_stages:
-            if stage.compare is not None and stage.name in made_a and stage.name in made_b:
-                out |= stage.compare(made_a[stage.name], made_b[stage.name])
+        comparing = {s.name: s.compare for s in STAGES if s.compare is not None}
+        stages, ctx = [s for s in STAGES if s.name in comparing], context()
+        made_a = _loaded(Path(run_a), a, ctx, stages).made
+        made_b = _loaded(Path(run_b), b, ctx, stages).made
+        for name, compare in comparing.items():
+            if name in made_a and name in made_b:
+                out |= compare(made_a[name], made_b[name])
     return out
 
 
@@ -170,7 +171,7 @@ class _Ahead:
 
     values: Values
     costs: dict[str, Cost]
-    readings: dict[str, Reading]
+    usage: dict[str, Usage]
 
 
 def _wanted(config: RunConfig) -> list[Stage]:
@@ -186,12 +187,12 @@ def _look_ahead(config: RunConfig, ctx: Context, meters: Mapping[str, Meter]) ->
     """Read what stages read for themselves, the pool last; refuse what can be refused by then."""
     values = Values(config, config.resolved())
     stages = _wanted(config)
-    readings: dict[str, Reading] = {}
+    usage: dict[str, Usage] = {}
     for stage in reversed(stages):  # a target set that is wrong shows before a pool is read
         meter = meters[stage.name]
-        with measure() as reading, meter.running():
+        with measure() as used, meter.running():
             found = stage.read(config, replace(ctx, meter=meter))
-        values, readings[stage.name] = values.having_read(stage.name, found), reading
+        values, usage[stage.name] = values.having_read(stage.name, found), used
     costs = {stage.name: stage.estimate(values) for stage in stages}
     known = {name: cost for name, cost in costs.items() if cost is not None}
-    return _Ahead(values, known, readings)
+    return _Ahead(values, known, usage)

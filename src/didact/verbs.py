@@ -73,7 +73,7 @@ def read(
     Args:
         path: A file, folder or glob, or several: JSON, JSONL, Parquet, Arrow, text; .gz, .zst.
         seed: Draws the validation split.
-        cache_dir: Where canonical pools are kept; `$DIDACT_CACHE` or the user's cache by default.
+        cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
         settings: See `didact.data.settings.DataSettings`: format, columns, tokenizer, exclude, …
 

@@ -104,15 +104,16 @@ def seconds(age: str) -> float:
 def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove what was not used for `older` seconds; how many folders and bytes that is."""
     now = time.time()
-    return _removed(cache_dir, (k for k in kept(cache_dir) if now - k.used > older), dry_run)
+    doomed = (one for one in kept(cache_dir) if now - one.used > older)
+    return _removed(cache_dir, doomed, dry_run=dry_run)
 
 
 def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove everything that didact keeps; other files in the folder stay."""
-    return _removed(cache_dir, kept(cache_dir), dry_run)
+    return _removed(cache_dir, kept(cache_dir), dry_run=dry_run)
 
 
-def _removed(cache_dir: Path, doomed: Iterator[Kept], dry_run: bool) -> dict[str, Any]:  # noqa: FBT001
+def _removed(cache_dir: Path, doomed: Iterator[Kept], *, dry_run: bool) -> dict[str, Any]:
     entries, n_bytes = 0, 0
     for one in list(doomed):
         entries, n_bytes = entries + 1, n_bytes + one.n_bytes

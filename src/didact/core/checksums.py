@@ -78,8 +78,8 @@ class CheckedFile:
     path: Path
     expected: Checksums
     seal: Path | None = None
-    _stamp: Any = field(default=None, init=False, repr=False)
-    _verified: Any = field(default=None, init=False, repr=False)
+    _stamp: tuple[int, ...] = field(default=(), init=False, repr=False)
+    _verified: bytearray = field(default_factory=bytearray, init=False, repr=False)
 
     def verify(self, start: int = 0, stop: int | None = None) -> None:
         """Raise DamagedError unless the bytes from `start` to `stop` are what they were."""
@@ -207,13 +207,17 @@ def read_signed(path: Path) -> dict[str, Any]:
         DamagedError: The checksum does not hold.
     """
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-        if values.pop("checksum") == _checksum(values):
-            return values
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        pass
+    except OSError as error:
+        raise DamagedError(path, str(error)) from error
+    try:
+        values: dict[str, Any] = json.loads(data)
+        if values.pop("checksum") == _checksum(values):
+            return values
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedError(path, f"{type(error).__name__}: {error}") from error
     raise DamagedError(path, "its checksum does not hold")
 
 

@@ -115,6 +115,10 @@ class Meter:
             self._again += self._spent
             self._spent, self._earlier = Cost(), own
 
+    def start_over(self) -> None:
+        """What was spent so far is charged, and no part of the value."""
+        self.resume(Cost())
+
     def use(self, name: str, bill: Bill) -> None:
         """A kept value is used; `bill` is that of its making, charged as far as it was made now."""
         with self._lock:

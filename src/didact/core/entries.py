@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from didact.core.atomic import remove, sync, sync_tree, write_text
+from didact.core.atomic import remove, sync, sync_tree
 from didact.core.checksums import CheckedFile, Checksums, read_signed, signed
 from didact.core.cost import Bill, Cost
 from didact.core.errors import DamagedError
@@ -32,13 +32,13 @@ class Entry:
         path: The folder.
         bill: What making it cost; nothing of it is charged any more.
         files: Name → checksums.
-        linear: Of a piece: whether `bill.own` is of all the work up to it, or of it alone.
+        cumulative: Of a piece: whether `bill.own` is of all the work up to it, or of it alone.
     """
 
     path: Path
     bill: Bill
     files: Mapping[str, Checksums]
-    linear: bool = False
+    cumulative: bool = False
 
     @property
     def n_bytes(self) -> int:
@@ -74,7 +74,7 @@ def open_entry(folder: Path) -> Entry:
         bill = Bill(
             own=Cost(**values["own"]), uses={k: Cost(**v) for k, v in values["uses"].items()}
         )
-        entry = Entry(folder, bill, files, bool(values["linear"]))
+        entry = Entry(folder, bill, files, bool(values["cumulative"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(folder / ENTRY, f"{type(error).__name__}: {error}") from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
@@ -116,9 +116,9 @@ def void(folder: Path) -> None:
 
 
 @contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
     """A temporary folder in `parent`, gone when the block ends unless it was moved."""
-    sweep(parent)
+    sweep_abandoned(parent)
     folder = parent / f".{uuid.uuid4().hex}{_LEFT}"
     folder.mkdir(parents=True)
     try:
@@ -139,7 +139,7 @@ def writing(folder: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def seal(folder: Path, bill: Bill, *, linear: bool = False) -> None:
+def seal(folder: Path, bill: Bill, *, cumulative: bool = False) -> None:
     """Write the entry of a folder whose files are there, and wait until all is on the disk."""
     files = {
         path.relative_to(folder).as_posix(): Checksums.of(path).to_json()
@@ -147,10 +147,10 @@ def seal(folder: Path, bill: Bill, *, linear: bool = False) -> None:
         if path.is_file() and path != folder / ENTRY
     }
     values = {
-        "files": files, "own": asdict(bill.own), "linear": linear,
+        "files": files, "own": asdict(bill.own), "cumulative": cumulative,
         "uses": {name: asdict(cost) for name, cost in sorted(bill.uses.items())},
     }  # fmt: skip
-    write_text(folder / ENTRY, signed(values))
+    (folder / ENTRY).write_text(signed(values), encoding="utf-8")
     sync_tree(folder)
 
 
@@ -173,7 +173,7 @@ def place(temporary: Path, folder: Path) -> None:
     raise DamagedError(folder, "it cannot be replaced")
 
 
-def sweep(place: Path) -> None:
+def sweep_abandoned(place: Path) -> None:
     """Remove temporary folders that killed processes left, once they are a day old."""
     for left in place.glob(f".*{_LEFT}"):
         with suppress(OSError):

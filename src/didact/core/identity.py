@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from didact.core import registry
 from didact.core.errors import ConfigError, Libraries
 
 M = TypeVar("M", bound=Callable[..., Any])
-Versions = Callable[[Mapping[str, Any]], tuple[str, ...]]
+Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class About:
     """
 
     name: str
-    libraries: Versions
+    libraries: Distributions
     models: tuple[str, ...] = ()
     needs: tuple[Libraries, ...] = ()
 
@@ -41,14 +41,14 @@ class About:
 def method(
     name: str,
     *,
-    libraries: tuple[str, ...] | Versions = (),
+    libraries: tuple[str, ...] | Distributions = (),
     models: tuple[str, ...] = (),
     needs: tuple[Libraries, ...] = (),
 ) -> Callable[[M], M]:
     """Decorate a scorer class, a selector or an orderer with who it is.
 
     A run is done again, and says why, when the version of one of these libraries or the content of
-    one of these models has changed. Versions of Python, numpy, pyarrow and didact count anyway.
+    one of these models has changed. Distributions of didact and of `base_libraries` count anyway.
 
     Args:
         name: As it is registered.
@@ -65,7 +65,7 @@ def method(
     return attach
 
 
-def _always(libraries: tuple[str, ...]) -> Versions:
+def _always(libraries: tuple[str, ...]) -> Distributions:
     return lambda _: libraries
 
 
@@ -93,7 +93,7 @@ def identity(
         digest: Of the content of a model, by its folder or hub name; needed by methods with models.
     """
     said = about(found)
-    libraries = {name: installed(name) for name in sorted(said.libraries(settings))}
+    libraries = versions(said.libraries(settings))
     named = {key: settings[key] for key in said.models if settings.get(key)}
     if named and digest is None:
         raise ConfigError(f"{said.name}: its models cannot be told apart here")
@@ -104,9 +104,14 @@ def identity(
 
 
 def base_libraries() -> dict[str, str]:
-    """Versions that every result depends on, whatever the method."""
-    versions = {name: installed(name) for name in ("isal", "numpy", "pyarrow", "zstandard")}
-    return {"didact": __version__, "zlib": zlib.ZLIB_RUNTIME_VERSION, **versions}
+    """Distributions that every result depends on, whatever the method."""
+    base = versions(("isal", "numpy", "pyarrow", "zstandard"))
+    return {"didact": __version__, "zlib": zlib.ZLIB_RUNTIME_VERSION, **base}
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Name → version."""
+    return {name: installed(name) for name in sorted(distributions)}
 
 
 def installed(distribution: str) -> str:

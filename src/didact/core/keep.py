@@ -23,15 +23,14 @@ from typing import Any, Final, TypeVar
 from didact._version import __version__
 from didact.core.atomic import remove, writable
 from didact.core.cost import Bill, Cost, Meter, Metered, total
-from didact.core.entries import found, place, seal, sweep, void, writing
+from didact.core.entries import found, place, seal, sweep_abandoned, void, writing
 from didact.core.errors import DamagedError
 from didact.core.locks import folder_to_oneself
 from didact.core.manifest import fingerprint
 from didact.core.pieces import Pieces
-from didact.core.protocols import Context, Open
+from didact.core.protocols import Context, Device, Open
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
 
 UNFINISHED: Final = "unfinished"
@@ -39,7 +38,7 @@ _VERSION: Final = 1
 _REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
 
 
-def key_of(kind: str, key: Any) -> str:
+def entry_name(kind: str, key: Any) -> str:
     """The name of an entry: 32 hex digits of what the value depends on, and of didact's version."""
     return fingerprint([_VERSION, __version__, kind, key])
 
@@ -74,10 +73,10 @@ def keep(
 
     **Cost:** reads the files once to write their checksums and once to verify them.
     """
-    name = key_of(kind, key)
+    name = entry_name(kind, key)
     folder = ctx.cache_dir / kind / name
 
-    def there() -> R | None:
+    def look() -> R | None:
         entry = found(folder, ctx.tell, whole=not lazy)
         if entry is None:
             return None
@@ -90,18 +89,18 @@ def keep(
 
     meter = Meter()
     pieces = Pieces(ctx.cache_dir / UNFINISHED / f"{kind}-{name}", meter, ctx.tell)
-    value = there()
-    if value is not None and not pieces.folder.exists():  # else a maker ended before it was done
+    value = look()
+    if value is not None and not pieces.folder.exists():  # else its maker died before tidying up
         return value
 
     def waiting() -> None:
         ctx.tell(f"{kind}: another process makes the same; waiting for it")
 
     with writable(ctx.cache_dir, _REMEDY), folder_to_oneself(pieces.folder, waiting):
-        value = there()  # somebody else may have made it meanwhile
+        value = look()  # somebody else may have made it meanwhile
         if value is None:
-            sweep(folder.parent)
-            with _unless_empty(pieces.folder), meter.running():
+            sweep_abandoned(folder.parent)
+            with _removed_if_empty(pieces.folder), meter.running():
                 made = make(replace(ctx, meter=meter, pieces=pieces))
                 with writing(folder) as temporary:
                     save(made, temporary)
@@ -116,7 +115,7 @@ def keep(
 
 
 @contextmanager
-def _unless_empty(folder: Path) -> Iterator[None]:
+def _removed_if_empty(folder: Path) -> Iterator[None]:
     """Whatever happens in the block, an empty folder is not left behind."""
     try:
         yield
@@ -153,11 +152,10 @@ class Part:
 def kept_parts(
     ctx: Context,
     parts: Sequence[Part],
-    function: Callable[[Any, Any], Metered[R]],
     *,
     shared: Any,
-    open: Open | None = None,  # noqa: A002 - as in Executor.map
-    device: Any = None,
+    open: Open,  # noqa: A002 - as in Executor.map
+    device: Device | None = None,
     join: Callable[[list[R]], T],
     save: Callable[[T, Path], None],
     load: Callable[[Path], T],
@@ -165,11 +163,10 @@ def kept_parts(
     """`Executor.map` over parts, in order; those an interrupted run finished are read instead.
 
     Args:
-        ctx: Its `pieces` keep the parts.
+        ctx: Its `pieces`, of the `keep` around this, keep the parts.
         parts: The items by part.
-        function: As in `Executor.map`.
-        shared: Likewise.
-        open: Likewise.
+        shared: As in `Executor.map`.
+        open: Likewise; what it yields is the function of an item.
         device: Likewise.
         join: The value of a part from its items' results.
         save: Writes it into an empty folder.
@@ -179,24 +176,35 @@ def kept_parts(
     there = set(pieces.names())
     todo = [part for part in parts if part.name not in there]
     items = [item for part in todo for item in part.items]
-    results = ctx.executor.metered(function, items, shared=shared, open=open, device=device)
+    run = partial(ctx.executor.metered, apply, shared=shared, open=open, device=device)
+    results = run(items)
     for part in parts:
         if part.name in there:
             value = pieces.load(part.name, load)
             if value is not None:
                 yield value
                 continue
-            source = ctx.executor.metered(
-                function, part.items, shared=shared, open=open, device=device
-            )
+            source = run(part.items)
         else:
             source = results
         before = ctx.meter.bill.own.cpu_seconds
         done = list(islice(source, len(part.items)))
         value = join([metered.value for metered in done])
         cost = total(metered.cost for metered in done)
-        here = max(ctx.meter.bill.own.cpu_seconds - before, 0.0)  # what this thread did of it
+        # What this thread spent on it, beside the workers: a later run that finds it adds both.
+        here = max(ctx.meter.bill.own.cpu_seconds - before, 0.0)
         ctx.meter.add(cost)
         pieces.save(part.name, partial(save, value), cost + Cost(cpu_seconds=here))
         yield value
     next(results, None)  # runs the executor to its end, where it closes its workers
+
+
+def apply(function: Callable[[Any], Metered[R]], item: Any) -> Metered[R]:
+    """One item in a worker."""
+    return function(item)
+
+
+def only(found: list[R]) -> R:
+    """The value of a part of one item."""
+    (value,) = found
+    return value

@@ -54,7 +54,7 @@ class Pieces:
         if entry is None:
             return None
         value = load(folder)
-        if entry.linear:
+        if entry.cumulative:
             self.meter.resume(entry.bill.own)
         else:
             self.meter.found(entry.bill.own)
@@ -84,7 +84,7 @@ class Pieces:
         with writing(self.folder / name) as temporary:
             yield temporary
             own = self.meter.bill.own if cost is None else cost
-            seal(temporary, Bill(own=own), linear=cost is None)
+            seal(temporary, Bill(own=own), cumulative=cost is None)
 
     def drop(self, name: str) -> None:
         """Forget a piece that a later one stands for."""
@@ -97,7 +97,7 @@ class Pieces:
             return []
         return sorted(p.name for p in self.place.iterdir() if not p.name.startswith("."))
 
-    def scratch(self, name: str) -> Path:
+    def workspace(self, name: str) -> Path:
         """A folder of the caller's own, which is there until the value is; it is not verified."""
         folder = self.folder / f".{name}"
         folder.mkdir(parents=True, exist_ok=True)

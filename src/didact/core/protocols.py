@@ -18,8 +18,6 @@ from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
 from didact.core.scores import Budget, Float2D, Scores, Selection, TrainingOrder
 
-S_contra = TypeVar("S_contra", contravariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
 S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")

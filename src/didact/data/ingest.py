@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from didact.core.atomic import digest
-from didact.core.entries import found, scratch
+from didact.core.entries import found, temporary_folder
 from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
@@ -109,7 +109,7 @@ def _read(
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = arrow_schema(files_found) if check_containers(files_found) else None
     with (
-        scratch(ctx.cache_dir / "tmp") as folder,
+        temporary_folder(ctx.cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema) as writer,
         _hashing(files_found, ctx) as hashed,
     ):

@@ -15,7 +15,7 @@ _INTERVAL_SECONDS = 0.02
 
 
 @dataclass
-class Reading:
+class Usage:
     """Filled in when the measured block ends."""
 
     wall_seconds: float = 0.0
@@ -41,9 +41,9 @@ def tree_memory(root: int) -> int:
 
 
 @contextmanager
-def measure() -> Iterator[Reading]:
+def measure() -> Iterator[Usage]:
     """Measure a block."""
-    reading = Reading()
+    reading = Usage()
     done = threading.Event()
 
     def watch() -> None:

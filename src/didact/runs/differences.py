@@ -8,7 +8,7 @@ from typing import Any
 from didact.core.manifest import Manifest
 
 
-def compared(a: Manifest, b: Manifest) -> dict[str, Any]:
+def side_by_side(a: Manifest, b: Manifest) -> dict[str, Any]:
     """Settings, inputs, environment, counts and value costs of two runs, as JSON values.
 
     Costs are what making a stage's result takes from nothing, whatever was found in a cache.

@@ -26,7 +26,7 @@ from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
 from didact.core.identity import base_libraries
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
-from didact.execution.measure import Reading, measure
+from didact.execution.measure import Usage, measure
 from didact.runs.differences import differences
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
@@ -70,7 +70,7 @@ class RunFolder:
     changes: list[str] = field(default_factory=list)
     finished: frozenset[str] = frozenset()
 
-    def stage(
+    def run_or_reuse(
         self,
         name: str,
         depends_on: Mapping[str, Any],
@@ -78,7 +78,7 @@ class RunFolder:
         *,
         meter: Meter,
         estimated: Cost | None = None,
-        before: Reading | None = None,
+        used_before: Usage | None = None,
     ) -> StageRecord:
         """Run `work`, unless this stage ran before with the same dependencies and files.
 
@@ -88,20 +88,20 @@ class RunFolder:
             work: Does it.
             meter: What the work is charged to.
             estimated: Cost foreseen.
-            before: What was measured of this stage's work before this call.
+            used_before: What was measured of this stage's work before this call.
         """
-        before = before or Reading()
+        used_before = used_before or Usage()
         earlier = self._before(name)
         depends_on = {**depends_on, "environment": base_libraries()}
         key = fingerprint(depends_on)
         if earlier is not None and earlier.fingerprint == key and self._intact(earlier):
-            record = self._reused(earlier, meter, before)
+            record = self._reused(earlier, meter, used_before)
             self.records.append(record)
             return record
         if earlier is not None:
             self.changes += [f"{name}: {c}" for c in _changed(earlier, depends_on, key)]
         self._begin(name, earlier)
-        with measure() as reading, meter.running():
+        with measure() as used, meter.running():
             outcome = work()
             hashes = {p.relative_to(self.path).as_posix(): digest(p) for p in outcome.outputs}
         for stale in set(earlier.outputs if earlier is not None else ()) - set(hashes):
@@ -117,15 +117,14 @@ class RunFolder:
             estimated=estimated or Cost(),
             measured=Measured(
                 meter.bill,
-                reading.wall_seconds + before.wall_seconds,
-                max(reading.peak_memory_bytes, before.peak_memory_bytes),
+                used.wall_seconds + used_before.wall_seconds,
+                max(used.peak_memory_bytes, used_before.peak_memory_bytes),
                 reused=outcome.found,
                 hashes={} if outcome.hashed else hashes,
             ),
         )
-        text = signed(record.to_json())
-        write_text(self._record(name), text)
-        record = StageRecord.from_json(_without_checksum(text))  # as a later run will find it
+        write_text(self._record(name), signed(record.to_json()))
+        record = StageRecord.from_json(read_signed(self._record(name)))  # as a later run finds it
         self.records.append(record)
         return record
 
@@ -190,15 +189,15 @@ class RunFolder:
                 return False
         return True
 
-    def _reused(self, earlier: StageRecord, meter: Meter, before: Reading) -> StageRecord:
+    def _reused(self, earlier: StageRecord, meter: Meter, used: Usage) -> StageRecord:
         """The record of a stage that is skipped: charged is only what looking cost."""
         measured = earlier.measured
         bill = Bill(meter.bill.charged, measured.bill.own, measured.bill.uses)
         return replace(
             earlier,
             measured=replace(
-                measured, bill=bill, reused=True, wall_seconds=before.wall_seconds,
-                peak_memory_bytes=before.peak_memory_bytes,
+                measured, bill=bill, reused=True, wall_seconds=used.wall_seconds,
+                peak_memory_bytes=used.peak_memory_bytes,
             ),
         )  # fmt: skip
 
@@ -218,12 +217,6 @@ def _of_version_1(path: Path) -> StageRecord | None:
         return replace(StageRecord.from_json(values), fingerprint="")
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _without_checksum(text: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(text)
-    del values["checksum"]
-    return values
 
 
 def _inside(folder: Path, name: str) -> bool:
@@ -287,7 +280,10 @@ def read_manifest(path: Path) -> Manifest:
         text = file.read_text("utf-8")
         expected = file.parent / "stages" / _CHECKSUM
         if expected.is_file() and expected.read_text("utf-8") != fingerprint(text):
-            raise DamagedError(file, "its checksum does not hold")
+            raise DataError(
+                f"{file}: was changed since the run, its checksum does not hold; run the same "
+                "command again to mend it"
+            )
         return Manifest.from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not a manifest ({error}); expected the file of a run") from error

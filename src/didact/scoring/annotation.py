@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from didact.accounting.flops import forward_flops, input_gradient_flops
 from didact.core.cost import Cost, Metered
-from didact.core.keep import Part, kept_parts
+from didact.core.keep import Part, kept_parts, only
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.saved import by_row, read_arrays, write_arrays
@@ -86,21 +86,15 @@ def annotate(proxy: Proxy, ctx: Context) -> tuple[Products, dict[str, Any]]:
     found: dict[Item, Shard] = {}
     facts: dict[str, Any] = {}
     shards = kept_parts(
-        ctx, parts, annotate_rows, shared=proxy, open=opened, device=proxy.seat.device,
-        join=_only, save=Shard.save, load=Shard.load,
+        ctx, parts, shared=proxy, open=opened, device=proxy.seat.device,
+        join=only, save=Shard.save, load=Shard.load,
     )  # fmt: skip
     for item, shard in zip(items, shards, strict=True):
         found[item] = shard
-        facts = agreed("annotation", facts, shard.facts)
+        facts = agreed(facts, shard.facts)
         done += item[2] - item[1]
         ctx.progress(Progress("annotate", done, total))
     return _assembled(proxy, found), facts
-
-
-def _only(found: list[Shard]) -> Shard:
-    """The result of a part of one item."""
-    (shard,) = found
-    return shard
 
 
 def _name(visit: Visit, start: int) -> str:
@@ -138,11 +132,6 @@ def opened(proxy: Proxy, device: str) -> Iterator[_Annotator]:
         yield _Annotator(proxy, model, kernel)
 
 
-def annotate_rows(annotator: _Annotator, item: Item) -> Metered[Shard]:
-    """One pass over some rows, in a worker."""
-    return annotator(*item)
-
-
 class _Annotator:
     """A model at the parameters of one visit, changed when an item asks for another."""
 
@@ -151,9 +140,10 @@ class _Annotator:
         self._at: int | None = None
         self._direction: dict[str, Any] | None = None
 
-    def __call__(self, index: int, start: int, stop: int) -> Metered[Shard]:
+    def __call__(self, item: Item) -> Metered[Shard]:
         from didact.models.batches import over_batches
 
+        index, start, stop = item
         if self._at != index:
             self._move(index)
         proxy, model = self._proxy, self._model

@@ -16,7 +16,7 @@ from didact.accounting.lengths import executed, typical_lengths
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, need
-from didact.core.identity import installed, method
+from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Device, Fitted
 from didact.scoring.judge import JUDGING, Dtype
@@ -28,11 +28,12 @@ from didact.scoring.similarity import BatchEmbed, Encoder, Within, similarity
 # of them the tokenizer's. Only `estimate` uses it.
 _STATIC_SECONDS_PER_BYTE = 0.5e-6
 _STATIC = ("model2vec", "tokenizers")
+_SENTENCES = (*JUDGING, "sentence-transformers")
 
 
 @method(
     "embedding",
-    libraries=(*JUDGING, "sentence-transformers"),
+    libraries=_SENTENCES,
     models=("model",),
     needs=("sentences",),
 )
@@ -125,11 +126,10 @@ class Embedding:
                 f"{where}.max_length={self.max_length}: {self.model} reads at most {limit} tokens"
             )
         limit = self.max_length or limit
-        names = (*JUDGING, "sentence-transformers")
         facts = {
             "model": digest(path),
             "max_length": limit,
-            "versions": {name: installed(name) for name in names},
+            "versions": versions(_SENTENCES),
         }
 
         def encoder(part: Part) -> Encoder:
@@ -225,7 +225,7 @@ class StaticEmbedding:
         path = find(self.model)
         facts = {
             "model": digest(path),
-            "versions": {name: installed(name) for name in _STATIC},
+            "versions": versions(_STATIC),
         }
 
         def encoder(part: Part) -> Encoder:

@@ -139,7 +139,7 @@ class InnerTraining(Judge):
         )  # fmt: skip
         facts = {
             **seat.facts,
-            **agreed(self.name, adjoint.facts, table.facts),
+            **agreed(adjoint.facts, table.facts),
             "proxy": len(rows),
             "annotated_steps": self.pairs,
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],

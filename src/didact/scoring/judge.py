@@ -17,7 +17,7 @@ from didact.accounting.lengths import executed, typical_lengths
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, need
-from didact.core.identity import installed
+from didact.core.identity import versions
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Device, Fitted
 from didact.core.render import Template
@@ -213,8 +213,7 @@ class Seat:
     @property
     def identity(self) -> dict[str, Any]:
         """What values depend on that this model makes; whatever it is shown."""
-        versions = {name: installed(name) for name in JUDGING}
-        return {"model": self.digest, "dtype": self.dtype, "versions": versions}
+        return {"model": self.digest, "dtype": self.dtype, "versions": versions(JUDGING)}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -116,11 +116,11 @@ def _score_pool(
         by_task=total.values if tasks else None,
         parts=total.parts,
         missing=total.missing,
-        facts=agreed(name, fitted.facts, total.facts),
+        facts=agreed(fitted.facts, total.facts),
     )
 
 
-def agreed(name: str, facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+def agreed(facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of two places together.
 
     Raises:
@@ -129,8 +129,8 @@ def agreed(name: str, facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict
     for fact, value in more.items():
         if facts.get(fact, value) != value:
             raise ExecutionError(
-                f"score.{name}: {fact} is {facts[fact]!r} in one place and {value!r} in another: "
-                f"machines differ; set {fact} to one of them and run the same command again"
+                f"{fact} is {facts[fact]!r} in one place and {value!r} in another: machines "
+                f"differ; set {fact} of the scorer to one of them and run the same command again"
             )
     return {**facts, **more}
 
@@ -155,7 +155,7 @@ class _Shard:
         for part, values in other.parts.items():
             self.parts.setdefault(part, np.zeros(len(self.values)))[rows] += values
         self.missing.update({start + row: reason for row, reason in other.missing.items()})
-        self.facts = agreed("shards", self.facts, other.facts)
+        self.facts = agreed(self.facts, other.facts)
 
     def save(self, folder: Path) -> None:
         """Write it into an empty folder."""
@@ -208,7 +208,7 @@ def _pass(work: _Work, ctx: Context) -> Iterator[tuple[int, _Shard]]:
         for at in range(0, len(batches), size)
     ]
     found = kept_parts(
-        ctx, parts, score_rows, shared=work, open=opened, device=work.fitted.device,
+        ctx, parts, shared=work, open=opened, device=work.fitted.device,
         join=work.joined, save=_Shard.save, load=_Shard.load,
     )  # fmt: skip
     for part, shard in zip(parts, found, strict=True):
@@ -220,11 +220,6 @@ def opened(work: _Work, device: str) -> Iterator[RowScorer]:
     """Open the scorer once in a worker."""
     with work.fitted.open(work.index, device) as score:
         yield partial(_score, work, score)
-
-
-def score_rows(score: RowScorer, rows: range) -> Metered[BatchScores]:
-    """One batch in a worker: read by row range, scored."""
-    return score(rows)
 
 
 def _score(work: _Work, score: BatchScorer, rows: range) -> Metered[BatchScores]:

@@ -20,7 +20,7 @@ from didact.core.checksums import CheckedFile
 from didact.core.cost import Metered
 from didact.core.entries import ENTRY, open_entry
 from didact.core.errors import DamagedError
-from didact.core.keep import Part, keep, kept_parts
+from didact.core.keep import Part, keep, kept_parts, only
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
 from didact.scoring.checkpoints import Aim, At, WarmedUp, check_tasks
@@ -124,7 +124,7 @@ def _open_index(
         targets: float32 `(K, dimension)` of every checkpoint.
         weights: w of every checkpoint.
         index: The checkpoint.
-        device: None is needed.
+        device: Not used.
     """
     del device
     order = np.argsort(pool.id_hash, kind="stable")
@@ -179,7 +179,7 @@ class Sketching:
                 ctx, "sketches", [*how, index, self.pool.fingerprint],
                 partial(self._fill, index, starts), save=_save_store, load=_load_store, lazy=True,
             )  # fmt: skip
-            facts = agreed("less", facts, found)
+            facts = agreed(facts, found)
             stores.append(Sketches(folder, starts, found))
             about = [*how, index, aim.pool.fingerprint, asdict(aim.how)]
             targets.append(
@@ -208,14 +208,14 @@ class Sketching:
         bounds = list(pairwise([*starts, len(self.pool)]))
         parts = [Part(_name(i), [range(*rows)]) for i, rows in enumerate(bounds)]
         shards = kept_parts(
-            ctx, parts, fill, shared=(self, index), open=opened, device=self.warm.seat.device,
-            join=_only, save=_save_shard, load=_shard_facts,
+            ctx, parts, shared=(self, index), open=opened, device=self.warm.seat.device,
+            join=only, save=_save_shard, load=_shard_facts,
         )  # fmt: skip
         stage = f"sketches {index + 1}/{len(self.warm.checkpoints)}"
         facts: dict[str, Any] = {}
         ctx.progress(Progress(stage, 0, len(self.pool)))
         for (_, stop), shard in zip(bounds, shards, strict=True):
-            facts = agreed("less", facts, shard.facts)
+            facts = agreed(facts, shard.facts)
             ctx.progress(Progress(stage, stop, len(self.pool)))
         return [ctx.pieces.folder / part.name for part in parts], facts
 
@@ -265,12 +265,6 @@ class Shard:
 Filled = tuple[list[Path], dict[str, Any]]
 
 
-def _only(found: list[Shard]) -> Shard:
-    """The result of a part of one item."""
-    (shard,) = found
-    return shard
-
-
 def _save_shard(shard: Shard, folder: Path) -> None:
     np.save(folder / "vectors.npy", shard.vectors, allow_pickle=False)
     about = {"missing": shard.missing, "facts": shard.facts}
@@ -309,8 +303,3 @@ def opened(shared: tuple[Sketching, int], device: str) -> Iterator[Callable[[ran
     sketching, index = shared
     with sketching.warm.open(index, device) as at:
         yield partial(sketching.shard, at)
-
-
-def fill(shard: Callable[[range], Metered[Shard]], rows: range) -> Metered[Shard]:
-    """One shard in a worker."""
-    return shard(rows)

@@ -117,7 +117,7 @@ def feature_based(
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
         budget: How many samples or tokens, or which share of the rows.
-        ctx: Workers, progress, a place for the picks so far.
+        ctx: Workers, progress, pieces for the picks so far.
         weight: w(m): `none` 1; `log` ln(1 + m) and `sqrt` √m stay closer to the pool's mix and
             keep more of what repeats.
         min_df: Samples a gram must be in; noise and copies do not count.

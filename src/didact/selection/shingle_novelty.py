@@ -90,7 +90,7 @@ def shingle_novelty(
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
         budget: How many samples or tokens, or which share of the rows.
-        ctx: Seed of the 32 KiB, workers, progress, a place for the picks so far.
+        ctx: Seed of the 32 KiB, workers, progress, pieces for the picks so far.
         sample: One in so many shingles is looked at, the same ones in every sample; 1 is all.
             Fingerprints have 32 bits: when 16 million are covered, 0.4 % of new ones are taken for
             covered, and more as more are; so look at fewer in large pools.

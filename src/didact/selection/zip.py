@@ -135,7 +135,7 @@ def zip_(
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
         budget: How many samples or tokens, or which share of the rows.
-        ctx: Workers, progress, a place for finished rounds.
+        ctx: Workers, progress, pieces for finished rounds.
         mode: `exact` or `released`.
         k1: Candidates renewed per round; at most as many as there are.
         k2: Of these, candidates for picks; at most `k1`.
@@ -152,7 +152,7 @@ def zip_(
     `released`.
     **Cost:** at most n + rounds·(k1 + k3·(2·k2 - k3 + 1) / 2) evaluations, rounds = picks / k3,
     each some 30 µs for a kilobyte with numba and five times that without. Memory: the candidates'
-    text, 83 bytes a candidate, 5 MB a worker. Given a place, finished rounds are kept on disk, at
+    text, 83 bytes a candidate, 5 MB a worker. Finished rounds are kept on disk while it works, at
     most 16·k1 bytes each; a killed selection goes on after the last.
     """
     _check_order(k1, k2, k3)

@@ -96,7 +96,7 @@ def _work(part: Part, name: str, values: Values, folder: Path, ctx: Context) -> 
     found = part(values.config)
     assert found is not None  # noqa: S101 - the stage is wanted
     scores = _scored(found, iter(values.read[name]), values, ctx)
-    path = folder / _file(name)
+    path = folder / f"{name}s.parquet"
     tables.write_scores(scores, values.pool, path)
     notes: tuple[str, ...] = ()
     if "note" in scores.facts:
@@ -119,13 +119,9 @@ def _scored(
     return combine(scores, part.combine, weights=part.weights)
 
 
-def _file(name: str) -> str:
-    return "scores.parquet" if name == "score" else f"{name}s.parquet"
-
-
 def _load(name: str, folder: Path, record: StageRecord, values: Values, ctx: Context) -> Scores:
     del values, ctx
-    return tables.read_scores(output(folder, record, _file(name)))
+    return tables.read_scores(output(folder, record, f"{name}s.parquet"))
 
 
 def _compare(a: Scores, b: Scores) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from didact.core.atomic import link_tree, remove
 from didact.core.cost import Cost, Metered
 from didact.core.entries import ENTRY
 from didact.core.errors import DataError
-from didact.core.identity import installed
+from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
@@ -151,7 +151,7 @@ def warm_up(
     libraries = ("torch", "transformers", "tokenizers", "peft", "accelerate")
     key = [
         digest(model_path), pool.fingerprint, rows.tolist(), asdict(settings), asdict(how),
-        {name: installed(name) for name in libraries},
+        versions(libraries),
     ]  # fmt: skip
 
     def make(work: Context) -> Pieces:
@@ -183,7 +183,7 @@ def _train(
     from didact.training.samples import Samples
 
     pieces = ctx.pieces
-    work = pieces.scratch("trainer")
+    work = pieces.workspace("trainer")
     last = last_checkpoint(work, ctx.tell)
     done = len(list(takewhile(lambda e: pieces.intact(_name(e)), _numbers(settings.epochs))))
     if last is not None and epoch_of(last) > done:  # an epoch before it is gone

@@ -21,7 +21,7 @@ from didact.core.atomic import link_tree
 from didact.core.cost import Cost, Metered
 from didact.core.entries import ENTRY
 from didact.core.errors import DataError, ExecutionError
-from didact.core.identity import installed
+from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.protocols import Context, Device, Progress
 from didact.models.batches import collate, out_of_memory
@@ -156,7 +156,7 @@ def fit_regression(
     usable = np.flatnonzero(np.isfinite(labels) & (tokens.lengths > 0))
     if len(usable) < 4:
         raise DataError(f"data scorer: {len(usable)} samples with a label; expected 4 or more")
-    libraries = {name: installed(name) for name in ("torch", "transformers", "tokenizers")}
+    libraries = versions(("torch", "transformers", "tokenizers"))
     key = [digest(model_path), _digest(tokens, labels), asdict(settings), libraries]
 
     def make(work: Context) -> tuple[Path, dict[str, Any]]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from didact.core.checksums import signed
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.entries import found, open_entry
 from didact.core.errors import ConfigError, DamagedError, DataError, ExecutionError
-from didact.core.keep import Part, adopt, keep, kept_parts, key_of
+from didact.core.keep import Part, adopt, entry_name, keep, kept_parts
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial, threads
 
@@ -82,12 +83,18 @@ def square(place, item):
     return Metered(item**2, Cost(flops=2.0**item, tokens=3))
 
 
+@contextmanager
+def squares(place, device):
+    assert device == "cpu"
+    yield partial(square, place)
+
+
 def independent(place, fatal, how, ctx):
     """Four parts of two or three items, by the executor."""
     items = [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
     parts = [Part(f"part-{i}", part) for i, part in enumerate(items)]
     out = []
-    for part in kept_parts(ctx, parts, square, shared=place, join=list, save=save, load=load):
+    for part in kept_parts(ctx, parts, shared=place, open=squares, join=list, save=save, load=load):
         out += part
         if fatal is not None and len(out) > fatal:
             die(how)
@@ -170,7 +177,7 @@ def test_made_once_and_found_from_then_on(kind, executor, tmp_path):
     assert value == WHOLE
     assert counted(bill.charged) == counted(bill.value) == (FLOPS, TOKENS)
     assert bill.own == Cost()
-    assert list(bill.uses) == [f"scores/{key_of('scores', KEY)}"]
+    assert list(bill.uses) == [f"scores/{entry_name('scores', KEY)}"]
     assert sorted(lines(place)) == sorted(str(i) for i in range(9))
     again, warm = run(kind, executor, tmp_path / "cache", place)
     assert again == WHOLE
@@ -191,13 +198,13 @@ def test_the_value_is_the_same_bytes_for_any_executor(tmp_path):
 
 
 def test_a_key_is_all_that_a_value_depends_on(ctx, monkeypatch):
-    base = key_of("scores", KEY)
-    assert base == key_of("scores", dict(reversed(KEY.items())))
+    base = entry_name("scores", KEY)
+    assert base == entry_name("scores", dict(reversed(KEY.items())))
     others = [
-        key_of("sketches", KEY), key_of("scores", {**KEY, "a": 2}), key_of("scores", {**KEY, "c": 0})
+        entry_name("sketches", KEY), entry_name("scores", {**KEY, "a": 2}), entry_name("scores", {**KEY, "c": 0})
     ]  # fmt: skip
     monkeypatch.setattr(module, "__version__", "0.0.0")
-    assert len({base, *others, key_of("scores", KEY)}) == 5
+    assert len({base, *others, entry_name("scores", KEY)}) == 5
     with pytest.raises(ConfigError, match="stable form"):
         keep(ctx, "scores", {"a": object()}, lambda _: 1, save=save, load=load)
 
@@ -340,7 +347,7 @@ def test_work_outside_of_the_keep_has_no_pieces(tmp_path):
     ctx.pieces.drop("a")
     assert ctx.pieces.names() == []
     assert ctx.pieces.load("a", load) is None
-    for use in (lambda p: p.folder, lambda p: p.scratch("a"), lambda p: p.intact("a")):
+    for use in (lambda p: p.folder, lambda p: p.workspace("a"), lambda p: p.intact("a")):
         with pytest.raises(ExecutionError, match="inside of `keep`"):
             use(ctx.pieces)
     assert linear(tmp_path / "log", None, "", ctx) == WHOLE
@@ -501,13 +508,13 @@ def get(ctx, what):
 
 
 def entry_of(ctx, name):
-    return ctx.cache_dir / "sketches" / key_of("sketches", name)
+    return ctx.cache_dir / "sketches" / entry_name("sketches", name)
 
 
 def test_what_a_value_stands_on_counts_once(ctx):
     bill = get(ctx, TOP)
     assert bill.charged.flops == bill.value.flops == 1111
-    names = {f"sketches/{key_of('sketches', n)}" for n in ("top", "left", "right", "base")}
+    names = {f"sketches/{entry_name('sketches', n)}" for n in ("top", "left", "right", "base")}
     assert set(bill.uses) == names
     warm = get(ctx, TOP)
     assert warm.charged == Cost()

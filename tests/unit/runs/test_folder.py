@@ -13,9 +13,9 @@ import pytest
 
 from didact.core.checksums import signed
 from didact.core.cost import Bill, Cost, Meter
-from didact.core.errors import ConfigError, DamagedError, DataError
+from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import Manifest, Measured, StageRecord
-from didact.runs.differences import compared, differences
+from didact.runs.differences import differences, side_by_side
 from didact.runs.folder import Outcome, opened, output, read_manifest
 
 
@@ -36,7 +36,7 @@ def refuse():
 
 
 def stage(folder, name, depends, work, **more):
-    return folder.stage(name, depends, work, meter=more.pop("meter", Meter()), **more)
+    return folder.run_or_reuse(name, depends, work, meter=more.pop("meter", Meter()), **more)
 
 
 def test_a_stage_runs_once_and_tells_both_costs(tmp_path):
@@ -166,7 +166,7 @@ def test_a_manifest_that_was_changed_is_not_read(tmp_path):
         folder.finish({}, 5, ())
     path = tmp_path / "manifest.json"
     path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
-    with pytest.raises(DamagedError, match="checksum"):
+    with pytest.raises(DataError, match="its checksum does not hold; run the same command again"):
         read_manifest(tmp_path)
 
 
@@ -307,7 +307,7 @@ def test_runs_are_compared_by_what_values_take():
         bill = Bill(charged=Cost(flops=charged), own=Cost(flops=9.0))
         return Manifest({}, 0, (), {}, (StageRecord("a", "f", {}, measured=Measured(bill)),))
 
-    warm_and_cold = compared(manifest(0.0), manifest(9.0))
+    warm_and_cold = side_by_side(manifest(0.0), manifest(9.0))
     assert warm_and_cold["flops"] == {"a": [9.0, 9.0]}
     assert warm_and_cold["equal"]
 
