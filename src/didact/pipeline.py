@@ -17,7 +17,7 @@ from typing import Any, Final
 from didact import config as configs
 from didact.config import RunConfig
 from didact.core.cost import Cost, Meter
-from didact.core.errors import DamagedError
+from didact.core.errors import DamagedError, DataError
 from didact.core.manifest import Manifest
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ignore_progress
@@ -126,7 +126,11 @@ def report(
     home = Path(folder)
     manifest = read_manifest(home)
     ctx = context(manifest.seed, None, cache_dir)
-    values = _loaded(home, manifest, ctx, [s for s in STAGES if s is not reports.STAGE])
+    needed = [s for s in STAGES if s is not reports.STAGE]
+    values = _loaded(home, manifest, ctx, needed)
+    absent = [s.name for s in needed if s.wanted(values.config) and s.name not in values.made]
+    if absent:
+        raise DataError(f"{home}: its manifest has no stage {absent[0]!r}; run it again")
     reports.write(Path(path), values, ctx, manifest.environment, samples=samples)
 
 
@@ -139,7 +143,7 @@ def diff(run_a: Path_, run_b: Path_) -> dict[str, Any]:
     """
     a, b = (read_manifest(Path(run)) for run in (run_a, run_b))
     out = {"a": str(run_a), "b": str(run_b), **side_by_side(a, b)}
-    pools = [r.depends_on["pool"] if (r := m.stage("data")) else None for m in (a, b)]
+    pools = [r.depends_on.get("pool") if (r := m.stage("data")) else None for m in (a, b)]
     out["same_pool"] = pools[0] is not None and pools[0] == pools[1]
     if out["same_pool"]:
         comparing = {s.name: s.compare for s in STAGES if s.compare is not None}

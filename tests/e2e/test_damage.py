@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,86 @@ def test_a_power_cut_in_the_middle_leaves_nothing_that_is_wrong(disk, whole):
             assert data_files(found / "out") == files
         finally:
             subprocess.run(["umount", str(found)], check=True)
+
+
+# -- what somebody else may have written -----------------------------------------------------------
+
+
+def test_a_manifest_cannot_make_a_report_remove_a_folder(whole):
+    folder, *_ = whole
+    precious = folder / "precious"
+    precious.mkdir()
+    (precious / "mine.txt").write_text("mine")
+    path = folder / "out" / "manifest.json"
+    for name in (str(precious), "../../precious"):
+        values = json.loads(path.read_text())
+        for stage in values["stages"]:
+            if stage["name"] == "data":
+                stage["depends_on"]["pool"] = name
+        path.write_text(json.dumps(values))
+        (folder / "out" / "stages" / "manifest.checksum").unlink(missing_ok=True)
+        with pytest.raises(DataError, match="is no pool's fingerprint"):
+            pipeline.report(folder / "out", folder / "r.html", cache_dir=folder / "cache")
+        assert (precious / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("stages", 0, "depends_on"), []), (("stages", 0, "outputs"), {"a": 7}),
+        (("stages", 0, "measured", "own", "flops"), "many"), (("stages", 0, "counts"), "none"),
+        (("stages", 0, "measured", "uses"), ["x"]), (("stages", 0, "facts"), None),
+        (("stages", 0, "measured", "own", "tokens"), -7), (("config",), []), (("seed",), "x"),
+        (("environment",), [1]), (("stages",), {}), (("inputs",), 3), (("stages",), []),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_somebody_else_gives_a_message(whole, place, value):
+    folder, *_ = whole
+    path = folder / "out" / "manifest.json"
+    values = json.loads(path.read_text())
+    inner = values
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(values))
+    (folder / "out" / "stages" / "manifest.checksum").unlink()
+    with pytest.raises(didact.DidactError):
+        pipeline.report(folder / "out", folder / "r.html", cache_dir=folder / "cache")
+
+
+def test_what_is_spent_before_damage_is_met_is_charged(chats, tmp_path, monkeypatch):
+    """The run mends itself: the same bytes and value, and all that was spent is on the bill."""
+    from didact.core.cost import Cost
+    from didact.stages import score
+
+    config = {"data": {"path": str(chats)}, "score": {"method": "compression"}}
+    didact.run(config, tmp_path / "whole", cache_dir=tmp_path / "a")
+    work, tries = score.STAGE.work, []
+
+    def spending(values, folder, ctx):
+        ctx.meter.add(Cost(flops=5.0))
+        tries.append(1)
+        if len(tries) == 1:
+            raise DamagedError(tmp_path / "x", "for the test")
+        return work(values, folder, ctx)
+
+    stages = tuple(replace(s, work=spending) if s.name == "score" else s for s in pipeline.STAGES)
+    monkeypatch.setattr(pipeline, "STAGES", stages)
+    done = didact.run(config, tmp_path / "mended", cache_dir=tmp_path / "b")
+    bill = done.manifest.stage("score").measured.bill
+    assert (bill.charged.flops, bill.value.flops) == (10.0, 5.0)
+    assert data_files(tmp_path / "mended") == data_files(tmp_path / "whole")
+
+
+def test_scores_that_differ_in_a_column_beside_them_are_other_scores(chats, tmp_path):
+    from didact.core.saved import scores_identity
+
+    pool = didact.read(chats, cache_dir=tmp_path / "cache")
+    scores = didact.score(pool, "length")
+    others = [
+        replace(scores, parts={"grade": scores.values}),
+        replace(scores, parts={"grade": -scores.values}),
+        replace(scores, facts={"a": 1}),
+        replace(scores, higher_is_better=False),
+    ]
+    assert len({scores_identity(s) for s in (scores, *others)}) == 5

@@ -117,7 +117,7 @@ def link_tree(source: Path, target: Path, *, without: str = "") -> None:
 def sweep(folder: Path) -> None:
     """Remove what an interrupted writer left in `folder` and below."""
     for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        remove(leftover)
 
 
 def digest(path: Path) -> str:

@@ -16,10 +16,18 @@ from didact.core.cost import Cost, total
 from didact.core.entries import ENTRY, open_entry, void
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.keep import UNFINISHED
+from didact.core.locks import held
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_OLDER: Final = ("adjoint", "keys", "less", "tmp")  # of earlier versions, and of readers
-_OURS: Final = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\..*\.tmp")  # entries, and what was cut off
+_KEY: Final = r"[0-9a-f]{32}"
+_CUT_OFF: Final = rf"\.(?:{_KEY}\.)?{_KEY}\.tmp"  # what an interrupted writer left
+# What didact names so itself, by folder; whatever else lies there is somebody's own.
+_OURS: Final = {
+    UNFINISHED: re.compile(rf"[a-z-]+-{_KEY}"),
+    "tmp": re.compile(rf"{_KEY}|{_CUT_OFF}"),
+    "keys": re.compile(rf"{_KEY}\.json"),  # of earlier versions
+}
+_ENTRY: Final = re.compile(rf"{_KEY}|{_CUT_OFF}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,9 @@ def kept(cache_dir: Path) -> Iterator[Kept]:
     for place in sorted(cache_dir.iterdir()) if cache_dir.is_dir() else ():
         if place.is_symlink() or not place.is_dir():
             continue
-        whole = place.name == UNFINISHED or place.name in _OLDER
+        ours = _OURS.get(place.name, _ENTRY)
         for folder in sorted(place.iterdir()):
-            if not folder.is_symlink() and (whole or _OURS.fullmatch(folder.name)):
+            if not folder.is_symlink() and ours.fullmatch(folder.name):
                 with suppress(FileNotFoundError):  # somebody else is faster
                     yield _described(folder, place.name)
 
@@ -102,7 +110,10 @@ def seconds(age: str) -> float:
 
 
 def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, Any]:
-    """Remove what was not used for `older` seconds; how many folders and bytes that is."""
+    """Remove what was not used for `older` seconds; how many folders and bytes that is.
+
+    Values that some process is making stay.
+    """
     now = time.time()
     doomed = (one for one in kept(cache_dir) if now - one.used > older)
     return _removed(cache_dir, doomed, dry_run=dry_run)
@@ -114,11 +125,17 @@ def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
 
 
 def _removed(cache_dir: Path, doomed: Iterator[Kept], *, dry_run: bool) -> dict[str, Any]:
-    entries, n_bytes = 0, 0
+    out = {"removed": 0, "bytes": 0, "in_use": 0, "could_not_be_removed": 0}
     for one in list(doomed):
-        entries, n_bytes = entries + 1, n_bytes + one.n_bytes
+        if one.kind == UNFINISHED and held(one.path):
+            out["in_use"] += 1
+            continue
         if not dry_run:
             void(one.path)
-            remove(one.path)
-    told = "would_be_removed" if dry_run else "removed"
-    return {"cache": str(cache_dir), told: entries, "bytes": n_bytes}
+            remove(one.path)  # what is no folder, or could not be moved
+        if dry_run or not one.path.exists():
+            out["removed"] += 1
+            out["bytes"] += one.n_bytes
+        else:
+            out["could_not_be_removed"] += 1
+    return {"cache": str(cache_dir), "dry_run": dry_run, **out}

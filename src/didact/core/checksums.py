@@ -22,6 +22,7 @@ from didact.core.errors import DamagedError
 
 BLOCK: Final = 2**17
 _HEX: Final = 16  # digits of a checksum
+_LARGEST_BLOCK: Final = 2**30
 _TOGETHER: Final = 2**20  # bytes read at a time while verifying
 
 
@@ -58,9 +59,12 @@ class Checksums:
     def from_json(cls, data: list[Any]) -> Checksums:
         """From `to_json`."""
         n_bytes, block, blocks = data
-        if not isinstance(blocks, str) or len(blocks) != _HEX * -(-int(n_bytes) // int(block)):
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (n_bytes, block))
+        if not whole or n_bytes < 0 or not 0 < block <= _LARGEST_BLOCK:
+            raise ValueError(f"{n_bytes!r} bytes in blocks of {block!r}")
+        if not isinstance(blocks, str) or len(blocks) != _HEX * -(-n_bytes // block):
             raise ValueError("checksums that do not fit the size")
-        return cls(int(n_bytes), blocks, int(block))
+        return cls(n_bytes, blocks, block)
 
 
 @dataclass
@@ -216,7 +220,7 @@ def read_signed(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(data)
         if values.pop("checksum") == _checksum(values):
             return values
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(path, f"{type(error).__name__}: {error}") from error
     raise DamagedError(path, "its checksum does not hold")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -38,6 +39,20 @@ class Cost:
             self.cpu_seconds + other.cpu_seconds,
             self.device_seconds + other.device_seconds,
         )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cost:
+        """From its `asdict`.
+
+        Raises:
+            ValueError: A quantity is missing, none, or not finite and 0 or more.
+        """
+        cost = cls(**values)
+        for name, value in asdict(cost).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value!r}; expected a number, 0 or more")
+        return cost
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -114,6 +129,11 @@ class Meter:
         with self._lock:
             self._again += self._spent
             self._spent, self._earlier = Cost(), own
+
+    def lose(self, cost: Cost) -> None:
+        """Spent now, for nothing."""
+        with self._lock:
+            self._again += cost
 
     def start_over(self) -> None:
         """What was spent so far is charged, and no part of the value."""

@@ -52,6 +52,8 @@ class Entry:
             DamagedError: There is no such file.
         """
         if name not in self.files:
+            with suppress(OSError):
+                (self.path / ENTRY).unlink()  # so that it is made again
             raise DamagedError(self.path / name, "it is not among the files that were written")
         return CheckedFile(self.path / name, self.files[name], self.path / ENTRY)
 
@@ -70,16 +72,27 @@ def open_entry(folder: Path) -> Entry:
     """
     values = read_signed(folder / ENTRY)
     try:
-        files = {name: Checksums.from_json(v) for name, v in values["files"].items()}
-        bill = Bill(
-            own=Cost(**values["own"]), uses={k: Cost(**v) for k, v in values["uses"].items()}
-        )
-        entry = Entry(folder, bill, files, bool(values["cumulative"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        files = {_named(name): Checksums.from_json(v) for name, v in values["files"].items()}
+        uses = {str(name): Cost.from_json(cost) for name, cost in values["uses"].items()}
+        bill = Bill(own=Cost.from_json(values["own"]), uses=uses)
+        name, entry = values["name"], Entry(folder, bill, files, bool(values["cumulative"]))
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DamagedError(folder / ENTRY, f"{type(error).__name__}: {error}") from error
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        raise DamagedError(folder / ENTRY, "it names files outside of its folder")
+    if name != _name_of(folder):
+        raise DamagedError(folder / ENTRY, f"it is that of {name!r}")
     return entry
+
+
+def _named(name: str) -> str:
+    """A file's name, which is inside of its folder."""
+    name.encode()
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} is outside of the folder")
+    return name
+
+
+def _name_of(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def found(folder: Path, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
@@ -139,17 +152,27 @@ def writing(folder: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def seal(folder: Path, bill: Bill, *, cumulative: bool = False) -> None:
-    """Write the entry of a folder whose files are there, and wait until all is on the disk."""
+def seal(folder: Path, bill: Bill, *, where: Path | None = None, cumulative: bool = False) -> None:
+    """Write the entry of a folder whose files are there, and wait until all is on the disk.
+
+    Args:
+        folder: The folder.
+        bill: What making it cost.
+        where: The name it will get; it has it already when not given.
+        cumulative: See `Entry`.
+    """
     files = {
         path.relative_to(folder).as_posix(): Checksums.of(path).to_json()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / ENTRY
     }
     values = {
-        "files": files, "own": asdict(bill.own), "cumulative": cumulative,
+        "name": _name_of(where or folder),
+        "files": files,
+        "own": asdict(bill.own),
         "uses": {name: asdict(cost) for name, cost in sorted(bill.uses.items())},
-    }  # fmt: skip
+        "cumulative": cumulative,
+    }
     (folder / ENTRY).write_text(signed(values), encoding="utf-8")
     sync_tree(folder)
 
@@ -161,7 +184,7 @@ def place(temporary: Path, folder: Path) -> None:
         try:
             temporary.rename(folder)
         except OSError:
-            if not folder.exists():
+            if not folder.exists() and not folder.is_symlink():
                 raise
             with suppress(FileNotFoundError, DamagedError):
                 open_entry(folder).verify()

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
-
-import xxhash
 
 from didact._version import __version__
 from didact.core import registry
@@ -99,8 +94,11 @@ def identity(
         raise ConfigError(f"{said.name}: its models cannot be told apart here")
     models = {key: digest(name) for key, name in named.items() if digest is not None}
     return {
-        "name": said.name, "source": _source(found), "libraries": libraries, "models": models
-    }  # fmt: skip
+        "name": said.name,
+        "source": registry.source_of(found),
+        "libraries": libraries,
+        "models": models,
+    }
 
 
 def base_libraries() -> dict[str, str]:
@@ -120,16 +118,3 @@ def installed(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-@cache
-def _source(found: Callable[..., Any]) -> str:
-    """Identity of the module's text: a plug-in that was edited is another method."""
-    module = inspect.getmodule(found)
-    file = getattr(module, "__file__", None)
-    where = f"{found.__module__}:{found.__qualname__}"
-    try:
-        text = Path(file).read_bytes() if file else b""
-    except OSError:
-        text = b""
-    return f"{where} {xxhash.xxh3_64_hexdigest(text)}"

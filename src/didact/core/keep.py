@@ -100,18 +100,28 @@ def keep(
         value = look()  # somebody else may have made it meanwhile
         if value is None:
             sweep_abandoned(folder.parent)
-            with _removed_if_empty(pieces.folder), meter.running():
+            with _removed_if_empty(pieces.folder), _charged(meter, ctx.meter), meter.running():
                 made = make(replace(ctx, meter=meter, pieces=pieces))
                 with writing(folder) as temporary:
                     save(made, temporary)
                     bill = meter.bill
-                    seal(temporary, bill)
+                    seal(temporary, bill, where=folder)
             ctx.meter.use(f"{kind}/{name}", replace(bill, charged=meter.bill.charged))
             value = load(folder)
         remove(pieces.folder)
     if value is None:
         raise DamagedError(folder, "what was just written cannot be read")
     return value
+
+
+@contextmanager
+def _charged(meter: Meter, outer: Meter) -> Iterator[None]:
+    """What a failed work spent is charged all the same."""
+    try:
+        yield
+    except BaseException:
+        outer.lose(meter.bill.charged)
+        raise
 
 
 @contextmanager
@@ -131,7 +141,7 @@ def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
     cost belongs to the work that made it.
     """
     kept = ctx.cache_dir / kind / name
-    seal(folder, Bill())
+    seal(folder, Bill(), where=kept)
     place(folder, kept)
     return kept
 

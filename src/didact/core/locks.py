@@ -38,6 +38,21 @@ def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[Non
             os.close(descriptor)
 
 
+def held(folder: Path) -> bool:
+    """Whether some process has a folder to itself."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _same(descriptor: int, path: Path) -> bool:
     """Whether what is open is still what the path names."""
     try:

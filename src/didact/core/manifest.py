@@ -87,11 +87,12 @@ class Measured:
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
         """From `to_json`; what manifests of version 1 measured counts as charged and as value."""
         if "cost" in data:
-            cost = Cost(**data["cost"])
+            cost = Cost.from_json(data["cost"])
             bill = Bill(charged=cost, own=cost)
         else:
-            uses = {name: Cost(**cost) for name, cost in data["uses"].items()}
-            bill = Bill(Cost(**data["charged"]), Cost(**data["own"]), uses)
+            uses = {str(name): Cost.from_json(cost) for name, cost in data["uses"].items()}
+            charged, own = Cost.from_json(data["charged"]), Cost.from_json(data["own"])
+            bill = Bill(charged, own, uses)
         return cls(
             bill, float(data["wall_seconds"]), int(data["peak_memory_bytes"]),
             bool(data["reused"]), dict(data.get("hashes", {})),
@@ -135,15 +136,30 @@ class StageRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StageRecord:
-        """From `to_json`."""
+        """From `to_json`.
+
+        Raises:
+            TypeError, ValueError, KeyError: That is none.
+        """
+        for name in ("depends_on", "counts", "outputs", "facts"):
+            _expect(data, name, Mapping)
+        for name in ("name", "fingerprint"):
+            _expect(data, name, str)
+        for text in (*data["outputs"].items(), *data["notes"]):
+            "".join(text).encode()
         return cls(
             **{
                 **data,
                 "notes": tuple(data["notes"]),
-                "estimated": Cost(**data["estimated"]),
+                "estimated": Cost.from_json(data["estimated"]),
                 "measured": Measured.from_json(data["measured"]),
             }
         )
+
+
+def _expect(data: Mapping[str, Any], name: str, kind: type) -> None:
+    if not isinstance(data[name], kind):
+        raise TypeError(f"{name} is {data[name]!r:.80}; expected {kind.__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +201,8 @@ class Manifest:
             raise ConfigError(
                 f"manifest version {data.get('version')}; this didact reads {MANIFEST_VERSION}"
             )
+        for name, kind in (("config", Mapping), ("environment", Mapping), ("seed", int)):
+            _expect(data, name, kind)
         return cls(
             config=data["config"],
             seed=data["seed"],

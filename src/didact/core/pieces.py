@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from didact.core.atomic import remove
+from didact.core.atomic import link_tree, remove
 from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import found, seal, writing
-from didact.core.errors import ExecutionError
+from didact.core.entries import ENTRY, found, seal, writing
+from didact.core.errors import DamagedError, ExecutionError
 
 T = TypeVar("T")
 
@@ -84,7 +84,18 @@ class Pieces:
         with writing(self.folder / name) as temporary:
             yield temporary
             own = self.meter.bill.own if cost is None else cost
-            seal(temporary, Bill(own=own), cumulative=cost is None)
+            seal(temporary, Bill(own=own), where=self.folder / name, cumulative=cost is None)
+
+    def link(self, name: str, target: Path) -> None:
+        """The files of a piece under another folder, not copied where links are known.
+
+        Raises:
+            DamagedError: The piece is gone; it is made again by whoever goes on with the work.
+        """
+        folder = self.folder / name
+        if found(folder, self.tell, whole=False) is None:
+            raise DamagedError(folder, "it is gone")
+        link_tree(folder, target, without=ENTRY)
 
     def drop(self, name: str) -> None:
         """Forget a piece that a later one stands for."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
+
+import xxhash
 
 from didact.core.errors import ConfigError, did_you_mean
 
@@ -60,7 +64,7 @@ def known(group: Group) -> dict[str, str]:
         ConfigError: Two plug-ins, or a plug-in and didact, claim one name.
     """
     out = dict(_BUILT_IN[group])
-    for point in entry_points(group=f"didact.{group}"):
+    for point in _points(group):
         if out.get(point.name, point.value) != point.value:
             raise ConfigError(
                 f"{group}: the name {point.name!r} is claimed by {out[point.name]} and by "
@@ -81,12 +85,14 @@ def find(group: Group, name: str) -> Any:
         raise ConfigError(f"unknown {group[:-1]} {name!r}{did_you_mean(name, names)}")
     module, _, attribute = names[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{group[:-1]} {name!r} is registered as {names[name]!r}, which cannot be imported "
             f"({error}); repair or uninstall the plug-in"
         ) from error
+    source_of(found)  # as it is when it is imported, whatever is edited afterwards
+    return found
 
 
 def name_of(found: Any) -> str | None:
@@ -97,3 +103,33 @@ def name_of(found: Any) -> str | None:
             if registered == place:
                 return name
     return None
+
+
+@cache
+def source_of(found: Any) -> str:
+    """Identity of a method's code: what was edited, or upgraded, is another method.
+
+    Of didact's own the text of its module counts, and the version beside it; of a plug-in's the
+    text of its whole package, and its version.
+    """
+    place = f"{found.__module__}:{found.__qualname__}"
+    module = sys.modules[found.__module__]
+    package = sys.modules.get(found.__module__.partition(".")[0], module)
+    paths = [Path(file)] if (file := getattr(module, "__file__", None)) else []
+    version = ""
+    if package.__name__ != __name__.partition(".")[0]:
+        for folder in getattr(package, "__path__", ()):
+            paths += Path(folder).rglob("*.py")
+        version = next((_version(p) for g in GROUPS for p in _points(g) if p.value == place), "")
+    hashed = xxhash.xxh3_64()
+    for path in sorted({p.resolve() for p in paths}):
+        hashed.update(path.read_bytes())
+    return f"{place} {version} {hashed.hexdigest()}"
+
+
+def _points(group: Group) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"didact.{group}"))
+
+
+def _version(point: EntryPoint) -> str:
+    return "" if point.dist is None else f"{point.dist.name} {point.dist.version}"

@@ -72,12 +72,14 @@ def load_scores(folder: Path) -> Scores:
 def scores_identity(scores: Scores) -> str:
     """Equal for scores that no selector can tell apart."""
     hashed = xxhash.xxh3_128(scores.values.tobytes())
-    if scores.by_task is not None:
-        hashed.update(scores.by_task.tobytes())
+    for column in (scores.by_task, *scores.parts.values()):
+        if column is not None:
+            hashed.update(column.tobytes())
     return fingerprint(
         [
             hashed.hexdigest(), scores.higher_is_better, scores.method, dict(scores.settings),
-            scores.tasks, scores.pool_fingerprint,
+            scores.tasks, scores.pool_fingerprint, list(scores.parts), dict(scores.facts),
+            {str(row): reason for row, reason in scores.missing.items()},
         ]
     )  # fmt: skip
 

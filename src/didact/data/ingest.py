@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from didact.core.atomic import digest
 from didact.core.entries import found, temporary_folder
@@ -26,6 +27,8 @@ from didact.data.rows import Reader, check_containers
 from didact.data.settings import DataSettings
 from didact.data.store import Overlap, StoreWriter
 from didact.data.tokens import TokenCounter, token_counter
+
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,16 @@ def _hashing(files_found: Sequence[files.File], ctx: Context) -> Iterator[Callab
 
 
 def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
-    """A handle on a pool that was read before; reading from it fails if its store is gone."""
+    """A handle on a pool that was read before; reading from it fails if its store is gone.
+
+    Raises:
+        DataError: That is no fingerprint: tables and manifests may come from anybody.
+    """
+    if not _FINGERPRINT.fullmatch(pool_fingerprint):
+        raise DataError(
+            f"{pool_fingerprint[:80]!r} is no pool's fingerprint; expected 32 hex digits: the "
+            "table or manifest that has it was changed, make it again"
+        )
     return Pool(cache_dir / "pools" / pool_fingerprint, pool_fingerprint)
 
 

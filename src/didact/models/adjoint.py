@@ -23,10 +23,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp
 
 from didact.accounting.flops import hvp_flops, training_flops
-from didact.core.atomic import link_tree
 from didact.core.cost import Cost
-from didact.core.entries import ENTRY
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DamagedError
 from didact.core.pieces import Pieces
 from didact.models.batches import Batch, over_batches
 from didact.models.door import LanguageModel
@@ -88,13 +86,15 @@ class Traced:
     """An adjoint that is done, in pieces.
 
     Attributes:
-        folders: The pieces' folders.
+        pieces: Where they are.
+        made: Their names.
         names: The files of them that are wanted.
         train_losses: L_t(θ_t).
         target_losses: J(θ_T), J(θ_{T-1}), …
     """
 
-    folders: tuple[Path, ...]
+    pieces: Pieces
+    made: tuple[str, ...]
     names: frozenset[str]
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
@@ -102,11 +102,14 @@ class Traced:
 
 def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None:
     """θ and λ of the steps that are wanted, the losses, and facts, into an empty folder."""
-    for piece in traced.folders:
-        link_tree(piece, folder, without=ENTRY)
+    for name in traced.made:
+        traced.pieces.link(name, folder)
     for path in folder.iterdir():
         if path.name not in traced.names:
             path.unlink()
+    missing = traced.names - {path.name for path in folder.iterdir()}
+    if missing:
+        raise DamagedError(folder / min(missing), "it is gone")
     about = {
         "train": traced.train_losses, "target": traced.target_losses, "facts": dict(facts)
     }  # fmt: skip
@@ -146,7 +149,7 @@ def run_adjoint(
     memory for √T + 4 times the parameters, the √T of them on the host, disk for √T + 2·visits.
     """
     last, train_losses = run_inner(problem, start, inner, pieces, forward)
-    folders: list[Path] = []
+    made: list[str] = []
     if inner.steps in also:
         final = "final"
         pieces.save(
@@ -154,13 +157,13 @@ def run_adjoint(
             lambda folder: save(theta_path(folder, inner.steps), last[-1], losses=train_losses),
             Cost(),
         )
-        folders.append(pieces.folder / final)
+        made.append(final)
     target_losses: list[float] = []
     earliest = min(visits, default=inner.steps)
     value: Parameters | None = None
     for first, stop in reversed(inner.segments):
         name = f"backward-{first:06d}"
-        folders.append(pieces.folder / name)
+        made.append(name)
         kept = pieces.load(name, partial(_segment, first, problem.device))
         if kept is not None:
             value, target_losses = kept
@@ -170,6 +173,7 @@ def run_adjoint(
                 thetas = run_segment(problem, inner, pieces, (first, stop))
             if thetas is None:  # where it begins is damaged: forward again from before it
                 forget_from(pieces, inner, first)
+                pieces.meter.start_over()
                 return run_adjoint(
                     problem, start, inner, pieces,
                     visits=visits, also=also, forward=forward, backward=backward,
@@ -184,7 +188,7 @@ def run_adjoint(
             break
     names = {theta_path(Path(), i).name for i in (*visits, *also)}
     names |= {lambda_path(Path(), i + 1).name for i in visits}
-    return Traced(tuple(folders), frozenset(names), tuple(train_losses), tuple(target_losses))
+    return Traced(pieces, tuple(made), frozenset(names), tuple(train_losses), tuple(target_losses))
 
 
 def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters, list[float]]:

@@ -219,16 +219,22 @@ def digest(path: Path) -> str:
 
     **Cost:** reads the weights once.
     """
-    files = {f for place in _places(path) for glob in _BESIDE for f in place.glob(glob)}
-    files.update(f for place in _places(path) for f in weight_files(place))
+    # All safetensors: transformers puts an adapter that lies beside the weights on the model.
+    globs = (*_BESIDE, "*.safetensors")
+    files = {f for place in _places(path) for glob in globs for f in place.glob(glob)}
     named = sorted((f.relative_to(path).as_posix(), f) for f in files)
-    return _digest(tuple((n, f, f.stat().st_size, f.stat().st_mtime_ns) for n, f in named))
+    return _digest(tuple((name, file, _stamp(file)) for name, file in named))
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 @lru_cache(maxsize=16)
-def _digest(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+def _digest(files: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    for name, file, _, _ in files:
+    for name, file, _ in files:
         hasher.update(json.dumps([name, atomic.digest(file)]).encode())
     return hasher.hexdigest()
 

@@ -135,7 +135,7 @@ class RunFolder:
                 record = self._before(stale.stem)
                 for output in record.outputs if record is not None else ():
                     remove(self.path / output)
-                stale.unlink()
+                remove(stale)
                 self.changes.append(f"{stale.stem}: no longer in the config; its files are removed")
         remove(self.path / ".work")  # of earlier versions
         manifest = Manifest(
@@ -159,15 +159,16 @@ class RunFolder:
         path = self._record(name)
         again = "running it again"
         try:
-            record = StageRecord.from_json(read_signed(path))
+            record = StageRecord.from_json({**read_signed(path), "name": name})
         except FileNotFoundError:
             if name in self.finished:
                 self.changes.append(f"{name}: its record is gone; {again}")
             return None
-        except (DamagedError, ValueError, TypeError, KeyError):
+        except (DamagedError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
             older = _of_version_1(path)
             if older is None:
                 self.changes.append(f"{name}: its record is damaged; {again}")
+                remove(path)
                 return None
             self.changes.append(f"{name}: its record is of an earlier didact; {again}")
             record = older
@@ -215,7 +216,7 @@ def _of_version_1(path: Path) -> StageRecord | None:
         if "checksum" in values or "cost" not in values["measured"]:
             return None
         return replace(StageRecord.from_json(values), fingerprint="")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -243,11 +244,12 @@ def opened(path: Path) -> Iterator[RunFolder]:
             f"{path} is not empty and not a run folder (it holds {min(inside)!r}); choose "
             "another folder with -o"
         )
-    for name in ("stages", ".lock"):
-        if (path / name).is_symlink():
+    for name, kind in (("stages", Path.is_dir), (".lock", Path.is_file)):
+        place = path / name
+        if place.is_symlink() or (place.exists() and not kind(place)):
             raise ConfigError(
-                f"{path / name} is a link, which a run folder has none of; choose another folder "
-                "with -o, or remove the link"
+                f"{place} is a link, or not what a run folder has there; choose another folder "
+                "with -o, or remove it"
             )
     with lock_file(path / ".lock") as ours:
         if not ours:
@@ -285,7 +287,9 @@ def read_manifest(path: Path) -> Manifest:
                 "command again to mend it"
             )
         return Manifest.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
         raise DataError(f"{file}: not a manifest ({error}); expected the file of a run") from error
 
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from didact.core.atomic import link_tree
 from didact.core.checksums import CheckedFile
 from didact.core.cost import Metered
 from didact.core.entries import ENTRY, open_entry
 from didact.core.errors import DamagedError
 from didact.core.keep import Part, keep, kept_parts, only
+from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
 from didact.scoring.checkpoints import Aim, At, WarmedUp, check_tasks
@@ -217,7 +217,7 @@ class Sketching:
         for (_, stop), shard in zip(bounds, shards, strict=True):
             facts = agreed(facts, shard.facts)
             ctx.progress(Progress(stage, stop, len(self.pool)))
-        return [ctx.pieces.folder / part.name for part in parts], facts
+        return ctx.pieces, [part.name for part in parts], facts
 
     def _target(self, index: int, aim: Aim, ctx: Context) -> Float32:
         """Mean unit sketch of each task's plain gradients, `(K, dimension)`."""
@@ -262,7 +262,7 @@ class Shard:
     facts: Mapping[str, Any]
 
 
-Filled = tuple[list[Path], dict[str, Any]]
+Filled = tuple[Pieces, list[str], dict[str, Any]]
 
 
 def _save_shard(shard: Shard, folder: Path) -> None:
@@ -278,9 +278,9 @@ def _shard_facts(folder: Path) -> Shard:
 
 
 def _save_store(filled: Filled, folder: Path) -> None:
-    pieces, facts = filled
-    for piece in pieces:
-        link_tree(piece, folder / piece.name, without=ENTRY)
+    pieces, names, facts = filled
+    for name in names:
+        pieces.link(name, folder / name)
     (folder / "facts.json").write_bytes(orjson.dumps(facts))
 
 

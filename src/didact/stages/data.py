@@ -80,7 +80,7 @@ def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Po
     if "data" in values.read:
         pool: Pool = values.read["data"].pool
         return pool
-    fingerprint = str(record.depends_on["pool"])
+    fingerprint = str(record.depends_on.get("pool"))
     return find_cached(fingerprint, ctx) or _read(values.config, ctx).pool
 
 

@@ -325,7 +325,9 @@ def _arguments(
 
 def last_checkpoint(work: Path, tell: Callable[[str], None] = ignore) -> Path | None:
     """The newest checkpoint that is whole and what was written; the others are removed."""
-    for folder in sorted(work.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2])):
+    steps = (p.name.removeprefix("checkpoint-") for p in work.glob("checkpoint-*"))
+    for step in sorted((int(step) for step in steps if step.isdecimal()), reverse=True):
+        folder = work / f"checkpoint-{step}"
         if found(folder, tell) is not None:
             return folder
     return None

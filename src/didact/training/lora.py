@@ -20,9 +20,8 @@ from torch import Tensor
 from didact.accounting.flops import lora_counted
 from didact.accounting.lengths import micro_batch
 from didact.accounting.spec import LoraSpec
-from didact.core.atomic import link_tree, remove
+from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
-from didact.core.entries import ENTRY
 from didact.core.errors import DataError
 from didact.core.identity import versions
 from didact.core.keep import keep
@@ -160,7 +159,7 @@ def warm_up(
 
     def save(pieces: Pieces, folder: Path) -> None:
         for epoch in _numbers(settings.epochs):
-            link_tree(pieces.folder / _name(epoch), folder / _name(epoch), without=ENTRY)
+            pieces.link(_name(epoch), folder / _name(epoch))
 
     def load(folder: Path) -> tuple[Checkpoint, ...]:
         return tuple(read_checkpoint(folder / _name(e)) for e in _numbers(settings.epochs))

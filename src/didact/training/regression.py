@@ -17,12 +17,11 @@ from torch import nn
 
 from didact.accounting.flops import Lengths, regression_flops
 from didact.accounting.lengths import micro_batches
-from didact.core.atomic import link_tree
 from didact.core.cost import Cost, Metered
-from didact.core.entries import ENTRY
 from didact.core.errors import DataError, ExecutionError
 from didact.core.identity import versions
 from didact.core.keep import keep
+from didact.core.pieces import Pieces
 from didact.core.protocols import Context, Device, Progress
 from didact.models.batches import collate, out_of_memory
 from didact.models.door import Dtype, torch_dtype
@@ -159,7 +158,7 @@ def fit_regression(
     libraries = versions(("torch", "transformers", "tokenizers"))
     key = [digest(model_path), _digest(tokens, labels), asdict(settings), libraries]
 
-    def make(work: Context) -> tuple[Path, dict[str, Any]]:
+    def make(work: Context) -> tuple[Pieces, dict[str, Any]]:
         fit = partial(_fit, model_path, tokens, labels, usable, settings, work)
         return work.executor.call(fit, device=device)
 
@@ -174,8 +173,8 @@ def _fit(
     settings: Regression,
     ctx: Context,
     device: str,
-) -> Metered[tuple[Path, dict[str, Any]]]:
-    """The folder of the chosen epoch, and what all of them came to; charged as it goes."""
+) -> Metered[tuple[Pieces, dict[str, Any]]]:
+    """The epochs, the chosen one among them, and what they came to; charged as it goes."""
     split = np.random.default_rng([settings.seed, 0]).permutation(usable)
     n_dev = max(2, round(settings.dev_share * len(usable)))
     fit = _Fit(tokens, labels, np.sort(split[:n_dev]), np.sort(split[n_dev:]), settings, ctx)
@@ -188,12 +187,12 @@ def _fit(
         "n_dev": n_dev, "label_mean": float(labels[usable].mean()),
         "label_std": float(labels[usable].std()), "settings": asdict(settings),
     }  # fmt: skip
-    return Metered((fit.folder(chosen), report))
+    return Metered((ctx.pieces, report))
 
 
-def _save_fitted(made: tuple[Path, dict[str, Any]], folder: Path) -> None:
-    epoch, report = made
-    link_tree(epoch, folder, without=ENTRY)
+def _save_fitted(made: tuple[Pieces, dict[str, Any]], folder: Path) -> None:
+    pieces, report = made
+    pieces.link(f"epoch-{report['chosen_epoch']}", folder)
     for name in (OPTIMIZER, STATE):
         (folder / name).unlink()
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
@@ -223,10 +222,6 @@ class _Fit:
     def wide(self) -> Dtype:
         """Of weights and updates."""
         return "float64" if self.settings.dtype == "float64" else "float32"
-
-    def folder(self, epoch: int) -> Path:
-        """Where an epoch is, from 1."""
-        return self.ctx.pieces.folder / f"epoch-{epoch}"
 
     def run(self, model: Regressor, *, mixed: bool) -> list[Epoch]:
         """All epochs, those of an interrupted run too."""

@@ -13,6 +13,7 @@ from didact.core.cache import clear, kept, listed, prune, seconds
 from didact.core.cost import Cost, Meter
 from didact.core.errors import ConfigError
 from didact.core.keep import keep
+from didact.core.locks import folder_to_oneself
 from didact.core.protocols import Context
 from didact.execution.executors import serial
 
@@ -144,8 +145,8 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(ctx):
     used(entry, 2 * DAY)
     files = {p: p.read_bytes() for p in ctx.cache_dir.rglob("*") if p.is_file()}
     would = clear(ctx.cache_dir, dry_run=True)
-    assert (would["would_be_removed"], would["bytes"]) == (2, size(entry) + size(left))
-    assert prune(ctx.cache_dir, DAY, dry_run=True)["would_be_removed"] == 1
+    assert (would["removed"], would["bytes"]) == (2, size(entry) + size(left))
+    assert prune(ctx.cache_dir, DAY, dry_run=True)["removed"] == 1
     assert {p: p.read_bytes() for p in ctx.cache_dir.rglob("*") if p.is_file()} == files
     done = clear(ctx.cache_dir)
     assert (done["removed"], done["bytes"]) == (2, would["bytes"])
@@ -189,9 +190,9 @@ def test_what_earlier_versions_and_killed_processes_left_goes_too(ctx):
     cache = ctx.cache_dir
     entry = put(ctx, "scores", 1)
     (cache / "keys").mkdir()
-    (cache / "keys" / "0123.json").write_text("{}")
-    (cache / "tmp" / "abc").mkdir(parents=True)
-    (cache / "tmp" / "abc" / "pool.arrow").write_bytes(b"z" * 9)
+    (cache / "keys" / f"{'1' * 32}.json").write_text("{}")
+    (cache / "tmp" / f".{'2' * 32}.tmp").mkdir(parents=True)
+    (cache / "tmp" / f".{'2' * 32}.tmp" / "pool.arrow").write_bytes(b"z" * 9)
     killed = cache / "scores" / f".{entry.name}.{'0' * 32}.tmp"
     killed.mkdir()
     (killed / "value.bin").write_bytes(b"x")
@@ -218,3 +219,25 @@ def test_after_clearing_values_are_made_again(ctx):
     put(ctx, "scores", 1)
     clear(ctx.cache_dir)
     assert put(ctx, "scores", 1).exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["keys/id_rsa", "tmp/mine.txt", "tmp/work/x", "less/src/x", "unfinished/novel.txt",
+     "unfinished/scores/x", "scores/notes.md", "mine/x", "x"],
+)  # fmt: skip
+def test_what_somebody_else_put_there_stays(ctx, name):
+    path = ctx.cache_dir / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    put(ctx, "scores", 1)
+    assert clear(ctx.cache_dir)["removed"] == 1
+    assert path.read_text() == "mine"
+
+
+def test_a_value_that_is_being_made_stays(ctx):
+    left = interrupted(ctx)
+    with folder_to_oneself(left, lambda: None):
+        assert clear(ctx.cache_dir)["in_use"] == 1
+        assert left.exists()
+    assert clear(ctx.cache_dir)["removed"] == 1

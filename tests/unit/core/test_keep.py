@@ -327,9 +327,10 @@ def test_what_getting_there_costs_is_charged_and_not_value(ctx):
 
     with pytest.raises(KeyboardInterrupt):
         keep(ctx, "scores", KEY, partial(work, True), save=save, load=load)
-    assert ctx.meter.bill.charged.flops == 0  # nothing is told of work that gave nothing
+    assert ctx.meter.bill.charged.flops == 110  # spent, though it gave nothing
+    assert ctx.meter.bill.value.flops == 0
     assert keep(ctx, "scores", KEY, partial(work, False), save=save, load=load) == "whole"
-    assert (ctx.meter.bill.charged.flops, ctx.meter.bill.value.flops) == (101, 111)
+    assert (ctx.meter.bill.charged.flops, ctx.meter.bill.value.flops) == (110 + 101, 111)
 
 
 def test_a_failure_of_the_work_passes_and_leaves_nothing(ctx):
@@ -403,7 +404,7 @@ def test_an_entry_that_names_files_outside_of_its_folder_is_refused(ctx, tmp_pat
     for name in outside:
         values["files"] = {**files, name: [0, 2**17, ""]}
         (entry / "entry.json").write_text(signed(values))
-        with pytest.raises(DamagedError, match="outside of its folder"):
+        with pytest.raises(DamagedError, match="is outside of the folder"):
             open_entry(entry)
     fresh_ctx = fresh(ctx)
     assert keep(fresh_ctx, "scores", KEY, lambda _: "again", save=save, load=load) == "again"
@@ -695,3 +696,42 @@ def test_the_first_of_two_adopted_folders_stays_unless_damaged(ctx, tmp_path):
     adopt(ctx, "pools", "abc", written(tmp_path / "three", "third"))
     assert load(kept) == "third"
     assert temporary(ctx.cache_dir) == []
+
+
+def test_entries_that_change_places_are_not_found(ctx):
+    for name in ("a", "b"):
+        keep(ctx, "scores", name, lambda _, name=name: name, save=save, load=load)
+    a, b = (ctx.cache_dir / "scores" / entry_name("scores", name) for name in ("a", "b"))
+    a.rename(a.with_name("aside"))
+    b.rename(a)
+    a.with_name("aside").rename(b)
+    told = []
+    again = replace(fresh(ctx), tell=told.append)
+    assert keep(again, "scores", "a", lambda _: "a", save=save, load=load) == "a"
+    assert len(told) == 1
+    assert "it is that of" in told[0]
+
+
+def test_a_piece_that_is_gone_is_not_left_out(ctx):
+    """Somebody empties the cache while a value is made of pieces."""
+    tries = []
+
+    def make(work):
+        tries.append(1)
+        for name in ("one", "two"):
+            work.pieces.save(name, partial(save, name), Cost())
+        if len(tries) == 1:
+            work.pieces.drop("one")
+        return work.pieces
+
+    def put_together(pieces, folder):
+        for name in ("one", "two"):
+            pieces.link(name, folder / name)
+
+    def load_both(folder):
+        return [load(folder / name) for name in ("one", "two")]
+
+    with pytest.raises(DamagedError, match="it is gone"):
+        keep(ctx, "scores", KEY, make, save=put_together, load=load_both)
+    assert not list(ctx.cache_dir.glob("scores/*/entry.json"))
+    assert keep(ctx, "scores", KEY, make, save=put_together, load=load_both) == ["one", "two"]

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -516,3 +517,20 @@ def test_only_safe_files_are_fetched(model, monkeypatch):
     other = ["pytorch_model.bin", "modeling_x.py", "x.pt", "x.ckpt", "x.pkl", "model.gguf"]
     patterns = asked["allow_patterns"]
     assert [*hub.utils.filter_repo_objects(safe + other, allow_patterns=patterns)] == safe
+
+
+def test_an_adapter_beside_the_weights_is_another_model(tmp_path, save_llama):
+    """transformers puts it on the model, so it counts."""
+    folder = save_llama(tmp_path / "model")
+    before = digest(folder)
+    (folder / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    assert digest(folder) != before
+
+
+def test_weights_that_were_replaced_behind_their_times_are_another_model(tmp_path, save_llama):
+    folder = save_llama(tmp_path / "model", seed=1)
+    other = save_llama(tmp_path / "other", seed=2)
+    before, times = digest(folder), (folder / "model.safetensors").stat()
+    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    os.utime(folder / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digest(folder) != before
