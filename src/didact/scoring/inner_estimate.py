@@ -17,7 +17,7 @@ from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.core.pool import PoolStats
 from didact.core.scores import Int1D
-from didact.scoring.annotation import SHARD_ROWS
+from didact.scoring import annotation
 from didact.scoring.terms import Visit
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def estimate(
     of_aims = target.n / max(len(aims), 1) if target is not None else 1.0  # samples a length
     total += (settings.steps - first) * of_aims * _gradient(spec, _padded([aims], most))
     n_proxy = settings.proxy_size(pool.n)
-    shards = _shards(rng, lengths, SHARD_ROWS)
+    shards = _shards(rng, lengths, annotation.SHARD_ROWS)
     scale = n_proxy / max(sum(map(len, shards)), 1)
     learned = 1.0
     if settings.loss == "completion":  # the template's own tokens are hardly learned
@@ -82,7 +82,7 @@ def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int, spec: M
     n_train, epochs = (1 - _DEV_SHARE) * n_proxy, settings.scorer_epochs
     drawn = [rng.choice(lengths, min(32, len(lengths)), replace=False) for _ in range(_SIMULATED)]
     train = _padded(drawn, settings.tokens_per_batch)
-    shards = _shards(rng, lengths, SHARD_ROWS)
+    shards = _shards(rng, lengths, annotation.SHARD_ROWS)
     read = _padded(shards, settings.tokens_per_batch)
     passes = (pool.n + epochs * _DEV_SHARE * n_proxy) / max(read.n, 1)
     total = epochs * n_train / max(train.n, 1) * flops.regression_flops(spec, train)
