@@ -138,8 +138,10 @@ def test_the_phases_of_pds_of_160m():
 
 @pytest.mark.parametrize(("tokens", "percent"), [(1e9, 258), (10e9, 44), (50e9, 25)])
 def test_pds_beside_the_training_it_serves(tokens, percent):
-    found = 100 * pds_160m(int(tokens) // 1024) / f.training_flops_6nd(137.8e6, tokens)
-    assert found == pytest.approx(percent, abs=2)  # its dev samples are read after each epoch
+    # the table leaves out that the scorer's dev samples, a tenth, are read after each of 5 epochs
+    dev = 5 * f.forward_flops(of_size(85e6), PROXY // 10 * 1024)
+    whole = pds_160m(int(tokens) // 1024) - dev
+    assert round(100 * whole / f.training_flops_6nd(137.8e6, tokens)) == percent
 
 
 def test_attention_of_160m():  # 12 layers of width 768 at 1024 tokens: 14 % on top
