@@ -284,3 +284,10 @@ def test_an_encoder_against_a_profiler(tmp_path):
         model(input_ids=torch.zeros(2, 48, dtype=torch.long))
     spec = read_spec(tmp_path)
     assert f.forward_flops(spec, 96, SQUARES) == counter.get_total_flops()
+
+
+def test_differences_of_pds_spare_one_gradient_a_product():
+    spec, batch = of_size(137.8e6), 256 * 1024
+    spared = pds_160m(10**6) - pds_160m(10**6, hvp="finite_difference")
+    central = 2 * f.training_flops(spec, batch)  # a gradient on either side
+    assert spared == pytest.approx(99 * (f.hvp_flops(spec, batch) - central), rel=2e-3)
