@@ -31,7 +31,7 @@ import numpy as np
 import zstandard
 
 from didact._version import __version__
-from didact.text.deflate import DeflateSizes, Texts
+from didact.text.deflate.sizes import DeflateSizes, Texts
 
 RESULTS = Path(__file__).resolve().parent / "results" / "deflate.json"
 PREFIXES = (34_000, 3_000_000)
@@ -39,7 +39,7 @@ FIRST_CALL = """
 import time
 began = time.process_time()
 import numpy as np
-from didact.text.deflate import DeflateSizes, Texts
+from didact.text.deflate.sizes import DeflateSizes, Texts
 sizes = DeflateSizes(Texts(np.zeros(9, np.uint8), np.array([0, 9])), backend="numba")
 sizes.feed(np.zeros(9, np.uint8))
 sizes.sizes(np.array([0]))

@@ -110,7 +110,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     import didact
     from didact.accounting.lengths import micro_batches
     from didact.models.batches import collate
-    from didact.models.door import open_model
+    from didact.models.language_model import open_model
     from didact.models.encode import Encoding, encode
 
     torch.set_num_threads(options.threads)
@@ -224,9 +224,9 @@ def vmapped(module, chosen, directions):
 def ours(options: argparse.Namespace, model, module, chosen, directions):
     import torch
 
-    from didact.models.influence import Moments, StepRule, adam_step
+    from didact.gradients.influence import Moments, StepRule, adam_step
     from didact.models.losses import causal_losses
-    from didact.models.products import ProductKernel
+    from didact.gradients.products import ProductKernel
 
     kernel = ProductKernel(module)
     kernel.__enter__()

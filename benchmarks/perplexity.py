@@ -32,7 +32,7 @@ from didact.accounting.flops import forward_flops
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.execution.executors import serial
-from didact.models.door import LanguageModel
+from didact.models.language_model import LanguageModel
 from didact.scoring.perplexity import Perplexity
 
 RESULTS = Path(__file__).resolve().parent / "results" / "perplexity.json"

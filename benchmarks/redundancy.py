@@ -38,8 +38,8 @@ import didact
 import instruments
 from didact import Budget
 from didact.core.pool import Pool
-from didact.data.ingest import default_cache_dir
-from didact.selection.budget import candidates
+from didact.data.reading.ingest import default_cache_dir
+from didact.selection.around.budget import candidates
 from main_job import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"

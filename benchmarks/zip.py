@@ -37,10 +37,10 @@ import zstandard
 import didact
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
-from didact.selection.greedy import grow
-from didact.selection.partial_sort import smallest
-from didact.selection.zip import Rounds, alone, sample_texts
-from didact.text.deflate import DeflateSizes, Texts
+from didact.selection.greedy.growth import grow
+from didact.selection.zip.partial_sort import smallest
+from didact.selection.zip.zip import Rounds, alone, sample_texts
+from didact.text.deflate.sizes import DeflateSizes, Texts
 from didact.verbs import context
 
 RESULTS = Path(__file__).resolve().parent / "results" / "zip.json"

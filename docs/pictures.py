@@ -21,7 +21,7 @@ from didact.core.atomic import write_text
 from didact.demo import write_demo_data
 from didact.reporting import svg
 from didact.text.compression import set_redundancy
-from didact.text.deflate import DeflateSizes, Texts
+from didact.text.deflate.sizes import DeflateSizes, Texts
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "pictures"

@@ -19,8 +19,8 @@ from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
 from didact.core.scores import Budget
 from didact.data.export import ExportSettings
-from didact.data.files import readable
-from didact.data.settings import DataSettings
+from didact.data.reading.files import readable
+from didact.data.reading.settings import DataSettings
 
 Paths = str | list[str]
 

@@ -13,7 +13,7 @@ import numpy as np
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.core.pool import Pool
-from didact.data.settings import DataSettings
+from didact.data.reading.settings import DataSettings
 
 _SHOWN = 240  # characters of a sample's text
 _QUANTILES = {"min": 0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}

@@ -26,7 +26,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
 from didact.core.scores import Float1D, Scores
 from didact.execution.executors import processes, serial, threads
-from didact.scoring.run import score_pool
+from didact.scoring.around.score_pool import score_pool
 
 Rows = Sequence[Mapping[str, Any]]
 

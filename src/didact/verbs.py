@@ -34,8 +34,8 @@ from didact.core.protocols import (
 from didact.core.saved import load_selection, save_selection, scores_identity
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
-from didact.data.ingest import Read, default_cache_dir, read_pool
-from didact.data.settings import DataSettings
+from didact.data.reading.ingest import Read, default_cache_dir, read_pool
+from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
 
 Watch = Callable[[Progress], None]
@@ -75,7 +75,7 @@ def read(
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
-        settings: See `didact.data.settings.DataSettings`: format, columns, tokenizer, exclude, …
+        settings: See `didact.data.reading.settings.DataSettings`: format, columns, tokenizer, exclude, …
 
     Raises:
         DataError: A file or row is bad; the message has file, row, value, expectation, remedy.
@@ -144,7 +144,7 @@ def score(
         ctx: Seed, workers, cache.
         settings: The scorer's own settings.
     """
-    from didact.scoring.run import score_pool
+    from didact.scoring.around.score_pool import score_pool
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     name, make, checked, as_json = _bound("scorers", method, settings, "score")
@@ -184,7 +184,7 @@ def combine(
     scores: Sequence[Scores], how: Literal["rank_mean", "product"] = "rank_mean", **options: Any
 ) -> Scores:
     """Several scores of one pool → one: `rank_mean` or `product`."""
-    from didact.selection.combine import combine as combined
+    from didact.scoring.around.combine import combine as combined
 
     return combined(list(scores), how, **options)
 
@@ -251,7 +251,7 @@ def estimate_selection(
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:
     """All that may be chosen: no validation row, no row without a score, one of each duplicate."""
-    from didact.selection.budget import eligible
+    from didact.selection.around.budget import eligible
 
     rows = eligible(pool, np.arange(len(pool)), scores)
     missing = len(scores.missing) if scores is not None else 0
@@ -289,7 +289,7 @@ def order(
         ctx: Seed, workers, cache.
         settings: The orderer's own settings.
     """
-    from didact.ordering.arrange import arrange
+    from didact.ordering.around.arrange import arrange
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     name, orderer, checked, as_json = _bound("orderers", method, settings, "order")

@@ -37,7 +37,7 @@ def test_layers_hold():
     [
         "import didact",
         "import didact.cli",
-        "import didact.pipeline, didact.printing",
+        "import didact.pipeline, didact.cli.printing",
         "import didact.core.cache, didact.stages.score",
         "import didact.models.folder, didact.training.targets",  # what estimates read
     ],

@@ -14,7 +14,7 @@ from didact.core.errors import PoolMismatchError
 from didact.core.manifest import fingerprint
 from didact.core.registry import find, known
 from didact.core.scores import Budget, Scores, Selection
-from didact.ordering.arrange import arrange
+from didact.ordering.around.arrange import arrange
 from didact.pipeline import context
 from didact.selection.rank import top_k
 from didact.testing import make_pool

@@ -14,7 +14,7 @@ from didact.core.manifest import fingerprint
 from didact.core.registry import find, known
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
-from didact.selection.near_duplicates import NearDuplicates
+from didact.selection.around.near_duplicates import NearDuplicates
 from didact.testing import make_pool
 
 NEEDED = {"threshold": {"value": -1e9}}  # settings without a default: let every row pass

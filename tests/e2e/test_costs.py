@@ -28,8 +28,8 @@ import pytest
 import didact
 from didact.core import registry
 from didact.core.protocols import Progress
-from didact.scoring import annotation
-from didact.scoring import run as driver
+from didact.scoring.adjoint import annotation
+from didact.scoring.around import score_pool as driver
 from didact.testing import sample_rows, target_rows
 
 LIBRARIES = ("torch", "transformers", "peft", "sentence_transformers", "model2vec")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import didact
 from didact.core.pool import Pool
 from didact.core.scores import TrainingOrder
-from didact.data.chunks import cut
-from didact.data.tokens import token_counter
+from didact.data.store.chunks import cut
+from didact.data.store.token_counts import token_counter
 
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -8,14 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from didact.core.pieces import Pieces  # noqa: E402
-from didact.models.adjoint import (  # noqa: E402
+from didact.gradients.adjoint import (  # noqa: E402
     adjoint_step,
     lambda_path,
     run_adjoint,
     save_adjoint,
 )
-from didact.models.trajectory import Inner, load, theta_path  # noqa: E402
-from didact.scoring.terms import Products, combine, labels, plan  # noqa: E402
+from didact.gradients.inner_training import Inner, load, theta_path  # noqa: E402
+from didact.scoring.adjoint.rules import Products, combine, labels, plan  # noqa: E402
 
 STEPS, ETA = 4, 0.2
 START = (0.5, 0.5)

@@ -16,9 +16,9 @@ import zstandard
 
 from didact.core.scores import Budget
 from didact.pipeline import context
-from didact.selection.zip import zip_
+from didact.selection.zip.zip import zip_
 from didact.testing import make_pool
-from didact.text.deflate import classic_zlib
+from didact.text.deflate.sizes import classic_zlib
 
 pytestmark = pytest.mark.skipif(not classic_zlib(), reason="this zlib is not the classic one")
 

@@ -21,7 +21,7 @@ from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.scores import Int1D, TrainingOrder, check_pool
 from didact.data.formats import Row, shown
-from didact.data.rows import json_row
+from didact.data.reading.rows import json_row
 from didact.data.trainers import TrainerName, write_trainer_files
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]

@@ -18,7 +18,7 @@ import orjson
 from didact.core.errors import ConfigError, did_you_mean
 from didact.core.pool import Kind
 from didact.core.render import CHOSEN, REJECTED, SHARED
-from didact.data.settings import FormatName
+from didact.data.reading.settings import FormatName
 
 Row = dict[str, Any]
 Turn = tuple[int, str, str, float]

@@ -20,7 +20,7 @@ from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
-from didact.data.files import readable
+from didact.data.reading.files import readable
 
 _KEY = b"didact"
 _REMEDY = {

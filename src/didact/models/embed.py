@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.door import LanguageModel
+    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
 
 Float32 = npt.NDArray[np.float32]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.door import Dtype
+    from didact.models.language_model import Dtype
     from didact.models.encode import Tokens
 
 
@@ -132,7 +132,7 @@ def open_sentence_encoder(
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from didact.models.door import torch_dtype
+    from didact.models.language_model import torch_dtype
     from didact.models.saving import quiet
 
     kwargs = {"dtype": torch_dtype(dtype, device), "use_safetensors": True}

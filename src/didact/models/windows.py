@@ -12,7 +12,7 @@ import torch
 from didact.accounting.flops import forward_flops
 from didact.core.cost import Cost, Metered
 from didact.models.batches import Batch, over_batches
-from didact.models.door import LanguageModel
+from didact.models.language_model import LanguageModel
 from didact.models.encode import Tokens
 from didact.models.losses import token_nll
 

@@ -27,7 +27,7 @@ from didact.reporting.redundancy import Redundancy, redundancy
 from didact.reporting.samples import Group, groups
 from didact.reporting.sequence import Along, along_order
 from didact.reporting.sources import Amount, Sources, amount, source_shares
-from didact.selection.budget import eligible
+from didact.selection.around.budget import eligible
 
 NOTICES = 40
 NOTICE_WIDTH = 600

@@ -16,9 +16,9 @@ from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted, Progress
-from didact.scoring.one_pass import one_pass
-from didact.scoring.part import Part, check_part
-from didact.scoring.run import needed
+from didact.core.one_pass import one_pass
+from didact.core.sample_field import Part, check_part
+from didact.scoring.around.score_pool import needed
 from didact.text import bm25
 from didact.text.bm25 import Variant
 from didact.text.hash_set import HashSet

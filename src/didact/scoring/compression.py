@@ -13,8 +13,8 @@ from didact.core.cost import Cost
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.one_pass import one_pass
-from didact.scoring.part import Part, check_part
+from didact.core.one_pass import one_pass
+from didact.core.sample_field import Part, check_part
 from didact.text.compression import Codec, compressed_sizes, library, resolve_level
 
 # Processor seconds a byte by codec and level (the nearest level below counts), on one core of an

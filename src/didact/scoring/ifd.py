@@ -16,10 +16,10 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.judge import JUDGING, Judge, judged
+from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
-    from didact.models.door import LanguageModel
+    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
 
 AboveOne = Literal["drop", "keep"]
@@ -82,7 +82,7 @@ class IFD(Judge):
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool; note the template, on which the scores depend."""
         del target, ctx
-        from didact.models.door import open_tokenizer
+        from didact.models.language_model import open_tokenizer
         from didact.models.encode import start_token
 
         if pool.kind == "text":

@@ -16,8 +16,8 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.scoring.one_pass import one_pass
-from didact.scoring.part import Part, check_part
+from didact.core.one_pass import one_pass
+from didact.core.sample_field import Part, check_part
 from didact.text.words import count_words
 
 Unit = Literal["tokens", "words", "characters", "bytes"]

@@ -17,11 +17,11 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.judge import JUDGING, Judge, judged
-from didact.scoring.run import MODEL_ROWS
+from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
+from didact.scoring.around.score_pool import MODEL_ROWS
 
 if TYPE_CHECKING:
-    from didact.models.door import LanguageModel
+    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
 
 Unit = Literal["perplexity", "bits_per_byte"]

@@ -15,7 +15,7 @@ from didact.core.hashing import mix
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.scoring.one_pass import one_pass
+from didact.core.one_pass import one_pass
 
 
 @method("random")

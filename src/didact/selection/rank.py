@@ -10,9 +10,9 @@ from pydantic import Field
 from didact.core.binding import as_json
 from didact.core.identity import method
 from didact.core.protocols import estimated_by
-from didact.selection.budget import eligible, required, take
-from didact.selection.near_duplicates import NearDuplicates, compared_by, estimate_walk
-from didact.selection.quotas import Quotas
+from didact.selection.around.budget import eligible, required, take
+from didact.selection.around.near_duplicates import NearDuplicates, compared_by, estimate_walk
+from didact.selection.around.quotas import Quotas
 
 if TYPE_CHECKING:
     from didact.core.pool import Pool

@@ -13,7 +13,7 @@ from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.data.ingest import Read, find_cached
+from didact.data.reading.ingest import Read, find_cached
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 from didact.verbs import read_with_inputs

@@ -15,9 +15,9 @@ from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.data import tables
-from didact.data.ingest import Read
+from didact.data.reading.ingest import Read
 from didact.runs.folder import Outcome, output
-from didact.selection.combine import spearman
+from didact.scoring.around.combine import spearman
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 

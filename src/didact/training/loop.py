@@ -22,7 +22,7 @@ from didact.core.errors import DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
 from didact.models.batches import Batch, out_of_memory
-from didact.models.door import LanguageModel
+from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
 from didact.training.samples import Sample, Samples, micro_batches, rows_digest
 from didact.training.schedule import Schedule, rate

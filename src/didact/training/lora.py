@@ -29,10 +29,10 @@ from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Device
 from didact.models.architecture import read_lora
-from didact.models.door import Dtype, LanguageModel, open_model
+from didact.models.language_model import Dtype, LanguageModel, open_model
 from didact.models.encode import Encoding
 from didact.models.folder import digest
-from didact.models.influence import Moments
+from didact.gradients.influence import Moments
 from didact.models.saving import quiet
 from didact.training.targets import lora_targets
 

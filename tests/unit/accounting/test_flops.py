@@ -8,7 +8,7 @@ from didact.accounting.flops import Lengths
 from didact.accounting.spec import LoraSpec, ModelSpec
 from didact.core.pool import LENGTH_BINS, PoolStats
 from didact.models.architecture import read_lora, read_spec
-from didact.scoring.pds import PDS
+from didact.scoring.adjoint.pds import PDS
 
 
 def of_size(n: float) -> ModelSpec:

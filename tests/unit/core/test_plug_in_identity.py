@@ -14,7 +14,7 @@ MODULE = """
 from dataclasses import dataclass
 from my_plug_in.helper import FACTOR
 from didact.core.cost import Cost
-from didact.scoring.one_pass import one_pass
+from didact.core.one_pass import one_pass
 
 @dataclass(frozen=True, kw_only=True)
 class Mine:

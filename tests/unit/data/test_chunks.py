@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from didact.data.chunks import cut
-from didact.data.tokens import token_counter
+from didact.data.store.chunks import cut
+from didact.data.store.token_counts import token_counter
 
 ESTIMATE = token_counter(None)
 

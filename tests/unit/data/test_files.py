@@ -14,10 +14,10 @@ import pytest
 import zstandard
 
 from didact.core.errors import DataError
-from didact.data import files
-from didact.data.arrays import array_elements
-from didact.data.files import File, describe, expand
-from didact.data.lines import lines, paragraphs, whole
+from didact.data.reading import files
+from didact.data.reading.json_arrays import array_elements
+from didact.data.reading.files import File, describe, expand
+from didact.data.reading.lines import lines, paragraphs, whole
 
 MOST = 2**20
 
@@ -199,7 +199,7 @@ def test_array_elements(tmp_path, monkeypatch, indent, ascii_, piece):
     text = json.dumps(VALUES * 3, indent=indent, ensure_ascii=ascii_)
     data = text.encode()
     monkeypatch.setattr(
-        "didact.data.lines.chunks",
+        "didact.data.reading.lines.chunks",
         lambda _: iter([data[i : i + piece] for i in range(0, len(data), piece)]),
     )
     found = list(array_elements(File(tmp_path, "json", ""), max_row_bytes=MOST))

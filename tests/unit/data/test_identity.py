@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from didact.core.errors import DataError
-from didact.data.identity import Seen, copies, mixed, text_hashes, validation_split
+from didact.data.store.row_identity import Seen, copies, mixed, text_hashes, validation_split
 
 GROUPS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
 

@@ -21,8 +21,8 @@ import zstandard
 
 import didact
 from didact.core.errors import ConfigError, DataError
-from didact.data.ingest import open_cached, read_pool
-from didact.data.settings import DataSettings
+from didact.data.reading.ingest import open_cached, read_pool
+from didact.data.reading.settings import DataSettings
 from didact.verbs import context
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]

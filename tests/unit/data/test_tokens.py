@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import didact
 from didact.core.errors import ConfigError, DataError
-from didact.data.tokens import token_counter
+from didact.data.store.token_counts import token_counter
 
 TEXTS = ["", "a", "abcd", "abcde", "猫", "😀", "The quick brown fox.\n" * 5, "猫が好き。" * 9]
 

@@ -14,7 +14,7 @@ from didact.core.render import CHOSEN, REJECTED, SHARED, TURNS
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from didact.models.door import open_tokenizer
+from didact.models.language_model import open_tokenizer
 from didact.models.encode import Encoding, Tokens, encode, overhead
 
 CHAT = Encoding(kind="chat")

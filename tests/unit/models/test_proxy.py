@@ -14,7 +14,7 @@ from didact.core.errors import ConfigError, DataError
 from didact.models import proxy
 from didact.models.architecture import read_spec
 from didact.models.batches import collate
-from didact.models.door import open_model
+from didact.models.language_model import open_model
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check
 from didact.models.losses import causal_losses

@@ -14,7 +14,7 @@ from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection
 from didact.execution.executors import serial
 from didact.ordering import methods
-from didact.ordering.arrange import arrange
+from didact.ordering.around.arrange import arrange
 
 FINGERPRINT = "f" * 32
 GONE = Pool(Path("gone"), FINGERPRINT)

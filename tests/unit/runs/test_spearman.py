@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from didact import Scores
-from didact.selection.combine import spearman
+from didact.scoring.around.combine import spearman
 
 
 def scores(values, *, higher=True, missing=()):

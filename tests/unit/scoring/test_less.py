@@ -12,7 +12,7 @@ from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DamagedError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import serial
-from didact.scoring.run import score_pool
+from didact.scoring.around.score_pool import score_pool
 from didact.testing import chat, make_pool, sample_rows, target_rows
 
 torch = pytest.importorskip("torch")
@@ -21,8 +21,8 @@ pytest.importorskip("peft")
 from scipy.stats import spearmanr  # noqa: E402
 
 from didact.models.encode import encode  # noqa: E402
-from didact.scoring.checkpoints import WarmedUp  # noqa: E402
-from didact.scoring.less import LESS  # noqa: E402
+from didact.scoring.less.checkpoints import WarmedUp  # noqa: E402
+from didact.scoring.less.less import LESS  # noqa: E402
 
 SMALL = {
     "share": 0.4, "epochs": 2, "rank": 2, "alpha": 4, "batch_size": 4, "learning_rate": 1e-2,
@@ -209,7 +209,7 @@ def test_a_damaged_shard_is_sketched_again_to_the_same_scores(places, damage):
 
 
 def test_the_warm_up_does_not_depend_on_the_order_of_the_rows(places, tmp_path):
-    from didact.scoring.draw import key_of, shuffled, usable
+    from didact.core.sampling import key_of, shuffled, usable
 
     rows = [chat(f"r{i}", f"q {i // 2}", f"a {i // 2}") for i in range(40)]  # pairs of copies
     drawn = []
@@ -245,7 +245,7 @@ def test_no_chat_template_is_said_before_anything_runs(places, tmp_path, save_ll
 def test_the_estimate_is_near_what_a_profiler_counts(tiny_model, tmp_path, monkeypatch, space):
     from torch.utils.flop_counter import FlopCounterMode
 
-    from didact.models import door
+    from didact.models import language_model as door
 
     real = door._module
     monkeypatch.setattr(door, "_module", lambda path, dtype, _: real(path, dtype, "eager"))

@@ -17,7 +17,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.execution.executors import serial
-from didact.scoring.run import score_pool
+from didact.scoring.around.score_pool import score_pool
 from didact.testing import chat, make_pool
 from didact.text.words import word_strings
 

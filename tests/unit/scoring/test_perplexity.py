@@ -13,9 +13,9 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
 from didact.execution.executors import serial
-from didact.scoring.judge import NOT_FINITE
+from didact.scoring.judging.model_scorer import NOT_FINITE
 from didact.scoring.perplexity import BitsPerByte, Perplexity
-from didact.scoring.run import score_pool
+from didact.scoring.around.score_pool import score_pool
 from didact.selection.rank import middle
 from didact.testing import chat, make_pool
 
@@ -25,7 +25,7 @@ transformers = pytest.importorskip("transformers")
 from torch.nn import functional  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from didact.models import door  # noqa: E402
+from didact.models import language_model as door  # noqa: E402
 
 SaveLlama = Callable[..., Path]
 # Sums of a few hundred float64 products of order 1, in tensors of another shape.

@@ -20,9 +20,9 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Context, Executor, Fitted, Progress
 from didact.core.scores import Scores
 from didact.execution.executors import serial, threads
-from didact.scoring import run as driver
-from didact.scoring.one_pass import one_pass
-from didact.scoring.run import score_pool
+from didact.scoring.around import score_pool as driver
+from didact.core.one_pass import one_pass
+from didact.scoring.around.score_pool import score_pool
 from didact.testing import make_pool
 
 SCORED: list[tuple[int, int]] = []  # (pass, rows) of every batch that was scored

@@ -7,7 +7,7 @@ import pytest
 
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.scores import Budget
-from didact.selection.budget import take
+from didact.selection.around.budget import take
 from didact.selection.rank import threshold, top_k
 
 

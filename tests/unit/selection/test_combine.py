@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
-from didact.selection.combine import combine
+from didact.scoring.around.combine import combine
 
 
 def test_rank_mean_by_hand(scores_of):

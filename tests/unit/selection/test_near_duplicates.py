@@ -11,10 +11,10 @@ from didact.core.binding import bind
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
-from didact.selection import near_duplicates
-from didact.selection.budget import take
-from didact.selection.near_duplicates import NearDuplicates, Refusal, distinct
-from didact.selection.quotas import Quotas
+from didact.selection.around import near_duplicates
+from didact.selection.around.budget import take
+from didact.selection.around.near_duplicates import NearDuplicates, Refusal, distinct
+from didact.selection.around.quotas import Quotas
 from didact.selection.rank import threshold, top_k
 from didact.selection.round_robin import round_robin
 from didact.testing import make_pool

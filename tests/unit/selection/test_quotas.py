@@ -8,7 +8,7 @@ import pytest
 from didact.core.binding import as_json, bind
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Budget
-from didact.selection.quotas import Quotas, largest_remainder
+from didact.selection.around.quotas import Quotas, largest_remainder
 from didact.selection.rank import top_k
 
 

@@ -13,7 +13,7 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Context
 from didact.core.scores import Budget
 from didact.execution.executors import serial
-from didact.selection.quotas import Quotas
+from didact.selection.around.quotas import Quotas
 from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
 
 

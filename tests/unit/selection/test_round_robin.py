@@ -7,7 +7,7 @@ import pytest
 
 from didact.core.errors import ConfigError
 from didact.core.scores import Budget
-from didact.selection.quotas import Quotas
+from didact.selection.around.quotas import Quotas
 from didact.selection.round_robin import round_robin, turns
 
 # maths prefers 0, 1, 2, …; law prefers 0, 3, 4, …

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from didact.core.errors import MissingDependencyError
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
-from didact.selection import greedy
-from didact.selection import shingle_novelty as module
-from didact.selection.budget import candidates
-from didact.selection.near_duplicates import NearDuplicates
-from didact.selection.quotas import Quotas
-from didact.selection.shingle_novelty import (
+from didact.selection.greedy.growth import growth as greedy
+from didact.selection.shingle_novelty.shingle_novelty import shingle_novelty as module
+from didact.selection.around.budget import candidates
+from didact.selection.around.near_duplicates import NearDuplicates
+from didact.selection.around.quotas import Quotas
+from didact.selection.shingle_novelty.shingle_novelty import (
     Shingles,
     added_bytes,
     estimate_shingle_novelty,
@@ -32,7 +32,7 @@ from didact.testing import make_pool
 from didact.verbs import context
 
 pytest.importorskip("numba")
-kernel = pytest.importorskip("didact.selection.shingle_kernel")
+kernel = pytest.importorskip("didact.selection.shingle_novelty.kernel")
 
 ALL = 2**32 - 1
 WORDS = [

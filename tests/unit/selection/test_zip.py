@@ -20,12 +20,13 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
-from didact.selection import partial_sort, zip_released
-from didact.selection import zip as zip_module
-from didact.selection.near_duplicates import NearDuplicates
-from didact.selection.zip import Rounds, estimate_zip, sample_texts, smallest, zip_
+from didact.selection.zip.zip import partial_sort
+from didact.selection.zip.zip import released as zip_released
+from didact.selection.zip.zip import zip as zip_module
+from didact.selection.around.near_duplicates import NearDuplicates
+from didact.selection.zip.zip import Rounds, estimate_zip, sample_texts, smallest, zip_
 from didact.testing import make_pool
-from didact.text.deflate import DeflateSizes, classic_zlib
+from didact.text.deflate.sizes import DeflateSizes, classic_zlib
 
 STAGES = {"k1": 60, "k2": 24, "k3": 10}
 
@@ -141,7 +142,7 @@ def interpreted(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "numba" else find(name)
     )
-    spec = find("didact.selection.partial_sort")
+    spec = find("didact.selection.zip.partial_sort")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert not module._COMPILED
@@ -443,8 +444,8 @@ from dataclasses import replace
 import didact
 from didact.core.pieces import Pieces
 from didact.pipeline import context
-from didact.selection.zip import zip_
-from didact.text.deflate import DeflateSizes
+from didact.selection.zip.zip import zip_
+from didact.text.deflate.sizes import DeflateSizes
 path, place, mode, where, moment = sys.argv[1:]
 ctx = context(seed=0, workers=1, cache_dir=Path(place).parent / "cache")
 pool = didact.read(path, cache_dir=ctx.cache_dir)

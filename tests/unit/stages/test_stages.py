@@ -10,7 +10,8 @@ import pytest
 
 import didact
 from didact import config as configs
-from didact import pipeline, printing
+from didact import pipeline
+from didact.cli import printing
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.runs.folder import Outcome

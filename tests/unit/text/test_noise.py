@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from didact.selection.budget import candidates
+from didact.selection.around.budget import candidates
 from didact.testing import make_pool
 from didact.text import noise
 from didact.text.noise import WordPairs, misdecoded, noisy, texts_of, told

@@ -1,0 +1,105 @@
+"""Rows of some files on their way into one batch of the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from didact.core.pool import Kind
+from didact.core.render import TURN
+from didact.data.reading.files import File
+from didact.data.formats import Turn
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is not a sample: where it stands, why, and its bytes.
+
+    Attributes:
+        place: How many samples of the batch stand before it.
+        file: The file it is in.
+        number: Its number there, from 1.
+        reason: Why it is no sample.
+        data: Its bytes, or their beginning.
+    """
+
+    place: int
+    file: File
+    number: int
+    reason: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows on their way into the store, one entry a row in each list.
+
+    Attributes:
+        kind: What the rows are.
+        files: Where each row comes from.
+        numbers: Its number in that file, from 1.
+        ids: Its given id, or None.
+        turns: Its content.
+        labels: 0 without a label, 1 for false, 2 for true.
+        sources: Its source.
+        tasks: Its task.
+        records: JSON rows: the row's own bytes.
+        slices: Arrow rows: the slices they lie in, and their places over all slices.
+        places: See `slices`.
+        bad: Rows that are no samples.
+        size: Bytes held, about.
+    """
+
+    kind: Kind = "text"
+    files: list[File] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    turns: list[list[Turn]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    records: list[bytes] = field(default_factory=list)
+    slices: list[pa.RecordBatch] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+    size: int = 0
+    _before: int = 0  # rows of the slices before the last
+
+    def __len__(self) -> int:
+        return len(self.turns) + len(self.bad)
+
+    def place(self, slice_: pa.RecordBatch, row: int) -> None:
+        """Say where the last row lies."""
+        if not self.slices or self.slices[-1] is not slice_:
+            self._before += len(self.slices[-1]) if self.slices else 0
+            self.slices.append(slice_)
+        self.places.append(self._before + row)
+
+    def arrow_rows(self, rows: Int64s) -> pa.RecordBatch:
+        """Some of its Arrow rows."""
+        whole = self.slices[0] if len(self.slices) == 1 else pa.concat_batches(self.slices)
+        return whole.take(pa.array(np.asarray(self.places, np.int64)[rows]))
+
+    def raw(self, row: int) -> bytes:
+        """A row's bytes for rejected.jsonl."""
+        if not self.slices:
+            return self.records[row]
+        return json.dumps(self.arrow_rows(np.array([row])).to_pylist()[0], default=str).encode()
+
+
+def turns_array(rows: Sequence[Sequence[Turn]]) -> pa.ListArray:
+    """Turns of some rows as Arrow lists."""
+    flat = [turn for turns in rows for turn in turns]
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    arrays = [pa.array(list(map(itemgetter(i), flat)), f.type) for i, f in enumerate(TURN)]
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.StructArray.from_arrays(arrays, fields=list(TURN))
+    )

@@ -1,0 +1,205 @@
+"""Files → pool: canonicalised once into the cache, and found there again by a key."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from didact.core.atomic import digest
+from didact.core.entries import found, temporary_folder
+from didact.core.errors import DataError
+from didact.core.keep import adopt, keep
+from didact.core.pool import STORE_VERSION, Pool
+from didact.core.protocols import Context
+from didact.data.reading import files
+from didact.data.reading.arrow import arrow_schema
+from didact.data.reading.incoming import Batch
+from didact.data.formats import check_columns
+from didact.data.reading.rows import Reader, check_containers
+from didact.data.reading.settings import DataSettings
+from didact.data.store.writer import Overlap, StoreWriter
+from didact.data.store.token_counts import TokenCounter, token_counter
+
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A pool, and the files it was read from as the manifest lists them."""
+
+    pool: Pool
+    inputs: tuple[dict[str, Any], ...]
+    reused: bool
+
+
+def read_pool(
+    paths: Sequence[str | Path],
+    settings: DataSettings,
+    ctx: Context,
+    *,
+    overlap: Overlap | None = None,
+    overlap_key: str = "",
+) -> Read:
+    """The pool behind some files: found in the cache, or read, checked and written there.
+
+    Args:
+        paths: Files, folders, globs.
+        settings: How rows are read.
+        ctx: Its cache holds the stores, its seed draws the validation split.
+        overlap: Finds the rows of a batch that share held-out text; they are dropped.
+        overlap_key: Identity of `overlap` for the cache.
+
+    Raises:
+        DataError: A file or row is bad, with file, row, value, expectation, remedy.
+
+    **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
+    """
+    check_columns(settings.columns)
+    files_found = files.expand(paths, ignored=ctx.cache_dir)
+    counter = token_counter(settings.tokenizer)
+    stamps = [_stamp(file.path) for file in files_found]
+    key = {
+        "store": STORE_VERSION,
+        "settings": settings.model_dump(mode="json", exclude={"tokenizer", "exclude"}),
+        "counter": counter.name,
+        "overlap": overlap_key,
+        "seed": ctx.seed if settings.validation else 0,
+        "files": stamps,
+    }
+
+    made = False
+
+    def make(work: Context) -> dict[str, Any]:
+        nonlocal made
+        made = True
+        return _read(files_found, stamps, settings, counter, work, overlap)
+
+    entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
+    inputs = tuple(
+        {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
+        for file, stamp, hashed in zip(files_found, stamps, entry["blake2b"], strict=True)
+    )
+    return Read(open_cached(entry["fingerprint"], ctx.cache_dir), inputs, reused=not made)
+
+
+def _save(read: dict[str, Any], folder: Path) -> None:
+    (folder / "read.json").write_text(json.dumps(read), encoding="utf-8")
+
+
+def _load(ctx: Context, folder: Path) -> dict[str, Any] | None:
+    """Fingerprint of the store and hashes of the files, if the store is still there."""
+    read: dict[str, Any] = json.loads((folder / "read.json").read_bytes())
+    store = ctx.cache_dir / "pools" / read["fingerprint"]
+    return read if found(store, ctx.tell, whole=False) is not None else None
+
+
+def _read(
+    files_found: list[files.File],
+    stamps: list[list[Any]],
+    settings: DataSettings,
+    counter: TokenCounter,
+    ctx: Context,
+    overlap: Overlap | None,
+) -> dict[str, Any]:
+    """Read the files into a new store; returns its fingerprint and the hashes of the files."""
+    schema = arrow_schema(files_found) if check_containers(files_found) else None
+    with (
+        temporary_folder(ctx.cache_dir / "tmp") as folder,
+        StoreWriter(folder, settings, counter, overlap, schema) as writer,
+        _hashing(files_found, ctx) as hashed,
+    ):
+        with _behind(ctx.meter.timed(writer.add)) as emit:
+            reader = Reader(settings, emit, schema)
+            reader.read(files_found, ctx.progress)
+        if writer.n == 0:
+            raise DataError(_nothing(files_found, writer.counts))
+        hashes = hashed()
+        for file, stamp in zip(files_found, stamps, strict=True):
+            if _stamp(file.path) != stamp:
+                raise DataError(
+                    f"{file.path}: was changed while it was read; run the same command again once "
+                    "nobody writes to it"
+                )
+        meta = writer.finish(list(reader.formats), hashes, ctx.seed)
+        adopt(ctx, "pools", meta["fingerprint"], folder)
+    return {"fingerprint": meta["fingerprint"], "blake2b": hashes}
+
+
+@contextmanager
+def _hashing(files_found: Sequence[files.File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
+    """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
+    with ThreadPoolExecutor(1) as hasher:
+        digests = [hasher.submit(ctx.meter.timed(digest), file.path) for file in files_found]
+        try:
+            yield lambda: [d.result() for d in digests]
+        finally:
+            hasher.shutdown(wait=False, cancel_futures=True)
+
+
+def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
+    """A handle on a pool that was read before; reading from it fails if its store is gone.
+
+    Raises:
+        DataError: That is no fingerprint: tables and manifests may come from anybody.
+    """
+    if not _FINGERPRINT.fullmatch(pool_fingerprint):
+        raise DataError(
+            f"{pool_fingerprint[:80]!r} is no pool's fingerprint; expected 32 hex digits: the "
+            "table or manifest that has it was changed, make it again"
+        )
+    return Pool(cache_dir / "pools" / pool_fingerprint, pool_fingerprint)
+
+
+def find_cached(pool_fingerprint: str, ctx: Context) -> Pool | None:
+    """A pool that was read before; None where its store is gone or damaged."""
+    pool = open_cached(pool_fingerprint, ctx.cache_dir)
+    return pool if found(pool.path, ctx.tell, whole=False) is not None else None
+
+
+def default_cache_dir() -> Path:
+    """`$DIDACT_CACHE`, or the user's cache folder."""
+    given = os.environ.get("DIDACT_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
+
+
+def _stamp(path: Path) -> list[Any]:
+    with files.readable(path):
+        found = path.stat()
+    # the change time too: copying and restoring tools set the modification time back
+    times = [found.st_mtime_ns, found.st_ctime_ns]
+    return [str(path.resolve()), found.st_size, *times, found.st_ino]
+
+
+@contextmanager
+def _behind(add: Callable[[Batch], None]) -> Iterator[Callable[[Batch], None]]:
+    """Run `add` one batch behind its caller, in order; its errors are raised on the next call."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting: list[Future[None]] = []
+
+        def emit(batch: Batch) -> None:
+            if waiting:
+                waiting.pop().result()
+            waiting.append(worker.submit(add, batch))
+
+        yield emit
+        if waiting:
+            waiting.pop().result()
+
+
+def _nothing(files_found: Sequence[files.File], counts: dict[str, int]) -> str:
+    what = ", ".join(str(file.path) for file in files_found[:3])
+    return (
+        f"{what}: no sample to use ({counts['read']} rows read, {counts['rejected']} rejected, "
+        f"{counts['excluded']} excluded); expected at least one: the file is empty, or every row "
+        "was refused"
+    )

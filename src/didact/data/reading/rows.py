@@ -1,0 +1,350 @@
+"""Files → rows → batches of samples. Knows which error belongs to which row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+
+from didact.core.errors import DataError
+from didact.core.pool import Kind
+from didact.core.protocols import Progress
+from didact.data.reading import lines
+from didact.data.reading.json_arrays import array_elements
+from didact.data.reading.arrow import arrow_batches
+from didact.data.reading.incoming import BadRow, Batch
+from didact.data.reading.files import File
+from didact.data.formats import (
+    COLUMN_NAMES,
+    KIND,
+    OTHER_COLUMNS,
+    Row,
+    RowError,
+    Turn,
+    detect,
+    get,
+    label_of,
+    shown,
+    turns_of,
+)
+from didact.data.reading.settings import DataSettings
+
+_ROW_BYTES: Final = 64  # what a row takes in memory beside its text
+_CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
+
+
+class Reader:
+    """Reads files one after another into batches; a batch may hold rows of several files.
+
+    Attributes:
+        formats: The formats found, in order of first appearance.
+    """
+
+    def __init__(
+        self, settings: DataSettings, emit: Callable[[Batch], None], schema: pa.Schema | None
+    ) -> None:
+        """Start with nothing read.
+
+        Args:
+            settings: How rows are read.
+            emit: Takes every full batch, in row order.
+            schema: The schema of Arrow rows; None when rows are text.
+        """
+        self.formats: dict[str, None] = {}
+        self._settings, self._emit, self._schema = settings, emit, schema
+        self._kinds: dict[Kind, Path] = {}
+        self._batch = Batch()
+        self._most_bytes = settings.batch_bytes
+        if settings.unit == "chunk":
+            self._most_bytes *= _CHUNK_BATCHES
+
+    def read(self, found: list[File], progress: Callable[[Progress], None]) -> None:
+        """Every row of every file.
+
+        Raises:
+            DataError: A file is damaged, or holds another kind of samples than the first.
+        """
+        sizes = [file.path.stat().st_size for file in found]
+        total, before = sum(sizes), 0
+        for file, size in zip(found, sizes, strict=True):
+
+            def watch(done: int, before: int = before) -> None:
+                progress(Progress("read", before + done, total, "bytes"))
+
+            if self._schema is not None:
+                self._read_arrow(replace(file, watch=watch), self._schema)
+            else:
+                self._read_text(replace(file, watch=watch))
+            before += size
+        self._flush()
+        progress(Progress("read", total, total, "bytes"))
+
+    def _flush(self) -> Batch:
+        """Hand the batch on; the next one takes the next row."""
+        if len(self._batch):
+            self._emit(self._batch)
+        self._batch = Batch(kind=self._batch.kind)
+        return self._batch
+
+    def _read_text(self, file: File) -> None:
+        """Rows that are text: JSON, or plain."""
+        most, batch_rows = self._settings.max_row_bytes, self._settings.batch_rows
+        decode = _text_row if file.container == "text" else json_row
+        sample = self._samples(file)
+        rows = {
+            "json": array_elements,
+            "jsonl": lines.lines,
+            "line": lines.lines,
+            "paragraph": lines.paragraphs,
+            "file": lines.whole,
+        }[self._settings.lines if file.container == "text" else file.container]
+        batch = self._batch
+        for number, data, fault in rows(file, max_row_bytes=most):
+            if batch.size >= self._most_bytes or len(batch.turns) >= batch_rows:
+                batch = self._flush()
+            try:
+                if fault:
+                    raise RowError(fault)  # noqa: TRY301 - one place writes the bad rows down
+                row, record, odd = decode(data)
+                sample(batch, row, odd)
+            except RowError as error:
+                batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
+                batch.size += len(data) + _ROW_BYTES
+                continue
+            batch.files.append(file)
+            batch.numbers.append(number)
+            batch.records.append(record)
+            batch.size += len(record) + _ROW_BYTES
+
+    def _read_arrow(self, file: File, schema: pa.Schema) -> None:
+        """Rows of a table; only the columns that didact knows become Python values."""
+        settings, number = self._settings, 0
+        known = {*COLUMN_NAMES, *OTHER_COLUMNS}
+        known |= {p for c in settings.columns.values() for p in (c, c.split(".")[0])}
+        others = dict.fromkeys(schema.names)
+        columns = [name for name in others if name in known]
+        sample, batch = self._samples(file), self._batch
+        for part in arrow_batches(
+            file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
+        ):
+            for i, found in enumerate(_python_rows(part.select(columns))):
+                number += 1
+                if batch.size >= self._most_bytes or len(batch.turns) >= settings.batch_rows:
+                    batch = self._flush()
+                try:
+                    if isinstance(found, str):
+                        raise RowError(found)  # noqa: TRY301 - as above
+                    sample(batch, {**others, **found}, False)
+                except RowError as error:
+                    data = _raw_arrow(part.slice(i, 1))
+                    batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
+                    batch.size += len(data) + _ROW_BYTES
+                    continue
+                batch.files.append(file)
+                batch.numbers.append(number)
+                batch.place(part, i)
+                batch.size += sum(len(turn[2]) for turn in batch.turns[-1]) + _ROW_BYTES
+
+    def _samples(self, file: File) -> Callable[[Batch, Row, bool], None]:
+        """What appends the content and names of one row of `file` to a batch, or raises."""
+        columns, default_source = self._settings.columns, file.stem
+        id_column, source_column, task_column = (
+            columns.get(n, n) for n in ("id", "source", "task")
+        )
+        parse: Callable[[Row], list[Turn]] | None = None
+        labelled = False
+        chunked = self._settings.unit == "chunk"
+
+        def sample(batch: Batch, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
+            nonlocal parse, labelled
+            if parse is None:
+                format_name = self._format(row, file)
+                parse, labelled = turns_of(format_name, columns), format_name == "labelled"
+            turns = parse(row)
+            if chunked:
+                _check_room(row)
+            id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
+            if type(id_) is not str or not id_:
+                id_ = _name(id_, "id")
+            if type(source) is not str or not source:
+                source = _name(source, "source") or default_source
+            if type(task) is not str or not task:
+                task = _name(task, "task") or source
+            if odd:
+                _check_text(turns, id_, source, task)
+            batch.turns.append(turns)
+            batch.ids.append(id_)
+            batch.sources.append(source)
+            batch.tasks.append(task)
+            batch.labels.append(1 + label_of(row, columns) if labelled else 0)
+
+        return sample
+
+    def _format(self, row: Row, file: File) -> str:
+        """The format of a file by its first row.
+
+        Raises:
+            RowError: It has none.
+            DataError: It holds another kind of samples than an earlier file.
+        """
+        settings = self._settings
+        format_name: str = "text" if file.container == "text" else settings.format
+        if format_name == "auto":
+            format_name = detect(row, settings.columns)
+        kind = KIND[format_name]
+        for other, path in self._kinds.items():
+            if other != kind:
+                raise DataError(
+                    f"{file.path}: holds {kind} ({format_name}) rows, {path} holds {other} rows; "
+                    "expected one kind of sample in a pool: run them apart, or map columns so that "
+                    "both are read alike"
+                )
+        if settings.unit == "chunk" and kind != "text":
+            raise DataError(
+                f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({format_name}); "
+                "use unit=sample"
+            )
+        self._kinds.setdefault(kind, file.path)
+        self._batch.kind = kind
+        self.formats[format_name] = None
+        return format_name
+
+
+def check_containers(found: list[File]) -> bool:
+    """Whether the files are Parquet or Arrow.
+
+    Raises:
+        DataError: Some are and some are not.
+    """
+    arrows = [file.container in {"parquet", "arrow"} for file in found]
+    if any(arrows) and not all(arrows):
+        table, text = found[arrows.index(True)], found[arrows.index(False)]
+        raise DataError(
+            f"{table.path} is {table.container} and {text.path} is {text.container}; expected "
+            "tables alone or text alone, so that every row can be given back as it came: convert "
+            "one of them"
+        )
+    return all(arrows)
+
+
+def json_row(data: bytes) -> tuple[Row, bytes, bool]:
+    """An object, its record, and whether it has what strict JSON has not.
+
+    Raises:
+        RowError: It is not JSON, or no object.
+    """
+    odd = False
+    try:
+        row = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        row, odd = _lenient(data, error), True
+    if type(row) is not dict:
+        raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
+    return row, data, odd
+
+
+_KINDS: Final[dict[type, str]] = {
+    list: "an array",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
+    """What Python writes though it is no strict JSON: NaN and Infinity, half surrogate pairs."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise RowError(_not_utf8(data, error)) from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = ""
+        if text.rstrip().endswith(("{", "[", ",")):
+            hint = ": an object over several lines belongs into an array, or on one line"
+        raise RowError(
+            f"{shown(text)} is not JSON ({first}); expected one whole object{hint}"
+        ) from error
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    return (
+        f"{data[max(error.start - 8, 0) : error.start + 8]!r} at byte {error.start} of the row is "
+        "not UTF-8; expected UTF-8: convert the file, e.g. iconv -f latin1 -t utf-8"
+    )
+
+
+def _text_row(data: bytes) -> tuple[Row, bytes, bool]:
+    """A piece of a plain text file as a row."""
+    if b"\0" in data:
+        raise RowError(
+            f"{data[:40]!r} has a NUL byte; expected text, this looks like binary data or UTF-16: "
+            "convert it, e.g. iconv -f utf-16 -t utf-8"
+        )
+    try:
+        row = {"text": data.decode()}
+    except UnicodeDecodeError as error:
+        raise RowError(_not_utf8(data, error)) from error
+    return row, orjson.dumps(row), False
+
+
+def _python_rows(part: pa.RecordBatch) -> Iterator[Row | str]:
+    """Rows of a table as Python values; what is wrong where that fails."""
+    try:
+        yield from part.to_pylist()
+    except (ValueError, OverflowError):
+        for i in range(part.num_rows):
+            try:
+                yield from part.slice(i, 1).to_pylist()
+            except (ValueError, OverflowError) as error:
+                yield f"a value of the row cannot be read ({error}); expected valid UTF-8 text"
+
+
+def _raw_arrow(row: pa.RecordBatch) -> bytes:
+    """A row of a table for rejected.jsonl."""
+    try:
+        return json.dumps(row.to_pylist()[0], default=str, ensure_ascii=False).encode()
+    except (ValueError, OverflowError):
+        return str(row.schema.names).encode()
+
+
+def _check_text(turns: list[Turn], *names: str | None) -> None:
+    """Raise RowError unless all text can be written as UTF-8."""
+    for text in [*names, *(text for _, role, content, _ in turns for text in (role, content))]:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise RowError(
+                f"the text holds {error.object[error.start : error.end]!r}, half of a surrogate "
+                "pair; expected valid Unicode"
+            ) from error
+
+
+def _check_room(row: Row) -> None:
+    """Raise RowError when a row has the names that are added to its chunks."""
+    for name in ("parent", "start", "end"):
+        if row.get(name) is not None:
+            raise RowError(
+                f"the row has the column {name!r} ({shown(row[name])}), which its chunks need; "
+                "rename it, or use unit=sample"
+            )
+
+
+def _name(value: Any, column: str) -> str | None:
+    """An id, source or task: text, or a number written as text."""
+    if type(value) is str or value is None:
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise RowError(
+        f"{column} is {shown(value)} ({type(value).__name__}); expected text or a whole number: "
+        f"map another column with --data columns.{column}=COLUMN (columns.{column}=- for none)"
+    )

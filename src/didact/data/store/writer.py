@@ -1,0 +1,440 @@
+"""Writes the canonical store of a pool, batch by batch; `didact.core.pool` reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from didact.core.errors import DataError
+from didact.core.manifest import fingerprint
+from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
+from didact.core.render import REJECTED, TURNS, derive
+from didact.data.reading.incoming import BadRow, Batch, Int64s, turns_array
+from didact.data.store.chunks import cut
+from didact.data.formats import shown
+from didact.data.store.row_identity import (
+    Seen,
+    UInt64s,
+    content_hashes,
+    copies,
+    mixed,
+    text_hashes,
+    validation_split,
+)
+from didact.data.reading.settings import DataSettings
+from didact.data.store.token_counts import TokenCounter
+
+# rows of a batch that share held-out text: (row in the batch, what they share)
+Overlap = Callable[[pa.LargeStringArray], Sequence[tuple[int, str]]]
+
+_INDEX: Final[dict[str, Any]] = {
+    "n_bytes": np.int64,
+    "n_tokens": np.int64,
+    "id_hash": np.uint64,
+    "group": np.uint64,
+    "source": np.int32,
+    "task": np.int32,
+    "record_start": np.int64,
+    "record_length": np.int32,
+}
+_MOST_NAMES: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Names:
+    """Text → small codes, in order of first appearance."""
+
+    column: str
+    codes: dict[str, int] = field(default_factory=dict)
+
+    def of(self, names: pa.StringArray) -> npt.NDArray[np.int32]:
+        """The code of each name, `(n,)`."""
+        encoded = names.dictionary_encode()
+        distinct = encoded.dictionary.to_pylist()
+        codes = [self.codes.setdefault(name, len(self.codes)) for name in distinct]
+        if len(self.codes) > _MOST_NAMES:
+            raise DataError(
+                f"the column {self.column!r} has more than {_MOST_NAMES:,} different values, such "
+                f"as {shown(distinct[-1])}; expected names that many rows share: map another "
+                f"column with --data columns.{self.column}=COLUMN (columns.{self.column}=- for "
+                "none)"
+            )
+        found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
+        return found
+
+
+class StoreWriter:
+    """Writes one store: `add` batches in row order, then `finish`; a context to be entered."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: DataSettings,
+        counter: TokenCounter,
+        overlap: Overlap | None,
+        rows_schema: pa.Schema | None,
+    ) -> None:
+        """Open the files of a store.
+
+        Args:
+            folder: An empty folder.
+            settings: How rows are read.
+            counter: Counts tokens.
+            overlap: Finds rows that share held-out text; they are dropped.
+            rows_schema: The schema of the user's rows when they come as Arrow.
+        """
+        self._folder, self._settings, self._counter = folder, settings, counter
+        self._overlap = overlap
+        self._chunked = settings.unit == "chunk"
+        fields = [("id", pa.string()), ("turns", TURNS)]
+        if self._chunked:
+            fields += [("parent", pa.string()), ("start", pa.int64()), ("end", pa.int64())]
+        self._schema = pa.schema(fields)
+        self._files = contextlib.ExitStack()
+        self._listed: dict[str, BinaryIO] = {}
+        self._identity = hashlib.blake2b(digest_size=16)
+        self._index = {name: bytearray() for name in _INDEX}
+        self._sources, self._tasks = _Names("source"), _Names("task")
+        self._seen_ids, self._seen_texts = Seen(), Seen()
+        self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
+        self._batch_starts: list[int] = []
+        self._offsets: dict[str, list[int]] = {"pool.arrow": [], "rows.arrow": []}
+        self._row_batch_starts: list[int] = []
+        self._record_at = self._rows_at = 0
+        self._rows_schema = rows_schema
+        self.kind: Kind = "text"
+        self._learned_bytes = 0
+        self.n = 0
+        self.counts = dict.fromkeys(("read", "rejected", "excluded"), 0)
+
+    def __enter__(self) -> Self:
+        self._write_pool, self._close_pool = self._arrow_file("pool.arrow", self._schema)
+        if self._rows_schema is None:
+            self._records = self._files.enter_context((self._folder / "records.bin").open("wb"))
+        else:
+            # A file of record batches has one dictionary a column, so values are stored plain.
+            plain = [pa.field(f.name, retyped(f.type, _plain)) for f in self._rows_schema]
+            self._write_rows, self._close_rows = self._arrow_file("rows.arrow", pa.schema(plain))
+            (self._folder / "rows.schema").write_bytes(self._rows_schema.serialize())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(OSError):  # after a failure the folder goes anyway
+            self._files.close()
+
+    def _arrow_file(
+        self, name: str, schema: pa.Schema
+    ) -> tuple[Callable[[pa.RecordBatch], None], Callable[[], None]]:
+        sink = self._files.enter_context(pa.OSFile(str(self._folder / name), "wb"))
+        writer = pa.ipc.new_file(sink, schema)
+
+        def write(batch: pa.RecordBatch) -> None:
+            self._offsets[name].append(sink.tell())
+            writer.write_batch(batch)
+
+        def close() -> None:
+            writer.close()
+            sink.close()
+
+        return write, close
+
+    # -- one batch ---------------------------------------------------------------------------------
+
+    def add(self, batch: Batch) -> None:
+        """Write one batch: bad rows, repeated ids and held-out text out, tokens counted.
+
+        Raises:
+            DataError: A row is bad and bad rows are errors.
+        """
+        self.counts["read"] += len(batch)
+        keep = np.ones(len(batch.turns), dtype=bool)
+        ids = pa.array(batch.ids, pa.string())
+        id_hash = np.zeros(len(keep), dtype=np.uint64)
+        given = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
+        id_hash[given] = text_hashes(ids.drop_null())
+        keep[given[self._seen_ids.repeats(id_hash[given])]] = False
+        self._reject(batch, np.flatnonzero(~keep).tolist())
+        if not batch.turns:
+            return
+        self.kind = batch.kind
+        turns = turns_array(batch.turns)
+        texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
+        columns = {
+            "id": ids,
+            "turns": turns,
+            "id_hash": id_hash,
+            "group": content_hashes(turns, np.asarray(batch.labels, np.uint64)),
+            "n_bytes": pc.binary_length(texts).to_numpy(),
+        }
+        if self._overlap is not None:
+            self._exclude(batch, columns, keep, self._overlap(texts))
+        kept = np.flatnonzero(keep)
+        if not len(kept):
+            return
+        columns |= self._write_records(batch, kept)
+        for name, names, given_names in (
+            ("source", self._sources, batch.sources),
+            ("task", self._tasks, batch.tasks),
+        ):
+            column = pa.array(given_names, pa.string())
+            codes = np.zeros(len(keep), np.int32)
+            codes[kept] = names.of(column.take(pa.array(kept)))
+            columns[name] = codes
+        if self._chunked:
+            self._append(*self._chunks(columns, texts, kept))
+        else:
+            columns["n_tokens"] = self._counter.count(texts)
+            self._append(columns, kept)
+
+    def _reject(self, batch: Batch, repeated: list[int]) -> None:
+        """Bad rows and repeated ids: an error, or lines of rejected.jsonl, in row order."""
+        bad = list(batch.bad)
+        for i in repeated:
+            reason = (
+                f"the id {shown(batch.ids[i])} was already given to an earlier row; expected "
+                "unique ids: rename one, or map another column with --data columns.id=COLUMN (in a "
+                "config: data.columns.id; columns.id=- makes ids from content)"
+            )
+            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
+        bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
+        for row in bad:
+            if self._settings.on_bad_row == "raise":
+                raise DataError(
+                    f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
+                    "rows, set on_bad_row=skip; they are then kept in rejected.jsonl"
+                )
+            entry: dict[str, Any] = {
+                "file": row.file.name, "row": row.number, "reason": row.reason
+            }  # fmt: skip
+            if len(row.data) > self._settings.max_row_bytes:
+                entry["begins"] = row.data[:1000].decode("utf-8", "backslashreplace")
+            else:
+                try:
+                    entry["raw"] = row.data.decode()
+                except UnicodeDecodeError:
+                    entry["raw_latin1"] = row.data.decode("latin-1")  # a character a byte
+            self._list("rejected", entry)
+
+    def _exclude(
+        self,
+        batch: Batch,
+        columns: dict[str, Any],
+        keep: npt.NDArray[np.bool_],
+        found: Iterable[tuple[int, str]],
+    ) -> None:
+        """Rows that share text with held-out files: listed, not kept."""
+        for row, shared in found:
+            if keep[row]:
+                keep[row] = False
+                name = batch.ids[row] or hexadecimal(columns["group"][row : row + 1])[0].as_py()
+                self._list(
+                    "excluded",
+                    {"id": name, "file": batch.files[row].name, "row": batch.numbers[row],
+                     "shared": shared},
+                )  # fmt: skip
+
+    def _list(self, name: str, entry: dict[str, Any]) -> None:
+        """One line of rejected.jsonl or excluded.jsonl."""
+        if name not in self._listed:
+            file = (self._folder / f"{name}.jsonl").open("wb")
+            self._listed[name] = self._files.enter_context(file)
+        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        self._listed[name].write(line)
+        self._identity.update(line)
+        self.counts[name] += 1
+
+    def _write_records(self, batch: Batch, kept: Int64s) -> dict[str, Any]:
+        """The user's rows; says where each row of the batch lies."""
+        start = np.zeros(len(batch.turns), dtype=np.int64)
+        length = np.zeros(len(batch.turns), dtype=np.int32)
+        if self._rows_schema is not None:
+            rows = batch.arrow_rows(kept)
+            plain = [c.cast(retyped(c.type, _plain)) for c in rows.columns]
+            self._write_rows(pa.RecordBatch.from_arrays(plain, rows.schema.names))
+            self._row_batch_starts.append(self._rows_at)
+            start[kept] = self._rows_at + np.arange(len(kept))
+            self._rows_at += len(kept)
+        else:
+            records = batch.records
+            if len(kept) < len(records):
+                records = [records[i] for i in kept]
+            length[kept] = np.fromiter(map(len, records), np.int32, len(records))
+            ends = np.cumsum(length[kept], dtype=np.int64)
+            start[kept] = self._record_at + ends - length[kept]
+            joined = b"".join(records)
+            self._identity.update(joined)
+            self._records.write(joined)
+            self._record_at += len(joined)
+        return {"record_start": start, "record_length": length}
+
+    def _chunks(
+        self, columns: dict[str, Any], texts: pa.LargeStringArray, kept: Int64s
+    ) -> tuple[dict[str, Any], Int64s]:
+        """Each kept text cut into units; every other column repeated per unit."""
+        chunk, counter = self._settings.chunk, self._counter
+        spans: list[tuple[int, int]] = []
+        pieces: list[str] = []
+        per_text = []
+        for text in texts.take(pa.array(kept)).to_pylist():
+            found = cut(
+                text, counter.ends(text), counter.count_one, max_tokens=chunk.max_tokens,
+                at_sentences=chunk.at == "sentence",
+            )  # fmt: skip
+            spans += found
+            pieces += [text[a:b] for a, b in found]
+            per_text.append(len(found))
+        at = np.repeat(kept, per_text)
+        start, end = np.asarray(spans, np.int64).T
+        parents = self._parents(columns, kept).take(
+            pa.array(np.repeat(np.arange(len(kept)), per_text))
+        )
+        ids = pc.binary_join_element_wise(parents, pa.array(start).cast(pa.string()), "#")
+        text_array = pa.array(pieces, pa.large_string())
+        turns = turns_array([[(0, "text", piece, 1.0)] for piece in pieces])
+        out: dict[str, Any] = {
+            name: values[at] for name, values in columns.items() if isinstance(values, np.ndarray)
+        }
+        out |= {
+            "id": ids,
+            "id_hash": text_hashes(ids),
+            "parent": parents,
+            "start": start,
+            "end": end,
+            "turns": turns,
+            "group": content_hashes(turns, np.zeros(len(at), np.uint64)),
+            "n_bytes": pc.binary_length(text_array).to_numpy(),
+            "n_tokens": counter.count(text_array),
+        }
+        return out, np.arange(len(at))
+
+    def _parents(self, columns: dict[str, Any], kept: Int64s) -> pa.StringArray:
+        """The ids of texts to be cut; without one, the content and, for copies, their number."""
+        given = columns["id"].take(pa.array(kept))
+        unnamed = np.flatnonzero(given.is_null().to_numpy(zero_copy_only=False))
+        groups = columns["group"][kept]
+        names = hexadecimal(groups).to_pylist()
+        for i in unnamed[self._seen_texts.repeats(groups[unnamed])]:
+            copy = self._copies[groups[i]] = self._copies.get(groups[i], 1) + 1
+            names[i] += f"~{copy}"
+        return pc.coalesce(given, pa.array(names, pa.string()))
+
+    def _append(self, columns: dict[str, Any], chosen: Int64s) -> None:
+        """Rows of a finished batch, written as one or more record batches of bounded size."""
+        sizes = np.cumsum(columns["n_bytes"][chosen])
+        step = np.arange(len(chosen)) // self._settings.batch_rows
+        if self._chunked:
+            step = np.maximum(step, (sizes - 1) // self._settings.batch_bytes)
+        self._learned_bytes += _learned_bytes(columns["turns"].take(pa.array(chosen)))
+        arrays = [pa.array(columns[f.name], f.type) for f in self._schema]
+        whole = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        if len(chosen) < len(whole):
+            whole = whole.take(pa.array(chosen))
+        starts = np.flatnonzero(np.diff(step, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(chosen)], strict=True):
+            self._write_pool(whole.slice(start, stop - start))
+            self._batch_starts.append(self.n + int(start))
+        self.n += len(chosen)
+        for name, dtype in _INDEX.items():
+            self._index[name] += np.ascontiguousarray(columns[name][chosen], dtype).data.cast("B")
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def finish(self, formats: Sequence[str], inputs: Sequence[str], seed: int) -> dict[str, Any]:
+        """Index, validation split, fingerprint, meta; the store is complete then.
+
+        Args:
+            formats: The formats of the rows.
+            inputs: Hashes of the input files, which identify Arrow rows.
+            seed: Draws the validation split.
+        """
+        del self._seen_ids, self._seen_texts
+        self._close_pool()
+        if self._rows_schema is not None:
+            self._close_rows()
+        self._files.close()
+        index: dict[str, npt.NDArray[Any]] = {
+            name: np.frombuffer(self._index.pop(name), dtype) for name, dtype in _INDEX.items()
+        }
+        index["copy"] = copies(index["group"])
+        index["id_hash"] = _all_ids(index)
+        settings = self._settings
+        counted = (index["copy"] == 1) | (settings.dedup == "none")
+        # chunks of one document stay together, and with chunks that are equal to one of them
+        units = mixed(index["record_start"].astype(np.uint64)) if self._chunked else index["group"]
+        held = validation_split(units, counted, settings.validation, seed)
+        index["held"] = held | np.isin(index["group"], index["group"][held])
+        batch = pa.RecordBatch.from_pydict({k: pa.array(v) for k, v in index.items()})
+        with pa.ipc.new_file(str(self._folder / "index.arrow"), batch.schema) as file:
+            file.write_batch(batch)
+        described: dict[str, Any] = {
+            "store": STORE_VERSION,
+            "kind": self.kind,
+            "formats": list(formats),
+            "columns": dict(self._settings.columns),
+            "template": self._settings.template,
+            "dedup": self._settings.dedup,
+            "unit": self._settings.unit,
+            "token_counter": {"name": self._counter.name, "estimate": self._counter.estimate},
+            "source_names": list(self._sources.codes),
+            "task_names": list(self._tasks.codes),
+            "record_format": "json" if self._rows_schema is None else "arrow",
+            "batch_starts": self._batch_starts,  # finished shards of scores are kept by batch
+            "n": self.n,
+        }
+        identity = {**described, "rows": [] if self._rows_schema is None else list(inputs)}
+        for name in ("id_hash", "group", "n_tokens", "source", "task", "held", "record_length"):
+            self._identity.update(index[name].data)
+        self._identity.update(fingerprint(identity).encode())
+        duplicates = int(np.count_nonzero(index["copy"] > 1))
+        meta = {
+            **described,
+            "pool_offsets": self._offsets["pool.arrow"],
+            "record_batch_starts": self._row_batch_starts,
+            "rows_offsets": self._offsets["rows.arrow"],
+            "stored_columns": self._schema.names,
+            "learned_bytes": self._learned_bytes,
+            "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
+            "fingerprint": self._identity.hexdigest(),
+        }
+        (self._folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        return meta
+
+
+def _learned_bytes(turns: pa.ListArray) -> int:
+    """Bytes of the turns that a trainer learns, the chosen answer of a pair."""
+    turn = turns.flatten()
+    learned = pc.and_(
+        pc.greater(turn.field("weight"), 0), pc.not_equal(turn.field("part"), REJECTED)
+    )
+    return pc.sum(pc.binary_length(turn.field("content").filter(learned))).as_py() or 0
+
+
+def _all_ids(index: dict[str, npt.NDArray[Any]]) -> UInt64s:
+    """Hashes of the ids; those of rows without one come from content and copy number."""
+    unnamed = index["id_hash"] == 0
+    if not unnamed.any():
+        return index["id_hash"]
+    by_content = mixed(index["group"] + index["copy"].astype(np.uint64))
+    return np.where(unnamed, by_content, index["id_hash"])
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """The type of a dictionary's values."""
+    return type_.value_type if pa.types.is_dictionary(type_) else type_

@@ -1,0 +1,126 @@
+"""The data scorer: a regression on annotated samples that gives the others their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from didact.core.cost import Metered
+from didact.core.pool import Pool
+from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted
+from didact.core.scores import Float1D, Int1D
+from didact.scoring.judging.model_scorer import Dtype
+
+if TYPE_CHECKING:
+    from didact.models.encode import Encoding, Tokens
+    from didact.models.regressor import Regressor
+    from didact.training.regression import Regression
+
+_ROWS = 512  # encoded at a time
+
+
+def fit_data_scorer(
+    pool: Pool,
+    rows: Int1D,
+    labels: Float1D,
+    *,
+    model: Path,
+    how: Encoding,
+    settings: Regression,
+    device: Device,
+    facts: Mapping[str, Any],
+    ctx: Context,
+) -> Fitted:
+    """Train on labelled rows of a pool, or find what an earlier run trained.
+
+    Args:
+        pool: The pool.
+        rows: The labelled rows, in an order that does not depend on the pool's: the dev samples
+            and the order of training follow from it.
+        labels: float64 `(n,)`.
+        model: A folder that `didact.models.folder.find` has checked.
+        how: How samples become its tokens; `max_length` None.
+        settings: Of the regression.
+        device: Where it is trained and scores.
+        facts: What the labels depend on.
+        ctx: Executor, progress, and where the data scorer is kept.
+    """
+    from didact.models.language_model import context_of, open_tokenizer
+    from didact.models.encode import encode
+    from didact.models.folder import digest
+    from didact.training.regression import fit_regression
+
+    tokenizer = open_tokenizer(model)
+    context = context_of(model, tokenizer)
+    parts = [
+        cut(encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, how), context)
+        for at in range(0, len(rows), _ROWS)
+    ]
+    fitted = fit_regression(model, _joined(parts), labels, settings, ctx=ctx, device=device)
+    return Fitted(
+        open=partial(_open, fitted.path, how, settings.dtype, settings.tokens_per_batch),
+        columns=("turns",),
+        device=device,
+        facts={**facts, "data_scorer": {"model": digest(model), **fitted.facts}},
+    )
+
+
+@contextmanager
+def _open(
+    path: Path, how: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
+) -> Iterator[BatchScorer]:
+    """The data scorer, opened once per worker."""
+    from didact.models.regressor import open_regressor
+
+    del index
+    with open_regressor(path, device=device, dtype=dtype) as model:
+        yield partial(_score, model, how, tokens_per_batch)
+
+
+def _score(
+    model: Regressor, how: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
+) -> Metered[BatchScores]:
+    from didact.models.encode import encode
+    from didact.models.regressor import predict
+
+    tokens = cut(encode(batch.column("turns"), model.tokenizer, how), model.context)
+    found = predict(model, tokens, tokens_per_batch=tokens_per_batch)
+    missing = dict(tokens.missing)
+    for row in np.flatnonzero(~np.isfinite(found.value)).tolist():
+        missing.setdefault(row, "the data scorer gives no finite number")
+    return Metered(BatchScores(found.value[:, np.newaxis], {}, missing), found.cost)
+
+
+def cut(tokens: Tokens, most: int) -> Tokens:
+    """Every sample's first tokens; a sample without a loss has none at all."""
+    keep = np.minimum(tokens.lengths, most)
+    keep[list(tokens.missing)] = 0
+    place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
+    inside = place < np.repeat(keep, tokens.lengths)
+    return replace(
+        tokens,
+        ids=tokens.ids[inside],
+        weights=tokens.weights[inside],
+        offsets=np.concatenate([[0], np.cumsum(keep)]).astype(np.int64),
+        truncated=tokens.truncated | (tokens.lengths > most),
+    )
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    lengths = np.concatenate([p.lengths for p in parts])
+    return replace(
+        parts[0],
+        ids=np.concatenate([p.ids for p in parts]),
+        weights=np.concatenate([p.weights for p in parts]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        n_bytes=np.concatenate([p.n_bytes for p in parts]),
+        truncated=np.concatenate([p.truncated for p in parts]),
+        missing={},
+    )

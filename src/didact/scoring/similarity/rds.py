@@ -1,0 +1,122 @@
+"""RDS+: how close a sample is to the target's in the hidden states of the judging model."""
+# No postponed annotations: the settings inherited from Judge are read with their types.
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from didact.accounting.flops import forward_flops
+from didact.accounting.spec import ModelSpec
+from didact.core.cost import Cost, Metered
+from didact.core.identity import method
+from didact.core.pool import Pool, PoolStats
+from didact.core.protocols import Context, Fitted
+from didact.scoring.judging.model_scorer import JUDGING, Judge, Loss, Seat
+from didact.scoring.around.score_pool import needed
+from didact.scoring.similarity.cosines import BatchEmbed, Encoder, Within, similarity
+
+if TYPE_CHECKING:
+    from didact.models.language_model import LanguageModel
+    from didact.models.embed import Vectors
+
+
+@method("rds", libraries=JUDGING, models=("model",), needs=("models",))
+@dataclass(frozen=True, kw_only=True)
+class RDS(Judge):
+    """Cosine of a language model's hidden states of a sample and of the target's; higher is better.
+
+    A sample is the mean of its tokens' states in the last layer, token i weighted by i: later
+    tokens have seen more. A sample beyond the model's context is cut: the column `truncated` says
+    which.
+
+    Args:
+        model: A folder with a causal language model (safetensors), or a hub name.
+        device: `auto` is every visible accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
+        loss: Which tokens count: `all`, as in RDS+, those of the `completion` by their weights, or
+            those of the sample as plain `text`.
+        template: How chats are written: the `model`'s own chat template, or one of didact's.
+        max_length: Most tokens of a sample; the model's context when not given.
+        tokens_per_batch: Most tokens of a batch, padding included; less when memory runs out.
+        within: How cosines to the samples of one target task become its score: their `max`, as in
+            RDS+, or `mean`; `each` keeps one score per target sample, for `round_robin` over
+            samples, which is how RDS+ selects for one task.
+        reduce: How the scores of several tasks (or target samples) become one.
+
+    **Source:** RDS+ (Ivison et al. 2025, arXiv:2503.01807), position weights as in SGPT
+    (arXiv:2202.08904). It reads 2,048 tokens of each sample and all tokens, the template's too;
+    its scores for several tasks are `within: max` with the selector `round_robin`.
+    **Cost:** one forward pass of the model without its vocabulary head over pool and target, 2
+    FLOPs per weight and token and attention; with `within: each`, 8 bytes per sample and target
+    sample.
+    """
+
+    loss: Loss = "all"
+    within: Within = "max"
+    reduce: Literal["mean", "max"] = "max"
+    needs_target = True
+    headed = False
+
+    def foreseen(
+        self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
+    ) -> Cost:
+        """One forward pass over pool and target, from their token counts."""
+        spec = specs["model"]
+        runs = [self.executed(s, spec) for s in (pool, target) if s is not None]
+        return Cost(
+            flops=sum(forward_flops(spec, n.tokens, n.squares) for n, _ in runs),
+            tokens=sum(tokens for _, tokens in runs),
+        )
+
+    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
+        """The target's vectors."""
+        from didact.models.architecture import read_spec
+
+        where = "score.rds"
+        target = needed(target, "rds")
+        seat, target_seat = self.seat(pool, where), self.seat(target, where)
+        spec = read_spec(seat.path, head=False)
+        weighted = self.loss == "completion"
+
+        def encoder(seat: Seat) -> Encoder:
+            return Encoder(
+                open=partial(_open_states, seat, spec, weighted=weighted),
+                columns=("turns",),
+                device=seat.device,
+                identity=["states", seat.identity, asdict(seat.how), weighted],
+            )
+
+        return similarity(
+            encoder(seat),
+            target,
+            ctx,
+            target_encoder=encoder(target_seat),
+            within=self.within,
+            reduce=self.reduce,
+            where=where,
+            facts={**seat.facts, "max_length": seat.context},
+        )
+
+
+@contextmanager
+def _open_states(
+    seat: Seat, spec: ModelSpec, device: str, *, weighted: bool
+) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
+    """A judging model whose hidden states are read, on a device."""
+    with seat.open(device) as model:
+        yield partial(_embed, seat, spec, model, weighted=weighted), {"dtype": model.dtype}
+
+
+def _embed(
+    seat: Seat, spec: ModelSpec, model: "LanguageModel", batch: pa.RecordBatch, *, weighted: bool
+) -> "Metered[Vectors]":
+    from didact.models.embed import hidden_states
+
+    return hidden_states(
+        model, spec, seat.tokens(batch, model), weighted=weighted,
+        tokens_per_batch=seat.tokens_per_batch,
+    )  # fmt: skip

@@ -1,0 +1,273 @@
+"""Cutting a ranking to a budget: who may be chosen, how far it reaches, and why each row was.
+
+A selector ranks rows, best first; `take` does the rest, so that budgets, quotas, duplicates and
+missing scores mean the same for every selector.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from didact.core.errors import BudgetError, ConfigError
+from didact.core.scores import Selection
+from didact.selection.around.near_duplicates import distinct
+from didact.selection.around.quotas import Candidates, bounded, fitting, proportional, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from didact.core.pool import Pool
+    from didact.core.protocols import Context
+    from didact.core.scores import Budget, Int1D, Scores
+    from didact.selection.around.near_duplicates import NearDuplicates
+    from didact.selection.around.quotas import Quotas
+
+
+def required(scores: Scores | None, pool: Pool, method: str) -> Scores:
+    """The scores a method cannot do without.
+
+    Raises:
+        ConfigError: There are none.
+        PoolMismatchError: They belong to another pool.
+    """
+    if scores is None:
+        raise ConfigError(
+            f"{method} needs scores: add a 'score:' section to the config, pass '--scores FILE' on "
+            "the command line, or call didact.score() first"
+        )
+    scores.check(pool)
+    return scores
+
+
+def candidates(pool: Pool, scores: Scores | None) -> Int1D:
+    """Ascending rows that may be chosen, for selectors that rank them by other things than scores.
+
+    Scores, where given, only leave out the rows without one.
+    """
+    if scores is not None:
+        scores.check(pool)
+    return eligible(pool, np.arange(len(pool)), scores)
+
+
+def goal(
+    pool: Pool,
+    rows: Int1D,
+    budget: Budget | None,
+    quotas: Quotas | None = None,
+    *,
+    method: str,
+    scores: Scores | None = None,
+) -> tuple[Int1D, int]:
+    """How far a greedy selector has to go; refuses budgets and quotas before any work is done.
+
+    Args:
+        pool: The pool the rows belong to.
+        rows: The candidates.
+        budget: How much.
+        quotas: With quotas all candidates are ranked, since any may be needed.
+        method: The selector's name, for messages.
+        scores: For messages.
+
+    Returns:
+        Each candidate's size in the budget's unit, and the sum to reach.
+
+    Raises:
+        BudgetError: No budget, more than the pool offers, or quotas that cannot be met.
+        ConfigError: A quota names an unknown source, or a minimum is above its maximum.
+    """
+    if budget is None:
+        raise _no_budget(method)
+    sizes = pool.n_tokens[rows] if budget.unit == "tokens" else np.ones(len(rows), np.int64)
+    limit, _ = _limit(pool, budget, sizes, scores, partial=False)
+    if not quotas or not budget.amount(len(pool)):
+        return sizes, limit
+    if not quotas.proportional:
+        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, budget.unit)
+        refuse(offered, quotas, limit, must_fill=budget.samples is not None)
+    return sizes, int(sizes.sum())
+
+
+def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:
+    """Where in a ranking the rows are that may be chosen.
+
+    Left out are rows of the validation split, rows without a score, and, when the pool counts
+    exact duplicates once, every row but the first of its group *in the ranking*.
+
+    Args:
+        pool: The pool the rows belong to.
+        ranking: Row indices, best first, unique; possibly fewer than the pool has.
+        scores: The scores behind the ranking, if any.
+
+    Returns:
+        Ascending positions in `ranking`.
+
+    **Cost:** one sort of the ranked rows' 64-bit content hashes.
+    """
+    allowed = ~pool.held if scores is None else scores.present & ~pool.held
+    at = np.flatnonzero(allowed[ranking])
+    if pool.dedup and (pool.copy > 1).any():
+        _, first = np.unique(pool.group[ranking[at]], return_index=True)
+        if len(first) < len(at):
+            at = at[np.sort(first)]
+    return at
+
+
+def take(
+    pool: Pool,
+    ranking: Int1D,
+    budget: Budget | None,
+    quotas: Quotas | None = None,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    scores: Scores | None = None,
+    reasons: tuple[str, ...] = ("chosen",),
+    why: Int1D | None = None,
+    partial: bool = False,
+    near_duplicates: NearDuplicates | None = None,
+    ctx: Context | None = None,
+    refused: int = 0,
+) -> Selection:
+    """Cut a ranking to a budget.
+
+    Without quotas: the longest prefix of the candidates that fits. With `at_least`: each source's
+    best rows up to its minimum, then everything else by rank in the rest of the budget, `at_most`
+    permitting. With `proportional`: each source's best rows within its share, then the rest by
+    rank. A smaller budget gives a prefix, unless quotas are shares of it.
+
+    Args:
+        pool: The pool the rows belong to.
+        ranking: Row indices, best first, unique.
+        budget: How much; None takes everything ranked and needs `partial`.
+        quotas: Limits per source.
+        method: The selector's name.
+        settings: The selector's settings as JSON; the budget joins them under "budget".
+        scores: The scores behind the ranking; rows without one are never chosen.
+        reasons: Short words for why a row was chosen.
+        why: Index into `reasons` per entry of `ranking`; all 0 when None.
+        partial: The ranking leaves out candidates on purpose, so the budget is only a ceiling.
+        near_duplicates: Leave out, going down the ranking, what is near a row kept above it; before
+            quotas are looked at. For selectors that did not refuse them while ranking.
+        ctx: Reads the texts that `near_duplicates` compares; needed with it.
+        refused: How many near-duplicates the selector refused while ranking, for messages.
+
+    Returns:
+        A ranked selection; its notes tell where the budget could not be used up, and how many
+        near-duplicates were refused on the way.
+
+    Raises:
+        BudgetError: No budget, more than the pool offers, or quotas that cannot be met.
+        ConfigError: A quota names an unknown source, or a minimum is above its maximum.
+
+    **Cost:** O(n log n) in the ranked rows. No text is read but for `near_duplicates`, and then
+    about as many as are chosen; with quotas, or without a budget, all.
+    """
+    if budget is None and not partial:
+        raise _no_budget(method)
+    at = eligible(pool, ranking, scores)
+    rows = ranking[at]
+    unit = "samples" if budget is None else budget.unit
+    sizes = pool.n_tokens[rows] if unit == "tokens" else np.ones(len(rows), np.int64)
+    limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
+    nothing = budget is not None and budget.amount(len(pool)) == 0
+    if near_duplicates is not None and not nothing:
+        if ctx is None:
+            raise TypeError("take: near_duplicates needs ctx, to read the texts")
+        far = quotas or budget is None
+        kept, refused = distinct(
+            pool, rows, near_duplicates, ctx, sizes=sizes, enough=None if far else limit
+        )
+        at, rows, sizes = at[kept], rows[kept], sizes[kept]
+        limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
+    if refused:
+        notes = (*notes, f"near-duplicates refused: {refused:,}")
+    codes = np.zeros(len(rows), np.int64) if why is None else np.asarray(why)[at]
+    if quotas:
+        candidates = Candidates(pool.source_names, pool.source_codes[rows], sizes, unit)
+        must_fill = budget is not None and budget.samples is not None and not partial
+        cut = (
+            proportional(candidates, limit)
+            if quotas.proportional
+            else bounded(candidates, quotas, limit, must_fill=must_fill)
+        )
+        label = "proportional" if quotas.proportional else "at_least"
+        codes[cut.secured] = len(reasons) + candidates.codes[cut.secured]
+        reasons = (*reasons, *(f"{label}: {name}" for name in pool.source_names))
+        if len(reasons) > np.iinfo(np.int16).max:  # `Selection.why` is int16
+            reasons = (*reasons[: -len(pool.source_names)], label)
+            codes = np.minimum(codes, len(reasons) - 1)
+        chosen = np.concatenate([cut.secured, cut.rest])
+        notes = (*notes, *cut.notes)
+    else:
+        chosen = np.arange(fitting(sizes, limit))
+    if nothing:
+        chosen = chosen[:0]  # nothing asked is nothing given, even of rows without a token
+    elif len(rows) and not len(chosen) and not notes:
+        notes = (f"nothing chosen: the best row alone is over the {limit:,} {unit}",)
+    reasons, codes = _used(reasons, codes[chosen])
+    return Selection.ranked(
+        rows[chosen],
+        pool.fingerprint,
+        method,
+        {**settings, "budget": "none" if budget is None else str(budget)},
+        reasons=reasons,
+        why=codes,
+        notes=notes,
+    )
+
+
+def _no_budget(method: str) -> BudgetError:
+    return BudgetError(
+        f"{method} needs a budget of samples=N, tokens=N or ratio=R: 'select.budget' in a "
+        "config, '--budget' on the command line, budget=Budget(…) in Python"
+    )
+
+
+def _limit(
+    pool: Pool,
+    budget: Budget | None,
+    sizes: Int1D,
+    scores: Scores | None,
+    *,
+    partial: bool,
+    refused: int = 0,
+) -> tuple[int, tuple[str, ...]]:
+    """The budget in its unit, at most what the candidates have, and a note where that bites."""
+    offered = int(sizes.sum())
+    amount = offered if budget is None else budget.amount(len(pool))
+    if budget is None or amount <= offered:
+        return amount, ()
+    candidates, near = len(sizes), refused
+    if partial:  # those refused are candidates here, of which not all passed
+        candidates, near = len(eligible(pool, np.arange(len(pool)), scores)), 0
+    unscored = 0 if scores is None else int((~scores.present & ~pool.held).sum())
+    held = int(pool.held.sum())
+    copies = len(pool) - candidates - near - held - unscored
+    census = (
+        f"{len(pool):,} rows with {int(pool.n_tokens.sum()):,} tokens, of which "
+        f"{candidates:,} rows may be chosen ({copies:,} exact duplicates, "
+        + (f"{near:,} near-duplicates, " if near else "")
+        + f"{held:,} validation rows and {unscored:,} rows without a score may not)"
+    )
+    if (budget.samples is not None and amount > candidates) or (
+        budget.tokens is not None and amount > pool.n_tokens.sum()
+    ):
+        raise BudgetError(
+            f"budget {budget} is more than the pool has: {census}; ask for at most "
+            f"{candidates if budget.tokens is None else int(pool.n_tokens.sum()):,} "
+            f"{budget.unit}, or give a ratio"
+            + (", or raise near_duplicates.similarity" if near else "")
+        )
+    which = "that passed" if partial else "that may be chosen"
+    note = f"budget {budget} asks for {amount:,}, more than the {offered:,} {budget.unit} {which}"
+    return offered, (f"{note}: the pool has {census}",)
+
+
+def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1D]:
+    """Only the reasons that occur, and codes that point at them."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(reasons)))
+    new = np.zeros(len(reasons), np.int64)
+    new[used] = np.arange(len(used))
+    return tuple(reasons[i] for i in used), new[codes]

@@ -1,0 +1,120 @@
+"""Growing a selection sample by sample: what every greedy selector shares.
+
+A greedy selector is a `Growth`: it names its next picks. The rest is here: who may be chosen, when
+the budget is reached, near-duplicates refused on the way, progress, going on after a kill.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import numpy as np
+
+from didact.core.pieces import Pieces
+from didact.core.protocols import Progress
+from didact.selection.greedy.finished_picks import load_piece, save_piece
+
+if TYPE_CHECKING:
+    from didact.core.protocols import Context
+    from didact.core.scores import Int1D
+    from didact.selection.around.near_duplicates import Refusal
+
+_SAVE_SECONDS: Final = 5.0
+_PICKS: Final = "picks-"
+
+
+class Growth(Protocol):
+    """A greedy rule over candidates 0..n-1.
+
+    Attributes:
+        chunk: How many picks are worth asking for at a time.
+    """
+
+    chunk: int
+
+    def pick(self, most: int) -> Int1D:
+        """The next picks in order: `most` of them, or fewer when the candidates run out.
+
+        Asking for one at a time gives the same sequence as asking for many.
+        """
+        ...
+
+    def block(self, positions: Int1D) -> None:
+        """Candidates that may no longer be picked; some may have been picked already."""
+        ...
+
+    def replay(self, positions: Int1D) -> None:
+        """Take these as picked, in this order, before the first `pick`."""
+        ...
+
+
+def grow(
+    growth: Growth,
+    sizes: Int1D,
+    goal: int,
+    ctx: Context,
+    *,
+    unit: Literal["samples", "tokens"] = "samples",
+    refusal: Refusal | None = None,
+    resumable: bool = True,
+) -> Int1D:
+    """Pick until the goal is reached or nobody is left.
+
+    Args:
+        growth: The rule.
+        sizes: Each candidate's size in `unit`, `(n,)`; ones for samples.
+        goal: How much. Samples are met exactly; in tokens picks go on until the goal is crossed,
+            and up to a chunk beyond it.
+        ctx: Its progress is told, its pieces keep the picks so far.
+        unit: Of `sizes` and `goal`.
+        refusal: Told of every pick; the near-duplicates it names are blocked.
+        resumable: Whether a later start goes on after the picks; not where the rule itself does.
+
+    Returns:
+        Positions in the order they were picked.
+    """
+    picks = np.empty(len(sizes), np.int64)
+    done = spent = 0
+    ctx.progress(Progress("select", 0, goal, unit))
+
+    def taken(new: Int1D) -> None:
+        nonlocal done, spent
+        picks[done : done + len(new)] = new
+        done, spent = done + len(new), spent + int(sizes[new].sum())
+        if refusal is not None:
+            for position in new.tolist():
+                growth.block(refusal.after(position))
+        if len(new) > 1 or done % growth.chunk == 0:
+            ctx.progress(Progress("select", min(spent, goal), goal, unit))
+
+    pieces = ctx.pieces if resumable else Pieces()
+    last, earlier = _picks_so_far(pieces)
+    if earlier is not None and goal:
+        found = earlier.astype(np.int64)
+        found = found[: 1 + np.searchsorted(np.cumsum(sizes[found]), goal)]
+        growth.replay(found)
+        taken(found)
+    saved = time.monotonic()
+    while spent < goal:
+        most = growth.chunk if unit == "tokens" else min(growth.chunk, goal - spent)
+        new = growth.pick(1 if refusal is not None else most)
+        if not len(new):
+            break
+        taken(new)
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            before, last = last, f"{_PICKS}{done:012d}"
+            save_piece(pieces, last, picks=picks[:done])
+            pieces.drop(before)
+            saved = time.monotonic()
+    ctx.progress(Progress("select", goal, goal, unit))
+    return picks[:done]
+
+
+def _picks_so_far(pieces: Pieces) -> tuple[str, Int1D | None]:
+    """The last piece of picks that is whole, by name."""
+    for name in reversed([n for n in pieces.names() if n.startswith(_PICKS)]):
+        found = load_piece(pieces, name)
+        if found is not None:
+            return name, found["picks"]
+    return f"{_PICKS}none", None
