@@ -110,8 +110,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     import didact
     from didact.accounting.lengths import micro_batches
     from didact.models.batches import collate
-    from didact.models.language_model import open_model
     from didact.models.encode import Encoding, encode
+    from didact.models.language_model import open_model
 
     torch.set_num_threads(options.threads)
     eager = options.arm in {"vmap", "released", "released padding", "products", "plain", "dots"}
@@ -225,8 +225,8 @@ def ours(options: argparse.Namespace, model, module, chosen, directions):
     import torch
 
     from didact.gradients.influence import Moments, StepRule, adam_step
-    from didact.models.losses import causal_losses
     from didact.gradients.products import ProductKernel
+    from didact.models.losses import causal_losses
 
     kernel = ProductKernel(module)
     kernel.__enter__()

@@ -30,9 +30,9 @@ from pydantic import Field
 
 import didact
 from didact.core.cost import Cost
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.core.one_pass import one_pass
 from didact.scoring.around.score_pool import score_pool
 
 _SECONDS_PER_BYTE = 1.5e-7  # on one core; only `estimate` uses it

@@ -75,7 +75,7 @@ def read(
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
-        settings: See `didact.data.reading.settings.DataSettings`: format, columns, tokenizer, exclude, …
+        settings: See `didact.data.reading.settings.DataSettings`: format, columns, tokenizer, …
 
     Raises:
         DataError: A file or row is bad; the message has file, row, value, expectation, remedy.

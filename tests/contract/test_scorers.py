@@ -17,9 +17,9 @@ import pytest
 from didact.core import registry
 from didact.core.cost import Cost
 from didact.core.errors import DataError
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.one_pass import one_pass
 from didact.testing import check_scorer
 
 # Settings of the scorers that cannot do without. "{fixture}" is the folder a fixture makes.

@@ -15,8 +15,8 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
 from didact.execution.executors import serial
-from didact.selection.around.budget import eligible
 from didact.scoring.around.combine import combine, scaled_ranks
+from didact.selection.around.budget import eligible
 from didact.selection.around.quotas import Quotas, largest_remainder
 from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
 from didact.selection.round_robin import round_robin, turns

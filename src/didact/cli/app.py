@@ -186,8 +186,8 @@ def demo(
 ) -> None:
     """Run the main job on the text of this Python's own standard library."""
     from didact import pipeline
-    from didact.demo import demo_config, write_demo_data
     from didact.cli.printing import progress_bars, run_table
+    from didact.demo import demo_config, write_demo_data
 
     pool, target = write_demo_data(out)
     config = demo_config(pool, target, out / "run.yaml")
@@ -209,8 +209,8 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say what files hold: format, mapping, counts, lengths, duplicates, three samples."""
-    from didact.inspection import inspect_pool
     from didact.cli.printing import inspection_table
+    from didact.inspection import inspect_pool
 
     with _pool(pool, data, cache_dir) as (found, *_):
         result = inspect_pool(found)
@@ -268,8 +268,8 @@ def score(
 ) -> None:
     """Give every sample one number (or one per target task)."""
     from didact import verbs
-    from didact.data import tables
     from didact.cli.printing import facts_table
+    from didact.data import tables
 
     tables.check_replaceable(out)
     with _pool(pool, data, cache_dir, seed, workers) as (found, how, ctx):
@@ -320,9 +320,9 @@ def select(
 ) -> None:
     """Choose a set of samples under a budget."""
     from didact import verbs
+    from didact.cli.printing import facts_table
     from didact.core.scores import Budget
     from didact.data import tables
-    from didact.cli.printing import facts_table
 
     with _pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
         given = [tables.read_scores(path) for path in scores or ()]
@@ -371,9 +371,9 @@ def order(
 ) -> None:
     """Put a selection in training order: ascending in utility, the best last."""
     from didact import verbs
+    from didact.cli.printing import facts_table
     from didact.data import tables
     from didact.data.reading.ingest import open_cached
-    from didact.cli.printing import facts_table
 
     tables.check_replaceable(out)
     chosen, ids = tables.read_selection(selection)
@@ -416,9 +416,9 @@ def export(
     """Write the samples in training order, every row as it came, and the trainer's settings."""
     from didact import config as configs
     from didact import verbs
+    from didact.cli.printing import facts_table
     from didact.data import tables
     from didact.data.export import ExportSettings, export_notes
-    from didact.cli.printing import facts_table
 
     ordered = tables.read_order(order_)
     with _pool(pool, data, cache_dir, seed) as (found, *_):
@@ -462,8 +462,8 @@ def train(
 ) -> None:
     """Train a model on the samples, in exactly the order given."""
     from didact import verbs
-    from didact.data import tables
     from didact.cli.printing import facts_table
+    from didact.data import tables
 
     ordered = tables.read_order(order_) if order_ is not None else None
     with _pool(pool, data, cache_dir, seed) as (found, _, ctx):
@@ -512,8 +512,8 @@ def methods(
     json: Json = False,
 ) -> None:
     """List scorers, selectors and orderers, or describe one."""
-    from didact.inspection import describe_methods
     from didact.cli.printing import methods_table
+    from didact.inspection import describe_methods
 
     result = describe_methods(name)
     _print(result) if json else methods_table(result, detailed=name is not None)
@@ -522,8 +522,8 @@ def methods(
 @cache_app.command("ls", epilog="Examples: didact cache ls · didact cache ls --json")
 def cache_ls(cache_dir: Cache = None, json: Json = False) -> None:
     """Say what the cache holds: kinds, entries, sizes, and what making them cost."""
-    from didact.core import cache
     from didact.cli.printing import cache_table
+    from didact.core import cache
 
     result = cache.listed(_cache(cache_dir))
     _print(result) if json else cache_table(result)
@@ -542,8 +542,8 @@ def cache_prune(
     json: Json = False,
 ) -> None:
     """Remove what was not used for some time; it is made again when it is needed."""
-    from didact.core import cache
     from didact.cli.printing import facts_table
+    from didact.core import cache
 
     result = cache.prune(_cache(cache_dir), cache.seconds(older), dry_run=dry_run)
     _print(result) if json else facts_table(result)
@@ -558,8 +558,8 @@ def cache_clear(
     json: Json = False,
 ) -> None:
     """Remove everything in the cache; it is made again when it is needed."""
-    from didact.core import cache
     from didact.cli.printing import facts_table
+    from didact.core import cache
 
     result = cache.clear(_cache(cache_dir), dry_run=dry_run)
     _print(result) if json else facts_table(result)
@@ -662,8 +662,8 @@ def _pool(
     def opened() -> Iterator[tuple[Any, Any, Context]]:
         from didact import config as configs
         from didact import verbs
-        from didact.data.reading.settings import DataSettings
         from didact.cli.printing import progress_bars
+        from didact.data.reading.settings import DataSettings
 
         settings = configs.validated(DataSettings, configs.apply({}, data or ()), "--data")
         with progress_bars() as watch:
@@ -671,7 +671,3 @@ def _pool(
             yield verbs.read_with_inputs(paths, settings, ctx).pool, settings, ctx
 
     return opened()
-
-
-if __name__ == "__main__":
-    main()

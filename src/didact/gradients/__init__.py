@@ -1,1 +1,1 @@
-"""TODO."""
+"""Gradients of single samples: taken, multiplied, projected, carried through training."""

@@ -26,10 +26,6 @@ from didact.accounting.flops import hvp_flops, training_flops
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.pieces import Pieces
-from didact.models.batches import Batch, over_batches
-from didact.models.language_model import LanguageModel
-from didact.models.encode import Tokens
-from didact.models.losses import sample_losses
 from didact.gradients.inner_training import (
     Inner,
     Parameters,
@@ -44,6 +40,10 @@ from didact.gradients.inner_training import (
     save,
     theta_path,
 )
+from didact.models.batches import Batch, over_batches
+from didact.models.encode import Tokens
+from didact.models.language_model import LanguageModel
+from didact.models.losses import sample_losses
 
 Hvp = Literal["forward_over_reverse", "finite_difference"]
 

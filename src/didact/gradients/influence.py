@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from didact.accounting.flops import Lengths
-from didact.models.batches import Batch, over_batches
-from didact.models.language_model import LanguageModel
-from didact.models.encode import Tokens
-from didact.models.losses import causal_losses
 from didact.gradients.products import ProductKernel
 from didact.gradients.projection import Rademacher
 from didact.gradients.step_rule import StepRule
+from didact.models.batches import Batch, over_batches
+from didact.models.encode import Tokens
+from didact.models.language_model import LanguageModel
+from didact.models.losses import causal_losses
 
 Step = Callable[[str, Tensor], Tensor]
 Float = npt.NDArray[np.float64]

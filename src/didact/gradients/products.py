@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from didact.accounting.products import Form
 from didact.core.errors import ConfigError, did_you_mean
-from didact.gradients.tiles import Pass, Transform, Visit, Wanted
 from didact.gradients.patched_modules import Site, patch, run_of
+from didact.gradients.tiles import Pass, Transform, Visit, Wanted
 
 Losses = Callable[[Any, Any], Tensor]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
+    from didact.models.language_model import LanguageModel
 
 Float32 = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], "Metered[Vectors]"]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.language_model import Dtype
     from didact.models.encode import Tokens
+    from didact.models.language_model import Dtype
 
 
 @dataclass(frozen=True, slots=True)

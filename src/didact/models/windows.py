@@ -12,8 +12,8 @@ import torch
 from didact.accounting.flops import forward_flops
 from didact.core.cost import Cost, Metered
 from didact.models.batches import Batch, over_batches
-from didact.models.language_model import LanguageModel
 from didact.models.encode import Tokens
+from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
 
 Float1D = npt.NDArray[np.float64]

@@ -14,9 +14,9 @@ from pydantic import Field
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.identity import method
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted, Progress
-from didact.core.one_pass import one_pass
 from didact.core.sample_field import Part, check_part
 from didact.scoring.around.score_pool import needed
 from didact.text import bm25

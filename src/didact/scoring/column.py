@@ -17,10 +17,10 @@ from pydantic import Field
 from didact.core.cost import Cost
 from didact.core.errors import DataError, did_you_mean
 from didact.core.identity import method
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
 from didact.data.formats import get
-from didact.core.one_pass import one_pass
 
 _ABSENT = object()
 # Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimated`.

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from didact.core.cost import Cost
 from didact.core.identity import method
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.core.one_pass import one_pass
 from didact.core.sample_field import Part, check_part
 from didact.text.compression import Codec, compressed_sizes, library, resolve_level
 

@@ -19,8 +19,8 @@ from didact.core.protocols import BatchScores, Context, Fitted
 from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
-    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
+    from didact.models.language_model import LanguageModel
 
 AboveOne = Literal["drop", "keep"]
 Ratio = Literal["perplexity", "loss"]
@@ -82,8 +82,8 @@ class IFD(Judge):
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool; note the template, on which the scores depend."""
         del target, ctx
-        from didact.models.language_model import open_tokenizer
         from didact.models.encode import start_token
+        from didact.models.language_model import open_tokenizer
 
         if pool.kind == "text":
             raise ConfigError(

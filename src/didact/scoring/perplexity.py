@@ -17,12 +17,12 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 from didact.scoring.around.score_pool import MODEL_ROWS
+from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
-    from didact.models.language_model import LanguageModel
     from didact.models.encode import Tokens
+    from didact.models.language_model import LanguageModel
 
 Unit = Literal["perplexity", "bits_per_byte"]
 UNLIMITED = 10**9  # tokens of a context that is not known

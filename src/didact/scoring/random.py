@@ -13,9 +13,9 @@ import pyarrow as pa
 from didact.core.cost import Cost
 from didact.core.hashing import mix
 from didact.core.identity import method
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.one_pass import one_pass
 
 
 @method("random")

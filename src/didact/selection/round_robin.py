@@ -12,7 +12,12 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.protocols import estimated_by
 from didact.selection.around.budget import required, take
-from didact.selection.around.near_duplicates import NearDuplicates, Refusal, compared_by, estimate_all
+from didact.selection.around.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    compared_by,
+    estimate_all,
+)
 from didact.selection.around.quotas import Quotas
 from didact.selection.rank import best_first
 

@@ -22,9 +22,9 @@ from didact.core.pool import Pool
 from didact.core.protocols import Device, Progress, ignore_progress
 from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
-from didact.models.language_model import check_vocabulary, context_of, open_model, torch_dtype
 from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
 from didact.models.folder import digest, find
+from didact.models.language_model import check_vocabulary, context_of, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.loop import Recipe, Step, fit, lengths
 from didact.training.samples import Samples, rows_digest

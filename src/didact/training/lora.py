@@ -28,11 +28,11 @@ from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Device
+from didact.gradients.influence import Moments
 from didact.models.architecture import read_lora
-from didact.models.language_model import Dtype, LanguageModel, open_model
 from didact.models.encode import Encoding
 from didact.models.folder import digest
-from didact.gradients.influence import Moments
+from didact.models.language_model import Dtype, LanguageModel, open_model
 from didact.models.saving import quiet
 from didact.training.targets import lora_targets
 

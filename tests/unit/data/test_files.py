@@ -15,8 +15,8 @@ import zstandard
 
 from didact.core.errors import DataError
 from didact.data.reading import files
-from didact.data.reading.json_arrays import array_elements
 from didact.data.reading.files import File, describe, expand
+from didact.data.reading.json_arrays import array_elements
 from didact.data.reading.lines import lines, paragraphs, whole
 
 MOST = 2**20

@@ -25,11 +25,6 @@ from didact.gradients.adjoint import (  # noqa: E402
     run_adjoint,
     save_adjoint,
 )
-from didact.models.batches import collate  # noqa: E402
-from didact.models.language_model import LanguageModel, open_model  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
-from didact.models.losses import causal_losses  # noqa: E402
-from didact.gradients.products import ProductKernel  # noqa: E402
 from didact.gradients.inner_training import (  # noqa: E402
     Inner,
     draw,
@@ -40,6 +35,11 @@ from didact.gradients.inner_training import (  # noqa: E402
     run_inner,
     theta_path,
 )
+from didact.gradients.products import ProductKernel  # noqa: E402
+from didact.models.batches import collate  # noqa: E402
+from didact.models.encode import Tokens  # noqa: E402
+from didact.models.language_model import LanguageModel, open_model  # noqa: E402
+from didact.models.losses import causal_losses  # noqa: E402
 
 ETA = 0.1
 

@@ -12,9 +12,9 @@ from didact.core.cost import Cost  # noqa: E402
 from didact.core.errors import ConfigError, DataError  # noqa: E402
 from didact.models import embed, sentences  # noqa: E402
 from didact.models.architecture import read_spec  # noqa: E402
-from didact.models.language_model import open_model  # noqa: E402
 from didact.models.encode import Encoding, encode  # noqa: E402
 from didact.models.folder import find  # noqa: E402
+from didact.models.language_model import open_model  # noqa: E402
 
 TEXTS = [
     "the answer to the question",

@@ -14,9 +14,9 @@ from didact.core.errors import ConfigError, DataError
 from didact.models import proxy
 from didact.models.architecture import read_spec
 from didact.models.batches import collate
-from didact.models.language_model import open_model
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check
+from didact.models.language_model import open_model
 from didact.models.losses import causal_losses
 from didact.models.proxy import (
     new_proxy,

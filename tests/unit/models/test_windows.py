@@ -15,8 +15,8 @@ from torch.nn import functional  # noqa: E402
 
 from didact.accounting.lengths import windowed_lengths  # noqa: E402
 from didact.core.pool import LENGTH_BINS, PoolStats  # noqa: E402
-from didact.models.language_model import open_model  # noqa: E402
 from didact.models.encode import Tokens  # noqa: E402
+from didact.models.language_model import open_model  # noqa: E402
 from didact.models.windows import (  # noqa: E402
     likelihood,
     runs,

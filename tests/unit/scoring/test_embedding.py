@@ -9,10 +9,10 @@ from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial
+from didact.scoring.around.score_pool import score_pool
 from didact.scoring.similarity.cosines import cosines as similarity
 from didact.scoring.similarity.embedding import Embedding, StaticEmbedding
 from didact.scoring.similarity.rds import RDS
-from didact.scoring.around.score_pool import score_pool
 from didact.testing import chat, make_pool, sample_rows, target_rows
 
 # float32 sums over batches padded to another length, some hundred terms of order 1

@@ -18,8 +18,8 @@ from didact.execution.executors import processes, serial  # noqa: E402
 from didact.scoring.adjoint import annotation  # noqa: E402
 from didact.scoring.adjoint.lqs import LQS  # noqa: E402
 from didact.scoring.adjoint.pds import PDS  # noqa: E402
-from didact.scoring.around.score_pool import score_pool  # noqa: E402
 from didact.scoring.adjoint.rules import Products, combine, plan  # noqa: E402
+from didact.scoring.around.score_pool import score_pool  # noqa: E402
 from didact.testing import chat, make_pool, sample_rows, target_rows  # noqa: E402
 
 WORDS = ["the", "answer", "to", "question", "is", "not", "itself", "and", "so", "on"]

@@ -13,9 +13,9 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
 from didact.execution.executors import serial
+from didact.scoring.around.score_pool import score_pool
 from didact.scoring.judging.model_scorer import NOT_FINITE
 from didact.scoring.perplexity import BitsPerByte, Perplexity
-from didact.scoring.around.score_pool import score_pool
 from didact.selection.rank import middle
 from didact.testing import chat, make_pool
 

@@ -16,12 +16,12 @@ import pytest
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Context, Executor, Fitted, Progress
 from didact.core.scores import Scores
 from didact.execution.executors import serial, threads
 from didact.scoring.around import score_pool as driver
-from didact.core.one_pass import one_pass
 from didact.scoring.around.score_pool import score_pool
 from didact.testing import make_pool
 

@@ -21,8 +21,8 @@ import pytest
 import zstandard
 
 from didact.core.errors import ConfigError, DataError
-from didact.text.deflate.sizes import sizes as deflate
 from didact.text.deflate.sizes import Backend, DeflateSizes, Texts, classic_zlib
+from didact.text.deflate.sizes import sizes as deflate
 
 CASES = int(os.environ.get("DIDACT_DEFLATE_CASES", "5000"))
 PER_PREFIX = 40

@@ -14,9 +14,9 @@ from didact.accounting.lengths import micro_batch
 from didact.core.errors import ConfigError, DataError, ExecutionError, PoolMismatchError
 from didact.core.scores import TrainingOrder
 from didact.models.architecture import read_spec
-from didact.models.language_model import open_model
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check, digest
+from didact.models.language_model import open_model
 from didact.training.causal import TrainSettings, read_trained, train
 from didact.training.samples import Samples, micro_batches, rows_digest
 

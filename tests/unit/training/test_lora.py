@@ -15,8 +15,8 @@ from didact.core.protocols import Context, ignore_progress
 from didact.execution.executors import serial
 from didact.models.architecture import read_lora, read_spec
 from didact.models.batches import collate
-from didact.models.language_model import open_model
 from didact.models.encode import Encoding, encode
+from didact.models.language_model import open_model
 from didact.models.losses import causal_losses
 from didact.training import loop
 from didact.training.lora import (

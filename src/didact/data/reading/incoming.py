@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from didact.core.pool import Kind
 from didact.core.render import TURN
-from didact.data.reading.files import File
 from didact.data.formats import Turn
+from didact.data.reading.files import File
 
 Int64s = npt.NDArray[np.int64]
 

@@ -19,14 +19,14 @@ from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.data.formats import check_columns
 from didact.data.reading import files
 from didact.data.reading.arrow import arrow_schema
 from didact.data.reading.incoming import Batch
-from didact.data.formats import check_columns
 from didact.data.reading.rows import Reader, check_containers
 from didact.data.reading.settings import DataSettings
-from didact.data.store.writer import Overlap, StoreWriter
 from didact.data.store.token_counts import TokenCounter, token_counter
+from didact.data.store.writer import Overlap, StoreWriter
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -14,11 +14,6 @@ import pyarrow as pa
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
-from didact.data.reading import lines
-from didact.data.reading.json_arrays import array_elements
-from didact.data.reading.arrow import arrow_batches
-from didact.data.reading.incoming import BadRow, Batch
-from didact.data.reading.files import File
 from didact.data.formats import (
     COLUMN_NAMES,
     KIND,
@@ -32,6 +27,11 @@ from didact.data.formats import (
     shown,
     turns_of,
 )
+from didact.data.reading import lines
+from didact.data.reading.arrow import arrow_batches
+from didact.data.reading.files import File
+from didact.data.reading.incoming import BadRow, Batch
+from didact.data.reading.json_arrays import array_elements
 from didact.data.reading.settings import DataSettings
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The pool as it is kept: written once, in chunks, with an identity and token counts per row."""

@@ -21,9 +21,10 @@ from didact.core.errors import DataError
 from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
 from didact.core.render import REJECTED, TURNS, derive
-from didact.data.reading.incoming import BadRow, Batch, Int64s, turns_array
-from didact.data.store.chunks import cut
 from didact.data.formats import shown
+from didact.data.reading.incoming import BadRow, Batch, Int64s, turns_array
+from didact.data.reading.settings import DataSettings
+from didact.data.store.chunks import cut
 from didact.data.store.row_identity import (
     Seen,
     UInt64s,
@@ -33,7 +34,6 @@ from didact.data.store.row_identity import (
     text_hashes,
     validation_split,
 )
-from didact.data.reading.settings import DataSettings
 from didact.data.store.token_counts import TokenCounter
 
 # rows of a batch that share held-out text: (row in the batch, what they share)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What stands around every orderer: jitter, interleaved sources, and what is said of an order."""

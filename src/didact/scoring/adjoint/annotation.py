@@ -19,9 +19,9 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Float1D, Int1D
-from didact.scoring.judging.model_scorer import Seat
-from didact.scoring.around.score_pool import agreed
 from didact.scoring.adjoint.rules import Products, Visit
+from didact.scoring.around.score_pool import agreed
+from didact.scoring.judging.model_scorer import Seat
 
 if TYPE_CHECKING:
     from didact.models.batches import Batch

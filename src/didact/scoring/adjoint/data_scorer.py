@@ -52,9 +52,9 @@ def fit_data_scorer(
         facts: What the labels depend on.
         ctx: Executor, progress, and where the data scorer is kept.
     """
-    from didact.models.language_model import context_of, open_tokenizer
     from didact.models.encode import encode
     from didact.models.folder import digest
+    from didact.models.language_model import context_of, open_tokenizer
     from didact.training.regression import fit_regression
 
     tokenizer = open_tokenizer(model)

@@ -17,16 +17,16 @@ from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.keep import keep
+from didact.core.one_pass import one_pass
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
+from didact.core.sampling import content_hashes, key_of, usable
 from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Int1D
 from didact.scoring.adjoint.annotation import Proxy, annotate
-from didact.core.sampling import content_hashes, key_of, usable
-from didact.scoring.judging.model_scorer import Dtype, Judge, Seat, described
-from didact.core.one_pass import one_pass
-from didact.scoring.around.score_pool import agreed, needed
 from didact.scoring.adjoint.rules import Annotation, Rule, Visit, combine, labels, plan
+from didact.scoring.around.score_pool import agreed, needed
+from didact.scoring.judging.model_scorer import Dtype, Judge, Seat, described
 
 if TYPE_CHECKING:
     from didact.gradients.adjoint import Adjoint, Traced

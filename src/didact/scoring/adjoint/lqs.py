@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from didact.core.identity import method
 from didact.scoring.adjoint.inner_training import InnerTraining
-from didact.scoring.judging.model_scorer import JUDGING
 from didact.scoring.adjoint.rules import Rule
+from didact.scoring.judging.model_scorer import JUDGING
 
 
 @method("lqs", libraries=JUDGING, models=("model", "scorer_model"), needs=("models",))

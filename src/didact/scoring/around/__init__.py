@@ -1,1 +1,1 @@
-"""TODO."""
+"""What stands around every scorer: one pass over the pool, shards, resume, combined tables."""

@@ -25,8 +25,8 @@ from didact.core.scores import Float2D, Int1D
 from didact.scoring.around.score_pool import MODEL_ROWS
 
 if TYPE_CHECKING:
-    from didact.models.language_model import LanguageModel
     from didact.models.encode import Encoding, Tokens
+    from didact.models.language_model import LanguageModel
 
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 Loss = Literal["completion", "all", "text"]
@@ -121,9 +121,9 @@ class Judge:
                 beyond the model's context.
         """
         need("judging with a model", "models")
-        from didact.models.language_model import context_of, open_tokenizer
         from didact.models.encode import check_chat_template
         from didact.models.folder import digest, find
+        from didact.models.language_model import context_of, open_tokenizer
 
         path = find(self.model)
         tokenizer = open_tokenizer(path)
@@ -161,9 +161,9 @@ def described(model: str, shown: Sequence["Encoding"], *, headed: bool) -> Model
         headed: Whether passes end in the vocabulary head.
     """
     from didact.models.architecture import read_spec
-    from didact.models.language_model import context_of, open_tokenizer
     from didact.models.encode import overhead
     from didact.models.folder import find
+    from didact.models.language_model import context_of, open_tokenizer
 
     path = find(model)
     tokenizer = open_tokenizer(path)

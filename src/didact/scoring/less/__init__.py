@@ -1,1 +1,1 @@
-"""TODO."""
+"""LESS: likeness of a sample's gradients to the target's, over checkpoints."""

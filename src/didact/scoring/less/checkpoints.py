@@ -23,11 +23,11 @@ from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Pro
 from didact.scoring.judging.model_scorer import Seat, without_number
 
 if TYPE_CHECKING:
-    from didact.models.language_model import LanguageModel
-    from didact.models.encode import Encoding, Tokens
     from didact.gradients.influence import Pass, Step
     from didact.gradients.products import ProductKernel
     from didact.gradients.step_rule import StepRule
+    from didact.models.encode import Encoding, Tokens
+    from didact.models.language_model import LanguageModel
     from didact.training.lora import Checkpoint
 
 

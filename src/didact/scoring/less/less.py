@@ -17,11 +17,11 @@ from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.scores import Int1D
-from didact.scoring.less.checkpoints import Aim, WarmedUp, exact
 from didact.core.sampling import key_of, shuffled, usable
-from didact.scoring.judging.model_scorer import JUDGING, Judge, Seat
+from didact.core.scores import Int1D
 from didact.scoring.around.score_pool import needed
+from didact.scoring.judging.model_scorer import JUDGING, Judge, Seat
+from didact.scoring.less.checkpoints import Aim, WarmedUp, exact
 from didact.scoring.less.sketches import Sketching
 
 GIBI = 2**30

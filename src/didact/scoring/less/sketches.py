@@ -23,14 +23,14 @@ from didact.core.keep import Part, keep, kept_parts, only
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
-from didact.scoring.less.checkpoints import Aim, At, WarmedUp, check_tasks
-from didact.scoring.judging.model_scorer import without_number
 from didact.scoring.around.score_pool import MODEL_ROWS as SHARD
 from didact.scoring.around.score_pool import agreed
+from didact.scoring.judging.model_scorer import without_number
+from didact.scoring.less.checkpoints import Aim, At, WarmedUp, check_tasks
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.gradients.influence import Pass
+    from didact.models.encode import Tokens
 
 Float32 = npt.NDArray[np.float32]
 

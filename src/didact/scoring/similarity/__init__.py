@@ -1,1 +1,1 @@
-"""TODO."""
+"""Scores by likeness to target examples: dense embeddings and RDS+."""

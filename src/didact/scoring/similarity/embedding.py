@@ -19,9 +19,9 @@ from didact.core.errors import ConfigError, need
 from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Device, Fitted
-from didact.scoring.judging.model_scorer import JUDGING, Dtype
 from didact.core.sample_field import Part, check_part
 from didact.scoring.around.score_pool import MODEL_ROWS, needed
+from didact.scoring.judging.model_scorer import JUDGING, Dtype
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder, Within, similarity
 
 # Processor seconds a byte of text on a core of an AMD EPYC (Zen 3) that is shared with others, most

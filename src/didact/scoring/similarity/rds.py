@@ -15,13 +15,13 @@ from didact.core.cost import Cost, Metered
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.scoring.judging.model_scorer import JUDGING, Judge, Loss, Seat
 from didact.scoring.around.score_pool import needed
+from didact.scoring.judging.model_scorer import JUDGING, Judge, Loss, Seat
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder, Within, similarity
 
 if TYPE_CHECKING:
-    from didact.models.language_model import LanguageModel
     from didact.models.embed import Vectors
+    from didact.models.language_model import LanguageModel
 
 
 @method("rds", libraries=JUDGING, models=("model",), needs=("models",))

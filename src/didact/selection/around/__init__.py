@@ -1,1 +1,1 @@
-"""TODO."""
+"""What stands around every selector: eligible rows, quotas, near-duplicates, the budget."""

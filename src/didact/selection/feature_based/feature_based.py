@@ -14,7 +14,6 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import estimated_by
 from didact.selection.around.budget import candidates, goal, take
-from didact.selection.greedy.growth import grow
 from didact.selection.around.near_duplicates import (
     NearDuplicates,
     Refusal,
@@ -22,6 +21,7 @@ from didact.selection.around.near_duplicates import (
     estimate_all,
 )
 from didact.selection.around.quotas import Quotas
+from didact.selection.greedy.growth import grow
 from didact.text.noise import noisy, told
 
 if TYPE_CHECKING:

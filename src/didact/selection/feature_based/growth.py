@@ -12,7 +12,7 @@ import numpy as np
 
 from didact.core.cost import Metered
 from didact.core.protocols import Progress
-from didact.selection.feature_based.feature_based import kernel
+from didact.selection.feature_based import kernel
 from didact.selection.greedy.heap import heapify
 from didact.text.grams import hash_grams
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A set that keeps bringing shingles not yet in it."""

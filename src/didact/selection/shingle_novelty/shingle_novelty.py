@@ -15,7 +15,6 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.around.budget import candidates, goal, take
-from didact.selection.greedy.growth import grow
 from didact.selection.around.near_duplicates import (
     NearDuplicates,
     Refusal,
@@ -23,6 +22,7 @@ from didact.selection.around.near_duplicates import (
     estimate_all,
 )
 from didact.selection.around.quotas import Quotas
+from didact.selection.greedy.growth import grow
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
 from didact.text.noise import noisy, texts_of, told
@@ -161,7 +161,7 @@ def measured(
         Weights: the reference cost per byte, negative on suspects; offsets `(n + 1,)` into the
         fingerprints; fingerprints, row after row.
     """
-    from didact.selection.shingle_novelty.shingle_novelty import kernel
+    from didact.selection.shingle_novelty import kernel
 
     most = 2**32 // sample - 1
     prefixes, apart = reference(pool, rows, ctx)
@@ -258,8 +258,8 @@ class Shingles:
         sources: npt.NDArray[np.int32],
         balance: float,
     ) -> None:
-        from didact.selection.greedy.growth import heap
-        from didact.selection.shingle_novelty.shingle_novelty import kernel
+        from didact.selection.greedy import heap
+        from didact.selection.shingle_novelty import kernel
 
         self._kernel = kernel
         self._lengths, self._sources = lengths.astype(np.int64), sources.astype(np.int32)

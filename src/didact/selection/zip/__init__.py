@@ -1,1 +1,1 @@
-"""TODO."""
+"""ZIP: the set that compresses least, exactly and as released."""

@@ -24,8 +24,6 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.protocols import Progress, estimated_by
 from didact.selection.around.budget import candidates, goal, take
-from didact.selection.greedy.growth import grow
-from didact.selection.greedy.finished_picks import load_piece, save_piece
 from didact.selection.around.near_duplicates import (
     NearDuplicates,
     Refusal,
@@ -33,6 +31,8 @@ from didact.selection.around.near_duplicates import (
     estimate_all,
 )
 from didact.selection.around.quotas import Quotas
+from didact.selection.greedy.finished_picks import load_piece, save_piece
+from didact.selection.greedy.growth import grow
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_backend
 

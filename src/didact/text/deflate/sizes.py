@@ -262,7 +262,7 @@ class _Counter:
     """
 
     def __init__(self, texts: Texts, longest: int) -> None:
-        from didact.text.deflate.sizes import kernel as deflate_kernel
+        from didact.text.deflate import kernel as deflate_kernel
 
         self._kernel = deflate_kernel
         self._texts = texts
