@@ -28,7 +28,7 @@ import zstandard
 import didact
 from didact.core.errors import DataError
 from didact.core.scores import TrainingOrder
-from didact.data.store.writer import writer as store
+from didact.data.store import writer as store
 
 MEMORY = 700 * 2**20
 

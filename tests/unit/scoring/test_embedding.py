@@ -10,7 +10,7 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial
 from didact.scoring.around.score_pool import score_pool
-from didact.scoring.similarity.cosines import cosines as similarity
+from didact.scoring.similarity import cosines as similarity
 from didact.scoring.similarity.embedding import Embedding, StaticEmbedding
 from didact.scoring.similarity.rds import RDS
 from didact.testing import chat, make_pool, sample_rows, target_rows

@@ -15,14 +15,11 @@ import pytest
 
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
-from didact.selection.feature_based.feature_based import (
-    estimate_feature_based,
-    feature_based,
-    kernel,
-)
-from didact.selection.feature_based.feature_based import feature_based as module
+from didact.selection.feature_based import feature_based as module
+from didact.selection.feature_based import kernel
+from didact.selection.feature_based.feature_based import estimate_feature_based, feature_based
 from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
-from didact.selection.greedy.growth import growth as greedy
+from didact.selection.greedy import growth as greedy
 from didact.selection.greedy.heap import heapify, pop, replace_top
 from didact.testing import make_pool
 from didact.text.noise import noisy

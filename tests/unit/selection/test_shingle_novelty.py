@@ -18,7 +18,8 @@ from didact.core.scores import Budget
 from didact.selection.around.budget import candidates
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
-from didact.selection.greedy.growth import growth as greedy
+from didact.selection.greedy import growth as greedy
+from didact.selection.shingle_novelty import shingle_novelty as module
 from didact.selection.shingle_novelty.shingle_novelty import (
     Shingles,
     added_bytes,
@@ -27,7 +28,6 @@ from didact.selection.shingle_novelty.shingle_novelty import (
     reference,
     shingle_novelty,
 )
-from didact.selection.shingle_novelty.shingle_novelty import shingle_novelty as module
 from didact.testing import make_pool
 from didact.verbs import context
 

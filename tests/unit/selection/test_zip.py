@@ -21,16 +21,16 @@ from didact.core.pieces import Pieces
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
 from didact.selection.around.near_duplicates import NearDuplicates
+from didact.selection.zip import partial_sort
+from didact.selection.zip import released as zip_released
+from didact.selection.zip import zip as zip_module
 from didact.selection.zip.zip import (
     Rounds,
     estimate_zip,
-    partial_sort,
     sample_texts,
     smallest,
     zip_,
 )
-from didact.selection.zip.zip import released as zip_released
-from didact.selection.zip.zip import zip as zip_module
 from didact.testing import make_pool
 from didact.text.deflate.sizes import DeflateSizes, classic_zlib
 

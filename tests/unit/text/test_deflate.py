@@ -21,8 +21,8 @@ import pytest
 import zstandard
 
 from didact.core.errors import ConfigError, DataError
+from didact.text.deflate import sizes as deflate
 from didact.text.deflate.sizes import Backend, DeflateSizes, Texts, classic_zlib
-from didact.text.deflate.sizes import sizes as deflate
 
 CASES = int(os.environ.get("DIDACT_DEFLATE_CASES", "5000"))
 PER_PREFIX = 40
@@ -131,7 +131,7 @@ def test_equal_to_zlib() -> None:
 
 def test_the_kernel_stays_inside_its_memory() -> None:
     """The same source compiled for arrays raises IndexError where it would leave them."""
-    from didact.text.deflate.sizes import kernel
+    from didact.text.deflate import kernel
 
     for seed in range(1000, 1012):
         pieces, rows = cases(seed)
@@ -282,8 +282,8 @@ def test_no_texts_and_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_next_process_does_not_compile_again() -> None:
     code = """
 import numpy as np
-from didact.text.deflate.sizes import sizes as deflate
-from didact.text.deflate.sizes import kernel as deflate_kernel
+from didact.text.deflate import sizes as deflate
+from didact.text.deflate import kernel as deflate_kernel
 sizes = deflate.DeflateSizes(deflate.Texts(np.zeros(3, np.uint8), np.array([0, 3])))
 sizes.feed(np.zeros(3, np.uint8))
 sizes.sizes(np.array([0]))
@@ -306,7 +306,7 @@ def test_code_is_compiled_where_no_folder_can_keep_it(monkeypatch: pytest.Monkey
 
 def test_memory_is_the_same_by_address_and_by_array() -> None:
     from didact.text import compiling
-    from didact.text.deflate.sizes import memory
+    from didact.text.deflate import memory
 
     @compiling.compiled
     def copy(source, target, at, count):
