@@ -37,9 +37,9 @@ import zstandard
 import didact
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
-from didact.selection.greedy.growth import grow
+from didact.selection.around.grow import grow
 from didact.selection.zip.partial_sort import smallest
-from didact.selection.zip.zip import Rounds, alone, sample_texts
+from didact.selection.zip.rounds import Rounds, alone, sample_texts
 from didact.text.deflate.sizes import DeflateSizes, Texts
 from didact.verbs import context
 

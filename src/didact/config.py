@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
@@ -21,6 +22,9 @@ from didact.core.scores import Budget
 from didact.data.export import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
+from didact.selection.around.choose import Around
+from didact.selection.around.near_duplicates import NearDuplicates
+from didact.selection.around.quotas import Quotas
 
 Paths = str | list[str]
 
@@ -84,10 +88,28 @@ class ScoreConfig(_Method):
 
 
 class SelectConfig(_Method):
-    """A selector with its settings, and the budget."""
+    """A selector with its settings, and what composes with every one of them.
+
+    Attributes:
+        method: Name of a selector; its settings stand beside it.
+        budget: How many samples or tokens, or which share of the rows.
+        quotas: Limits per source.
+        near_duplicates: Refuse samples that are nearly one already chosen.
+    """
 
     method: str
     budget: Budget | None = None
+    quotas: Quotas | None = None
+    near_duplicates: NearDuplicates | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `didact.select`."""
+        return {
+            "budget": self.budget,
+            "quotas": self.quotas,
+            "near_duplicates": self.near_duplicates,
+            **self.settings(),
+        }
 
 
 class OrderConfig(_Method):
@@ -154,7 +176,13 @@ class RunConfig(BaseModel):
             settings = bound("selectors", self.select.method, self.select.settings(), "select")[1]
             budget = self.select.budget
             amount = None if budget is None else _budget_json(budget)
-            out["select"] = {"method": self.select.method, "budget": amount, **settings}
+            given = {"quotas": self.select.quotas, "near_duplicates": self.select.near_duplicates}
+            out["select"] = {
+                "method": self.select.method,
+                "budget": amount,
+                **settings,
+                **binding.as_json(Around, given),
+            }
         out["order"] = None
         if self.order is not None:
             settings = bound("orderers", self.order.method, self.order.settings(), "order")[1]
@@ -189,8 +217,19 @@ def bound(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Checked keyword arguments of a method by name, and the same as JSON values."""
     method = registry.find(group, name)
-    checked = binding.bind(method, settings, f"{where}.{name}")
+    checked = binding.bind(method, settings, f"{where}.{name}", around(group))
     return checked, binding.as_json(method, checked)
+
+
+def around(group: registry.Group) -> dict[str, FieldInfo]:
+    """What may stand beside the settings of every method of a group, by name."""
+    sections: dict[registry.Group, tuple[type[BaseModel], tuple[str, ...]]] = {
+        "scorers": (ScoreConfig, ("target",)),
+        "selectors": (SelectConfig, ("budget", "quotas", "near_duplicates")),
+        "orderers": (OrderConfig, ("score", "epochs", "batch_size", "jitter", "interleave")),
+    }
+    section, names = sections[group]
+    return {name: section.model_fields[name] for name in names}
 
 
 def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
+from pydantic.fields import FieldInfo
 
+from didact import config as configs
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.core.pool import Pool
@@ -84,21 +86,26 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
 def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str, Any]:
     method = registry.find(group, name)
     doc = inspect.getdoc(method) or ""
-    fields = binding.schema(method).model_fields
-    settings = {
-        field: {
-            "type": _type(info.annotation),
-            "default": "required" if info.is_required() else repr(info.default),
-        }
-        for field, info in fields.items()
-    }
+    settings = _settings(binding.schema(method).model_fields)
     out = {
         "name": name,
         "stage": group.removesuffix("s"),
         "does": doc.split("\n\n")[0].replace("\n", " "),
         "settings": settings,
     }
-    return out | {"documentation": doc} if detailed else out
+    if not detailed:
+        return out
+    return out | {"documentation": doc, "around": _settings(configs.around(group))}
+
+
+def _settings(fields: Mapping[str, FieldInfo]) -> dict[str, dict[str, str]]:
+    return {
+        name: {
+            "type": _type(info.annotation),
+            "default": "required" if info.is_required() else repr(info.default),
+        }
+        for name, info in fields.items()
+    }
 
 
 def commented_config(

@@ -18,7 +18,7 @@ from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.cost import Cost
 from didact.core.errors import need
-from didact.core.identity import about, base_libraries, identity
+from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
 from didact.core.pieces import ignore
@@ -37,6 +37,9 @@ from didact.data.export import ExportSettings, write_data_set
 from didact.data.reading.ingest import Read, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
+from didact.selection.around.choose import Around, choose, estimate
+from didact.selection.around.near_duplicates import NearDuplicates
+from didact.selection.around.quotas import Quotas
 
 Watch = Callable[[Progress], None]
 Path_ = str | Path
@@ -198,6 +201,8 @@ def select(
     method: str | Selector,
     *,
     budget: Budget | None = None,
+    quotas: Quotas | Mapping[str, Any] | None = None,
+    near_duplicates: NearDuplicates | Mapping[str, Any] | None = None,
     ctx: Context | None = None,
     **settings: Any,
 ) -> Selection:
@@ -208,20 +213,20 @@ def select(
         scores: What to choose by; None for methods that need none.
         method: Name of a selector, or a function of your own.
         budget: How much; samples, tokens or ratio.
+        quotas: Limits per source; see `didact.selection.around.quotas.Quotas`.
+        near_duplicates: Refuse rows that are nearly one already chosen; {} for the defaults, see
+            `didact.selection.around.near_duplicates.NearDuplicates`.
         ctx: Seed, workers, cache.
-        settings: The selector's own settings, `quotas` per source among them.
+        settings: The selector's own settings.
     """
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
     if scores is not None:
         scores.check(pool)
-    name, choose, checked, as_json = _bound("selectors", method, settings, "select")
+    name, selector, checked, as_json = _bound("selectors", method, settings, "select")
+    around = _around(name, quotas, near_duplicates)
 
     def make(work: Context) -> Selection:
-        chosen: Selection = choose(pool, scores, budget, work, **checked)
-        notes = chosen.notes
-        if not len(chosen) and not notes:
-            notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
-        return replace(chosen, method=name, settings={**chosen.settings, **as_json}, notes=notes)
+        return choose(selector, pool, scores, budget, work, name=name, **around, **checked)
 
     if not isinstance(method, str):
         return make(ctx)
@@ -230,7 +235,8 @@ def select(
         "scores": None if scores is None else scores_identity(scores),
         "budget": None if budget is None else str(budget),
         "settings": as_json,
-        "method": identified("selectors", method, settings),
+        "around": binding.as_json(Around, around),
+        "method": identified_selector(method, settings, near_duplicates),
         "libraries": base_libraries(),
         "seed": ctx.seed,
     }
@@ -238,15 +244,32 @@ def select(
 
 
 def estimate_selection(
-    pool: Pool, method: str | Selector, *, budget: Budget | None = None, **settings: Any
+    pool: Pool,
+    method: str | Selector,
+    *,
+    budget: Budget | None = None,
+    quotas: Quotas | Mapping[str, Any] | None = None,
+    near_duplicates: NearDuplicates | Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Cost:
     """What `select` will cost; nothing to speak of for selectors that only sort scores."""
-    _, choose, checked, _ = _bound("selectors", method, settings, "select")
-    estimate = getattr(choose, "estimate", None)
-    if estimate is None:
-        return Cost()
-    cost: Cost = estimate(pool.stats, budget, **checked)
-    return cost
+    name, selector, checked, _ = _bound("selectors", method, settings, "select")
+    around = _around(name, quotas, near_duplicates)
+    return estimate(selector, pool.stats, budget, name=name, **around, **checked)
+
+
+def identified_selector(
+    method: str, settings: Mapping[str, Any], near_duplicates: object
+) -> dict[str, Any]:
+    """`identified`, with the library that compares near-duplicates where they are refused."""
+    found = identified("selectors", method, settings)
+    compared = versions(("rensa",) if near_duplicates is not None else ())
+    return {**found, "libraries": {**found["libraries"], **compared}}
+
+
+def _around(name: str, quotas: Any, near_duplicates: Any) -> dict[str, Any]:
+    given = {"quotas": quotas, "near_duplicates": near_duplicates}
+    return binding.bind(Around, given, f"select.{name}")
 
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:
@@ -316,7 +339,7 @@ def _bound(
     """A method's name, itself, its checked settings, and these as JSON values."""
     found = registry.find(group, method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else method.__name__
-    checked = binding.bind(found, settings, f"{where}.{name}")
+    checked = binding.bind(found, settings, f"{where}.{name}", configs.around(group))
     return name, found, checked, binding.as_json(found, checked)
 
 

@@ -16,7 +16,8 @@ from didact.core.registry import find, known
 from didact.core.scores import Budget, Scores, Selection
 from didact.ordering.around.arrange import arrange
 from didact.pipeline import context
-from didact.selection.rank import top_k
+from didact.selection.around.choose import choose
+from didact.selection.top_k import top_k
 from didact.testing import make_pool
 
 NAMES = list(known("orderers"))
@@ -55,7 +56,7 @@ def put(name, pool, chosen, scores, ctx, **settings):
 @pytest.mark.parametrize("ties", [True, False])
 def test_every_chosen_row_comes_exactly_once(name, k, ties, pool, ctx):
     scores = scores_of(pool, ties=ties)
-    chosen = top_k(pool, scores, Budget(samples=k), ctx)
+    chosen = choose(top_k, pool, scores, Budget(samples=k), ctx)
     order = put(name, pool, chosen, scores, ctx)
     assert np.sort(order.rows).tolist() == chosen.rows.tolist()
     assert order.rows.dtype == np.int64
@@ -66,7 +67,7 @@ def test_every_chosen_row_comes_exactly_once(name, k, ties, pool, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_call_gives_the_same_order(name, pool, ctx):
     scores = scores_of(pool, ties=True)
-    chosen = top_k(pool, scores, Budget(ratio=0.5), ctx)
+    chosen = choose(top_k, pool, scores, Budget(ratio=0.5), ctx)
     first, again = (put(name, pool, chosen, scores, ctx).rows.tolist() for _ in range(2))
     assert first == again
 
@@ -74,7 +75,7 @@ def test_the_same_call_gives_the_same_order(name, pool, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_that_are_not_chosen_do_not_matter(name, pool, ctx):
     scores = scores_of(pool)
-    chosen = top_k(pool, scores, Budget(samples=20), ctx)
+    chosen = choose(top_k, pool, scores, Budget(samples=20), ctx)
     other = scores.values.copy()
     other[~np.isin(np.arange(len(pool)), chosen.rows) & scores.present] = 1e6
     changed = Scores(
@@ -104,7 +105,7 @@ def test_it_works_where_the_store_is_gone(name, tmp_path, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_json_and_bind_again(name, pool, ctx):
     method, scores = find("orderers", name), scores_of(pool)
-    chosen = top_k(pool, scores, Budget(samples=9), ctx)
+    chosen = choose(top_k, pool, scores, Budget(samples=9), ctx)
     order = put(name, pool, chosen, scores, ctx)
     settings = json.loads(json.dumps(dict(order.settings)))
     assert fingerprint(settings) == fingerprint(order.settings)
@@ -114,7 +115,7 @@ def test_settings_are_json_and_bind_again(name, pool, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_epochs_interleaving_and_jitter_go_with_it(name, pool, ctx):
     scores = scores_of(pool)
-    chosen = top_k(pool, scores, Budget(samples=30), ctx)
+    chosen = choose(top_k, pool, scores, Budget(samples=30), ctx)
     order = arrange(
         find("orderers", name), {}, pool, chosen, scores, ctx,
         epochs=3, batch_size=4, jitter=6, interleave=True,
@@ -135,7 +136,7 @@ def test_another_pool_s_values_are_refused(name, pool, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_input_stays_as_it_was(name, pool, ctx):
     scores = scores_of(pool)
-    chosen = top_k(pool, scores, Budget(samples=30), ctx)
+    chosen = choose(top_k, pool, scores, Budget(samples=30), ctx)
     before = scores.values.copy(), chosen.rows.copy()
     put(name, pool, chosen, scores, ctx)
     assert np.array_equal(scores.values, before[0], equal_nan=True)

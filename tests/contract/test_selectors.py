@@ -14,6 +14,7 @@ from didact.core.manifest import fingerprint
 from didact.core.registry import find, known
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
+from didact.selection.around import choose as around
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.testing import make_pool
 
@@ -72,7 +73,20 @@ def may_be_chosen(pool):
 
 
 def choose(name, pool, scores, budget, ctx, **settings):
-    return find("selectors", name)(pool, scores, budget, ctx, **NEEDED.get(name, {}), **settings)
+    needed = NEEDED.get(name, {})
+    selector = find("selectors", name)
+    return around.choose(selector, pool, scores, budget, ctx, **needed, **settings)
+
+
+def bound_again(name, settings):
+    """What binding settings written as JSON, and writing them again, leaves."""
+    own = dict(settings)
+    beside = {key: own.pop(key) for key in ("quotas", "near_duplicates")}
+    return {
+        key: value
+        for method, given in ((find("selectors", name), own), (around.Around, beside))
+        for key, value in as_json(method, bind(method, given, name)).items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,24 +150,22 @@ def test_it_ranks_and_gives_reasons(name, pool, ctx):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_quotas_hold(name, pool, ctx):
-    method = find("selectors", name)
-    settings = bind(method, {**NEEDED.get(name, {}), "quotas": {"at_most": {"web": 2}}}, name)
-    chosen = method(pool, scores_of(pool), Budget(samples=9), ctx, **settings)
+    settings = bind(around.Around, {"quotas": {"at_most": {"web": 2}}}, name)
+    chosen = choose(name, pool, scores_of(pool), Budget(samples=9), ctx, **settings)
     sources = pool.source_codes[chosen.rows]
     assert (sources == pool.source_names.index("web")).sum() <= 2
-    settings = bind(method, {**NEEDED.get(name, {}), "quotas": {"at_least": 3}}, name)
-    chosen = method(pool, scores_of(pool), Budget(samples=9), ctx, **settings)
+    settings = bind(around.Around, {"quotas": {"at_least": 3}}, name)
+    chosen = choose(name, pool, scores_of(pool), Budget(samples=9), ctx, **settings)
     assert np.bincount(pool.source_codes[chosen.rows]).tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_json_and_bind_again(name, pool, ctx):
-    method = find("selectors", name)
     chosen = choose(name, pool, scores_of(pool), Budget(samples=9), ctx)
     settings = json.loads(json.dumps(dict(chosen.settings)))
     assert fingerprint(settings) == fingerprint(chosen.settings)
     assert settings.pop("budget") == "samples=9"
-    assert as_json(method, bind(method, settings, name)) == settings
+    assert bound_again(name, settings) == settings
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -249,12 +261,11 @@ def test_a_smaller_budget_is_a_prefix_without_near_duplicates(name, unit, near, 
 @pytest.mark.parametrize("name", NAMES)
 def test_near_duplicates_bind_again_and_workers_change_nothing(name, near, tmp_path):
     pool, _ = near
-    method = find("selectors", name)
-    given = {**NEEDED.get(name, {}), "near_duplicates": {"similarity": 0.7}}
+    given = bind(around.Around, {"near_duplicates": {"similarity": 0.7}}, name)
     chosen = [
-        method(
-            pool, scores_of(pool), Budget(samples=20),
-            context(seed=17, workers=workers, cache_dir=tmp_path), **bind(method, given, name),
+        choose(
+            name, pool, scores_of(pool), Budget(samples=20),
+            context(seed=17, workers=workers, cache_dir=tmp_path), **given,
         )
         for workers in (1, 2, 1)
     ]  # fmt: skip
@@ -262,4 +273,4 @@ def test_near_duplicates_bind_again_and_workers_change_nothing(name, near, tmp_p
     settings = json.loads(json.dumps(dict(chosen[0].settings)))
     assert settings.pop("budget") == "samples=20"
     assert settings["near_duplicates"] == {"similarity": 0.7, "ngram": 5, "permutations": 128}
-    assert as_json(method, bind(method, settings, name)) == settings
+    assert bound_again(name, settings) == settings

@@ -273,7 +273,7 @@ def test_everything_keeps_the_copy_that_has_a_score(tmp_path):
 def test_methods_of_ones_own(chats, tmp_path):
     """A class or a function is as good as a name."""
     from didact.scoring.length import Length
-    from didact.selection.rank import top_k
+    from didact.selection.top_k import top_k
 
     pool = didact.read(chats)
     by_name = didact.score(pool, "length", unit="bytes")

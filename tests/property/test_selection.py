@@ -14,12 +14,17 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.core.statistics import best_first, zscore
 from didact.execution.executors import serial
 from didact.scoring.around.combine import combine, scaled_ranks
 from didact.selection.around.budget import eligible
+from didact.selection.around.choose import choose
 from didact.selection.around.quotas import Quotas, largest_remainder
-from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
-from didact.selection.round_robin import round_robin, turns
+from didact.selection.gumbel_top_k import gumbel_top_k
+from didact.selection.middle import middle
+from didact.selection.round_robin import Turns, round_robin
+from didact.selection.threshold import threshold
+from didact.selection.top_k import top_k
 
 CTX = Context(executor=serial(), seed=17, cache_dir=Path())
 SOURCES = ["web", "books", "code"]
@@ -27,8 +32,8 @@ SMALL = st.integers(-3, 3).map(float)  # many ties
 UTILITY = st.lists(SMALL | st.floats(-1e6, 1e6), max_size=60).map(np.array)
 SELECTORS = {
     "top_k": top_k,
-    "threshold": lambda *a, **k: threshold(*a, value=0.0, **k),
-    "middle": lambda *a, **k: middle(*a, center=0.7, **k),
+    "threshold": lambda *a, **k: choose(threshold, *a, value=0.0, **k),
+    "middle": lambda *a, **k: choose(middle, *a, center=0.7, **k),
     "gumbel_top_k": gumbel_top_k,
     "round_robin": round_robin,
 }
@@ -140,7 +145,7 @@ def test_a_smaller_budget_is_a_prefix_by_rank(name, case, sizes, tokens):
 def test_a_token_budget_takes_the_longest_prefix_that_fits(case, share):
     budget = int(case.pool.n_tokens.sum() * share)
     ranking = candidates(case)
-    chosen = top_k(case.pool, case.scores, Budget(tokens=budget), CTX).best_first()
+    chosen = choose(top_k, case.pool, case.scores, Budget(tokens=budget), CTX).best_first()
     assert chosen.tolist() == ranking[: len(chosen)].tolist()
     if budget and len(chosen) < len(ranking):
         assert case.pool.n_tokens[ranking[: len(chosen) + 1]].sum() > budget
@@ -148,7 +153,7 @@ def test_a_token_budget_takes_the_longest_prefix_that_fits(case, share):
 
 @given(case=cases(), ratio=st.integers(0, 100))
 def test_a_ratio_is_of_all_rows_and_at_most_the_candidates(case, ratio):
-    chosen = top_k(case.pool, case.scores, Budget(ratio=ratio / 100), CTX)
+    chosen = choose(top_k, case.pool, case.scores, Budget(ratio=ratio / 100), CTX)
     asked, there = len(case.pool) * ratio // 100, len(candidates(case))
     assert len(chosen) == min(asked, there)
     assert len(chosen.notes) == (asked > there)
@@ -158,7 +163,7 @@ def test_a_ratio_is_of_all_rows_and_at_most_the_candidates(case, ratio):
 def test_more_samples_than_candidates_is_an_error_that_counts_them(case, more):
     there = len(candidates(case))
     with pytest.raises(BudgetError, match=rf"of which {there:,} rows may be chosen"):
-        top_k(case.pool, case.scores, Budget(samples=there + more), CTX)
+        choose(top_k, case.pool, case.scores, Budget(samples=there + more), CTX)
 
 
 @pytest.mark.parametrize("name", ["top_k", "threshold", "round_robin"])
@@ -193,7 +198,7 @@ def test_middle_grows_outward_from_its_center(case, center, share):
     assume(2 * target == int(2 * target) or abs(2 * target - round(2 * target)) > 1e-5)
     by_distance = sorted(ranking, key=lambda row: (abs(ranking.index(row) - target), row))
     budget = Budget(samples=int(len(ranking) * share))
-    chosen = middle(case.pool, case.scores, budget, CTX, center=center)
+    chosen = choose(middle, case.pool, case.scores, budget, CTX, center=center)
     assert chosen.best_first().tolist() == by_distance[: len(chosen)]
 
 
@@ -245,7 +250,7 @@ def test_bounds_equal_a_walk_or_say_why_not(case, share, tokens, most, least):
     source = case.pool.source_codes
     totals = np.array([sizes[ranking][source[ranking] == s].sum() for s in range(3)])
     try:
-        chosen = top_k(case.pool, case.scores, budget, CTX, quotas=quotas)
+        chosen = choose(top_k, case.pool, case.scores, budget, CTX, quotas=quotas)
     except ConfigError:
         assert any(low > high for low, high in zip(least, most, strict=True))
         return
@@ -277,7 +282,7 @@ def test_proportional_keeps_every_source_within_one_of_its_share(case, share, to
     sizes = case.pool.n_tokens if tokens else np.ones(len(case.pool), int)
     limit = int(sizes[ranking].sum() * share)
     budget = Budget(**{"tokens" if tokens else "samples": limit})
-    chosen = top_k(case.pool, case.scores, budget, CTX, quotas=Quotas(proportional=True))
+    chosen = choose(top_k, case.pool, case.scores, budget, CTX, quotas=Quotas(proportional=True))
     amount = sizes[chosen.rows].sum()
     assert amount <= limit
     if tokens:
@@ -297,7 +302,7 @@ def test_absolute_maximums_keep_the_prefix_law(case, sizes, most):
     total = case.pool.n_tokens.sum()
     small, large = sorted(int(total * s) for s in sizes)
     few, many = (
-        top_k(case.pool, case.scores, Budget(tokens=b), CTX, quotas=Quotas(at_most=most))
+        choose(top_k, case.pool, case.scores, Budget(tokens=b), CTX, quotas=Quotas(at_most=most))
         for b in (small, large)
     )
     assert many.best_first()[: len(few)].tolist() == few.best_first().tolist()
@@ -331,8 +336,9 @@ def test_turns_equal_a_search_for_the_best_free_row(rows, n_groups, limit):
         best = min(free, key=lambda r: (-utility[r, task], r))
         expected.append((best, task))
         free -= {r for r in free if group[r] == group[best]}
-    picked, task = turns(utility, group, limit=limit)
-    assert list(zip(picked.tolist(), task.tolist(), strict=True)) == expected
+    turns = Turns(utility, group)
+    picked = turns.pick(limit).tolist()
+    assert list(zip(picked, turns.takers, strict=True)) == expected
 
 
 @given(UTILITY)

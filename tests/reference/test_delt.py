@@ -15,9 +15,12 @@ import pytest
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.core.statistics import zscore
 from didact.execution.executors import serial
 from didact.ordering import kernels, methods
-from didact.selection.rank import threshold, top_k, zscore
+from didact.selection.around.choose import choose
+from didact.selection.threshold import threshold
+from didact.selection.top_k import top_k
 
 SCORES = [0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6, 0.0]
 UTILITY = np.array(SCORES)
@@ -117,7 +120,7 @@ def test_jitter():  # numpy default_rng(42), windows of 4
     ],
 )
 def test_released_shuffles(release, seed, expected):
-    chosen = top_k(POOL, LQS, Budget(ratio=1.0), CTX)
+    chosen = choose(top_k, POOL, LQS, Budget(ratio=1.0), CTX)
     assert kernels.released_shuffle(10, release=release, seed=seed).tolist() == expected
     order = methods.shuffle(POOL, chosen, None, CTX, reference=release, seed=seed)
     assert order.rows.tolist() == expected
@@ -137,7 +140,7 @@ def released_top_k(scores: list[float], k: int) -> list[int]:
 def test_top_ratio_chooses_the_released_rows_and_leaves_their_order_to_the_orderer(
     ratio, k, released
 ):
-    chosen = top_k(POOL, LQS, Budget(ratio=ratio), CTX)
+    chosen = choose(top_k, POOL, LQS, Budget(ratio=ratio), CTX)
     assert released_top_k(SCORES, k) == released  # the reference hands rows out in score order
     assert chosen.rows.tolist() == sorted(released)  # a selection is a set
     assert chosen.best_first().tolist() == released[::-1]
@@ -149,7 +152,7 @@ def test_top_ratio_chooses_the_released_rows_and_leaves_their_order_to_the_order
 def test_a_ratio_that_rounds_to_nothing_chooses_nothing(ratio):
     ascending = [9, 1, 5, 3, 7, 2, 8, 4, 6, 0]
     assert released_top_k(SCORES, 0) == ascending  # as released: every row
-    chosen = top_k(POOL, LQS, Budget(ratio=ratio), CTX)
+    chosen = choose(top_k, POOL, LQS, Budget(ratio=ratio), CTX)
     assert chosen.rows.tolist() == []
     assert methods.fold(POOL, chosen, LQS, CTX).rows.tolist() == []
 
@@ -157,24 +160,24 @@ def test_a_ratio_that_rounds_to_nothing_chooses_nothing(ratio):
 def test_ties_at_the_edge_go_to_the_lowest_row():
     tied = [1.0, 0.0, 1.0, 0.0, 1.0]
     assert released_top_k(tied, 2) == [2, 4]  # as released: the later rows
-    chosen = top_k(pool_of(5), scores_of(tied), Budget(samples=2), CTX)
+    chosen = choose(top_k, pool_of(5), scores_of(tied), Budget(samples=2), CTX)
     assert chosen.rows.tolist() == [0, 2]
 
 
 def test_threshold_is_strict():
-    chosen = threshold(POOL, LQS, None, CTX, value=0.6)
+    chosen = choose(threshold, POOL, LQS, None, CTX, value=0.6)
     assert chosen.rows.tolist() == [0, 4, 6]  # row 8 has 0.6 exactly
 
 
 def test_half_then_fold():
-    chosen = top_k(POOL, LQS, Budget(ratio=0.5), CTX)
+    chosen = choose(top_k, POOL, LQS, Budget(ratio=0.5), CTX)
     assert methods.fold(POOL, chosen, LQS, CTX, layers=3).rows.tolist() == [2, 6, 8, 0, 4]
 
 
 def test_ratios_are_floored_in_decimal():
     scores = scores_of([float(i) for i in range(100)])
     assert int(100 * 0.29) == 28  # as released
-    assert len(top_k(pool_of(100), scores, Budget(ratio=0.29), CTX)) == 29
+    assert len(choose(top_k, pool_of(100), scores, Budget(ratio=0.29), CTX)) == 29
 
 
 def test_low_perplexity_is_kept_when_lower_is_better():
@@ -182,7 +185,7 @@ def test_low_perplexity_is_kept_when_lower_is_better():
     perplexity = [30.0, 500.0, 80.0]
     assert released_top_k(perplexity, 1) == [1]
     scores = scores_of(perplexity, higher_is_better=False)
-    assert top_k(pool_of(3), scores, Budget(samples=1), CTX).rows.tolist() == [0]
+    assert choose(top_k, pool_of(3), scores, Budget(samples=1), CTX).rows.tolist() == [0]
 
 
 # ---- score normalisation --------------------------------------------------------------------

@@ -16,6 +16,7 @@ import zstandard
 
 from didact.core.scores import Budget
 from didact.pipeline import context
+from didact.selection.around.choose import choose
 from didact.selection.zip.zip import zip_
 from didact.testing import make_pool
 from didact.text.deflate.sizes import classic_zlib
@@ -101,7 +102,7 @@ def real(folder, n):
 
 def picks(pool, ctx, budget, stages, **settings):
     k1, k2, k3 = stages
-    chosen = zip_(pool, None, budget, ctx, k1=k1, k2=k2, k3=k3, **settings)
+    chosen = choose(zip_, pool, None, budget, ctx, k1=k1, k2=k2, k3=k3, **settings)
     return chosen.best_first().tolist()
 
 

@@ -329,7 +329,7 @@ def select(
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None,
-            ctx=ctx, **_settings(set_, verbs.select),
+            ctx=ctx, **_settings(set_, verbs.select, "quotas", "near_duplicates"),
         )  # fmt: skip
         path = out / "selection.parquet"
         tables.write_selection(chosen, by, found, path)

@@ -192,8 +192,15 @@ def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> No
         for method in methods:
             console.print(f"[bold]{method['name']}[/bold] ({method['stage']})\n")
             console.print(escape(method["documentation"]))
-            for name, setting in method["settings"].items():
-                console.print(f"  {name}: {escape(setting['type'])} = {escape(setting['default'])}")
+            for title, settings in (
+                ("settings", method["settings"]),
+                (f"with every {method['stage']}", method["around"]),
+            ):
+                console.print(f"\n{title}:" if settings else "")
+                for name, setting in settings.items():
+                    console.print(
+                        f"  {name}: {escape(setting['type'])} = {escape(setting['default'])}"
+                    )
         return
     table = _table("method", "stage", "does", "settings")
     for column in table.columns:

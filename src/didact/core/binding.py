@@ -35,13 +35,19 @@ def schema(method: Callable[..., Any]) -> type[BaseModel]:
     )
 
 
-def bind(method: Callable[..., Any], settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+def bind(
+    method: Callable[..., Any],
+    settings: Mapping[str, Any],
+    where: str,
+    beside: Mapping[str, FieldInfo] | None = None,
+) -> dict[str, Any]:
     """Checked keyword arguments for `method`, defaults filled in.
 
     Args:
         method: A function or dataclass whose settings are keyword-only.
         settings: What the user gave.
         where: For messages, such as "score.bm25".
+        beside: What may stand beside the settings, so that messages can suggest it.
 
     Raises:
         ConfigError: A setting is unknown, missing or of the wrong type or range.
@@ -50,7 +56,8 @@ def bind(method: Callable[..., Any], settings: Mapping[str, Any], where: str) ->
     try:
         bound = model.model_validate(dict(settings))
     except ValidationError as error:
-        raise ConfigError("; ".join(explain(error, where, model.model_fields))) from error
+        known = {**model.model_fields, **(beside or {})}
+        raise ConfigError("; ".join(explain(error, where, known))) from error
     return {name: getattr(bound, name) for name in model.model_fields}
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
-from didact.core.scores import Budget, Float2D, Scores, Selection, TrainingOrder
+from didact.core.scores import Budget, Float2D, Int1D, Scores, Selection, TrainingOrder
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -96,29 +96,124 @@ class Scorer(Protocol):
         ...
 
 
-class Selector(Protocol):
-    """Chooses a set of rows; a plain function with keyword-only settings satisfies it."""
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What a selector that ranks gives back: rows, best first.
 
-    def __call__(
-        self, pool: Pool, scores: Scores | None, budget: Budget | None, ctx: Context, /
-    ) -> Selection:
-        """The rows chosen."""
+    Attributes:
+        rows: int64 `(m,)`, unique; who may not be chosen is passed over by whoever cuts it.
+        reasons: Short words for why a row was chosen; the method's name when empty.
+        why: Index into `reasons` per entry of `rows`; all 0 when None.
+        partial: It leaves out rows on purpose: a budget is only a ceiling, and may be absent.
+        notes: Sentences for the user.
+        remarks: Sentences that depend on the rows chosen in the end, `(k,)`.
+    """
+
+    rows: Int1D
+    reasons: tuple[str, ...] = ()
+    why: Int1D | None = None
+    partial: bool = False
+    notes: tuple[str, ...] = ()
+    remarks: Callable[[Int1D], tuple[str, ...]] | None = None
+
+
+class Growth(Protocol):
+    """A greedy rule over candidates 0..n-1, as it is applied.
+
+    Attributes:
+        chunk: How many picks are worth asking for at a time.
+    """
+
+    chunk: int
+
+    def pick(self, most: int) -> Int1D:
+        """The next picks in order: `most` of them, or fewer when the candidates run out.
+
+        Asking for one at a time gives the same sequence as asking for many.
+        """
+        ...
+
+    def block(self, positions: Int1D) -> None:
+        """Candidates that may no longer be picked; some may have been picked already."""
+        ...
+
+    def replay(self, positions: Int1D) -> None:
+        """Take these as picked, in this order, before the first `pick`."""
         ...
 
 
-F = TypeVar("F", bound=Callable[..., Selection])
+Grown = tuple[Growth, Callable[[Int1D], Ranking]]
 
 
-def estimated_by(estimate: Callable[..., Cost]) -> Callable[[F], F]:
-    """Decorate a selector with what it will cost, before it runs.
+@dataclass(frozen=True, kw_only=True)
+class Growing:
+    """What a selector that grows a set gives back: the candidates, and the rule to pick by.
 
-    Args:
-        estimate: `(stats: PoolStats, budget: Budget | None, **settings) -> Cost`. Selectors without
-            one are taken to cost next to nothing.
+    Attributes:
+        rows: Candidates, int64 `(n,)`, ascending; exact copies may be among them.
+        open: The rule, ready to pick, and what makes a ranking of its picks, given by position in
+            the order they were picked. Entered once budget and quotas are known to be possible:
+            what is costly belongs in here.
+        resumable: Whether a choice that was killed goes on after its last picks; False for a rule
+            that keeps pieces of its own, or is quickly done again.
     """
 
+    rows: Int1D
+    open: Callable[[], AbstractContextManager[Grown]]
+    resumable: bool = True
+
+
+class Selector(Protocol):
+    """Chooses a set of rows; a plain function with keyword-only settings satisfies it.
+
+    It says who is better than whom. Budget, quotas, exact and near-duplicates, the validation split
+    and rows without a score are dealt with around it, by `didact.selection.around.choose`; a
+    finished `Selection` is taken as it is and composes with none of them.
+    """
+
+    def __call__(
+        self, pool: Pool, scores: Scores | None, budget: Budget | None, ctx: Context, /
+    ) -> Ranking | Growing | Selection:
+        """The rows in order of preference, or the rule that finds them."""
+        ...
+
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Company:
+    """What a selector says of itself to what stands around it.
+
+    Attributes:
+        needs_scores: It cannot do without scores.
+        grows: It gives back a `Growing`, so that with `near_duplicates` every text is compared.
+        estimate: `(stats: PoolStats, budget: Budget | None, **settings) -> Cost`; None: next to
+            nothing.
+        alone: Its settings → why neither quotas nor `near_duplicates` go with them; "" if they do.
+    """
+
+    needs_scores: bool = False
+    grows: bool = False
+    estimate: Callable[..., Cost] | None = None
+    alone: Callable[[Settings], str] | None = None
+
+
+F = TypeVar("F", bound=Callable[..., Ranking | Growing | Selection])
+
+
+def composes(
+    *,
+    needs_scores: bool = False,
+    grows: bool = False,
+    estimate: Callable[..., Cost] | None = None,
+    alone: Callable[[Settings], str] | None = None,
+) -> Callable[[F], F]:
+    """Decorate a selector with what those around it have to know; see `Company`."""
+    said = Company(needs_scores=needs_scores, grows=grows, estimate=estimate, alone=alone)
+
     def attach(selector: F) -> F:
-        vars(selector)["estimate"] = estimate
+        vars(selector)["company"] = said
         return selector
 
     return attach

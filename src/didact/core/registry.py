@@ -35,12 +35,12 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
     },
     "selectors": {
         "feature_based": "didact.selection.feature_based.feature_based:feature_based",
-        "gumbel_top_k": "didact.selection.rank:gumbel_top_k",
-        "middle": "didact.selection.rank:middle",
+        "gumbel_top_k": "didact.selection.gumbel_top_k:gumbel_top_k",
+        "middle": "didact.selection.middle:middle",
         "round_robin": "didact.selection.round_robin:round_robin",
         "shingle_novelty": "didact.selection.shingle_novelty.shingle_novelty:shingle_novelty",
-        "threshold": "didact.selection.rank:threshold",
-        "top_k": "didact.selection.rank:top_k",
+        "threshold": "didact.selection.threshold:threshold",
+        "top_k": "didact.selection.top_k:top_k",
         "zip": "didact.selection.zip.zip:zip_",
     },
     "orderers": {

@@ -16,7 +16,7 @@ from didact.core.scores import Selection
 from didact.data import tables
 from didact.runs.folder import Outcome, output
 from didact.stages.stage import Stage, Values
-from didact.verbs import estimate_selection, everything, identified, select
+from didact.verbs import estimate_selection, everything, identified_selector, select
 
 _FILE = "selection.parquet"
 
@@ -25,7 +25,7 @@ def _depends(values: Values) -> Mapping[str, Any]:
     part = values.config.select
     method = None
     if part is not None:
-        method = identified("selectors", part.method, part.settings())
+        method = identified_selector(part.method, part.settings(), part.near_duplicates)
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
@@ -40,7 +40,7 @@ def _estimate(values: Values) -> Cost:
     if part is None:
         return Cost()
     pool = values.read["data"].pool
-    return estimate_selection(pool, part.method, budget=part.budget, **part.settings())
+    return estimate_selection(pool, part.method, **part.arguments())
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
@@ -48,7 +48,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     if part is None:
         chosen = everything(pool, scores)
     else:
-        chosen = select(pool, scores, part.method, budget=part.budget, ctx=ctx, **part.settings())
+        chosen = select(pool, scores, part.method, ctx=ctx, **part.arguments())
     tables.write_selection(chosen, scores, pool, folder / _FILE)
     counts = {"in": len(pool), **chosen.describe(pool, scores)}
     return Outcome([folder / _FILE], counts, chosen.notes)

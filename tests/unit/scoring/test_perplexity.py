@@ -16,7 +16,8 @@ from didact.execution.executors import serial
 from didact.scoring.around.score_pool import score_pool
 from didact.scoring.judging.model_scorer import NOT_FINITE
 from didact.scoring.perplexity import BitsPerByte, Perplexity
-from didact.selection.rank import middle
+from didact.selection.around.choose import choose
+from didact.selection.middle import middle
 from didact.testing import chat, make_pool
 
 torch = pytest.importorskip("torch")
@@ -143,7 +144,7 @@ def test_prefer_turns_the_ranking_and_no_value(tiny_model, tmp_path, ctx):
     assert np.argmax(high.utility) == np.argmax(high.values)
     # The middle band is a selector's: the rows whose rank is nearest to the center, either way.
     budget = Budget(samples=3)
-    chosen = [middle(pool, scores, budget, ctx).rows.tolist() for scores in (low, high)]
+    chosen = [choose(middle, pool, scores, budget, ctx).rows.tolist() for scores in (low, high)]
     assert chosen[0] == chosen[1] == sorted(np.argsort(low.values)[4:7])
 
 

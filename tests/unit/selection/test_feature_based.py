@@ -15,12 +15,13 @@ import pytest
 
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
-from didact.selection.feature_based import feature_based as module
+from didact.selection.around import grow as growing
+from didact.selection.around import noise as noise_module
+from didact.selection.around.choose import choose
+from didact.selection.around.heap import heapify, pop, replace_top
 from didact.selection.feature_based import kernel
 from didact.selection.feature_based.feature_based import estimate_feature_based, feature_based
 from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
-from didact.selection.greedy import growth as greedy
-from didact.selection.greedy.heap import heapify, pop, replace_top
 from didact.testing import make_pool
 from didact.text.noise import noisy
 from didact.verbs import context
@@ -122,7 +123,9 @@ def ctx(tmp_path):
 
 
 def everything(pool, ctx, budget=None, **settings):
-    return feature_based(pool, None, budget or Budget(ratio=1.0), ctx, **settings).best_first()
+    return choose(
+        feature_based, pool, None, budget or Budget(ratio=1.0), ctx, **settings
+    ).best_first()
 
 
 def lazy(texts, folder, ctx, size=None):
@@ -148,7 +151,9 @@ def test_equals_naive_greedy(per, weight, seed, tmp_path, ctx, monkeypatch):
     texts = texts_of(60, seed)
     pool = pool_of(texts, tmp_path, dedup="none")
     size = {"byte": pool.n_bytes, "token": pool.n_tokens, "sample": np.ones(60)}[per]
-    monkeypatch.setattr(module, "noisy", lambda _, rows, some, *more: rows % round(1 / some) == 3)
+    monkeypatch.setattr(
+        noise_module, "noisy", lambda _, rows, some, *more: rows % round(1 / some) == 3
+    )
     for noise, more in ((0, {}), (0, {"own_pairs": 0.0}), (0.2, {}), (0.1, {"min_df": 1}),
                         (0.2, {"min_df": 4, "own_pairs": 0.3})):  # fmt: skip
         suspects = range(3, 60, round(1 / noise)) if noise else ()
@@ -396,7 +401,7 @@ def test_noise_comes_last_and_is_told(tmp_path, ctx):
     rng = np.random.default_rng(9)
     texts = sentences(1500, rng)
     pool = pool_of([*texts, *(text for _, text in junk_of(texts, rng))], tmp_path)
-    chosen = feature_based(pool, None, Budget(ratio=1.0), ctx)
+    chosen = choose(feature_based, pool, None, Budget(ratio=1.0), ctx)
     suspects = noisy(pool, np.arange(len(pool)), 0.3)
     assert suspects.sum() > 50
     assert chosen.best_first()[-suspects.sum() :].tolist() == np.flatnonzero(suspects).tolist()
@@ -432,7 +437,7 @@ def test_a_killed_selection_goes_on_to_the_same_picks(tmp_path, ctx, monkeypatch
     pool = pool_of(texts_of(120, 6), tmp_path, dedup="none")
     wanted = everything(pool, ctx)
     monkeypatch.setattr(LazyGreedy, "chunk", 10)
-    monkeypatch.setattr(greedy, "_SAVE_SECONDS", -1)
+    monkeypatch.setattr(growing, "_SAVE_SECONDS", -1)
     pieces = Pieces(tmp_path / "pieces")
 
     def killed(progress):
@@ -450,9 +455,9 @@ def test_a_killed_selection_goes_on_to_the_same_picks(tmp_path, ctx, monkeypatch
 def test_estimate_is_of_the_right_order(tmp_path, ctx):
     pool = pool_of(sentences(6000, np.random.default_rng(1)), tmp_path)
     budget = Budget(ratio=0.5)
-    feature_based(pool, None, Budget(samples=1), ctx)  # compiles
+    choose(feature_based, pool, None, Budget(samples=1), ctx)  # compiles
     started = time.process_time()
-    feature_based(pool, None, budget, ctx)
+    choose(feature_based, pool, None, budget, ctx)
     seconds = time.process_time() - started
     assert 0.2 < estimate_feature_based(pool.stats, budget).cpu_seconds / seconds < 5
     assert estimate_feature_based(pool.stats, Budget(samples=0)).cpu_seconds == 0

@@ -11,11 +11,11 @@ import didact
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
+from didact.selection.around import grow as growing
 from didact.selection.around.budget import candidates, goal
+from didact.selection.around.finished_picks import load_piece, save_piece
+from didact.selection.around.grow import grow
 from didact.selection.around.quotas import Quotas
-from didact.selection.greedy import growth as greedy
-from didact.selection.greedy.finished_picks import load_piece, save_piece
-from didact.selection.greedy.growth import grow
 from didact.testing import make_pool
 from didact.verbs import context
 
@@ -88,19 +88,19 @@ def test_the_pick_that_crosses_a_token_goal_is_the_last_in_sight(ctx):
 
 
 def test_refused_candidates_are_never_picked(ctx):
-    picks = grow(Falling(WORTH), ONES, 40, ctx, refusal=Next(40)).tolist()
+    picks = grow(Falling(WORTH), ONES, 40, ctx, refuse=Next(40).after).tolist()
     assert len(picks) < 40
     for i, pick in enumerate(picks):
         assert pick - 1 not in picks[:i]
-    few = grow(Falling(WORTH), ONES, 5, ctx, refusal=Next(40)).tolist()
+    few = grow(Falling(WORTH), ONES, 5, ctx, refuse=Next(40).after).tolist()
     assert few == picks[:5]
 
 
 @pytest.mark.parametrize("refusing", [False, True])
 def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_path, monkeypatch):
-    monkeypatch.setattr(greedy, "_SAVE_SECONDS", -1.0)
-    refusal = Next(40) if refusing else None
-    whole = grow(Falling(WORTH), ONES, 18, ctx, refusal=refusal).tolist()
+    monkeypatch.setattr(growing, "_SAVE_SECONDS", -1.0)
+    refuse = Next(40).after if refusing else None
+    whole = grow(Falling(WORTH), ONES, 18, ctx, refuse=refuse).tolist()
     ctx = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
 
     class Killed(Falling):
@@ -110,7 +110,7 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             return super().pick(most)
 
     with pytest.raises(KeyboardInterrupt):
-        grow(Killed(WORTH), ONES, 18, ctx, refusal=refusal)
+        grow(Killed(WORTH), ONES, 18, ctx, refuse=refuse)
     (name,) = ctx.pieces.names()
     left = load_piece(ctx.pieces, name)["picks"]
     assert 0 < len(left) < 18
@@ -121,15 +121,15 @@ def test_an_interrupted_selection_goes_on_after_its_picks(refusing, ctx, tmp_pat
             asked.extend(positions.tolist())
             super().replay(positions)
 
-    again = grow(Told(WORTH), ONES, 18, ctx, refusal=refusal)
+    again = grow(Told(WORTH), ONES, 18, ctx, refuse=refuse)
     assert asked == left.tolist()
     assert again.tolist() == whole
 
 
 @pytest.mark.parametrize("refusing", [False, True])
 def test_picks_left_by_a_larger_budget_are_cut(refusing, ctx, tmp_path):
-    refusal = Next(40) if refusing else None
-    whole = grow(Falling(WORTH), ONES, 9, ctx, refusal=refusal)
+    refuse = Next(40).after if refusing else None
+    whole = grow(Falling(WORTH), ONES, 9, ctx, refuse=refuse)
     ctx = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
     save_piece(ctx.pieces, "picks-9", picks=whole)
     asked = []
@@ -139,10 +139,10 @@ def test_picks_left_by_a_larger_budget_are_cut(refusing, ctx, tmp_path):
             asked.append(position)
             return super().after(position)
 
-    few = grow(Falling(WORTH), ONES, 4, ctx, refusal=Told(40))
+    few = grow(Falling(WORTH), ONES, 4, ctx, refuse=Told(40).after)
     assert few.tolist() == asked == whole[:4].tolist()
     sizes = np.full(40, 3)
-    some = grow(Falling(WORTH), sizes, 10, ctx, unit="tokens", refusal=refusal)
+    some = grow(Falling(WORTH), sizes, 10, ctx, unit="tokens", refuse=refuse)
     assert some.tolist() == whole[:4].tolist()
 
 

@@ -9,14 +9,17 @@ import pytest
 
 from didact.core.binding import bind
 from didact.core.errors import BudgetError, ConfigError
+from didact.core.protocols import Ranking
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
 from didact.selection.around import near_duplicates
-from didact.selection.around.budget import take
+from didact.selection.around.budget import cut
+from didact.selection.around.choose import Around, choose
 from didact.selection.around.near_duplicates import NearDuplicates, Refusal, distinct
 from didact.selection.around.quotas import Quotas
-from didact.selection.rank import threshold, top_k
 from didact.selection.round_robin import round_robin
+from didact.selection.threshold import threshold
+from didact.selection.top_k import top_k
 from didact.testing import make_pool
 from didact.verbs import estimate_selection
 
@@ -237,50 +240,53 @@ def _twins(tmp_path):
 
 def test_top_k_refuses_and_says_how_many(twins, ctx):
     how = NearDuplicates()
-    chosen = top_k(twins, scored(twins), Budget(samples=3), ctx, near_duplicates=how)
+    chosen = choose(top_k, twins, scored(twins), Budget(samples=3), ctx, near_duplicates=how)
     assert chosen.best_first().tolist() == [0, 4, 5]
     assert chosen.notes == ("near-duplicates refused: 3",)
-    assert top_k(twins, scored(twins), Budget(samples=1), ctx, near_duplicates=how).rows == [0]
+    assert choose(
+        top_k, twins, scored(twins), Budget(samples=1), ctx, near_duplicates=how
+    ).rows == [0]
 
 
 def test_a_budget_above_what_refusal_leaves_is_an_error_with_the_way_out(twins, ctx):
     how = NearDuplicates()
     with pytest.raises(BudgetError) as caught:
-        top_k(twins, scored(twins), Budget(samples=7), ctx, near_duplicates=how)
+        choose(top_k, twins, scored(twins), Budget(samples=7), ctx, near_duplicates=how)
     assert str(caught.value) == (
         f"budget samples=7 is more than the pool has: 10 rows with {twins.n_tokens.sum():,} "
         "tokens, of which 6 rows may be chosen (0 exact duplicates, 4 near-duplicates, 0 "
         "validation rows and 0 rows without a score may not); ask for at most 6 samples, or give "
         "a ratio, or raise near_duplicates.similarity"
     )
-    chosen = top_k(twins, scored(twins), Budget(ratio=1.0), ctx, near_duplicates=how)
+    chosen = choose(top_k, twins, scored(twins), Budget(ratio=1.0), ctx, near_duplicates=how)
     assert chosen.rows.tolist() == [0, 4, 5, 6, 7, 8]
     assert "asks for 10, more than the 6 samples that may be chosen" in chosen.notes[0]
     assert chosen.notes[1] == "near-duplicates refused: 4"
 
 
-def test_a_greedy_selector_tells_what_it_refused(twins):
-    rest = {"method": "mine", "settings": {}, "refused": 4}
-    ranking = np.array([0, 4, 5, 6, 7, 8])
-    assert take(twins, ranking, Budget(samples=2), **rest).notes == ("near-duplicates refused: 4",)
+def test_a_greedy_selector_tells_what_it_refused(twins, ctx):
+    rest = {"method": "mine", "refused": 4}
+    ranking = Ranking(rows=np.array([0, 4, 5, 6, 7, 8]))
+    chosen = cut(twins, ranking, Budget(samples=2), ctx, **rest)
+    assert chosen.notes == ("near-duplicates refused: 4",)
     with pytest.raises(BudgetError, match=r"0 exact duplicates, 4 near-duplicates, .* at most 6"):
-        take(twins, ranking, Budget(samples=7), **rest)
+        cut(twins, ranking, Budget(samples=7), ctx, **rest)
 
 
 def test_a_threshold_keeps_its_ceiling(twins, ctx):
     settings = {"value": -8.5, "near_duplicates": NearDuplicates()}
-    chosen = threshold(twins, scored(twins), None, ctx, **settings)
+    chosen = choose(threshold, twins, scored(twins), None, ctx, **settings)
     assert chosen.rows.tolist() == [0, 4, 5, 6, 7, 8]
     assert chosen.notes == ("near-duplicates refused: 3",)
-    chosen = threshold(twins, scored(twins), Budget(samples=9), ctx, **settings)
+    chosen = choose(threshold, twins, scored(twins), Budget(samples=9), ctx, **settings)
     assert len(chosen) == 6
     assert "asks for 9, more than the 6 samples that passed" in chosen.notes[0]
     assert "10 rows may be chosen (0 exact duplicates, 0 validation" in chosen.notes[0]
 
 
 def test_quotas_see_what_refusal_leaves(twins, ctx):
-    chosen = top_k(
-        twins, scored(twins), Budget(samples=4), ctx,
+    chosen = choose(
+        top_k, twins, scored(twins), Budget(samples=4), ctx,
         quotas=Quotas(at_least={"web": 4}), near_duplicates=NearDuplicates(),
     )  # fmt: skip
     assert chosen.rows.tolist() == [0, 4, 6, 8]  # 2 is near 0; 8 is the sixth that is left
@@ -293,7 +299,7 @@ def test_nothing_asked_reads_nothing(twins, ctx):
     watched = replace(ctx, progress=never)
     for budget in (Budget(samples=0), Budget(tokens=0)):
         how = {"near_duplicates": NearDuplicates()}
-        assert len(top_k(twins, scored(twins), budget, watched, **how)) == 0
+        assert len(choose(top_k, twins, scored(twins), budget, watched, **how)) == 0
 
 
 def test_tasks_take_their_next_best_when_one_is_refused(twins, ctx):
@@ -302,18 +308,18 @@ def test_tasks_take_their_next_best_when_one_is_refused(twins, ctx):
     by_task[[1, 2, 6], 1] = 9, 8, 7  # 1 and 2 are near 0, which the first task takes
     scores = scored(twins, by_task.mean(axis=1), by_task=by_task, tasks=("a", "b"))
     how = {"near_duplicates": NearDuplicates()}
-    chosen = round_robin(twins, scores, Budget(samples=3), ctx, **how)
+    chosen = choose(round_robin, twins, scores, Budget(samples=3), ctx, **how)
     assert chosen.best_first().tolist() == [0, 6, 4]
     assert chosen.notes == ("near-duplicates refused: 3",)
     with pytest.raises(BudgetError, match="ask for at most 6 samples"):
-        round_robin(twins, scores, Budget(samples=7), ctx, **how)
+        choose(round_robin, twins, scores, Budget(samples=7), ctx, **how)
 
 
 def test_settings_are_checked_by_every_door():
-    assert bind(top_k, {"near_duplicates": {}}, "x")["near_duplicates"] == NearDuplicates()
+    assert bind(Around, {"near_duplicates": {}}, "x")["near_duplicates"] == NearDuplicates()
     for given in ({"similarity": 0.4}, NearDuplicates(similarity=0.4)):
         with pytest.raises(ConfigError, match=r"x.near_duplicates.similarity: .* got 0.4"):
-            bind(top_k, {"near_duplicates": given}, "x")
+            bind(Around, {"near_duplicates": given}, "x")
 
 
 def test_the_estimate_is_of_what_is_read(tmp_path):
@@ -332,8 +338,3 @@ def test_the_estimate_is_of_what_is_read(tmp_path):
     assert seconds(budget=Budget(samples=10), near_duplicates=None) == 0
     assert seconds("round_robin", near_duplicates=None) == 0
     assert seconds("threshold", value=0) == everything
-    with pytest.raises(TypeError, match="needs ctx"):
-        take(
-            pool, np.arange(9), Budget(samples=1), method="mine", settings={},
-            near_duplicates=NearDuplicates(),
-        )  # fmt: skip

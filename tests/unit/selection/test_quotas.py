@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from didact import config
 from didact.core.binding import as_json, bind
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Budget
+from didact.selection.around.choose import Around, choose
 from didact.selection.around.quotas import Quotas, largest_remainder
-from didact.selection.rank import top_k
+from didact.selection.top_k import top_k
 
 
 @pytest.fixture
@@ -34,29 +36,35 @@ def why(chosen):
 
 def test_at_least_comes_first_then_rank(pool, scores, ctx):
     quotas = Quotas(at_least={"code": 2, "books": 0.2})  # 0.2 of 5 samples is 1
-    chosen = top_k(pool, scores, Budget(samples=5), ctx, quotas=quotas)
+    chosen = choose(top_k, pool, scores, Budget(samples=5), ctx, quotas=quotas)
     assert rows(chosen) == [6, 8, 9, 0, 1]
     assert why(chosen) == ["top_k", "top_k", "at_least: books", "at_least: code", "at_least: code"]
 
 
 def test_at_most_stops_a_source(pool, scores, ctx):
     quotas = Quotas(at_most={"web": 0.4})
-    assert rows(top_k(pool, scores, Budget(samples=5), ctx, quotas=quotas)) == [0, 1, 6, 7, 8]
+    assert rows(choose(top_k, pool, scores, Budget(samples=5), ctx, quotas=quotas)) == [
+        0,
+        1,
+        6,
+        7,
+        8,
+    ]
 
 
 def test_one_number_holds_for_every_source(pool, scores, ctx):
-    chosen = top_k(pool, scores, Budget(samples=6), ctx, quotas=Quotas(at_most=2))
+    chosen = choose(top_k, pool, scores, Budget(samples=6), ctx, quotas=Quotas(at_most=2))
     assert rows(chosen) == [0, 1, 6, 7, 8, 9]
 
 
 def test_a_share_of_nothing_is_none_of_it(pool, scores, ctx):
     quotas = Quotas(at_most={"web": 0})
-    assert rows(top_k(pool, scores, Budget(samples=3), ctx, quotas=quotas)) == [6, 7, 8]
+    assert rows(choose(top_k, pool, scores, Budget(samples=3), ctx, quotas=quotas)) == [6, 7, 8]
 
 
 def test_proportional_shares_by_largest_remainder(pool, scores, ctx):
     # 4 of 10 rows at 6 : 2 : 2 → exact 2.4, 0.8, 0.8 → 2, 1, 1
-    chosen = top_k(pool, scores, Budget(samples=4), ctx, quotas=Quotas(proportional=True))
+    chosen = choose(top_k, pool, scores, Budget(samples=4), ctx, quotas=Quotas(proportional=True))
     assert rows(chosen) == [0, 1, 6, 8]
     assert set(why(chosen)) == {"proportional: web", "proportional: books", "proportional: code"}
 
@@ -72,7 +80,7 @@ def test_proportional_shares_by_largest_remainder(pool, scores, ctx):
 def test_proportional_tokens_leave_the_rest_to_rank(pool_of, scores_of, ctx, tokens, expected):
     pool = pool_of(["web", "web", "books", "books"], tokens=[30, 10, 30, 30])
     scores, quotas = scores_of([4, 3, 2, 1]), Quotas(proportional=True)
-    chosen = top_k(pool, scores, Budget(tokens=tokens), ctx, quotas=quotas)
+    chosen = choose(top_k, pool, scores, Budget(tokens=tokens), ctx, quotas=quotas)
     assert rows(chosen) == expected
     secured = [r for r, reason in zip(chosen.rows, why(chosen), strict=True) if ":" in reason]
     assert set(expected) - set(secured) == set(expected[len(secured) :])
@@ -87,7 +95,8 @@ def test_largest_remainder_by_hand():
 
 def test_tokens_at_least_takes_the_row_that_reaches_it(pool_of, scores_of, ctx):
     pool = pool_of(["web", "web", "books", "books"], tokens=[40, 40, 30, 30])
-    chosen = top_k(
+    chosen = choose(
+        top_k,
         pool,
         scores_of([4, 3, 2, 1]),
         Budget(tokens=100),
@@ -129,7 +138,7 @@ def test_tokens_at_least_takes_the_row_that_reaches_it(pool_of, scores_of, ctx):
 )
 def test_quotas_that_cannot_be_met_say_why(pool, scores, ctx, quotas, budget, message):
     with pytest.raises(BudgetError, match=message):
-        top_k(pool, scores, budget, ctx, quotas=Quotas(**quotas))
+        choose(top_k, pool, scores, budget, ctx, quotas=Quotas(**quotas))
 
 
 @pytest.mark.parametrize("budget", [Budget(tokens=50), Budget(ratio=0.5)])
@@ -137,7 +146,7 @@ def test_a_shortfall_from_at_most_is_a_note_when_the_budget_is_not_in_samples(
     pool, scores, ctx, budget
 ):
     quotas = Quotas(at_most={"web": 0.4, "code": 0})
-    chosen = top_k(pool, scores, budget, ctx, quotas=quotas)
+    chosen = choose(top_k, pool, scores, budget, ctx, quotas=quotas)
     assert rows(chosen) == [0, 1, 6, 7]
     unit, one = ("tokens", 10) if budget.tokens else ("samples", 1)
     left = f"quotas.at_most left {one} of {5 * one} {unit} unused"
@@ -146,13 +155,13 @@ def test_a_shortfall_from_at_most_is_a_note_when_the_budget_is_not_in_samples(
 
 def test_unknown_sources_are_named(pool, scores, ctx):
     with pytest.raises(ConfigError, match=r"at_most: unknown source 'bocks'; did you mean 'books'"):
-        top_k(pool, scores, Budget(samples=5), ctx, quotas=Quotas(at_most={"bocks": 2}))
+        choose(top_k, pool, scores, Budget(samples=5), ctx, quotas=Quotas(at_most={"bocks": 2}))
 
 
 def test_a_minimum_above_a_maximum_is_refused(pool, scores, ctx):
     quotas = Quotas(at_least=3, at_most=2)
     with pytest.raises(ConfigError, match="'web' has at_least 3 above its at_most 2 samples"):
-        top_k(pool, scores, Budget(samples=9), ctx, quotas=quotas)
+        choose(top_k, pool, scores, Budget(samples=9), ctx, quotas=quotas)
 
 
 @pytest.mark.parametrize("number", [-1, 1.5, float("nan"), float("inf"), True, "x"])
@@ -169,18 +178,18 @@ def test_proportional_stands_alone():
 
 
 def test_quotas_bind_from_plain_values_and_go_back_to_them():
-    bound = bind(top_k, {"quotas": {"at_most": {"web": 0.3}, "at_least": 2}}, "select.top_k")
+    bound = bind(Around, {"quotas": {"at_most": {"web": 0.3}, "at_least": 2}}, "select.top_k")
     assert bound["quotas"] == Quotas(at_most={"web": 0.3}, at_least=2)
-    plain = as_json(top_k, bound)
+    plain = as_json(Around, bound)
     assert plain["quotas"] == {"at_most": {"web": 0.3}, "at_least": 2.0, "proportional": False}
-    assert bind(top_k, plain, "select.top_k") == bound
+    assert bind(Around, plain, "select.top_k") == bound
 
 
 @pytest.mark.parametrize("given", [True, 0.8, "yes"])
 def test_settings_that_are_a_group_say_how_they_are_given(given):
     expected = r"top_k.near_duplicates: expected settings by name, .*=\{\} for the defaults; got"
     with pytest.raises(ConfigError, match=expected):
-        bind(top_k, {"near_duplicates": given}, "top_k")
+        bind(Around, {"near_duplicates": given}, "top_k")
 
 
 @pytest.mark.parametrize(
@@ -191,16 +200,19 @@ def test_settings_that_are_a_group_say_how_they_are_given(given):
         ({"at_most": "much"}, r"select.top_k.quotas.at_most"),
     ],
 )
-def test_bad_quotas_in_a_config_name_the_place(given, message):
+def test_bad_quotas_name_the_place(given, message):
     with pytest.raises(ConfigError, match=message):
-        bind(top_k, {"quotas": given}, "select.top_k")
+        bind(Around, {"quotas": given}, "select.top_k")
+    part = {"method": "top_k", "budget": {"samples": 1}, "quotas": given}
+    with pytest.raises(ConfigError, match=message.replace("select.top_k", "select")):
+        config.parse({"data": {"path": "x"}, "select": part})
 
 
 def test_reasons_fit_their_code_however_many_sources(pool_of, scores_of, ctx):
     n = 33_000  # more names than an int16 can point at
     pool = pool_of([f"s{i}" for i in range(n)])
-    chosen = top_k(
-        pool, scores_of(range(n)), Budget(samples=n), ctx, quotas=Quotas(proportional=True)
+    chosen = choose(
+        top_k, pool, scores_of(range(n)), Budget(samples=n), ctx, quotas=Quotas(proportional=True)
     )
     assert chosen.reasons == ("proportional",)
     assert not chosen.why.any()

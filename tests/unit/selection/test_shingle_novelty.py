@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from didact.core.errors import MissingDependencyError
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
+from didact.selection.around import grow as growing
 from didact.selection.around.budget import candidates
+from didact.selection.around.choose import choose
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
-from didact.selection.greedy import growth as greedy
 from didact.selection.shingle_novelty import shingle_novelty as module
 from didact.selection.shingle_novelty.shingle_novelty import (
     Shingles,
@@ -29,6 +30,7 @@ from didact.selection.shingle_novelty.shingle_novelty import (
     shingle_novelty,
 )
 from didact.testing import make_pool
+from didact.text.noise import noisy
 from didact.verbs import context
 
 pytest.importorskip("numba")
@@ -309,13 +311,15 @@ def test_no_texts_cost_nothing():
 
 def order(pool, ctx, budget=None, **more):
     return (
-        shingle_novelty(pool, None, budget or Budget(ratio=1.0), ctx, **more).best_first().tolist()
+        choose(shingle_novelty, pool, None, budget or Budget(ratio=1.0), ctx, **more)
+        .best_first()
+        .tolist()
     )
 
 
 def test_it_is_the_greedy_choice_over_what_was_measured(pool, ctx):
     rows = candidates(pool, None)
-    suspects = module.noisy(pool, rows, 0.3)
+    suspects = noisy(pool, rows, 0.3)
     weights, offsets, prints = measured(pool, rows, ctx, sample=4, suspects=suspects)
     groups = [p.tolist() for p in np.split(prints, offsets[1:-1])]
     expected = naive(weights, groups, pool.n_bytes, pool.source_codes, 2.0)
@@ -350,7 +354,7 @@ class KilledError(Exception):
 
 
 def test_a_killed_selection_goes_on_to_the_same_picks(pool, ctx, tmp_path, monkeypatch):
-    monkeypatch.setattr(greedy, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(growing, "_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(Shingles, "chunk", 10)
     expected = order(pool, ctx)
 
@@ -401,7 +405,7 @@ def spoiled(tmp_path_factory):
 
 def test_noise_comes_last_and_is_told(spoiled, ctx):
     junk = spoiled.source_codes == spoiled.source_names.index("junk")
-    chosen = shingle_novelty(spoiled, None, Budget(samples=260), ctx)
+    chosen = choose(shingle_novelty, spoiled, None, Budget(samples=260), ctx)
     ranked = junk[chosen.best_first()]
     assert not ranked[:250].any()
     assert ranked[250:].all()
@@ -415,7 +419,7 @@ def test_noise_comes_last_and_is_told(spoiled, ctx):
 
 def test_without_the_filter_noise_comes_first(spoiled, ctx):
     junk = spoiled.source_codes == spoiled.source_names.index("junk")
-    chosen = shingle_novelty(spoiled, None, Budget(samples=50), ctx, noise=0, balance=0)
+    chosen = choose(shingle_novelty, spoiled, None, Budget(samples=50), ctx, noise=0, balance=0)
     assert junk[chosen.rows].all()
     assert chosen.notes == ()
 
@@ -434,8 +438,8 @@ def test_balance_brings_the_mix_of_sources_nearer_to_the_pools(spoiled, ctx):
 
 
 def test_quotas_get_a_full_ranking(spoiled, ctx):
-    chosen = shingle_novelty(
-        spoiled, None, Budget(samples=60), ctx, quotas=Quotas(proportional=True)
+    chosen = choose(
+        shingle_novelty, spoiled, None, Budget(samples=60), ctx, quotas=Quotas(proportional=True)
     )
     junk = spoiled.source_codes == spoiled.source_names.index("junk")
     assert junk[chosen.rows].sum() == 10
@@ -450,7 +454,9 @@ def test_near_duplicates_are_refused(ctx, tmp_path):
     rows += [{**row, "id": f"{row['id']} again", "text": row["text"] + " x"} for row in rows]
     doubled = make_pool(rows, tmp_path)
     budget = Budget(samples=20)
-    chosen = shingle_novelty(doubled, None, budget, ctx, near_duplicates=NearDuplicates()).rows
+    chosen = choose(
+        shingle_novelty, doubled, None, budget, ctx, near_duplicates=NearDuplicates()
+    ).rows
     assert len({int(r) % 20 for r in chosen}) == 20
 
 
@@ -459,13 +465,13 @@ def test_without_numba_it_says_what_to_install(pool, ctx, monkeypatch):
     with pytest.raises(
         MissingDependencyError, match=r"shingle_novelty needs numba.*didact\[fast\]"
     ):
-        shingle_novelty(pool, None, Budget(samples=1), ctx)
+        choose(shingle_novelty, pool, None, Budget(samples=1), ctx)
 
 
 def test_the_estimate_is_of_the_right_size(pool, ctx):
     """What a pool of 40,000 rows of 620 bytes took on one core of 2021: 3.7 s; none for nothing."""
     stats = replace(pool.stats, n=40_000, n_bytes=25_000_000, n_tokens=6_000_000)
-    how = {"sample": 8, "noise": 0.3, "balance": 1.0, "quotas": None, "near_duplicates": None}
+    how = {"sample": 8, "noise": 0.3, "balance": 1.0}
     assert 1.85 < estimate_shingle_novelty(stats, Budget(ratio=0.2), **how).cpu_seconds < 7.4
     assert estimate_shingle_novelty(stats, Budget(samples=0), **how).cpu_seconds == 0
     assert estimate_shingle_novelty(stats, None, **how).cpu_seconds == 0

@@ -20,17 +20,14 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget, Scores
 from didact.pipeline import context
+from didact.selection.around.choose import choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
-from didact.selection.zip import partial_sort
+from didact.selection.around.quotas import Quotas
+from didact.selection.zip import partial_sort, rounds
 from didact.selection.zip import released as zip_released
 from didact.selection.zip import zip as zip_module
-from didact.selection.zip.zip import (
-    Rounds,
-    estimate_zip,
-    sample_texts,
-    smallest,
-    zip_,
-)
+from didact.selection.zip.rounds import Rounds, sample_texts, smallest
+from didact.selection.zip.zip import estimate_zip, zip_
 from didact.testing import make_pool
 from didact.text.deflate.sizes import DeflateSizes, classic_zlib
 
@@ -60,7 +57,7 @@ def ctx(tmp_path):
 
 def picks(pool, ctx, budget, **settings):
     budget = Budget(samples=budget) if isinstance(budget, int) else budget
-    return zip_(pool, None, budget, ctx, **{**STAGES, **settings}).best_first().tolist()
+    return choose(zip_, pool, None, budget, ctx, **{**STAGES, **settings}).best_first().tolist()
 
 
 # -- exact comparisons -----------------------------------------------------------------------------
@@ -302,7 +299,7 @@ def test_validation_rows_and_rows_without_a_score_are_never_chosen(mode, pool, c
         values=values, higher_is_better=True, method="column", pool_fingerprint=pool.fingerprint,
         missing=dict.fromkeys(range(0, len(pool), 5), "none"),
     )  # fmt: skip
-    chosen = zip_(pool, scores, Budget(samples=100), ctx, mode=mode, **STAGES)
+    chosen = choose(zip_, pool, scores, Budget(samples=100), ctx, mode=mode, **STAGES)
     assert len(chosen) == 100
     assert not pool.held[chosen.rows].any()
     assert (chosen.rows % 5).all()
@@ -324,11 +321,11 @@ def test_smaller_budgets_are_prefixes(unit, pool, ctx):
 
 
 def test_settings_above_the_candidates_are_clamped_and_said(pool, ctx):
-    chosen = zip_(pool, None, Budget(samples=30), ctx, k1=1000, k2=500, k3=7)
+    chosen = choose(zip_, pool, None, Budget(samples=30), ctx, k1=1000, k2=500, k3=7)
     assert chosen.notes == ("k1=1,000 became 380, k2=500 became 380: there are no more candidates",)
     assert chosen.settings["k1"] == 1000
     assert chosen.best_first().tolist() == picks(pool, ctx, 30, k1=380, k2=380, k3=7)
-    assert zip_(pool, None, Budget(samples=30), ctx, **STAGES).notes == ()
+    assert choose(zip_, pool, None, Budget(samples=30), ctx, **STAGES).notes == ()
 
 
 @pytest.mark.parametrize("stages", [{"k3": 25}, {"k2": 61}, {"k1": 20}])
@@ -355,7 +352,9 @@ def test_near_duplicates_are_refused(tmp_path, ctx):
     pool = make_pool([row for pair in zip(rows, twins, strict=True) for row in pair], tmp_path)
     both = picks(pool, ctx, 120)
     assert sorted(both) == list(range(120))
-    chosen = zip_(pool, None, Budget(ratio=1.0), ctx, near_duplicates=NearDuplicates(), **STAGES)
+    chosen = choose(
+        zip_, pool, None, Budget(ratio=1.0), ctx, near_duplicates=NearDuplicates(), **STAGES
+    )
     pairs = np.bincount(chosen.rows // 2, minlength=60)
     assert len(long) > 20
     assert (pairs[long] == 1).all()
@@ -366,11 +365,11 @@ def test_near_duplicates_are_refused(tmp_path, ctx):
 def test_without_the_classic_zlib_the_picks_say_so(pool, ctx, monkeypatch):
     for module in (zip_module, zip_released):
         monkeypatch.setattr(module, "classic_zlib", lambda: False)
-    assert zip_(pool, None, Budget(samples=5), ctx, **STAGES).notes == ()  # numba counts
+    assert choose(zip_, pool, None, Budget(samples=5), ctx, **STAGES).notes == ()  # numba counts
     assert len(picks(pool, ctx, 5, mode="released"))
     for module in (zip_module, zip_released):
         monkeypatch.setattr(module, "fast_backend", lambda: False)
-    chosen = zip_(pool, None, Budget(samples=5), ctx, **STAGES)
+    chosen = choose(zip_, pool, None, Budget(samples=5), ctx, **STAGES)
     assert "not of the classic zlib" in chosen.notes[0]
     with pytest.raises(ConfigError, match=r"classic zlib.*didact\[fast\]"):
         picks(pool, ctx, 5, mode="released")
@@ -391,20 +390,20 @@ def test_progress_is_told(pool, ctx):
 
 
 def test_released_keeps_whole_rounds_and_says_so(pool, ctx):
-    chosen = zip_(pool, None, Budget(samples=33), ctx, mode="released", **STAGES)
+    chosen = choose(zip_, pool, None, Budget(samples=33), ctx, mode="released", **STAGES)
     assert len(chosen) == 40
     assert "40 samples for the 33 asked for" in chosen.notes[0]
     assert chosen.best_first().tolist() == picks(pool, ctx, 40, mode="released")
-    assert zip_(pool, None, Budget(samples=40), ctx, mode="released", **STAGES).notes == ()
-    assert len(zip_(pool, None, Budget(ratio=0.1), ctx, mode="released", **STAGES)) == 40
-    assert len(zip_(pool, None, Budget(samples=0), ctx, mode="released", **STAGES)) == 0
+    assert choose(zip_, pool, None, Budget(samples=40), ctx, mode="released", **STAGES).notes == ()
+    assert len(choose(zip_, pool, None, Budget(ratio=0.1), ctx, mode="released", **STAGES)) == 40
+    assert len(choose(zip_, pool, None, Budget(samples=0), ctx, mode="released", **STAGES)) == 0
 
 
 def test_released_counts_exact_duplicates_as_samples(tmp_path, ctx):
     rows = rows_of(50)
     pool = make_pool([*rows, *({**row, "id": f"copy {row['id']}"} for row in rows)], tmp_path)
     stages = {"k1": 100, "k2": 100, "k3": 100}
-    chosen = zip_(pool, None, Budget(samples=100), ctx, mode="released", **stages)
+    chosen = choose(zip_, pool, None, Budget(samples=100), ctx, mode="released", **stages)
     assert chosen.rows.tolist() == list(range(100))
     (note,) = chosen.notes
     assert "50 of 100 candidates are copies of others, and 50 of 100 samples chosen" in note
@@ -413,7 +412,7 @@ def test_released_counts_exact_duplicates_as_samples(tmp_path, ctx):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"quotas": bind(zip_, {"quotas": {"at_most": 0.5}}, "zip")["quotas"]}, "quotas"),
+        ({"quotas": Quotas(at_most=0.5)}, "quotas"),
         ({"near_duplicates": NearDuplicates()}, "near_duplicates"),
         ({"budget": Budget(tokens=100)}, "counts samples"),
         ({"k1": 381}, "more than the 380 candidates"),
@@ -436,7 +435,7 @@ def test_released_goes_as_far_as_no_sample_is_picked_twice(pool, ctx):
 
 def test_released_needs_a_budget_within_the_pool(pool, ctx):
     with pytest.raises(BudgetError, match="needs a budget"):
-        zip_(pool, None, None, ctx, mode="released")
+        choose(zip_, pool, None, None, ctx, mode="released")
     with pytest.raises(BudgetError, match="ask for at most 380 samples"):
         picks(pool, ctx, 381, mode="released")
 
@@ -450,6 +449,7 @@ from dataclasses import replace
 import didact
 from didact.core.pieces import Pieces
 from didact.pipeline import context
+from didact.selection.around.choose import choose
 from didact.selection.zip.zip import zip_
 from didact.text.deflate.sizes import DeflateSizes
 path, place, mode, where, moment = sys.argv[1:]
@@ -468,7 +468,7 @@ if where == "counting":
     DeflateSizes.sizes = counted(DeflateSizes.sizes)
 else:  # written in part, not renamed yet
     Path.rename = counted(Path.rename)
-zip_(pool, None, didact.Budget(samples=45), replace(ctx, pieces=Pieces(Path(place))),
+choose(zip_, pool, None, didact.Budget(samples=45), replace(ctx, pieces=Pieces(Path(place))),
      mode=mode, k1=60, k2=24, k3=10)
 """
 
@@ -588,7 +588,7 @@ def test_refusals_and_kept_rounds_go_together(pool, ctx, tmp_path):
 
 
 def test_stage_0_is_kept_in_shards(pool, ctx, tmp_path, monkeypatch):
-    monkeypatch.setattr(zip_module, "_SHARD_BYTES", 10_000)
+    monkeypatch.setattr(rounds, "_SHARD_BYTES", 10_000)
     there = replace(ctx, pieces=Pieces(tmp_path / "pieces"))
     seen = []
     expected = picks(pool, ctx, 10)
@@ -606,9 +606,7 @@ def test_the_estimate_counts_evaluations(stages, pool, ctx, monkeypatch):
     monkeypatch.setattr(zip_module, "_SECONDS", {True: (1.0, 0.0), False: (1.0, 0.0)})
     whole = make_pool(rows_of(380), ctx.cache_dir)
     budget = Budget(samples=140)
-    cost = estimate_zip(
-        whole.stats, budget, mode="exact", quotas=None, near_duplicates=None, **stages
-    )
+    cost = estimate_zip(whole.stats, budget, mode="exact", **stages)
     calls = counting(monkeypatch)
     picks(whole, ctx, budget, **stages)
     assert cost.cpu_seconds == pytest.approx(sum(calls), rel=0.01)
@@ -616,14 +614,13 @@ def test_the_estimate_counts_evaluations(stages, pool, ctx, monkeypatch):
 
 def test_the_estimate_knows_nothing_all_tokens_and_quotas(pool):
     def seconds(budget, **more):
-        settings = {"mode": "exact", "quotas": None, "near_duplicates": None, **STAGES, **more}
-        return estimate_zip(pool.stats, budget, **settings).cpu_seconds
+        return estimate(zip_, pool.stats, budget, mode="exact", **STAGES, **more).cpu_seconds
 
     assert seconds(None) == seconds(Budget(samples=0)) == 0
     half = seconds(Budget(ratio=0.5))
     assert seconds(Budget(tokens=pool.stats.n_tokens // 2)) == pytest.approx(half, rel=0.01)
     assert seconds(Budget(ratio=0.1)) < half < seconds(Budget(ratio=1.0))
     assert seconds(Budget(samples=10**6)) == seconds(Budget(ratio=1.0))  # `goal` refuses it
-    limits = bind(zip_, {"quotas": {"at_most": 0.5}}, "zip")["quotas"]
+    limits = Quotas(at_most=0.5)
     assert seconds(Budget(ratio=0.1), quotas=limits) == seconds(Budget(ratio=1.0))
     assert seconds(Budget(ratio=0.1), near_duplicates=NearDuplicates()) > seconds(Budget(ratio=0.1))

@@ -1,1 +1,1 @@
-"""What stands around every selector: eligible rows, quotas, near-duplicates, the budget."""
+"""Around every selector: who may be chosen, budget, quotas, near-duplicates, greedy growth."""

@@ -1,12 +1,12 @@
 """Cutting a ranking to a budget: who may be chosen, how far it reaches, and why each row was.
 
-A selector ranks rows, best first; `take` does the rest, so that budgets, quotas, duplicates and
+A selector ranks rows, best first; `cut` does the rest, so that budgets, quotas, duplicates and
 missing scores mean the same for every selector.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from didact.selection.around.near_duplicates import distinct
 from didact.selection.around.quotas import Candidates, bounded, fitting, proportional, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from didact.core.pool import Pool
-    from didact.core.protocols import Context
+    from didact.core.protocols import Context, Ranking
     from didact.core.scores import Budget, Int1D, Scores
     from didact.selection.around.near_duplicates import NearDuplicates
     from didact.selection.around.quotas import Quotas
@@ -59,6 +57,7 @@ def goal(
     *,
     method: str,
     scores: Scores | None = None,
+    distinct: Int1D | None = None,
 ) -> tuple[Int1D, int]:
     """How far a greedy selector has to go; refuses budgets and quotas before any work is done.
 
@@ -69,6 +68,7 @@ def goal(
         quotas: With quotas all candidates are ranked, since any may be needed.
         method: The selector's name, for messages.
         scores: For messages.
+        distinct: Positions of one candidate of each text; all are when None.
 
     Returns:
         Each candidate's size in the budget's unit, and the sum to reach.
@@ -80,7 +80,9 @@ def goal(
     if budget is None:
         raise _no_budget(method)
     sizes = pool.n_tokens[rows] if budget.unit == "tokens" else np.ones(len(rows), np.int64)
-    limit, _ = _limit(pool, budget, sizes, scores, partial=False)
+    limit, _ = _limit(
+        pool, budget, sizes if distinct is None else sizes[distinct], scores, partial=False
+    )
     if not quotas or not budget.amount(len(pool)):
         return sizes, limit
     if not quotas.proportional:
@@ -114,20 +116,30 @@ def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:
     return at
 
 
-def take(
+def distinct_rows(pool: Pool, rows: Int1D) -> tuple[Int1D, Int1D]:
+    """The texts among rows, where exact duplicates count once; where they do not, every row is one.
+
+    Returns:
+        The position of each text's first row, `(t,)`, and the text of each row, 0..t-1, `(n,)`.
+    """
+    if pool.dedup and (pool.copy > 1).any():
+        _, first, text = np.unique(pool.group[rows], return_index=True, return_inverse=True)
+        if len(first) < len(rows):
+            return first, text
+    every = np.arange(len(rows))
+    return every, every
+
+
+def cut(
     pool: Pool,
-    ranking: Int1D,
+    ranking: Ranking,
     budget: Budget | None,
-    quotas: Quotas | None = None,
+    ctx: Context,
     *,
     method: str,
-    settings: Mapping[str, Any],
     scores: Scores | None = None,
-    reasons: tuple[str, ...] = ("chosen",),
-    why: Int1D | None = None,
-    partial: bool = False,
+    quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
-    ctx: Context | None = None,
     refused: int = 0,
 ) -> Selection:
     """Cut a ranking to a budget.
@@ -139,23 +151,19 @@ def take(
 
     Args:
         pool: The pool the rows belong to.
-        ranking: Row indices, best first, unique.
-        budget: How much; None takes everything ranked and needs `partial`.
-        quotas: Limits per source.
+        ranking: Rows, best first.
+        budget: How much; None takes everything ranked, of a partial ranking.
+        ctx: Reads the texts that `near_duplicates` compares.
         method: The selector's name.
-        settings: The selector's settings as JSON; the budget joins them under "budget".
         scores: The scores behind the ranking; rows without one are never chosen.
-        reasons: Short words for why a row was chosen.
-        why: Index into `reasons` per entry of `ranking`; all 0 when None.
-        partial: The ranking leaves out candidates on purpose, so the budget is only a ceiling.
+        quotas: Limits per source.
         near_duplicates: Leave out, going down the ranking, what is near a row kept above it; before
-            quotas are looked at. For selectors that did not refuse them while ranking.
-        ctx: Reads the texts that `near_duplicates` compares; needed with it.
-        refused: How many near-duplicates the selector refused while ranking, for messages.
+            quotas are looked at. None where they were refused while it was made.
+        refused: How many near-duplicates were refused while it was made, for messages.
 
     Returns:
-        A ranked selection; its notes tell where the budget could not be used up, and how many
-        near-duplicates were refused on the way.
+        A ranked selection without settings; its notes tell where the budget could not be used up,
+        and how many near-duplicates were refused on the way.
 
     Raises:
         BudgetError: No budget, more than the pool offers, or quotas that cannot be met.
@@ -164,17 +172,16 @@ def take(
     **Cost:** O(n log n) in the ranked rows. No text is read but for `near_duplicates`, and then
     about as many as are chosen; with quotas, or without a budget, all.
     """
+    partial, reasons = ranking.partial, ranking.reasons or (method,)
     if budget is None and not partial:
         raise _no_budget(method)
-    at = eligible(pool, ranking, scores)
-    rows = ranking[at]
+    at = eligible(pool, ranking.rows, scores)
+    rows = ranking.rows[at]
     unit = "samples" if budget is None else budget.unit
     sizes = pool.n_tokens[rows] if unit == "tokens" else np.ones(len(rows), np.int64)
     limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
     nothing = budget is not None and budget.amount(len(pool)) == 0
     if near_duplicates is not None and not nothing:
-        if ctx is None:
-            raise TypeError("take: near_duplicates needs ctx, to read the texts")
         far = quotas or budget is None
         kept, refused = distinct(
             pool, rows, near_duplicates, ctx, sizes=sizes, enough=None if far else limit
@@ -183,7 +190,7 @@ def take(
         limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
     if refused:
         notes = (*notes, f"near-duplicates refused: {refused:,}")
-    codes = np.zeros(len(rows), np.int64) if why is None else np.asarray(why)[at]
+    codes = np.zeros(len(rows), np.int64) if ranking.why is None else ranking.why[at]
     if quotas:
         candidates = Candidates(pool.source_names, pool.source_codes[rows], sizes, unit)
         must_fill = budget is not None and budget.samples is not None and not partial
@@ -207,14 +214,15 @@ def take(
     elif len(rows) and not len(chosen) and not notes:
         notes = (f"nothing chosen: the best row alone is over the {limit:,} {unit}",)
     reasons, codes = _used(reasons, codes[chosen])
+    remarks = () if ranking.remarks is None else ranking.remarks(rows[chosen])
     return Selection.ranked(
         rows[chosen],
         pool.fingerprint,
         method,
-        {**settings, "budget": "none" if budget is None else str(budget)},
+        {},
         reasons=reasons,
         why=codes,
-        notes=notes,
+        notes=(*ranking.notes, *notes, *remarks),
     )
 
 

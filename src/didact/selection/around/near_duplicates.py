@@ -1,9 +1,9 @@
-"""Refusing near-duplicates of what is already chosen, as an option of every selector."""
+"""Refusing near-duplicates of what is already chosen, around every selector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 from pydantic import Field
@@ -15,14 +15,11 @@ from didact.selection.around.quotas import fitting
 from didact.text.minhash import band_keys, banding, signatures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
 
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
     from didact.core.scores import Budget, Int1D
-    from didact.selection.around.quotas import Quotas
 
 _OPEN, _MET, _CLOSED = 0, 1, 2
 _TOGETHER: Final = 4096  # candidates compared at a time: half a megabyte of signatures
@@ -51,16 +48,6 @@ class NearDuplicates:
     similarity: Annotated[float, Field(ge=0.5, le=1)] = 0.8
     ngram: Annotated[int, Field(ge=1, le=64)] = 5
     permutations: Annotated[int, Field(ge=16, le=512)] = 128
-
-
-def compared_by(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Libraries that what is near depends on, by a selector's settings."""
-    return ("rensa",) if settings.get("near_duplicates") is not None else ()
-
-
-def compiled_and_compared_by(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Likewise of a selector with compiled kernels."""
-    return ("numba", *compared_by(settings))
 
 
 class Refusal:
@@ -272,31 +259,22 @@ def _sketch(shared: tuple[Pool, NearDuplicates], rows: Int1D) -> Metered[_Sketch
     return Metered((signed.astype(np.uint8), keys, worded))  # the low 8 bits
 
 
-def estimate_all(
-    stats: PoolStats,
-    _budget: Budget | None,
-    /,
-    *,
-    near_duplicates: NearDuplicates | None = None,
-    **_settings: Any,
-) -> Cost:
-    """What a selector costs that compares every sample of a pool, and little else."""
-    return _comparing(stats, 1.0) if near_duplicates is not None else Cost()
+def estimate_all(stats: PoolStats) -> Cost:
+    """What it costs to compare every sample of a pool.
+
+    Raises:
+        MissingDependencyError: rensa is not installed.
+    """
+    return _comparing(stats, 1.0)
 
 
-def estimate_walk(
-    stats: PoolStats,
-    budget: Budget | None,
-    /,
-    *,
-    near_duplicates: NearDuplicates | None = None,
-    quotas: Quotas | None = None,
-    **_settings: Any,
-) -> Cost:
-    """What a selector costs that only ranks, and goes down the ranking until the budget is met."""
-    if near_duplicates is None:
-        return Cost()
-    if budget is None or quotas:
+def estimate_walk(stats: PoolStats, budget: Budget | None) -> Cost:
+    """What it costs to go down a ranking until the budget is met; all the way without one.
+
+    Raises:
+        MissingDependencyError: rensa is not installed.
+    """
+    if budget is None:
         return _comparing(stats, 1.0)
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = budget.amount(stats.n) / max(whole, 1)

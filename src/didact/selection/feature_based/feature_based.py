@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import estimated_by
-from didact.selection.around.budget import candidates, goal, take
-from didact.selection.around.near_duplicates import (
-    NearDuplicates,
-    Refusal,
-    compiled_and_compared_by,
-    estimate_all,
-)
-from didact.selection.around.quotas import Quotas
-from didact.selection.greedy.growth import grow
-from didact.text.noise import noisy, told
+from didact.core.protocols import Growing, composes
+from didact.selection.around.budget import candidates
+from didact.selection.around.noise import noise_last
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.pool import Pool, PoolStats
-    from didact.core.protocols import Context
-    from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
+    from didact.core.protocols import Context, Grown
+    from didact.core.scores import Budget, Float1D, Int1D, Scores
 
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]
@@ -46,7 +38,6 @@ def estimate_feature_based(
     budget: Budget | None,
     *,
     noise: float = 0.3,
-    near_duplicates: NearDuplicates | None = None,
     **_settings: Any,
 ) -> Cost:
     """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
@@ -56,12 +47,11 @@ def estimate_feature_based(
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
     seconds = ((_NOISE if noise else 0) + _FEATURES + _GREEDY * share) * stats.n_bytes
-    compared = estimate_all(stats, budget, near_duplicates=near_duplicates)
-    return Cost(cpu_seconds=seconds) + compared
+    return Cost(cpu_seconds=seconds)
 
 
-@method("feature_based", libraries=compiled_and_compared_by)
-@estimated_by(estimate_feature_based)
+@method("feature_based", libraries=("numba",))
+@composes(grows=True, estimate=estimate_feature_based)
 def feature_based(
     pool: Pool,
     scores: Scores | None,
@@ -75,9 +65,7 @@ def feature_based(
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
-    quotas: Quotas | None = None,
-    near_duplicates: NearDuplicates | None = None,
-) -> Selection:
+) -> Growing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
     Picks one sample after another, each the one that adds most to
@@ -127,12 +115,8 @@ def feature_based(
             1; 0 lets everything pass, misdecoded text included.
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
         balance: What the shares of sources count next to grams; 0 ignores sources.
-        quotas: Limits per source; with them all candidates are ranked.
-        near_duplicates: Refuse near-duplicates of what is chosen.
 
     Raises:
-        ConfigError: A quota that names an unknown source.
-        BudgetError: No budget, more than the pool has, or quotas that cannot be met.
         MissingDependencyError: numba is not installed.
 
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
@@ -147,26 +131,15 @@ def feature_based(
     MiB. Compiling, once per machine: some 7 s.
     """
     need("feature_based", "fast")
-    settings = as_json(
-        feature_based,
-        {
-            "weight": weight, "min_df": min_df, "per": per, "noise": noise,
-            "own_pairs": own_pairs, "balance": balance,
-            "quotas": quotas, "near_duplicates": near_duplicates,
-        },
-    )  # fmt: skip
     rows = candidates(pool, scores)
-    sizes, wanted = goal(pool, rows, budget, quotas, method="feature_based", scores=scores)
-    picks, refused = np.empty(0, np.int64), 0
-    suspects = np.zeros(len(rows), np.bool_)
-    if wanted and budget is not None:
-        if per == "auto":
-            per = "token" if budget.unit == "tokens" else "byte"
+    if per == "auto":
+        per = "token" if budget is not None and budget.unit == "tokens" else "byte"
+
+    @contextmanager
+    def growth() -> Iterator[Grown]:
         from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
 
-        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates is not None else None
-        if noise:
-            suspects = noisy(pool, rows, noise, ctx.progress)
+        suspects, ranking = noise_last("feature_based", pool, rows, noise, ctx)
         features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
         size = _sizes(pool, rows, per)
         size[suspects] = np.inf  # whatever they add is nothing for their size
@@ -180,23 +153,9 @@ def feature_based(
             size,
             balance=balance,
         )
-        growth = LazyGreedy(samples, weights)
-        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
-        refused = refusal.refused if refusal is not None else 0
-    chosen = take(
-        pool,
-        rows[picks],
-        budget,
-        quotas,
-        method="feature_based",
-        settings=settings,
-        scores=scores,
-        reasons=("feature_based", "noise, for want of others"),
-        why=suspects[picks].astype(np.int64),
-        refused=refused,
-    )
-    taken = int(suspects[np.searchsorted(rows, chosen.rows)].sum())
-    return replace(chosen, notes=(*chosen.notes, *told(suspects, taken, noise)))
+        yield LazyGreedy(samples, weights), ranking
+
+    return Growing(rows=rows, open=growth)
 
 
 def _weights(frequency: npt.NDArray[Any], weight: Weight) -> Float1D:

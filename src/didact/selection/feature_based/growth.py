@@ -12,8 +12,8 @@ import numpy as np
 
 from didact.core.cost import Metered
 from didact.core.protocols import Progress
+from didact.selection.around.heap import heapify
 from didact.selection.feature_based import kernel
-from didact.selection.greedy.heap import heapify
 from didact.text.grams import hash_grams
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class LazyGreedy:
         heapify(self._gains, self._rows, n)
 
     def pick(self, most: int) -> Int1D:
-        """See `didact.selection.greedy.growth.Growth`."""
+        """See `Growth`."""
         picks = np.empty(most, np.int64)
         found, self._entries, evaluations = kernel.pick(
             picks, self._gains, self._rows, self._entries, self._fresh, self._picked, self._gone,
@@ -265,11 +265,11 @@ class LazyGreedy:
         return picks[:found]
 
     def block(self, positions: Int1D) -> None:
-        """See `didact.selection.greedy.growth.Growth`."""
+        """See `Growth`."""
         self._gone[positions] = True
 
     def replay(self, positions: Int1D) -> None:
-        """See `didact.selection.greedy.growth.Growth`."""
+        """See `Growth`."""
         for position in positions.tolist():
             kernel.add(position, self._samples, self._state)
         self._gone[positions] = True

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import Progress, estimated_by
-from didact.selection.around.budget import candidates, goal, take
-from didact.selection.around.near_duplicates import (
-    NearDuplicates,
-    Refusal,
-    compiled_and_compared_by,
-    estimate_all,
-)
-from didact.selection.around.quotas import Quotas
-from didact.selection.greedy.growth import grow
+from didact.core.protocols import Growing, Progress, composes
+from didact.selection.around.budget import candidates
+from didact.selection.around.noise import noise_last
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
-from didact.text.noise import noisy, texts_of, told
+from didact.text.noise import texts_of
 
 if TYPE_CHECKING:
     from didact.core.pool import Pool, PoolStats
-    from didact.core.protocols import Context
-    from didact.core.scores import Bool1D, Budget, Float1D, Int1D, Scores, Selection
+    from didact.core.protocols import Context, Grown
+    from didact.core.scores import Bool1D, Budget, Float1D, Int1D, Scores
     from didact.selection.shingle_novelty.kernel import UInt32s
     from didact.text.buffers import UInt8s
 
@@ -46,33 +39,28 @@ def estimate_shingle_novelty(
     sample: int,
     noise: float,
     balance: float,  # noqa: ARG001 - some more bounds brought up to date
-    quotas: Quotas | None,  # noqa: ARG001 - ranking more costs little
-    near_duplicates: NearDuplicates | None,
 ) -> Cost:
     """Processor time: reference cost, noise and shingles of every byte, then the picks."""
     need("shingle_novelty", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
     a_byte = 39e-9 + (35e-9 if noise else 0) + 30e-9 / sample
-    compared = estimate_all(stats, budget, near_duplicates=near_duplicates)
-    return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6) + compared
+    return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6)
 
 
-@method("shingle_novelty", libraries=compiled_and_compared_by)
-@estimated_by(estimate_shingle_novelty)
+@method("shingle_novelty", libraries=("numba",))
+@composes(grows=True, estimate=estimate_shingle_novelty)
 def shingle_novelty(
     pool: Pool,
     scores: Scores | None,
-    budget: Budget | None,
+    _budget: Budget | None,
     ctx: Context,
     /,
     *,
     sample: Annotated[int, Field(ge=1, le=1024)] = 8,
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     balance: Annotated[float, Field(ge=0, le=16)] = 1.0,
-    quotas: Quotas | None = None,
-    near_duplicates: NearDuplicates | None = None,
-) -> Selection:
+) -> Growing:
     """The set that repeats itself least, grown greedily; ties go to the lowest row.
 
     A sample's gain is the share of its distinct 12-byte shingles that no chosen sample has, times
@@ -89,7 +77,6 @@ def shingle_novelty(
     Args:
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
-        budget: How many samples or tokens, or which share of the rows.
         ctx: Seed of the 32 KiB, workers, progress, pieces for the picks so far.
         sample: One in so many shingles is looked at, the same ones in every sample; 1 is all.
             Fingerprints have 32 bits: when 16 million are covered, 0.4 % of new ones are taken for
@@ -99,12 +86,8 @@ def shingle_novelty(
         balance: How firmly the pool's mix of sources is kept. 0 looks at no source and repeats
             itself least; at 1 a source of twice the gains is chosen from some √2 to 2 times as
             much. `quotas` with `proportional` keep the mix exactly.
-        quotas: Limits per source; with them all candidates are ranked.
-        near_duplicates: Refuse near-duplicates of what is chosen.
 
     Raises:
-        ConfigError: A quota that names an unknown source.
-        BudgetError: No budget, more than the pool has, or quotas that cannot be met.
         MissingDependencyError: numba is not installed.
 
     **Source:** didact; shingles after Broder 1997, lazy greedy after Minoux 1978.
@@ -115,41 +98,18 @@ def shingle_novelty(
     samples of 620 bytes: about 1.2 GB.
     """
     need("shingle_novelty", "fast")
-    settings = as_json(
-        shingle_novelty,
-        {
-            "sample": sample, "noise": noise, "balance": balance,
-            "quotas": quotas, "near_duplicates": near_duplicates,
-        },
-    )  # fmt: skip
     rows = candidates(pool, scores)
-    sizes, wanted = goal(pool, rows, budget, quotas, method="shingle_novelty", scores=scores)
-    picks, refused = np.empty(0, np.int64), 0
-    suspects = np.zeros(len(rows), np.bool_)
-    if wanted and budget is not None:
-        refusal = Refusal(pool, rows, near_duplicates, ctx) if near_duplicates else None
-        if noise:
-            suspects = noisy(pool, rows, noise, ctx.progress)
+
+    @contextmanager
+    def growth() -> Iterator[Grown]:
+        suspects, ranking = noise_last("shingle_novelty", pool, rows, noise, ctx)
         weights, offsets, prints = measured(pool, rows, ctx, sample=sample, suspects=suspects)
-        growth = Shingles(
+        shingles = Shingles(
             weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance
         )
-        picks = grow(growth, sizes, wanted, ctx, unit=budget.unit, refusal=refusal)
-        refused = refusal.refused if refusal else 0
-    chosen = take(
-        pool,
-        rows[picks],
-        budget,
-        quotas,
-        method="shingle_novelty",
-        settings=settings,
-        scores=scores,
-        reasons=("shingle_novelty", "noise, for want of others"),
-        why=suspects[picks].astype(np.int64),
-        refused=refused,
-    )
-    taken = int(suspects[np.searchsorted(rows, chosen.rows)].sum())
-    return replace(chosen, notes=(*chosen.notes, *told(suspects, taken, noise)))
+        yield shingles, ranking
+
+    return Growing(rows=rows, open=growth)
 
 
 def measured(
@@ -258,7 +218,7 @@ class Shingles:
         sources: npt.NDArray[np.int32],
         balance: float,
     ) -> None:
-        from didact.selection.greedy import heap
+        from didact.selection.around import heap
         from didact.selection.shingle_novelty import kernel
 
         self._kernel = kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,12 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Progress
 from didact.core.scores import Selection
 from didact.selection.around.budget import goal
-from didact.selection.greedy.finished_picks import load_piece, save_piece
+from didact.selection.around.finished_picks import load_piece, save_piece
 from didact.selection.zip.partial_sort import smallest
-from didact.selection.zip.zip import alone
+from didact.selection.zip.rounds import alone
 from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from didact.core.pool import Pool
     from didact.core.protocols import Context
     from didact.core.scores import Budget, Int1D, Scores
@@ -35,7 +33,7 @@ def released(
     budget: Budget | None,
     ctx: Context,
     *,
-    settings: Mapping[str, Any],
+    stages: tuple[int, int, int],
 ) -> Selection:
     """The released code's selection; see `didact.selection.zip.zip.zip_`."""
     allowed = ~pool.held
@@ -44,9 +42,8 @@ def released(
         allowed &= scores.present
     rows = np.flatnonzero(allowed)
     _, wanted = goal(pool, rows, budget, method="zip", scores=scores)
-    refuse(settings, budget, len(rows))
-    stages = _, _, k3 = int(settings["k1"]), int(settings["k2"]), int(settings["k3"])
-    rounds = -(-wanted // k3)
+    refuse(stages, budget, len(rows))
+    rounds = -(-wanted // stages[2])
     picks = np.empty(0, np.int64)
     if rounds:
         texts = row_texts(pool, rows)
@@ -60,25 +57,20 @@ def released(
         rows[picks],
         pool.fingerprint,
         "zip",
-        {**settings, "budget": str(budget)},
+        {},
         reasons=("zip",),
         notes=_notes(pool, rows, rows[picks], wanted),
     )
 
 
-def refuse(settings: Mapping[str, Any], budget: Budget | None, n: int) -> None:
+def refuse(stages: tuple[int, int, int], budget: Budget | None, n: int) -> None:
     """Raise ConfigError for what the released code does not have, or cannot do.
 
     Args:
-        settings: Of `zip_`.
+        stages: k1, k2 and k3 of `zip_`.
         budget: What is asked for.
         n: Candidates; before they are known, the samples of the pool.
     """
-    for name in ("quotas", "near_duplicates"):
-        if settings[name] is not None:
-            raise ConfigError(
-                f"zip: {name} with mode=released, whose picks know none; use mode=exact"
-            )
     if budget is not None and budget.unit == "tokens":
         raise ConfigError(
             f"zip: budget {budget} with mode=released, which counts samples; give samples=N or "
@@ -90,7 +82,7 @@ def refuse(settings: Mapping[str, Any], budget: Budget | None, n: int) -> None:
             "of the classic zlib that the released code was run with; pip install 'didact[fast]', "
             "or use mode=exact"
         )
-    k1, k2, k3 = (int(settings[k]) for k in ("k1", "k2", "k3"))
+    k1, k2, k3 = stages
     rounds = 0 if budget is None else -(-budget.amount(n) // k3)
     if rounds and n < k1:
         raise ConfigError(

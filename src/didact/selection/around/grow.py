@@ -1,52 +1,24 @@
-"""Growing a selection sample by sample: what every greedy selector shares.
-
-A greedy selector is a `Growth`: it names its next picks. The rest is here: who may be chosen, when
-the budget is reached, near-duplicates refused on the way, progress, going on after a kill.
-"""
+"""Growing a set pick by pick: when the budget is reached, what is refused on the way, going on."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from didact.core.pieces import Pieces
 from didact.core.protocols import Progress
-from didact.selection.greedy.finished_picks import load_piece, save_piece
+from didact.selection.around.finished_picks import load_piece, save_piece
 
 if TYPE_CHECKING:
-    from didact.core.protocols import Context
+    from collections.abc import Callable
+
+    from didact.core.protocols import Context, Growth
     from didact.core.scores import Int1D
-    from didact.selection.around.near_duplicates import Refusal
 
 _SAVE_SECONDS: Final = 5.0
 _PICKS: Final = "picks-"
-
-
-class Growth(Protocol):
-    """A greedy rule over candidates 0..n-1.
-
-    Attributes:
-        chunk: How many picks are worth asking for at a time.
-    """
-
-    chunk: int
-
-    def pick(self, most: int) -> Int1D:
-        """The next picks in order: `most` of them, or fewer when the candidates run out.
-
-        Asking for one at a time gives the same sequence as asking for many.
-        """
-        ...
-
-    def block(self, positions: Int1D) -> None:
-        """Candidates that may no longer be picked; some may have been picked already."""
-        ...
-
-    def replay(self, positions: Int1D) -> None:
-        """Take these as picked, in this order, before the first `pick`."""
-        ...
 
 
 def grow(
@@ -56,7 +28,7 @@ def grow(
     ctx: Context,
     *,
     unit: Literal["samples", "tokens"] = "samples",
-    refusal: Refusal | None = None,
+    refuse: Callable[[int], Int1D] | None = None,
     resumable: bool = True,
 ) -> Int1D:
     """Pick until the goal is reached or nobody is left.
@@ -68,7 +40,7 @@ def grow(
             and up to a chunk beyond it.
         ctx: Its progress is told, its pieces keep the picks so far.
         unit: Of `sizes` and `goal`.
-        refusal: Told of every pick; the near-duplicates it names are blocked.
+        refuse: Told of every pick; the candidates it names are blocked.
         resumable: Whether a later start goes on after the picks; not where the rule itself does.
 
     Returns:
@@ -82,9 +54,9 @@ def grow(
         nonlocal done, spent
         picks[done : done + len(new)] = new
         done, spent = done + len(new), spent + int(sizes[new].sum())
-        if refusal is not None:
+        if refuse is not None:
             for position in new.tolist():
-                growth.block(refusal.after(position))
+                growth.block(refuse(position))
         if len(new) > 1 or done % growth.chunk == 0:
             ctx.progress(Progress("select", min(spent, goal), goal, unit))
 
@@ -98,7 +70,7 @@ def grow(
     saved = time.monotonic()
     while spent < goal:
         most = growth.chunk if unit == "tokens" else min(growth.chunk, goal - spent)
-        new = growth.pick(1 if refusal is not None else most)
+        new = growth.pick(1 if refuse is not None else most)
         if not len(new):
             break
         taken(new)

@@ -1,0 +1,203 @@
+"""From a selector to the set that is trained on: budget, quotas and near-duplicates around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from didact.core.binding import as_json
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError
+from didact.core.identity import about
+from didact.core.protocols import Company, Growing, Ranking
+from didact.core.scores import Budget, Selection
+from didact.selection.around.budget import cut, distinct_rows, goal, required
+from didact.selection.around.grow import grow
+from didact.selection.around.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    estimate_all,
+    estimate_walk,
+)
+from didact.selection.around.quotas import Quotas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from didact.core.pool import Pool, PoolStats
+    from didact.core.protocols import Context, Selector
+    from didact.core.scores import Int1D, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What composes with every selector, beside the budget.
+
+    Attributes:
+        quotas: Limits per source.
+        near_duplicates: Refuse rows that are nearly one already chosen.
+    """
+
+    quotas: Quotas | None = None
+    near_duplicates: NearDuplicates | None = None
+
+
+def choose(
+    selector: Selector,
+    pool: Pool,
+    scores: Scores | None,
+    budget: Budget | None,
+    ctx: Context,
+    /,
+    *,
+    name: str | None = None,
+    quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
+    **settings: Any,
+) -> Selection:
+    """Run a selector and cut what it prefers to the budget.
+
+    Never chosen are rows of the validation split, rows without a score and, when the pool counts
+    exact duplicates once, any but the first of them. A greedy selector grows its set with
+    near-duplicates refused on the way; going down a ranking they are refused afterwards.
+
+    Args:
+        selector: A function of `(pool, scores, budget, ctx)`.
+        pool: The samples.
+        scores: One number per sample (or per sample and task), for selectors that look at them;
+            rows without one are never chosen.
+        budget: How many samples or tokens, or which share of the rows.
+        ctx: Seed, workers, progress, pieces of what is under way.
+        name: The selector's name; by default what it says of itself.
+        quotas: Limits per source.
+        near_duplicates: Refuse rows that are nearly one already chosen.
+        settings: The selector's checked keyword arguments.
+
+    Returns:
+        `settings` holds the selector's own beside `quotas`, `near_duplicates` and `budget`.
+
+    Raises:
+        ConfigError: No scores where they are needed, a quota that names an unknown source, or
+            settings with which quotas or near-duplicates do not go.
+        BudgetError: No budget, more than the pool has, or quotas that cannot be met.
+        PoolMismatchError: The scores belong to another pool.
+
+    **Source:** own.
+    **Cost:** that of the selector and O(n log n); `near_duplicates` reads texts.
+    """
+    name = name or about(selector).name
+    around = Around(quotas=quotas, near_duplicates=near_duplicates)
+    if company(selector).needs_scores:
+        scores = required(scores, pool, name)
+    elif scores is not None:
+        scores.check(pool)
+    _refuse_company(selector, name, around, settings)
+    chosen = selector(pool, scores, budget, ctx, **settings)
+    if not isinstance(chosen, Selection):
+        if isinstance(chosen, Growing):
+            ranking, refused = _grown(chosen, name, pool, scores, budget, around, ctx)
+            near_duplicates = None
+        else:
+            ranking, refused = chosen, 0
+        chosen = cut(
+            pool, ranking, budget, ctx, method=name, scores=scores,
+            quotas=quotas, near_duplicates=near_duplicates, refused=refused,
+        )  # fmt: skip
+    elif quotas or near_duplicates is not None:
+        raise ConfigError(
+            f"{name} gives a finished selection: quotas and near_duplicates come late"
+        )
+    notes = chosen.notes
+    if not len(chosen) and not notes:
+        notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
+    stamped = {
+        **as_json(selector, settings),
+        **as_json(Around, vars(around)),
+        "budget": "none" if budget is None else str(budget),
+    }
+    return replace(chosen, method=name, settings={**chosen.settings, **stamped}, notes=notes)
+
+
+def estimate(
+    selector: Selector,
+    stats: PoolStats,
+    budget: Budget | None,
+    /,
+    *,
+    name: str | None = None,
+    quotas: Quotas | None = None,
+    near_duplicates: NearDuplicates | None = None,
+    **settings: Any,
+) -> Cost:
+    """What `choose` will cost, before it runs; nothing to speak of where only scores are sorted.
+
+    Raises:
+        ConfigError: What `choose` would refuse, as far as it is known before the pool is looked at.
+        MissingDependencyError: Of a library that it needs.
+    """
+    said = company(selector)
+    around = Around(quotas=quotas, near_duplicates=near_duplicates)
+    _refuse_company(selector, name or about(selector).name, around, settings)
+    nothing = budget is None or not budget.amount(stats.n)
+    cost = Cost()
+    if said.estimate is not None:
+        asked = budget
+        if quotas and budget is not None and not nothing:  # any row may be needed: all are ranked
+            tokens = budget.unit == "tokens"
+            asked = Budget(tokens=stats.n_tokens) if tokens else Budget(samples=stats.n)
+        cost = said.estimate(stats, asked, **settings)
+    if near_duplicates is None:
+        return cost
+    if said.grows:
+        return cost if nothing else cost + estimate_all(stats)
+    return cost + estimate_walk(stats, None if quotas else budget)
+
+
+def company(selector: Callable[..., Any]) -> Company:
+    """What a selector says of itself to what stands around it; see `didact.core.protocols`."""
+    said = vars(selector).get("company")
+    return said if isinstance(said, Company) else Company()
+
+
+def _refuse_company(
+    selector: Selector, name: str, around: Around, settings: Mapping[str, Any]
+) -> None:
+    alone = company(selector).alone
+    why = alone(as_json(selector, settings)) if alone is not None else ""
+    for what, given in vars(around).items():
+        if why and given is not None:
+            raise ConfigError(f"{name}: {what} with {why}")
+
+
+def _grown(
+    growing: Growing,
+    name: str,
+    pool: Pool,
+    scores: Scores | None,
+    budget: Budget | None,
+    around: Around,
+    ctx: Context,
+) -> tuple[Ranking, int]:
+    """What a growth picks until the goal is reached, and how many near-duplicates it refused."""
+    rows = growing.rows
+    first, text = distinct_rows(pool, rows)
+    sizes, wanted = goal(
+        pool, rows, budget, around.quotas, method=name, scores=scores, distinct=first
+    )
+    if budget is None or not wanted:
+        return Ranking(rows=np.empty(0, np.int64)), 0
+    refusal, refuse = None, None
+    if around.near_duplicates is not None:
+        refusal = Refusal(pool, rows[first], around.near_duplicates, ctx)
+
+        def refuse(position: int) -> Int1D:
+            return first[refusal.after(int(text[position]))]
+
+    with growing.open() as (growth, ranking):
+        picks = grow(
+            growth, sizes, wanted, ctx,
+            unit=budget.unit, refuse=refuse, resumable=growing.resumable,
+        )  # fmt: skip
+        return ranking(picks), refusal.refused if refusal is not None else 0

@@ -1,1 +1,0 @@
-"""Greedy growth of a set, and what the greedy selectors share: the heap, finished picks."""
