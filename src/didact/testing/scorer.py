@@ -1,9 +1,7 @@
-"""For didact's own tests and for authors of plug-ins: small pools, and the contract of a scorer."""
+"""The contract of a scorer."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 import os
 import pickle
@@ -18,7 +16,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from didact import verbs
 from didact.core import binding, registry
 from didact.core.errors import ConfigError
 from didact.core.manifest import fingerprint
@@ -27,66 +24,8 @@ from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
 from didact.core.scores import Float1D, Scores
 from didact.execution.executors import processes, serial, threads
 from didact.scoring.around.score_pool import score_pool
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-def make_pool(rows: Rows, directory: Path, *, name: str = "pool", **data: Any) -> Pool:
-    """A real pool from JSON-like rows, written to `directory` and read through the data door.
-
-    Args:
-        rows: Samples, e.g. `{"id": "a", "text": "…", "source": "web"}` or with `messages`.
-        directory: A folder for the file and the cache.
-        name: Stem of the file.
-        data: Settings of the data door, e.g. `dedup="none"`.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{name}.jsonl"
-    path.write_bytes(b"".join(orjson.dumps(dict(row)) + b"\n" for row in rows))
-    return verbs.read(path, cache_dir=directory / "cache", **data)
-
-
-def chat(id_: str, prompt: str, answer: str, **more: Any) -> dict[str, Any]:
-    """A row with one question and one answer."""
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return {"id": id_, "messages": turns, **more}
-
-
-def sample_rows() -> list[dict[str, Any]]:
-    """Some forty chats of many kinds: scripts, lengths, repeats, an empty answer, a graded few."""
-    texts = [
-        ("How many legs has a cat?", "A cat has four legs."),
-        ("Name three colors.", "red, green, blue"),
-        ("猫の足は何本ですか。", "四本です。"),
-        ("แมวมีกี่ขา", "สี่ขา"),
-        ("كم ساقًا للقط؟", "أربع سيقان."),
-        ("Сколько ног у кошки?", "У кошки четыре ноги."),  # noqa: RUF001
-        ("Say something with pictures", "😀😀👍🏽 é́ \u200d \ufeff"),
-        ("A line break\r\nand a tab\t.", "\n\n  spaces  \n"),
-        ("Nothing follows.", ""),
-        ("!?.,;:", "--"),
-        ("Repeat yourself.", "again and again and " * 40),
-        ("one", "word"),
-    ]
-    rows = [chat(f"t{i}", *pair, source=f"s{i % 3}") for i, pair in enumerate(texts)]
-    for i in range(24):
-        prompt = f"What is {i} plus {i * i}?"
-        answer = f"{i} plus {i * i} is {i + i * i}. " + "So it is. " * (i % 5)
-        rows.append(chat(f"sum{i}", prompt, answer, source="sums"))
-    rows.append({**rows[0], "id": "copy of t0"})
-    for i, row in enumerate(rows):
-        if i % 5:  # every fifth row carries no grade
-            row["meta"] = {"score": (i * 37 % 101) / 7, "grade": i}
-    return rows
-
-
-def target_rows() -> list[dict[str, Any]]:
-    """A target set of two tasks, in two scripts."""
-    return [
-        chat("q0", "How many legs have two cats?", "Two cats have eight legs.", task="counting"),
-        chat("q1", "What is 3 plus 4?", "3 plus 4 is 7.", task="counting"),
-        chat("q2", "猫は何色ですか。", "猫は黒いです。", task="日本語"),
-    ]
+from didact.testing.pools import Rows, chat, make_pool, sample_rows, target_rows
+from didact.testing.promises import check_docstring, digest, promise
 
 
 def check_scorer(
@@ -136,14 +75,14 @@ def check_scorer(
         rtol=rtol,
         directory=directory,
     )
-    before = _digest(pool)
+    before = digest(pool)
     _check_description(find, run, pool)
     scores = run.score(pool)
     _check_values(run, pool, scores)
     _check_fitted(run, pool, scores)
     _check_invariance(run, rows, scores)
     _check_sizes(run)
-    _promise(_digest(pool) == before, f"{name} wrote to the pool's store")
+    promise(digest(pool) == before, f"{name} wrote to the pool's store")
     return scores
 
 
@@ -171,8 +110,8 @@ class _Run:
         where = f"{self.name}: scores change with {what}"
         self.close(found.values, expected.values[at], where)
         missing = {i: expected.missing[r] for i, r in enumerate(rows) if r in expected.missing}
-        _promise(dict(found.missing) == missing, f"{where} (missing rows)")
-        _promise(found.tasks == expected.tasks, f"{where} (tasks)")
+        promise(dict(found.missing) == missing, f"{where} (missing rows)")
+        promise(found.tasks == expected.tasks, f"{where} (tasks)")
         if found.by_task is not None and expected.by_task is not None:
             self.close(found.by_task, expected.by_task[at], f"{where} (by task)")
         for part, values in expected.parts.items():
@@ -180,30 +119,16 @@ class _Run:
 
     def close(self, found: Float1D, expected: Float1D, message: str) -> None:
         if self.rtol == 0:
-            _promise(found.tobytes() == expected.tobytes(), f"{message}, if only in the last bit")
+            promise(found.tobytes() == expected.tobytes(), f"{message}, if only in the last bit")
             return
         scale = float(np.nanmax(np.abs(expected), initial=0.0))
         near = np.isclose(found, expected, rtol=0, atol=self.rtol * scale, equal_nan=True)
-        _promise(bool(near.all()), f"{message} by more than {self.rtol} of the largest")
-
-
-def _promise(kept: bool, message: str) -> None:  # noqa: FBT001 - reads like assert
-    if not kept:
-        raise AssertionError(message)
-
-
-def _digest(pool: Pool) -> dict[str, str]:
-    return {
-        path.name: hashlib.blake2b(path.read_bytes()).hexdigest()
-        for path in sorted(pool.path.iterdir())
-    }
+        promise(bool(near.all()), f"{message} by more than {self.rtol} of the largest")
 
 
 def _check_description(method: type, run: _Run, pool: Pool) -> None:
-    text = inspect.getdoc(method) or ""
-    for heading in ("**Source:**", "**Cost:**"):
-        _promise(heading in text, f"{run.name}: the docstring has no {heading}")
-    _promise(method(**run.settings) == run.scorer, f"{run.name}: settings do not survive JSON")
+    check_docstring(run.name, method)
+    promise(method(**run.settings) == run.scorer, f"{run.name}: settings do not survive JSON")
     program = (
         "import sys, json, importlib\n"
         "from didact.core import binding\n"
@@ -219,34 +144,34 @@ def _check_description(method: type, run: _Run, pool: Pool) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "1"},
     )  # fmt: skip
     same = other.stdout.strip() == fingerprint(run.settings)
-    _promise(same, f"{run.name}: another process has another fingerprint of the settings")
+    promise(same, f"{run.name}: another process has another fingerprint of the settings")
     stats = run.target.stats if run.target is not None else None
     cost = run.scorer.estimate(pool.stats, stats)
     numbers = (cost.flops, cost.tokens, cost.cpu_seconds, cost.device_seconds)
     sane = all(math.isfinite(x) and x >= 0 for x in numbers)
-    _promise(sane, f"{run.name}: the estimate {cost} is not a cost")
+    promise(sane, f"{run.name}: the estimate {cost} is not a cost")
     if run.target is not None:
         nothing = _Run(**{**vars(run), "target": None})
         try:
             nothing.score(pool)
         except ConfigError as error:
-            _promise("target" in str(error), f"{run.name}: {error} does not name the target set")
+            promise("target" in str(error), f"{run.name}: {error} does not name the target set")
         else:
             raise AssertionError(f"{run.name} runs without the target set that it needs")
 
 
 def _check_values(run: _Run, pool: Pool, scores: Scores) -> None:
     scores.check(pool)
-    _promise(scores.values.dtype == np.float64, f"{run.name}: scores are {scores.values.dtype}")
-    _promise(scores.values.shape == (len(pool),), f"{run.name}: shape {scores.values.shape}")
-    _promise(bool(scores.present.any()), f"{run.name}: no sample has a score")
+    promise(scores.values.dtype == np.float64, f"{run.name}: scores are {scores.values.dtype}")
+    promise(scores.values.shape == (len(pool),), f"{run.name}: shape {scores.values.shape}")
+    promise(bool(scores.present.any()), f"{run.name}: no sample has a score")
     # Finite but for missing rows: Scores itself refuses anything else.
     fingerprint(dict(scores.facts))  # facts are JSON
 
 
 def _check_fitted(run: _Run, pool: Pool, scores: Scores) -> None:
     fitted = run.scorer.fit(pool, run.target, run.context())
-    _promise(isinstance(fitted, Fitted), f"{run.name}: fit gave no `Fitted`")
+    promise(isinstance(fitted, Fitted), f"{run.name}: fit gave no `Fitted`")
     data = pickle.dumps(fitted)
     again: Fitted = pickle.loads(data)  # noqa: S301 - our own bytes
     batch = pool.read(range(len(pool)), list(fitted.columns))
@@ -254,11 +179,11 @@ def _check_fitted(run: _Run, pool: Pool, scores: Scores) -> None:
     run.close(found.values, expected.values, f"{run.name}: scores change with pickling")
     run.close(_score(fitted, batch).values, expected.values, f"{run.name}: scoring is not pure")
     width = max(len(fitted.tasks), 1)
-    _promise(expected.values.dtype == np.float64, f"{run.name}: a batch is not float64")
-    _promise(expected.values.shape == (len(pool), width), f"{run.name}: shape of a batch")
-    _promise(fitted.higher_is_better == scores.higher_is_better, f"{run.name}: direction changes")
+    promise(expected.values.dtype == np.float64, f"{run.name}: a batch is not float64")
+    promise(expected.values.shape == (len(pool), width), f"{run.name}: shape of a batch")
+    promise(fitted.higher_is_better == scores.higher_is_better, f"{run.name}: direction changes")
     empty = _score(fitted, pool.read(range(0), list(fitted.columns)))
-    _promise(empty.values.shape == (0, width), f"{run.name}: shape of an empty batch")
+    promise(empty.values.shape == (0, width), f"{run.name}: shape of an empty batch")
 
 
 def _score(fitted: Fitted, batch: Any) -> BatchScores:
@@ -300,4 +225,4 @@ def _check_sizes(run: _Run) -> None:
     }.items():
         pool = make_pool(rows, run.directory, name=what.replace(" ", "-"))
         found = run.score(pool)
-        _promise(bool(found.present.all()), f"{run.name}: {what} has no score")
+        promise(bool(found.present.all()), f"{run.name}: {what} has no score")

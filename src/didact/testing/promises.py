@@ -1,0 +1,42 @@
+"""What the checks share: a promise is kept or named, settings travel, the pool stays as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from didact.core import binding
+from didact.core.manifest import fingerprint
+from didact.core.pool import Pool
+
+
+def promise(kept: bool, message: str) -> None:  # noqa: FBT001 - reads like assert
+    """Raise AssertionError with the message unless it is kept."""
+    if not kept:
+        raise AssertionError(message)
+
+
+def digest(pool: Pool) -> dict[str, str]:
+    """Content of every file of a pool's store."""
+    return {
+        path.name: hashlib.blake2b(path.read_bytes()).hexdigest()
+        for path in sorted(pool.path.iterdir())
+    }
+
+
+def check_docstring(name: str, method: Callable[..., Any]) -> None:
+    """It says where the method is from and what it costs."""
+    text = inspect.getdoc(method) or ""
+    for heading in ("**Source:**", "**Cost:**"):
+        promise(heading in text, f"{name}: the docstring has no {heading}")
+
+
+def check_settings(name: str, method: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Settings are JSON values, and bind to themselves."""
+    plain = json.loads(json.dumps(dict(settings)))
+    promise(fingerprint(plain) == fingerprint(settings), f"{name}: settings are not JSON")
+    again = binding.as_json(method, binding.bind(method, plain, name))
+    promise(again == settings, f"{name}: settings change when they are bound again")
