@@ -63,7 +63,7 @@ def test_1e18_tokens_is_a_number():
         ({"select": {"method": "top_k", "budget": {"ratio": 1.5}}}, r"ratio=1.5; expected between 0 and 1"),
         ({"select": {"method": "top_k", "budget": {"rows": 5}}}, r"unknown setting 'select.budget.rows' \(known: ratio, samples, tokens\)"),
         ({"select": {"method": "top_k", "quotas": {"at_mots": 1}}},
-         r"select.top_k: unknown setting 'quotas.at_mots'; did you mean 'at_most'"),
+         r"unknown setting 'select.quotas.at_mots'; did you mean 'at_most'"),
         ({"order": {"method": "fold", "layers": 0}}, r"order.fold.layers: .*got 0"),
         ({"order": {"method": "fold", "epochs": 0}}, r"order.epochs"),
         ({"export": {"for": "trll"}}, r"export.for"),
