@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from didact.core.cost import Cost, total
 from didact.core.entries import ENTRY, open_entry, void
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.keep import UNFINISHED
-from didact.core.locks import held
+from didact.core.locks import folder_to_oneself, is_locked
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _KEY: Final = r"[0-9a-f]{32}"
@@ -127,15 +127,27 @@ def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
 def _removed(cache_dir: Path, doomed: Iterator[Kept], *, dry_run: bool) -> dict[str, Any]:
     out = {"removed": 0, "bytes": 0, "in_use": 0, "could_not_be_removed": 0}
     for one in list(doomed):
-        if one.kind == UNFINISHED and held(one.path):
+        if one.kind == UNFINISHED and is_locked(one.path):
             out["in_use"] += 1
             continue
         if not dry_run:
-            void(one.path)
-            remove(one.path)  # what is no folder, or could not be moved
+            with suppress(OSError), _alone(one):
+                void(one.path)
+                remove(one.path)  # what is no folder, or could not be moved
         if dry_run or not one.path.exists():
             out["removed"] += 1
             out["bytes"] += one.n_bytes
         else:
             out["could_not_be_removed"] += 1
     return {"cache": str(cache_dir), "dry_run": dry_run, **out}
+
+
+def _alone(one: Kept) -> AbstractContextManager[None]:
+    """Nobody makes the value meanwhile; an OSError where somebody began to, or nothing can go."""
+
+    def taken() -> None:
+        raise BlockingIOError
+
+    if one.kind != UNFINISHED or not one.path.is_dir():
+        return nullcontext()
+    return folder_to_oneself(one.path, taken)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import PAGESIZE
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -28,11 +29,10 @@ def tree_memory(root: int) -> int:
     Shared pages count once per process, so this is an upper bound.
     """
     total, todo = 0, [root]
-    page = os.sysconf("SC_PAGE_SIZE")
     while todo:
         pid = todo.pop()
         try:
-            total += int((_PROC / f"{pid}/statm").read_text().split()[1]) * page
+            total += int((_PROC / f"{pid}/statm").read_text().split()[1]) * PAGESIZE
             for task in (_PROC / f"{pid}/task").iterdir():
                 todo += [int(child) for child in (task / "children").read_text().split()]
         except (OSError, IndexError, ValueError):  # the process ended while we looked
