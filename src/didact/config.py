@@ -26,7 +26,7 @@ Paths = str | list[str]
 
 
 class DataConfig(DataSettings):
-    """The data settings, and the files."""
+    """The files of a pool or a target set, with how they are read."""
 
     path: Paths
 
@@ -37,7 +37,7 @@ class _Method(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     def settings(self) -> dict[str, Any]:
-        """What stands beside the keys that every method has."""
+        """The method's own settings: what stands beside the keys that every method has."""
         return dict(self.model_extra or {})
 
 
@@ -111,7 +111,7 @@ class OrderConfig(_Method):
 
 
 class ReportConfig(BaseModel):
-    """The report.
+    """Settings of the report.
 
     Attributes:
         samples: Show samples to read; false keeps all user text out of the report.

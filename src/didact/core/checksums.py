@@ -42,7 +42,7 @@ class Checksums:
 
     @classmethod
     def of(cls, path: Path) -> Checksums:
-        """Of a file as it is now. **Cost:** reads it once; some 30 GB/s beside that."""
+        """Checksums of a file as it is. **Cost:** reads it once; some 30 GB/s beside that."""
         found: list[str] = []
         size = 0
         with path.open("rb", buffering=0) as file:

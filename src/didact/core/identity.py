@@ -1,4 +1,4 @@
-"""Who a method is: its registered name, and what its results depend on beside its settings."""
+"""The identity of a method: its name, and what its results depend on beside its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a method says of itself.
+    """A method's description of itself.
 
     Attributes:
         name: Its registered name.
@@ -40,7 +40,7 @@ def method(
     models: tuple[str, ...] = (),
     needs: tuple[Libraries, ...] = (),
 ) -> Callable[[M], M]:
-    """Decorate a scorer class, a selector or an orderer with who it is.
+    """Decorate a scorer class, a selector or an orderer with a description of itself.
 
     A run is done again, and says why, when the version of one of these libraries or the content of
     one of these models has changed. Distributions of didact and of `base_libraries` count anyway.
@@ -65,7 +65,7 @@ def _always(libraries: tuple[str, ...]) -> Distributions:
 
 
 def about(found: Callable[..., Any]) -> About:
-    """What a method says of itself; one that says nothing has its own name and depends on nothing.
+    """A method's description; one that has none is known by its own name and depends on nothing.
 
     A class that inherits from a method is not that method.
     """
@@ -80,7 +80,7 @@ def identity(
     settings: Mapping[str, Any],
     digest: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
-    """What results depend on beside the settings, as JSON values.
+    """Everything that results depend on beside the settings, as JSON values.
 
     Args:
         found: The method.
@@ -102,18 +102,18 @@ def identity(
 
 
 def base_libraries() -> dict[str, str]:
-    """Distributions that every result depends on, whatever the method."""
+    """Distributions that every result depends on, whatever the method: name → version."""
     base = versions(("isal", "numpy", "pyarrow", "zstandard"))
     return {"didact": __version__, "zlib": zlib.ZLIB_RUNTIME_VERSION, **base}
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Name → version."""
+    """Versions of distributions by name, sorted."""
     return {name: installed(name) for name in sorted(distributions)}
 
 
 def installed(distribution: str) -> str:
-    """Its version; "" when it is not installed."""
+    """The version of a distribution; "" when it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Serial, threads, processes: a function over items, results in the order of the items."""
+"""Executors: a function over items, serially, in threads or processes, results in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor as Pool
+from concurrent.futures import Executor as PoolExecutor
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError, DidactError, ExecutionError
-from didact.core.protocols import Device, Open
+from didact.core.protocols import Device, OpenShared
 from didact.execution.devices import local_devices
 
 S = TypeVar("S")
@@ -39,7 +39,7 @@ class Workers:
     def __init__(
         self,
         workers: int,
-        pool: Callable[..., Pool] | None,
+        pool: Callable[..., PoolExecutor] | None,
         *,
         processes: bool = False,
         meter: Meter | None = None,
@@ -48,11 +48,6 @@ class Workers:
         self.meter = Meter() if meter is None else meter
         self._pool = pool
         self._processes = processes
-
-    @property
-    def spent(self) -> Cost:
-        """Cost of everything run for the meter."""
-        return self.meter.bill.charged
 
     def charging(self, meter: Meter) -> Workers:
         """See `didact.core.protocols.Executor`."""
@@ -65,7 +60,7 @@ class Workers:
         /,
         *,
         shared: Any,
-        open: Open | None = None,  # noqa: A002 - the protocol's name
+        open: OpenShared | None = None,  # noqa: A002 - the protocol's name
         device: Device | None = None,
     ) -> Iterator[R]:
         """See `didact.core.protocols.Executor`."""
@@ -80,7 +75,7 @@ class Workers:
         /,
         *,
         shared: Any,
-        open: Open | None = None,  # noqa: A002 - the protocol's name
+        open: OpenShared | None = None,  # noqa: A002 - the protocol's name
         device: Device | None = None,
     ) -> Iterator[Metered[R]]:
         """See `didact.core.protocols.Executor`."""
@@ -116,8 +111,10 @@ class Workers:
 
     def _for_devices(
         self, devices: Sequence[str]
-    ) -> tuple[Callable[..., Pool] | None, int, Sequence[str]]:
-        """Who runs models: a process for each accelerator; on the CPU, our own processes or none.
+    ) -> tuple[Callable[..., PoolExecutor] | None, int, Sequence[str]]:
+        """The workers that run models: who makes them, how many, the device of each.
+
+        A process for each accelerator; on the CPU, our own processes or none.
 
         A model on the CPU uses all cores by itself, so threads would only compete for them.
         """
@@ -129,7 +126,7 @@ class Workers:
 
 
 def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
-    """A result; whatever went wrong, the item is named."""
+    """A result, or an error that names the item."""
     try:
         return result()
     except DidactError:
@@ -140,7 +137,7 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
 
 
 def _ahead(
-    pool: Pool, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
+    pool: PoolExecutor, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
 ) -> Iterator[tuple[T, Future[Metered[R]]]]:
     """Items with their results to come, in order; at most `most` are in flight."""
     flying: deque[tuple[T, Future[Metered[R]]]] = deque()
@@ -157,7 +154,7 @@ def _ahead(
 
 
 def _queue(devices: Sequence[str]) -> Any:
-    """What hands each worker process its device; None when the workers need none."""
+    """A queue that hands each worker process its device; None when the workers need none."""
     if not devices:
         return None
     queue = multiprocessing.get_context("spawn").SimpleQueue()
@@ -167,9 +164,11 @@ def _queue(devices: Sequence[str]) -> Any:
 
 
 class _Worker:
-    """What one worker keeps between items: the shared value, opened once."""
+    """A worker's state between items: the shared value, opened once."""
 
-    def __init__(self, shared: Any, open_shared: Open | None, device: str | None = None) -> None:
+    def __init__(
+        self, shared: Any, open_shared: OpenShared | None, device: str | None = None
+    ) -> None:
         self.stack = ExitStack()
         self.device = device
         self.alone = multiprocessing.parent_process() is not None  # a process for this worker
@@ -191,7 +190,7 @@ def _close(started: list[_Worker]) -> None:
 
 
 def _start(
-    shared: Any, open_shared: Open | None, started: list[_Worker], devices: Any, workers: int
+    shared: Any, open_shared: OpenShared | None, started: list[_Worker], devices: Any, workers: int
 ) -> None:
     device = None
     if devices is not None:  # a process of its own: share the cores before a model library starts
@@ -217,7 +216,7 @@ def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Mete
 
 @contextmanager
 def _process_seconds() -> Iterator[list[float]]:
-    """As `thread_seconds`, in a process of its own: the threads of its libraries count too."""
+    """Measure this process's processor time in a block: the threads of its libraries count too."""
     seconds = [0.0]
     began = time.process_time()
     yield seconds
@@ -225,22 +224,30 @@ def _process_seconds() -> Iterator[list[float]]:
 
 
 def serial() -> Workers:
-    """One item at a time, in the caller's thread."""
+    """An executor of one item at a time, in the caller's thread."""
     return Workers(1, None)
 
 
 def threads(workers: int | None = None) -> Workers:
-    """Threads: zlib, zstd, Arrow and numpy release the interpreter's lock. The default for text."""
+    """An executor of threads, the default: zlib, zstd, Arrow and numpy free the interpreter's lock.
+
+    Args:
+        workers: Number of threads; one for every core when not given.
+    """
     count = _count(workers)
     return Workers(count, ThreadPoolExecutor) if count > 1 else serial()
 
 
 def processes(workers: int | None = None) -> Workers:
-    """Processes: for work that holds the interpreter's lock. Started fresh, never forked."""
+    """An executor of processes, started fresh, for work that holds the interpreter's lock.
+
+    Args:
+        workers: Number of processes; one for every core when not given.
+    """
     return Workers(_count(workers), _spawned, processes=True)
 
 
-def _spawned(workers: int, **arguments: Any) -> Pool:
+def _spawned(workers: int, **arguments: Any) -> PoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, **arguments)
 

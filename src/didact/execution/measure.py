@@ -1,4 +1,4 @@
-"""What a stage took: wall-clock time, and peak memory summed over the process tree."""
+"""Measured blocks: wall-clock time, and peak memory summed over the process tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INTERVAL_SECONDS = 0.02
 
 @dataclass
 class Usage:
-    """Filled in when the measured block ends."""
+    """Elapsed seconds and largest resident memory of a block, filled in when it ends."""
 
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -42,7 +42,7 @@ def tree_memory(root: int) -> int:
 
 @contextmanager
 def measure() -> Iterator[Usage]:
-    """Measure a block."""
+    """Measure the time and memory of a block."""
     reading = Usage()
     done = threading.Event()
 

@@ -19,9 +19,9 @@ from didact.core import entries
 from didact.core import keep as module
 from didact.core.checksums import signed
 from didact.core.cost import Cost, Meter, Metered
-from didact.core.entries import found, open_entry
+from didact.core.entries import intact_entry, open_entry
 from didact.core.errors import ConfigError, DamagedError, DataError, ExecutionError
-from didact.core.keep import Part, adopt, entry_name, keep, kept_parts
+from didact.core.keep import Piece, adopt, entry_name, keep, kept_pieces
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial, threads
 
@@ -92,9 +92,11 @@ def squares(place, device):
 def independent(place, fatal, how, ctx):
     """Four parts of two or three items, by the executor."""
     items = [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
-    parts = [Part(f"part-{i}", part) for i, part in enumerate(items)]
+    parts = [Piece(f"part-{i}", part) for i, part in enumerate(items)]
     out = []
-    for part in kept_parts(ctx, parts, shared=place, open=squares, join=list, save=save, load=load):
+    for part in kept_pieces(
+        ctx, parts, shared=place, open=squares, join=list, save=save, load=load
+    ):
         out += part
         if fatal is not None and len(out) > fatal:
             die(how)
@@ -682,7 +684,7 @@ def test_a_folder_that_is_adopted_moves_and_is_an_entry(ctx, tmp_path, told):
     assert kept == ctx.cache_dir / "pools" / "abc"
     assert not (tmp_path / "mine").exists()
     assert load(kept) == "v"
-    entry = found(kept, told.append)
+    entry = intact_entry(kept, told.append)
     assert set(entry.files) == {"value.json", "deeper/more.bin"}
     assert entry.n_bytes == sum(len(data) for data in everything(kept).values())
     assert entry.bill.value == Cost()
