@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,8 +154,9 @@ class RunConfig(BaseModel):
         if self.select is not None:
             settings = bound("selectors", self.select.method, self.select.settings(), "select")[1]
             budget = self.select.budget
-            amount = None if budget is None else _budget_json(budget)
-            out["select"] = {"method": self.select.method, "budget": amount, **settings}
+            amount = {} if budget is None else asdict(budget)
+            given = {name: value for name, value in amount.items() if value is not None}
+            out["select"] = {"method": self.select.method, "budget": given or None, **settings}
         out["order"] = None
         if self.order is not None:
             settings = bound("orderers", self.order.method, self.order.settings(), "order")[1]
@@ -163,11 +165,6 @@ class RunConfig(BaseModel):
             )
             out["order"] = {**common, **settings, "score": _resolved_score(self.order.score)}
         return {k: out[k] for k in type(self).model_fields}
-
-
-def _budget_json(budget: Budget) -> dict[str, Any]:
-    given = {"samples": budget.samples, "tokens": budget.tokens, "ratio": budget.ratio}
-    return {k: v for k, v in given.items() if v is not None}
 
 
 def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:

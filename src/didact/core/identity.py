@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from didact._version import __version__
 from didact.core import registry
-from didact.core.errors import ConfigError, Libraries
+from didact.core.errors import Libraries
 
 M = TypeVar("M", bound=Callable[..., Any])
 Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -78,26 +78,21 @@ def about(found: Callable[..., Any]) -> About:
 def identity(
     found: Callable[..., Any],
     settings: Mapping[str, Any],
-    digest: Callable[[str], str] | None = None,
+    digest: Callable[[str], str],
 ) -> dict[str, Any]:
     """Everything that results depend on beside the settings, as JSON values.
 
     Args:
         found: The method.
         settings: Its checked settings.
-        digest: Of the content of a model, by its folder or hub name; needed by methods with models.
+        digest: The digest of a model's content, by its folder or hub name.
     """
     said = about(found)
-    libraries = versions(said.libraries(settings))
-    named = {key: settings[key] for key in said.models if settings.get(key)}
-    if named and digest is None:
-        raise ConfigError(f"{said.name}: its models cannot be told apart here")
-    models = {key: digest(name) for key, name in named.items() if digest is not None}
     return {
         "name": said.name,
         "source": registry.source_of(found),
-        "libraries": libraries,
-        "models": models,
+        "libraries": versions(said.libraries(settings)),
+        "models": {key: digest(settings[key]) for key in said.models if settings.get(key)},
     }
 
 
@@ -108,12 +103,11 @@ def base_libraries() -> dict[str, str]:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Versions of distributions by name, sorted."""
-    return {name: installed(name) for name in sorted(distributions)}
+    """Versions of distributions by name, sorted; "" for one that is not installed."""
+    return {name: _version(name) for name in sorted(distributions)}
 
 
-def installed(distribution: str) -> str:
-    """The version of a distribution; "" when it is not installed."""
+def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor as PoolExecutor
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -28,30 +29,25 @@ R = TypeVar("R")
 _AHEAD = 4  # items in flight per worker: enough to stay busy, few enough to hold little
 
 
+@dataclass(frozen=True, slots=True)
 class Workers:
-    """Runs items on a pool of workers, or in the caller's thread when there is no pool.
+    """An executor that runs items on some workers, or in the caller's thread.
 
     Attributes:
-        workers: How many items run at a time.
+        workers: Number of items that run at a time.
+        start: Starts that many workers; None for the caller's thread.
+        processes: True if a worker is a process.
         meter: What everything run is charged to; CPU seconds are those of the workers.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        pool: Callable[..., PoolExecutor] | None,
-        *,
-        processes: bool = False,
-        meter: Meter | None = None,
-    ) -> None:
-        self.workers = workers
-        self.meter = Meter() if meter is None else meter
-        self._pool = pool
-        self._processes = processes
+    workers: int
+    start: Callable[..., PoolExecutor] | None
+    processes: bool = False
+    meter: Meter = field(default_factory=Meter)
 
     def charging(self, meter: Meter) -> Workers:
         """See `didact.core.protocols.Executor`."""
-        return Workers(self.workers, self._pool, processes=self._processes, meter=meter)
+        return replace(self, meter=meter)
 
     def map(
         self,
@@ -79,11 +75,11 @@ class Workers:
         device: Device | None = None,
     ) -> Iterator[Metered[R]]:
         """See `didact.core.protocols.Executor`."""
-        make, count = self._pool, self.workers
+        start, count = self.start, self.workers
         devices: Sequence[str] = ()
         if device is not None:
-            make, count, devices = self._for_devices(local_devices(device))
-        if make is None:
+            start, count, devices = self._for_devices(local_devices(device))
+        if start is None:
             worker = _Worker(shared, open, *devices)
             with worker.stack:
                 for item in items:
@@ -92,7 +88,7 @@ class Workers:
         started: list[_Worker] = []  # filled by threads only: a process closes with its interpreter
         arguments = (shared, open, started, _queue(devices), count)
         with (
-            make(count, initializer=_start, initargs=arguments) as pool,
+            start(count, initializer=_start, initargs=arguments) as pool,
             ExitStack() as stack,
         ):
             stack.callback(_close, started)
@@ -118,8 +114,8 @@ class Workers:
 
         A model on the CPU uses all cores by itself, so threads would only compete for them.
         """
-        if tuple(devices) == ("cpu",) and self._processes:
-            return self._pool, self.workers, ("cpu",) * self.workers
+        if tuple(devices) == ("cpu",) and self.processes:
+            return self.start, self.workers, ("cpu",) * self.workers
         if len(devices) == 1:
             return None, 1, devices
         return _spawned, len(devices), devices

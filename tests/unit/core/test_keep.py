@@ -90,7 +90,7 @@ def squares(place, device):
 
 
 def independent(place, fatal, how, ctx):
-    """Four parts of two or three items, by the executor."""
+    """Four pieces of two or three items, by the executor."""
     items = [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
     parts = [Piece(f"part-{i}", part) for i, part in enumerate(items)]
     out = []
@@ -629,13 +629,13 @@ def test_two_threads_make_a_value_once(ctx):
 
 def renaming(cache, place):
     """Die when all files of the value are written and it would get its name."""
-    entries.place = lambda *_: die("kill")
+    entries.put_in_place = lambda *_: die("kill")
     run("independent", "serial", cache, place)
 
 
 def test_files_that_have_no_name_yet_are_never_found(tmp_path):
     cache, place, told = tmp_path / "cache", tmp_path / "log", []
-    # the fifth rename: four parts, then the value
+    # the fifth rename: four pieces, then the value
     with script("renaming", cache, place) as child:
         assert child.wait(60) == -signal.SIGKILL
     assert not [p for p in cache.glob("*/*/entry.json") if not p.parent.name.startswith(".")]
@@ -650,7 +650,7 @@ def test_a_failure_at_the_rename_leaves_nothing(ctx, monkeypatch):
     def fail(*_):
         raise RuntimeError
 
-    monkeypatch.setattr(entries, "place", fail)
+    monkeypatch.setattr(entries, "put_in_place", fail)
     with pytest.raises(RuntimeError):
         keep(ctx, "scores", KEY, lambda _: 1, save=save, load=load)
     assert not [p for p in ctx.cache_dir.rglob("*") if p.is_file()]
