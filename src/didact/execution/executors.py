@@ -88,11 +88,11 @@ class Workers:
         started: list[_Worker] = []  # filled by threads only: a process closes with its interpreter
         arguments = (shared, open, started, _queue(devices), count)
         with (
-            start(count, initializer=_start, initargs=arguments) as pool,
+            start(count, initializer=_start, initargs=arguments) as workers,
             ExitStack() as stack,
         ):
             stack.callback(_close, started)
-            for item, future in _ahead(pool, fn, iter(items), _AHEAD * count):
+            for item, future in _ahead(workers, fn, iter(items), _AHEAD * count):
                 yield _named(future.result, item)
 
     def call(self, fn: Callable[[str], Metered[R]], /, *, device: Device | None = None) -> R:
@@ -133,14 +133,14 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
 
 
 def _ahead(
-    pool: PoolExecutor, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
+    workers: PoolExecutor, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
 ) -> Iterator[tuple[T, Future[Metered[R]]]]:
     """Items with their results to come, in order; at most `most` are in flight."""
     flying: deque[tuple[T, Future[Metered[R]]]] = deque()
     try:
         while True:
             for item in islice(items, most - len(flying)):
-                flying.append((item, pool.submit(_in_worker, fn, item)))
+                flying.append((item, workers.submit(_in_worker, fn, item)))
             if not flying:
                 return
             yield flying.popleft()
