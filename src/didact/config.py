@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ Paths = str | list[str]
 
 
 class DataConfig(DataSettings):
-    """The data settings, and the files."""
+    """The files of a pool or a target set, with how they are read."""
 
     path: Paths
 
@@ -41,7 +42,7 @@ class _Method(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     def settings(self) -> dict[str, Any]:
-        """What stands beside the keys that every method has."""
+        """The method's own settings: what stands beside the keys that every method has."""
         return dict(self.model_extra or {})
 
 
@@ -133,7 +134,7 @@ class OrderConfig(_Method):
 
 
 class ReportConfig(BaseModel):
-    """The report.
+    """Settings of the report.
 
     Attributes:
         samples: Show samples to read; false keeps all user text out of the report.
@@ -175,11 +176,12 @@ class RunConfig(BaseModel):
         if self.select is not None:
             settings = bound("selectors", self.select.method, self.select.settings(), "select")[1]
             budget = self.select.budget
-            amount = None if budget is None else _budget_json(budget)
+            amount = {} if budget is None else asdict(budget)
+            amount = {name: value for name, value in amount.items() if value is not None}
             given = {"quotas": self.select.quotas, "near_duplicates": self.select.near_duplicates}
             out["select"] = {
                 "method": self.select.method,
-                "budget": amount,
+                "budget": amount or None,
                 **settings,
                 **binding.as_json(Around, given),
             }
@@ -191,11 +193,6 @@ class RunConfig(BaseModel):
             )
             out["order"] = {**common, **settings, "score": _resolved_score(self.order.score)}
         return {k: out[k] for k in type(self).model_fields}
-
-
-def _budget_json(budget: Budget) -> dict[str, Any]:
-    given = {"samples": budget.samples, "tokens": budget.tokens, "ratio": budget.ratio}
-    return {k: v for k, v in given.items() if v is not None}
 
 
 def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:

@@ -20,14 +20,14 @@ from didact.core.cost import Cost, Meter
 from didact.core.errors import DamagedError, DataError
 from didact.core.manifest import Manifest
 from didact.core.pool import Pool
-from didact.core.protocols import Context, ignore_progress
+from didact.core.protocols import Context, ProgressCallback, ignore_progress
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import side_by_side
 from didact.runs.folder import RunFolder, opened, read_manifest
 from didact.stages import data, export, order, score, select
 from didact.stages import report as reports
 from didact.stages.stage import Stage, Values
-from didact.verbs import Path_, Watch, context
+from didact.verbs import Path_, context
 
 STAGES: Final[tuple[Stage, ...]] = (
     data.STAGE,
@@ -56,7 +56,7 @@ def run(
     *,
     workers: int | None = None,
     cache_dir: Path_ | None = None,
-    progress: Watch = ignore_progress,
+    progress: ProgressCallback = ignore_progress,
 ) -> Run:
     """The main job. Started again in the same folder, it skips what is there and unchanged.
 

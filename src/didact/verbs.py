@@ -16,6 +16,7 @@ import pyarrow as pa
 from didact import config as configs
 from didact.config import OrderConfig
 from didact.core import binding, registry
+from didact.core.array_folders import load_selection, save_selection, scores_identity
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import about, base_libraries, identity, versions
@@ -26,12 +27,11 @@ from didact.core.pool import Pool
 from didact.core.protocols import (
     Context,
     Orderer,
-    Progress,
+    ProgressCallback,
     Scorer,
     Selector,
     ignore_progress,
 )
-from didact.core.saved import load_selection, save_selection, scores_identity
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
 from didact.data.reading.ingest import Read, default_cache_dir, read_pool
@@ -41,7 +41,6 @@ from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 
-Watch = Callable[[Progress], None]
 Path_ = str | Path
 Paths = Path_ | Sequence[Path_]
 
@@ -50,7 +49,7 @@ def context(
     seed: int = 0,
     workers: int | None = None,
     cache_dir: Path_ | None = None,
-    progress: Watch = ignore_progress,
+    progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
@@ -68,7 +67,7 @@ def read(
     *,
     seed: int = 0,
     cache_dir: Path_ | None = None,
-    progress: Watch = ignore_progress,
+    progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
     """Files → Pool: canonicalised once into the cache, found there the next time.

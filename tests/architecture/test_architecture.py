@@ -184,3 +184,51 @@ def test_schema_is_json_and_names_every_method():
     for group in registry.GROUPS:
         for name in registry.known(group):
             assert f'"{name}"' in text
+
+
+def circles(imported: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, at whatever remove."""
+    reachable: dict[str, set[str]] = {}
+    for module, direct in imported.items():
+        seen, todo = set(), [*direct]
+        while todo:
+            found = todo.pop()
+            if found not in seen:
+                seen.add(found)
+                todo += imported[found]
+        reachable[module] = seen
+    mutual = {
+        frozenset({other for other in others if module in reachable[other]})
+        for module, others in reachable.items()
+        if module in others
+    }
+    return sorted(sorted(group) for group in mutual)
+
+
+def shortest(start: str, imported: dict[str, set[str]]) -> list[str]:
+    """The modules from one back to itself along its shortest circle."""
+    paths = [[start]]
+    for path in paths:
+        for module in sorted(imported[path[-1]]):
+            if module == start:
+                return [*path, start]
+            if all(module not in p for p in paths):
+                paths.append([*path, module])
+    raise AssertionError(f"{start} is in no circle")
+
+
+def test_circles_are_found():
+    names = {"a": "b", "b": "cd", "c": "a", "d": "e", "e": "", "f": "g", "g": "f"}
+    graph = {name: set(others) for name, others in names.items()}
+    assert circles(graph) == [["a", "b", "c"], ["f", "g"]]
+    assert shortest("b", graph) == ["b", "c", "a", "b"]
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside of functions and for type checkers count too."""
+    import grimp
+
+    graph = grimp.build_graph("didact", include_external_packages=False, cache_dir=None)
+    imported = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    found = [" → ".join(shortest(group[0], imported)) for group in circles(imported)]
+    assert not found, "files that import each other:\n" + "\n".join(found)

@@ -352,7 +352,7 @@ def test_what_is_spent_before_damage_is_met_is_charged(chats, tmp_path, monkeypa
 
 
 def test_scores_that_differ_in_a_column_beside_them_are_other_scores(chats, tmp_path):
-    from didact.core.saved import scores_identity
+    from didact.core.array_folders import scores_identity
 
     pool = didact.read(chats, cache_dir=tmp_path / "cache")
     scores = didact.score(pool, "length")

@@ -1,4 +1,4 @@
 """What every stage agrees on: values, protocols, names, errors.
 
-Imports only numpy, pyarrow and pydantic.
+Imports only filelock, numpy, pyarrow, pydantic and xxhash.
 """

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -19,20 +19,56 @@ from didact.core.errors import ConfigError, did_you_mean
 
 @cache
 def schema(method: Callable[..., Any]) -> type[BaseModel]:
-    """A pydantic model of the keyword-only parameters of a function or dataclass."""
-    namespace = vars(sys.modules[method.__module__])
+    """A pydantic model of the keyword-only parameters of a function or class.
+
+    Raises:
+        ConfigError: The type of a parameter cannot be read.
+    """
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(method).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        hint = parameter.annotation
-        if isinstance(hint, str):
-            hint = eval(hint, dict(namespace))  # noqa: S307 - our own and plug-ins' annotations
-        required = parameter.default is inspect.Parameter.empty
-        fields[name] = (hint, ... if required else parameter.default)
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            required = parameter.default is inspect.Parameter.empty
+            fields[name] = (_type(method, parameter), ... if required else parameter.default)
     return create_model(
         method.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields
     )
+
+
+def _type(method: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """A parameter's type; where annotations are postponed, as the module that wrote it reads it.
+
+    Only settings are read: the types of other parameters may be there for checkers alone.
+    """
+
+    def annotated() -> None: ...
+
+    annotated.__annotations__ = {parameter.name: parameter.annotation}
+    names = _names_where_written(method, parameter)
+    try:
+        return get_type_hints(annotated, names, include_extras=True)[parameter.name]
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"{method.__module__}.{method.__qualname__}: the type {parameter.annotation!r} of its "
+            f"setting {parameter.name!r} cannot be read ({error}); import or define every name in "
+            f"it at the top of {names['__name__']}, not under TYPE_CHECKING or in a function"
+        ) from error
+
+
+def _names_where_written(
+    method: Callable[..., Any], parameter: inspect.Parameter
+) -> dict[str, Any]:
+    """The names that are known where a parameter's annotation was written."""
+    initializer: Any = method
+    if isinstance(method, type):
+        lineage = method.__mro__
+        owner = next(i for i, kind in enumerate(lineage) if "__init__" in vars(kind))
+        for kind in lineage[owner:]:  # a dataclass inherits fields from other modules
+            if inspect.get_annotations(kind).get(parameter.name) == parameter.annotation:
+                return {**vars(kind), **vars(sys.modules[kind.__module__])}
+        initializer = vars(lineage[owner])["__init__"]
+    here = vars(sys.modules[method.__module__])
+    names: dict[str, Any] = getattr(inspect.unwrap(initializer), "__globals__", here)
+    return names
 
 
 def bind(

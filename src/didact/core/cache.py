@@ -1,11 +1,11 @@
-"""What the cache holds, and how to be rid of it; nobody but the user ever empties it."""
+"""The cache as its user sees it: its folders by kind, pruned and cleared by nobody else."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from didact.core.cost import Cost, total
 from didact.core.entries import ENTRY, open_entry, void
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.keep import UNFINISHED
-from didact.core.locks import held
+from didact.core.locks import folder_to_oneself, is_locked
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _KEY: Final = r"[0-9a-f]{32}"
@@ -31,8 +31,8 @@ _ENTRY: Final = re.compile(rf"{_KEY}|{_CUT_OFF}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A folder of the cache.
+class CachedFolder:
+    """A folder of the cache, with what a listing tells of it.
 
     Attributes:
         path: Where it is.
@@ -49,8 +49,8 @@ class Kept:
     cost: Cost
 
 
-def kept(cache_dir: Path) -> Iterator[Kept]:
-    """Everything in the cache: entries, values under way, what earlier versions left.
+def cached_folders(cache_dir: Path) -> Iterator[CachedFolder]:
+    """Every folder of the cache: entries, values under way, what earlier versions left.
 
     What does not look like one of them is nobody's business here and stays.
     """
@@ -64,7 +64,7 @@ def kept(cache_dir: Path) -> Iterator[Kept]:
                     yield _described(folder, place.name)
 
 
-def _described(folder: Path, kind: str) -> Kept:
+def _described(folder: Path, kind: str) -> CachedFolder:
     files = [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else [folder]
     sizes = [(p.stat().st_size, p.stat().st_mtime) for p in files]
     used = max((at for _, at in sizes), default=folder.stat().st_mtime)
@@ -72,13 +72,13 @@ def _described(folder: Path, kind: str) -> Kept:
     with suppress(FileNotFoundError, NotADirectoryError, DamagedError):
         entry = open_entry(folder)
         cost, used = entry.bill.own, (folder / ENTRY).stat().st_mtime
-    return Kept(folder, kind, sum(size for size, _ in sizes), used, cost)
+    return CachedFolder(folder, kind, sum(size for size, _ in sizes), used, cost)
 
 
 def listed(cache_dir: Path) -> dict[str, Any]:
     """Kinds with their number of entries, bytes, cost and last use, as JSON values."""
-    found: dict[str, list[Kept]] = {}
-    for one in kept(cache_dir):
+    found: dict[str, list[CachedFolder]] = {}
+    for one in cached_folders(cache_dir):
         found.setdefault(one.kind, []).append(one)
     kinds = []
     for kind, entries in found.items():
@@ -115,27 +115,39 @@ def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, 
     Values that some process is making stay.
     """
     now = time.time()
-    doomed = (one for one in kept(cache_dir) if now - one.used > older)
+    doomed = (one for one in cached_folders(cache_dir) if now - one.used > older)
     return _removed(cache_dir, doomed, dry_run=dry_run)
 
 
 def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove everything that didact keeps; other files in the folder stay."""
-    return _removed(cache_dir, kept(cache_dir), dry_run=dry_run)
+    return _removed(cache_dir, cached_folders(cache_dir), dry_run=dry_run)
 
 
-def _removed(cache_dir: Path, doomed: Iterator[Kept], *, dry_run: bool) -> dict[str, Any]:
+def _removed(cache_dir: Path, doomed: Iterator[CachedFolder], *, dry_run: bool) -> dict[str, Any]:
     out = {"removed": 0, "bytes": 0, "in_use": 0, "could_not_be_removed": 0}
     for one in list(doomed):
-        if one.kind == UNFINISHED and held(one.path):
+        if one.kind == UNFINISHED and is_locked(one.path):
             out["in_use"] += 1
             continue
         if not dry_run:
-            void(one.path)
-            remove(one.path)  # what is no folder, or could not be moved
+            with suppress(OSError), _alone(one):
+                void(one.path)
+                remove(one.path)  # what is no folder, or could not be moved
         if dry_run or not one.path.exists():
             out["removed"] += 1
             out["bytes"] += one.n_bytes
         else:
             out["could_not_be_removed"] += 1
     return {"cache": str(cache_dir), "dry_run": dry_run, **out}
+
+
+def _alone(one: CachedFolder) -> AbstractContextManager[None]:
+    """Nobody makes the value meanwhile; an OSError where somebody began to, or nothing can go."""
+
+    def taken() -> None:
+        raise BlockingIOError
+
+    if one.kind != UNFINISHED or not one.path.is_dir():
+        return nullcontext()
+    return folder_to_oneself(one.path, taken)

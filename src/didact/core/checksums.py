@@ -42,7 +42,7 @@ class Checksums:
 
     @classmethod
     def of(cls, path: Path) -> Checksums:
-        """Of a file as it is now. **Cost:** reads it once; some 30 GB/s beside that."""
+        """Checksums of a file as it is. **Cost:** reads it once; some 30 GB/s beside that."""
         found: list[str] = []
         size = 0
         with path.open("rb", buffering=0) as file:
@@ -186,16 +186,24 @@ class _Stream(io.RawIOBase):
 
 def _exactly(descriptor: int, length: int, start: int) -> bytes:
     """Bytes from `start` on, fewer only where the file ends: one call may give less than asked."""
-    data = os.pread(descriptor, length, start)
+    data = _read_at(descriptor, length, start)
     if len(data) == length:
         return data
     parts = [data]
     got = len(data)
     while data and got < length:
-        data = os.pread(descriptor, length - got, start + got)
+        data = _read_at(descriptor, length - got, start + got)
         parts.append(data)
         got += len(data)
     return b"".join(parts)
+
+
+def _read_at(descriptor: int, length: int, start: int) -> bytes:
+    """One read at a place; every reader has a descriptor of its own."""
+    if hasattr(os, "pread"):  # one call for two; not on Windows
+        return os.pread(descriptor, length, start)
+    os.lseek(descriptor, start, os.SEEK_SET)
+    return os.read(descriptor, length)
 
 
 def signed(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What work costs: quantities that add, and the meter that a piece of work is charged to."""
+"""Costs of work: quantities that add, and the meter that a piece of work is charged to."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cost:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cost:
-        """From its `asdict`.
+        """A cost from its `asdict`.
 
         Raises:
             ValueError: A quantity is missing, none, or not finite and 0 or more.
@@ -84,11 +84,11 @@ class Bill:
 
     @property
     def value(self) -> Cost:
-        """What it takes to make it from nothing."""
+        """The cost of making it from nothing: its own and that of the kept values it stands on."""
         return self.own + total(self.uses.values())
 
     def __add__(self, other: Bill) -> Bill:
-        """Of both; a kept value that both stand on counts once."""
+        """The bill of both together; a kept value that both stand on counts once."""
         uses = {**self.uses, **other.uses}
         return Bill(self.charged + other.charged, self.own + other.own, uses)
 
@@ -111,12 +111,12 @@ class Meter:
         self._device: float | None = None  # since when an accelerator works for it
 
     def add(self, cost: Cost) -> None:
-        """Spent now."""
+        """Charge a cost that is spent now and is part of the value."""
         with self._lock:
             self._spent += cost
 
     def found(self, cost: Cost) -> None:
-        """A piece of this work that an interrupted run finished."""
+        """Count the cost of a piece that an interrupted run finished; nothing is charged."""
         with self._lock:
             self._earlier += cost
 
@@ -131,23 +131,28 @@ class Meter:
             self._spent, self._earlier = Cost(), own
 
     def lose(self, cost: Cost) -> None:
-        """Spent now, for nothing."""
+        """Charge a cost that is spent now for nothing, so that it is no part of the value."""
         with self._lock:
             self._again += cost
 
     def start_over(self) -> None:
-        """What was spent so far is charged, and no part of the value."""
+        """Begin again: what was spent so far stays charged, and is no part of the value."""
         self.resume(Cost())
 
     def use(self, name: str, bill: Bill) -> None:
-        """A kept value is used; `bill` is that of its making, charged as far as it was made now."""
+        """Count a kept value that is used.
+
+        Args:
+            name: Its kind and its key; one of a name counts once.
+            bill: That of its making, charged as far as it was made now.
+        """
         with self._lock:
             self._paid += bill.charged
             self._uses |= {**bill.uses, name: bill.own}
 
     @property
     def bill(self) -> Bill:
-        """All of it, up to now."""
+        """The bill of the work up to now."""
         self._tick()
         with self._lock:
             charged = self._spent + self._again + self._paid
@@ -191,11 +196,11 @@ class Meter:
         return call
 
     def start(self) -> None:
-        """This thread's time is charged from now on; see `running`."""
+        """Charge this thread's processor time from now on; see `running`."""
         self._clock = _process.enter()
 
     def pause(self) -> None:
-        """It is not, from now on."""
+        """Charge it no longer."""
         self._tick()
         if self._clock is not None:
             _process.leave()
@@ -228,7 +233,7 @@ class _Process:
         self._mark = (0.0, 0.0, 0)
 
     def enter(self) -> tuple[int, float]:
-        """A meter begins to run in this thread."""
+        """Note that a meter begins to run in this thread; the thread's number and clock."""
         with self._lock:
             self._running += 1
             if self._running == 1:
@@ -236,12 +241,12 @@ class _Process:
         return threading.get_ident(), time.thread_time()
 
     def leave(self) -> None:
-        """A meter stops running in this thread."""
+        """Note that a meter stops running in this thread."""
         with self._lock:
             self._running -= 1
 
     def tell(self, seconds: float) -> None:
-        """A thread says what it spent."""
+        """Note processor seconds that a thread told by itself."""
         with self._lock:
             self._told += seconds
 
@@ -258,7 +263,7 @@ class _Process:
 
 
 def _sane(cost: Cost) -> Cost:
-    """Clocks are read one after another, so that a difference of next to nothing can be below 0."""
+    """A cost of 0 seconds or more: clocks read one after another may differ by next to nothing."""
     return replace(cost, cpu_seconds=max(cost.cpu_seconds, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Entries: folders that were written whole, with what making them cost and checksums.
+"""Entries of the cache: folders written whole, with what making them cost and checksums.
 
 What is read from one is what was written, byte for byte, or the entry is void.
 """
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def n_bytes(self) -> int:
-        """Size of its files."""
+        """Size of its files together."""
         return sum(f.n_bytes for f in self.files.values())
 
     def file(self, name: str) -> CheckedFile:
@@ -95,7 +95,7 @@ def _name_of(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def found(folder: Path, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
+def intact_entry(folder: Path, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
     """The entry in a folder, if it is there and what was written; a damaged one is removed.
 
     Args:
@@ -147,7 +147,7 @@ def writing(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        place(temporary, folder)
+        put_in_place(temporary, folder)
     finally:
         remove(temporary)
 
@@ -177,7 +177,7 @@ def seal(folder: Path, bill: Bill, *, where: Path | None = None, cumulative: boo
     sync_tree(folder)
 
 
-def place(temporary: Path, folder: Path) -> None:
+def put_in_place(temporary: Path, folder: Path) -> None:
     """Give a sealed folder its name, unless another process was first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Who a method is: its registered name, and what its results depend on beside its settings."""
+"""The identity of a method: its name, and what its results depend on beside its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from didact._version import __version__
 from didact.core import registry
-from didact.core.errors import ConfigError, Libraries
+from didact.core.errors import Libraries
 
 M = TypeVar("M", bound=Callable[..., Any])
 Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -18,7 +18,7 @@ Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a method says of itself.
+    """A method's description of itself.
 
     Attributes:
         name: Its registered name.
@@ -40,7 +40,7 @@ def method(
     models: tuple[str, ...] = (),
     needs: tuple[Libraries, ...] = (),
 ) -> Callable[[M], M]:
-    """Decorate a scorer class, a selector or an orderer with who it is.
+    """Decorate a scorer class, a selector or an orderer with a description of itself.
 
     A run is done again, and says why, when the version of one of these libraries or the content of
     one of these models has changed. Distributions of didact and of `base_libraries` count anyway.
@@ -65,7 +65,7 @@ def _always(libraries: tuple[str, ...]) -> Distributions:
 
 
 def about(found: Callable[..., Any]) -> About:
-    """What a method says of itself; one that says nothing has its own name and depends on nothing.
+    """A method's description; one that has none is known by its own name and depends on nothing.
 
     A class that inherits from a method is not that method.
     """
@@ -78,42 +78,36 @@ def about(found: Callable[..., Any]) -> About:
 def identity(
     found: Callable[..., Any],
     settings: Mapping[str, Any],
-    digest: Callable[[str], str] | None = None,
+    digest: Callable[[str], str],
 ) -> dict[str, Any]:
-    """What results depend on beside the settings, as JSON values.
+    """Everything that results depend on beside the settings, as JSON values.
 
     Args:
         found: The method.
         settings: Its checked settings.
-        digest: Of the content of a model, by its folder or hub name; needed by methods with models.
+        digest: The digest of a model's content, by its folder or hub name.
     """
     said = about(found)
-    libraries = versions(said.libraries(settings))
-    named = {key: settings[key] for key in said.models if settings.get(key)}
-    if named and digest is None:
-        raise ConfigError(f"{said.name}: its models cannot be told apart here")
-    models = {key: digest(name) for key, name in named.items() if digest is not None}
     return {
         "name": said.name,
         "source": registry.source_of(found),
-        "libraries": libraries,
-        "models": models,
+        "libraries": versions(said.libraries(settings)),
+        "models": {key: digest(settings[key]) for key in said.models if settings.get(key)},
     }
 
 
 def base_libraries() -> dict[str, str]:
-    """Distributions that every result depends on, whatever the method."""
+    """Distributions that every result depends on, whatever the method: name → version."""
     base = versions(("isal", "numpy", "pyarrow", "zstandard"))
     return {"didact": __version__, "zlib": zlib.ZLIB_RUNTIME_VERSION, **base}
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Name → version."""
-    return {name: installed(name) for name in sorted(distributions)}
+    """Versions of distributions by name, sorted; "" for one that is not installed."""
+    return {name: _version(name) for name in sorted(distributions)}
 
 
-def installed(distribution: str) -> str:
-    """Its version; "" when it is not installed."""
+def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The keep: work that is keyed, resumable and costs something, in one place.
+"""The keep: costly work by its key, found in the cache or done, and resumed where it was cut off.
 
 `keep` gives a value, made or found, and charges the context's meter with what making it cost. What
 is found is what was written, byte for byte, or it is made again.
@@ -8,6 +8,9 @@ CACHE/<kind>/<key>/entry.json    cost, what it stands on, a checksum for every b
 CACHE/<kind>/<key>/…             the value's files
 CACHE/unfinished/<kind>-<key>/   finished pieces of a value under way, entries of their own
 ```
+An *entry* is a folder on disk (`didact.core.entries`), a *piece* one of a value that is not done
+(`didact.core.pieces`), the *cache* all of them, as its user lists and empties it
+(`didact.core.cache`).
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ from typing import Any, Final, TypeVar
 from didact._version import __version__
 from didact.core.atomic import remove, writable
 from didact.core.cost import Bill, Cost, Meter, Metered, total
-from didact.core.entries import found, place, seal, sweep_abandoned, void, writing
+from didact.core.entries import intact_entry, put_in_place, seal, sweep_abandoned, void, writing
 from didact.core.errors import DamagedError
 from didact.core.locks import folder_to_oneself
 from didact.core.manifest import fingerprint
 from didact.core.pieces import Pieces
-from didact.core.protocols import Context, Device, Open
+from didact.core.protocols import Context, Device, OpenShared
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,7 +80,7 @@ def keep(
     folder = ctx.cache_dir / kind / name
 
     def look() -> R | None:
-        entry = found(folder, ctx.tell, whole=not lazy)
+        entry = intact_entry(folder, ctx.tell, whole=not lazy)
         if entry is None:
             return None
         value = load(folder)
@@ -116,7 +119,7 @@ def keep(
 
 @contextmanager
 def _charged(meter: Meter, outer: Meter) -> Iterator[None]:
-    """What a failed work spent is charged all the same."""
+    """Charge what the block spent, should it fail."""
     try:
         yield
     except BaseException:
@@ -126,7 +129,7 @@ def _charged(meter: Meter, outer: Meter) -> Iterator[None]:
 
 @contextmanager
 def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """Whatever happens in the block, an empty folder is not left behind."""
+    """Remove a folder after the block if it is empty, whatever happened."""
     try:
         yield
     finally:
@@ -142,13 +145,13 @@ def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
     """
     kept = ctx.cache_dir / kind / name
     seal(folder, Bill(), where=kept)
-    place(folder, kept)
+    put_in_place(folder, kept)
     return kept
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Items whose results are kept together.
+class Piece:
+    """A share of the items of some work, whose results are kept together.
 
     Attributes:
         name: A file name.
@@ -159,52 +162,52 @@ class Part:
     items: Sequence[Any]
 
 
-def kept_parts(
+def kept_pieces(
     ctx: Context,
-    parts: Sequence[Part],
+    wanted: Sequence[Piece],
     *,
     shared: Any,
-    open: Open,  # noqa: A002 - as in Executor.map
+    open: OpenShared,  # noqa: A002 - as in Executor.map
     device: Device | None = None,
     join: Callable[[list[R]], T],
     save: Callable[[T, Path], None],
     load: Callable[[Path], T],
 ) -> Iterator[T]:
-    """`Executor.map` over parts, in order; those an interrupted run finished are read instead.
+    """`Executor.map` over pieces, in order; those an interrupted run finished are read instead.
 
     Args:
-        ctx: Its `pieces`, of the `keep` around this, keep the parts.
-        parts: The items by part.
+        ctx: Its `pieces`, of the `keep` around this, keep them.
+        wanted: The items by piece.
         shared: As in `Executor.map`.
         open: Likewise; what it yields is the function of an item.
         device: Likewise.
-        join: The value of a part from its items' results.
+        join: The value of a piece from its items' results.
         save: Writes it into an empty folder.
         load: Reads it.
     """
     pieces = ctx.pieces
     there = set(pieces.names())
-    todo = [part for part in parts if part.name not in there]
-    items = [item for part in todo for item in part.items]
+    todo = [piece for piece in wanted if piece.name not in there]
+    items = [item for piece in todo for item in piece.items]
     run = partial(ctx.executor.metered, apply, shared=shared, open=open, device=device)
     results = run(items)
-    for part in parts:
-        if part.name in there:
-            value = pieces.load(part.name, load)
+    for piece in wanted:
+        if piece.name in there:
+            value = pieces.load(piece.name, load)
             if value is not None:
                 yield value
                 continue
-            source = run(part.items)
+            source = run(piece.items)
         else:
             source = results
         before = ctx.meter.bill.own.cpu_seconds
-        done = list(islice(source, len(part.items)))
+        done = list(islice(source, len(piece.items)))
         value = join([metered.value for metered in done])
         cost = total(metered.cost for metered in done)
         # What this thread spent on it, beside the workers: a later run that finds it adds both.
         here = max(ctx.meter.bill.own.cpu_seconds - before, 0.0)
         ctx.meter.add(cost)
-        pieces.save(part.name, partial(save, value), cost + Cost(cpu_seconds=here))
+        pieces.save(piece.name, partial(save, value), cost + Cost(cpu_seconds=here))
         yield value
     next(results, None)  # runs the executor to its end, where it closes its workers
 
@@ -215,6 +218,6 @@ def apply(function: Callable[[Any], Metered[R]], item: Any) -> Metered[R]:
 
 
 def only(found: list[R]) -> R:
-    """The value of a part of one item."""
+    """The value of a piece of one item."""
     (value,) = found
     return value

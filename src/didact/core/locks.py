@@ -1,66 +1,59 @@
-"""One at a time: locks that end with the process that holds them."""
+"""Locks between processes: files that one process at a time holds, and lets go of when it ends."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 
 @contextmanager
 def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Make a folder, and hold it while the block runs; another process that wants it waits.
 
-    The folder may be removed in the block.
+    The folder may be removed in the block. What is locked is a file beside it, which goes with the
+    lock: whoever waited for a file that is gone by then starts over with a new one.
 
     Args:
         folder: The folder.
-        waiting: Called once if another holds it.
+        waiting: Called if another holds it; what it raises ends the wait.
     """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
+    path = _lock_of(folder)
+    held = False
+    while not held:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _opened(path)
         try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # removed since by its holder
-            continue
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock_descriptor(descriptor, blocking=False):
                 waiting()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _same(descriptor, folder):
-                yield
-                return
+                lock_descriptor(descriptor)
+            if held := _names(path, descriptor):
+                try:
+                    folder.mkdir(exist_ok=True)
+                    yield
+                finally:
+                    with suppress(OSError):
+                        path.unlink()
         finally:
             os.close(descriptor)
+            if os.name == "nt":  # where a file goes only once nobody has it open
+                with suppress(OSError):
+                    path.unlink()
 
 
-def held(folder: Path) -> bool:
-    """Whether some process has a folder to itself."""
+def is_locked(folder: Path) -> bool:
+    """Whether some process has a folder to itself; nothing is made or removed."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(_lock_of(folder), os.O_RDWR)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not lock_descriptor(descriptor, blocking=False)
     finally:
         os.close(descriptor)
-    return False
-
-
-def _same(descriptor: int, path: Path) -> bool:
-    """Whether what is open is still what the path names."""
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 @contextmanager
@@ -70,13 +63,25 @@ def lock_file(path: Path) -> Iterator[bool]:
     Raises:
         OSError: The path is a link, which is not followed, or cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = _opened(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield lock_descriptor(descriptor, blocking=False)
     finally:
         os.close(descriptor)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a file, made if need be; links are not followed where that can be asked."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

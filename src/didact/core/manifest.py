@@ -1,4 +1,4 @@
-"""Manifest: what went in, what each stage did and cost; and the strict fingerprint of values."""
+"""The manifest of a run: what went in, what each stage did and cost; fingerprints of values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _stable(value: Any, place: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a stage cost; everything that may differ between two equal runs.
+    """The cost of a stage, and everything else that may differ between two equal runs.
 
     Attributes:
         bill: What was charged this time, and what making it takes from nothing.
@@ -85,7 +85,7 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        """From `to_json`; what manifests of version 1 measured counts as charged and as value."""
+        """Measurements from `to_json`; one cost, of version 1, counts as charged and as value."""
         if "cost" in data:
             cost = Cost.from_json(data["cost"])
             bill = Bill(charged=cost, own=cost)
@@ -175,7 +175,7 @@ class Manifest:
 
     @property
     def bill(self) -> Bill:
-        """Of the whole run; a kept value that several stages use counts once."""
+        """The bill of the whole run; a kept value that several stages use counts once."""
         return sum((stage.measured.bill for stage in self.stages), Bill())
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Finished pieces of one value under way, so that a run that was killed goes on after them."""
+"""Finished pieces of a value under way: entries that go once the value is there."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import TypeVar
 
 from didact.core.atomic import link_tree, remove
 from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import ENTRY, found, seal, writing
+from didact.core.entries import ENTRY, intact_entry, seal, writing
 from didact.core.errors import DamagedError, ExecutionError
 
 T = TypeVar("T")
 
 
 def ignore(_: str, /) -> None:
-    """The default: nobody is told."""
+    """The default `tell`: nobody is told."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Finished pieces of one value under way, by name; their cost is the value's own.
+    """Finished pieces of one value under way, by name; a run that was killed goes on after them.
+
+    Their cost is the value's own.
 
     Attributes:
         place: Where they are, removed when the value is there; None keeps nothing.
@@ -36,7 +38,7 @@ class Pieces:
 
     @property
     def folder(self) -> Path:
-        """Where they are.
+        """The folder they are in.
 
         Raises:
             ExecutionError: Nothing is kept: the work is not done inside of `keep`.
@@ -46,11 +48,11 @@ class Pieces:
         return self.place
 
     def load(self, name: str, load: Callable[[Path], T]) -> T | None:
-        """A piece that an interrupted run left whole, or None; what it cost counts as found."""
+        """A piece that an interrupted run left whole, or None; its cost is counted, not charged."""
         if self.place is None:
             return None
         folder = self.place / name
-        entry = found(folder, self.tell)
+        entry = intact_entry(folder, self.tell)
         if entry is None:
             return None
         value = load(folder)
@@ -63,7 +65,7 @@ class Pieces:
     def intact(self, name: str) -> Path | None:
         """The folder of a piece that is there and whole; nothing is charged or counted."""
         folder = self.folder / name
-        return None if found(folder, self.tell) is None else folder
+        return None if intact_entry(folder, self.tell) is None else folder
 
     def save(self, name: str, save: Callable[[Path], None], cost: Cost | None = None) -> None:
         """Keep a piece.
@@ -80,7 +82,7 @@ class Pieces:
 
     @contextmanager
     def writing(self, name: str, cost: Cost | None = None) -> Iterator[Path]:
-        """`save`, for what is written bit by bit: the folder is kept when the block ends."""
+        """A folder for a piece that is written bit by bit, kept when the block ends; see `save`."""
         with writing(self.folder / name) as temporary:
             yield temporary
             own = self.meter.bill.own if cost is None else cost
@@ -93,7 +95,7 @@ class Pieces:
             DamagedError: The piece is gone; it is made again by whoever goes on with the work.
         """
         folder = self.folder / name
-        if found(folder, self.tell, whole=False) is None:
+        if intact_entry(folder, self.tell, whole=False) is None:
             raise DamagedError(folder, "it is gone")
         link_tree(folder, target, without=ENTRY)
 

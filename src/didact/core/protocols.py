@@ -1,4 +1,4 @@
-"""What a method must offer: Scorer, Selector, Orderer; and what it is given: Executor, Context."""
+"""Protocols of methods (Scorer, Selector, Orderer), and what they get (Context, Executor)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ W = TypeVar("W")
 
 
 Device = Literal["auto", "cpu", "cuda"]
-Open = Callable[[Any, str], AbstractContextManager[Any]]
+# `(shared, device)` → what a worker keeps between items; see `Executor.map`.
+OpenShared = Callable[[Any, str], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,15 @@ class Scorer(Protocol):
 
     @property
     def needs_target(self) -> bool:
-        """Whether `fit` needs a target set."""
+        """True if `fit` needs a target set; without one it is not called."""
         ...
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """What a run will cost, before it runs; loads no model."""
+        """The cost of scoring a pool, foreseen from its statistics; loads no model."""
         ...
 
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
-        """Statistics of pool and target that scoring a batch needs."""
+        """The scorer with what scoring a batch needs to know of pool and target."""
         ...
 
 
@@ -225,7 +226,7 @@ class Orderer(Protocol):
     def __call__(
         self, pool: Pool, chosen: Selection, scores: Scores | None, ctx: Context, /
     ) -> TrainingOrder:
-        """The rows in sequence."""
+        """The order, with every selected row once an epoch."""
         ...
 
 
@@ -234,12 +235,7 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many items run at a time."""
-        ...
-
-    @property
-    def spent(self) -> Cost:
-        """Cost of everything run for this executor's meter."""
+        """Number of items that run at a time."""
         ...
 
     def charging(self, meter: Meter) -> Executor:
@@ -307,8 +303,11 @@ class Progress:
     unit: str = "rows"
 
 
+ProgressCallback = Callable[[Progress], None]
+
+
 def ignore_progress(_: Progress, /) -> None:
-    """The default: nobody is watching."""
+    """The default `ProgressCallback`: nobody is told."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +327,7 @@ class Context:
     executor: Executor
     seed: int
     cache_dir: Path
-    progress: Callable[[Progress], None] = ignore_progress
+    progress: ProgressCallback = ignore_progress
     meter: Meter = field(default_factory=Meter)
     tell: Callable[[str], None] = ignore
     pieces: Pieces = field(default_factory=Pieces)

@@ -1,4 +1,4 @@
-"""From turns to text: named templates, as Arrow kernels over whole batches.
+"""Text columns of a batch, rendered from the turns of its samples by named templates.
 
 A sample is stored as a list of turns `{part, role, content, weight}`. `part` tells the branches of
 a preference pair apart; `weight` is 1 on what a trainer learns and 0 on what it is only shown.

@@ -1,1 +1,1 @@
-"""Where work runs: executors, and what it took."""
+"""Executors and their devices; elapsed time and memory of what they run."""

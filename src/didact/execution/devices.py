@@ -7,7 +7,7 @@ from didact.core.protocols import Device
 
 
 def local_devices(setting: Device) -> tuple[str, ...]:
-    """Where models run: every visible accelerator, or the CPU.
+    """The devices that models run on: every visible accelerator, or the CPU.
 
     torch is asked, since it is what will run there; only where an accelerator may be meant.
 

@@ -1,4 +1,4 @@
-"""Serial, threads, processes: a function over items, results in the order of the items."""
+"""Executors: a function over items, serially, in threads or processes, results in order."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor as Pool
+from concurrent.futures import Executor as PoolExecutor
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError, DidactError, ExecutionError
-from didact.core.protocols import Device, Open
+from didact.core.protocols import Device, OpenShared
 from didact.execution.devices import local_devices
 
 S = TypeVar("S")
@@ -28,35 +29,25 @@ R = TypeVar("R")
 _AHEAD = 4  # items in flight per worker: enough to stay busy, few enough to hold little
 
 
+@dataclass(frozen=True, slots=True)
 class Workers:
-    """Runs items on a pool of workers, or in the caller's thread when there is no pool.
+    """An executor that runs items on some workers, or in the caller's thread.
 
     Attributes:
-        workers: How many items run at a time.
+        workers: Number of items that run at a time.
+        start: Starts that many workers; None for the caller's thread.
+        processes: True if a worker is a process.
         meter: What everything run is charged to; CPU seconds are those of the workers.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        pool: Callable[..., Pool] | None,
-        *,
-        processes: bool = False,
-        meter: Meter | None = None,
-    ) -> None:
-        self.workers = workers
-        self.meter = Meter() if meter is None else meter
-        self._pool = pool
-        self._processes = processes
-
-    @property
-    def spent(self) -> Cost:
-        """Cost of everything run for the meter."""
-        return self.meter.bill.charged
+    workers: int
+    start: Callable[..., PoolExecutor] | None
+    processes: bool = False
+    meter: Meter = field(default_factory=Meter)
 
     def charging(self, meter: Meter) -> Workers:
         """See `didact.core.protocols.Executor`."""
-        return Workers(self.workers, self._pool, processes=self._processes, meter=meter)
+        return replace(self, meter=meter)
 
     def map(
         self,
@@ -65,7 +56,7 @@ class Workers:
         /,
         *,
         shared: Any,
-        open: Open | None = None,  # noqa: A002 - the protocol's name
+        open: OpenShared | None = None,  # noqa: A002 - the protocol's name
         device: Device | None = None,
     ) -> Iterator[R]:
         """See `didact.core.protocols.Executor`."""
@@ -80,15 +71,15 @@ class Workers:
         /,
         *,
         shared: Any,
-        open: Open | None = None,  # noqa: A002 - the protocol's name
+        open: OpenShared | None = None,  # noqa: A002 - the protocol's name
         device: Device | None = None,
     ) -> Iterator[Metered[R]]:
         """See `didact.core.protocols.Executor`."""
-        make, count = self._pool, self.workers
+        start, count = self.start, self.workers
         devices: Sequence[str] = ()
         if device is not None:
-            make, count, devices = self._for_devices(local_devices(device))
-        if make is None:
+            start, count, devices = self._for_devices(local_devices(device))
+        if start is None:
             worker = _Worker(shared, open, *devices)
             with worker.stack:
                 for item in items:
@@ -97,11 +88,11 @@ class Workers:
         started: list[_Worker] = []  # filled by threads only: a process closes with its interpreter
         arguments = (shared, open, started, _queue(devices), count)
         with (
-            make(count, initializer=_start, initargs=arguments) as pool,
+            start(count, initializer=_start, initargs=arguments) as workers,
             ExitStack() as stack,
         ):
             stack.callback(_close, started)
-            for item, future in _ahead(pool, fn, iter(items), _AHEAD * count):
+            for item, future in _ahead(workers, fn, iter(items), _AHEAD * count):
                 yield _named(future.result, item)
 
     def call(self, fn: Callable[[str], Metered[R]], /, *, device: Device | None = None) -> R:
@@ -116,20 +107,22 @@ class Workers:
 
     def _for_devices(
         self, devices: Sequence[str]
-    ) -> tuple[Callable[..., Pool] | None, int, Sequence[str]]:
-        """Who runs models: a process for each accelerator; on the CPU, our own processes or none.
+    ) -> tuple[Callable[..., PoolExecutor] | None, int, Sequence[str]]:
+        """The workers that run models: who makes them, how many, the device of each.
+
+        A process for each accelerator; on the CPU, our own processes or none.
 
         A model on the CPU uses all cores by itself, so threads would only compete for them.
         """
-        if tuple(devices) == ("cpu",) and self._processes:
-            return self._pool, self.workers, ("cpu",) * self.workers
+        if tuple(devices) == ("cpu",) and self.processes:
+            return self.start, self.workers, ("cpu",) * self.workers
         if len(devices) == 1:
             return None, 1, devices
         return _spawned, len(devices), devices
 
 
 def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
-    """A result; whatever went wrong, the item is named."""
+    """A result, or an error that names the item."""
     try:
         return result()
     except DidactError:
@@ -140,14 +133,14 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
 
 
 def _ahead(
-    pool: Pool, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
+    workers: PoolExecutor, fn: Callable[[Any, T], Metered[R]], items: Iterator[T], most: int
 ) -> Iterator[tuple[T, Future[Metered[R]]]]:
     """Items with their results to come, in order; at most `most` are in flight."""
     flying: deque[tuple[T, Future[Metered[R]]]] = deque()
     try:
         while True:
             for item in islice(items, most - len(flying)):
-                flying.append((item, pool.submit(_in_worker, fn, item)))
+                flying.append((item, workers.submit(_in_worker, fn, item)))
             if not flying:
                 return
             yield flying.popleft()
@@ -157,7 +150,7 @@ def _ahead(
 
 
 def _queue(devices: Sequence[str]) -> Any:
-    """What hands each worker process its device; None when the workers need none."""
+    """A queue that hands each worker process its device; None when the workers need none."""
     if not devices:
         return None
     queue = multiprocessing.get_context("spawn").SimpleQueue()
@@ -167,9 +160,11 @@ def _queue(devices: Sequence[str]) -> Any:
 
 
 class _Worker:
-    """What one worker keeps between items: the shared value, opened once."""
+    """A worker's state between items: the shared value, opened once."""
 
-    def __init__(self, shared: Any, open_shared: Open | None, device: str | None = None) -> None:
+    def __init__(
+        self, shared: Any, open_shared: OpenShared | None, device: str | None = None
+    ) -> None:
         self.stack = ExitStack()
         self.device = device
         self.alone = multiprocessing.parent_process() is not None  # a process for this worker
@@ -191,7 +186,7 @@ def _close(started: list[_Worker]) -> None:
 
 
 def _start(
-    shared: Any, open_shared: Open | None, started: list[_Worker], devices: Any, workers: int
+    shared: Any, open_shared: OpenShared | None, started: list[_Worker], devices: Any, workers: int
 ) -> None:
     device = None
     if devices is not None:  # a process of its own: share the cores before a model library starts
@@ -217,7 +212,7 @@ def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Mete
 
 @contextmanager
 def _process_seconds() -> Iterator[list[float]]:
-    """As `thread_seconds`, in a process of its own: the threads of its libraries count too."""
+    """Measure this process's processor time in a block: the threads of its libraries count too."""
     seconds = [0.0]
     began = time.process_time()
     yield seconds
@@ -225,22 +220,30 @@ def _process_seconds() -> Iterator[list[float]]:
 
 
 def serial() -> Workers:
-    """One item at a time, in the caller's thread."""
+    """An executor of one item at a time, in the caller's thread."""
     return Workers(1, None)
 
 
 def threads(workers: int | None = None) -> Workers:
-    """Threads: zlib, zstd, Arrow and numpy release the interpreter's lock. The default for text."""
+    """An executor of threads, the default: zlib, zstd, Arrow and numpy free the interpreter's lock.
+
+    Args:
+        workers: Number of threads; one for every core when not given.
+    """
     count = _count(workers)
     return Workers(count, ThreadPoolExecutor) if count > 1 else serial()
 
 
 def processes(workers: int | None = None) -> Workers:
-    """Processes: for work that holds the interpreter's lock. Started fresh, never forked."""
+    """An executor of processes, started fresh, for work that holds the interpreter's lock.
+
+    Args:
+        workers: Number of processes; one for every core when not given.
+    """
     return Workers(_count(workers), _spawned, processes=True)
 
 
-def _spawned(workers: int, **arguments: Any) -> Pool:
+def _spawned(workers: int, **arguments: Any) -> PoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, **arguments)
 

@@ -1,4 +1,4 @@
-"""What a stage took: wall-clock time, and peak memory summed over the process tree."""
+"""Measured blocks: wall-clock time, and peak memory summed over the process tree."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import PAGESIZE
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -16,7 +17,7 @@ _INTERVAL_SECONDS = 0.02
 
 @dataclass
 class Usage:
-    """Filled in when the measured block ends."""
+    """Elapsed seconds and largest resident memory of a block, filled in when it ends."""
 
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -28,11 +29,10 @@ def tree_memory(root: int) -> int:
     Shared pages count once per process, so this is an upper bound.
     """
     total, todo = 0, [root]
-    page = os.sysconf("SC_PAGE_SIZE")
     while todo:
         pid = todo.pop()
         try:
-            total += int((_PROC / f"{pid}/statm").read_text().split()[1]) * page
+            total += int((_PROC / f"{pid}/statm").read_text().split()[1]) * PAGESIZE
             for task in (_PROC / f"{pid}/task").iterdir():
                 todo += [int(child) for child in (task / "children").read_text().split()]
         except (OSError, IndexError, ValueError):  # the process ended while we looked
@@ -42,7 +42,7 @@ def tree_memory(root: int) -> int:
 
 @contextmanager
 def measure() -> Iterator[Usage]:
-    """Measure a block."""
+    """Measure the time and memory of a block."""
     reading = Usage()
     done = threading.Event()
 

@@ -1,5 +1,6 @@
 """Instruction-following difficulty: how little the prompt helps a model with the answer."""
-# No postponed annotations: the settings of `Judge` are inherited.
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
@@ -114,8 +115,8 @@ class IFD(Judge):
 
 
 def score_tokens(
-    model: "LanguageModel",
-    tokens: "Tokens",
+    model: LanguageModel,
+    tokens: Tokens,
     *,
     first: int,
     ratio: Ratio,

@@ -1,5 +1,6 @@
 """Perplexity and bits per byte: how well a model foretells a sample."""
-# No postponed annotations: the settings of `Judge` are inherited.
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -159,8 +160,8 @@ class BitsPerByte(Perplexity):
 
 
 def score_tokens(
-    model: "LanguageModel",
-    tokens: "Tokens",
+    model: LanguageModel,
+    tokens: Tokens,
     *,
     unit: Unit,
     size: int,

@@ -1,5 +1,6 @@
 """Training a causal language model on a pool, in the order given."""
-# No postponed annotations: settings are read from the types.
+
+from __future__ import annotations
 
 import json
 import shutil

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from didact.accounting.flops import Lengths
 from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import found, open_entry, seal
+from didact.core.entries import intact_entry, open_entry, seal
 from didact.core.errors import DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
@@ -328,7 +328,7 @@ def last_checkpoint(work: Path, tell: Callable[[str], None] = ignore) -> Path | 
     steps = (p.name.removeprefix("checkpoint-") for p in work.glob("checkpoint-*"))
     for step in sorted((int(step) for step in steps if step.isdecimal()), reverse=True):
         folder = work / f"checkpoint-{step}"
-        if found(folder, tell) is not None:
+        if intact_entry(folder, tell) is not None:
             return folder
     return None
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from didact.core.cache import clear, kept, listed, prune, seconds
+from didact.core.cache import cached_folders, clear, listed, prune, seconds
 from didact.core.cost import Cost, Meter
 from didact.core.errors import ConfigError
 from didact.core.keep import keep
@@ -183,7 +183,7 @@ def test_foreign_files_and_what_links_point_to_survive(ctx, tmp_path):
     ]  # fmt: skip
     assert (outside / ("a" * 32) / "entry.json").exists()
     assert (cache / "linked-kind").is_symlink()
-    assert list(kept(cache)) == []
+    assert list(cached_folders(cache)) == []
 
 
 def test_what_earlier_versions_and_killed_processes_left_goes_too(ctx):
@@ -209,7 +209,7 @@ def test_what_earlier_versions_and_killed_processes_left_goes_too(ctx):
 def test_a_damaged_entry_is_listed_and_goes(ctx):
     entry = put(ctx, "scores", 1)
     (entry / "entry.json").write_text("{")
-    (one,) = kept(ctx.cache_dir)
+    (one,) = cached_folders(ctx.cache_dir)
     assert (one.path, one.n_bytes, one.cost) == (entry, 101, Cost())
     assert clear(ctx.cache_dir)["removed"] == 1
     assert not entry.exists()

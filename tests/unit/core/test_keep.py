@@ -19,9 +19,9 @@ from didact.core import entries
 from didact.core import keep as module
 from didact.core.checksums import signed
 from didact.core.cost import Cost, Meter, Metered
-from didact.core.entries import found, open_entry
+from didact.core.entries import intact_entry, open_entry
 from didact.core.errors import ConfigError, DamagedError, DataError, ExecutionError
-from didact.core.keep import Part, adopt, entry_name, keep, kept_parts
+from didact.core.keep import Piece, adopt, entry_name, keep, kept_pieces
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial, threads
 
@@ -90,11 +90,13 @@ def squares(place, device):
 
 
 def independent(place, fatal, how, ctx):
-    """Four parts of two or three items, by the executor."""
+    """Four pieces of two or three items, by the executor."""
     items = [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
-    parts = [Part(f"part-{i}", part) for i, part in enumerate(items)]
+    parts = [Piece(f"part-{i}", part) for i, part in enumerate(items)]
     out = []
-    for part in kept_parts(ctx, parts, shared=place, open=squares, join=list, save=save, load=load):
+    for part in kept_pieces(
+        ctx, parts, shared=place, open=squares, join=list, save=save, load=load
+    ):
         out += part
         if fatal is not None and len(out) > fatal:
             die(how)
@@ -627,13 +629,13 @@ def test_two_threads_make_a_value_once(ctx):
 
 def renaming(cache, place):
     """Die when all files of the value are written and it would get its name."""
-    entries.place = lambda *_: die("kill")
+    entries.put_in_place = lambda *_: die("kill")
     run("independent", "serial", cache, place)
 
 
 def test_files_that_have_no_name_yet_are_never_found(tmp_path):
     cache, place, told = tmp_path / "cache", tmp_path / "log", []
-    # the fifth rename: four parts, then the value
+    # the fifth rename: four pieces, then the value
     with script("renaming", cache, place) as child:
         assert child.wait(60) == -signal.SIGKILL
     assert not [p for p in cache.glob("*/*/entry.json") if not p.parent.name.startswith(".")]
@@ -648,7 +650,7 @@ def test_a_failure_at_the_rename_leaves_nothing(ctx, monkeypatch):
     def fail(*_):
         raise RuntimeError
 
-    monkeypatch.setattr(entries, "place", fail)
+    monkeypatch.setattr(entries, "put_in_place", fail)
     with pytest.raises(RuntimeError):
         keep(ctx, "scores", KEY, lambda _: 1, save=save, load=load)
     assert not [p for p in ctx.cache_dir.rglob("*") if p.is_file()]
@@ -682,7 +684,7 @@ def test_a_folder_that_is_adopted_moves_and_is_an_entry(ctx, tmp_path, told):
     assert kept == ctx.cache_dir / "pools" / "abc"
     assert not (tmp_path / "mine").exists()
     assert load(kept) == "v"
-    entry = found(kept, told.append)
+    entry = intact_entry(kept, told.append)
     assert set(entry.files) == {"value.json", "deeper/more.bin"}
     assert entry.n_bytes == sum(len(data) for data in everything(kept).values())
     assert entry.bill.value == Cost()

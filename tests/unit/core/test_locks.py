@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from didact.core.locks import folder_to_oneself, lock_file
+from didact.core.locks import folder_to_oneself, is_locked, lock_file
 
 
 def test_one_at_a_time_though_each_removes_the_folder(tmp_path):
@@ -38,6 +38,7 @@ def test_one_at_a_time_though_each_removes_the_folder(tmp_path):
     assert len(done) == 6
     assert set(most) == {1}
     assert waited
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_nobody_waits_for_a_folder_that_is_free(tmp_path):
@@ -68,6 +69,32 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path):
             assert child.wait(20) == -signal.SIGKILL
         killer.join()
     assert waited.is_set()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_whether_a_folder_is_taken_is_told_without_a_trace(tmp_path):
+    folder = tmp_path / "a"
+    assert not is_locked(folder)
+    with folder_to_oneself(folder, lambda: pytest.fail("it waits")):
+        assert is_locked(folder)
+        before = sorted(tmp_path.iterdir())
+        assert is_locked(folder)
+        assert sorted(tmp_path.iterdir()) == before
+    assert not is_locked(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_who_does_not_want_to_wait_says_so(tmp_path):
+    def refuse():
+        raise BlockingIOError
+
+    folder = tmp_path / "a"
+    with folder_to_oneself(folder, refuse):
+        with pytest.raises(BlockingIOError), folder_to_oneself(folder, refuse):
+            pytest.fail("both hold it")
+        assert is_locked(folder)
+    with folder_to_oneself(folder, refuse):
+        pass
 
 
 def test_a_lock_file_tells_whether_it_is_ours_and_keeps_what_is_in_it(tmp_path):

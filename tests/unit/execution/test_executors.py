@@ -50,8 +50,8 @@ def opening(shared, device):
 def test_results_come_in_the_order_of_the_items(name):
     executor = EXECUTORS[name]()
     assert list(executor.map(square, range(20), shared=7)) == [7 + i * i for i in range(20)]
-    assert executor.spent.tokens == 20
-    assert executor.spent.cpu_seconds > 0
+    assert executor.meter.bill.charged.tokens == 20
+    assert executor.meter.bill.charged.cpu_seconds > 0
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -110,7 +110,7 @@ def test_every_device_gets_a_process_of_its_own(has_devices):
     assert {d for d, _, _ in found} == set(devices)
     assert len({p for _, p, _ in found}) == 2
     assert os.getpid() not in {p for _, p, _ in found}
-    assert executor.spent.device_seconds > 0
+    assert executor.meter.bill.charged.device_seconds > 0
 
 
 def test_processes_share_the_cores_of_the_cpu():
@@ -118,7 +118,7 @@ def test_processes_share_the_cores_of_the_cpu():
     found = list(executor.map(where, range(8), shared=None, open=on_device, device="cpu"))
     assert {d for d, _, _ in found} == {"cpu"}
     assert {t for _, _, t in found} == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
-    assert executor.spent.device_seconds == 0
+    assert executor.meter.bill.charged.device_seconds == 0
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -126,8 +126,8 @@ def test_a_call_stays_here_and_is_counted(name):
     executor = EXECUTORS[name]()
     here = executor.call(lambda device: Metered((device, os.getpid()), Cost(flops=7)), device="cpu")
     assert here == ("cpu", os.getpid())
-    assert executor.spent.flops == 7
-    assert executor.spent.device_seconds == 0
+    assert executor.meter.bill.charged.flops == 7
+    assert executor.meter.bill.charged.device_seconds == 0
     with pytest.raises(DataError, match="row 3: bad"):
         executor.call(lambda _: refuse(None, None))
 
@@ -137,7 +137,7 @@ def test_a_call_on_a_device_is_told_which_and_its_time_counts(name, has_devices)
     has_devices("cuda:0", "cuda:1")
     executor = EXECUTORS[name]()
     assert executor.call(lambda d: (time.sleep(0.05), Metered(d))[1], device="auto") == "cuda:0"
-    assert 0.05 <= executor.spent.device_seconds < 1  # one device's, once
+    assert 0.05 <= executor.meter.bill.charged.device_seconds < 1  # one device's, once
     with pytest.raises(ExecutionError, match="named failed: KeyError"):
         executor.call(named, device="cuda")
 
@@ -155,8 +155,8 @@ def test_metered_results_are_charged_by_whoever_takes_them(name):
     found = list(executor.metered(square, range(5), shared=7))
     assert [m.value for m in found] == [7 + i * i for i in range(5)]
     assert all(m.cost.tokens == 1 and m.cost.cpu_seconds > 0 for m in found)
-    assert executor.spent.tokens == 0
-    assert executor.spent.flops == 0
+    assert executor.meter.bill.charged.tokens == 0
+    assert executor.meter.bill.charged.flops == 0
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -168,7 +168,11 @@ def test_each_meter_is_charged_for_its_own_work(name):
     assert list(second.map(square, range(6), shared=0)) == [i * i for i in range(6)]
     assert list(first.map(square, range(3), shared=0)) == [0, 1, 4]
     second.call(lambda _: Metered(None, Cost(tokens=10)))
-    assert (first.spent.tokens, second.spent.tokens, meter.bill.charged.tokens) == (3, 16, 16)
+    assert (
+        first.meter.bill.charged.tokens,
+        second.meter.bill.charged.tokens,
+        meter.bill.charged.tokens,
+    ) == (3, 16, 16)
 
 
 def test_a_context_has_an_executor_that_charges_its_meter(tmp_path):
@@ -177,7 +181,7 @@ def test_a_context_has_an_executor_that_charges_its_meter(tmp_path):
     other = replace(ctx, meter=Meter())
     list(other.executor.map(square, range(4), shared=0))
     assert (ctx.meter.bill.charged.tokens, other.meter.bill.charged.tokens) == (0, 4)
-    assert executor.spent.tokens == 0
+    assert executor.meter.bill.charged.tokens == 0
 
 
 def burn(shared, item):
@@ -198,7 +202,7 @@ def test_processor_time_is_charged_once_wherever_it_is_spent(name, running):
 
 
 def test_work_in_threads_is_charged_once_while_its_meter_is_asked():
-    """`kept_parts` asks between items, when others are under way."""
+    """`kept_pieces` asks between items, when others are under way."""
     meter = Meter()
     with meter.running():
         for _ in threads(3).charging(meter).map(burn, range(12), shared=0.05):
@@ -246,7 +250,7 @@ def test_a_model_on_the_cpu_runs_in_the_caller_s_thread(name):
     executor = EXECUTORS[name]()
     found = list(executor.map(where, range(4), shared=None, open=on_device, device="cpu"))
     assert {(d, p) for d, p, _ in found} == {("cpu", os.getpid())}
-    assert executor.spent.device_seconds == 0
+    assert executor.meter.bill.charged.device_seconds == 0
 
 
 def test_few_items_are_in_flight():

@@ -158,8 +158,8 @@ def test_estimates_are_what_runs_cost(tiny_encoder, tiny_model, tmp_path, length
         ctx = Context(executor=serial(), seed=0, cache_dir=tmp_path / "cache")
         score_pool(pool, "embedding", scorer, {}, aim, ctx)
         foreseen = scorer.estimate(pool.stats, aim.stats)
-        assert foreseen.flops == pytest.approx(ctx.executor.spent.flops, rel=0.05)
-        assert foreseen.tokens == pytest.approx(ctx.executor.spent.tokens, rel=0.05)
+        assert foreseen.flops == pytest.approx(ctx.meter.bill.charged.flops, rel=0.05)
+        assert foreseen.tokens == pytest.approx(ctx.meter.bill.charged.tokens, rel=0.05)
 
 
 def test_too_long_a_length_names_the_limit(tiny_encoder, tmp_path):

@@ -178,14 +178,14 @@ def test_a_second_target_costs_only_its_own_gradients(places):
     other = make_pool([chat("o", "What is 2 plus 2?", "4")], folder, name="other")
     score_pool(pool, "less", scorer, {}, other, second)
     # What is charged is one target sample at two checkpoints; warm-up and sketches are told.
-    assert 0 < second.executor.spent.tokens < 0.05 * first.executor.spent.tokens
+    assert 0 < second.meter.bill.charged.tokens < 0.05 * first.meter.bill.charged.tokens
     shared = {k for k in first.meter.bill.uses if k.startswith(("adapters/", "sketches/"))}
     assert len(shared) == 3
     for key in shared:
         told, made = second.meter.bill.uses[key], first.meter.bill.uses[key]
         assert (told.flops, told.tokens) == (made.flops, made.tokens)
     uses = {k: v for k, v in second.meter.bill.uses.items() if k not in shared}
-    assert sum(v.tokens for v in uses.values()) == second.executor.spent.tokens
+    assert sum(v.tokens for v in uses.values()) == second.meter.bill.charged.tokens
     assert second.meter.bill.value.tokens > 0.5 * first.meter.bill.value.tokens
 
 
@@ -258,7 +258,7 @@ def test_the_estimate_is_near_what_a_profiler_counts(tiny_model, tmp_path, monke
     ctx = context(tmp_path)
     with FlopCounterMode(display=False) as counter:
         score_pool(pool, "less", scorer, {}, target, ctx)
-    counted, spent = counter.get_total_flops(), ctx.executor.spent
+    counted, spent = counter.get_total_flops(), ctx.meter.bill.charged
     estimated = scorer.estimate(pool.stats, target.stats)
     assert spent.flops == pytest.approx(counted, rel=0.02)
     assert estimated.flops == pytest.approx(counted, rel=0.05)

@@ -125,8 +125,6 @@ def test_costs_reach_the_executor(pool: Pool) -> None:
     go(pool, fitted(), executor=threads(2), meter=meter)
     spent = meter.bill.charged
     assert (spent.flops, spent.tokens) == (210, 30)
-    ctx = Context(executor=serial(), seed=0, cache_dir=pool.path, meter=meter)
-    assert ctx.executor.spent == spent
 
 
 def test_progress_is_told_in_rows(pool: Pool, tmp_path: Path) -> None:

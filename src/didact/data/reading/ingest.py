@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact.core.atomic import digest
-from didact.core.entries import found, temporary_folder
+from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
@@ -98,7 +98,7 @@ def _load(ctx: Context, folder: Path) -> dict[str, Any] | None:
     """Fingerprint of the store and hashes of the files, if the store is still there."""
     read: dict[str, Any] = json.loads((folder / "read.json").read_bytes())
     store = ctx.cache_dir / "pools" / read["fingerprint"]
-    return read if found(store, ctx.tell, whole=False) is not None else None
+    return read if intact_entry(store, ctx.tell, whole=False) is not None else None
 
 
 def _read(
@@ -161,7 +161,7 @@ def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
 def find_cached(pool_fingerprint: str, ctx: Context) -> Pool | None:
     """A pool that was read before; None where its store is gone or damaged."""
     pool = open_cached(pool_fingerprint, ctx.cache_dir)
-    return pool if found(pool.path, ctx.tell, whole=False) is not None else None
+    return pool if intact_entry(pool.path, ctx.tell, whole=False) is not None else None
 
 
 def default_cache_dir() -> Path:

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from didact.accounting.flops import forward_flops, input_gradient_flops
+from didact.core.array_folders import by_row, read_arrays, write_arrays
 from didact.core.cost import Cost, Metered
-from didact.core.keep import Part, kept_parts, only
+from didact.core.keep import Piece, kept_pieces, only
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
-from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Float1D, Int1D
 from didact.scoring.adjoint.rules import Products, Visit
 from didact.scoring.around.score_pool import agreed
@@ -80,12 +80,14 @@ def annotate(proxy: Proxy, ctx: Context) -> tuple[Products, dict[str, Any]]:
         for index in range(len(proxy.visits))
         for at in range(0, n, SHARD_ROWS)
     ]
-    parts = [Part(_name(proxy.visits[index], at), [(index, at, stop)]) for index, at, stop in items]
+    parts = [
+        Piece(_name(proxy.visits[index], at), [(index, at, stop)]) for index, at, stop in items
+    ]
     total, done = n * len(proxy.visits), 0
     ctx.progress(Progress("annotate", 0, total))
     found: dict[Item, Shard] = {}
     facts: dict[str, Any] = {}
-    shards = kept_parts(
+    shards = kept_pieces(
         ctx, parts, shared=proxy, open=opened, device=proxy.seat.device,
         join=only, save=Shard.save, load=Shard.load,
     )  # fmt: skip

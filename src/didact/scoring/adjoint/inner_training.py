@@ -1,5 +1,6 @@
 """What PDS and LQS share: settings, the adjoint of an inner training, the proxy set, the cost."""
-# No postponed annotations: scorers inherit the settings, and their types are read from here.
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from didact.accounting.spec import ModelSpec
+from didact.core.array_folders import by_row, read_arrays, write_arrays
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.keep import keep
@@ -21,7 +23,6 @@ from didact.core.one_pass import one_pass
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
 from didact.core.sampling import content_hashes, key_of, usable
-from didact.core.saved import by_row, read_arrays, write_arrays
 from didact.core.scores import Int1D
 from didact.scoring.adjoint.annotation import Proxy, annotate
 from didact.scoring.adjoint.rules import Annotation, Rule, Visit, combine, labels, plan
@@ -180,7 +181,7 @@ class InnerTraining(Judge):
             facts=facts, ctx=ctx,
         )  # fmt: skip
 
-    def encoding(self, kind: Kind, *, own: bool) -> "Encoding":
+    def encoding(self, kind: Kind, *, own: bool) -> Encoding:
         """How samples are shown to the judging model, or (`own`) to the data scorer.
 
         The data scorer reads turns as plain text where the judging model has a template of its own.
@@ -224,7 +225,7 @@ class InnerTraining(Judge):
             )
         return draw(content_hashes(pool), rows, size, key_of(ctx, "proxy set"))
 
-    def _inner(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> "_Inner":
+    def _inner(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> _Inner:
         """The inner training that the settings describe."""
         aim = self.seat(target, f"score.{self.name} (target set)")
         key = {
@@ -250,19 +251,19 @@ class _Inner:
     settings: InnerTraining
     key: Mapping[str, Any]
 
-    def adjoint(self, ctx: Context) -> "Adjoint":
+    def adjoint(self, ctx: Context) -> Adjoint:
         """θ and λ of the visited steps, computed unless an earlier run left them."""
         from didact.gradients.adjoint import read_adjoint, save_adjoint
 
-        def make(work: Context) -> "tuple[Traced, dict[str, Any]]":
+        def make(work: Context) -> tuple[Traced, dict[str, Any]]:
             return work.executor.call(partial(self._traced, work), device=self.seat.device)
 
-        def save(made: "tuple[Traced, dict[str, Any]]", folder: Path) -> None:
+        def save(made: tuple[Traced, dict[str, Any]], folder: Path) -> None:
             save_adjoint(*made, folder)
 
         return keep(ctx, "adjoints", self.key, make, save=save, load=read_adjoint)
 
-    def _traced(self, ctx: Context, device: str) -> "Metered[tuple[Traced, dict[str, Any]]]":
+    def _traced(self, ctx: Context, device: str) -> Metered[tuple[Traced, dict[str, Any]]]:
         """All of it, charged as it goes; what an earlier run left is used again."""
         from didact.gradients.adjoint import LanguageProblem, parameters_of, run_adjoint
         from didact.gradients.inner_training import Inner
@@ -300,10 +301,10 @@ class _Inner:
             )
             return Metered((traced, {"dtype": model.dtype}))
 
-    def _batches(self, model: Any, ctx: Context) -> "list[Tokens]":
+    def _batches(self, model: Any, ctx: Context) -> list[Tokens]:
         from didact.gradients.inner_training import inner_batches
 
-        def encoded(rows: Int1D) -> "Tokens":
+        def encoded(rows: Int1D) -> Tokens:
             return self.seat.tokens(self.pool.read(rows, ["turns"]), model)
 
         return inner_batches(
@@ -315,7 +316,7 @@ class _Inner:
             key=key_of(ctx, "inner batches"),
         )
 
-    def _target(self, model: Any) -> "Tokens":
+    def _target(self, model: Any) -> Tokens:
         """The target's samples that have a loss."""
         from didact.gradients.inner_training import joined
 
@@ -353,7 +354,7 @@ class Table:
         write_arrays(folder, arrays, about)
 
     @classmethod
-    def load(cls, folder: Path) -> "Table":
+    def load(cls, folder: Path) -> Table:
         """What `save` wrote."""
         _, about = read_arrays(folder)
         return cls(folder, about["facts"])

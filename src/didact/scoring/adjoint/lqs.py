@@ -1,5 +1,6 @@
 """LQS: PDS with every term divided by the size of the sample's gradient a little later."""
-# No postponed annotations: inherited settings are read at run time.
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,5 +1,6 @@
 """PDS: how much a step on a sample would lower the target's loss during training."""
-# No postponed annotations: inherited settings are read at run time.
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar

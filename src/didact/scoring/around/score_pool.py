@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from didact.core.array_folders import by_row, load_scores, read_arrays, save_scores, write_arrays
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
-from didact.core.keep import Part, keep, kept_parts
+from didact.core.keep import Piece, keep, kept_pieces
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress, Scorer
-from didact.core.saved import by_row, load_scores, read_arrays, save_scores, write_arrays
 from didact.core.scores import Scores, Settings
 
 BATCHES_PER_SHARD = 64
@@ -204,10 +204,10 @@ def _pass(work: _Work, ctx: Context) -> Iterator[tuple[int, _Shard]]:
             rows[i : i + MODEL_ROWS] for rows in batches for i in range(0, len(rows), MODEL_ROWS)
         ]
     parts = [
-        Part(f"pass-{work.index}-{at // size:06d}", batches[at : at + size])
+        Piece(f"pass-{work.index}-{at // size:06d}", batches[at : at + size])
         for at in range(0, len(batches), size)
     ]
-    found = kept_parts(
+    found = kept_pieces(
         ctx, parts, shared=work, open=opened, device=work.fitted.device,
         join=work.joined, save=_Shard.save, load=_Shard.load,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What every model scorer shares: the settings of the judging model, and how it meets a pool."""
-# No postponed annotations: scorers inherit the settings, and their types are read from here.
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,14 +101,14 @@ class Judge:
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
         )
 
-    def _encoding(self, kind: Kind, pool_template: Template) -> "Encoding":
+    def _encoding(self, kind: Kind, pool_template: Template) -> Encoding:
         from didact.models.encode import Encoding
 
         return Encoding(
             kind=kind, loss=self.loss, template=self.template, pool_template=pool_template
         )
 
-    def seat(self, pool: Pool, where: str, *, truncate: bool = True) -> "Seat":
+    def seat(self, pool: Pool, where: str, *, truncate: bool = True) -> Seat:
         """The model checked against a pool, before anything is loaded.
 
         Args:
@@ -152,7 +153,7 @@ class Judge:
         )
 
 
-def described(model: str, shown: Sequence["Encoding"], *, headed: bool) -> ModelSpec:
+def described(model: str, shown: Sequence[Encoding], *, headed: bool) -> ModelSpec:
     """A model's numbers, from its configuration, its tokenizer and the headers of its weights.
 
     Args:
@@ -190,21 +191,21 @@ class Seat:
 
     path: Path
     digest: str
-    how: "Encoding"
+    how: Encoding
     device: Device
     dtype: Dtype
     tokens_per_batch: int
     context: int
 
     @contextmanager
-    def open(self, device: str, *, attention: str | None = None) -> "Iterator[LanguageModel]":
+    def open(self, device: str, *, attention: str | None = None) -> Iterator[LanguageModel]:
         """The model on a device."""
         from didact.models.language_model import open_model
 
         with open_model(self.path, device=device, dtype=self.dtype, attention=attention) as model:
             yield model
 
-    def tokens(self, batch: pa.RecordBatch, model: "LanguageModel") -> "Tokens":
+    def tokens(self, batch: pa.RecordBatch, model: LanguageModel) -> Tokens:
         """The batch's column `turns` as tokens."""
         from didact.models.encode import encode
 
@@ -261,7 +262,7 @@ def _open(seat: Seat, function: Judgement, index: int, device: str) -> Iterator[
 
 
 def _judge(
-    seat: Seat, function: Judgement, model: "LanguageModel", batch: pa.RecordBatch
+    seat: Seat, function: Judgement, model: LanguageModel, batch: pa.RecordBatch
 ) -> Metered[BatchScores]:
     tokens = seat.tokens(batch, model)
     found = function(model, tokens)

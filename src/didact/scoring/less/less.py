@@ -1,5 +1,6 @@
 """LESS: how well a step on a sample points where target samples want the model to go."""
-# No postponed annotations: the settings of `Judge` are inherited.
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from didact.core.checksums import CheckedFile
 from didact.core.cost import Metered
 from didact.core.entries import ENTRY, open_entry
 from didact.core.errors import DamagedError
-from didact.core.keep import Part, keep, kept_parts, only
+from didact.core.keep import Piece, keep, kept_pieces, only
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
@@ -206,8 +206,8 @@ class Sketching:
     def _fill(self, index: int, starts: tuple[int, ...], ctx: Context) -> Filled:
         """Sketches of all rows at a checkpoint, a piece for each shard."""
         bounds = list(pairwise([*starts, len(self.pool)]))
-        parts = [Part(_name(i), [range(*rows)]) for i, rows in enumerate(bounds)]
-        shards = kept_parts(
+        parts = [Piece(_name(i), [range(*rows)]) for i, rows in enumerate(bounds)]
+        shards = kept_pieces(
             ctx, parts, shared=(self, index), open=opened, device=self.warm.seat.device,
             join=only, save=_save_shard, load=_shard_facts,
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """RDS+: how close a sample is to the target's in the hidden states of the judging model."""
-# No postponed annotations: the settings inherited from Judge are read with their types.
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -112,8 +113,8 @@ def _open_states(
 
 
 def _embed(
-    seat: Seat, spec: ModelSpec, model: "LanguageModel", batch: pa.RecordBatch, *, weighted: bool
-) -> "Metered[Vectors]":
+    seat: Seat, spec: ModelSpec, model: LanguageModel, batch: pa.RecordBatch, *, weighted: bool
+) -> Metered[Vectors]:
     from didact.models.embed import hidden_states
 
     return hidden_states(

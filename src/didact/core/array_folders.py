@@ -1,4 +1,4 @@
-"""Scores and selections as folders of arrays: how the keep holds them, and who they are."""
+"""Folders of arrays: scores and selections as the keep holds them, and the identity of scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def write_arrays(folder: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
-    """Arrays by name and JSON values, as two files of a folder."""
+    """Write arrays by name, and JSON values beside them, as two files of a folder."""
     with (folder / "arrays.npz").open("wb") as file:
         np.savez(file, **dict(arrays))  # type: ignore[arg-type]
     (folder / "about.json").write_text(json.dumps(about, default=_plain), encoding="utf-8")
@@ -70,7 +70,7 @@ def load_scores(folder: Path) -> Scores:
 
 
 def scores_identity(scores: Scores) -> str:
-    """Equal for scores that no selector can tell apart."""
+    """32 hex digits, equal for scores that no selector can tell apart."""
     hashed = xxhash.xxh3_128(scores.values.tobytes())
     for column in (scores.by_task, *scores.parts.values()):
         if column is not None:
