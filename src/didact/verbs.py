@@ -292,19 +292,14 @@ def order(
     from didact.ordering.around.arrange import arrange
 
     ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    name, orderer, checked, as_json = _bound("orderers", method, settings, "order")
-    around = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "jitter": jitter,
-        "interleave": interleave,
-    }
-    part: OrderConfig = configs.validated(OrderConfig, {"method": name, **around}, "order")
-    done = arrange(
-        orderer, checked, pool, chosen, scores, ctx, epochs=part.epochs,
-        batch_size=part.batch_size, jitter=part.jitter, interleave=part.interleave,
-    )  # fmt: skip
-    return replace(done, method=name, settings={**done.settings, **as_json})
+    name, orderer, checked, _ = _bound("orderers", method, settings, "order")
+    around: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
+    }  # fmt: skip
+    composed: OrderConfig = configs.validated(OrderConfig, {"method": name, **around}, "order")
+    around = composed.model_dump(include=set(around))
+    done = arrange(orderer, checked, pool, chosen, scores, ctx, **around)
+    return replace(done, method=name)
 
 
 def _bound(

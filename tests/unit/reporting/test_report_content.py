@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from didact.core.errors import PoolMismatchError
 from didact.core.manifest import StageRecord
 from didact.core.scores import Budget, Scores, TrainingOrder
-from didact.ordering import kernels
+from didact.ordering.fold import folded
+from didact.ordering.zigzag import zigzagged
 from didact.reporting import sequence
 from didact.reporting.content import candidate_rows, gather
 from didact.reporting.distributions import (
@@ -229,9 +230,9 @@ def test_joints_are_where_sweeps_really_end(n, layers, phase, epochs, method):
     settings = {"layers": layers}
     if method == "fold":
         settings["phase"] = phase
-        once = kernels.fold(utility, layers=layers, phase=phase)
+        once = folded(utility, layers=layers, phase=phase)
     else:
-        once = kernels.zigzag(utility, layers=layers)
+        once = zigzagged(utility, layers=layers)
     order = TrainingOrder(np.tile(once, epochs), POOL, method, settings, epochs=epochs)
     # A sweep is one residue class of the sorted rows; where the class changes, or an epoch begins
     # anew, is a joint.
