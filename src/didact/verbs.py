@@ -92,7 +92,7 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()
     if settings.exclude:
-        from didact.text.ngrams import overlap_with
+        from didact.text.overlap import overlap_with
 
         held_out = read_with_inputs(settings.exclude, _plain(settings), ctx)
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)

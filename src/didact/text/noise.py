@@ -198,7 +198,7 @@ def noisy(
     return np.asarray(broken[first][group])
 
 
-def told(suspects: Bools, chosen: int, strictness: float) -> tuple[str, ...]:
+def noise_notes(suspects: Bools, chosen: int, strictness: float) -> tuple[str, ...]:
     """One line on how many samples are noise and how many of them are chosen; none if none is.
 
     Args:

@@ -22,7 +22,7 @@ from didact.selection.around.near_duplicates import (
 )
 from didact.selection.around.quotas import Quotas
 from didact.selection.greedy.growth import grow
-from didact.text.noise import noisy, told
+from didact.text.noise import noise_notes, noisy
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -196,7 +196,7 @@ def feature_based(
         refused=refused,
     )
     taken = int(suspects[np.searchsorted(rows, chosen.rows)].sum())
-    return replace(chosen, notes=(*chosen.notes, *told(suspects, taken, noise)))
+    return replace(chosen, notes=(*chosen.notes, *noise_notes(suspects, taken, noise)))
 
 
 def _weights(frequency: npt.NDArray[Any], weight: Weight) -> Float1D:

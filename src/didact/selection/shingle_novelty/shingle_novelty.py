@@ -25,7 +25,7 @@ from didact.selection.around.quotas import Quotas
 from didact.selection.greedy.growth import grow
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
-from didact.text.noise import noisy, texts_of, told
+from didact.text.noise import noise_notes, noisy, texts_of
 
 if TYPE_CHECKING:
     from didact.core.pool import Pool, PoolStats
@@ -149,7 +149,7 @@ def shingle_novelty(
         refused=refused,
     )
     taken = int(suspects[np.searchsorted(rows, chosen.rows)].sum())
-    return replace(chosen, notes=(*chosen.notes, *told(suspects, taken, noise)))
+    return replace(chosen, notes=(*chosen.notes, *noise_notes(suspects, taken, noise)))
 
 
 def measured(
