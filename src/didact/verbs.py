@@ -94,7 +94,7 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     if settings.exclude:
         from didact.text.overlap import overlap_with
 
-        held_out = read_with_inputs(settings.exclude, _plain(settings), ctx)
+        held_out = read_with_inputs(settings.exclude, _unfiltered(settings), ctx)
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
         key = fingerprint([held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
@@ -102,7 +102,7 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     return replace(found, inputs=(*found.inputs, *others))
 
 
-def _plain(settings: DataSettings) -> DataSettings:
+def _unfiltered(settings: DataSettings) -> DataSettings:
     """How held-out and target files are read: like the pool, but whole and with every row."""
     return settings.model_copy(
         update={
@@ -121,7 +121,7 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
 
 def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
-    return read_with_inputs(path, _plain(settings), ctx)
+    return read_with_inputs(path, _unfiltered(settings), ctx)
 
 
 # -- score -----------------------------------------------------------------------------------------
