@@ -57,6 +57,11 @@ def context(
     )
 
 
+def _context_of(pool: Pool) -> Context:
+    """A context whose cache is the one that the pool lies in."""
+    return context(cache_dir=pool.path.parent.parent)
+
+
 # -- data ------------------------------------------------------------------------------------------
 
 
@@ -146,7 +151,7 @@ def score(
     """
     from didact.scoring.around.score_pool import score_pool
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     name, make, checked, as_json = _bound("scorers", method, settings, "score")
     key = None
     if isinstance(method, str):  # what is registered can be told apart from what it was
@@ -211,7 +216,7 @@ def select(
         ctx: Seed, workers, cache.
         settings: The selector's own settings, `quotas` per source among them.
     """
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     if scores is not None:
         scores.check(pool)
     name, choose, checked, as_json = _bound("selectors", method, settings, "select")
@@ -291,7 +296,7 @@ def order(
     """
     from didact.ordering.around.arrange import arrange
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     name, orderer, checked, _ = _bound("orderers", method, settings, "order")
     around: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
@@ -373,7 +378,7 @@ def train(
     need("training", "models")
     from didact.training import causal
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     checked = causal.TrainSettings(**binding.bind(causal.TrainSettings, settings, "train"))
     rows = everything(pool, None).rows if ordered is None else ordered
     done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)

@@ -48,7 +48,7 @@ def render(report: Report) -> str:
         if section.name in report.sections:
             values = report.sections[section.name]
             template = templates.get_template(f"sections/{section.name}.html")
-            html = template.render(s=values, h=header, **section.draw(values, header))
+            html = template.render(s=values, h=header, **section.template_values(values, header))
             sections.append((section, Markup(html)))  # noqa: S704 - the template escapes
     return templates.get_template("report.html").render(
         h=header,

@@ -97,10 +97,10 @@ def _total(stages: Sequence[StageRecord]) -> StageCost:
     )
 
 
-def _draw(costs: Costs, header: Header) -> Mapping[str, Any]:
+def _template_values(costs: Costs, header: Header) -> Mapping[str, Any]:
     del header
     used = any(c.flops or c.estimated_flops or c.device_seconds for c in costs.stages)
     return {"models": used, "or_none": lambda value: value or None}
 
 
-SECTION = Section(name="cost", title="Cost", gather=_gather, draw=_draw)
+SECTION = Section(name="cost", title="Cost", gather=_gather, template_values=_template_values)

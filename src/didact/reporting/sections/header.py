@@ -208,12 +208,12 @@ def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
     return tuple(out)
 
 
-def _stage_notes(stages: Sequence[StageRecord], told: set[str]) -> Iterator[str]:
+def _stage_notes(stages: Sequence[StageRecord], already: set[str]) -> Iterator[str]:
     """What stages decided, once; the data stage's notes say what the flow of rows says already."""
     for stage in stages:
         for note in stage.notes if stage.name != "data" else ():
-            if note not in told:
-                told.add(note)
+            if note not in already:
+                already.add(note)
                 yield f"{stage.name}: {note}"
 
 

@@ -35,7 +35,7 @@ def _gather(subject: Subject) -> Distribution:
     return length_distribution(subject.pool.n_tokens, subject.selection.rows)
 
 
-def _draw(lengths: Distribution, header: Header) -> Mapping[str, Any]:
+def _template_values(lengths: Distribution, header: Header) -> Mapping[str, Any]:
     unit = "tokens per sample" + (" (estimate)" if header.tokens_estimated else "")
     chart = charts.histogram(
         lengths.edges, lengths.pool, lengths.chosen, log=True,
@@ -44,4 +44,4 @@ def _draw(lengths: Distribution, header: Header) -> Mapping[str, Any]:
     return {"chart": chart}
 
 
-SECTION = Section(name="lengths", title="Lengths", gather=_gather, draw=_draw)
+SECTION = Section(name="lengths", title="Lengths", gather=_gather, template_values=_template_values)

@@ -240,7 +240,7 @@ def _gather(subject: Subject) -> AlongOrder | None:
     return along_order(subject.pool, subject.order, by)
 
 
-def _draw(along: AlongOrder, header: Header) -> Mapping[str, Any]:
+def _template_values(along: AlongOrder, header: Header) -> Mapping[str, Any]:
     tokens = "tokens per sample" + (" (estimate)" if header.tokens_estimated else "")
     return {
         "charts": _charts(along, tokens),
@@ -294,4 +294,4 @@ def _binning(along: AlongOrder) -> str:
     return f"Line: mean of each {what}; band: its 10% and 90% quantiles."
 
 
-SECTION = Section(name="order", title="Order", gather=_gather, draw=_draw)
+SECTION = Section(name="order", title="Order", gather=_gather, template_values=_template_values)

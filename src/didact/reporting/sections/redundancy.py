@@ -127,7 +127,7 @@ def _gather(subject: Subject) -> Redundancy | None:
     return redundancy(subject.pool, subject.selection.rows, candidates, subject.ctx)
 
 
-def _draw(found: Redundancy, header: Header) -> Mapping[str, Any]:
+def _template_values(found: Redundancy, header: Header) -> Mapping[str, Any]:
     del header
     says = _comparison(found)
     chart = charts.dots(
@@ -170,4 +170,6 @@ def _comparison(found: Redundancy) -> str:
     ) + (rough if little else "By this measure the choice is as varied as chance.")
 
 
-SECTION = Section(name="redundancy", title="Redundancy", gather=_gather, draw=_draw)
+SECTION = Section(
+    name="redundancy", title="Redundancy", gather=_gather, template_values=_template_values
+)

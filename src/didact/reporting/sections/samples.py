@@ -275,9 +275,9 @@ def _between_words(text: str, at_most: int) -> int:
     return at_most if space < 0 else space + 1
 
 
-def _draw(samples: Samples, header: Header) -> Mapping[str, Any]:
+def _template_values(samples: Samples, header: Header) -> Mapping[str, Any]:
     del samples, header
     return {"preview": preview}
 
 
-SECTION = Section(name="samples", title="Samples", gather=_gather, draw=_draw)
+SECTION = Section(name="samples", title="Samples", gather=_gather, template_values=_template_values)

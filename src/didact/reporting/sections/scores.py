@@ -153,7 +153,7 @@ def _gather(subject: Subject) -> ScoresAndCut | None:
     return ScoresAndCut(score_distribution(subject.scores, chosen, cut), cut)
 
 
-def _draw(found: ScoresAndCut, header: Header) -> Mapping[str, Any]:
+def _template_values(found: ScoresAndCut, header: Header) -> Mapping[str, Any]:
     assert header.scoring is not None  # noqa: S101 - there are scores
     scores = found.distribution
     name = shorten(visible(header.scoring.method.name), 20)
@@ -166,4 +166,4 @@ def _draw(found: ScoresAndCut, header: Header) -> Mapping[str, Any]:
     return {"chart": chart, "beyond": count(scores.beyond)}
 
 
-SECTION = Section(name="scores", title="Scores", gather=_gather, draw=_draw)
+SECTION = Section(name="scores", title="Scores", gather=_gather, template_values=_template_values)

@@ -18,10 +18,11 @@ class Section:
         name: Its anchor in the page and its place in `Report.sections`.
         title: What a link to it says.
         gather: What it says, as frozen plain values; None where there is nothing to say.
-        draw: What its template needs beside these values and the header: charts, sentences.
+        template_values: What its template needs beside these values and the header: charts,
+            sentences.
     """
 
     name: str
     title: str
     gather: Callable[[Subject], Any]
-    draw: Callable[[Any, Header], Mapping[str, Any]] = lambda _value, _header: {}
+    template_values: Callable[[Any, Header], Mapping[str, Any]]

@@ -56,7 +56,7 @@ def _fingerprint(stage: StageRecord) -> Fingerprint:
     return Fingerprint(stage.name, stage.fingerprint, outputs, dict(stage.facts))
 
 
-def _draw(settings: Settings, header: Header) -> Mapping[str, Any]:
+def _template_values(settings: Settings, header: Header) -> Mapping[str, Any]:
     import yaml
 
     del header
@@ -76,4 +76,6 @@ def _yaml_values(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-SECTION = Section(name="settings", title="Settings", gather=_gather, draw=_draw)
+SECTION = Section(
+    name="settings", title="Settings", gather=_gather, template_values=_template_values
+)

@@ -122,7 +122,7 @@ def _gather(subject: Subject) -> Sources:
     return source_shares(subject.pool, subject.selection.rows)
 
 
-def _draw(sources: Sources, header: Header) -> Mapping[str, Any]:
+def _template_values(sources: Sources, header: Header) -> Mapping[str, Any]:
     del header
     chart = charts.dumbbells(
         [(s.name, s.share_before, s.share_after) for s in sources.shown],
@@ -132,4 +132,4 @@ def _draw(sources: Sources, header: Header) -> Mapping[str, Any]:
     return {"chart": chart}
 
 
-SECTION = Section(name="sources", title="Sources", gather=_gather, draw=_draw)
+SECTION = Section(name="sources", title="Sources", gather=_gather, template_values=_template_values)
