@@ -43,14 +43,19 @@ def write_demo_data(folder: Path) -> tuple[Path, Path]:
     files = sorted(
         p for p in library.rglob("*.py") if not _SKIPPED & set(p.relative_to(library).parts)
     )
-    with replacing(pool) as a, replacing(target) as b, a.open("wb") as rest, b.open("wb") as aim:
+    with (
+        replacing(pool) as a,
+        replacing(target) as b,
+        a.open("wb") as pool_file,
+        b.open("wb") as target_file,
+    ):
         count = 0
         for path in files:
             relative = path.relative_to(library)
             module = relative.parts[0].removesuffix(".py")
             for line, text in passages(path.read_bytes()):
                 row = {"id": f"{relative.as_posix()}:{line}", "text": text, "source": module}
-                out = aim if module in TARGET_MODULES else rest
+                out = target_file if module in TARGET_MODULES else pool_file
                 out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
         if count == 0:

@@ -118,8 +118,10 @@ def commented_config(
     ]
     data += [f"  {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in given.items()]
     found = f"{len(pool):,} {pool.kind} samples ({', '.join(pool.meta['formats'])})"
-    aim = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
-    score = [f"  method: bm25            # closeness in words to the target set\n  target: {aim}"]
+    target_set = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
+    score = [
+        f"  method: bm25            # closeness in words to the target set\n  target: {target_set}"
+    ]
     if not target:
         score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
     return _CONFIG.format(
@@ -165,13 +167,13 @@ export:
 
 def _type(annotation: Any) -> str:
     """A setting's type as a person would write it: `int or None`, `'mean' or 'max'`."""
-    origin, parts = get_origin(annotation), get_args(annotation)
+    origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(parts[0])
+        return _type(inner[0])
     if origin in {Union, UnionType}:
-        return " or ".join(_type(part) for part in parts)
+        return " or ".join(_type(a) for a in inner)
     if origin is Literal:
-        return " or ".join(repr(part) for part in parts)
+        return " or ".join(repr(a) for a in inner)
     if annotation is NoneType:
         return "None"
-    return annotation.__name__ if isinstance(annotation, type) and not parts else str(annotation)
+    return annotation.__name__ if isinstance(annotation, type) and not inner else str(annotation)

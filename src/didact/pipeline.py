@@ -23,7 +23,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context, ProgressCallback, ignore_progress
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import side_by_side
-from didact.runs.folder import RunFolder, opened, read_manifest
+from didact.runs.folder import RunFolder, open_run_folder, read_manifest
 from didact.stages import data, export, order, score, select
 from didact.stages import report as reports
 from didact.stages.stage import Stage, Values
@@ -76,7 +76,7 @@ def run(
         config = configs.parse(config)
     _check(config)
     meters = {stage.name: Meter() for stage in _wanted(config)}
-    with opened(Path(out).absolute()) as folder:
+    with open_run_folder(Path(out).absolute()) as folder:
         ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
         for _ in range(_MOST_MENDED):
             try:

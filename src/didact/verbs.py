@@ -59,6 +59,11 @@ def context(
     )
 
 
+def _context_of(pool: Pool) -> Context:
+    """A context whose cache is the one that the pool lies in."""
+    return context(cache_dir=pool.path.parent.parent)
+
+
 # -- data ------------------------------------------------------------------------------------------
 
 
@@ -94,9 +99,9 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()
     if settings.exclude:
-        from didact.text.ngrams import overlap_with
+        from didact.text.overlap import overlap_with
 
-        held_out = read_with_inputs(settings.exclude, _plain(settings), ctx)
+        held_out = read_with_inputs(settings.exclude, _unfiltered(settings), ctx)
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
         key = fingerprint([held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
@@ -104,7 +109,7 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     return replace(found, inputs=(*found.inputs, *others))
 
 
-def _plain(settings: DataSettings) -> DataSettings:
+def _unfiltered(settings: DataSettings) -> DataSettings:
     """How held-out and target files are read: like the pool, but whole and with every row."""
     return settings.model_copy(
         update={
@@ -123,7 +128,7 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
 
 def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Read:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
-    return read_with_inputs(path, _plain(settings), ctx)
+    return read_with_inputs(path, _unfiltered(settings), ctx)
 
 
 # -- score -----------------------------------------------------------------------------------------
@@ -148,7 +153,7 @@ def score(
     """
     from didact.scoring.around.score_pool import score_pool
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     name, make, checked, as_json = _bound("scorers", method, settings, "score")
     key = None
     if isinstance(method, str):  # what is registered can be told apart from what it was
@@ -218,7 +223,7 @@ def select(
         ctx: Seed, workers, cache.
         settings: The selector's own settings.
     """
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     if scores is not None:
         scores.check(pool)
     name, selector, checked, as_json = _bound("selectors", method, settings, "select")
@@ -313,20 +318,15 @@ def order(
     """
     from didact.ordering.around.arrange import arrange
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
-    name, orderer, checked, as_json = _bound("orderers", method, settings, "order")
-    around = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "jitter": jitter,
-        "interleave": interleave,
-    }
-    part: OrderConfig = configs.validated(OrderConfig, {"method": name, **around}, "order")
-    done = arrange(
-        orderer, checked, pool, chosen, scores, ctx, epochs=part.epochs,
-        batch_size=part.batch_size, jitter=part.jitter, interleave=part.interleave,
-    )  # fmt: skip
-    return replace(done, method=name, settings={**done.settings, **as_json})
+    ctx = ctx or _context_of(pool)
+    name, orderer, checked, _ = _bound("orderers", method, settings, "order")
+    around: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
+    }  # fmt: skip
+    composed: OrderConfig = configs.validated(OrderConfig, {"method": name, **around}, "order")
+    around = composed.model_dump(include=set(around))
+    done = arrange(orderer, checked, pool, chosen, scores, ctx, **around)
+    return replace(done, method=name)
 
 
 def _bound(
@@ -400,7 +400,7 @@ def train(
     need("training", "models")
     from didact.training import causal
 
-    ctx = ctx or context(cache_dir=pool.path.parent.parent)
+    ctx = ctx or _context_of(pool)
     checked = causal.TrainSettings(**binding.bind(causal.TrainSettings, settings, "train"))
     rows = everything(pool, None).rows if ordered is None else ordered
     done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)

@@ -406,9 +406,12 @@ def test_a_folder_of_something_else_is_left_alone(chats, target, tmp_path):
 
 
 def test_two_runs_in_one_folder_at_once_are_refused(chats, target, tmp_path):
-    from didact.runs.folder import opened
+    from didact.runs.folder import open_run_folder
 
-    with opened(tmp_path / "out"), pytest.raises(ConfigError, match="in use by another run"):
+    with (
+        open_run_folder(tmp_path / "out"),
+        pytest.raises(ConfigError, match="in use by another run"),
+    ):
         didact.run(config(chats, target), tmp_path / "out")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from didact.text import bm25
 from didact.text.compression import compressed_sizes
-from didact.text.ngrams import overlap_with
+from didact.text.overlap import overlap_with
 from didact.text.words import count_words, hash_words, word_strings
 
 # Letters of several scripts, punctuation, digits, spaces, anything else that UTF-8 can write.

@@ -17,7 +17,14 @@ from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
 from didact.core.statistics import zscore
 from didact.execution.executors import serial
-from didact.ordering import kernels, methods
+from didact.ordering.around.jitter import jittered
+from didact.ordering.fold import fold, folded
+from didact.ordering.keep import keep
+from didact.ordering.saw import sawed
+from didact.ordering.shuffle import released_shuffle, shuffle
+from didact.ordering.sort import sort, sorted_by_utility
+from didact.ordering.stair import staired
+from didact.ordering.zigzag import zigzagged
 from didact.selection.around.choose import choose
 from didact.selection.threshold import threshold
 from didact.selection.top_k import top_k
@@ -59,55 +66,55 @@ POOL, LQS = pool_of(10), scores_of(SCORES)
 
 
 def test_ascending():
-    assert kernels.sort(UTILITY).tolist() == [9, 1, 5, 3, 7, 2, 8, 4, 6, 0]
+    assert sorted_by_utility(UTILITY).tolist() == [9, 1, 5, 3, 7, 2, 8, 4, 6, 0]
 
 
 def test_fold_as_released():
-    assert kernels.fold(UTILITY, layers=3).tolist() == [9, 3, 8, 0, 1, 7, 4, 5, 2, 6]
+    assert folded(UTILITY, layers=3).tolist() == [9, 3, 8, 0, 1, 7, 4, 5, 2, 6]
 
 
 def test_fold_by_equation_10_has_the_same_layers_rotated():
-    assert kernels.fold(UTILITY, layers=3, phase=-1).tolist() == [5, 2, 6, 9, 3, 8, 0, 1, 7, 4]
+    assert folded(UTILITY, layers=3, phase=-1).tolist() == [5, 2, 6, 9, 3, 8, 0, 1, 7, 4]
 
 
 def test_fold_of_seven_rows():  # microsoft/DELT data_ordering/folding.py, three layers
-    assert kernels.fold(np.arange(7.0), layers=3).tolist() == [0, 3, 6, 1, 4, 2, 5]
+    assert folded(np.arange(7.0), layers=3).tolist() == [0, 3, 6, 1, 4, 2, 5]
 
 
 def test_zigzag():
-    assert kernels.zigzag(UTILITY, layers=3).tolist() == [9, 3, 8, 0, 4, 7, 1, 5, 2, 6]
+    assert zigzagged(UTILITY, layers=3).tolist() == [9, 3, 8, 0, 4, 7, 1, 5, 2, 6]
 
 
 @pytest.mark.parametrize("layers", [1, 10, 12])
 def test_fold_with_one_layer_or_n_layers_and_more_is_ascending(layers):
-    assert kernels.fold(UTILITY, layers=layers).tolist() == kernels.sort(UTILITY).tolist()
+    assert folded(UTILITY, layers=layers).tolist() == sorted_by_utility(UTILITY).tolist()
 
 
 def test_ties_are_stable():
     tied = np.array([1.0, 0, 1, 0, 1])
-    assert kernels.sort(tied).tolist() == [1, 3, 0, 2, 4]
-    assert kernels.sort(tied, descending=True).tolist() == [0, 2, 4, 1, 3]
-    assert kernels.fold(tied, layers=2).tolist() == [1, 0, 4, 3, 2]
+    assert sorted_by_utility(tied).tolist() == [1, 3, 0, 2, 4]
+    assert sorted_by_utility(tied, descending=True).tolist() == [0, 2, 4, 1, 3]
+    assert folded(tied, layers=2).tolist() == [1, 0, 4, 3, 2]
 
 
 def test_stair():  # cut at 10, radius round(4.5) = 4: Python rounds half to even
-    got = kernels.stair(RANKS_20, sections=2, ratio=0.225, layers=3).tolist()
+    got = staired(RANKS_20, sections=2, ratio=0.225, layers=3).tolist()
     assert got == [*range(6), 6, 9, 12, 7, 10, 13, 8, 11, *range(14, 20)]
 
 
 def test_saw_of_20():  # cuts at 7 and 13, radius round(1.5) = 2
-    got = kernels.saw(RANKS_20, sections=3, ratio=0.075, layers=2).tolist()
+    got = sawed(RANKS_20, sections=3, ratio=0.075, layers=2).tolist()
     assert got == [*range(5), 5, 7, 8, 6, 9, 10, 11, 13, 14, 12, *range(15, 20)]
 
 
 def test_saw_of_40():
-    got = kernels.saw(RANKS_40, sections=3, ratio=0.075, layers=2).tolist()
+    got = sawed(RANKS_40, sections=3, ratio=0.075, layers=2).tolist()
     first, second = [10, 12, 14, 15, 13, 11], [24, 26, 28, 29, 27, 25]
     assert got == [*range(10), *first, *range(16, 24), *second, *range(30, 40)]
 
 
 def test_jitter():  # numpy default_rng(42), windows of 4
-    got = kernels.jitter(np.arange(10), 4, np.random.default_rng(42))
+    got = jittered(np.arange(10), 4, np.random.default_rng(42))
     assert got.tolist() == [3, 2, 1, 0, 7, 6, 4, 5, 8, 9]
 
 
@@ -121,8 +128,8 @@ def test_jitter():  # numpy default_rng(42), windows of 4
 )
 def test_released_shuffles(release, seed, expected):
     chosen = choose(top_k, POOL, LQS, Budget(ratio=1.0), CTX)
-    assert kernels.released_shuffle(10, release=release, seed=seed).tolist() == expected
-    order = methods.shuffle(POOL, chosen, None, CTX, reference=release, seed=seed)
+    assert released_shuffle(10, release=release, seed=seed).tolist() == expected
+    order = shuffle(POOL, chosen, None, CTX, reference=release, seed=seed)
     assert order.rows.tolist() == expected
 
 
@@ -144,8 +151,8 @@ def test_top_ratio_chooses_the_released_rows_and_leaves_their_order_to_the_order
     assert released_top_k(SCORES, k) == released  # the reference hands rows out in score order
     assert chosen.rows.tolist() == sorted(released)  # a selection is a set
     assert chosen.best_first().tolist() == released[::-1]
-    assert methods.sort(POOL, chosen, LQS, CTX).rows.tolist() == released
-    assert methods.keep(POOL, chosen, None, CTX).rows.tolist() == sorted(released)
+    assert sort(POOL, chosen, LQS, CTX).rows.tolist() == released
+    assert keep(POOL, chosen, None, CTX).rows.tolist() == sorted(released)
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.0])
@@ -154,7 +161,7 @@ def test_a_ratio_that_rounds_to_nothing_chooses_nothing(ratio):
     assert released_top_k(SCORES, 0) == ascending  # as released: every row
     chosen = choose(top_k, POOL, LQS, Budget(ratio=ratio), CTX)
     assert chosen.rows.tolist() == []
-    assert methods.fold(POOL, chosen, LQS, CTX).rows.tolist() == []
+    assert fold(POOL, chosen, LQS, CTX).rows.tolist() == []
 
 
 def test_ties_at_the_edge_go_to_the_lowest_row():
@@ -171,7 +178,7 @@ def test_threshold_is_strict():
 
 def test_half_then_fold():
     chosen = choose(top_k, POOL, LQS, Budget(ratio=0.5), CTX)
-    assert methods.fold(POOL, chosen, LQS, CTX, layers=3).rows.tolist() == [2, 6, 8, 0, 4]
+    assert fold(POOL, chosen, LQS, CTX, layers=3).rows.tolist() == [2, 6, 8, 0, 4]
 
 
 def test_ratios_are_floored_in_decimal():

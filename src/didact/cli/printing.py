@@ -55,12 +55,12 @@ def _rate(speed: float, unit: str) -> str:
     return f"{speed / 1e6:.1f} MB/s" if unit == "bytes" else f"{speed:,.0f} {unit}/s"
 
 
-def _out() -> Console:
+def _stdout() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return table
@@ -68,7 +68,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def run_table(done: Run) -> None:
     """Stages with what came in and out and what it took; then where things are."""
-    console = _out()
+    console = _stdout()
     manifest, whole = done.manifest, done.manifest.bill
     table = _table(
         "stage", "samples", "tokens", "CPU s", "now", "estimate", "wall s", "peak MiB", ""
@@ -131,7 +131,7 @@ def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> N
         table.add_row(stage.name, stage.does(config), *shown)
     whole = total(costs.values())
     table.add_row("sum of these", "", f"{whole.cpu_seconds:.2f}", f"{whole.flops:.3g}")
-    console = _out()
+    console = _stdout()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else "")
@@ -146,7 +146,7 @@ def facts_table(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), _safe(_shown(value)))
     table.columns[1].justify = "left"
-    _out().print(table)
+    _stdout().print(table)
 
 
 def _shown(value: Any) -> str:
@@ -169,7 +169,7 @@ def inspection_table(result: Mapping[str, Any]) -> None:
     """What `didact inspect` found."""
     facts = {k: v for k, v in result.items() if k != "examples"}
     facts_table(facts)
-    console = _out()
+    console = _stdout()
     for i, example in enumerate(result["examples"], 1):
         console.print(
             f"\n[bold]sample {i}[/bold]  {_safe(example['id'])}  ({_safe(example['source'])})"
@@ -187,7 +187,7 @@ def _safe(text: object) -> str:
 
 def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:
     """What `didact methods` lists."""
-    console = _out()
+    console = _stdout()
     if detailed:
         for method in methods:
             console.print(f"[bold]{method['name']}[/bold] ({method['stage']})\n")
@@ -214,16 +214,16 @@ def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> No
 def diff_table(result: Mapping[str, Any]) -> None:
     """What `didact diff` found."""
     if result["equal"]:
-        _out().print("the runs are equal, apart from what was measured")
+        _stdout().print("the runs are equal, apart from what was measured")
     table = _table("", "A", "B")
-    for group in ("config", "environment", "counts", "cost", "flops"):
-        for name, (a, b) in result[group].items():
-            label = f"{group}.{name}" + (" CPU s" if group == "cost" else "")
+    for section in ("config", "environment", "counts", "cost", "flops"):
+        for name, (a, b) in result[section].items():
+            label = f"{section}.{name}" + (" CPU s" if section == "cost" else "")
             table.add_row(label, _safe(_shown(a)), _safe(_shown(b)))
-    _out().print(table)
+    _stdout().print(table)
     for name in ("inputs_equal", "same_pool", "selection", "scores", "order"):
         if name in result:
-            _out().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
+            _stdout().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
 
 
 def cache_table(result: Mapping[str, Any]) -> None:
@@ -235,7 +235,7 @@ def cache_table(result: Mapping[str, Any]) -> None:
             f"{row['flops']:.3g}" if row["flops"] else "", row["last_used"] or "",
         )  # fmt: skip
     table.add_row("", f"{result['entries']:,}", _size(result["bytes"]))
-    console = _out()
+    console = _stdout()
     console.print(_safe(result["cache"]))
     console.print(table)
 

@@ -44,14 +44,14 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "zip": "didact.selection.zip.zip:zip_",
     },
     "orderers": {
-        "fold": "didact.ordering.methods:fold",
-        "keep": "didact.ordering.methods:keep",
-        "saw": "didact.ordering.methods:saw",
-        "segment": "didact.ordering.methods:segment",
-        "shuffle": "didact.ordering.methods:shuffle",
-        "sort": "didact.ordering.methods:sort",
-        "stair": "didact.ordering.methods:stair",
-        "zigzag": "didact.ordering.methods:zigzag",
+        "fold": "didact.ordering.fold:fold",
+        "keep": "didact.ordering.keep:keep",
+        "saw": "didact.ordering.saw:saw",
+        "segment": "didact.ordering.segment:segment",
+        "shuffle": "didact.ordering.shuffle:shuffle",
+        "sort": "didact.ordering.sort:sort",
+        "stair": "didact.ordering.stair:stair",
+        "zigzag": "didact.ordering.zigzag:zigzag",
     },
 }
 

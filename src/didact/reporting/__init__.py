@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from didact.reporting.content import Report
 from didact.reporting.page import write_report
+from didact.reporting.report import Report
+from didact.reporting.subject import Subject
 
-__all__ = ["Report", "write_report"]
+__all__ = ["Report", "Subject", "write_report"]

@@ -52,7 +52,7 @@ def histogram(
     xs = [place(e) for e in edges]
 
     def outline(shares: Sequence[float]) -> list[tuple[float, float | None]]:
-        inner = [(x, height * (1 - v / top)) for x, v in svg.steps(xs, shares)]
+        inner = [(x, height * (1 - v / top)) for x, v in svg.step_line(xs, shares)]
         return [(xs[0], height), *inner, (xs[-1], height)]
 
     marks = [svg.tag("path", class_="pool", d=svg.path(outline(pool), height))]
@@ -283,10 +283,10 @@ def layers(
     xs = [e / length for e in edges]
     below = [0.0] * (len(edges) - 1)
     drawn = []
-    for i, (part, name) in enumerate(zip(shares, names, strict=True)):
-        above = [b + p for b, p in zip(below, part, strict=True)]
-        upper = svg.steps(xs, [height * (1 - v) for v in above])
-        lower = svg.steps(xs, [height * (1 - v) for v in below])
+    for i, (own_shares, name) in enumerate(zip(shares, names, strict=True)):
+        above = [b + p for b, p in zip(below, own_shares, strict=True)]
+        upper = svg.step_line(xs, [height * (1 - v) for v in above])
+        lower = svg.step_line(xs, [height * (1 - v) for v in below])
         outline = svg.path([*upper, *reversed(lower)], height) + "Z"
         drawn.append(svg.tag("path", svg.title(name), class_=f"part part-{i}", d=outline))
         below = above

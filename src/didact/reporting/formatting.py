@@ -16,6 +16,7 @@ _BIDI: Final = frozenset(range(0x202A, 0x202F)) | frozenset(range(0x2066, 0x206A
 _HIDDEN: Final = _BIDI | {0x2028, 0x2029, 0xFEFF, 0x00AD} | frozenset(range(0xE0000, 0xE0080))
 NONE: Final = "\u2013"  # en dash
 _MINUS: Final = "\u2212"
+NAME_WIDTH: Final = 120  # of ids and sources
 
 
 def count(value: float | None) -> str:
@@ -144,3 +145,8 @@ def shorten(text: str, width: int) -> str:
         if used > width:
             return f"{text[: max(i - 1, 0)]}…"
     return text
+
+
+def source_name(name: str) -> str:
+    """A source's name as the report writes it."""
+    return shorten(name, NAME_WIDTH) or "(no source)"

@@ -53,7 +53,7 @@ def across(share: float) -> str:
     return f"{trim(100 * share)}%"
 
 
-def step(low: float, high: float, at_most: int) -> float:
+def tick_distance(low: float, high: float, at_most: int) -> float:
     """The round distance (1, 2 or 5 times a power of ten) that gives at most so many ticks."""
     rough = (high - low) / max(at_most - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
@@ -64,9 +64,9 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
     """Round values within [low, high], evenly apart; the ends themselves when they are equal."""
     if not high > low:
         return [low]
-    width = step(low, high, at_most)
-    first, last = math.ceil(low / width - 1e-9), math.floor(high / width + 1e-9)
-    return [round(i * width, 12) for i in range(first, last + 1)]
+    distance = tick_distance(low, high, at_most)
+    first, last = math.ceil(low / distance - 1e-9), math.floor(high / distance + 1e-9)
+    return [round(i * distance, 12) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -108,7 +108,7 @@ def areas(
     return "".join(out)
 
 
-def steps(edges: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+def step_line(edges: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
     """The corners of a step line: each value over its own interval."""
     return [(x, v) for (a, b), v in zip(pairwise(edges), values, strict=True) for x in (a, b)]
 

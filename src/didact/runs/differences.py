@@ -13,20 +13,25 @@ def side_by_side(a: Manifest, b: Manifest) -> dict[str, Any]:
 
     Costs are what making a stage's result takes from nothing, whatever was found in a cache.
     """
+    flops = {name: _values(a, b, name, "flops") for name in _stage_names(a, b)}
     return {
         "equal": a.without_measured() == b.without_measured(),
         "config": _pairs(a.config, b.config),
         "environment": _pairs(a.environment, b.environment),
         "inputs_equal": [i["blake2b"] for i in a.inputs] == [i["blake2b"] for i in b.inputs],
         "counts": _counts(a, b),
-        "cost": {name: [_seconds(a, name), _seconds(b, name)] for name in _names(a, b)},
-        "flops": {
-            name: pair for name in _names(a, b) if any(pair := [_flops(a, name), _flops(b, name)])
-        },
+        "cost": {name: _values(a, b, name, "cpu_seconds") for name in _stage_names(a, b)},
+        "flops": {name: pair for name, pair in flops.items() if any(pair)},
     }
 
 
-def _names(a: Manifest, b: Manifest) -> list[str]:
+def _values(a: Manifest, b: Manifest, stage: str, unit: str) -> list[float | None]:
+    """What making a stage's result takes from nothing; None where a run has no such stage."""
+    records = a.stage(stage), b.stage(stage)
+    return [None if r is None else getattr(r.measured.bill.value, unit) for r in records]
+
+
+def _stage_names(a: Manifest, b: Manifest) -> list[str]:
     return list(dict.fromkeys(s.name for s in (*a.stages, *b.stages)))
 
 
@@ -43,16 +48,6 @@ def _counts(a: Manifest, b: Manifest) -> dict[str, Any]:
                 if not name.startswith("sources"):
                     out[f"{stage}.{name}"] = pair
     return out
-
-
-def _seconds(manifest: Manifest, name: str) -> float | None:
-    record = manifest.stage(name)
-    return None if record is None else record.measured.bill.value.cpu_seconds
-
-
-def _flops(manifest: Manifest, name: str) -> float | None:
-    record = manifest.stage(name)
-    return None if record is None else record.measured.bill.value.flops
 
 
 def differences(old: Any, new: Any, place: str = "") -> dict[str, tuple[Any, Any]]:

@@ -91,7 +91,7 @@ class RunFolder:
             used_before: What was measured of this stage's work before this call.
         """
         used_before = used_before or Usage()
-        earlier = self._before(name)
+        earlier = self._earlier_record(name)
         depends_on = {**depends_on, "environment": base_libraries()}
         key = fingerprint(depends_on)
         if earlier is not None and earlier.fingerprint == key and self._intact(earlier):
@@ -99,8 +99,8 @@ class RunFolder:
             self.records.append(record)
             return record
         if earlier is not None:
-            self.changes += [f"{name}: {c}" for c in _changed(earlier, depends_on, key)]
-        self._begin(name, earlier)
+            self.changes += [f"{name}: {c}" for c in _changes(earlier, depends_on, key)]
+        self._invalidate(name, earlier)
         with measure() as used, meter.running():
             outcome = work()
             hashes = {p.relative_to(self.path).as_posix(): digest(p) for p in outcome.outputs}
@@ -123,8 +123,10 @@ class RunFolder:
                 hashes={} if outcome.hashed else hashes,
             ),
         )
-        write_text(self._record(name), signed(record.to_json()))
-        record = StageRecord.from_json(read_signed(self._record(name)))  # as a later run finds it
+        write_text(self._record_path(name), signed(record.to_json()))
+        record = StageRecord.from_json(
+            read_signed(self._record_path(name))
+        )  # as a later run finds it
         self.records.append(record)
         return record
 
@@ -132,7 +134,7 @@ class RunFolder:
         """Remove what earlier runs left and this one did not make; write the manifest, last."""
         for stale in (self.path / "stages").glob("*.json"):
             if stale.stem not in {r.name for r in self.records}:
-                record = self._before(stale.stem)
+                record = self._earlier_record(stale.stem)
                 for output in record.outputs if record is not None else ():
                     remove(self.path / output)
                 remove(stale)
@@ -152,11 +154,11 @@ class RunFolder:
         write_text(checksum, fingerprint(text))
         return manifest
 
-    def _record(self, name: str) -> Path:
+    def _record_path(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"
 
-    def _before(self, name: str) -> StageRecord | None:
-        path = self._record(name)
+    def _earlier_record(self, name: str) -> StageRecord | None:
+        path = self._record_path(name)
         again = "running it again"
         try:
             record = StageRecord.from_json({**read_signed(path), "name": name})
@@ -165,7 +167,7 @@ class RunFolder:
                 self.changes.append(f"{name}: its record is gone; {again}")
             return None
         except (DamagedError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
-            older = _of_version_1(path)
+            older = _record_of_version_1(path)
             if older is None:
                 self.changes.append(f"{name}: its record is damaged; {again}")
                 remove(path)
@@ -202,14 +204,14 @@ class RunFolder:
             ),
         )  # fmt: skip
 
-    def _begin(self, name: str, earlier: StageRecord | None) -> None:
+    def _invalidate(self, name: str, earlier: StageRecord | None) -> None:
         remove(self.path / "manifest.json")
         if earlier is not None:  # its files stay on record until the new ones are there
             void = replace(earlier, fingerprint="")
-            write_text(self._record(name), signed(void.to_json()))
+            write_text(self._record_path(name), signed(void.to_json()))
 
 
-def _of_version_1(path: Path) -> StageRecord | None:
+def _record_of_version_1(path: Path) -> StageRecord | None:
     """A record without a checksum; what it says of files is used to remove them, no more."""
     try:
         values = json.loads(path.read_bytes())
@@ -229,7 +231,7 @@ def _inside(folder: Path, name: str) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[RunFolder]:
+def open_run_folder(path: Path) -> Iterator[RunFolder]:
     """A run folder, made if need be and locked.
 
     Raises:
@@ -257,10 +259,10 @@ def opened(path: Path) -> Iterator[RunFolder]:
         sweep(path)
         (path / "stages").mkdir(exist_ok=True)  # what says that the rest is a run's
         sync(path)
-        yield RunFolder(path, finished=_finished(path))
+        yield RunFolder(path, finished=_finished_stages(path))
 
 
-def _finished(path: Path) -> frozenset[str]:
+def _finished_stages(path: Path) -> frozenset[str]:
     try:
         return frozenset(stage.name for stage in read_manifest(path).stages)
     except DidactError:
@@ -320,7 +322,7 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _changed(before: StageRecord, now: Mapping[str, Any], key: str) -> Iterator[str]:
+def _changes(before: StageRecord, now: Mapping[str, Any], key: str) -> Iterator[str]:
     """Sentences on what differs between two sets of dependencies."""
     if before.fingerprint == key:
         return

@@ -51,17 +51,18 @@ def write(
         versions: Of the libraries the run was made with.
         samples: Show samples to read; None as the run's config has it.
     """
-    from didact.reporting import write_report
+    from didact.reporting import Subject, write_report
 
     if samples is None:
         samples = bool(values.resolved["report"]["samples"])
     made = values.made
-    write_report(
-        path, pool=values.pool, scores=made.get("score"), order_scores=made.get("order_score"),
+    subject = Subject(
+        pool=values.pool, scores=made.get("score"), order_scores=made.get("order_score"),
         selection=made["select"], order=made["order"], stages=values.records,
         config=values.resolved, samples=samples, ctx=ctx, environment=versions,
         output_files=made["export"],
     )  # fmt: skip
+    write_report(path, subject)
 
 
 STAGE = Stage(name="report", depends=_depends, estimate=_estimate, work=_work)

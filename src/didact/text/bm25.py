@@ -61,7 +61,7 @@ def lucene_tf(tf: Float64s, length: Float64s, mean_length: float, k1: float, b: 
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TermFrequencies:
     """How often words occur in documents, ordered by word, then document.
 
     Attributes:
@@ -77,7 +77,7 @@ class Terms:
     tf: Int64s
 
 
-def terms(words: Words, among: HashSet | None = None) -> Terms:
+def term_frequencies(words: Words, among: HashSet | None = None) -> TermFrequencies:
     """Term frequencies of at most 4096 documents.
 
     Args:
@@ -95,7 +95,7 @@ def terms(words: Words, among: HashSet | None = None) -> Terms:
     documents = (keys & _ROW).astype(np.int64)
     keys &= ~_ROW
     begin = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
-    return Terms(keys.take(begin), np.diff(np.append(begin, len(keys))), documents, tf)
+    return TermFrequencies(keys.take(begin), np.diff(np.append(begin, len(keys))), documents, tf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Queries:
         words, owners, times = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.zeros(0)]
         for texts, owner in batches:
             for at in range(0, len(texts), _ROWS):
-                found = terms(hash_words(texts.slice(at, _ROWS)))
+                found = term_frequencies(hash_words(texts.slice(at, _ROWS)))
                 words.append(np.repeat(found.words, found.df))
                 owners.append(np.asarray(owner, np.int64)[at + found.documents])
                 times.append(found.tf.astype(np.float64))
@@ -159,7 +159,7 @@ def count_batch(texts: pa.LargeStringArray, among: HashSet, *, vocabulary: bool)
     out = []
     for at in range(0, len(texts), _ROWS):
         words = hash_words(texts.slice(at, _ROWS))
-        found = terms(words, None if vocabulary else among)
+        found = term_frequencies(words, None if vocabulary else among)
         index = among.find(found.words)
         df = np.zeros(len(among.hashes), np.int64)
         df[index[index >= 0]] = found.df[index >= 0]
@@ -276,7 +276,7 @@ def score_batch(texts: pa.LargeStringArray, queries: Queries, fitted: Statistics
     tf_weight = okapi_tf if fitted.variant == "okapi" else lucene_tf
     for at in range(0, len(texts), _ROWS):
         words = hash_words(texts.slice(at, _ROWS))
-        found = terms(words, queries.among)
+        found = term_frequencies(words, queries.among)
         index = np.repeat(queries.among.find(found.words), found.df)
         known = np.flatnonzero(index >= 0)
         index, documents = index.take(known), found.documents.take(known)

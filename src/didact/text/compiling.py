@@ -10,12 +10,12 @@ from numba import njit
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOW: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile at the first call, and keep the code for later processes where a folder allows it."""
     try:
-        return njit(cache=True, **HOW)(function)
+        return njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no folder that numba may write to
-        return njit(**HOW)(function)
+        return njit(**OPTIONS)(function)

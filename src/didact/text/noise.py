@@ -173,32 +173,32 @@ def noisy(
     **Cost:** 35 ns a byte on one core of 2021, two passes over the text; memory of `WordPairs` and
     of one batch.
     """
-    _, first, group = np.unique(pool.group[rows], return_index=True, return_inverse=True)
+    _, first, group_of = np.unique(pool.group[rows], return_index=True, return_inverse=True)
     once = np.zeros(len(rows), np.bool_)
     once[first] = True
     lengths = pool.n_bytes[rows]
     step = -(-int(lengths[once].sum()) // _COUNTED_BYTES)
     counted = once & (np.cumsum(once) % max(step, 1) == 0)
     pairs = WordPairs(int(lengths[counted].sum()))
-    for part, texts in texts_of(pool, rows):
-        pairs.add(hash_words(texts.filter(pa.array(counted[part]))))
-        progress(Progress("noise", part.stop, 2 * len(rows)))
+    for place, texts in texts_of(pool, rows):
+        pairs.add(hash_words(texts.filter(pa.array(counted[place]))))
+        progress(Progress("noise", place.stop, 2 * len(rows)))
     cohesion, strangeness = np.zeros(len(rows)), np.zeros(len(rows))
     broken = np.zeros(len(rows), np.bool_)
-    for part, texts in texts_of(pool, rows):
+    for place, texts in texts_of(pool, rows):
         words = hash_words(texts)
-        cohesion[part], strangeness[part] = pairs.cohesion(words, lengths[part], counted[part])
-        broken[part] = misdecoded(texts)
-        progress(Progress("noise", len(rows) + part.stop, 2 * len(rows)))
+        cohesion[place], strangeness[place] = pairs.cohesion(words, lengths[place], counted[place])
+        broken[place] = misdecoded(texts)
+        progress(Progress("noise", len(rows) + place.stop, 2 * len(rows)))
     typical = float(np.median(cohesion[first])) if len(first) else 0.0
     if typical > 0:
         excess = strangeness - np.median(strangeness[first])
         score = cohesion / typical * lengths - excess * np.minimum(lengths, STRANGE_BYTES)
         broken |= (score + PRIOR_BYTES) / (lengths + PRIOR_BYTES) < strictness
-    return np.asarray(broken[first][group])
+    return np.asarray(broken[first][group_of])
 
 
-def told(suspects: Bools, chosen: int, strictness: float) -> tuple[str, ...]:
+def noise_notes(suspects: Bools, chosen: int, strictness: float) -> tuple[str, ...]:
     """One line on how many samples are noise and how many of them are chosen; none if none is.
 
     Args:

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import didact
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection
 from didact.execution.executors import serial
-from didact.ordering import methods
 from didact.ordering.around.arrange import arrange
+from didact.ordering.fold import fold
+from didact.ordering.keep import keep
+from didact.ordering.saw import saw
+from didact.ordering.segment import segment
+from didact.ordering.shuffle import shuffle
+from didact.ordering.sort import sort
 
 FINGERPRINT = "f" * 32
 GONE = Pool(Path("gone"), FINGERPRINT)
@@ -38,33 +44,33 @@ def epochs_of(order):
 
 
 def test_one_epoch_is_the_orderer_itself():
-    for method in (methods.shuffle, methods.fold):
+    for method in (shuffle, fold):
         assert arranged(method).rows.tolist() == method(GONE, CHOSEN, SCORES, CTX).rows.tolist()
 
 
 def test_what_is_fixed_repeats_and_what_shuffles_does_so_anew():
-    first, second, third = epochs_of(arranged(methods.fold, {"layers": 4}, epochs=3))
+    first, second, third = epochs_of(arranged(fold, {"layers": 4}, epochs=3))
     assert first == second == third
-    for shuffled in (methods.shuffle, methods.segment):
+    for shuffled in (shuffle, segment):
         first, second, third = epochs_of(arranged(shuffled, epochs=3))
         assert sorted(first) == sorted(second) == sorted(third) == ROWS.tolist()
         assert first != second != third != first
 
 
 def test_the_first_epochs_do_not_depend_on_how_many_follow():
-    two, three = arranged(methods.shuffle, epochs=2), arranged(methods.shuffle, epochs=3)
+    two, three = arranged(shuffle, epochs=2), arranged(shuffle, epochs=3)
     assert epochs_of(three)[:2] == epochs_of(two)
 
 
 def test_a_released_shuffle_repeats_as_it_did_in_the_release():
-    order = arranged(methods.shuffle, {"reference": "delt", "seed": 10}, epochs=2)
+    order = arranged(shuffle, {"reference": "delt", "seed": 10}, epochs=2)
     first, second = epochs_of(order)
     assert first == second
 
 
 def test_jitter_moves_rows_within_windows_and_differs_by_epoch():
-    plain = arranged(methods.sort).rows
-    first, second = epochs_of(arranged(methods.sort, jitter=7, epochs=2))
+    plain = arranged(sort).rows
+    first, second = epochs_of(arranged(sort, jitter=7, epochs=2))
     assert plain.tolist() != first != second
     for begin in range(0, 30, 7):
         window = set(plain[begin : begin + 7].tolist())
@@ -74,7 +80,7 @@ def test_jitter_moves_rows_within_windows_and_differs_by_epoch():
 def test_everything_follows_the_seed():
     def run(seed):
         ctx = replace(CTX, seed=seed)
-        return arranged(methods.segment, ctx=ctx, epochs=3, jitter=5).rows.tolist()
+        return arranged(segment, ctx=ctx, epochs=3, jitter=5).rows.tolist()
 
     assert run(1) == run(1) != run(2)
 
@@ -84,14 +90,14 @@ def test_interleave_spreads_sources_and_keeps_their_order():
     source = np.zeros(60, np.int32)
     source[[0, 2, 4, 6, 8, 10]] = 1  # six of the thirty chosen
     pool.__dict__["_index"] = {"source": source}
-    rows = arranged(methods.keep, pool=pool, interleave=True).rows
+    rows = arranged(keep, pool=pool, interleave=True).rows
     assert rows[source[rows] == 1].tolist() == [0, 2, 4, 6, 8, 10]
     assert rows[source[rows] == 0].tolist() == list(range(12, 60, 2))
     assert np.flatnonzero(source[rows] == 1).tolist() == [2, 7, 12, 17, 22, 27]  # every fifth row
 
 
 def test_everything_is_recorded():
-    order = arranged(methods.fold, {"layers": 4}, epochs=2, batch_size=8, jitter=12)
+    order = arranged(fold, {"layers": 4}, epochs=2, batch_size=8, jitter=12)
     assert order.settings == {
         "layers": 4,
         "phase": 0,
@@ -104,32 +110,32 @@ def test_everything_is_recorded():
 
 
 def test_the_batch_size_does_not_change_the_order():
-    with_it = arranged(methods.fold, batch_size=8, jitter=12)
-    assert with_it.rows.tolist() == arranged(methods.fold, jitter=12).rows.tolist()
+    with_it = arranged(fold, batch_size=8, jitter=12)
+    assert with_it.rows.tolist() == arranged(fold, jitter=12).rows.tolist()
 
 
 @pytest.mark.parametrize("jitter", [2, 8])
 def test_jitter_inside_a_step_is_refused(jitter):
     with pytest.raises(ConfigError, match="only moves rows inside a step of batch_size=8"):
-        arranged(methods.fold, batch_size=8, jitter=jitter)
+        arranged(fold, batch_size=8, jitter=jitter)
 
 
 @pytest.mark.parametrize(
     ("around", "message"),
     [
-        ({"epochs": 0}, "epochs=0; expected 1 or more"),
-        ({"batch_size": 0}, "batch_size=0; expected 1 or more"),
-        ({"jitter": 1}, "jitter=1; expected a window of 2 rows or more"),
+        ({"epochs": 0}, r"order\.epochs: .*greater than or equal to 1; got 0"),
+        ({"batch_size": 0}, r"order\.batch_size: .*greater than or equal to 1; got 0"),
+        ({"jitter": 1}, r"order\.jitter: .*greater than or equal to 2; got 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(around, message):
     with pytest.raises(ConfigError, match=message):
-        arranged(methods.keep, **around)
+        didact.order(GONE, CHOSEN, SCORES, "keep", ctx=CTX, **around)
 
 
 def test_an_orderer_that_loses_a_row_is_caught():
     def forgetful(pool, chosen, scores, ctx, /):
-        order = methods.keep(pool, chosen, scores, ctx)
+        order = keep(pool, chosen, scores, ctx)
         return replace(order, rows=order.rows[:-1], method="forgetful")
 
     with pytest.raises(DataError, match="order forgetful: 29 rows came back for 30 chosen"):
@@ -138,6 +144,6 @@ def test_an_orderer_that_loses_a_row_is_caught():
 
 def test_an_empty_selection_has_an_empty_order():
     nothing = Selection(np.array([], np.int64), FINGERPRINT, "top_k")
-    for method in (methods.keep, methods.shuffle, methods.fold, methods.segment, methods.saw):
+    for method in (keep, shuffle, fold, segment, saw):
         order = arrange(method, {}, GONE, nothing, SCORES, CTX, epochs=2, jitter=4)
         assert len(order) == 0

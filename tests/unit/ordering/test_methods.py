@@ -14,7 +14,12 @@ from didact.core.protocols import Context
 from didact.core.registry import find, known
 from didact.core.scores import Scores, Selection
 from didact.execution.executors import serial
-from didact.ordering import methods
+from didact.ordering.fold import fold
+from didact.ordering.keep import keep
+from didact.ordering.saw import saw
+from didact.ordering.segment import segment
+from didact.ordering.shuffle import shuffle
+from didact.ordering.stair import stair
 
 FINGERPRINT = "f" * 32
 POOL = Pool(Path("gone"), FINGERPRINT)  # no store: whoever opened it would fail
@@ -121,13 +126,13 @@ def test_another_pool_s_scores_are_refused():
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        (methods.fold, {"layers": 0}, r"order.fold.layers: .*greater than or equal to 1"),
-        (methods.fold, {"layer": 3}, r"unknown setting 'layer'; did you mean 'layers'"),
-        (methods.stair, {"ratio": 1.5}, "less than or equal to 1"),
-        (methods.saw, {"sections": 0}, "greater than or equal to 1"),
-        (methods.segment, {"low": -0.1}, "greater than or equal to 0"),
-        (methods.keep, {"by": "score"}, "'row' or 'rank'"),
-        (methods.shuffle, {"reference": "dalt"}, "'delt' or 'data-efficacy'"),
+        (fold, {"layers": 0}, r"order.fold.layers: .*greater than or equal to 1"),
+        (fold, {"layer": 3}, r"unknown setting 'layer'; did you mean 'layers'"),
+        (stair, {"ratio": 1.5}, "less than or equal to 1"),
+        (saw, {"sections": 0}, "greater than or equal to 1"),
+        (segment, {"low": -0.1}, "greater than or equal to 0"),
+        (keep, {"by": "score"}, "'row' or 'rank'"),
+        (shuffle, {"reference": "dalt"}, "'delt' or 'data-efficacy'"),
     ],
 )
 def test_settings_out_of_range_are_refused(method, settings, message):

@@ -14,7 +14,7 @@ from didact import verbs
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
-from didact.reporting import Report, write_report
+from didact.reporting import Report, Subject, write_report
 from didact.testing import make_pool
 
 
@@ -28,14 +28,16 @@ class Case:
     order: TrainingOrder
     ctx: Context
 
-    def write(self, path: Path, **more: Any) -> Report:
-        return write_report(
-            path,
+    def subject(self, **more: Any) -> Subject:
+        return Subject(
             **{
                 "pool": self.pool, "scores": self.scores, "selection": self.selection,
                 "order": self.order, "ctx": self.ctx, **more,
             },
         )  # fmt: skip
+
+    def write(self, path: Path, **more: Any) -> Report:
+        return write_report(path, self.subject(**more))
 
 
 def text_rows(n: int, *, sources: int = 3) -> list[dict[str, object]]:

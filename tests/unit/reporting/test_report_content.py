@@ -16,18 +16,15 @@ from hypothesis import strategies as st
 from didact.core.errors import PoolMismatchError
 from didact.core.manifest import StageRecord
 from didact.core.scores import Budget, Scores, TrainingOrder
-from didact.ordering import kernels
-from didact.reporting import sequence
-from didact.reporting.content import candidate_rows, gather
-from didact.reporting.distributions import (
-    Cut,
-    find_cut,
-    length_distribution,
-    score_distribution,
-)
-from didact.reporting.redundancy import redundancy
-from didact.reporting.samples import TEXT_CAP
-from didact.reporting.sources import LISTED, SHOWN, source_shares
+from didact.ordering.fold import folded
+from didact.ordering.zigzag import zigzagged
+from didact.reporting.report import gather
+from didact.reporting.sections import order as along_the_order
+from didact.reporting.sections.lengths import length_distribution
+from didact.reporting.sections.redundancy import redundancy
+from didact.reporting.sections.samples import TEXT_CAP
+from didact.reporting.sections.scores import Cut, find_cut, score_distribution
+from didact.reporting.sections.sources import LISTED, SHOWN, source_shares
 
 POOL = "p" * 32
 
@@ -37,13 +34,7 @@ def scores_of(values, *, higher=True):
 
 
 def report_of(case, **more):
-    return gather(
-        **{
-            "pool": case.pool, "scores": case.scores, "order_scores": None,
-            "selection": case.selection, "order": case.order, "stages": [], "config": {},
-            "samples": True, "ctx": case.ctx, **more,
-        }
-    )  # fmt: skip
+    return gather(case.subject(**more))
 
 
 # -- sources ---------------------------------------------------------------------------------------
@@ -162,9 +153,9 @@ def test_a_long_tail_does_not_squeeze_the_rest():
 def test_scores_that_are_all_missing_have_no_distribution(case):
     c = case(40, missing=dict.fromkeys(range(40), "broken"), budget=Budget(samples=0))
     report = report_of(c)
-    assert report.scores.edges == ()
-    assert report.cut is None
-    assert report.scoring.missing == (("broken", 40),)
+    assert report.sections["scores"].distribution.edges == ()
+    assert report.sections["scores"].cut is None
+    assert report.header.scoring.missing == (("broken", 40),)
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.data())
@@ -192,7 +183,7 @@ def test_top_k_is_cut_at_its_worst_score(case):
         c = case(100, higher_is_better=higher, folder=str(higher))
         chosen = c.scores.values[c.selection.rows]
         expected = min(chosen) if higher else max(chosen)
-        found = report_of(c).cut
+        found = report_of(c).sections["scores"].cut
         assert found.at == (expected,)
         lower, upper = (expected, None) if higher else (None, expected)
         assert found == Cut(lower, upper, min(chosen), max(chosen), 0)
@@ -207,7 +198,7 @@ def test_top_k_is_cut_at_its_worst_score(case):
 )
 def test_a_course_has_the_mean_and_quantiles_of_each_bin(values, n_bins):
     edges = np.unique(np.linspace(0, len(values), n_bins + 1).astype(int))
-    found = sequence.course(np.array(values), edges)
+    found = along_the_order.course(np.array(values), edges)
     for (a, b), mean, low, high in zip(
         pairwise(edges), found.mean, found.low, found.high, strict=True
     ):
@@ -229,28 +220,30 @@ def test_joints_are_where_sweeps_really_end(n, layers, phase, epochs, method):
     settings = {"layers": layers}
     if method == "fold":
         settings["phase"] = phase
-        once = kernels.fold(utility, layers=layers, phase=phase)
+        once = folded(utility, layers=layers, phase=phase)
     else:
-        once = kernels.zigzag(utility, layers=layers)
+        once = zigzagged(utility, layers=layers)
     order = TrainingOrder(np.tile(once, epochs), POOL, method, settings, epochs=epochs)
     # A sweep is one residue class of the sorted rows; where the class changes, or an epoch begins
     # anew, is a joint.
     changes = {i for i in range(1, n) if once[i] % layers != once[i - 1] % layers}
     inside = {i + e * n for i in changes for e in range(epochs)}
-    assert set(sequence._layer_joints(order)) == inside
-    assert set(sequence._epoch_joints(len(order), epochs)) == {n * e for e in range(1, epochs)}
+    assert set(along_the_order._layer_joints(order)) == inside
+    assert set(along_the_order._epoch_joints(len(order), epochs)) == {
+        n * e for e in range(1, epochs)
+    }
 
 
 def test_other_orders_have_no_sweeps_to_mark():
     rows = np.arange(9)
     for method, settings in (("sort", {}), ("fold", {"layers": 3, "interleave": True})):
-        assert sequence._layer_joints(TrainingOrder(rows, POOL, method, settings)) == ()
+        assert along_the_order._layer_joints(TrainingOrder(rows, POOL, method, settings)) == ()
 
 
 @given(st.integers(0, 5000), st.sets(st.integers(1, 4999), max_size=4), st.integers(1, 300))
 def test_bins_cover_the_order_once_and_end_at_joints(length, joints, at_most):
     joints = sorted(j for j in joints if j < length)
-    edges = sequence.bin_edges(length, joints, None, at_most).tolist()
+    edges = along_the_order.bin_edges(length, joints, None, at_most).tolist()
     assert edges[0] == 0
     assert edges[-1] == length
     assert edges == sorted(set(edges))
@@ -259,8 +252,8 @@ def test_bins_cover_the_order_once_and_end_at_joints(length, joints, at_most):
 
 
 def test_bins_are_steps_when_they_fit():
-    assert sequence.bin_edges(1000, [333], 300, 400).tolist() == [0, 300, 600, 900, 1000]
-    assert len(sequence.bin_edges(1000, [], 2, 400)) == 401
+    assert along_the_order.bin_edges(1000, [333], 300, 400).tolist() == [0, 300, 600, 900, 1000]
+    assert len(along_the_order.bin_edges(1000, [], 2, 400)) == 401
 
 
 def test_the_order_is_drawn_with_the_score_it_was_made_with(case):
@@ -268,7 +261,7 @@ def test_the_order_is_drawn_with_the_score_it_was_made_with(case):
     other = dataclasses.replace(
         c.scores, values=np.arange(100.0), method="other", higher_is_better=False
     )
-    found = report_of(c, order_scores=other).along
+    found = report_of(c, order_scores=other).sections["order"]
     assert found.score_method == "other"
     assert not found.higher_is_better
     assert found.score.mean == tuple(c.order.rows.astype(float).tolist())
@@ -277,20 +270,20 @@ def test_the_order_is_drawn_with_the_score_it_was_made_with(case):
 def test_the_mix_of_sources_adds_up_in_every_bin(case):
     rows = [{"text": f"text {i}", "source": f"s{i % 9}", "id": str(i)} for i in range(900)]
     c = case(rows, budget=Budget(ratio=1), order="shuffle")
-    mix = report_of(c).along.mix
-    assert len(mix.names) == sequence.PARTS + 1
-    assert mix.names[-1] == sequence.REST
+    mix = report_of(c).sections["order"].mix
+    assert len(mix.names) == along_the_order.MOST_SOURCES + 1
+    assert mix.names[-1] == along_the_order.REST
     assert np.sum(mix.shares, axis=0) == pytest.approx(1)
     where = {n: i for i, n in enumerate(mix.names)}
     first = [f"s{r % 9}" for r in c.order.rows[mix.edges[0] : mix.edges[1]].tolist()]
-    counted = Counter(n if n in where else sequence.REST for n in first)
+    counted = Counter(n if n in where else along_the_order.REST for n in first)
     for name, i in where.items():
         assert mix.shares[i][0] == pytest.approx(counted[name] / len(first))
 
 
 def test_one_source_has_no_mix(case):
     c = case([{"text": f"text {i}", "source": "only", "id": str(i)} for i in range(20)])
-    assert report_of(c).along.mix is None
+    assert report_of(c).sections["order"].mix is None
 
 
 # -- redundancy ------------------------------------------------------------------------------------
@@ -298,7 +291,7 @@ def test_one_source_has_no_mix(case):
 
 def test_redundancy_is_raw_over_compressed_of_sets_of_equal_bytes(case):
     c = case(300)
-    free = np.flatnonzero(candidate_rows(c.pool, c.scores, c.selection))
+    free = np.flatnonzero(c.subject().candidates)
     found = redundancy(c.pool, c.selection.rows, free, c.ctx)
     text = "".join(c.pool.read(c.selection.rows, ["text"]).column(0).to_pylist()).encode()
     # zstd's own long-distance mode by its command-line meaning, not through didact.text.
@@ -320,10 +313,12 @@ def test_a_set_of_near_copies_stands_out_and_a_varied_one_does_too(case):
     copies = [f"{i} {noise[0]}" for i in range(150)]
     rows = [{"text": t, "id": str(i)} for i, t in enumerate(noise + copies)]
     values = [0.0] * 150 + [1.0] * 150
-    alike = report_of(case(rows, values=values, budget=Budget(samples=100), folder="a")).redundancy
-    varied = report_of(
-        case(rows, values=values, higher_is_better=False, budget=Budget(samples=100), folder="b")
-    ).redundancy
+    asked = {"values": values, "budget": Budget(samples=100)}
+    alike, varied = (
+        report_of(case(rows, higher_is_better=better, folder=str(better), **asked))
+        .sections["redundancy"]
+        for better in (True, False)
+    )  # fmt: skip
     assert alike.chosen > 2 * max(alike.random)
     assert varied.chosen < min(varied.random)
 
@@ -341,7 +336,7 @@ def test_a_large_set_is_represented_by_a_random_part(case):
 
 
 def named(report, name):
-    return next((g.samples for g in report.samples if g.name == name), ())
+    return next((g.samples for g in report.sections["samples"].groups if g.name == name), ())
 
 
 def test_samples_are_the_ones_a_person_would_pick(case):
@@ -370,8 +365,13 @@ def test_samples_are_the_ones_a_person_would_pick(case):
     assert [s.rank for s in named(report, "Top")] == [1, 2, 3, 4]
     assert all(s.position is None for s in named(report, "Rejected"))
     worst = named(report, "Rejected")[0]
-    assert worst.rank == report.flow.candidates
-    everything = [s.row for g in report.samples if g.name != "Duplicates" for s in g.samples]
+    assert worst.rank == report.header.flow.candidates
+    everything = [
+        s.row
+        for g in report.sections["samples"].groups
+        if g.name != "Duplicates"
+        for s in g.samples
+    ]
     assert len(everything) == len(set(everything))
 
 
@@ -425,7 +425,8 @@ def test_without_scores_examples_are_drawn_from_both_sides(case, without_scores)
     assert {s.row for s in named(report, "Chosen")} <= chosen
     assert not {s.row for s in named(report, "Not chosen")} & chosen
     assert len(named(report, "Chosen")) == len(named(report, "Not chosen")) == 4
-    assert report.scores is report.cut is report.scoring is report.along.score is None
+    assert "scores" not in report.sections
+    assert report.header.scoring is report.sections["order"].score is None
 
 
 def test_rows_without_a_score_are_shown_with_the_reason(case):
@@ -434,7 +435,7 @@ def test_rows_without_a_score_are_shown_with_the_reason(case):
         (3, "no score: no answer"),
         (9, "no score: empty"),
     ]
-    assert any("2 rows have no score" in n.text for n in report.notices)
+    assert any("2 rows have no score" in n.text for n in report.header.notices)
 
 
 # -- the whole -------------------------------------------------------------------------------------
@@ -442,11 +443,11 @@ def test_rows_without_a_score_are_shown_with_the_reason(case):
 
 def test_rows_are_counted_from_the_file_to_the_choice(case):
     c = case(200, data={"validation": 0.1})
-    flow = report_of(c).flow
+    flow = report_of(c).header.flow
     texts = c.pool.read(np.arange(200), ["text"]).column(0).to_pylist()
     assert (flow.read, flow.pool, flow.chosen) == (200, 200, len(c.selection))
     assert flow.duplicates == 200 - len(set(texts))
-    assert flow.held == np.count_nonzero(c.pool.held) > 0
+    assert flow.validation == np.count_nonzero(c.pool.held) > 0
     free = {t for t, held in zip(texts, c.pool.held, strict=True) if not held}
     assert flow.candidates == len(free)
 
@@ -457,7 +458,7 @@ def test_candidates_hold_the_chosen_copy_of_a_duplicate(case):
         values=[0, 2, 1],
         budget=Budget(samples=1),
     )
-    assert candidate_rows(c.pool, c.scores, c.selection).tolist() == [False, True, False]
+    assert c.subject().candidates.tolist() == [False, True, False]
 
 
 def test_warnings_come_first_and_say_what_was_decided(case):
@@ -466,7 +467,7 @@ def test_warnings_come_first_and_say_what_was_decided(case):
         StageRecord("data", "0" * 32, {}, notes=("seen in the flow",)),
         StageRecord("select", "1" * 32, {}, notes=(*c.selection.notes, "one more")),
     ]
-    notices = report_of(c, stages=stages).notices
+    notices = report_of(c, stages=stages).header.notices
     kinds = [n.kind for n in notices]
     assert kinds == sorted(kinds, reverse=True)
     told = [n.text for n in notices]
@@ -481,10 +482,10 @@ def test_warnings_come_first_and_say_what_was_decided(case):
 @pytest.mark.parametrize("select", ["top_k", "gumbel_top_k", "middle"])
 def test_every_size_of_choice_has_a_report_with_a_json_form(case, budget, select):
     report = report_of(case(30, budget=budget, select=select, order="sort"))
-    data = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert data["chosen"]["samples"] == report.flow.chosen
-    assert len(data["sources"]["rows"]) == 3
-    assert (data["along"] is None) == (report.flow.chosen == 0)
+    data = json.loads(json.dumps(dataclasses.asdict(report), allow_nan=False))
+    assert data["header"]["chosen"]["samples"] == report.header.flow.chosen
+    assert len(data["sections"]["sources"]["rows"]) == 3
+    assert ("order" not in data["sections"]) == (report.header.flow.chosen == 0)
 
 
 def test_values_of_another_pool_are_refused(case):

@@ -14,7 +14,7 @@ from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
 from didact.core.scores import Budget
 from didact.reporting import page
-from didact.reporting.samples import Sample, Turn
+from didact.reporting.sections.samples import Sample, Turn, preview
 
 CSS = (Path(page.__file__).parent / "templates" / "report.css").read_text("utf-8")
 HOSTILE = (
@@ -215,7 +215,7 @@ def test_without_samples_no_text_and_no_id_is_in_the_page_or_its_numbers(case, t
     path = tmp_path / "report.html"
     for samples in (True, False):
         report = c.write(path, samples=samples)
-        html, numbers = path.read_text(), json.dumps(report.to_json())
+        html, numbers = path.read_text(), json.dumps(dataclasses.asdict(report))
         for secret, where in product(("secret-", "confidential"), (html, numbers)):
             assert (secret in where) == samples
     assert "made without samples" in html
@@ -346,7 +346,7 @@ def test_settings_are_shown_as_the_config_file_writes_them(case, tmp_path):
 def test_a_preview_loses_nothing(lengths, seen, folded):
     turns = tuple(Turn(f"r{i}", "x" * n) for i, n in enumerate(lengths))
     sample = Sample(0, "", "", None, None, 0, None, "", turns, sum(lengths), sum(lengths))
-    head, tail = page.preview(sample)
+    head, tail = preview(sample)
     assert [len(t.text) for t in head] == seen
     assert [len(t.text) for t in tail] == folded
     assert "".join(t.text for t in head + tail) == "".join(t.text for t in turns)
@@ -354,7 +354,7 @@ def test_a_preview_loses_nothing(lengths, seen, folded):
 
 def test_a_preview_breaks_between_words():
     sample = Sample(0, "", "", None, None, 0, None, "", (Turn("", "seven " * 300),), 1800, 1800)
-    (head,), (tail,) = page.preview(sample)
+    (head,), (tail,) = preview(sample)
     assert head.text.endswith("seven ")
     assert tail.text.startswith("seven ")
 

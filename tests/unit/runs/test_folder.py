@@ -16,7 +16,7 @@ from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import Manifest, Measured, StageRecord
 from didact.runs.differences import differences, side_by_side
-from didact.runs.folder import Outcome, opened, output, read_manifest
+from didact.runs.folder import Outcome, open_run_folder, output, read_manifest
 
 
 def write(folder, name, text, *, meter=None, hashed=True):
@@ -42,14 +42,14 @@ def stage(folder, name, depends, work, **more):
 def test_a_stage_runs_once_and_tells_both_costs(tmp_path):
     meter = Meter()
     meter.use("scores/abc", Bill(own=Cost(flops=5.0)))  # found: of the value, not charged
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         work = write(folder, "a.txt", "x", meter=meter)
         first = stage(folder, "a", {"k": 1}, work, meter=meter, estimated=Cost(flops=8.0))
     assert (first.counts, first.notes) == ({"rows": 1}, ("noted",))
     bill = first.measured.bill
     assert (bill.charged.flops, bill.own.flops, bill.value.flops) == (7.0, 7.0, 12.0)
     assert first.measured.reused is False
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         again = stage(folder, "a", {"k": 1}, refuse)
     assert again.measured.reused is True
     assert again.fingerprint == first.fingerprint
@@ -74,7 +74,7 @@ def test_a_kept_value_that_two_stages_use_counts_once():
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("damage", ["remove", "change", "empty", "cut", "record", "flip record"])
 def test_a_damaged_stage_runs_again(tmp_path, damage, hashed):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", hashed=hashed))
     record = tmp_path / "stages" / "a.json"
     if damage == "remove":
@@ -89,24 +89,24 @@ def test_a_damaged_stage_runs_again(tmp_path, damage, hashed):
         record.write_text("{")
     else:  # a number in it that is still a number
         record.write_text(record.read_text().replace('"rows": 1', '"rows": 3'))
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         again = stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", hashed=hashed))
         assert len(folder.changes) == 1
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert again.counts == {"rows": 1}
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         assert stage(folder, "a", {"k": 1}, refuse).measured.reused
 
 
 def test_every_bit_of_a_record_counts(tmp_path):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, write(folder, "a.txt", "x"))
     path = tmp_path / "stages" / "a.json"
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with opened(tmp_path) as folder:
-            found = folder._before("a")
+        with open_run_folder(tmp_path) as folder:
+            found = folder._earlier_record("a")
             harmless = whole[at : at + 1].isspace()  # between values
             assert found is None or harmless, (at, whole[at - 10 : at + 10])
 
@@ -115,20 +115,20 @@ def test_a_stage_that_failed_is_tried_again(tmp_path):
     def fail():
         raise OSError("disk")
 
-    with opened(tmp_path) as folder, pytest.raises(OSError, match="disk"):
+    with open_run_folder(tmp_path) as folder, pytest.raises(OSError, match="disk"):
         stage(folder, "a", {"k": 1}, fail)
     assert not (tmp_path / "manifest.json").exists()
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, write(folder, "a.txt", "x"))
     assert (tmp_path / "a.txt").exists()
 
 
 def test_a_stage_that_is_gone_from_the_config_is_removed(tmp_path):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {}, write(folder, "a.txt", "x"))
         stage(folder, "b", {}, write(folder, "b.txt", "x"))
         folder.finish({}, 0, ())
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {}, refuse)
         manifest = folder.finish({}, 0, ())
     assert [s.name for s in manifest.stages] == ["a"]
@@ -137,7 +137,7 @@ def test_a_stage_that_is_gone_from_the_config_is_removed(tmp_path):
 
 
 def test_a_manifest_goes_when_a_stage_begins(tmp_path):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, lambda: Outcome())
         folder.finish({}, 0, ())
 
@@ -145,7 +145,7 @@ def test_a_manifest_goes_when_a_stage_begins(tmp_path):
         assert not (tmp_path / "manifest.json").exists()
         return Outcome()
 
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 2}, look)
 
 
@@ -161,7 +161,7 @@ def test_manifests_that_are_none(tmp_path):
 
 
 def test_a_manifest_that_was_changed_is_not_read(tmp_path):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {}, write(folder, "a.txt", "x"))
         folder.finish({}, 5, ())
     path = tmp_path / "manifest.json"
@@ -172,7 +172,7 @@ def test_a_manifest_that_was_changed_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("how", ["change", "remove"])
 def test_outputs_that_were_changed_are_not_shown(tmp_path, how):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         record = stage(folder, "a", {}, write(folder, "a.txt", "x"))
     assert output(tmp_path, record, "a.txt").read_text() == "x"
     if how == "change":
@@ -206,7 +206,7 @@ def test_a_record_cannot_remove_what_lies_outside(tmp_path, way, when):
         "deep": "a/../../precious.txt",
     }[way]  # fmt: skip
     forged(run, "old", name)
-    with opened(run) as folder:
+    with open_run_folder(run) as folder:
         if when == "run again":
             stage(folder, "old", {"k": 1}, write(folder, "a.txt", "x"))
         folder.finish({}, 0, ())
@@ -220,7 +220,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     run = tmp_path / "run"
     (run / "stages").mkdir(parents=True)
     (run / ".lock").symlink_to(precious)
-    with pytest.raises(ConfigError, match="is a link"), opened(run):
+    with pytest.raises(ConfigError, match="is a link"), open_run_folder(run):
         pass
     assert precious.read_text() == "mine"
 
@@ -232,7 +232,7 @@ def test_stages_that_are_a_link_are_not_followed(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "stages").symlink_to(elsewhere)
-    with pytest.raises(ConfigError, match="is a link"), opened(run):
+    with pytest.raises(ConfigError, match="is a link"), open_run_folder(run):
         pass
     assert (elsewhere / "mine.json").exists()
 
@@ -241,7 +241,7 @@ def test_the_lock_stays_and_keeps_its_content(tmp_path):
     (tmp_path / ".lock").write_text("somebody's note")
     (tmp_path / "stages").mkdir()
     inode = (tmp_path / ".lock").stat().st_ino
-    with opened(tmp_path):
+    with open_run_folder(tmp_path):
         pass
     assert (tmp_path / ".lock").read_text() == "somebody's note"
     assert (tmp_path / ".lock").stat().st_ino == inode
@@ -250,8 +250,8 @@ def test_the_lock_stays_and_keeps_its_content(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from didact.runs.folder import opened
-with opened(Path(sys.argv[1])):
+from didact.runs.folder import open_run_folder
+with open_run_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -262,14 +262,17 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="in use by another run"), opened(tmp_path / "run"):
+        with (
+            pytest.raises(ConfigError, match="in use by another run"),
+            open_run_folder(tmp_path / "run"),
+        ):
             pass
         holder.kill()
         holder.wait()
     deadline = time.monotonic() + 10
     while True:
         try:
-            with opened(tmp_path / "run"):
+            with open_run_folder(tmp_path / "run"):
                 break
         except ConfigError:
             assert time.monotonic() < deadline
@@ -277,7 +280,7 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path):
 
 
 def test_a_folder_of_an_earlier_version_is_done_again_with_a_line(tmp_path):
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, write(folder, "a-0.txt", "x"))
     path = tmp_path / "stages" / "a.json"
     values = json.loads(path.read_text())
@@ -287,7 +290,7 @@ def test_a_folder_of_an_earlier_version_is_done_again_with_a_line(tmp_path):
         "wall_seconds": 1.0, "peak_memory_bytes": 1, "reused": False,
     }  # fmt: skip
     path.write_text(json.dumps(values))
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         stage(folder, "a", {"k": 1}, write(folder, "a-1.txt", "x"))
         assert any("of an earlier didact" in line for line in folder.changes)
     assert sorted(p.name for p in tmp_path.glob("*.txt")) == ["a-1.txt"]
@@ -314,6 +317,6 @@ def test_runs_are_compared_by_what_values_take():
 
 def test_a_name_with_strange_characters_is_not_in_the_folder(tmp_path):
     forged(tmp_path, "old", "a\x00b", "", "..", ".", os.sep)
-    with opened(tmp_path) as folder:
+    with open_run_folder(tmp_path) as folder:
         folder.finish({}, 0, ())
     assert tmp_path.exists()

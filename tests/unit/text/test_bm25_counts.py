@@ -24,7 +24,7 @@ def word(name: str) -> int:
 
 
 def test_terms_are_counts_per_word_and_document() -> None:
-    found = bm25.terms(hash_words(strings(*DOCUMENTS)))
+    found = bm25.term_frequencies(hash_words(strings(*DOCUMENTS)))
     rows = np.repeat(found.words, found.df).tolist()
     triples = set(zip(rows, found.documents.tolist(), found.tf.tolist(), strict=True))
     expected = {

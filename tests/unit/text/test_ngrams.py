@@ -1,15 +1,81 @@
-"""Shared runs of words with held-out texts."""
+"""N-grams of words: runs of any length, and 1- and 2-grams against a list of strings."""
 
 from __future__ import annotations
 
-import pickle
-
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from didact.text import ngrams
-from didact.text.ngrams import ngram_hashes, overlap_with
-from didact.text.words import hash_words
+from didact.text.ngrams import hash_grams, ngram_hashes
+from didact.text.words import hash_words, word_strings
+
+TEXTS = [
+    "The cat saw the dog; the dog saw The CAT.",
+    "",
+    "word",
+    "?!",
+    "the cat",
+    "cat the",
+    "猫の足は何本ですか。",
+    "four 4 four 4 four",
+    "q" * 100 + " " + "q" * 100,
+]
+
+
+def naive(text):
+    """First word, first pair, second word, …"""
+    words = word_strings(text)
+    out = []
+    for i, word in enumerate(words):
+        out.append((word,))
+        out.append(tuple(words[i : i + 2]))
+    return out[:-1]
+
+
+def grams_of(texts):
+    return hash_grams(pa.array(texts, pa.large_string()))
+
+
+def test_as_many_and_the_same_ones_are_equal():
+    grams = grams_of(TEXTS)
+    wanted = [naive(text) for text in TEXTS]
+    assert np.diff(grams.offsets).tolist() == [len(w) for w in wanted]
+    flat = [gram for text in wanted for gram in text]
+    assert len(flat) == len(grams.hashes)
+    of = dict(zip(flat, grams.hashes.tolist(), strict=True))
+    assert [of[gram] for gram in flat] == grams.hashes.tolist()
+    assert len(set(of.values())) == len(of)
+
+
+def test_the_lowest_bit_tells_pairs_from_words():
+    grams = grams_of(TEXTS)
+    sizes = [len(gram) for text in TEXTS for gram in naive(text)]
+    assert (grams.hashes & np.uint64(1)).tolist() == [size - 1 for size in sizes]
+
+
+def test_a_text_has_its_grams_whatever_is_around_it():
+    together = grams_of(TEXTS)
+    for i, text in enumerate(TEXTS):
+        alone = grams_of([text])
+        inside = together.hashes[together.offsets[i] : together.offsets[i + 1]]
+        assert alone.hashes.tolist() == inside.tolist()
+
+
+def test_no_texts_and_texts_without_words():
+    assert grams_of([]).offsets.tolist() == [0]
+    nothing = grams_of(["", "...", ""])
+    assert nothing.offsets.tolist() == [0, 0, 0, 0]
+    assert len(nothing.hashes) == 0
+
+
+def test_a_character_of_a_script_without_spaces_is_a_word():
+    grams = grams_of(["北京大学", "北京"])
+    first, second = (
+        set(grams.hashes[a:b].tolist())
+        for a, b in zip(grams.offsets[:-1], grams.offsets[1:], strict=True)
+    )
+    assert len(first) == 7
+    assert second < first
 
 
 def strings(*texts: str) -> pa.LargeStringArray:
@@ -36,51 +102,3 @@ def test_the_order_of_words_matters() -> None:
 
 def test_too_few_words_have_no_ngram() -> None:
     assert len(ngram_hashes(hash_words(strings("one two")).hashes, 3)) == 0
-
-
-def test_thirteen_words_overlap_and_twelve_do_not() -> None:
-    find = overlap_with([strings(numbered(*range(30)))])
-    texts = strings(
-        "something " + numbered(*range(5, 17)) + " else",  # 12 words in a row
-        "Something: " + numbered(*range(5, 18)).upper().replace(" ", ", ") + "; else",  # 13
-        numbered(*range(5, 17), *range(18, 29)),
-        "",
-    )
-    assert find(texts) == [(1, numbered(*range(5, 18)))]
-
-
-def test_the_first_shared_run_is_told() -> None:
-    find = overlap_with([strings("a b c d", "x y z")], n=3)
-    assert find(strings("q x y z a b c d", "b c d", "z a b")) == [(0, "x y z"), (1, "b c d")]
-
-
-def test_a_run_does_not_reach_into_the_next_text() -> None:
-    find = overlap_with([strings("a b c d")], n=3)
-    assert find(strings("q a b", "c d q")) == []
-    # nor is one made of the end of one held-out text and the beginning of the next
-    assert overlap_with([strings("q a b", "c d q")], n=3)(strings("a b c d")) == []
-
-
-def test_short_texts_are_compared_as_a_whole() -> None:
-    find = overlap_with([strings("Two words", "one two three four", "...", "")], n=3)
-    texts = strings("two WORDS!", "two words more", "words", "one two", "", "?!", "two two words")
-    assert find(texts) == [(0, "two words")]
-
-
-def test_long_texts_beyond_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngrams, "_BLOCK", 10)
-    find = overlap_with([strings(numbered(*range(300, 313)))])
-    for before in range(25):
-        text = numbered(*range(before), *range(300, 313), 7, 8)
-        assert find(strings("", text)) == [(1, numbered(*range(300, 313)))]
-
-
-def test_batches_of_held_out_texts_add_up_and_it_survives_pickling() -> None:
-    find = overlap_with([strings("a b c"), strings(), strings("d e f", "g")], n=3)
-    again = pickle.loads(pickle.dumps(find))  # noqa: S301
-    assert again(strings("d e f", "x a b c", "G.")) == [(0, "d e f"), (1, "a b c"), (2, "g")]
-    assert again(strings()) == []
-
-
-def test_nothing_held_out_overlaps_with_nothing() -> None:
-    assert overlap_with([])(strings("a", numbered(*range(40)))) == []

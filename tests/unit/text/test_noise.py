@@ -21,7 +21,7 @@ import zstandard
 from didact.selection.around.budget import candidates
 from didact.testing import make_pool
 from didact.text import noise
-from didact.text.noise import WordPairs, misdecoded, noisy, texts_of, told
+from didact.text.noise import WordPairs, misdecoded, noise_notes, noisy, texts_of
 from didact.text.words import hash_words
 
 SUBJECTS = [
@@ -222,10 +222,10 @@ def test_a_name_nobody_else_mentions_is_not_noise(tmp_path):
 
 def test_what_is_told():
     suspects = np.array([True, False, True])
-    assert told(suspects, 1, 0.3) == (
+    assert noise_notes(suspects, 1, 0.3) == (
         "2 of 3 rows look like noise (noise=0.3) and come last; 1 of them are chosen",
     )
-    assert told(np.zeros(3, np.bool_), 0, 0.3) == ()
+    assert noise_notes(np.zeros(3, np.bool_), 0, 0.3) == ()
 
 
 def test_strictness_orders_what_is_found(mixed):

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from didact.core.binding import as_json
 from didact.core.errors import ConfigError, DataError
-from didact.ordering import kernels
+from didact.ordering.around.interleave import interleaved
+from didact.ordering.around.jitter import jittered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Orderer
-    from didact.core.scores import Int1D, Scores, Selection, TrainingOrder
+    from didact.core.scores import Scores, Selection, TrainingOrder
 
 
 def arrange(
@@ -55,7 +57,7 @@ def arrange(
         `settings` holds the orderer's own beside `epochs`, `batch_size`, `jitter`, `interleave`.
 
     Raises:
-        ConfigError: A number is out of range, or the jitter would change nothing.
+        ConfigError: The jitter would change nothing.
         DataError: The orderer lost or repeated a row.
         PoolMismatchError: Selection or scores belong to another pool.
 
@@ -63,12 +65,16 @@ def arrange(
     fixed order (`shuffle=False`) give no other way to vary it.
     **Cost:** that of the orderer, times `epochs`, and O(n log n); no model.
     """
-    _check(epochs, batch_size, jitter)
+    if jitter is not None and batch_size is not None and batch_size % jitter == 0:
+        raise ConfigError(
+            f"order: jitter={jitter} only moves rows inside a step of batch_size={batch_size}, "
+            f"where order means nothing; expected a window above {batch_size}, or leave it out"
+        )
     chosen.check(pool)
     sequence = []
     for epoch in range(epochs):
-        here = _of_epoch(ctx, epoch)
-        order = orderer(pool, chosen, scores, here, **settings)
+        epoch_ctx = _of_epoch(ctx, epoch)
+        order = orderer(pool, chosen, scores, epoch_ctx, **settings)
         rows = order.rows
         if not np.array_equal(np.sort(rows), chosen.rows):
             raise DataError(
@@ -76,20 +82,17 @@ def arrange(
                 "an orderer must return every chosen row exactly once"
             )
         if interleave:
-            rows = _interleaved(rows, pool)
+            rows = rows[interleaved(pool.source_codes[rows])]
         if jitter is not None:
-            rows = kernels.jitter(rows, jitter, here.rng("order", "jitter"))
+            rows = jittered(rows, jitter, epoch_ctx.rng("order", "jitter"))
         sequence.append(rows)
     around = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "jitter": jitter,
-        "interleave": interleave,
-    }
+        "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
+    }  # fmt: skip
     return replace(
         order,
         rows=np.concatenate(sequence),
-        settings={**order.settings, **around},
+        settings={**order.settings, **as_json(orderer, settings), **around},
         epochs=epochs,
         batch_size=batch_size,
     )
@@ -100,25 +103,3 @@ def _of_epoch(ctx: Context, epoch: int) -> Context:
     if epoch == 0:
         return ctx
     return replace(ctx, seed=int(ctx.rng("order", "epoch", epoch).integers(2**63)))
-
-
-def _interleaved(rows: Int1D, pool: Pool) -> Int1D:
-    return rows[kernels.interleave(np.arange(len(rows)), pool.source_codes[rows])]
-
-
-def _check(epochs: int, batch_size: int | None, jitter: int | None) -> None:
-    if epochs < 1:
-        raise ConfigError(f"order: epochs={epochs}; expected 1 or more")
-    if batch_size is not None and batch_size < 1:
-        raise ConfigError(f"order: batch_size={batch_size}; expected 1 or more")
-    if jitter is None:
-        return
-    if jitter < 2:
-        raise ConfigError(
-            f"order: jitter={jitter}; expected a window of 2 rows or more, or leave it out"
-        )
-    if batch_size is not None and batch_size % jitter == 0:
-        raise ConfigError(
-            f"order: jitter={jitter} only moves rows inside a step of batch_size={batch_size}, "
-            f"where order means nothing; expected a window above {batch_size}, or leave it out"
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from didact.core.protocols import Ranking
-from didact.text.noise import noisy, told
+from didact.text.noise import noise_notes, noisy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def noise_last(
         suspects = noisy(pool, rows, strictness, ctx.progress)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
-        return told(suspects, int(suspects[np.searchsorted(rows, chosen)].sum()), strictness)
+        return noise_notes(suspects, int(suspects[np.searchsorted(rows, chosen)].sum()), strictness)
 
     def ranking(picks: Int1D) -> Ranking:
         return Ranking(

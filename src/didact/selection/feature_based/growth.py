@@ -14,7 +14,7 @@ from didact.core.cost import Metered
 from didact.core.protocols import Progress
 from didact.selection.around.heap import heapify
 from didact.selection.feature_based import kernel
-from didact.text.grams import hash_grams
+from didact.text.ngrams import hash_grams
 
 if TYPE_CHECKING:
     import numpy.typing as npt

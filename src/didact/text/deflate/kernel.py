@@ -15,6 +15,9 @@ number it has in its chain of three, so the match is the one that zlib finds.
 `longest_match`, `fill_window`) and trees.c, at level 9, 15 window bits, memory level 8; written
 anew from the algorithm.
 
+One file, because what numba has kept of a function is compiled again when the function's own file
+has changed, not when one has that it calls.
+
 Memory, addresses or arrays alike: `text` holds the prefix and room for a candidate, `tables` is
 int32 and laid out as the constants below say, `state` is int64.
 """
@@ -32,12 +35,12 @@ from didact.text.deflate.memory import (
     byte,
     bytes4,
     bytes8,
-    long,
+    int32,
+    int64,
     set_byte,
-    set_long,
-    set_word,
+    set_int32,
+    set_int64,
     trailing_zeros,
-    word,
 )
 
 # deflate
@@ -141,7 +144,8 @@ def shift(tables: npt.NDArray[np.int32], state: npt.NDArray[np.int64], keep: int
 
 @compiled
 def _add(tables: Memory, at: int, count: int) -> None:
-    set_word(tables, at, word(tables, at) + count)
+    """Add to an entry of the tables."""
+    set_int32(tables, at, int32(tables, at) + count)
 
 
 @compiled
@@ -153,6 +157,7 @@ def _hash3(text: Memory, at: int) -> int:
 
 @compiled
 def _hash4(text: Memory, at: int) -> int:
+    """Hash four bytes, by multiplication; zlib has no such chains."""
     return ((bytes4(text, at) * 2654435761) & 0xFFFFFFFF) >> 16
 
 
@@ -160,14 +165,14 @@ def _hash4(text: Memory, at: int) -> int:
 def _insert(text: Memory, tables: Memory, at: int) -> None:
     """Put a position, of which four bytes are known, into its chains."""
     h = _HEAD3 + _hash3(text, at)
-    head = word(tables, h)
+    head = int32(tables, h)
     slot = at & _MASK
-    set_word(tables, _PREVIOUS3 + slot, head)
-    set_word(tables, _NUMBER + slot, word(tables, _NUMBER + (head & _MASK)) + 1)
-    set_word(tables, h, at)
+    set_int32(tables, _PREVIOUS3 + slot, head)
+    set_int32(tables, _NUMBER + slot, int32(tables, _NUMBER + (head & _MASK)) + 1)
+    set_int32(tables, h, at)
     h = _HEAD4 + _hash4(text, at)
-    set_word(tables, _PREVIOUS4 + slot, word(tables, h))
-    set_word(tables, h, at)
+    set_int32(tables, _PREVIOUS4 + slot, int32(tables, h))
+    set_int32(tables, h, at)
 
 
 @compiled
@@ -175,8 +180,8 @@ def _take_back(text: Memory, tables: Memory, begin: int, end: int) -> None:
     """Undo the insertion of positions begin ≤ at < end."""
     for at in range(end - 1, begin - 1, -1):
         slot = at & _MASK
-        set_word(tables, _HEAD3 + _hash3(text, at), word(tables, _PREVIOUS3 + slot))
-        set_word(tables, _HEAD4 + _hash4(text, at), word(tables, _PREVIOUS4 + slot))
+        set_int32(tables, _HEAD3 + _hash3(text, at), int32(tables, _PREVIOUS3 + slot))
+        set_int32(tables, _HEAD4 + _hash4(text, at), int32(tables, _PREVIOUS4 + slot))
 
 
 @compiled
@@ -202,7 +207,7 @@ def _search(  # noqa: C901 -- one loop
         that are not known yet decide.
     """
     chain = _CHAIN >> 2 if matched >= _GOOD else _CHAIN
-    oldest = word(tables, _NUMBER + (head & _MASK)) - chain  # too old are numbers up to this
+    oldest = int32(tables, _NUMBER + (head & _MASK)) - chain  # too old are numbers up to this
     nice = min(_MAX_MATCH, ahead)
     # The first entry of a chain may be at the largest distance, others may not.
     low = max(at - _MAX_DISTANCE, 0)
@@ -213,13 +218,13 @@ def _search(  # noqa: C901 -- one loop
     if best < ahead:
         start = bytes4(text, at)
         tail = bytes4(text, at + best - 3)
-        link = word(tables, _HEAD4 + _hash4(text, at))
+        link = int32(tables, _HEAD4 + _hash4(text, at))
         # A longer match also has the four bytes that end one byte after the best one: their chain
         # is shorter. It lacks what is so near that these bytes are not in a chain yet.
         offset = 0
         if link < at - (best - 3):
             offset = best - 3
-            link = word(tables, _HEAD4 + _hash4(text, at + offset))
+            link = int32(tables, _HEAD4 + _hash4(text, at + offset))
         below = at
         while link - offset > low:
             candidate = link - offset
@@ -228,7 +233,7 @@ def _search(  # noqa: C901 -- one loop
                 and bytes4(text, candidate) == start
                 and candidate < below
             ):
-                if word(tables, _NUMBER + (candidate & _MASK)) <= oldest:
+                if int32(tables, _NUMBER + (candidate & _MASK)) <= oldest:
                     break
                 length = _common(text, candidate, at, nice)
                 if length > best:
@@ -240,9 +245,9 @@ def _search(  # noqa: C901 -- one loop
                     if candidate <= at - (best - 3):
                         below = candidate
                         offset = best - 3
-                        link = word(tables, _HEAD4 + _hash4(text, at + offset))
+                        link = int32(tables, _HEAD4 + _hash4(text, at + offset))
                         continue
-            link = word(tables, _PREVIOUS4 + (link & _MASK))
+            link = int32(tables, _PREVIOUS4 + (link & _MASK))
         if not final and best >= ahead and best < _MAX_MATCH:
             return -1
     if found == _NO_MATCH and matched < 3:
@@ -259,7 +264,7 @@ def _search3(text: Memory, tables: Memory, at: int, head: int, low: int, chain: 
     while candidate > low and chain > 0:
         if bytes4(text, candidate) & 0xFFFFFF == start:
             return (3 << 32) | candidate
-        candidate = word(tables, _PREVIOUS3 + (candidate & _MASK))
+        candidate = int32(tables, _PREVIOUS3 + (candidate & _MASK))
         chain -= 1
     return _NO_MATCH
 
@@ -270,21 +275,21 @@ def _sift(tables: Memory, k: int, size: int) -> None:
 
     An entry is frequency · 2¹⁵ + depth · 2¹⁰ + node, and node numbers do not count in comparisons.
     """
-    value = word(tables, _HEAP + k)
+    value = int32(tables, _HEAP + k)
     child = 2 * k
     while child <= size:
-        entry = word(tables, _HEAP + child)
+        entry = int32(tables, _HEAP + child)
         if child < size:
-            other = word(tables, _HEAP + child + 1)
+            other = int32(tables, _HEAP + child + 1)
             if other <= (entry | 1023):
                 entry = other
                 child += 1
         if value <= (entry | 1023):
             break
-        set_word(tables, _HEAP + k, entry)
+        set_int32(tables, _HEAP + k, entry)
         k = child
         child *= 2
-    set_word(tables, _HEAP + k, value)
+    set_int32(tables, _HEAP + k, value)
 
 
 @compiled
@@ -297,12 +302,12 @@ def _tree(tables: Memory, frequencies: int, symbols: int, most: int, bits: int) 
     size = 0
     last = -1
     for n in range(symbols):
-        frequency = word(tables, frequencies + n)
-        set_word(tables, bits + n, 0)
+        frequency = int32(tables, frequencies + n)
+        set_int32(tables, bits + n, 0)
         if frequency != 0:
             size += 1
             last = n
-            set_word(tables, _HEAP + size, (frequency << 15) | n)
+            set_int32(tables, _HEAP + size, (frequency << 15) | n)
     added = 0
     while size < 2:  # a code has two symbols at least; the added one is never written
         n = 0
@@ -310,7 +315,7 @@ def _tree(tables: Memory, frequencies: int, symbols: int, most: int, bits: int) 
             last += 1
             n = last
         size += 1
-        set_word(tables, _HEAP + size, (1 << 15) | n)
+        set_int32(tables, _HEAP + size, (1 << 15) | n)
         added += 1
     cost = -added
     for k in range(size // 2, 0, -1):
@@ -318,19 +323,19 @@ def _tree(tables: Memory, frequencies: int, symbols: int, most: int, bits: int) 
     node = symbols
     top = _SORTED
     while size >= 2:
-        a = word(tables, _HEAP + 1)
-        set_word(tables, _HEAP + 1, word(tables, _HEAP + size))
+        a = int32(tables, _HEAP + 1)
+        set_int32(tables, _HEAP + 1, int32(tables, _HEAP + size))
         size -= 1
         _sift(tables, 1, size)
-        b = word(tables, _HEAP + 1)
+        b = int32(tables, _HEAP + 1)
         top -= 2
-        set_word(tables, _HEAP + top + 1, a)
-        set_word(tables, _HEAP + top, b)
+        set_int32(tables, _HEAP + top + 1, a)
+        set_int32(tables, _HEAP + top, b)
         frequency = (a >> 15) + (b >> 15)
         depth = max(a & (31 << 10), b & (31 << 10)) + (1 << 10)
-        set_word(tables, _PARENT + (a & 1023), node)
-        set_word(tables, _PARENT + (b & 1023), node)
-        set_word(tables, _HEAP + 1, (frequency << 15) | depth | node)
+        set_int32(tables, _PARENT + (a & 1023), node)
+        set_int32(tables, _PARENT + (b & 1023), node)
+        set_int32(tables, _HEAP + 1, (frequency << 15) | depth | node)
         cost += frequency
         node += 1
         _sift(tables, 1, size)
@@ -355,17 +360,17 @@ def _depths(tables: Memory, top: int, root: int, symbols: int, most: int, bits: 
     Returns:
         How many nodes are deeper than `most`.
     """
-    set_word(tables, bits + root, 0)
+    set_int32(tables, bits + root, 0)
     for length in range(1, 16):
-        set_word(tables, _COUNT + length, 0)
+        set_int32(tables, _COUNT + length, 0)
     over = 0
     for k in range(top, _SORTED):
-        n = word(tables, _HEAP + k) & 1023
-        length = word(tables, bits + word(tables, _PARENT + n)) + 1
+        n = int32(tables, _HEAP + k) & 1023
+        length = int32(tables, bits + int32(tables, _PARENT + n)) + 1
         if length > most:
             length = most
             over += 1
-        set_word(tables, bits + n, length)
+        set_int32(tables, bits + n, length)
         if n < symbols:
             _add(tables, _COUNT + length, 1)
     return over
@@ -380,7 +385,7 @@ def _limit(tables: Memory, most: int, over: int, symbols: int, bits: int) -> int
     """
     while over > 0:
         length = most - 1
-        while word(tables, _COUNT + length) == 0:
+        while int32(tables, _COUNT + length) == 0:
             length -= 1
         _add(tables, _COUNT + length, -1)
         _add(tables, _COUNT + length + 1, 2)
@@ -389,12 +394,12 @@ def _limit(tables: Memory, most: int, over: int, symbols: int, bits: int) -> int
     cost = 0
     k = _SORTED
     for length in range(most, 0, -1):
-        left = word(tables, _COUNT + length)
+        left = int32(tables, _COUNT + length)
         while left > 0:
             k -= 1
-            entry = word(tables, _HEAP + k)
+            entry = int32(tables, _HEAP + k)
             if entry & 1023 < symbols:
-                set_word(tables, bits + (entry & 1023), length)
+                set_int32(tables, bits + (entry & 1023), length)
                 cost += length * (entry >> 15)
                 left -= 1
     return cost
@@ -404,13 +409,13 @@ def _limit(tables: Memory, most: int, over: int, symbols: int, bits: int) -> int
 def _run_lengths(tables: Memory, bits: int, last: int) -> None:
     """Count the symbols that a tree's code lengths are written with."""
     previous = -1
-    following = word(tables, bits)
+    following = int32(tables, bits)
     count = 0
     most = 138 if following == 0 else 7
     least = 3 if following == 0 else 4
     for n in range(last + 1):
         length = following
-        following = word(tables, bits + n + 1) if n < last else -1
+        following = int32(tables, bits + n + 1) if n < last else -1
         count += 1
         if count < most and length == following:
             continue
@@ -448,23 +453,23 @@ def _block(tables: Memory, bits: int, stored: int) -> int:
     literals = _tree(tables, _FREQUENCY, _LITERALS, 15, _LITERAL_BITS)
     distances = _tree(tables, _DISTANCE, _DISTANCES, 15, _DISTANCE_BITS)
     for n in range(_LENGTHS):
-        set_word(tables, _LENGTH + n, 0)
+        set_int32(tables, _LENGTH + n, 0)
     _run_lengths(tables, _LITERAL_BITS, literals & 1023)
     _run_lengths(tables, _DISTANCE_BITS, distances & 1023)
     lengths = _tree(tables, _LENGTH, _LENGTHS, 7, _LENGTH_BITS)
     written = _LENGTHS
-    while written > 4 and word(tables, _LENGTH_BITS + word(tables, _ORDER + written - 1)) == 0:
+    while written > 4 and int32(tables, _LENGTH_BITS + int32(tables, _ORDER + written - 1)) == 0:
         written -= 1
-    header = 3 * written + 14 + (lengths >> 10) + 7 * word(tables, _LENGTH + 18)
-    header += 2 * word(tables, _LENGTH + 16) + 3 * word(tables, _LENGTH + 17)
+    header = 3 * written + 14 + (lengths >> 10) + 7 * int32(tables, _LENGTH + 18)
+    header += 2 * int32(tables, _LENGTH + 16) + 3 * int32(tables, _LENGTH + 17)
     extra = 0
     for n in range(257, _LITERALS + _DISTANCES):
-        extra += word(tables, _FREQUENCY + n) * word(tables, _EXTRA + n)
+        extra += int32(tables, _FREQUENCY + n) * int32(tables, _EXTRA + n)
     dynamic = (literals >> 10) + (distances >> 10) + header + extra
     fixed = extra
     for n in range(_LITERALS + _DISTANCES):
         code = 8 if n < 144 else 9 if n < 256 else 7 if n < 280 else 8 if n < _LITERALS else 5
-        fixed += code * word(tables, _FREQUENCY + n)
+        fixed += code * int32(tables, _FREQUENCY + n)
     cost = fixed if (fixed + 10) >> 3 <= (dynamic + 10) >> 3 else dynamic
     if stored + 4 <= (cost + 10) >> 3:
         return ((bits + 10) & ~7) + 32 + 8 * stored
@@ -473,10 +478,11 @@ def _block(tables: Memory, bits: int, stored: int) -> int:
 
 @compiled
 def _count_match(tables: Memory, length: int, distance: int) -> None:
-    _add(tables, _FREQUENCY + word(tables, _LENGTH_CODE + length - 3), 1)
+    """Count the two symbols that a match is written with."""
+    _add(tables, _FREQUENCY + int32(tables, _LENGTH_CODE + length - 3), 1)
     far = distance - 1
     slot = far if far < 256 else 256 + (far >> 7)
-    _add(tables, _DISTANCE + word(tables, _DISTANCE_CODE + slot), 1)
+    _add(tables, _DISTANCE + int32(tables, _DISTANCE_CODE + slot), 1)
 
 
 @compiled
@@ -495,13 +501,13 @@ def _run(  # noqa: C901, PLR0912, PLR0915 -- one loop with its state in register
     Returns:
         Bits of all blocks when `final`.
     """
-    at = long(state, _AT)
-    matched = long(state, _MATCHED)
-    place = long(state, _FROM)
-    pending = long(state, _PENDING)
-    coded = long(state, _CODED)
-    block = long(state, _BLOCK)
-    bits = long(state, _BITS)
+    at = int64(state, _AT)
+    matched = int64(state, _MATCHED)
+    place = int64(state, _FROM)
+    pending = int64(state, _PENDING)
+    coded = int64(state, _CODED)
+    block = int64(state, _BLOCK)
+    bits = int64(state, _BITS)
     while True:
         ahead = end - at
         if ahead < (1 if final else 4):
@@ -514,7 +520,7 @@ def _run(  # noqa: C901, PLR0912, PLR0915 -- one loop with its state in register
         found = _NO_MATCH
         if ahead >= 3 and matched < _MAX_MATCH:
             if matched < ahead:
-                head = word(tables, _HEAD3 + _hash3(text, at))
+                head = int32(tables, _HEAD3 + _hash3(text, at))
                 distance = at - head
                 if head > 0 and distance <= _MAX_DISTANCE - edge:
                     found = _search(text, tables, at, head, matched, ahead, final)
@@ -547,27 +553,27 @@ def _run(  # noqa: C901, PLR0912, PLR0915 -- one loop with its state in register
             stop = at - pending
             bits = _block(tables, bits, stop - block)
             for n in range(_LITERALS + _DISTANCES):
-                set_word(tables, _FREQUENCY + n, 1 if n == _END else 0)
+                set_int32(tables, _FREQUENCY + n, 1 if n == _END else 0)
             coded = 0
             block = stop
     if final:
         if pending:
             _add(tables, _FREQUENCY + byte(text, end - 1), 1)
         return _block(tables, bits, end - block)
-    set_long(state, _AT, at)
-    set_long(state, _MATCHED, matched)
-    set_long(state, _FROM, place)
-    set_long(state, _PENDING, pending)
-    set_long(state, _CODED, coded)
-    set_long(state, _BLOCK, block)
-    set_long(state, _BITS, bits)
+    set_int64(state, _AT, at)
+    set_int64(state, _MATCHED, matched)
+    set_int64(state, _FROM, place)
+    set_int64(state, _PENDING, pending)
+    set_int64(state, _CODED, coded)
+    set_int64(state, _BLOCK, block)
+    set_int64(state, _BITS, bits)
     return 0
 
 
 @compiled
 def feed(text: Memory, tables: Memory, state: Memory, end: int) -> None:
     """Go on with a prefix that now has `end` bytes."""
-    set_long(state, _KNOWN, end)
+    set_int64(state, _KNOWN, end)
     _run(text, tables, state, end, 0)
 
 
@@ -594,19 +600,19 @@ def count(
         n: How many.
         out: int64 `(n,)`.
     """
-    known = long(state, _KNOWN)
-    at = long(state, _AT)
+    known = int64(state, _KNOWN)
+    at = int64(state, _AT)
     for i in range(n):
-        row = long(rows, i)
-        start = long(offsets, row)
-        size = long(offsets, row + 1) - start
+        row = int64(rows, i)
+        start = int64(offsets, row)
+        size = int64(offsets, row + 1) - start
         for k in range(size):
             set_byte(text, known + k, byte(data, start + k))
         for k in range(_LITERALS + _DISTANCES):
-            set_word(tables, _KEPT + k, word(tables, _FREQUENCY + k))
+            set_int32(tables, _KEPT + k, int32(tables, _FREQUENCY + k))
         bits = _run(text, tables, state, known + size, 1)
-        set_long(out, i, ((bits + 7) >> 3) + 4)  # Adler-32
+        set_int64(out, i, ((bits + 7) >> 3) + 4)  # Adler-32
         for k in range(_LITERALS + _DISTANCES):
-            set_word(tables, _FREQUENCY + k, word(tables, _KEPT + k))
+            set_int32(tables, _FREQUENCY + k, int32(tables, _KEPT + k))
         if size <= LONGEST:
             _take_back(text, tables, at, known + size - 3)

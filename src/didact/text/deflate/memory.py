@@ -111,25 +111,25 @@ def bytes8(memory: Memory, at: int) -> int:
     return value
 
 
-def word(memory: Memory, at: int) -> int:
+def int32(memory: Memory, at: int) -> int:
     """An int32 of int32 memory."""
     _checked(memory, at, 1)
     return _int64(memory[at])
 
 
-def set_word(memory: Memory, at: int, value: int) -> None:
+def set_int32(memory: Memory, at: int, value: int) -> None:
     """Write an int32."""
     _checked(memory, at, 1)
     memory[at] = value
 
 
-def long(memory: Memory, at: int) -> int:
+def int64(memory: Memory, at: int) -> int:
     """An int64 of int64 memory."""
     _checked(memory, at, 1)
     return _int64(memory[at])
 
 
-def set_long(memory: Memory, at: int, value: int) -> None:
+def set_int64(memory: Memory, at: int, value: int) -> None:
     """Write an int64."""
     _checked(memory, at, 1)
     memory[at] = value
@@ -162,8 +162,8 @@ def _writes(function: Callable[..., Any], store: Any, size: int) -> None:
 _reads(byte, _load_u8, 1)
 _reads(bytes4, _load_u32, 1)
 _reads(bytes8, _load_i64, 1)
-_reads(word, _load_i32, 4)
-_reads(long, _load_i64, 8)
+_reads(int32, _load_i32, 4)
+_reads(int64, _load_i64, 8)
 _writes(set_byte, _store_u8, 1)
-_writes(set_word, _store_i32, 4)
-_writes(set_long, _store_i64, 8)
+_writes(set_int32, _store_i32, 4)
+_writes(set_int64, _store_i64, 8)

@@ -33,10 +33,10 @@ _LONGEST_PREFIX: Final = 2**31
 _WINDOW: Final = 1 << 15
 _LOOKAHEAD: Final = 262  # bytes that zlib wants to know ahead
 _SLIDE: Final = 2 * _WINDOW - _LOOKAHEAD  # where its window first slides
-_PREFIX: Final = 1 << 20  # bytes of prefix that are kept at most; zlib looks 32 KiB back
-_NEAR: Final = 1 << 16
-_PARTS: Final = 4  # for each worker
-_PER_TEXT: Final = 200  # a candidate's fixed cost in bytes of text, to give threads equal work
+_KEPT_PREFIX: Final = 1 << 20  # bytes of prefix that are kept at most; zlib looks 32 KiB back
+_PIECE: Final = 1 << 16
+_RANGES_PER_WORKER: Final = 4  # for each worker
+_FIXED_COST: Final = 200  # a candidate's fixed cost in bytes of text, to give threads equal work
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +127,18 @@ class DeflateSizes:
         self._texts = texts
         self._workers = workers
         self._fed = 0
-        self._engines: Sequence[_Engine] = (
-            [_Counter(texts, int(lengths.max(initial=0))) for _ in range(workers)]
+        self._counters: Sequence[_SizeCounter] = (
+            [_KernelCounter(texts, int(lengths.max(initial=0))) for _ in range(workers)]
             if backend == "numba"
-            else [_Copier(texts)]
+            else [_ZlibCopies(texts)]
         )
         self._threads = ThreadPoolExecutor(workers - 1) if workers > 1 else None
 
     def reset(self) -> None:
         """Back to the empty prefix."""
         self._fed = 0
-        for engine in self._engines:
-            engine.reset()
+        for counter in self._counters:
+            counter.reset()
 
     def feed(self, data: UInt8s) -> None:
         """Append bytes, which must not change until the next `sizes`, to the prefix.
@@ -149,8 +149,8 @@ class DeflateSizes:
         self._fed += len(data)
         if self._fed >= _LONGEST_PREFIX:
             raise DataError(f"a prefix of {self._fed:,} bytes; sizes are counted below 2 GiB")
-        for engine in self._engines:
-            engine.feed(data)
+        for counter in self._counters:
+            counter.feed(data)
 
     def sizes(self, rows: Int64s) -> Int64s:
         """Compressed bytes of the prefix followed by each text, int64 `(len(rows),)`.
@@ -163,36 +163,36 @@ class DeflateSizes:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self._texts)} texts")
         out = np.empty(len(rows), np.int64)
         if self._threads is None:
-            self._engines[0].count(rows, out)
+            self._counters[0].count(rows, out)
             return out
-        parts = deque(pairwise(self._split(rows)))
+        ranges = deque(pairwise(self._split(rows)))
 
-        def work(engine: _Engine) -> None:
-            while parts:
+        def work(counter: _SizeCounter) -> None:
+            while ranges:
                 try:
-                    a, b = parts.popleft()
+                    a, b = ranges.popleft()
                 except IndexError:  # another thread took the last one
                     return
-                engine.count(rows[a:b], out[a:b])
+                counter.count(rows[a:b], out[a:b])
 
-        engines = self._engines
+        counters = self._counters
         others = [
-            self._threads.submit(work, engines[i % len(engines)]) for i in range(1, self._workers)
+            self._threads.submit(work, counters[i % len(counters)]) for i in range(1, self._workers)
         ]
-        work(engines[0])
+        work(counters[0])
         for other in others:
             other.result()
         return out
 
     def _split(self, rows: Int64s) -> list[int]:
-        """Where to cut rows into parts of about the same work, a few for every worker.
+        """Where to cut rows into ranges of about the same work, a few for every worker.
 
-        Whoever is done takes the next part: a thread that wakes late does less.
+        Whoever is done takes the next range: a thread that wakes late does less.
         """
         offsets = self._texts.offsets
-        work = np.cumsum(offsets[rows + 1] - offsets[rows] + _PER_TEXT)
-        total, parts = int(work[-1]) if len(work) else 0, _PARTS * self._workers
-        shares = [total * i // parts for i in range(1, parts)]
+        work = np.cumsum(offsets[rows + 1] - offsets[rows] + _FIXED_COST)
+        total, n_ranges = int(work[-1]) if len(work) else 0, _RANGES_PER_WORKER * self._workers
+        shares = [total * i // n_ranges for i in range(1, n_ranges)]
         return [0, *np.searchsorted(work, shares).tolist(), len(rows)]
 
     def close(self) -> None:
@@ -212,7 +212,9 @@ class DeflateSizes:
         self.close()
 
 
-class _Engine(Protocol):
+class _SizeCounter(Protocol):
+    """A prefix that grows, and the sizes it has together with each of some texts."""
+
     def reset(self) -> None: ...
 
     def feed(self, data: UInt8s) -> None: ...
@@ -220,7 +222,7 @@ class _Engine(Protocol):
     def count(self, rows: Int64s, out: Int64s) -> None: ...
 
 
-class _Copier:
+class _ZlibCopies:
     """Copies of a zlib compressor; may count in several threads at once.
 
     What zlib is fed in pieces it compresses as if it came at once, but for one thing: at byte
@@ -236,13 +238,13 @@ class _Copier:
     def reset(self) -> None:
         self._compressor = zlib.compressobj(_LEVEL)
         self._fed = self._emitted = 0
-        self._held = b""
+        self._delayed = b""
 
     def feed(self, data: UInt8s) -> None:
-        known = self._held + data.tobytes()
+        known = self._delayed + data.tobytes()
         beyond = self._fed + len(known) - _SLIDE
         end = len(known) - (beyond >= 0 and beyond % _WINDOW == _LOOKAHEAD - 1)
-        known, self._held = known[:end], known[end:]
+        known, self._delayed = known[:end], known[end:]
         self._fed += len(known)
         self._emitted += len(self._compressor.compress(known))
 
@@ -251,11 +253,11 @@ class _Copier:
         bounds = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
         for i, (a, b) in enumerate(bounds):
             copy = self._compressor.copy()
-            text = self._held + data[a:b].tobytes() if self._held else data[a:b]
+            text = self._delayed + data[a:b].tobytes() if self._delayed else data[a:b]
             out[i] = self._emitted + len(copy.compress(text)) + len(copy.flush())
 
 
-class _Counter:
+class _KernelCounter:
     """The kernel on memory of its own, which one thread uses at a time.
 
     What is fed waits until something is counted, so that it happens in the thread that counts.
@@ -266,7 +268,7 @@ class _Counter:
 
         self._kernel = deflate_kernel
         self._texts = texts
-        self._text = np.zeros(_PREFIX + longest + 16, np.uint8)
+        self._text = np.zeros(_KEPT_PREFIX + longest + 16, np.uint8)
         self._tables = deflate_kernel.tables()
         self._state = deflate_kernel.state()
         self._known = 0
@@ -297,12 +299,12 @@ class _Counter:
             begin = end + 1
 
     def _append(self, data: UInt8s) -> None:
-        for at in range(0, len(data), _NEAR):
-            if self._known + _NEAR > _PREFIX:
-                dropped = self._kernel.shift(self._tables, self._state, _NEAR)
+        for at in range(0, len(data), _PIECE):
+            if self._known + _PIECE > _KEPT_PREFIX:
+                dropped = self._kernel.shift(self._tables, self._state, _PIECE)
                 self._text[: self._known - dropped] = self._text[dropped : self._known].copy()
                 self._known -= dropped
-            piece = data[at : at + _NEAR]
+            piece = data[at : at + _PIECE]
             self._text[self._known : self._known + len(piece)] = piece
             self._known += len(piece)
             self._kernel.feed(*self._memory(), self._known)

@@ -1,9 +1,10 @@
-"""How much a set repeats itself, beside random sets of equal bytes."""
+"""Redundancy: how much the chosen set repeats itself, beside random sets of equal bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,18 @@ import pyarrow as pa
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Int1D
+from didact.reporting import charts
+from didact.reporting.formatting import compact, percent
+from didact.reporting.sections.header import Header
+from didact.reporting.sections.section import Section
+from didact.reporting.subject import Subject
 from didact.text.buffers import utf8
 from didact.text.compression import library, set_redundancy
 
 RANDOM_SETS = 5
 CAP_BYTES = 16_000_000
 LEVEL = 3
+LITTLE_TEXT = 100_000  # bytes of a set; below it a few samples decide its ratio
 WINDOW_LOG = 24  # 16 MiB: the whole of a capped set is within sight
 
 
@@ -72,10 +79,10 @@ def redundancy(
     size = min(chosen_bytes, int(pool.n_bytes[candidates].sum()), cap_bytes)
     if not size:
         return None
-    sets = [draw(pool.n_bytes, chosen, size, ctx.rng("report", "redundancy", "chosen"))]
+    sets = [random_rows(pool.n_bytes, chosen, size, ctx.rng("report", "redundancy", "chosen"))]
     for i in range(RANDOM_SETS):
         rng = ctx.rng("report", "redundancy", "random", i)
-        sets.append(draw(pool.n_bytes, candidates, size, rng))
+        sets.append(random_rows(pool.n_bytes, candidates, size, rng))
     first, *others = (
         set_redundancy([memoryview(text)], level=LEVEL, window_log=WINDOW_LOG)
         for text in read_sets(pool, sets, size)
@@ -84,7 +91,7 @@ def redundancy(
     return Redundancy(first, tuple(others), size, chosen_bytes, codec)
 
 
-def draw(n_bytes: Int1D, rows: Int1D, size: int, rng: np.random.Generator) -> Int1D:
+def random_rows(n_bytes: Int1D, rows: Int1D, size: int, rng: np.random.Generator) -> Int1D:
     """The fewest rows in random order that hold at least `size` bytes, ascending."""
     shuffled = rng.permutation(rows)
     filled = np.cumsum(n_bytes[shuffled])
@@ -105,11 +112,64 @@ def read_sets(pool: Pool, sets: Sequence[Int1D], size: int) -> list[bytearray]:
         first, last = np.searchsorted(wanted, [batch.start, batch.stop])
         if first == last:
             continue
-        here = wanted[first:last]
-        texts = pool.read(here, ["text"]).column("text")
-        for rows, held in zip(sets, out, strict=True):
+        rows_here = wanted[first:last]
+        texts = pool.read(rows_here, ["text"]).column("text")
+        for rows, text in zip(sets, out, strict=True):
             a, b = np.searchsorted(rows, [batch.start, batch.stop])
-            if len(held) < size and a < b:
-                data, _ = utf8(texts.take(pa.array(np.searchsorted(here, rows[a:b]))))
-                held.extend(data.data[: size - len(held)])
+            if len(text) < size and a < b:
+                data, _ = utf8(texts.take(pa.array(np.searchsorted(rows_here, rows[a:b]))))
+                text.extend(data.data[: size - len(text)])
     return out
+
+
+def _gather(subject: Subject) -> Redundancy | None:
+    candidates = np.flatnonzero(subject.candidates)
+    return redundancy(subject.pool, subject.selection.rows, candidates, subject.ctx)
+
+
+def _template_values(found: Redundancy, header: Header) -> Mapping[str, Any]:
+    del header
+    says = _comparison(found)
+    chart = charts.dots(
+        found.chosen, found.random, described=says,
+        x_label="raw ÷ compressed bytes, more = repeats more",
+        names=("chosen set", f"{len(found.random)} random sets"),
+    )  # fmt: skip
+    return {"chart": chart, "says": says, "megabytes": _megabytes}
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{compact(n_bytes)}B".replace("kB", " kB").replace("MB", " MB")
+
+
+def _comparison(found: Redundancy) -> str:
+    """The comparison in a sentence."""
+    n, by = len(found.random), found.chosen / found.mean - 1
+    size = percent(abs(by))
+    little = found.bytes < LITTLE_TEXT
+    rough = "So little text makes this a rough comparison."
+    if found.chosen > max(found.random):
+        return (
+            f"The chosen set repeats itself more than any of {n} random sets of equal bytes: it "
+            f"compresses {size} further than their mean. "
+        ) + (
+            rough if little else "The choice gathers text that repeats, within samples or between "
+            "them, so that it holds less that is new per byte than chance would give."
+        )  # fmt: skip
+    if found.chosen < min(found.random):
+        return (
+            f"The chosen set repeats itself less than any of {n} random sets of equal bytes: it "
+            f"compresses {size} less than their mean. "
+        ) + (
+            rough if little else "The choice gathers text that differs, within samples and between "
+            "them, so that it holds more that is new per byte than chance would give."
+        )  # fmt: skip
+    return (
+        f"The chosen set repeats itself as much as {n} random sets of equal bytes do: it lies "
+        "within their range. "
+    ) + (rough if little else "By this measure the choice is as varied as chance.")
+
+
+SECTION = Section(
+    name="redundancy", title="Redundancy", gather=_gather, template_values=_template_values
+)

@@ -1,33 +1,24 @@
-"""What came in and what went out, by source."""
+"""Sources: what came in and what went out of each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from didact.core.pool import Pool
 from didact.core.scores import Int1D
-from didact.reporting.formatting import shorten
+from didact.reporting import charts
+from didact.reporting.amounts import Amount
+from didact.reporting.formatting import source_name
+from didact.reporting.sections.header import Header
+from didact.reporting.sections.section import Section
+from didact.reporting.subject import Subject
 
-NAME_WIDTH = 120
 SHOWN = 20
 LISTED = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """A quantity of data.
-
-    Attributes:
-        samples: A count.
-        tokens: A count; an estimate where the pool says so.
-        bytes: UTF-8 bytes of the texts.
-    """
-
-    samples: int
-    tokens: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +72,6 @@ class Sources:
         return self.rows[SHOWN:]
 
 
-def amount(pool: Pool, rows: Int1D | None = None) -> Amount:
-    """The size of some rows, or of the whole pool."""
-    if rows is None:
-        return Amount(len(pool), int(pool.n_tokens.sum()), int(pool.n_bytes.sum()))
-    return Amount(len(rows), int(pool.n_tokens[rows].sum()), int(pool.n_bytes[rows].sum()))
-
-
-def source_name(name: str) -> str:
-    """A source's name as the report writes it."""
-    return shorten(name, NAME_WIDTH) or "(no source)"
-
-
 def source_shares(pool: Pool, chosen: Int1D) -> Sources:
     """Counts, tokens and shares of every source, before and after.
 
@@ -110,20 +89,20 @@ def source_shares(pool: Pool, chosen: Int1D) -> Sources:
     # By change, then by size, then by first appearance.
     ranked = np.lexsort((np.arange(n), -before[:, 0], -np.abs(moved)))
     beyond = ranked[SHOWN + LISTED :] if n > SHOWN + LISTED + 1 else ranked[n:]
-    groups = [(source_name(pool.source_names[i]), np.array([i])) for i in ranked[: n - len(beyond)]]
+    named = [(source_name(pool.source_names[i]), np.array([i])) for i in ranked[: n - len(beyond)]]
     if len(beyond):
-        groups.append((f"({len(beyond):,} more sources)", beyond))
+        named.append((f"({len(beyond):,} more sources)", beyond))
     rows = tuple(
         SourceShare(
             name,
-            Amount(*(int(v) for v in before[at].sum(axis=0))),
-            Amount(*(int(v) for v in after[at].sum(axis=0))),
-            float(share[0][at, 0].sum()),
-            float(share[1][at, 0].sum()),
-            float(share[0][at, 1].sum()),
-            float(share[1][at, 1].sum()),
+            Amount(*(int(v) for v in before[codes].sum(axis=0))),
+            Amount(*(int(v) for v in after[codes].sum(axis=0))),
+            float(share[0][codes, 0].sum()),
+            float(share[1][codes, 0].sum()),
+            float(share[0][codes, 1].sum()),
+            float(share[1][codes, 1].sum()),
         )
-        for name, at in groups
+        for name, codes in named
     )
     return Sources(rows, n)
 
@@ -137,3 +116,20 @@ def _totals(pool: Pool, rows: Int1D, n_sources: int) -> Int1D:
         summed = np.bincount(codes, None if weight is None else weight[rows], n_sources)
         out[:, j] = summed[:n_sources]
     return out
+
+
+def _gather(subject: Subject) -> Sources:
+    return source_shares(subject.pool, subject.selection.rows)
+
+
+def _template_values(sources: Sources, header: Header) -> Mapping[str, Any]:
+    del header
+    chart = charts.dumbbells(
+        [(s.name, s.share_before, s.share_after) for s in sources.shown],
+        described="Share of samples by source, in the pool and among the chosen",
+        x_label="share of samples",
+    )
+    return {"chart": chart}
+
+
+SECTION = Section(name="sources", title="Sources", gather=_gather, template_values=_template_values)

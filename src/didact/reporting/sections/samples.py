@@ -1,4 +1,4 @@
-"""Samples to read: the best, the worst, those at the line, those left out, those that repeat."""
+"""Samples: the best, the worst, those at the line, those left out, those that repeat."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from didact.core.pool import Pool
-from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores, Selection, TrainingOrder
-from didact.reporting.formatting import count, shorten
-from didact.reporting.sources import NAME_WIDTH, source_name
+from didact.core.scores import Bool1D, Float1D, Int1D, Scores, Selection
+from didact.reporting.formatting import NAME_WIDTH, count, shorten, source_name
+from didact.reporting.sections.header import Header
+from didact.reporting.sections.section import Section
+from didact.reporting.subject import Subject
 
 TEXT_CAP = 2_000
+PREVIEW = 420
 TURN_CAP = 40
 FEW = 4
 HALF = 3
@@ -61,7 +63,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SampleGroup:
     """Samples that are shown for the same reason."""
 
     name: str
@@ -69,28 +71,31 @@ class Group:
     samples: tuple[Sample, ...]
 
 
-def groups(
-    pool: Pool,
-    scores: Scores | None,
-    selection: Selection,
-    order: TrainingOrder,
-    candidates: Bool1D,
-    ctx: Context,
-) -> tuple[Group, ...]:
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples to read.
+
+    Attributes:
+        groups: By the reason they are shown for; None when all user text is left out.
+        positions: How many there are in the training order.
+    """
+
+    groups: tuple[SampleGroup, ...] | None
+    positions: int
+
+
+def _gather(subject: Subject) -> Samples:
+    return Samples(sample_groups(subject) if subject.samples else None, len(subject.order))
+
+
+def sample_groups(subject: Subject) -> tuple[SampleGroup, ...]:
     """The samples a person would ask to see.
 
-    Args:
-        pool: The pool.
-        scores: The selection's scores, when it used any.
-        selection: The choice.
-        order: For the position of each chosen sample.
-        candidates: True on the rows that could have been chosen, `(n,)`.
-        ctx: For random numbers, where there are no scores to go by.
-
-    Cost: sorts the scores; reads some thirty rows.
+    **Cost:** sorts the scores; reads some thirty rows.
     """
+    pool, scores, selection = subject.pool, subject.scores, subject.selection
     chosen = selection.rows
-    left = candidates.copy()
+    left = subject.candidates.copy()
     left[chosen] = False
     out: list[tuple[str, str, list[tuple[int, str]]]] = []
 
@@ -98,16 +103,16 @@ def groups(
         out.append((name, about, [(int(r), why) for r in rows]))
 
     if scores is None:
-        rng = ctx.rng("report", "samples")
+        rng = subject.ctx.rng("report", "samples")
         add("Chosen", "Drawn at random from the chosen samples.", _some(chosen, rng))
         others = _some(np.flatnonzero(left), rng)
         add("Not chosen", "Drawn at random from the other candidates.", others)
     else:
         out.extend(_by_score(scores, selection, left))
     out.append(_duplicates(pool, chosen))
-    reader = _Reader(pool, scores, selection, order, candidates)
+    rivals = np.empty(0) if scores is None else scores.utility[subject.candidates]
     return tuple(
-        Group(name, about, tuple(reader.sample(row, why) for row, why in rows))
+        SampleGroup(name, about, tuple(_sample(subject, rivals, row, why) for row, why in rows))
         for name, about, rows in out
         if rows
     )
@@ -179,11 +184,11 @@ def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
 
 def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, str]]]:
     """The first row of each of the largest groups of equal content."""
-    _, first, group, size = np.unique(
+    _, first, group_of, size = np.unique(
         pool.group, return_index=True, return_inverse=True, return_counts=True
     )
     largest = np.lexsort((first, -size))[:FEW]
-    taken = np.bincount(group[chosen], minlength=len(size))
+    taken = np.bincount(group_of[chosen], minlength=len(size))
     rows = [
         (int(first[g]), f"{count(size[g])} equal rows, {count(taken[g])} of them chosen")
         for g in largest
@@ -192,59 +197,39 @@ def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, st
     return "Duplicates", "The samples that occur most often in the pool.", rows
 
 
-class _Reader:
-    """Reads single samples; holds what every one of them needs."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        scores: Scores | None,
-        selection: Selection,
-        order: TrainingOrder,
-        candidates: Bool1D,
-    ) -> None:
-        self.pool = pool
-        self.rivals = scores.utility[candidates] if scores is not None else np.empty(0)
-        self.scores = scores
-        self.selection = selection
-        self.order = order
-        self.columns = (
-            ["text"]
-            if pool.kind == "text"
-            else ["messages", "chosen", "rejected"]
-            if pool.kind == "pair"
-            else ["messages"]
-        )
-
-    def sample(self, row: int, why: str) -> Sample:
-        # One row at a time: samples may be large, and no two need to be in memory together.
-        found = self.pool.read(np.array([row]), ["id", *self.columns]).to_pylist()[0]
-        turns, shown, characters = _cut(_turns(found))
-        selection = self.selection
-        at = int(np.searchsorted(selection.rows, row))
-        is_chosen = at < len(selection) and selection.rows[at] == row
-        met = np.flatnonzero(self.order.rows == row)
-        reason = ""
-        if is_chosen and selection.why is not None:
-            reason = selection.reasons[selection.why[at]]
-        value = rank = None
-        if self.scores is not None and self.scores.present[row]:
-            value = float(self.scores.values[row])
-            mine = value if self.scores.higher_is_better else -value
-            rank = int(np.count_nonzero(self.rivals > mine)) + 1
-        return Sample(
-            row=row,
-            id=shorten(found["id"], NAME_WIDTH),
-            source=source_name(self.pool.source_names[self.pool.source_codes[row]]),
-            score=value,
-            rank=rank,
-            tokens=int(self.pool.n_tokens[row]),
-            position=int(met[0]) + 1 if len(met) else None,
-            why="; ".join(filter(None, [shorten(reason, 300), why])),
-            turns=turns,
-            characters=characters,
-            shown=shown,
-        )
+def _sample(subject: Subject, rivals: Float1D, row: int, why: str) -> Sample:
+    """One sample, read and described; `rivals` are the utilities it is ranked among."""
+    pool, scores, selection = subject.pool, subject.scores, subject.selection
+    columns = {"text": ["text"], "pair": ["messages", "chosen", "rejected"]}.get(
+        pool.kind, ["messages"]
+    )
+    # One row at a time: samples may be large, and no two need to be in memory together.
+    found = pool.read(np.array([row]), ["id", *columns]).to_pylist()[0]
+    turns, shown, characters = _cut(_turns(found))
+    at = int(np.searchsorted(selection.rows, row))
+    is_chosen = at < len(selection) and selection.rows[at] == row
+    met = np.flatnonzero(subject.order.rows == row)
+    reason = ""
+    if is_chosen and selection.why is not None:
+        reason = selection.reasons[selection.why[at]]
+    value = rank = None
+    if scores is not None and scores.present[row]:
+        value = float(scores.values[row])
+        mine = value if scores.higher_is_better else -value
+        rank = int(np.count_nonzero(rivals > mine)) + 1
+    return Sample(
+        row=row,
+        id=shorten(found["id"], NAME_WIDTH),
+        source=source_name(pool.source_names[pool.source_codes[row]]),
+        score=value,
+        rank=rank,
+        tokens=int(pool.n_tokens[row]),
+        position=int(met[0]) + 1 if len(met) else None,
+        why="; ".join(filter(None, [shorten(reason, 300), why])),
+        turns=turns,
+        characters=characters,
+        shown=shown,
+    )
 
 
 def _turns(found: Mapping[str, Any]) -> list[Turn]:
@@ -264,3 +249,35 @@ def _cut(turns: list[Turn]) -> tuple[tuple[Turn, ...], int, int]:
         out.append(Turn(shorten(turn.role, 40), turn.text[:room]))
         room -= len(turn.text)
     return tuple(out), min(TEXT_CAP - room, TEXT_CAP), sum(len(t.text) for t in turns)
+
+
+def preview(sample: Sample) -> tuple[list[Turn], list[Turn]]:
+    """What of a sample is seen at once, and what a reader has to open."""
+    head: list[Turn] = []
+    tail: list[Turn] = []
+    room = PREVIEW
+    for turn in sample.turns:
+        # A rest of a few words is not worth a click.
+        if tail or room <= 0:
+            tail.append(turn)
+            continue
+        cut = len(turn.text) if len(turn.text) <= room + 80 else _between_words(turn.text, room)
+        head.append(Turn(turn.role, turn.text[:cut]))
+        if cut < len(turn.text):
+            tail.append(Turn("", turn.text[cut:]))
+        room -= cut
+    return head, tail
+
+
+def _between_words(text: str, at_most: int) -> int:
+    """Where to break a text: after the last space, if there is one not far before the limit."""
+    space = text.rfind(" ", max(at_most - 40, 0), at_most)
+    return at_most if space < 0 else space + 1
+
+
+def _template_values(samples: Samples, header: Header) -> Mapping[str, Any]:
+    del samples, header
+    return {"preview": preview}
+
+
+SECTION = Section(name="samples", title="Samples", gather=_gather, template_values=_template_values)

@@ -1,22 +1,30 @@
-"""What a model meets along the training order: scores, lengths, sources."""
+"""Order: what a model meets along the training order: scores, lengths, sources."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from didact.core.pool import Pool
 from didact.core.scores import Bool1D, Float1D, Int1D, Scores, TrainingOrder
-from didact.reporting.sources import source_name
+from didact.reporting import charts
+from didact.reporting.formatting import count, shorten, source_name, visible
+from didact.reporting.sections.header import Header
+from didact.reporting.sections.section import Section
+from didact.reporting.subject import Subject
 
 BINS = 400
 MIX_BINS = 80
 MIX_SAMPLES = 20  # in a bin at least: shares of fewer are noise
-PARTS = 6
+MOST_SOURCES = 6
 MOST_SWEEPS = 50  # more joints than that would hide the line they explain
 REST = "other sources"
+WIDE = 20  # largest ÷ smallest value from which an axis is logarithmic
+_LOG = ", log scale"
 
 MaybeFloats = tuple[float | None, ...]
 
@@ -39,7 +47,7 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
+class SourceMix:
     """Sources along the order.
 
     Attributes:
@@ -54,7 +62,7 @@ class Mix:
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
+class AlongOrder:
     """The whole order at a glance.
 
     Attributes:
@@ -79,7 +87,7 @@ class Along:
     higher_is_better: bool | None
     score: Course | None
     tokens: Course
-    mix: Mix | None
+    mix: SourceMix | None
 
     @property
     def joints(self) -> tuple[int, ...]:
@@ -87,7 +95,7 @@ class Along:
         return tuple(sorted({*self.layer_joints, *self.epoch_joints}))
 
 
-def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Along:
+def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> AlongOrder:
     """The order as the report draws it.
 
     Args:
@@ -103,7 +111,7 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
     joints = sorted({*epochs, *sweeps})
     edges = bin_edges(length, joints, order.batch_size, BINS)
     mix_edges = bin_edges(length, joints, None, max(min(MIX_BINS, length // MIX_SAMPLES), 1))
-    return Along(
+    return AlongOrder(
         length=length,
         steps=order.steps,
         batch_size=order.batch_size,
@@ -197,28 +205,93 @@ def _layer_joints(order: TrainingOrder) -> tuple[int, ...]:
     )
 
 
-def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> Mix | None:
+def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> SourceMix | None:
     names = pool.source_names
     if len(names) < 2 or not len(rows):
         return None
     codes = pool.source_codes[rows].astype(np.int64)
     counts = np.bincount(codes, minlength=len(names))
     # One more than fits is no reason for a rest of one.
-    top = np.argsort(-counts, kind="stable")[: PARTS + 1 if len(names) == PARTS + 1 else PARTS]
+    fits = len(names) <= MOST_SOURCES + 1
+    top = np.argsort(-counts, kind="stable")[: len(names) if fits else MOST_SOURCES]
     top = top[counts[top] > 0]
-    part_of = np.full(len(names), len(top))
-    part_of[top] = np.arange(len(top))
+    nth = np.full(len(names), len(top))
+    nth[top] = np.arange(len(top))
     bins = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    n_parts, n_bins = len(top) + 1, len(edges) - 1
-    table = np.bincount(part_of[codes] * n_bins + bins, minlength=n_parts * n_bins)
-    shares = table.reshape(n_parts, n_bins) / np.diff(edges)
+    n_shown, n_bins = len(top) + 1, len(edges) - 1
+    table = np.bincount(nth[codes] * n_bins + bins, minlength=n_shown * n_bins)
+    shares = table.reshape(n_shown, n_bins) / np.diff(edges)
     labels = [source_name(names[i]) for i in top]
     if shares[-1].any():
         labels.append(REST)
     else:
         shares = shares[:-1]
-    return Mix(
+    return SourceMix(
         edges=tuple(int(e) for e in edges),
         names=tuple(labels),
-        shares=tuple(tuple(part) for part in shares.tolist()),
+        shares=tuple(tuple(source) for source in shares.tolist()),
     )
+
+
+def _gather(subject: Subject) -> AlongOrder | None:
+    if not len(subject.order):
+        return None
+    by = subject.order_scores if subject.order_scores is not None else subject.scores
+    return along_order(subject.pool, subject.order, by)
+
+
+def _template_values(along: AlongOrder, header: Header) -> Mapping[str, Any]:
+    tokens = "tokens per sample" + (" (estimate)" if header.tokens_estimated else "")
+    return {
+        "charts": _charts(along, tokens),
+        "binning": _binning(along),
+        "sweeps": len(along.layer_joints) // header.epochs + 1,
+    }
+
+
+def _charts(along: AlongOrder, tokens: str) -> dict[str, str]:
+    per_x = along.batch_size or 1
+    x_label = f"optimizer step ({per_x:,} samples each)" if along.batch_size else "samples read"
+    out = {}
+    if along.score is not None:
+        name = shorten(visible(along.score_method or ""), 20)
+        direction = "higher" if along.higher_is_better else "lower"
+        wide = _wide(along.score)
+        out["order_score"] = charts.course(
+            along.score.edges, along.score.mean, along.score.low, along.score.high,
+            joints=along.joints, per_x=per_x, x_label=x_label, log=wide,
+            y_label=f"{name} score, {direction} is preferred{_LOG if wide else ''}",
+            described=f"{along.score_method} score along the training order",
+        )  # fmt: skip
+    wide = _wide(along.tokens)
+    out["order_tokens"] = charts.course(
+        along.tokens.edges, along.tokens.mean, along.tokens.low, along.tokens.high,
+        joints=along.joints, per_x=per_x, x_label=x_label, from_zero=not wide, log=wide,
+        y_label=tokens + (_LOG if wide else ""),
+        described="Tokens per sample along the training order", height=140,
+    )  # fmt: skip
+    if along.mix is not None:
+        out["order_mix"] = charts.layers(
+            along.mix.edges, along.mix.shares, along.mix.names, per_x=per_x, x_label=x_label,
+            described="Sources along the training order",
+        )  # fmt: skip
+    return out
+
+
+def _wide(course: Course) -> bool:
+    """Whether a linear axis would hide most of a quantity: positive, and of many magnitudes."""
+    known = [v for v in (*course.low, *course.high) if v is not None]
+    return bool(known) and min(known) > 0 and max(known) > WIDE * min(known)
+
+
+def _binning(along: AlongOrder) -> str:
+    """How the lines along the order were made."""
+    bins = len(along.tokens.edges) - 1
+    if bins == along.length:
+        return "One point per sample."
+    per_bin = count(along.length / bins)
+    what = "optimizer step" if bins == along.steps else f"bin of about {per_bin} samples"
+    return f"Line: mean of each {what}; band: its 10% and 90% quantiles."
+
+
+SECTION = Section(name="order", title="Order", gather=_gather, template_values=_template_values)

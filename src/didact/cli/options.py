@@ -1,0 +1,46 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PoolFiles = Annotated[
+    list[str], typer.Argument(metavar="POOL...", help="Files, folders or globs of samples.")
+]
+Target = Annotated[
+    list[str] | None, typer.Option("--target", help="Samples to select for. Repeatable.")
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="K=V",
+        help="How files are read: format, columns.text=body, tokenizer, on_bad_row, dedup, "
+        "exclude, validation, unit, template. Repeatable.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="A setting of the method, e.g. k1=1.2. Repeatable."),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a key of the config. Repeatable."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Root of every random number.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Threads; one per core by default. Changes no result."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        help="Where pools, scores and whatever is costly are kept "
+        "[default: $DIDACT_CACHE or ~/.cache/didact].",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -1,0 +1,56 @@
+"""`didact score`: one number for every sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from didact.cli.inputs import method_settings, opened_pool
+from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Target, Workers
+from didact.cli.streams import print_json, say
+
+EXAMPLES: Final = (
+    "Examples: didact score pool.jsonl --method compression -o scores.parquet · "
+    "didact score pool.jsonl --method bm25 --target target.jsonl --set k1=1.2 -o scores.parquet"
+)
+
+
+def score(
+    pool: PoolFiles,
+    method: Annotated[str, typer.Option("--method", help="A scorer; see 'didact methods'.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
+    target: Target = None,
+    set_: Set = None,
+    data: Data = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Give every sample one number (or one per target task)."""
+    from didact import verbs
+    from didact.cli.printing import facts_table
+    from didact.data import tables
+
+    tables.check_replaceable(out)
+    with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
+        settings = method_settings(set_, verbs.score)
+        target_pool = verbs.read_target(target, read_as, ctx).pool if target else None
+        scores = verbs.score(found, method, target=target_pool, ctx=ctx, **settings)
+        tables.write_scores(scores, found, out)
+    result = {
+        "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
+        "rows": len(scores), "missing": len(scores.missing), "tasks": list(scores.tasks),
+        **scores.summary(),
+    }  # fmt: skip
+    bill = ctx.meter.bill
+    if bill.value.flops:
+        result["flops"] = f"{bill.value.flops:.3g}, {bill.charged.flops:.3g} of them now"
+    reasons = Counter(scores.missing.values()).most_common(3)
+    for note in (scores.facts.get("note"), *(f"{n:,} rows: {why}" for why, n in reasons)):
+        if note:
+            say(f"note: {note}")
+    print_json(result) if json else facts_table(result)

@@ -1,0 +1,60 @@
+"""`didact select`: a set of samples under a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from didact.cli.inputs import method_settings, opened_pool
+from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Workers
+from didact.cli.streams import print_json, say
+
+EXAMPLES: Final = (
+    "Examples: didact select pool.jsonl --scores scores.parquet --method top_k "
+    "--budget ratio=0.2 -o OUT · ... --set quotas.at_most.web=0.3"
+)
+
+
+def select(
+    pool: PoolFiles,
+    method: Annotated[str, typer.Option("--method", help="A selector; see 'didact methods'.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for selection.parquet.")],
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", help="What to choose by. Repeatable with --combine."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="samples=N, tokens=N or ratio=R.")
+    ] = None,
+    combine: Annotated[
+        Literal["rank_mean", "product"],
+        typer.Option("--combine", help="How several scores become one: rank_mean, product."),
+    ] = "rank_mean",
+    set_: Set = None,
+    data: Data = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Choose a set of samples under a budget."""
+    from didact import verbs
+    from didact.cli.printing import facts_table
+    from didact.core.scores import Budget
+    from didact.data import tables
+
+    with opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+        given = [tables.read_scores(path) for path in scores or ()]
+        by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
+        chosen = verbs.select(
+            found, by, method, budget=Budget.parse(budget) if budget else None,
+            ctx=ctx, **method_settings(set_, verbs.select, "quotas", "near_duplicates"),
+        )  # fmt: skip
+        path = out / "selection.parquet"
+        tables.write_selection(chosen, by, found, path)
+        result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
+    for note in chosen.notes:
+        say(note)
+    print_json(result) if json else facts_table(result)

@@ -1,0 +1,98 @@
+"""Stair: sorted, with a fold around each cut between sections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from didact.core.identity import method
+from didact.core.scores import TrainingOrder
+from didact.ordering.around.utilities import chosen_utilities
+from didact.ordering.fold import folded
+from didact.ordering.sort import sorted_by_utility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from didact.core.pool import Pool
+    from didact.core.protocols import Context
+    from didact.core.scores import Float1D, Int1D, Scores, Selection
+
+
+def staired(utility: Float1D, *, sections: int, ratio: float, layers: int) -> Int1D:
+    """Sorted, but folded in a window around each of the `sections` - 1 cuts between sections.
+
+    Args:
+        utility: `(n,)`, finite.
+        sections: Equal parts of the sorted rows, ≥ 1; 1 has no cut and is `sort`.
+        ratio: Half a window's width as a share of n, 0-1. Windows that overlap are clipped.
+        layers: Passes of the fold inside a window, ≥ 1.
+
+    **Source:** STR of "Demystifying Data Organization" (arXiv:2605.30334; microsoft/data-efficacy).
+    Cuts and widths are rounded half to even, as Python rounds.
+    **Cost:** O(n log n).
+    """
+    order = rearranged_at_cuts(
+        len(utility), sections, ratio, lambda n: folded(np.arange(float(n)), layers=layers)
+    )
+    return sorted_by_utility(utility)[order]
+
+
+def rearranged_at_cuts(
+    n: int, sections: int, ratio: float, rearranged: Callable[[int], Int1D]
+) -> Int1D:
+    """Positions 0..n-1, rearranged in a window around each cut between sections.
+
+    Args:
+        n: How many positions.
+        sections: Equal parts, ≥ 1.
+        ratio: Half a window's width as a share of n, 0-1. A window that would overlap the one
+            before begins where that has ended.
+        rearranged: The order of a window's positions, by their number.
+    """
+    out = np.arange(n)
+    radius, cursor = round(n * ratio), 0
+    for cut in range(1, sections):
+        middle = round(n * cut / sections)
+        begin, end = max(middle - radius, cursor), min(middle + radius, n)
+        if begin < end:
+            out[begin:end] = begin + rearranged(end - begin)
+            cursor = end
+    return out
+
+
+@method("stair")
+def stair(
+    pool: Pool,
+    chosen: Selection,
+    scores: Scores | None,
+    _ctx: Context,
+    /,
+    *,
+    sections: Annotated[int, Field(ge=1)] = 2,
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.225,
+    layers: Annotated[int, Field(ge=1)] = 3,
+) -> TrainingOrder:
+    """Sorted, with a fold around each cut between sections.
+
+    Args:
+        pool: The pool the rows belong to.
+        chosen: The rows.
+        scores: The scores to order by.
+        sections: Equal parts of the sorted rows.
+        ratio: Half the width of a folded window as a share of the rows.
+        layers: Sweeps of a fold.
+
+    Raises:
+        ConfigError: No scores.
+        DataError: A chosen row has no score.
+        PoolMismatchError: Selection or scores belong to another pool.
+
+    **Source:** STR of arXiv:2605.30334 (microsoft/data-efficacy).
+    **Cost:** O(n log n).
+    """
+    utility = chosen_utilities("stair", pool, chosen, scores)
+    order = staired(utility, sections=sections, ratio=ratio, layers=layers)
+    return TrainingOrder(chosen.rows[order], chosen.pool_fingerprint, "stair")

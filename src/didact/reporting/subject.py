@@ -1,0 +1,73 @@
+"""What a report is about: the values of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from didact.core.manifest import StageRecord
+from didact.core.pool import Pool
+from didact.core.protocols import Context
+from didact.core.scores import Bool1D, Scores, Selection, TrainingOrder, check_pool
+from didact.selection.around.budget import eligible
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The values of one run.
+
+    Attributes:
+        pool: What was chosen from.
+        scores: What was chosen by, or None.
+        selection: The choice.
+        order: Its sequence.
+        ctx: Seed of random sets and samples.
+        order_scores: What was ordered by, if other than `scores`.
+        stages: Records of the stages so far.
+        config: The resolved config.
+        samples: False leaves all user text out: samples and ids.
+        output_files: What was exported, relative to the report where possible.
+        environment: Versions a result may depend on.
+
+    Raises:
+        PoolMismatchError: One of the values belongs to another pool.
+    """
+
+    pool: Pool
+    scores: Scores | None
+    selection: Selection
+    order: TrainingOrder
+    ctx: Context
+    order_scores: Scores | None = None
+    stages: Sequence[StageRecord] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    samples: bool = True
+    output_files: Sequence[str | Path] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.selection.check(self.pool)
+        check_pool(
+            "ordered rows", self.order.pool_fingerprint, self.pool.fingerprint,
+            "re-run 'didact order'",
+        )  # fmt: skip
+        for scores in (self.scores, self.order_scores):
+            if scores is not None:
+                scores.check(self.pool)
+
+    @cached_property
+    def candidates(self) -> Bool1D:
+        """True on the rows that could have been chosen, `(n,)`: the chosen ones are among them.
+
+        Of equal rows one counts: the chosen one, else the first.
+        """
+        out = np.zeros(len(self.pool), dtype=bool)
+        out[self.selection.rows] = True
+        ranking = np.concatenate([self.selection.rows, np.flatnonzero(~out)])
+        out[ranking[eligible(self.pool, ranking, self.scores)]] = True
+        return out

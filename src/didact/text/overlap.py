@@ -1,0 +1,87 @@
+"""Overlap: which texts share a run of n words with held-out texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from didact.text.hash_set import HashSet
+from didact.text.ngrams import hash_short_texts, ngram_hashes
+from didact.text.words import Words, hash_words, word_strings
+
+_BLOCK: Final = 1 << 17  # n-grams looked at together: their temporaries stay near the processor
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Finds texts that share a run of n words with held-out texts; picklable.
+
+    A text of fewer than n words is compared as a whole: it overlaps when a held-out text has the
+    same words. Words are those of `didact.text.words`: case and punctuation are ignored.
+
+    Attributes:
+        n: Words of a run.
+        ngrams: The held-out texts' runs of n words.
+        short: The held-out texts of fewer than n words.
+    """
+
+    n: int
+    ngrams: HashSet
+    short: HashSet
+
+    def __call__(self, texts: pa.LargeStringArray) -> list[tuple[int, str]]:
+        """Rows of a batch that overlap, each with the first run of words it shares.
+
+        Returns:
+            (row in the batch, the shared words joined by spaces), ascending by row.
+
+        **Cost:** about 10 ns a byte on one core of 2021.
+        """
+        words = hash_words(texts)
+        rows, hashes = hash_short_texts(words, self.n)
+        found = [(int(row), 0) for row in rows[self.short.find(hashes) >= 0]]
+        found += self._shared(words)
+        return [
+            (row, " ".join(word_strings(texts[row].as_py(), at, at + self.n)))
+            for row, at in sorted(found)
+        ]
+
+    def _shared(self, words: Words) -> list[tuple[int, int]]:
+        """Row and word number of the first shared n-gram of each row that has one."""
+        hits = [np.empty(0, np.int64)]
+        for at in range(0, len(words.hashes) - self.n + 1, _BLOCK):
+            hashes = ngram_hashes(words.hashes[at : at + _BLOCK + self.n - 1], self.n)
+            candidates = np.flatnonzero(self.ngrams.may_contain(hashes))
+            hits.append(at + candidates[self.ngrams.find(hashes[candidates]) >= 0])
+        places = np.concatenate(hits)
+        rows = np.searchsorted(words.offsets, places, side="right") - 1
+        inside = places + self.n <= words.offsets[rows + 1]
+        rows, first = np.unique(rows[inside], return_index=True)
+        numbers = places[inside][first] - words.offsets[rows]
+        return list(zip(rows.tolist(), numbers.tolist(), strict=True))
+
+
+def overlap_with(held_out: Iterable[pa.LargeStringArray], *, n: int = 13) -> Overlap:
+    """What finds texts that share n words in a row with the held-out texts.
+
+    **Source:** 13 words, as Brown et al. 2020 (arXiv:2005.14165, appendix C) cleaned their
+    benchmarks; unlike them, texts that are too short for one run are compared as a whole.
+
+    Args:
+        held_out: Batches of held-out texts.
+        n: Words of a run, ≥ 1.
+    """
+    ngrams, short = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+    for texts in held_out:
+        words = hash_words(texts)
+        short.append(hash_short_texts(words, n)[1])
+        hashes = ngram_hashes(words.hashes, n)
+        left = np.repeat(words.offsets[1:], words.counts)[: len(hashes)] - np.arange(len(hashes))
+        ngrams.append(np.unique(hashes[left >= n]))
+    return Overlap(
+        n, HashSet(np.unique(np.concatenate(ngrams))), HashSet(np.unique(np.concatenate(short)))
+    )
