@@ -91,7 +91,7 @@ def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterato
         at += size
 
 
-def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
+def micro_batch_size(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
     """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
 
     Raises:

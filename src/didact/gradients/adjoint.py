@@ -11,46 +11,37 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, jvp
 
-from didact.accounting.flops import hvp_flops, training_flops
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.pieces import Pieces
 from didact.gradients.inner_training import (
-    Inner,
-    Parameters,
+    InnerSettings,
     Problem,
-    Watch,
+    StepCallback,
     forget_from,
-    load,
-    losses_of,
-    norm,
     run_inner,
     run_segment,
+)
+from didact.gradients.parameters import (
+    Parameters,
+    lambda_path,
+    load,
+    losses_of,
+    moved,
+    norm,
     save,
     theta_path,
 )
-from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
-from didact.models.language_model import LanguageModel
-from didact.models.losses import sample_losses
-
-Hvp = Literal["forward_over_reverse", "finite_difference"]
 
 ABOUT = "adjoint.json"
-# Of the parameters' norm, the step on either side of a central difference: on small GPT-2 and Llama
-# models the product is right to 3e-4 in float32; longer steps meet curvature, shorter rounding.
-_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +61,6 @@ class Adjoint:
     facts: Mapping[str, Any]
 
 
-def lambda_path(folder: Path, step: int) -> Path:
-    """Where λ_step is kept."""
-    return folder / f"lambda-{step:06d}.safetensors"
-
-
 def read_adjoint(folder: Path) -> Adjoint:
     """What `save_adjoint` wrote."""
     about = json.loads((folder / ABOUT).read_text("utf-8"))
@@ -82,7 +68,7 @@ def read_adjoint(folder: Path) -> Adjoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class AdjointPieces:
     """An adjoint that is done, in pieces.
 
     Attributes:
@@ -100,7 +86,7 @@ class Traced:
     target_losses: tuple[float, ...]
 
 
-def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None:
+def save_adjoint(traced: AdjointPieces, facts: Mapping[str, Any], folder: Path) -> None:
     """θ and λ of the steps that are wanted, the losses, and facts, into an empty folder."""
     for name in traced.made:
         traced.pieces.link(name, folder)
@@ -119,15 +105,15 @@ def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None
 def run_adjoint(
     problem: Problem,
     start: Parameters,
-    inner: Inner,
+    inner: InnerSettings,
     pieces: Pieces,
     *,
     visits: Collection[int],
     also: Collection[int] = (),
-    forward: Watch,
-    backward: Watch,
-) -> Traced:
-    """Inner training, then the recursion of λ back to the first visited step.
+    forward: StepCallback,
+    backward: StepCallback,
+) -> AdjointPieces:
+    """InnerSettings training, then the recursion of λ back to the first visited step.
 
     A run that was interrupted goes on at the last checkpoint or finished segment.
 
@@ -188,7 +174,9 @@ def run_adjoint(
             break
     names = {theta_path(Path(), i).name for i in (*visits, *also)}
     names |= {lambda_path(Path(), i + 1).name for i in visits}
-    return Traced(pieces, tuple(made), frozenset(names), tuple(train_losses), tuple(target_losses))
+    return AdjointPieces(
+        pieces, tuple(made), frozenset(names), tuple(train_losses), tuple(target_losses)
+    )
 
 
 def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters, list[float]]:
@@ -199,7 +187,7 @@ def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters
 
 def _segment_back(
     problem: Problem,
-    inner: Inner,
+    inner: InnerSettings,
     segment: tuple[int, int],
     thetas: list[Parameters],
     value: Parameters | None,
@@ -210,7 +198,7 @@ def _segment_back(
     also: Collection[int],
     earliest: int,
     losses: list[float],
-    watch: Watch,
+    watch: StepCallback,
 ) -> Parameters:
     """The recursion from a segment's end to its beginning; what is wanted goes into a folder.
 
@@ -233,11 +221,11 @@ def _segment_back(
     """
     first, stop = segment
     if value is None:
-        loss, value = problem.target_gradient(_on(thetas.pop(), problem.device))
+        loss, value = problem.target_gradient(moved(thetas.pop(), problem.device))
         _check(value, inner, stop)
         target_losses.append(loss)
     for step in range(stop - 1, max(first, earliest) - 1, -1):
-        theta = _on(thetas.pop(), problem.device)
+        theta = moved(thetas.pop(), problem.device)
         watch(inner.steps - step)
         if step in visits or step in also:
             save(theta_path(folder, step), theta, losses=losses[:step])
@@ -251,7 +239,7 @@ def _segment_back(
 
 
 def adjoint_step(
-    problem: Problem, theta: Parameters, following: Parameters, inner: Inner, step: int
+    problem: Problem, theta: Parameters, following: Parameters, inner: InnerSettings, step: int
 ) -> tuple[float, Parameters]:
     """J(θ_t), and λ_t from λ_{t+1}.
 
@@ -273,144 +261,9 @@ def adjoint_step(
     return loss, value
 
 
-def _check(value: Parameters, inner: Inner, step: int) -> None:
+def _check(value: Parameters, inner: InnerSettings, step: int) -> None:
     if not math.isfinite(norm(value)):
         raise ConfigError(
             f"the adjoint of the inner training is not finite at step {step} of {inner.steps}; "
             f"lower learning_rate (now {inner.learning_rate}) or steps"
-        )
-
-
-def _on(theta: Parameters, device: torch.device) -> Parameters:
-    return {k: v.to(device) for k, v in theta.items()}
-
-
-def parameters_of(model: LanguageModel) -> Parameters:
-    """θ_0: all trainable parameters, in float32 (float64 for a float64 model).
-
-    Steps of inner training are smaller than bfloat16 can add to a weight.
-    """
-    return {
-        name: p.detach().clone() if p.dtype == torch.float64 else p.detach().float().clone()
-        for name, p in model.module.named_parameters()
-        if p.requires_grad
-    }
-
-
-class LanguageProblem:
-    """A causal language model's losses: one batch for every inner step, and a target set.
-
-    Every loss is the mean over its samples; attention must be one that has forward-mode
-    derivatives ("eager") for `hvp="forward_over_reverse"`.
-
-    Args:
-        model: The model; its module keeps its own parameters.
-        batches: Samples of every inner step, all with a loss.
-        target: Samples of the target set, all with a loss.
-        tokens_per_batch: Most tokens of a micro-batch, padding included.
-        hvp: Exact, by forward-mode derivatives of the gradient; or the central difference of two
-            gradients, which needs no eager attention.
-        charge: Told FLOPs and tokens of every pass.
-
-    Attributes:
-        device: Where the model is.
-    """
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        batches: Sequence[Tokens],
-        target: Tokens,
-        *,
-        tokens_per_batch: int,
-        hvp: Hvp = "forward_over_reverse",
-        charge: Callable[[Cost], None],
-    ) -> None:
-        self._charge = charge
-        self.device = model.device
-        self._model = model
-        self._batches = batches
-        self._target = target
-        self._tokens_per_batch = tokens_per_batch
-        self._hvp = hvp
-
-    def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
-        """Mean loss of step's batch and its gradient."""
-        return self._gradient(theta, self._batches[step])
-
-    def target_gradient(self, theta: Parameters) -> tuple[float, Parameters]:
-        """Mean loss of the target set and its gradient."""
-        return self._gradient(theta, self._target)
-
-    def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
-        """The Hessian of step's mean loss times a vector."""
-        tokens = self._batches[step]
-        if self._hvp == "finite_difference":
-            return self._difference(theta, tokens, vector)
-        out = {k: torch.zeros_like(v) for k, v in theta.items()}
-        # Tangents double what a micro-batch keeps for its backward pass.
-        most = max(1, self._tokens_per_batch // 2)
-        for batch, product in self._over(partial(self._curved, theta, vector), tokens, most):
-            for name, value in product.items():
-                out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = hvp_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
-        return out
-
-    def _curved(self, theta: Parameters, vector: Parameters, batch: Batch) -> Parameters:
-        with warnings.catch_warnings():
-            # torch's own table of forward-mode rules, read at the first use, is still TorchScript.
-            warnings.filterwarnings("ignore", ".torch.jit.", DeprecationWarning)
-            out: Parameters = jvp(grad(partial(self._sum, batch)), (theta,), (vector,))[1]
-        return out
-
-    def _difference(self, theta: Parameters, tokens: Tokens, vector: Parameters) -> Parameters:
-        length = norm(vector)
-        if length == 0:
-            return {k: torch.zeros_like(v) for k, v in vector.items()}
-        epsilon = _STEP * norm(theta) / length
-        _, above = self._gradient({k: v + epsilon * vector[k] for k, v in theta.items()}, tokens)
-        _, below = self._gradient({k: v - epsilon * vector[k] for k, v in theta.items()}, tokens)
-        return {k: (v - below[k]) / (2 * epsilon) for k, v in above.items()}
-
-    def _gradient(self, theta: Parameters, tokens: Tokens) -> tuple[float, Parameters]:
-        leaves = {k: v.detach().requires_grad_() for k, v in theta.items()}
-        total, out = 0.0, {k: torch.zeros_like(v) for k, v in theta.items()}
-        run = partial(self._loss_and_gradient, leaves)
-        for batch, (loss, gradients) in self._over(run, tokens, self._tokens_per_batch):
-            total += loss / len(tokens)
-            for name, value in zip(out, gradients, strict=True):
-                out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = training_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
-        return total, out
-
-    def _loss_and_gradient(
-        self, leaves: Parameters, batch: Batch
-    ) -> tuple[float, tuple[Tensor, ...]]:
-        loss = self._sum(batch, leaves)
-        found = torch.autograd.grad(
-            loss, list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
-        return float(loss.detach()), found
-
-    def _sum(self, batch: Batch, theta: Parameters) -> Tensor:
-        """Sum of the samples' losses at θ, computed in the model's own type."""
-        module = self._model.module
-        cast = {k: v.to(module.dtype) for k, v in theta.items()}
-        inputs = {**batch.inputs, "use_cache": False}
-        logits = functional_call(module, cast, (), inputs).logits
-        return sample_losses(logits, batch).sum()
-
-    def _over(self, function: Any, tokens: Tokens, tokens_per_batch: int) -> Any:
-        return over_batches(
-            function,
-            tokens,
-            tokens_per_batch=tokens_per_batch,
-            pad_id=self._model.pad_id,
-            device=self._model.device,
         )

@@ -13,7 +13,7 @@ import torch
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import micro_batches
 from didact.core.errors import ExecutionError
-from didact.models.encode import Tokens
+from didact.models.tokens import Tokens
 
 R = TypeVar("R")
 Int1D = npt.NDArray[np.int64]
@@ -58,14 +58,13 @@ class Batch:
 
 def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | str) -> Batch:
     """Some samples as padded tensors on a device."""
-    lengths = tokens.lengths[rows]
+    taken, lengths = tokens.take(rows), tokens.lengths[rows]
     longest = int(lengths.max(initial=1))
     inside = np.arange(longest) < lengths[:, None]
     ids = np.full((len(rows), longest), pad_id, np.int64)
     weights = np.zeros((len(rows), longest), np.float32)
-    flat = np.concatenate([np.arange(tokens.offsets[r], tokens.offsets[r + 1]) for r in rows])
-    ids[inside] = tokens.ids[flat]
-    weights[inside] = tokens.weights[flat]
+    ids[inside] = taken.ids
+    weights[inside] = taken.weights
     positions = np.tile(np.arange(longest), (len(rows), 1))
 
     def put(array: npt.NDArray[np.generic]) -> torch.Tensor:
@@ -83,19 +82,21 @@ def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | 
 def over_batches(
     function: Callable[[Batch], R],
     tokens: Tokens,
+    rows: Int1D | None = None,
     *,
     tokens_per_batch: int,
     pad_id: int,
     device: torch.device | str,
 ) -> Iterator[tuple[Batch, R]]:
-    """`function` of every micro-batch of the samples that have a loss.
+    """`function` of every micro-batch of some samples, by default of all that have a loss.
 
     When memory runs out, the batch is halved and tried again, and later batches stay as small.
 
     Raises:
         ExecutionError: One sample alone does not fit.
     """
-    waiting = list(micro_batches(tokens.lengths, tokens.scored, tokens_per_batch))[::-1]
+    wanted = tokens.scored if rows is None else rows
+    waiting = list(micro_batches(tokens.lengths, wanted, tokens_per_batch))[::-1]
     most: int | None = None
     while waiting:
         rows = waiting.pop()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from didact.accounting.flops import forward_flops
+from didact.accounting.flops import NOTHING, forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, need
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
+    from didact.models.tokens import Tokens
 
 Float32 = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], "Metered[Vectors]"]
@@ -129,17 +129,15 @@ def gather(
     from didact.models.batches import over_batches
 
     raw = np.zeros((len(tokens), width))
-    executed, squares = 0, 0.0
+    ran = NOTHING
     with torch.inference_mode():
         for batch, found in over_batches(
             embed, tokens, tokens_per_batch=tokens_per_batch, pad_id=pad_id, device=device
         ):
             raw[batch.rows] = found.double().cpu().numpy()
-            rows, length = batch.input_ids.shape
-            executed += rows * length
-            squares += rows * length**2
+            ran += batch.executed
     cost = Cost(
-        flops=forward_flops(spec, executed, squares),
+        flops=forward_flops(spec, ran.tokens, ran.squares),
         tokens=int(tokens.lengths[tokens.scored].sum()),
     )
     return Metered(unit_vectors(raw, tokens.missing, tokens.truncated), cost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,44 +13,10 @@ import pyarrow as pa
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
 from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
+from didact.models.tokens import Tokens
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Ragged tokens of `n` samples.
-
-    Attributes:
-        ids: int32 `(total,)`, sample after sample.
-        weights: float32 `(total,)`: how much the prediction *of* this token counts in the
-            sample's loss; 0 on a sample's first token, which nothing predicts.
-        offsets: int64 `(n + 1,)`: where each sample starts.
-        n_bytes: int64 `(n,)`: UTF-8 bytes of the text whose tokens count.
-        truncated: bool `(n,)`: the sample went on beyond its last token here.
-        missing: Sample to the reason it has no loss.
-    """
-
-    ids: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
-    offsets: npt.NDArray[np.int64]
-    n_bytes: npt.NDArray[np.int64]
-    truncated: npt.NDArray[np.bool_]
-    missing: Mapping[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each sample, `(n,)`."""
-        return np.diff(self.offsets)
-
-    @property
-    def scored(self) -> npt.NDArray[np.int64]:
-        """The samples that have a loss, ascending."""
-        return np.setdiff1d(np.arange(len(self)), np.fromiter(self.missing, np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.models.architecture import read_spec
 from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
 from didact.models.language_model import Dtype, context_of, open_tokenizer, torch_dtype
 from didact.models.saving import quiet
+from didact.models.tokens import Tokens
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
@@ -144,10 +144,8 @@ def predict(
     **Cost:** one forward pass without a vocabulary head.
     """
     out = np.full(len(tokens), np.nan)
-    wanted = np.zeros(len(tokens), np.bool_)
-    wanted[slice(None) if rows is None else rows] = True
-    wanted &= tokens.lengths > 0
-    others = dict.fromkeys(np.flatnonzero(~wanted).tolist(), "not asked, or without a token")
+    wanted = np.arange(len(tokens)) if rows is None else np.unique(rows)
+    wanted = wanted[tokens.lengths[wanted] > 0]
     flops = 0.0
 
     @torch.inference_mode()
@@ -155,10 +153,9 @@ def predict(
         return regress(model, batch).double().cpu()
 
     for batch, values in over_batches(
-        run, replace(tokens, missing=others), tokens_per_batch=tokens_per_batch,
-        pad_id=model.pad_id, device=model.device,
+        run, tokens, wanted, tokens_per_batch=tokens_per_batch, pad_id=model.pad_id,
+        device=model.device,
     ):  # fmt: skip
         out[batch.rows] = values.numpy()
-        b, length = batch.input_ids.shape
-        flops += forward_flops(model.spec, b * length, b * length**2)
+        flops += forward_flops(model.spec, batch.executed.tokens, batch.executed.squares)
     return Metered(out, Cost(flops=flops, tokens=int(tokens.lengths[wanted].sum())))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.encode import Tokens
     from didact.models.language_model import Dtype
+    from didact.models.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _width(model: Any) -> int:
 
 def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
     """Texts as an encoder's tokens with its special tokens; all weights are 1."""
-    from didact.models.encode import Tokens
+    from didact.models.tokens import Tokens
 
     encodings: Sequence[Any] = []
     if texts:

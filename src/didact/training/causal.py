@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from didact.accounting.flops import training_flops
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
@@ -165,7 +165,7 @@ def train(
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule=settings.schedule,
             warmup_ratio=settings.warmup_ratio, batch_size=batch_size,
-            micro_batch_size=micro_batch(
+            micro_batch_size=micro_batch_size(
                 batch_size, settings.micro_batch_size,
                 settings.tokens_per_batch or (1024 if device == "cpu" else 8192),
                 how.max_length or lm.context,

@@ -24,7 +24,7 @@ from didact.core.protocols import Progress
 from didact.models.batches import Batch, out_of_memory
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
-from didact.training.samples import Sample, Samples, micro_batches, rows_digest
+from didact.training.samples import SampleInBlock, Samples, padded_micro_batches, rows_digest
 from didact.training.schedule import Schedule, rate
 
 
@@ -128,7 +128,7 @@ class _Loop(Trainer):
         """The micro-batches of a step, and the weight of its tokens."""
         read, _ = super().get_batch_samples(*arguments, **more)
         samples = [sample for batch in read for sample in batch["items"]]
-        batches = micro_batches(samples, len(read), self.pad_id)
+        batches = padded_micro_batches(samples, len(read), self.pad_id)
         shapes = [tuple(batch.input_ids.shape) for batch in batches]
         kept = sum(at not in tokens.missing for _, tokens, at in samples)
         self.counted = {
@@ -271,7 +271,7 @@ class _Sealer(TrainerCallback):
         seal(folder, Bill(own=clocks))
 
 
-def _uncollated(items: list[Sample]) -> dict[str, list[Sample]]:
+def _uncollated(items: list[SampleInBlock]) -> dict[str, list[SampleInBlock]]:
     return {"items": items}
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from didact.accounting.flops import lora_counted
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.accounting.spec import LoraSpec
 from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
@@ -193,7 +193,7 @@ def _train(
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule="linear",
             warmup_ratio=settings.warmup_ratio, batch_size=settings.batch_size,
-            micro_batch_size=micro_batch(
+            micro_batch_size=micro_batch_size(
                 settings.batch_size, settings.micro_batch_size, settings.tokens_per_batch, longest
             ),
             weight_decay=settings.weight_decay, beta1=settings.beta1, beta2=settings.beta2,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from didact.accounting.flops import Lengths, regression_flops
+from didact.accounting.flops import regression_flops
 from didact.accounting.lengths import micro_batches
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, ExecutionError
@@ -24,11 +24,11 @@ from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.protocols import Context, Device, Progress
 from didact.models.batches import collate, out_of_memory
-from didact.models.encode import Tokens
 from didact.models.folder import digest
 from didact.models.language_model import Dtype, torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet
+from didact.models.tokens import Tokens
 from didact.training.ranks import best_epoch, spearman
 from didact.training.schedule import rate
 
@@ -288,9 +288,7 @@ class _Fit:
                         "smaller tokens_per_batch or max_length"
                     ) from error
                 squared += float(loss.detach())
-                b, length = batch.input_ids.shape
-                ran = Lengths(b, b * length, b * length**2)
-                flops += regression_flops(model.spec, ran)
+                flops += regression_flops(model.spec, batch.executed)
         model.module.eval()
         if not math.isfinite(squared):
             raise ExecutionError(

@@ -18,28 +18,25 @@ from didact.core.protocols import Context  # noqa: E402
 from didact.execution.executors import serial  # noqa: E402
 from didact.gradients.adjoint import (  # noqa: E402
     Adjoint,
-    LanguageProblem,
-    lambda_path,
-    parameters_of,
     read_adjoint,
     run_adjoint,
     save_adjoint,
 )
-from didact.gradients.inner_training import (  # noqa: E402
-    Inner,
-    draw,
-    inner_batches,
-    joined,
+from didact.gradients.inner_batches import drawn_rows, inner_batches  # noqa: E402
+from didact.gradients.inner_training import InnerSettings, run_inner  # noqa: E402
+from didact.gradients.language_problem import LanguageProblem  # noqa: E402
+from didact.gradients.parameters import (  # noqa: E402
+    lambda_path,
     load,
     norm,
-    run_inner,
+    parameters_of,
     theta_path,
 )
 from didact.gradients.products import ProductKernel  # noqa: E402
 from didact.models.batches import collate  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
 from didact.models.language_model import LanguageModel, open_model  # noqa: E402
 from didact.models.losses import causal_losses  # noqa: E402
+from didact.models.tokens import Tokens  # noqa: E402
 
 ETA = 0.1
 
@@ -115,7 +112,7 @@ def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]
 
         problem = problem_of(model, steps, tokens_per_batch=9999, charge=charge)
         start = parameters_of(model)
-        return run_adjoint(problem, start, Inner(steps, ETA), work.pieces, **asked), {}
+        return run_adjoint(problem, start, InnerSettings(steps, ETA), work.pieces, **asked), {}
 
     found = keep(
         ctx, "adjoints", [steps, list(asked["visits"])], make,
@@ -144,7 +141,7 @@ def test_influence_is_minus_the_derivative_of_the_targets_loss(model, tmp_path):
             found += ETA * kernel.products(batch, direction, losses=causal_losses).dots[:, 0]
 
     # Each sample twice: the mean is its own loss.
-    one = [joined([_only(samples, row)] * 2) for row in range(len(samples))]
+    one = [samples.take([row, row]) for row in range(len(samples))]
     start = load(theta_path(folder, 0))
 
     def area(sample, epsilon):
@@ -163,13 +160,6 @@ def test_influence_is_minus_the_derivative_of_the_targets_loss(model, tmp_path):
         difference = -(area(sample, 1e-5) - area(sample, -1e-5)) / 2e-5
         # Rounding of A divided by ε and the third derivative times ε² are both below 1e-8.
         assert float(found[sample]) == pytest.approx(difference, rel=1e-5)
-
-
-def _only(tokens: Tokens, row: int) -> Tokens:
-    others = {i: "not this one" for i in range(len(tokens)) if i != row}
-    return Tokens(
-        tokens.ids, tokens.weights, tokens.offsets, tokens.n_bytes, tokens.truncated, others
-    )
 
 
 def test_hvp_is_symmetric_and_equal_to_double_backward(model):
@@ -332,7 +322,7 @@ def _same(again: Adjoint, rest: Bill, whole: Adjoint, all_of_it: Bill) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
 def test_segments_cover_all_steps_once(steps):
-    found = Inner(steps, 1.0).segments
+    found = InnerSettings(steps, 1.0).segments
     assert [t for first, stop in found for t in range(first, stop)] == list(range(steps))
     assert len(found) <= steps**0.5 + 2
 
@@ -342,7 +332,7 @@ def test_a_learning_rate_too_large_names_the_step(model, tmp_path):
         ConfigError, match=r"loss is (nan|inf) at step \d+ of 6; lower learning_rate"
     ):
         run_inner(
-            problem_of(model, 6), parameters_of(model), Inner(6, 1e200), Pieces(tmp_path),
+            problem_of(model, 6), parameters_of(model), InnerSettings(6, 1e200), Pieces(tmp_path),
             lambda done: None,
         )  # fmt: skip
 
@@ -421,7 +411,7 @@ def test_a_pool_without_losses_says_why():
 def test_draws_are_uniform_and_nested():
     hashes = np.random.default_rng(0).integers(0, 2**63, 4000).astype(np.uint64)
     rows = np.arange(4000)
-    small, large = draw(hashes, rows, 400, 3), draw(hashes, rows, 1000, 3)
+    small, large = drawn_rows(hashes, rows, 400, 3), drawn_rows(hashes, rows, 1000, 3)
     assert set(small) < set(large)
     assert (np.diff(small) > 0).all()
     assert abs(np.mean(small) / 4000 - 0.5) < 4 * 0.289 / 400**0.5  # four standard errors

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting import flops
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
@@ -129,7 +129,7 @@ class LESS(Judge):
         size = min(self.batch_size, len(lengths))
         if not size:
             return flops.NOTHING
-        part = micro_batch(size, None, self.tokens_per_batch, int(lengths.max()))
+        part = micro_batch_size(size, None, self.tokens_per_batch, int(lengths.max()))
         rng, drawn = np.random.default_rng(0), 32
         tokens, squares = 0, 0.0
         for _ in range(drawn):
