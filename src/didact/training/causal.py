@@ -26,7 +26,7 @@ from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_templ
 from didact.models.folder import digest, find
 from didact.models.language_model import check_vocabulary, context_of, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
-from didact.training.loop import Recipe, Step, fit, lengths
+from didact.training.loop import Recipe, StepRecord, executed_lengths, train_in_place
 from didact.training.samples import Samples, rows_digest
 from didact.training.schedule import Schedule
 
@@ -98,7 +98,7 @@ class Trained:
     """
 
     path: Path
-    steps: tuple[Step, ...]
+    steps: tuple[StepRecord, ...]
     cost: Cost
     reused: bool = False
 
@@ -174,11 +174,11 @@ def train(
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seed,
             max_steps=settings.max_steps,
         )  # fmt: skip
-        work = _work(out, key)
+        work = _checkpoints_folder(out, key)
         samples = Samples(pool, [rows], lm.tokenizer, how)
         mixed = torch_dtype(settings.dtype, device).itemsize == 2
-        steps, _ = fit(lm, samples, recipe, work, mixed=mixed, progress=progress)
-        ran = lengths(steps)
+        steps, _ = train_in_place(lm, samples, recipe, work, mixed=mixed, progress=progress)
+        ran = executed_lengths(steps)
         cost = Cost(
             flops=training_flops(lm.spec, ran.tokens, ran.squares),
             tokens=sum(s.tokens for s in steps),
@@ -207,7 +207,7 @@ def read_trained(out: Path) -> Trained:
     try:
         done = json.loads((out / DONE).read_text("utf-8"))
         lines = (out / STEPS).read_text("utf-8").splitlines()
-        steps = tuple(Step(**json.loads(line)) for line in lines)
+        steps = tuple(StepRecord(**json.loads(line)) for line in lines)
         return Trained(out, steps, Cost(flops=done["flops"], tokens=done["tokens"]), reused=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
@@ -269,7 +269,7 @@ def _finished(out: Path, key: str) -> Trained | None:
     return found
 
 
-def _work(out: Path, key: str) -> Path:
+def _checkpoints_folder(out: Path, key: str) -> Path:
     """The folder of checkpoints, kept for this training alone."""
     out = out.absolute()
     work = out.with_name(f".{out.name}.training")

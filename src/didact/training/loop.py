@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from didact.accounting.flops import Lengths
-from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import found, open_entry, seal
+from didact.core.cost import Meter
+from didact.core.entries import open_entry
 from didact.core.errors import DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
@@ -25,7 +24,8 @@ from didact.models.batches import Batch, out_of_memory
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
 from didact.training.samples import SampleInBlock, Samples, padded_micro_batches, rows_digest
-from didact.training.schedule import Schedule, rate
+from didact.training.schedule import Schedule, learning_rate_factor
+from didact.training.trainer_checkpoints import Sealer, last_checkpoint, trainer_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepRecord:
     """What one optimizer step did.
 
     Attributes:
@@ -91,7 +91,7 @@ class Step:
     rows: str
 
 
-def lengths(steps: Sequence[Step]) -> Lengths:
+def executed_lengths(steps: Sequence[StepRecord]) -> Lengths:
     """What steps executed, padding included."""
     return Lengths(
         sum(s.samples for s in steps), sum(s.executed for s in steps), sum(s.squares for s in steps)
@@ -104,7 +104,7 @@ def weighted_nll(logits: torch.Tensor, batch: Batch, total: float) -> torch.Tens
     return (nll * batch.weights.to(nll.dtype)).sum() / max(total, 1e-12)
 
 
-class _Loop(Trainer):
+class _WeightedTrainer(Trainer):
     """HF Trainer with weighted tokens, which counts what each step reads."""
 
     recipe: Recipe
@@ -118,7 +118,7 @@ class _Loop(Trainer):
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             stepped,
             partial(
-                rate, steps=num_training_steps, schedule=recipe.schedule,
+                learning_rate_factor, steps=num_training_steps, schedule=recipe.schedule,
                 warm_up=math.ceil(recipe.warmup_ratio * num_training_steps),
             ),
         )  # fmt: skip
@@ -172,7 +172,7 @@ class _Loop(Trainer):
         super().log(logs, *arguments)
 
 
-class _Watch(TrainerCallback):
+class _ProgressReporter(TrainerCallback):
     """Tells the caller how far the loop is."""
 
     def __init__(self, progress: Callable[[Progress], None], stage: str) -> None:
@@ -184,7 +184,7 @@ class _Watch(TrainerCallback):
         self.progress(Progress(self.stage, state.global_step, state.max_steps, "steps"))
 
 
-def fit(
+def train_in_place(
     model: LanguageModel,
     samples: Samples,
     recipe: Recipe,
@@ -196,7 +196,7 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     meter: Meter | None = None,
     tell: Callable[[str], None] = ignore,
-) -> tuple[tuple[Step, ...], int]:
+) -> tuple[tuple[StepRecord, ...], int]:
     """Train a model in place; every step that led to it, and how many an interrupted run took.
 
     The loss of a step is the mean over all its tokens, each by its weight, as trainers have it; a
@@ -224,28 +224,27 @@ def fit(
     per_epoch = -(-len(samples) // recipe.batch_size)
     steps = min(recipe.max_steps or math.inf, epochs * per_epoch)
     arguments = _arguments(recipe, work, int(steps), epochs, model.device, mixed=mixed)
-    loop = _Loop(
+    loop = _WeightedTrainer(
         model=model.module,
         args=arguments,
         train_dataset=samples,
         data_collator=_uncollated,
         compute_loss_func=weighted_nll,  # says that our loss is a mean over the whole step
-        callbacks=[_Watch(progress, stage), *callbacks, _Sealer(meter)],
+        callbacks=[_ProgressReporter(progress, stage), *callbacks, Sealer(meter)],
     )
     loop.recipe, loop.pad_id, loop.stage = recipe, model.pad_id, stage
     loop.remove_callback(PrinterCallback)
     last = last_checkpoint(work, tell)
     earlier = 0
     if last is not None:
-        state = json.loads((last / "trainer_state.json").read_text("utf-8"))
-        earlier = int(state["global_step"])
+        earlier = int(trainer_state(last)["global_step"])
         if meter is not None:
             meter.found(open_entry(last).bill.own)
     with _failures():
         loop.train(resume_from_checkpoint=None if last is None else str(last))
     history: list[dict[str, Any]] = loop.state.log_history
     done = tuple(
-        Step(**{field.name: entry[field.name] for field in fields(Step)})
+        StepRecord(**{field.name: entry[field.name] for field in fields(StepRecord)})
         for entry in history
         if "loss" in entry
     )
@@ -254,21 +253,6 @@ def fit(
             "no sample has a token to learn; check loss, template and max_length against the data"
         )
     return done, earlier
-
-
-class _Sealer(TrainerCallback):
-    """Notes what every checkpoint consists of, once it is whole."""
-
-    def __init__(self, meter: Meter | None) -> None:
-        self.meter = meter
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After the loop wrote it."""
-        del control
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        spent = Cost() if self.meter is None else self.meter.bill.own
-        clocks = Cost(cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds)
-        seal(folder, Bill(own=clocks))
 
 
 def _uncollated(items: list[SampleInBlock]) -> dict[str, list[SampleInBlock]]:
@@ -321,19 +305,3 @@ def _arguments(
     _ = arguments.device  # counts the devices
     arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - one device; there is no setting
     return arguments
-
-
-def last_checkpoint(work: Path, tell: Callable[[str], None] = ignore) -> Path | None:
-    """The newest checkpoint that is whole and what was written; the others are removed."""
-    steps = (p.name.removeprefix("checkpoint-") for p in work.glob("checkpoint-*"))
-    for step in sorted((int(step) for step in steps if step.isdecimal()), reverse=True):
-        folder = work / f"checkpoint-{step}"
-        if found(folder, tell) is not None:
-            return folder
-    return None
-
-
-def epoch_of(checkpoint: Path) -> int:
-    """Whole epochs that led to a checkpoint."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    return int(state["epoch"] + 1e-6)

@@ -30,7 +30,7 @@ from didact.models.regressor import HEAD, Regressor, open_regressor, predict, re
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
 from didact.training.ranks import best_epoch, spearman
-from didact.training.schedule import rate
+from didact.training.schedule import learning_rate_factor
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ OPTIMIZER, REPORT, STATE = "optimizer.safetensors", "regression.json", "epoch.js
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regression:
+class RegressionSettings:
     """How a data scorer is fitted; defaults as DELT's released code has them on one device.
 
     Attributes:
@@ -123,7 +123,7 @@ def fit_regression(
     model_path: Path,
     tokens: Tokens,
     labels: Float1D,
-    settings: Regression,
+    settings: RegressionSettings,
     *,
     ctx: Context,
     device: Device = "auto",
@@ -170,7 +170,7 @@ def _fit(
     tokens: Tokens,
     labels: Float1D,
     usable: Int1D,
-    settings: Regression,
+    settings: RegressionSettings,
     ctx: Context,
     device: str,
 ) -> Metered[tuple[Pieces, dict[str, Any]]]:
@@ -215,7 +215,7 @@ class _Fit:
     labels: Float1D
     dev: Int1D
     train: Int1D
-    settings: Regression
+    settings: RegressionSettings
     ctx: Context
 
     @property
@@ -243,7 +243,7 @@ class _Fit:
                 step = epoch * per_epoch + at
                 rows = order[at * settings.batch_size : (at + 1) * settings.batch_size]
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * rate(
+                    group["lr"] = settings.learning_rate * learning_rate_factor(
                         step, steps=steps, schedule="cosine",
                         warm_up=min(settings.warm_up, steps // 10),
                     )  # fmt: skip

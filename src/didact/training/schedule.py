@@ -8,7 +8,7 @@ from typing import Literal
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
 
 
-def rate(step: int, *, steps: int, warm_up: int, schedule: Schedule) -> float:
+def learning_rate_factor(step: int, *, steps: int, warm_up: int, schedule: Schedule) -> float:
     """Share of the highest learning rate at an update, counted from 0, of `steps` in all.
 
     As transformers has it, but for the warm-up, which there starts at 0, so that the first update

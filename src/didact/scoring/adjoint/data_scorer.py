@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from didact.models.encode import Encoding
     from didact.models.regressor import Regressor
     from didact.models.tokens import Tokens
-    from didact.training.regression import Regression
+    from didact.training.regression import RegressionSettings
 
 _ROWS = 512  # encoded at a time
 
@@ -34,7 +34,7 @@ def fit_data_scorer(
     *,
     model: Path,
     how: Encoding,
-    settings: Regression,
+    settings: RegressionSettings,
     device: Device,
     facts: Mapping[str, Any],
     ctx: Context,

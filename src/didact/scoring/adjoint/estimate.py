@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SIMULATED = 64  # random batches whose padding stands for that of all
 _SHARDS = 8  # of annotation, likewise
-_DEV_SHARE = 0.1  # of `didact.training.regression.Regression`
+_DEV_SHARE = 0.1  # of `didact.training.regression.RegressionSettings`
 
 
 def estimate(

@@ -165,12 +165,12 @@ class InnerTraining(Judge):
         """Scores of the whole pool from a regression on the annotated samples."""
         from didact.models.folder import find
         from didact.scoring.adjoint.data_scorer import fit_data_scorer
-        from didact.training.regression import Regression
+        from didact.training.regression import RegressionSettings
 
         has = np.setdiff1d(np.arange(len(rows)), list(found.missing))
         values = labels(found.values[has])
         order = np.argsort(content_hashes(pool)[rows[has]], kind="stable")
-        settings = Regression(
+        settings = RegressionSettings(
             epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
             tokens_per_batch=self.tokens_per_batch, seed=key_of(ctx, "data scorer") % 2**31,
         )  # fmt: skip

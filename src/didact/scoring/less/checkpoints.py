@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from didact.models.encode import Encoding
     from didact.models.language_model import LanguageModel
     from didact.models.tokens import Tokens
-    from didact.training.lora import Checkpoint
+    from didact.training.adapters import Checkpoint
 
 
 DIRECTIONS = "directions.safetensors"
@@ -142,7 +142,7 @@ class WarmedUp:
         """The model with the adapter of one checkpoint."""
         from didact.gradients.influence import adam_step
         from didact.gradients.products import ProductKernel
-        from didact.training.lora import lora_spec, moments, open_adapter
+        from didact.training.adapters import lora_spec, moments, open_adapter
 
         path = self.checkpoints[index]
         with self.seat.open(device) as base:

@@ -160,9 +160,9 @@ class LESS(Judge):
     def _warm_up(self, pool: Pool, seat: Seat, ctx: Context) -> WarmedUp:
         """The checkpoints, trained unless an earlier run left them."""
         from didact.gradients.step_rule import StepRule
-        from didact.training.lora import WarmUp, warm_up
+        from didact.training.lora import WarmUpSettings, warm_up
 
-        settings = WarmUp(
+        settings = WarmUpSettings(
             rank=self.rank, alpha=self.alpha, dropout=self.dropout, targets=self.targets,
             learning_rate=self.learning_rate, batch_size=self.batch_size, epochs=self.epochs,
             tokens_per_batch=self.tokens_per_batch, dtype=self.dtype, seed=ctx.seed,
