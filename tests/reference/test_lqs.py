@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
     steps = range(STEPS)
     result = run_adjoint(
         Quadratic(), start, InnerSettings(STEPS, ETA), Pieces(folder / "pieces"),
-        visits=steps, also=[STEPS], forward=lambda done: None, backward=lambda done: None,
+        visited=steps, theta_only=[STEPS], forward=lambda done: None, backward=lambda done: None,
     )  # fmt: skip
     assert np.allclose(result.target_losses[::-1], TARGET_LOSS[1:], **CLOSE)
     (folder / "whole").mkdir()

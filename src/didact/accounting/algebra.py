@@ -80,11 +80,11 @@ def algebras(
 
 
 def worth_dropping(d_out: int, d_in: int, share: float) -> bool:
-    """Whether tokens without a gradient are left out of a weight's products.
+    """Whether it pays to leave tokens without a gradient out of a weight's products.
 
     Args:
         d_out: Rows of the weight.
         d_in: Columns of the weight.
-        share: Of the tokens that have one.
+        share: Share of the tokens that have a gradient.
     """
     return d_in >= _HEAD_INPUT and d_out > _HEAD_RATIO * d_in and share <= _WORTH_DROPPING

@@ -46,13 +46,13 @@ ABOUT = "adjoint.json"
 
 @dataclass(frozen=True, slots=True)
 class Adjoint:
-    """What annotation needs, on disk.
+    """A finished adjoint on disk: the parameters and adjoint vectors that annotation reads.
 
     Attributes:
-        folder: Holds θ_i and λ_{i+1} of every visited step i, and θ of the other steps asked for.
+        folder: The folder of θ_i and λ_{i+1} of every visited step i, and of θ alone of others.
         train_losses: L_t(θ_t), T of them.
         target_losses: J(θ_T), J(θ_{T-1}), … as far back as the recursion went.
-        facts: What showed where the model was open, such as its dtype.
+        facts: Facts of the open model, such as its dtype.
     """
 
     folder: Path
@@ -62,42 +62,42 @@ class Adjoint:
 
 
 def read_adjoint(folder: Path) -> Adjoint:
-    """What `save_adjoint` wrote."""
+    """The adjoint that `save_adjoint` wrote."""
     about = json.loads((folder / ABOUT).read_text("utf-8"))
     return Adjoint(folder, tuple(about["train"]), tuple(about["target"]), about["facts"])
 
 
 @dataclass(frozen=True, slots=True)
 class AdjointPieces:
-    """An adjoint that is done, in pieces.
+    """A finished adjoint still in the pieces it was made in, one for each segment.
 
     Attributes:
-        pieces: Where they are.
-        made: Their names.
-        names: The files of them that are wanted.
+        pieces: The store of the pieces.
+        made: Names of the pieces.
+        files: Names of the files in them that are wanted.
         train_losses: L_t(θ_t).
         target_losses: J(θ_T), J(θ_{T-1}), …
     """
 
     pieces: Pieces
     made: tuple[str, ...]
-    names: frozenset[str]
+    files: frozenset[str]
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
 
 
-def save_adjoint(traced: AdjointPieces, facts: Mapping[str, Any], folder: Path) -> None:
+def save_adjoint(finished: AdjointPieces, facts: Mapping[str, Any], folder: Path) -> None:
     """θ and λ of the steps that are wanted, the losses, and facts, into an empty folder."""
-    for name in traced.made:
-        traced.pieces.link(name, folder)
+    for name in finished.made:
+        finished.pieces.link(name, folder)
     for path in folder.iterdir():
-        if path.name not in traced.names:
+        if path.name not in finished.files:
             path.unlink()
-    missing = traced.names - {path.name for path in folder.iterdir()}
+    missing = finished.files - {path.name for path in folder.iterdir()}
     if missing:
         raise DamagedError(folder / min(missing), "it is gone")
     about = {
-        "train": traced.train_losses, "target": traced.target_losses, "facts": dict(facts)
+        "train": finished.train_losses, "target": finished.target_losses, "facts": dict(facts)
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
 
@@ -108,12 +108,12 @@ def run_adjoint(
     inner: InnerSettings,
     pieces: Pieces,
     *,
-    visits: Collection[int],
-    also: Collection[int] = (),
+    visited: Collection[int],
+    theta_only: Collection[int] = (),
     forward: StepCallback,
     backward: StepCallback,
 ) -> AdjointPieces:
-    """InnerSettings training, then the recursion of λ back to the first visited step.
+    """Inner training, then the recursion of λ back to the first visited step.
 
     A run that was interrupted goes on at the last checkpoint or finished segment.
 
@@ -121,9 +121,9 @@ def run_adjoint(
         problem: The losses.
         start: θ_0.
         inner: Steps and learning rate.
-        pieces: Where checkpoints and finished segments are kept.
-        visits: Steps i below T whose θ_i and λ_{i+1} are wanted.
-        also: Further steps, up to T, whose θ alone is wanted.
+        pieces: The store of checkpoints and finished segments.
+        visited: Steps i below T whose θ_i and λ_{i+1} are wanted.
+        theta_only: Further steps, up to T, whose θ alone is wanted.
         forward: Called with the number of inner steps done.
         backward: Called with the number of steps of the recursion done.
 
@@ -132,11 +132,12 @@ def run_adjoint(
 
     **Source:** PDS (Gu et al. 2024, arXiv:2410.07064); DELT (arXiv:2506.21545), eq. 8.
     **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products;
-    memory for √T + 4 times the parameters, the √T of them on the host, disk for √T + 2·visits.
+    memory for √T + 4 times the parameters, the √T of them on the host, disk for √T of them and two
+    more a visited step.
     """
     last, train_losses = run_inner(problem, start, inner, pieces, forward)
     made: list[str] = []
-    if inner.steps in also:
+    if inner.steps in theta_only:
         final = "final"
         pieces.save(
             final,
@@ -145,12 +146,12 @@ def run_adjoint(
         )
         made.append(final)
     target_losses: list[float] = []
-    earliest = min(visits, default=inner.steps)
+    earliest = min(visited, default=inner.steps)
     value: Parameters | None = None
     for first, stop in reversed(inner.segments):
         name = f"backward-{first:06d}"
         made.append(name)
-        kept = pieces.load(name, partial(_segment, first, problem.device))
+        kept = pieces.load(name, partial(_finished_segment, first, problem.device))
         if kept is not None:
             value, target_losses = kept
         else:
@@ -162,24 +163,26 @@ def run_adjoint(
                 pieces.meter.start_over()
                 return run_adjoint(
                     problem, start, inner, pieces,
-                    visits=visits, also=also, forward=forward, backward=backward,
+                    visited=visited, theta_only=theta_only, forward=forward, backward=backward,
                 )  # fmt: skip
             with pieces.writing(name) as folder:
                 value = _segment_back(
                     problem, inner, (first, stop), thetas, value, target_losses, folder,
-                    visits=visits, also=also, earliest=earliest, losses=train_losses,
-                    watch=backward,
+                    visited=visited, theta_only=theta_only, earliest=earliest, losses=train_losses,
+                    on_step=backward,
                 )  # fmt: skip
         if first <= earliest:
             break
-    names = {theta_path(Path(), i).name for i in (*visits, *also)}
-    names |= {lambda_path(Path(), i + 1).name for i in visits}
+    files = {theta_path(Path(), i).name for i in (*visited, *theta_only)}
+    files |= {lambda_path(Path(), i + 1).name for i in visited}
     return AdjointPieces(
-        pieces, tuple(made), frozenset(names), tuple(train_losses), tuple(target_losses)
+        pieces, tuple(made), frozenset(files), tuple(train_losses), tuple(target_losses)
     )
 
 
-def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters, list[float]]:
+def _finished_segment(
+    first: int, device: torch.device, folder: Path
+) -> tuple[Parameters, list[float]]:
     """λ and the target's losses at the beginning of a finished segment."""
     path = lambda_path(folder, first)
     return load(path, device), losses_of(path)
@@ -194,27 +197,27 @@ def _segment_back(
     target_losses: list[float],
     folder: Path,
     *,
-    visits: Collection[int],
-    also: Collection[int],
+    visited: Collection[int],
+    theta_only: Collection[int],
     earliest: int,
     losses: list[float],
-    watch: StepCallback,
+    on_step: StepCallback,
 ) -> Parameters:
-    """The recursion from a segment's end to its beginning; what is wanted goes into a folder.
+    """The recursion from a segment's end to its beginning, with the files it writes on its way.
 
     Args:
         problem: The losses.
         inner: Steps and learning rate.
         segment: First step and stop.
-        thetas: θ of its steps, and for the last segment θ_T; emptied on the way.
+        thetas: θ of the segment's steps, and for the last segment θ_T; emptied on the way.
         value: λ_stop; None for the last segment, where it follows from θ_T.
-        target_losses: J(θ_t) is added here.
-        folder: Where θ_i and λ_{i+1} of visited steps go, and λ_first.
-        visits: See `run_adjoint`.
-        also: Likewise.
-        earliest: Where the recursion ends.
+        target_losses: J(θ_t) of the steps behind; those of this segment are added.
+        folder: The folder of the segment's piece: θ_i and λ_{i+1} of visited steps, λ_first.
+        visited: Steps i whose θ_i and λ_{i+1} are written.
+        theta_only: Further steps whose θ alone is written.
+        earliest: The last step of the recursion.
         losses: L_t(θ_t) of all steps.
-        watch: Called with the number of steps of the recursion done.
+        on_step: Called with the number of steps of the recursion done.
 
     Returns:
         λ_first.
@@ -222,14 +225,14 @@ def _segment_back(
     first, stop = segment
     if value is None:
         loss, value = problem.target_gradient(moved(thetas.pop(), problem.device))
-        _check(value, inner, stop)
+        _check_finite(value, inner, stop)
         target_losses.append(loss)
     for step in range(stop - 1, max(first, earliest) - 1, -1):
         theta = moved(thetas.pop(), problem.device)
-        watch(inner.steps - step)
-        if step in visits or step in also:
+        on_step(inner.steps - step)
+        if step in visited or step in theta_only:
             save(theta_path(folder, step), theta, losses=losses[:step])
-        if step in visits:
+        if step in visited:
             save(lambda_path(folder, step + 1), value, losses=target_losses)
         if step > earliest:
             loss, value = adjoint_step(problem, theta, value, inner, step)
@@ -257,11 +260,11 @@ def adjoint_step(
     curved = problem.hvp(theta, step, following)
     eta = inner.learning_rate
     value = {k: v + gradient[k] - eta * curved[k] for k, v in following.items()}
-    _check(value, inner, step)
+    _check_finite(value, inner, step)
     return loss, value
 
 
-def _check(value: Parameters, inner: InnerSettings, step: int) -> None:
+def _check_finite(value: Parameters, inner: InnerSettings, step: int) -> None:
     if not math.isfinite(norm(value)):
         raise ConfigError(
             f"the adjoint of the inner training is not finite at step {step} of {inner.steps}; "

@@ -20,7 +20,7 @@ _TILE_ELEMENTS = 2**26
 
 
 class TileVisitor(Protocol):
-    """What looks at each tile, after the transform, and at the samples it belongs to."""
+    """A function that sees each tile, after the transform, and the samples it belongs to."""
 
     def __call__(self, name: str, tile: Tensor, rows: slice, /) -> None:
         """Called once per parameter and chunk of samples."""
@@ -28,7 +28,7 @@ class TileVisitor(Protocol):
 
 @dataclass(frozen=True)
 class ProductRequest:
-    """What a pass is asked for; the arguments of `ProductKernel.products`."""
+    """The products that a pass is asked for; see the arguments of `ProductKernel.products`."""
 
     directions: Mapping[str, Tensor] | None
     norms: bool
@@ -37,7 +37,7 @@ class ProductRequest:
 
     @property
     def whole_gradients(self) -> bool:
-        """Whether somebody sees the gradients themselves, so that each is materialised."""
+        """Whether a transform or visitor sees the gradients, so that each is materialised."""
         return self.transform is not None or self.visitor is not None
 
 
@@ -46,7 +46,7 @@ class Occurrences:
     """The gradients of one parameter that came so far, one for each place it occurs in.
 
     Attributes:
-        count: How many came.
+        count: Number of gradients that came.
         left: Left factors of those that came as two, `(b, S, rows)`.
         right: Their right factors, `(b, S, columns)`.
         ids: The rows of the parameter that were looked up, `(b, S)`.
@@ -71,7 +71,7 @@ class BackwardPass:
         parameters: The chosen ones.
         samples: b.
         tokens: b · S, None where it is not known.
-        request: What is asked for.
+        request: The products that are asked for.
     """
 
     def __init__(

@@ -28,12 +28,12 @@ Sums = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """What Adam remembers at a checkpoint.
+    """Adam's moments at a checkpoint.
 
     Attributes:
         values: Parameter name to first and second moment.
-        beta1: Decay of the first.
-        beta2: Decay of the second.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
         steps: Steps taken so far.
     """
 
@@ -51,10 +51,10 @@ def adam_step(
     m and v are those of the checkpoint, the same for every sample.
 
     Args:
-        moments: Of the checkpoint.
-        rule: Where ε goes, and whether moments are corrected.
-        device: Where the steps are computed.
-        dtype: Of the steps.
+        moments: Adam's moments at the checkpoint.
+        rule: The place of ε, and whether moments are corrected.
+        device: The device on which steps are computed.
+        dtype: Floating-point type of the steps.
     """
     c1 = 1 - moments.beta1 ** (moments.steps + 1) if rule.bias_correction else 1.0
     c2 = 1 - moments.beta2 ** (moments.steps + 1) if rule.bias_correction else 1.0
@@ -83,7 +83,7 @@ class SampleResults:
 
     Attributes:
         values: float64 `(n, …)`, NaN on samples without a loss.
-        lengths: What ran, padding included.
+        lengths: Lengths of the sequences that ran, padding included.
         products: FLOPs beside forward and backward.
         tokens: Tokens that ran, without padding.
     """
@@ -137,7 +137,7 @@ def sketches(
     """Projected steps as unit vectors, `(n, dimension)`.
 
     Args:
-        model: Where the gradients are taken.
+        model: The model whose gradients are taken.
         tokens: The samples.
         kernel: Entered on the model.
         projection: The random matrix.
@@ -183,7 +183,7 @@ def unit_directions(
     Two passes: norms first, then one backward of Σ_n loss_n / ‖g_n‖ for each task.
 
     Args:
-        model: Where the gradients are taken.
+        model: The model whose gradients are taken.
         tokens: The target samples.
         tasks: Task of each sample.
         n_tasks: K.

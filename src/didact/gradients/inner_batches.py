@@ -35,8 +35,8 @@ def inner_batches(
         hashes: 64-bit hashes of the ids of all rows.
         rows: The rows to draw from.
         steps: T.
-        size: Samples of a batch.
-        key: Of the draw: another key, another draw.
+        size: Number of samples of a batch.
+        key: Key of the draw: another key, another draw.
 
     Raises:
         DataError: No row has a loss.

@@ -25,7 +25,7 @@ class Problem(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where parameters are put for it."""
+        """The device on which parameters are expected."""
         ...
 
     def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
@@ -81,7 +81,7 @@ def sgd_step(
 
 
 def run_inner(
-    problem: Problem, start: Parameters, inner: InnerSettings, pieces: Pieces, watch: StepCallback
+    problem: Problem, start: Parameters, inner: InnerSettings, pieces: Pieces, on_step: StepCallback
 ) -> tuple[list[Parameters], list[float]]:
     """All T steps, or those that an interrupted run did not come to.
 
@@ -91,8 +91,8 @@ def run_inner(
         problem: The losses.
         start: θ_0.
         inner: Steps and learning rate.
-        pieces: Where θ is kept.
-        watch: Called with the number of steps that are done.
+        pieces: The store of θ at the beginning of each segment.
+        on_step: Called with the number of steps that are done.
 
     Returns:
         θ from the last segment's first step to θ_T, in the host's memory, and the T losses.
@@ -116,7 +116,7 @@ def run_inner(
             _keep_start(pieces, step + 1, theta, losses)
             last = []
         last.append(moved(theta, "cpu"))
-        watch(step + 1)
+        on_step(step + 1)
     return last, losses
 
 

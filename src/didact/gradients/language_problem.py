@@ -42,7 +42,7 @@ class LanguageProblem:
         charge: Told FLOPs and tokens of every pass.
 
     Attributes:
-        device: Where the model is.
+        device: The device of the model.
     """
 
     def __init__(

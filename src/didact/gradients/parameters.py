@@ -55,7 +55,7 @@ def save(path: Path, tensors: Parameters, *, losses: list[float]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Parameters:
-    """What `save` wrote."""
+    """Parameters that `save` wrote."""
     with safe_open(path, framework="pt") as file:
         # Copied: tensors of a mapped file are aligned otherwise than fresh ones, and BLAS then
         # rounds otherwise, so that a run that was interrupted would give other last bits.
@@ -64,7 +64,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Parameters:
 
 
 def losses_of(path: Path) -> list[float]:
-    """The losses that `save` wrote."""
+    """Losses that `save` wrote."""
     with safe_open(path, framework="pt") as file:
         found: list[float] = json.loads(file.metadata()["losses"])
         return found

@@ -20,7 +20,7 @@ from didact.core.errors import ConfigError
 
 
 class Sink(Protocol):
-    """What patched modules hand their per-sample weight gradients to during a backward pass.
+    """The receiver of the per-sample weight gradients that patched modules compute.
 
     Attributes:
         samples: b, the number of samples in the batch.

@@ -31,7 +31,7 @@ class GradientProducts:
         dots: `(b, D)`, ⟨g_n, v_k⟩ over all chosen parameters; None without directions. float32,
             float64 for a float64 model.
         squared_norms: `(b,)`, ‖g_n‖² after the transform if there is one; None unless wanted.
-        flops: Of the products alone, two per multiply-add; forward and backward are not in it.
+        flops: FLOPs of the products alone, two per multiply-add; without forward and backward.
     """
 
     losses: Tensor

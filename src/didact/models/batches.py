@@ -24,7 +24,7 @@ class Batch:
     """Samples padded on the right to one length S.
 
     Attributes:
-        rows: int64 `(b,)`: which samples of the `Tokens`.
+        rows: int64 `(b,)`: the samples' rows in their `Tokens`.
         input_ids: int64 `(b, S)`.
         attention_mask: int64 `(b, S)`, 0 on padding.
         position_ids: int64 `(b, S)`; explicit, so that every module sees the batch.
@@ -42,13 +42,13 @@ class Batch:
 
     @property
     def executed(self) -> Lengths:
-        """What runs, padding included."""
+        """Lengths of what runs, padding included."""
         b, s = self.input_ids.shape
         return Lengths(b, b * s, float(b * s * s))
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """What a causal language model is called with."""
+        """Arguments of a causal language model's forward."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,

@@ -89,7 +89,7 @@ def hidden_states(
 
     Args:
         model: The model.
-        spec: Its numbers without the head.
+        spec: The model's numbers without the head.
         tokens: The samples.
         weighted: Multiply position weights by loss weights, so that only tokens that count in the
             loss do; else all tokens count.
@@ -107,13 +107,13 @@ def hidden_states(
         weights = (weights / weights.sum(1, keepdim=True)).to(states.dtype)
         return torch.einsum("bsd,bs->bd", states, weights)
 
-    return gather(
+    return embed_in_batches(
         embed, tokens, width=spec.width, spec=spec, tokens_per_batch=tokens_per_batch,
         pad_id=model.pad_id, device=str(model.device),
     )  # fmt: skip
 
 
-def gather(
+def embed_in_batches(
     embed: Callable[[Batch], Tensor],
     tokens: Tokens,
     *,

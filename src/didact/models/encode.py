@@ -21,14 +21,16 @@ ModelTemplate = Literal["model", "plain", "roles", "chatml"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How samples become tokens.
+    """The way samples become tokens.
 
     Attributes:
-        kind: What the pool's samples are.
-        loss: `completion` counts the turns a trainer learns, each by its weight; `all` every
-            token; `text` every token of the sample written as plain text, without a template.
-        template: `model` is the tokenizer's own chat template; the others are didact's.
-        pool_template: How the pool writes its text, for `loss="text"`.
+        kind: Kind of the pool's samples.
+        loss: The tokens of the loss: `completion` counts the turns a trainer learns, each by its
+            weight; `all` every token; `text` every token of the sample written as plain text,
+            without a template.
+        template: Template of chats: `model` is the tokenizer's own chat template; the others are
+            didact's.
+        pool_template: Template of the pool's own text, for `loss="text"`.
         max_length: Most tokens of a sample; the rest is cut off. None for no limit.
     """
 
@@ -100,7 +102,7 @@ def overhead(tokenizer: Any, how: Encoding) -> int:
 
 
 def start_token(tokenizer: Any) -> list[int]:
-    """What a sample written without the model's template starts with: BOS, CLS, EOS or nothing."""
+    """The first token of samples written without the model's template: BOS, CLS, EOS or none."""
     for token in (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id):
         if token is not None:
             return [int(token)]

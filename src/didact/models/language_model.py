@@ -24,16 +24,16 @@ _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A model that is open.
+    """A causal language model that is open.
 
     Attributes:
         module: The transformers model, in evaluation mode on its device.
-        tokenizer: Its tokenizer.
-        spec: The numbers of its architecture.
-        device: Where it is.
-        dtype: Of weights and arithmetic, by torch's name: "float32".
-        context: Most tokens it can read at once.
-        pad_id: What padding is filled with; masked, so any token does.
+        tokenizer: The model's tokenizer.
+        spec: The numbers of the architecture.
+        device: The device of the model.
+        dtype: Type of weights and arithmetic, by torch's name: "float32".
+        context: Most tokens the model can read at once.
+        pad_id: The token of padding; masked, so any token does.
     """
 
     module: Any
@@ -46,7 +46,7 @@ class LanguageModel:
 
 
 def torch_dtype(setting: Dtype, device: str) -> torch.dtype:
-    """`auto` is bfloat16 on an accelerator that has it, float32 elsewhere."""
+    """The type of a setting: `auto` is bfloat16 where an accelerator has it, float32 elsewhere."""
     if setting == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -65,7 +65,7 @@ def open_model(
     Args:
         path: A folder that `didact.models.folder.find` has checked.
         device: "cpu", "cuda:0", …
-        dtype: Of weights and arithmetic.
+        dtype: Type of weights and arithmetic.
         attention: Attention kernel of transformers ("eager", "sdpa", …); its default when None.
 
     Raises:

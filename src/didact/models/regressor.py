@@ -1,4 +1,4 @@
-"""A transformer with a linear head on its mean hidden state: opened, and asked."""
+"""A transformer with a linear head on its mean hidden state: opened, and its predictions."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Regressor:
     Attributes:
         module: The transformer, without a vocabulary head.
         head: Linear, from its width to one number.
-        tokenizer: Its tokenizer.
-        spec: The numbers of its architecture.
-        device: Where it is.
-        context: Most tokens it can read at once.
-        pad_id: What padding is filled with.
+        tokenizer: The transformer's tokenizer.
+        spec: The numbers of the architecture.
+        device: The device of the model.
+        context: Most tokens the model can read at once.
+        pad_id: The token of padding.
     """
 
     module: Any
@@ -53,7 +53,7 @@ class Regressor:
     pad_id: int
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All of them by name."""
+        """All parameters by name."""
         named = {f"module.{name}": p for name, p in self.module.named_parameters()}
         return named | {f"head.{name}": p for name, p in self.head.named_parameters()}
 
@@ -66,8 +66,8 @@ def open_regressor(
 
     Args:
         path: A folder that `didact.models.folder.find` has checked: an encoder or a decoder.
-        device: Where.
-        dtype: Of weights and arithmetic.
+        device: "cpu", "cuda:0", …
+        dtype: Type of weights and arithmetic.
 
     Raises:
         DataError: The folder's files do not make a model.
@@ -133,11 +133,11 @@ def _parameters(module: Any) -> set[str]:
 def predict(
     model: Regressor, tokens: Tokens, *, rows: Int1D | None = None, tokens_per_batch: int = 8192
 ) -> Metered[Float1D]:
-    """What the head says of every sample, float64 `(n,)`; NaN where there is no token.
+    """Predictions for every sample, float64 `(n,)`; NaN where there is no token.
 
     Args:
         model: The open model.
-        tokens: In its own tokenizer's ids; loss weights play no part.
+        tokens: The samples, in the model's tokenizer's ids; loss weights play no part.
         rows: The samples to look at, all by default; the others are NaN.
         tokens_per_batch: Most tokens of a forward pass, padding included.
 

@@ -20,7 +20,7 @@ from didact.accounting.spec import ModelSpec
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
-from didact.models.embed import Embed, Vectors, blank, gather
+from didact.models.embed import Embed, Vectors, blank, embed_in_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SentenceFolder:
-    """What a sentence-transformers folder says of itself, read without torch.
+    """The numbers of a sentence-transformers folder, read without torch.
 
     Attributes:
         spec: The numbers of its transformer.
-        limit: Most tokens it reads of a text.
-        overhead: Special tokens it adds to a text.
+        limit: Most tokens the encoder reads of a text.
+        overhead: Number of special tokens it adds to a text.
     """
 
     spec: ModelSpec
@@ -115,7 +115,7 @@ def open_sentence_encoder(
     Args:
         path: A folder that `didact.models.folder.find` has checked.
         device: "cpu", "cuda:0", …
-        dtype: Of weights and arithmetic.
+        dtype: Type of weights and arithmetic.
         max_length: Most tokens read of a text; the rest is cut off.
         tokens_per_batch: Most tokens of a batch, padding included.
         prompt: Put before every text; None for the model's own default.
@@ -181,7 +181,7 @@ def _encode(
         found: Tensor = model(features)["sentence_embedding"]
         return found
 
-    return gather(
+    return embed_in_batches(
         embed, tokens, width=_width(model), spec=spec,
         tokens_per_batch=tokens_per_batch, pad_id=model.tokenizer.pad_token_id or 0,
         device=str(model.device),

@@ -37,12 +37,13 @@ class Excerpts:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """What a model makes of the tokens that count.
+    """The likelihood that a model gives to the tokens that count.
 
     Attributes:
-        counted: int64 `(n,)`: how many count.
+        counted: int64 `(n,)`: number of tokens that count.
         nats: float64 `(n,)`: their negative log-likelihood, summed.
-        mean: float64 `(n,)`: its mean by loss weight, nats per token; NaN where nothing counts.
+        mean: float64 `(n,)`: the mean of that by loss weight, nats per token; NaN where nothing
+            counts.
     """
 
     counted: Int1D
@@ -127,7 +128,7 @@ def likelihood(
 
     Args:
         model: The model.
-        excerpts: What it reads.
+        excerpts: The parts of samples it reads.
         tokens_per_batch: Most tokens of a batch, padding included.
 
     **Cost:** one forward pass of every excerpt; softmax only where a token counts.

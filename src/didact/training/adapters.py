@@ -28,10 +28,10 @@ class Checkpoint:
 
     Attributes:
         path: Folder with the adapter, Adam's moments and these numbers.
-        epoch: From 1.
-        steps: Updates so far, Adam's step count.
+        epoch: Number of the epoch, from 1.
+        steps: Number of updates so far, Adam's step count.
         learning_rate: Mean of the rates of the epoch's updates.
-        n_params: Adapter parameters.
+        n_params: Number of adapter parameters.
     """
 
     path: Path

@@ -39,13 +39,13 @@ DONE, STEPS = "training.json", "steps.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How a model is trained.
+    """The settings of a training.
 
     Args:
-        learning_rate: At its highest. The default suits small models trained from scratch; a large
-            trained one wants 1e-5 to 5e-5.
-        schedule: What follows the warm-up: `cosine` or `linear` to zero, `constant`, or `wsd`:
-            constant, then linear to zero over the last fifth.
+        learning_rate: The highest learning rate. The default suits small models trained from
+            scratch; a large trained one wants 1e-5 to 5e-5.
+        schedule: The learning rate after the warm-up: `cosine` or `linear` to zero, `constant`, or
+            `wsd`: constant, then linear to zero over the last fifth.
         warmup_ratio: Share of the steps in which the learning rate rises from zero.
         batch_size: Samples per optimizer step; the order's own, else 32.
         micro_batch_size: Samples per forward pass, a divisor of `batch_size`; what fits
@@ -54,17 +54,18 @@ class TrainSettings:
             1,024 on the CPU, where more gain nothing and small batches of like lengths pad less.
         max_length: Most tokens of a sample; the model's context when not given.
         max_steps: Stop after so many steps, with the schedule laid over them.
-        weight_decay: AdamW's, on matrices.
+        weight_decay: AdamW's weight decay, on matrices.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        loss: What is learnt: the `completion`, each turn by its weight; `all` tokens; or the sample
-            as plain `text`.
-        template: How chats are written: the `model`'s own chat template, or one of didact's.
-        device: `auto` is the first accelerator, else the CPU.
-        dtype: Of arithmetic: `auto` is bfloat16 on an accelerator that has it, with weights and
-            updates in float32; float32 elsewhere.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        loss: The tokens that are learnt: the `completion`, each turn by its weight; `all` tokens;
+            or the sample as plain `text`.
+        template: The template that chats are written in: the `model`'s own chat template, or one of
+            didact's.
+        device: The device; `auto` is the first accelerator, else the CPU.
+        dtype: Type of arithmetic: `auto` is bfloat16 on an accelerator that has it, with weights
+            and updates in float32; float32 elsewhere.
     """
 
     learning_rate: Positive = 5e-4
@@ -91,10 +92,10 @@ class Trained:
     """A trained model.
 
     Attributes:
-        path: Its folder: weights, tokenizer, `training.json`, and `steps.jsonl`.
-        steps: What every step did.
+        path: Folder of the model: weights, tokenizer, `training.json`, and `steps.jsonl`.
+        steps: A record of every step.
         cost: FLOPs as executed, padding included, and tokens without it.
-        reused: Whether it was found finished.
+        reused: Whether the training was found finished.
     """
 
     path: Path
@@ -131,12 +132,12 @@ def train(
     CPU the same call gives the same bytes, interrupted or not.
 
     Args:
-        pool: Where the samples are.
+        pool: The pool of the samples.
         order: Rows in sequence; epochs are written out in it.
         model: A folder with a causal language model (safetensors), or a hub name.
         out: Folder of the trained model.
-        settings: How.
-        seed: Of dropout, where the model has it.
+        settings: The settings of the training.
+        seed: Seed of dropout, where the model has it.
         progress: Told of every step.
 
     Raises:
@@ -199,7 +200,7 @@ def train(
 
 
 def read_trained(out: Path) -> Trained:
-    """What a finished training left.
+    """A finished training, read from the folder of its model.
 
     Raises:
         DataError: The folder holds none, or it is damaged.

@@ -30,22 +30,22 @@ from didact.training.trainer_checkpoints import Sealer, last_checkpoint, trainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the loop trains.
+    """The settings of the training loop.
 
     Attributes:
-        learning_rate: At its highest.
-        schedule: What follows the warm-up: `cosine` or `linear` to zero, `constant`, or `wsd`:
-            constant, then linear to zero over the last fifth of the steps.
+        learning_rate: The highest learning rate.
+        schedule: The learning rate after the warm-up: `cosine` or `linear` to zero, `constant`, or
+            `wsd`: constant, then linear to zero over the last fifth of the steps.
         warmup_ratio: Share of the steps in which the learning rate rises from zero.
         batch_size: Samples per optimizer step.
         micro_batch_size: Samples per forward pass; divides `batch_size`.
-        weight_decay: AdamW's, on matrices.
+        weight_decay: AdamW's weight decay, on matrices.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        max_steps: Stop after so many steps, with the schedule laid over them.
-        seed: Of dropout.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        max_steps: Number of steps after which it stops, with the schedule laid over them.
+        seed: Seed of dropout.
     """
 
     learning_rate: float
@@ -64,17 +64,17 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What one optimizer step did.
+    """The record of one optimizer step.
 
     Attributes:
-        step: From 1.
+        step: Number of the step, from 1.
         loss: Weighted mean over the step's tokens, nats per token, before the update.
-        learning_rate: Of the update.
-        grad_norm: L2 norm before clipping.
-        samples: Samples with a loss.
-        skipped: Samples without one, left out.
-        tokens: Their tokens, without padding.
-        executed: With padding.
+        learning_rate: Learning rate of the update.
+        grad_norm: L2 norm of the gradient before clipping.
+        samples: Number of samples with a loss.
+        skipped: Number of samples without a loss, left out.
+        tokens: Number of tokens, without padding.
+        executed: Number of tokens with padding.
         squares: Sum of squared padded lengths.
         rows: Digest of the rows read, in sequence; see `rows_digest`.
     """
@@ -92,7 +92,7 @@ class StepRecord:
 
 
 def executed_lengths(steps: Sequence[StepRecord]) -> Lengths:
-    """What steps executed, padding included."""
+    """Lengths of the sequences that steps executed, padding included."""
     return Lengths(
         sum(s.samples for s in steps), sum(s.executed for s in steps), sum(s.squares for s in steps)
     )
@@ -112,7 +112,7 @@ class _WeightedTrainer(Trainer):
     stage: str
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The learning rate of each update."""
+        """A scheduler of the recipe's learning rate."""
         recipe = self.recipe
         stepped: Any = optimizer or self.optimizer
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -149,14 +149,14 @@ class _WeightedTrainer(Trainer):
         return_outputs: bool = False,  # noqa: FBT001, FBT002 - the overridden signature
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Of one micro-batch, its share of the step's loss."""
+        """The share of one micro-batch in the step's loss."""
         batch = Batch(rows=np.empty(0, np.int64), **inputs)
         outputs = model(**batch.inputs, use_cache=False)
         loss = weighted_nll(outputs.logits, batch, float(num_items_in_batch))
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, Any], *arguments: Any) -> None:
-        """Numbers of a step, with what it read; they are kept in every checkpoint."""
+        """Note the numbers of a step, with the rows it read; every checkpoint keeps them."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
                 cause = (
@@ -205,16 +205,16 @@ def train_in_place(
     transformers reads back with `weights_only`; one that is not what was written is passed over.
 
     Args:
-        model: What is trained: its parameters that require a gradient.
+        model: The model; its parameters that require a gradient are trained.
         samples: The data, in sequence.
-        recipe: How.
+        recipe: The settings of the loop.
         work: Folder of checkpoints; the last whole one in it is where training goes on.
         mixed: bfloat16 arithmetic with the weights' own type for sums and updates.
-        progress: Told of every step.
-        stage: What to call it there.
-        callbacks: Of transformers.
-        meter: What an interrupted run spent of processor time is told to it.
-        tell: Told of a checkpoint that is damaged.
+        progress: Called after every step.
+        stage: Name of the training in progress and messages.
+        callbacks: Further callbacks of transformers.
+        meter: The meter of processor time; an interrupted run's is added to it.
+        tell: Called with a message where a checkpoint is damaged.
 
     Raises:
         DataError: No sample has a loss.

@@ -45,26 +45,26 @@ Int1D = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUpSettings:
-    """How adapters are warmed up; defaults as LESS has them.
+    """The settings of a warm-up of adapters; defaults as LESS has them.
 
     Attributes:
-        rank: Of the adapters.
-        alpha: Their scale times `rank`.
-        dropout: On what goes into them, while they train.
+        rank: Rank of the adapters.
+        alpha: Scale of the adapters times `rank`.
+        dropout: Dropout on the adapters' inputs, while they train.
         targets: Last parts of the names of the modules that get one; else `default_lora_targets`.
-        learning_rate: At its highest; linear to zero after the warm-up.
-        warmup_ratio: Share of the steps in which it rises.
+        learning_rate: The highest learning rate; linear to zero after the warm-up.
+        warmup_ratio: Share of the steps in which the learning rate rises.
         epochs: Passes over the rows, each in an order of its own.
         batch_size: Samples per optimizer step.
-        micro_batch_size: Samples per forward pass; what fits `tokens_per_batch`.
+        micro_batch_size: Samples per forward pass; by default what fits `tokens_per_batch`.
         tokens_per_batch: Most tokens of a forward pass, padding included.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's weight decay.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        dtype: Of the frozen model. Adapters are float32, or float64 with a float64 model.
-        seed: Of adapters, dropout and the order within epochs.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        dtype: Type of the frozen model. Adapters are float32, or float64 with a float64 model.
+        seed: Seed of adapters, dropout and the order within epochs.
     """
 
     rank: int = 128
@@ -102,13 +102,13 @@ def warm_up(
     finished epoch.
 
     Args:
-        pool: Where the samples are.
-        rows: Which of them, in the first epoch's order.
+        pool: The pool of the samples.
+        rows: Rows of the pool, in the first epoch's order.
         model_path: A folder that `didact.models.folder.find` has checked.
-        settings: How.
-        how: How samples become tokens.
-        ctx: Where the checkpoints are kept; charged with FLOPs as executed (frozen base).
-        device: Where.
+        settings: The settings of the warm-up.
+        how: The encoding of samples as tokens.
+        ctx: The keeper of the checkpoints; charged with FLOPs as executed (frozen base).
+        device: The device it runs on.
 
     Returns:
         One checkpoint per epoch.

@@ -30,8 +30,8 @@ class Samples(torch.utils.data.Dataset[SampleInBlock]):
     Args:
         pool: The pool.
         epochs: Rows in training sequence, of equal number in every epoch.
-        tokenizer: The model's.
-        how: How samples become tokens.
+        tokenizer: The model's tokenizer.
+        how: The encoding of samples as tokens.
     """
 
     def __init__(self, pool: Pool, epochs: Sequence[Int1D], tokenizer: Any, how: Encoding) -> None:

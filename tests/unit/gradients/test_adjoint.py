@@ -97,7 +97,7 @@ def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]
     A gradient or product of a batch, or of the target, is one pass.
     """
     quiet = {"forward": lambda done: None, "backward": lambda done: None}
-    asked = {"visits": range(steps), **quiet, **more}
+    asked = {"visited": range(steps), **quiet, **more}
     ctx = Context(executor=serial(), seed=0, cache_dir=cache)
 
     def make(work):
@@ -115,7 +115,7 @@ def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]
         return run_adjoint(problem, start, InnerSettings(steps, ETA), work.pieces, **asked), {}
 
     found = keep(
-        ctx, "adjoints", [steps, list(asked["visits"])], make,
+        ctx, "adjoints", [steps, list(asked["visited"])], make,
         save=lambda made, folder: save_adjoint(*made, folder), load=read_adjoint,
     )  # fmt: skip
     return found, ctx.meter.bill
@@ -253,7 +253,7 @@ def test_flops_are_those_that_torch_counts(model, tmp_path):
 
 def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     steps = 9
-    whole, all_of_it = run(model, tmp_path / "whole", steps, visits=(0, 4))
+    whole, all_of_it = run(model, tmp_path / "whole", steps, visited=(0, 4))
 
     def dies_at(when):
         def watch(done):
@@ -267,14 +267,14 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     left = []
     for stop in stops:
         with pytest.raises(Killed):
-            run(model, cache, steps, visits=(0, 4), **stop)
+            run(model, cache, steps, visited=(0, 4), **stop)
         assert not list(cache.glob("adjoints/*"))
         left.append({p.name for p in cache.glob("unfinished/adjoints-*/*")})
     assert left[0] < left[1] < left[2]
-    again, rest = run(model, cache, steps, visits=(0, 4))
+    again, rest = run(model, cache, steps, visited=(0, 4))
     assert rest.charged.flops < 0.6 * all_of_it.charged.flops
     _same(again, rest, whole, all_of_it)
-    found, nothing = run(model, cache, steps, visits=(0, 4))
+    found, nothing = run(model, cache, steps, visited=(0, 4))
     assert found == again
     assert (nothing.charged.flops, nothing.charged.tokens) == (0, 0)
     assert nothing.value.flops == all_of_it.value.flops
@@ -283,23 +283,23 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
 @pytest.mark.parametrize("passes", [3, 9, 10, 16, 17, 26, 30])
 def test_wherever_it_is_interrupted_bytes_and_value_are_the_same(model, tmp_path, passes):
     """9 steps forward in segments of 3, then back from the target's gradient: 30 passes."""
-    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4), also=(9,))
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4), theta_only=(9,))
     with pytest.raises(Killed):
-        run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,), dies_after=passes)
-    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,))
+        run(model, tmp_path / "parts", 9, visited=(0, 4), theta_only=(9,), dies_after=passes)
+    again, rest = run(model, tmp_path / "parts", 9, visited=(0, 4), theta_only=(9,))
     _same(again, rest, whole, all_of_it)
     assert rest.charged.flops <= rest.value.flops
 
 
 @pytest.mark.parametrize("piece", ["forward-000000", "forward-000003", "backward-000006"])
 def test_a_damaged_piece_is_made_again(model, tmp_path, piece):
-    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4))
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4))
     with pytest.raises(Killed):
-        run(model, tmp_path / "parts", 9, visits=(0, 4), dies_after=17)  # one segment back is done
+        run(model, tmp_path / "parts", 9, visited=(0, 4), dies_after=17)  # one segment back is done
     (folder,) = tmp_path.glob(f"parts/unfinished/adjoints-*/{piece}")
     for file in folder.glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-1])
-    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4))
+    again, rest = run(model, tmp_path / "parts", 9, visited=(0, 4))
     _same(again, rest, whole, all_of_it)
 
 

@@ -296,8 +296,8 @@ class _Inner:
                 parameters_of(model),
                 InnerSettings(own.steps, own.learning_rate),
                 ctx.pieces,
-                visits=own.pairs,
-                also=own.alone,
+                visited=own.pairs,
+                theta_only=own.alone,
                 forward=partial(watch, "inner training"),
                 backward=partial(watch, "adjoint"),
             )
