@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from didact.accounting.segments import segments
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.pieces import Pieces
@@ -148,7 +149,7 @@ def run_adjoint(
     target_losses: list[float] = []
     earliest = min(visited, default=inner.steps)
     value: Parameters | None = None
-    for first, stop in reversed(inner.segments):
+    for first, stop in reversed(segments(inner.steps)):
         name = f"backward-{first:06d}"
         made.append(name)
         kept = pieces.load(name, partial(_finished_segment, first, problem.device))

@@ -65,13 +65,16 @@ class Occurrences:
 class BackwardPass:
     """A backward pass that gathers the gradients of each parameter, multiplies and drops them.
 
-    The `Sink` of the patched modules.
+    Patched modules hand it their gradients, in one of three shapes.
 
     Args:
-        parameters: The chosen ones.
-        samples: b.
+        parameters: The chosen parameters.
+        samples: b, the number of samples in the batch.
         tokens: b · S, None where it is not known.
         request: The products that are asked for.
+
+    Attributes:
+        anchor: A scalar leaf that requires grad, so that every patched output does.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class BackwardPass:
         self._current: tuple[str, Tensor | None] = "", None
 
     def expect(self, name: str) -> None:
-        """Count an occurrence, unless a checkpoint is recomputing it."""
+        """Note that a parameter occurred in the forward pass; recomputations are not counted."""
         if self._counting:
             self._expected[name] += 1
 

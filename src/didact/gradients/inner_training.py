@@ -53,11 +53,6 @@ class InnerSettings:
     steps: int
     learning_rate: float
 
-    @property
-    def segments(self) -> tuple[tuple[int, int], ...]:
-        """First step and stop of each of about √T segments; θ is kept where one begins."""
-        return segments(self.steps)
-
 
 def sgd_step(
     problem: Problem, theta: Parameters, inner: InnerSettings, step: int
@@ -97,7 +92,7 @@ def run_inner(
     Returns:
         θ from the last segment's first step to θ_T, in the host's memory, and the T losses.
     """
-    starts = [first for first, _ in inner.segments]
+    starts = [first for first, _ in segments(inner.steps)]
     at, theta = 0, start
     losses: list[float] = []
     for first in reversed(starts):
@@ -127,7 +122,7 @@ def _start_of(step: int) -> str:
 
 def forget_from(pieces: Pieces, inner: InnerSettings, step: int) -> None:
     """Let `run_inner` go on before a step."""
-    for first, _ in inner.segments:
+    for first, _ in segments(inner.steps):
         if first >= step:
             pieces.drop(_start_of(first))
 

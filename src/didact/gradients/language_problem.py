@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp
 
 from didact.accounting.flops import hvp_flops, training_flops
+from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.gradients.parameters import Parameters, norm
 from didact.models.batches import Batch, over_batches
@@ -82,11 +83,17 @@ class LanguageProblem:
         for batch, product in self._over(partial(self._curved, theta, vector), tokens, most):
             for name, value in product.items():
                 out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = hvp_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
+            self._charge_pass(hvp_flops, batch)
         return out
+
+    def _charge_pass(self, flops: Callable[[ModelSpec, int, float], float], batch: Batch) -> None:
+        ran = batch.executed
+        self._charge(
+            Cost(
+                flops=flops(self._model.spec, ran.tokens, ran.squares),
+                tokens=int(batch.attention_mask.sum()),
+            )
+        )
 
     def _curved(self, theta: Parameters, vector: Parameters, batch: Batch) -> Parameters:
         with warnings.catch_warnings():
@@ -112,10 +119,7 @@ class LanguageProblem:
             total += loss / len(tokens)
             for name, value in zip(out, gradients, strict=True):
                 out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = training_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
+            self._charge_pass(training_flops, batch)
         return total, out
 
     def _loss_and_gradient(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -122,6 +123,22 @@ def over_batches(
             continue
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def memory_errors(doing: str, remedy: str) -> Iterator[None]:
+    """A block whose lack of memory is an ExecutionError that says what to do.
+
+    Args:
+        doing: What the block does: "training".
+        remedy: What to do about it: "set a smaller batch_size".
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ExecutionError(f"memory ran out while {doing} ({error}); {remedy}") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

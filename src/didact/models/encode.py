@@ -13,7 +13,7 @@ import pyarrow as pa
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
 from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
-from didact.models.tokens import Tokens
+from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
@@ -192,8 +192,7 @@ def _tokens(
     """Tokenise every sample as one text and weigh its tokens by the piece they end in."""
     texts = ["".join(text for text, _ in sample) for sample in pieces]
     found = _tokenised(texts, tokenizer)
-    ids: list[npt.NDArray[np.int32]] = []
-    weights: list[npt.NDArray[np.float32]] = []
+    samples: list[Sample] = []
     n_bytes = np.zeros(len(texts), np.int64)
     truncated = np.zeros(len(texts), np.bool_)
     for row, sample in enumerate(pieces):
@@ -215,17 +214,11 @@ def _tokens(
         n_bytes[row] = _counted_bytes(sample, cut)
         if row not in reasons and not all_weights.any():
             reasons[row] = _why_empty(how, counted)
-        ids.append(all_ids.astype(np.int32))
-        weights.append(all_weights.astype(np.float32))
-    offsets = np.cumsum([0, *map(len, ids)])
-    return Tokens(
-        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
-        weights=np.concatenate([*weights, np.empty(0, np.float32)]),
-        offsets=offsets.astype(np.int64),
-        n_bytes=n_bytes,
-        truncated=truncated,
+        samples.append((all_ids.astype(np.int32), all_weights.astype(np.float32)))
+    return replace(
+        ragged(samples), n_bytes=n_bytes, truncated=truncated,
         missing=dict(sorted(reasons.items())),
-    )
+    )  # fmt: skip
 
 
 def _tokenised(

@@ -65,11 +65,12 @@ def _downloaded(name: str) -> Path:
     except Exception as error:  # also those of whichever HTTP library the hub's client has
         raise DataError(
             f"model {name!r} is neither a folder here nor to be had from the Hugging Face hub "
-            f"({type(error).__name__}: {_first_line(error)}); give a local folder"
+            f"({type(error).__name__}: {first_line(error)}); give a local folder"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; libraries add whole paragraphs of advice."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
 

@@ -15,6 +15,7 @@ import torch
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
 from didact.models.architecture import read_spec
+from didact.models.folder import first_line
 from didact.models.saving import quiet
 
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
@@ -135,16 +136,12 @@ def open_tokenizer(path: Path) -> Any:
         found = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise DataError(
-            f"{path}: its tokenizer cannot be opened ({_first_line(error)}); save it again"
+            f"{path}: its tokenizer cannot be opened ({first_line(error)}); save it again"
         ) from error
     if found.is_fast:  # what the last call before saving asked for stays in the file
         found.backend_tokenizer.no_padding()
         found.backend_tokenizer.no_truncation()
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:

@@ -9,7 +9,7 @@ import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
 from didact.models.embed import Embed, Vectors, blank, embed_in_batches
+from didact.models.tokens import ragged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,8 +199,6 @@ def _width(model: Any) -> int:
 
 def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
     """Texts as an encoder's tokens with its special tokens; all weights are 1."""
-    from didact.models.tokens import Tokens
-
     encodings: Sequence[Any] = []
     if texts:
         # One token more than the limit tells a text that was cut from one that just fits.
@@ -212,11 +211,8 @@ def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
         own = np.flatnonzero(np.asarray(encodings[row].special_tokens_mask) == 0)
         left = model.tokenizer.truncation_side == "left"
         ids[row] = np.delete(ids[row], own[0 if left else -1])
-    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    return Tokens(
-        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
-        weights=np.ones(int(offsets[-1]), np.float32),
-        offsets=offsets,
+    return replace(
+        ragged([(row, np.ones(len(row), np.float32)) for row in ids]),
         n_bytes=np.asarray([len(t.encode("utf-8", "surrogatepass")) for t in texts], np.int64),
         truncated=truncated,
         missing=blank(texts),

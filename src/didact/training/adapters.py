@@ -118,7 +118,7 @@ def open_adapter(base: LanguageModel, path: Path) -> LanguageModel:
     return replace(base, module=module.to(base.device).eval())
 
 
-def lora_spec(module: Any) -> LoraSpec:
+def adapter_spec(module: Any) -> LoraSpec:
     """The numbers of the adapters on a model from `open_adapter`."""
     config = module.peft_config["default"]
     targets = sorted(config.target_modules)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from didact.core.entries import open_entry
 from didact.core.errors import DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
-from didact.models.batches import Batch, out_of_memory
+from didact.models.batches import Batch, memory_errors
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
 from didact.training.samples import SampleInBlock, Samples, padded_micro_batches, rows_digest
@@ -240,7 +239,8 @@ def train_in_place(
         earlier = int(trainer_state(last)["global_step"])
         if meter is not None:
             meter.found(open_entry(last).bill.own)
-    with _failures():
+    remedy = "set a smaller micro_batch_size or max_length, or take a smaller model"
+    with memory_errors("training", remedy):
         loop.train(resume_from_checkpoint=None if last is None else str(last))
     history: list[dict[str, Any]] = loop.state.log_history
     done = tuple(
@@ -257,19 +257,6 @@ def train_in_place(
 
 def _uncollated(items: list[SampleInBlock]) -> dict[str, list[SampleInBlock]]:
     return {"items": items}
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise ExecutionError(
-            f"memory ran out while training ({error}); set a smaller micro_batch_size or "
-            "max_length, or take a smaller model"
-        ) from error
 
 
 def _arguments(

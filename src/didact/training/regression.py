@@ -23,7 +23,7 @@ from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.protocols import Context, Device, Progress
-from didact.models.batches import collate, out_of_memory
+from didact.models.batches import collate, memory_errors
 from didact.models.folder import digest
 from didact.models.language_model import Dtype, torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
@@ -277,18 +277,13 @@ class _Fit:
             for part in micro_batches(self.tokens.lengths, rows, self.settings.tokens_per_batch):
                 batch = collate(self.tokens, part, pad_id=model.pad_id, device=model.device)
                 wanted = torch.from_numpy(self.labels[part]).to(model.device)
-                try:
+                with memory_errors(
+                    "the data scorer was fitted", "set a smaller tokens_per_batch or max_length"
+                ):
                     with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
                         values = regress(model, batch)
                     loss = (values - wanted.to(values.dtype)).square().sum()
                     (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
-                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if not out_of_memory(error):
-                        raise
-                    raise ExecutionError(
-                        f"memory ran out while the data scorer was fitted ({error}); set a "
-                        "smaller tokens_per_batch or max_length"
-                    ) from error
                 squared += float(loss.detach())
                 flops += regression_flops(model.spec, batch.executed)
         model.module.eval()

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from didact.accounting.segments import segments  # noqa: E402
 from didact.accounting.spec import ModelSpec  # noqa: E402
 from didact.core.cost import Bill  # noqa: E402
 from didact.core.errors import ConfigError, DataError  # noqa: E402
@@ -322,7 +323,7 @@ def _same(again: Adjoint, rest: Bill, whole: Adjoint, all_of_it: Bill) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
 def test_segments_cover_all_steps_once(steps):
-    found = InnerSettings(steps, 1.0).segments
+    found = segments(steps)
     assert [t for first, stop in found for t in range(first, stop)] == list(range(steps))
     assert len(found) <= steps**0.5 + 2
 

@@ -19,7 +19,13 @@ from didact.models.encode import Encoding, encode
 from didact.models.language_model import open_model
 from didact.models.losses import causal_losses
 from didact.training import loop
-from didact.training.adapters import Checkpoint, lora_spec, moments, open_adapter, read_checkpoint
+from didact.training.adapters import (
+    Checkpoint,
+    adapter_spec,
+    moments,
+    open_adapter,
+    read_checkpoint,
+)
 from didact.training.lora import WarmUpSettings, warm_up
 
 HOW = Encoding(kind="chat", max_length=96)
@@ -90,7 +96,7 @@ def test_an_opened_adapter_is_all_that_is_trained(warmed, tiny):
             assert m.dtype == v.dtype == torch.float32
             assert float(v.min()) >= 0
             assert float(v.sum()) > 0
-        spec = lora_spec(model.module)
+        spec = adapter_spec(model.module)
         assert spec == read_lora(tiny, rank=4, targets=default_lora_targets(tiny))
         assert spec.n_params == last.n_params
 
@@ -230,7 +236,7 @@ def test_gpt2_is_adapted_in_all_its_matrices(sums, tiny, tmp_path):
     done = warm(sums, ROWS[:8], tmp_path / "gpt2", tmp_path, settings)
     with open_model(tmp_path / "gpt2", device="cpu") as base:
         model = open_adapter(base, done.value[0].path)
-        assert lora_spec(model.module).n_params == done.value[0].n_params
+        assert adapter_spec(model.module).n_params == done.value[0].n_params
         assert set(moments(done.value[0].path).values) == {
             n for n, p in model.module.named_parameters() if p.requires_grad
         }

@@ -142,7 +142,7 @@ class WarmedUp:
         """The model with the adapter of one checkpoint."""
         from didact.gradients.influence import adam_step
         from didact.gradients.products import ProductKernel
-        from didact.training.adapters import lora_spec, moments, open_adapter
+        from didact.training.adapters import adapter_spec, moments, open_adapter
 
         path = self.checkpoints[index]
         with self.seat.open(device) as base:
@@ -152,7 +152,7 @@ class WarmedUp:
                 if self.rule.kind == "adam":
                     dtype = next(iter(kernel.parameters.values())).dtype
                     step = adam_step(moments(path), self.rule, model.device, dtype)
-                yield At(model, kernel, step, lora_spec(model.module))
+                yield At(model, kernel, step, adapter_spec(model.module))
 
 
 def exact(warm: WarmedUp, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Fitted:
