@@ -109,14 +109,14 @@ def start_token(tokenizer: Any) -> list[int]:
     return []
 
 
-Piece = tuple[str, float]
+WeightedText = tuple[str, float]  # a piece of a sample, and the loss weight of its tokens
 Turn = Mapping[str, Any]
 
 
-def _written(sample: Sequence[Turn], template: Template) -> list[Piece]:
+def _written(sample: Sequence[Turn], template: Template) -> list[WeightedText]:
     """A sample in one of didact's own templates; headers of turns do not count."""
     before, after_role, after, between = AROUND[template]
-    out: list[Piece] = []
+    out: list[WeightedText] = []
     for turn in sample:
         if turn["part"] == REJECTED:
             continue
@@ -129,7 +129,7 @@ def _written(sample: Sequence[Turn], template: Template) -> list[Piece]:
 
 def _templated(
     samples: Sequence[Sequence[Turn]], tokenizer: Any, reasons: dict[int, str]
-) -> Iterator[list[Piece]]:
+) -> Iterator[list[WeightedText]]:
     """Samples in the model's own chat template."""
     from jinja2.exceptions import TemplateError
 
@@ -142,7 +142,7 @@ def _templated(
             yield []
 
 
-def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
+def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[WeightedText]:
     """The rendered conversation, cut where the weight of the loss changes.
 
     What a turn teaches runs from the generation prompt before it to its end. Some templates write
@@ -158,7 +158,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
         return text
 
     whole = render(len(messages), prompt=False)
-    out: list[Piece] = []
+    out: list[WeightedText] = []
     at = seen = 0
     for i, turn in enumerate(turns):
         content = turn["content"].strip()
@@ -182,7 +182,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
 
 
 def _tokens(
-    pieces: Sequence[Sequence[Piece]],
+    pieces: Sequence[Sequence[WeightedText]],
     tokenizer: Any,
     how: Encoding,
     start: list[int],
@@ -235,7 +235,7 @@ def _tokenised(
     ]
 
 
-def _counted_bytes(sample: Sequence[Piece], cut: int) -> int:
+def _counted_bytes(sample: Sequence[WeightedText], cut: int) -> int:
     """UTF-8 bytes of the pieces that count, up to character `cut` of the whole."""
     total = at = 0
     for text, weight in sample:

@@ -76,7 +76,7 @@ def open_model(
     tokenizer = open_tokenizer(path)
     found = torch_dtype(dtype, device)
     module = _module(path, found, attention)
-    check_vocabulary(module, tokenizer, path)
+    _check_vocabulary(module, tokenizer, path)
     module = module.to(device).eval()
     try:
         yield LanguageModel(
@@ -144,7 +144,7 @@ def open_tokenizer(path: Path) -> Any:
     return found
 
 
-def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
+def _check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
     """Raise ConfigError when the tokenizer makes ids that the model has no embedding for."""
     rows = module.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)

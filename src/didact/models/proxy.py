@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _LEAST_VOCAB = 256 + len(SPECIAL)  # every byte has a token
-_PIECE = 2**16  # characters; the trainer's memory grows with the longest text it is given
+_LONGEST_TEXT = 2**16  # characters; the trainer's memory grows with the longest text it is given
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -217,7 +217,7 @@ def _tokenizer(texts: Iterator[str], vocab: int, context: int) -> tuple[Any, int
         nonlocal n_bytes
         for text in texts:
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
-            yield from (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
+            yield from (text[i : i + _LONGEST_TEXT] for i in range(0, len(text), _LONGEST_TEXT))
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -24,7 +24,7 @@ from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
 from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
 from didact.models.folder import digest, find
-from didact.models.language_model import check_vocabulary, context_of, open_model, torch_dtype
+from didact.models.language_model import open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.loop import Recipe, StepRecord, executed_lengths, train_in_place
 from didact.training.samples import Samples, rows_digest
@@ -156,13 +156,12 @@ def train(
     device = local_devices(settings.device)[0]
     precise = settings.dtype == "float64"
     with quiet(), open_model(path, device=device, dtype="float64" if precise else "float32") as lm:
-        how = _encoding(pool, lm.tokenizer, settings, context_of(path, lm.tokenizer))
+        how = _encoding(pool, lm.tokenizer, settings, lm.context)
         key = fingerprint(
             [digest(path), pool.fingerprint, rows_digest(rows), asdict(settings), batch_size, seed]
         )
         if (found := _finished(out, key)) is not None:
             return found
-        check_vocabulary(lm.module, lm.tokenizer, path)
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule=settings.schedule,
             warmup_ratio=settings.warmup_ratio, batch_size=batch_size,
