@@ -41,15 +41,16 @@ def inner_batches(
     Raises:
         DataError: No row has a loss.
     """
-    found = concatenated([])
+    parts: list[Tokens] = []
     reason = "the pool has no rows"
     order = _shuffled(rows, hashes, key, 0)
     for at in range(0, len(rows), _BLOCK):
         tokens = encoded(order[at : at + _BLOCK])
         reason = next(iter(tokens.missing.values()), reason)
-        found = concatenated([found, tokens.take(tokens.scored)])
-        if len(found) >= steps * size:
+        parts.append(tokens.take(tokens.scored))
+        if sum(map(len, parts)) >= steps * size:
             break
+    found = concatenated(parts)
     if not len(found):
         raise DataError(f"no sample of the pool has a loss to train on; the first: {reason}")
     size = min(size, len(found))
