@@ -246,7 +246,7 @@ class Killable:
 def serve() -> None:
     """Read runs from stdin, one a line; a fork does each, and its end is told on stdout."""
     small()
-    ours = ("training.loop", "training.regression", "models.adjoint", "models.embed", "pipeline")
+    ours = ("training.loop", "training.regression", "gradients.adjoint", "models.embed", "pipeline")
     for library in (*LIBRARIES, *(f"didact.{name}" for name in ours)):
         try:
             importlib.import_module(library)

@@ -8,13 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from didact.core.pieces import Pieces  # noqa: E402
-from didact.gradients.adjoint import (  # noqa: E402
-    adjoint_step,
-    lambda_path,
-    run_adjoint,
-    save_adjoint,
-)
-from didact.gradients.inner_training import Inner, load, theta_path  # noqa: E402
+from didact.gradients.adjoint import adjoint_step, run_adjoint, save_adjoint  # noqa: E402
+from didact.gradients.inner_training import InnerSettings  # noqa: E402
+from didact.gradients.parameters import lambda_path, load, theta_path  # noqa: E402
 from didact.scoring.adjoint.rules import Products, combine, labels, plan  # noqa: E402
 
 STEPS, ETA = 4, 0.2
@@ -88,8 +84,8 @@ def folder(tmp_path_factory):
     start = {"theta": tensor(START)}
     steps = range(STEPS)
     result = run_adjoint(
-        Quadratic(), start, Inner(STEPS, ETA), Pieces(folder / "pieces"),
-        visits=steps, also=[STEPS], forward=lambda done: None, backward=lambda done: None,
+        Quadratic(), start, InnerSettings(STEPS, ETA), Pieces(folder / "pieces"),
+        visited=steps, theta_only=[STEPS], forward=lambda done: None, backward=lambda done: None,
     )  # fmt: skip
     assert np.allclose(result.target_losses[::-1], TARGET_LOSS[1:], **CLOSE)
     (folder / "whole").mkdir()
@@ -121,7 +117,7 @@ def test_trajectory_adjoint_dots_and_norms(folder):
         assert np.allclose(load(lambda_path(folder, t))["theta"], expected, **CLOSE)
     following = load(lambda_path(folder, 1))
     loss, first = adjoint_step(
-        Quadratic(), {"theta": tensor(START)}, following, Inner(STEPS, ETA), 0
+        Quadratic(), {"theta": tensor(START)}, following, InnerSettings(STEPS, ETA), 0
     )
     assert loss == pytest.approx(TARGET_LOSS[0])
     assert np.allclose(first["theta"], LAMBDA[0], **CLOSE)

@@ -1,1 +1,1 @@
-"""What computation costs: formulas of an architecture's numbers; loads no model."""
+"""The cost of computation: formulas of an architecture's numbers; loads no model."""

@@ -18,10 +18,10 @@ from didact.accounting.spec import LoraSpec, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What a set of sequences costs by, as executed: padding is part of it where there is some.
+    """The lengths of a set of sequences as executed, by which they cost: padding is part of them.
 
     Attributes:
-        n: Sequences.
+        n: Number of sequences.
         tokens: Sum of their lengths S.
         squares: Sum of S², for attention.
     """
@@ -149,8 +149,8 @@ class LessFlops:
     """FLOPs of LESS (arXiv 2402.04333), without projection and similarities.
 
     Attributes:
-        warm_up: Training on a random share of the pool.
-        gradients: Of every sample at every checkpoint.
+        warm_up: FLOPs of training on a random share of the pool.
+        gradients: FLOPs of the gradients of every sample at every checkpoint.
     """
 
     warm_up: float
@@ -158,7 +158,7 @@ class LessFlops:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Warm-up and gradients together."""
         return self.warm_up + self.gradients
 
 

@@ -26,10 +26,10 @@ def typical_lengths(
     their mean is the pool's.
 
     Args:
-        stats: The pool's.
+        stats: Sizes of the pool.
         overhead: Tokens the chat template and special tokens add to each sample.
         max_length: Tokens a sample is cut at; None for no limit.
-        most: How many lengths are made at most.
+        most: Most lengths that are made.
     """
     n = min(stats.n, most)
     counts = np.asarray(stats.token_lengths, np.float64)
@@ -52,7 +52,7 @@ def windowed_lengths(
     From the histogram of token counts; windows in which nothing counts are included.
 
     Args:
-        stats: The pool's; its tokens may be another tokenizer's or an estimate.
+        stats: Sizes of the pool; its tokens may be another tokenizer's or an estimate.
         size: Most tokens of a window.
         stride: From one window's start to the next.
         max_length: Tokens a sample is cut at; None for no limit.
@@ -91,11 +91,17 @@ def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterato
         at += size
 
 
-def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
+def micro_batch_size(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
     """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
 
+    Args:
+        batch_size: Samples per optimizer step.
+        asked: The user's own size.
+        tokens: Most tokens of a forward pass, padding included.
+        longest: Tokens of the longest sample allowed.
+
     Raises:
-        ConfigError: What was asked does not divide the batch.
+        ConfigError: The size that was asked for does not divide the batch.
     """
     if asked is not None:
         if batch_size % asked:
@@ -110,11 +116,11 @@ def micro_batch(batch_size: int, asked: int | None, tokens: int, longest: int) -
 def executed(
     lengths: Int1D, *, scale: float, tokens_per_batch: int, rows: int
 ) -> tuple[Lengths, int]:
-    """What runs, padding included, and the tokens in it.
+    """Lengths of sequences as they will run, padding included, and the tokens without it.
 
     Args:
-        lengths: Of sequences that stand for more of them, such as `typical_lengths`.
-        scale: How many each stands for.
+        lengths: Lengths that stand for more of them, such as `typical_lengths`.
+        scale: Number of sequences that each stands for.
         tokens_per_batch: Most padded tokens of a batch.
         rows: Sequences that are sorted together.
     """

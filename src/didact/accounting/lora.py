@@ -1,4 +1,4 @@
-"""Which matrices of a model get low-rank adapters, and what that means for a backward pass."""
+"""Low-rank adapters in numbers: the matrices they stand beside, and what a backward pass saves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lora_spec(spec: ModelSpec, *, rank: int, targets: Sequence[str] | None = Non
 
     Args:
         spec: The model, with its modules.
-        rank: Of the adapters.
+        rank: Rank of the adapters.
         targets: Last parts of module names, such as `q_proj`; None for `default_targets`.
 
     Raises:
@@ -74,7 +74,7 @@ def lora_spec(spec: ModelSpec, *, rank: int, targets: Sequence[str] | None = Non
 
 
 def _counted(shapes: Sequence[Sequence[int]]) -> Matrices:
-    """The same, with matrices of one shape counted together."""
+    """Matrices `(d_out, d_in, count)`, those of one shape counted together."""
     found: Counter[tuple[int, int]] = Counter()
     for d_out, d_in, n in shapes:
         found[d_out, d_in] += n
@@ -86,7 +86,7 @@ def _last(name: str) -> str:
 
 
 def _parts(name: str) -> str:
-    """Which of queries, keys and values a matrix that reads the block's input makes."""
+    """Letters of what a matrix that reads the block's input makes: queries, keys, values."""
     last = _last(name)
     return last[0] if re.fullmatch(r"[qkv]|[qkv]_proj|query|key|value", last) else "qkv"
 

@@ -1,4 +1,4 @@
-"""Where an inner training keeps its state, so that its adjoint can visit every step again."""
+"""Segments of an inner training: its state is kept where one begins, to visit every step again."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ class ModelSpec:
     """A model as its cost formulas see it; `dataclasses.asdict` and `ModelSpec(**it)` are its JSON.
 
     Attributes:
-        name: What messages and manifests call it.
+        name: Name of the model in messages and manifests.
         matrices: `(d_out, d_in, count)` of the weights multiplied with every token: the vocabulary
             head is one, also where it is tied to the embedding; embedding look-ups are not.
-        vocab: Rows of the token embedding.
+        vocab: Number of rows of the token embedding.
         width: Size of the hidden state.
         n_layers: Blocks, each with one attention.
         attention_width: Query heads times their dimension.
@@ -73,8 +73,8 @@ class LoraSpec:
             matrices of the first layer. Their A passes no gradient on.
         n_below: Frozen weights no gradient is passed through: the matrices of the first layer up
             to and beside its lowest adapted ones.
-        idle: How many of the four products of the first layer's attention in its backward pass no
-            adapter needs: 1 where queries and values are adapted and keys are not.
+        idle: Number of the four products of the first layer's attention in its backward pass that
+            no adapter needs: 1 where queries and values are adapted and keys are not.
     """
 
     rank: int
@@ -89,10 +89,10 @@ class LoraSpec:
 
     @property
     def n_params(self) -> int:
-        """Trained parameters."""
+        """Number of trained parameters."""
         return self.rank * sum((d_out + d_in) * count for d_out, d_in, count in self.targets)
 
 
 def _tuples(rows: Iterable[Iterable[Any]]) -> tuple[tuple[Any, ...], ...]:
-    """The same with tuples where JSON has lists, so that equal specs compare and hash equal."""
+    """Rows as tuples where JSON has lists, so that equal specs compare and hash equal."""
     return tuple(tuple(row) for row in rows)

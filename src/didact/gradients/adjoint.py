@@ -11,57 +11,49 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, jvp
 
-from didact.accounting.flops import hvp_flops, training_flops
+from didact.accounting.segments import segments
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.pieces import Pieces
 from didact.gradients.inner_training import (
-    Inner,
-    Parameters,
+    InnerSettings,
     Problem,
-    Watch,
+    StepCallback,
     forget_from,
-    load,
-    losses_of,
-    norm,
     run_inner,
     run_segment,
+)
+from didact.gradients.parameters import (
+    Parameters,
+    lambda_path,
+    load,
+    losses_of,
+    moved,
+    norm,
     save,
     theta_path,
 )
-from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
-from didact.models.language_model import LanguageModel
-from didact.models.losses import sample_losses
-
-Hvp = Literal["forward_over_reverse", "finite_difference"]
 
 ABOUT = "adjoint.json"
-# Of the parameters' norm, the step on either side of a central difference: on small GPT-2 and Llama
-# models the product is right to 3e-4 in float32; longer steps meet curvature, shorter rounding.
-_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Adjoint:
-    """What annotation needs, on disk.
+    """A finished adjoint on disk: the parameters and adjoint vectors that annotation reads.
 
     Attributes:
-        folder: Holds θ_i and λ_{i+1} of every visited step i, and θ of the other steps asked for.
+        folder: The folder of θ_i and λ_{i+1} of every visited step i, and of θ alone of others.
         train_losses: L_t(θ_t), T of them.
         target_losses: J(θ_T), J(θ_{T-1}), … as far back as the recursion went.
-        facts: What showed where the model was open, such as its dtype.
+        facts: Facts of the open model, such as its dtype.
     """
 
     folder: Path
@@ -70,48 +62,43 @@ class Adjoint:
     facts: Mapping[str, Any]
 
 
-def lambda_path(folder: Path, step: int) -> Path:
-    """Where λ_step is kept."""
-    return folder / f"lambda-{step:06d}.safetensors"
-
-
 def read_adjoint(folder: Path) -> Adjoint:
-    """What `save_adjoint` wrote."""
+    """The adjoint that `save_adjoint` wrote."""
     about = json.loads((folder / ABOUT).read_text("utf-8"))
     return Adjoint(folder, tuple(about["train"]), tuple(about["target"]), about["facts"])
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """An adjoint that is done, in pieces.
+class AdjointPieces:
+    """A finished adjoint still in the pieces it was made in, one for each segment.
 
     Attributes:
-        pieces: Where they are.
-        made: Their names.
-        names: The files of them that are wanted.
+        pieces: The store of the pieces.
+        made: Names of the pieces.
+        files: Names of the files in them that are wanted.
         train_losses: L_t(θ_t).
         target_losses: J(θ_T), J(θ_{T-1}), …
     """
 
     pieces: Pieces
     made: tuple[str, ...]
-    names: frozenset[str]
+    files: frozenset[str]
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
 
 
-def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None:
+def save_adjoint(finished: AdjointPieces, facts: Mapping[str, Any], folder: Path) -> None:
     """θ and λ of the steps that are wanted, the losses, and facts, into an empty folder."""
-    for name in traced.made:
-        traced.pieces.link(name, folder)
+    for name in finished.made:
+        finished.pieces.link(name, folder)
     for path in folder.iterdir():
-        if path.name not in traced.names:
+        if path.name not in finished.files:
             path.unlink()
-    missing = traced.names - {path.name for path in folder.iterdir()}
+    missing = finished.files - {path.name for path in folder.iterdir()}
     if missing:
         raise DamagedError(folder / min(missing), "it is gone")
     about = {
-        "train": traced.train_losses, "target": traced.target_losses, "facts": dict(facts)
+        "train": finished.train_losses, "target": finished.target_losses, "facts": dict(facts)
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
 
@@ -119,14 +106,14 @@ def save_adjoint(traced: Traced, facts: Mapping[str, Any], folder: Path) -> None
 def run_adjoint(
     problem: Problem,
     start: Parameters,
-    inner: Inner,
+    inner: InnerSettings,
     pieces: Pieces,
     *,
-    visits: Collection[int],
-    also: Collection[int] = (),
-    forward: Watch,
-    backward: Watch,
-) -> Traced:
+    visited: Collection[int],
+    theta_only: Collection[int] = (),
+    forward: StepCallback,
+    backward: StepCallback,
+) -> AdjointPieces:
     """Inner training, then the recursion of λ back to the first visited step.
 
     A run that was interrupted goes on at the last checkpoint or finished segment.
@@ -135,9 +122,9 @@ def run_adjoint(
         problem: The losses.
         start: θ_0.
         inner: Steps and learning rate.
-        pieces: Where checkpoints and finished segments are kept.
-        visits: Steps i below T whose θ_i and λ_{i+1} are wanted.
-        also: Further steps, up to T, whose θ alone is wanted.
+        pieces: The store of checkpoints and finished segments.
+        visited: Steps i below T whose θ_i and λ_{i+1} are wanted.
+        theta_only: Further steps, up to T, whose θ alone is wanted.
         forward: Called with the number of inner steps done.
         backward: Called with the number of steps of the recursion done.
 
@@ -146,11 +133,12 @@ def run_adjoint(
 
     **Source:** PDS (Gu et al. 2024, arXiv:2410.07064); DELT (arXiv:2506.21545), eq. 8.
     **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products;
-    memory for √T + 4 times the parameters, the √T of them on the host, disk for √T + 2·visits.
+    memory for √T + 4 times the parameters, the √T of them on the host, disk for √T of them and two
+    more a visited step.
     """
     last, train_losses = run_inner(problem, start, inner, pieces, forward)
     made: list[str] = []
-    if inner.steps in also:
+    if inner.steps in theta_only:
         final = "final"
         pieces.save(
             final,
@@ -159,12 +147,12 @@ def run_adjoint(
         )
         made.append(final)
     target_losses: list[float] = []
-    earliest = min(visits, default=inner.steps)
+    earliest = min(visited, default=inner.steps)
     value: Parameters | None = None
-    for first, stop in reversed(inner.segments):
+    for first, stop in reversed(segments(inner.steps)):
         name = f"backward-{first:06d}"
         made.append(name)
-        kept = pieces.load(name, partial(_segment, first, problem.device))
+        kept = pieces.load(name, partial(_finished_segment, first, problem.device))
         if kept is not None:
             value, target_losses = kept
         else:
@@ -176,22 +164,26 @@ def run_adjoint(
                 pieces.meter.start_over()
                 return run_adjoint(
                     problem, start, inner, pieces,
-                    visits=visits, also=also, forward=forward, backward=backward,
+                    visited=visited, theta_only=theta_only, forward=forward, backward=backward,
                 )  # fmt: skip
             with pieces.writing(name) as folder:
                 value = _segment_back(
                     problem, inner, (first, stop), thetas, value, target_losses, folder,
-                    visits=visits, also=also, earliest=earliest, losses=train_losses,
-                    watch=backward,
+                    visited=visited, theta_only=theta_only, earliest=earliest, losses=train_losses,
+                    on_step=backward,
                 )  # fmt: skip
         if first <= earliest:
             break
-    names = {theta_path(Path(), i).name for i in (*visits, *also)}
-    names |= {lambda_path(Path(), i + 1).name for i in visits}
-    return Traced(pieces, tuple(made), frozenset(names), tuple(train_losses), tuple(target_losses))
+    files = {theta_path(Path(), i).name for i in (*visited, *theta_only)}
+    files |= {lambda_path(Path(), i + 1).name for i in visited}
+    return AdjointPieces(
+        pieces, tuple(made), frozenset(files), tuple(train_losses), tuple(target_losses)
+    )
 
 
-def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters, list[float]]:
+def _finished_segment(
+    first: int, device: torch.device, folder: Path
+) -> tuple[Parameters, list[float]]:
     """λ and the target's losses at the beginning of a finished segment."""
     path = lambda_path(folder, first)
     return load(path, device), losses_of(path)
@@ -199,49 +191,49 @@ def _segment(first: int, device: torch.device, folder: Path) -> tuple[Parameters
 
 def _segment_back(
     problem: Problem,
-    inner: Inner,
+    inner: InnerSettings,
     segment: tuple[int, int],
     thetas: list[Parameters],
     value: Parameters | None,
     target_losses: list[float],
     folder: Path,
     *,
-    visits: Collection[int],
-    also: Collection[int],
+    visited: Collection[int],
+    theta_only: Collection[int],
     earliest: int,
     losses: list[float],
-    watch: Watch,
+    on_step: StepCallback,
 ) -> Parameters:
-    """The recursion from a segment's end to its beginning; what is wanted goes into a folder.
+    """The recursion from a segment's end to its beginning, with the files it writes on its way.
 
     Args:
         problem: The losses.
         inner: Steps and learning rate.
         segment: First step and stop.
-        thetas: θ of its steps, and for the last segment θ_T; emptied on the way.
+        thetas: θ of the segment's steps, and for the last segment θ_T; emptied on the way.
         value: λ_stop; None for the last segment, where it follows from θ_T.
-        target_losses: J(θ_t) is added here.
-        folder: Where θ_i and λ_{i+1} of visited steps go, and λ_first.
-        visits: See `run_adjoint`.
-        also: Likewise.
-        earliest: Where the recursion ends.
+        target_losses: J(θ_t) of the steps behind; those of this segment are added.
+        folder: The folder of the segment's piece: θ_i and λ_{i+1} of visited steps, λ_first.
+        visited: Steps i whose θ_i and λ_{i+1} are written.
+        theta_only: Further steps whose θ alone is written.
+        earliest: The last step of the recursion.
         losses: L_t(θ_t) of all steps.
-        watch: Called with the number of steps of the recursion done.
+        on_step: Called with the number of steps of the recursion done.
 
     Returns:
         λ_first.
     """
     first, stop = segment
     if value is None:
-        loss, value = problem.target_gradient(_on(thetas.pop(), problem.device))
-        _check(value, inner, stop)
+        loss, value = problem.target_gradient(moved(thetas.pop(), problem.device))
+        _check_finite(value, inner, stop)
         target_losses.append(loss)
     for step in range(stop - 1, max(first, earliest) - 1, -1):
-        theta = _on(thetas.pop(), problem.device)
-        watch(inner.steps - step)
-        if step in visits or step in also:
+        theta = moved(thetas.pop(), problem.device)
+        on_step(inner.steps - step)
+        if step in visited or step in theta_only:
             save(theta_path(folder, step), theta, losses=losses[:step])
-        if step in visits:
+        if step in visited:
             save(lambda_path(folder, step + 1), value, losses=target_losses)
         if step > earliest:
             loss, value = adjoint_step(problem, theta, value, inner, step)
@@ -251,7 +243,7 @@ def _segment_back(
 
 
 def adjoint_step(
-    problem: Problem, theta: Parameters, following: Parameters, inner: Inner, step: int
+    problem: Problem, theta: Parameters, following: Parameters, inner: InnerSettings, step: int
 ) -> tuple[float, Parameters]:
     """J(θ_t), and λ_t from λ_{t+1}.
 
@@ -269,148 +261,13 @@ def adjoint_step(
     curved = problem.hvp(theta, step, following)
     eta = inner.learning_rate
     value = {k: v + gradient[k] - eta * curved[k] for k, v in following.items()}
-    _check(value, inner, step)
+    _check_finite(value, inner, step)
     return loss, value
 
 
-def _check(value: Parameters, inner: Inner, step: int) -> None:
+def _check_finite(value: Parameters, inner: InnerSettings, step: int) -> None:
     if not math.isfinite(norm(value)):
         raise ConfigError(
             f"the adjoint of the inner training is not finite at step {step} of {inner.steps}; "
             f"lower learning_rate (now {inner.learning_rate}) or steps"
-        )
-
-
-def _on(theta: Parameters, device: torch.device) -> Parameters:
-    return {k: v.to(device) for k, v in theta.items()}
-
-
-def parameters_of(model: LanguageModel) -> Parameters:
-    """θ_0: all trainable parameters, in float32 (float64 for a float64 model).
-
-    Steps of inner training are smaller than bfloat16 can add to a weight.
-    """
-    return {
-        name: p.detach().clone() if p.dtype == torch.float64 else p.detach().float().clone()
-        for name, p in model.module.named_parameters()
-        if p.requires_grad
-    }
-
-
-class LanguageProblem:
-    """A causal language model's losses: one batch for every inner step, and a target set.
-
-    Every loss is the mean over its samples; attention must be one that has forward-mode
-    derivatives ("eager") for `hvp="forward_over_reverse"`.
-
-    Args:
-        model: The model; its module keeps its own parameters.
-        batches: Samples of every inner step, all with a loss.
-        target: Samples of the target set, all with a loss.
-        tokens_per_batch: Most tokens of a micro-batch, padding included.
-        hvp: Exact, by forward-mode derivatives of the gradient; or the central difference of two
-            gradients, which needs no eager attention.
-        charge: Told FLOPs and tokens of every pass.
-
-    Attributes:
-        device: Where the model is.
-    """
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        batches: Sequence[Tokens],
-        target: Tokens,
-        *,
-        tokens_per_batch: int,
-        hvp: Hvp = "forward_over_reverse",
-        charge: Callable[[Cost], None],
-    ) -> None:
-        self._charge = charge
-        self.device = model.device
-        self._model = model
-        self._batches = batches
-        self._target = target
-        self._tokens_per_batch = tokens_per_batch
-        self._hvp = hvp
-
-    def train_gradient(self, theta: Parameters, step: int) -> tuple[float, Parameters]:
-        """Mean loss of step's batch and its gradient."""
-        return self._gradient(theta, self._batches[step])
-
-    def target_gradient(self, theta: Parameters) -> tuple[float, Parameters]:
-        """Mean loss of the target set and its gradient."""
-        return self._gradient(theta, self._target)
-
-    def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
-        """The Hessian of step's mean loss times a vector."""
-        tokens = self._batches[step]
-        if self._hvp == "finite_difference":
-            return self._difference(theta, tokens, vector)
-        out = {k: torch.zeros_like(v) for k, v in theta.items()}
-        # Tangents double what a micro-batch keeps for its backward pass.
-        most = max(1, self._tokens_per_batch // 2)
-        for batch, product in self._over(partial(self._curved, theta, vector), tokens, most):
-            for name, value in product.items():
-                out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = hvp_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
-        return out
-
-    def _curved(self, theta: Parameters, vector: Parameters, batch: Batch) -> Parameters:
-        with warnings.catch_warnings():
-            # torch's own table of forward-mode rules, read at the first use, is still TorchScript.
-            warnings.filterwarnings("ignore", ".torch.jit.", DeprecationWarning)
-            out: Parameters = jvp(grad(partial(self._sum, batch)), (theta,), (vector,))[1]
-        return out
-
-    def _difference(self, theta: Parameters, tokens: Tokens, vector: Parameters) -> Parameters:
-        length = norm(vector)
-        if length == 0:
-            return {k: torch.zeros_like(v) for k, v in vector.items()}
-        epsilon = _STEP * norm(theta) / length
-        _, above = self._gradient({k: v + epsilon * vector[k] for k, v in theta.items()}, tokens)
-        _, below = self._gradient({k: v - epsilon * vector[k] for k, v in theta.items()}, tokens)
-        return {k: (v - below[k]) / (2 * epsilon) for k, v in above.items()}
-
-    def _gradient(self, theta: Parameters, tokens: Tokens) -> tuple[float, Parameters]:
-        leaves = {k: v.detach().requires_grad_() for k, v in theta.items()}
-        total, out = 0.0, {k: torch.zeros_like(v) for k, v in theta.items()}
-        run = partial(self._loss_and_gradient, leaves)
-        for batch, (loss, gradients) in self._over(run, tokens, self._tokens_per_batch):
-            total += loss / len(tokens)
-            for name, value in zip(out, gradients, strict=True):
-                out[name] += value / len(tokens)
-            size = batch.input_ids.shape[1]
-            spec = self._model.spec
-            flops = training_flops(spec, batch.input_ids.numel(), len(batch) * size**2)
-            self._charge(Cost(flops=flops, tokens=int(batch.attention_mask.sum())))
-        return total, out
-
-    def _loss_and_gradient(
-        self, leaves: Parameters, batch: Batch
-    ) -> tuple[float, tuple[Tensor, ...]]:
-        loss = self._sum(batch, leaves)
-        found = torch.autograd.grad(
-            loss, list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
-        return float(loss.detach()), found
-
-    def _sum(self, batch: Batch, theta: Parameters) -> Tensor:
-        """Sum of the samples' losses at θ, computed in the model's own type."""
-        module = self._model.module
-        cast = {k: v.to(module.dtype) for k, v in theta.items()}
-        inputs = {**batch.inputs, "use_cache": False}
-        logits = functional_call(module, cast, (), inputs).logits
-        return sample_losses(logits, batch).sum()
-
-    def _over(self, function: Any, tokens: Tokens, tokens_per_batch: int) -> Any:
-        return over_batches(
-            function,
-            tokens,
-            tokens_per_batch=tokens_per_batch,
-            pad_id=self._model.pad_id,
-            device=self._model.device,
         )

@@ -11,28 +11,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from didact.accounting.flops import Lengths
+from didact.accounting.flops import NOTHING, Lengths
+from didact.gradients.backward_pass import TileTransform
 from didact.gradients.products import ProductKernel
 from didact.gradients.projection import Rademacher
 from didact.gradients.step_rule import StepRule
 from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
 from didact.models.language_model import LanguageModel
 from didact.models.losses import causal_losses
+from didact.models.tokens import Tokens
 
-Step = Callable[[str, Tensor], Tensor]
 Float = npt.NDArray[np.float64]
+Int1D = npt.NDArray[np.int64]
 Sums = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """What Adam remembers at a checkpoint.
+    """Adam's moments at a checkpoint.
 
     Attributes:
         values: Parameter name to first and second moment.
-        beta1: Decay of the first.
-        beta2: Decay of the second.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
         steps: Steps taken so far.
     """
 
@@ -42,16 +43,18 @@ class Moments:
     steps: int
 
 
-def adam_step(moments: Moments, rule: StepRule, device: torch.device, dtype: torch.dtype) -> Step:
+def adam_step(
+    moments: Moments, rule: StepRule, device: torch.device, dtype: torch.dtype
+) -> TileTransform:
     """Γ(g) = (β₁m + (1-β₁)g) / √(β₂v + (1-β₂)g² + ε), element by element; it is not linear in g.
 
     m and v are those of the checkpoint, the same for every sample.
 
     Args:
-        moments: Of the checkpoint.
-        rule: Where ε goes, and whether moments are corrected.
-        device: Where the steps are computed.
-        dtype: Of the steps.
+        moments: Adam's moments at the checkpoint.
+        rule: The place of ε, and whether moments are corrected.
+        device: The device on which steps are computed.
+        dtype: Floating-point type of the steps.
     """
     c1 = 1 - moments.beta1 ** (moments.steps + 1) if rule.bias_correction else 1.0
     c2 = 1 - moments.beta2 ** (moments.steps + 1) if rule.bias_correction else 1.0
@@ -75,12 +78,12 @@ def adam_step(moments: Moments, rule: StepRule, device: torch.device, dtype: tor
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """What passes over samples gave.
+class SampleResults:
+    """The numbers that passes over samples gave for each of them, and what the passes cost.
 
     Attributes:
         values: float64 `(n, …)`, NaN on samples without a loss.
-        lengths: What ran, padding included.
+        lengths: Lengths of the sequences that ran, padding included.
         products: FLOPs beside forward and backward.
         tokens: Tokens that ran, without padding.
     """
@@ -90,9 +93,9 @@ class Pass:
     products: float
     tokens: int
 
-    def __add__(self, other: Pass) -> Pass:
+    def __add__(self, other: SampleResults) -> SampleResults:
         """The values of the first with the cost of both."""
-        return Pass(
+        return SampleResults(
             self.values,
             self.lengths + other.lengths,
             self.products + other.products,
@@ -105,9 +108,9 @@ def cosines(
     tokens: Tokens,
     kernel: ProductKernel,
     directions: Mapping[str, Tensor],
-    step: Step | None,
+    step: TileTransform | None,
     tokens_per_batch: int,
-) -> Pass:
+) -> SampleResults:
     """⟨Γ(g_n), u_k⟩ / ‖Γ(g_n)‖ of every sample and direction, `(n, K)`."""
 
     def one(batch: Batch) -> tuple[Tensor, float]:
@@ -118,7 +121,7 @@ def cosines(
         return found.dots.double() / found.squared_norms.double().sqrt()[:, None], found.flops
 
     width = len(next(iter(directions.values())))
-    return _over(model, tokens, one, width, tokens_per_batch)
+    return _sample_results(model, tokens, one, width, tokens_per_batch)
 
 
 def sketches(
@@ -126,15 +129,15 @@ def sketches(
     tokens: Tokens,
     kernel: ProductKernel,
     projection: Rademacher,
-    step: Step | None,
+    step: TileTransform | None,
     tokens_per_batch: int,
     *,
     unit: Literal["after", "before"],
-) -> Pass:
+) -> SampleResults:
     """Projected steps as unit vectors, `(n, dimension)`.
 
     Args:
-        model: Where the gradients are taken.
+        model: The model whose gradients are taken.
         tokens: The samples.
         kernel: Entered on the model.
         projection: The random matrix.
@@ -148,18 +151,23 @@ def sketches(
         out = torch.zeros(len(batch), projection.dimension, device=batch.input_ids.device)
         flops = 0.0
 
-        def visit(name: str, tile: Tensor, rows: slice) -> None:
+        def project(name: str, tile: Tensor, rows: slice) -> None:
             nonlocal flops
             out[rows] += projection.project(tile.to(out.dtype), name)
             flops += 2.0 * tile.numel() * projection.dimension
 
         found = kernel.products(
-            batch, None, transform=step, norms=unit == "before", losses=causal_losses, visit=visit
+            batch,
+            None,
+            transform=step,
+            norms=unit == "before",
+            losses=causal_losses,
+            visitor=project,
         )
         norms = out.norm(dim=1) if found.squared_norms is None else found.squared_norms.sqrt()
         return out / norms[:, None], found.flops + flops
 
-    return _over(model, tokens, one, projection.dimension, tokens_per_batch)
+    return _sample_results(model, tokens, one, projection.dimension, tokens_per_batch)
 
 
 def unit_directions(
@@ -169,13 +177,13 @@ def unit_directions(
     n_tasks: int,
     kernel: ProductKernel,
     tokens_per_batch: int,
-) -> tuple[dict[str, Tensor], Pass]:
+) -> tuple[dict[str, Tensor], SampleResults]:
     """u_k: the mean over a task's samples of their *unit* gradients, not made unit again.
 
     Two passes: norms first, then one backward of Σ_n loss_n / ‖g_n‖ for each task.
 
     Args:
-        model: Where the gradients are taken.
+        model: The model whose gradients are taken.
         tokens: The target samples.
         tasks: Task of each sample.
         n_tasks: K.
@@ -191,7 +199,7 @@ def unit_directions(
         assert found.squared_norms is not None  # noqa: S101 - norms were asked for
         return found.squared_norms.double().sqrt()[:, None], found.flops
 
-    norms = _over(model, tokens, norm, 1, tokens_per_batch)
+    norms = _sample_results(model, tokens, norm, 1, tokens_per_batch)
     parameters = kernel.parameters
     out = {n: torch.zeros((n_tasks, *p.shape), dtype=p.dtype) for n, p in parameters.items()}
     n_params = sum(p.numel() for p in parameters.values())
@@ -211,35 +219,29 @@ def unit_directions(
                 into.add_(gradient)
             return losses.detach()[:, None], 2.0 * n_params * batch.input_ids.numel()
 
-        ran += _over(model, _only(tokens, rows), weighted, 1, tokens_per_batch)
+        ran += _sample_results(model, tokens, weighted, 1, tokens_per_batch, rows)
         for name, total in sums.items():
             out[name][k] = total.cpu()
     return out, ran
 
 
-def _only(tokens: Tokens, rows: npt.NDArray[np.int64]) -> Tokens:
-    """The same tokens with every other sample marked as without a loss."""
-    others = np.setdiff1d(np.arange(len(tokens)), rows).tolist()
-    return Tokens(
-        tokens.ids, tokens.weights, tokens.offsets, tokens.n_bytes, tokens.truncated,
-        dict.fromkeys(others, "of another task"),
-    )  # fmt: skip
-
-
-def _over(
+def _sample_results(
     model: LanguageModel,
     tokens: Tokens,
     one: Callable[[Batch], tuple[Tensor, float]],
     width: int,
     tokens_per_batch: int,
-) -> Pass:
-    """`one` of every micro-batch, its rows put where they belong."""
+    rows: Int1D | None = None,
+) -> SampleResults:
+    """`one` of every micro-batch, its rows put where they belong; of all with a loss, or some."""
+    rows = tokens.scored if rows is None else rows
     values = np.full((len(tokens), width), np.nan)
-    lengths, flops = Lengths(0, 0, 0.0), 0.0
+    lengths, flops = NOTHING, 0.0
     for batch, (found, more) in over_batches(
-        one, tokens, tokens_per_batch=tokens_per_batch, pad_id=model.pad_id, device=model.device
-    ):
+        one, tokens, rows, tokens_per_batch=tokens_per_batch, pad_id=model.pad_id,
+        device=model.device,
+    ):  # fmt: skip
         values[batch.rows] = found.double().cpu().numpy()
         lengths += batch.executed
         flops += more
-    return Pass(values, lengths, flops, int(tokens.lengths[tokens.scored].sum()))
+    return SampleResults(values, lengths, flops, int(tokens.lengths[rows].sum()))

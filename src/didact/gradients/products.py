@@ -6,35 +6,32 @@ during the backward pass, so memory is b · max(d_in · d_out) and not b · N.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from didact.accounting.products import Form
 from didact.core.errors import ConfigError, did_you_mean
-from didact.gradients.patched_modules import Site, patch, run_of
-from didact.gradients.tiles import Pass, Transform, Visit, Wanted
+from didact.gradients.backward_pass import BackwardPass, ProductRequest, TileTransform, TileVisitor
+from didact.gradients.patched_modules import ParameterOwner, patch, patched_forward
 
 Losses = Callable[[Any, Any], Tensor]
 
 
 @dataclass(frozen=True)
-class Products:
-    """What one batch gave; everything is detached.
+class GradientProducts:
+    """The products of the gradients of one batch's samples; everything is detached.
 
     Attributes:
         losses: `(b,)`, as the loss function gave them.
         dots: `(b, D)`, ⟨g_n, v_k⟩ over all chosen parameters; None without directions. float32,
             float64 for a float64 model.
         squared_norms: `(b,)`, ‖g_n‖² after the transform if there is one; None unless wanted.
-        flops: Of the products alone, two per multiply-add; forward and backward are not in it.
+        flops: FLOPs of the products alone, two per multiply-add; without forward and backward.
     """
 
     losses: Tensor
@@ -54,46 +51,28 @@ class ProductKernel:
             RMSNorm modules (adapters of peft are Linear). Put it in evaluation mode: dropout
             would change the gradients.
         parameters: Names as in `model.named_parameters()`; None takes all that require grad.
-        unknown: What to do when a chosen parameter sits in another kind of module: `error`, or
-            `one_by_one`, plain autograd a sample at a time for the whole model, which is slow
-            and holds one sample's whole gradient.
-        tile_elements: Most elements of per-sample gradients that exist at once (one sample's
-            gradient of one parameter is never split).
-        form: Take this algebra wherever it can give what is wanted; None takes the cheapest.
 
     Raises:
         ConfigError: Unknown names, nothing to differentiate, or a module of an unknown kind.
 
     **Source:** per-layer tiles and Gram forms, Goodfellow 2015 (arXiv:1510.01799), Li et al. 2022
-    (arXiv:2110.05679); a parameter used several times is summed over its uses first.
+    (arXiv:2110.05679); the gradients of a parameter that occurs several times are summed first.
     **Cost:** the 2 · N · tokens that a plain backward spends on weight gradients, spent per
-    sample; `didact.accounting.products.plan` per layer.
+    sample; `didact.accounting.algebra.algebras` per layer.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        parameters: Iterable[str] | None = None,
-        *,
-        unknown: Literal["error", "one_by_one"] = "error",
-        tile_elements: int = 2**26,
-        form: Form | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, parameters: Iterable[str] | None = None) -> None:
         self._model = model
         self._chosen = _chosen(model, parameters)
-        self._tile_elements = tile_elements
-        self._form: Form | None = form
-        self._pass: Pass | None = None
+        self._pass: BackwardPass | None = None
         self._stack: ExitStack | None = None
-        self._sites = self._find_sites()
-        strange = [site for site in self._sites if run_of(site.module) is None]
-        if strange and unknown == "error":
-            raise ConfigError(
-                f"per-sample gradients: {strange[0].kind} is of an unknown kind and owns chosen "
-                f"parameters ({', '.join(strange[0].names)}); leave them out, or take "
-                "unknown='one_by_one' (slow)"
-            )
-        self._one_by_one = bool(strange)
+        self._owners = self._find_owners()
+        for owner in self._owners:
+            if patched_forward(owner.module) is None:
+                raise ConfigError(
+                    f"per-sample gradients: {owner.kind} is of an unknown kind and owns chosen "
+                    f"parameters ({', '.join(owner.names)}); leave them out, or take another model"
+                )
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -102,10 +81,10 @@ class ProductKernel:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for site in [] if self._one_by_one else self._sites:
-                run = run_of(site.module)
-                if run is not None:
-                    stack.callback(patch(site, run))
+            for owner in self._owners:
+                forward = patched_forward(owner.module)
+                if forward is not None:
+                    stack.callback(patch(owner, forward))
             self._stack = stack.pop_all()
         return self
 
@@ -124,11 +103,11 @@ class ProductKernel:
         batch: Any,
         directions: Mapping[str, Tensor] | None,
         *,
-        transform: Transform | None = None,
+        transform: TileTransform | None = None,
         norms: bool = True,
-        visit: Visit | None = None,
+        visitor: TileVisitor | None = None,
         losses: Losses,
-    ) -> Products:
+    ) -> GradientProducts:
         """One forward and backward pass of a batch, and the products of its samples' gradients.
 
         A sample's numbers do not depend on the others in its batch.
@@ -138,11 +117,11 @@ class ProductKernel:
             directions: Parameter name → `(D, *shape)`; a chosen parameter that is missing counts
                 as zero. None asks for no dots.
             transform: `(name, tile) → tile`, applied to the whole per-sample gradient of one
-                parameter, `(c, *shape)` for c of the b samples at a time, each use summed. May be
-                nonlinear and may work in place. A parameter that the loss does not touch arrives
-                as zeros.
+                parameter, `(c, *shape)` for c of the b samples at a time, its occurrences summed.
+                May be nonlinear and may work in place. A parameter that the loss does not touch
+                arrives as zeros.
             norms: Whether squared norms are wanted.
-            visit: `(name, tile, rows)`, called with each (transformed) tile and the slice of
+            visitor: `(name, tile, rows)`, called with each (transformed) tile and the slice of
                 samples it holds; the tile is only valid during the call.
             losses: `(model, batch) → (b,)`, differentiable; each number may depend on its own
                 sample only.
@@ -154,22 +133,22 @@ class ProductKernel:
         if self._stack is None:
             raise ConfigError("per-sample gradients: enter the kernel first (`with kernel:`)")
         samples = len(batch.input_ids)
-        wanted = Wanted(
-            self._directions(directions), norms, transform, visit, self._tile_elements, self._form
-        )
+        request = ProductRequest(self._checked_directions(directions), norms, transform, visitor)
         shape: tuple[int, ...] = getattr(batch.input_ids, "shape", ())
         tokens = shape[0] * shape[1] if len(shape) == 2 else None
-        run = Pass(self._chosen, samples, tokens, wanted)
+        running = BackwardPass(self._chosen, samples, tokens, request)
         self._check_dropout()
-        with self._only_chosen_require_grad(run):
-            each = _one_by_one if self._one_by_one else _batched
-            values = each(self._model, batch, losses, run)
-            run.finish()
-        return Products(values, run.dots, run.squared_norms, run.flops)
+        with self._only_chosen_require_grad(running):
+            values = losses(self._model, batch)
+            _check_losses(values, samples)
+            running.forward_is_over()
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            running.finish()
+        return GradientProducts(values.detach(), running.dots, running.squared_norms, running.flops)
 
-    def _find_sites(self) -> list[Site]:
+    def _find_owners(self) -> list[ParameterOwner]:
         canonical = {id(parameter): name for name, parameter in self._chosen.items()}
-        sites = []
+        owners = []
         for label, module in self._model.named_modules():
             own = {
                 name: canonical[id(parameter)]
@@ -179,11 +158,11 @@ class ProductKernel:
                 if id(parameter) in canonical
             }
             if own:
-                sites.append(Site(label, module, own, lambda: self._pass))
-        return sites
+                owners.append(ParameterOwner(label, module, own, lambda: self._pass))
+        return owners
 
-    def _directions(self, given: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-        """Directions under the names of the chosen parameters, checked."""
+    def _checked_directions(self, given: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        """Directions under the names of the chosen parameters."""
         if given is None:
             return None
         canonical = {id(parameter): name for name, parameter in self._chosen.items()}
@@ -223,11 +202,11 @@ class ProductKernel:
                 )
 
     @contextmanager
-    def _only_chosen_require_grad(self, run: Pass) -> Iterator[None]:
+    def _only_chosen_require_grad(self, running: BackwardPass) -> Iterator[None]:
         """No `.grad` is touched: others do not require grad, a chosen one that gets any raises.
 
         Our functions keep weights out of the graph, so a gradient that reaches a chosen parameter
-        comes from a use that was not seen, and would be missing from the products.
+        comes from an occurrence that was not seen, and would be missing from the products.
         """
         everyone = {id(p): p for p in self._model.parameters()}
         before = [(parameter, parameter.requires_grad) for parameter in everyone.values()]
@@ -238,32 +217,16 @@ class ProductKernel:
                 parameter.requires_grad_(False)
             for name, parameter in self._chosen.items():
                 parameter.requires_grad_(True)
-                if not self._one_by_one:
-                    hook = parameter.register_hook(_unseen_use(name))  # type: ignore[no-untyped-call]
-                    stack.callback(hook.remove)
+                hook = parameter.register_hook(_refusal(name))  # type: ignore[no-untyped-call]
+                stack.callback(hook.remove)
             if any(getattr(m, "gradient_checkpointing", False) for m in self._model.modules()):
                 # Reentrant checkpoints give no gradient unless an input requires one, and frozen
                 # embeddings (adapters) give none.
                 embedding = self._model.get_input_embeddings()  # type: ignore[operator]
                 stack.callback(embedding.register_forward_hook(_require_grad).remove)
-            self._pass = run
+            self._pass = running
             with torch.enable_grad():
                 yield
-
-
-def products(
-    model: nn.Module,
-    batch: Any,
-    directions: Mapping[str, Tensor] | None,
-    *,
-    losses: Losses,
-    parameters: Iterable[str] | None = None,
-    transform: Transform | None = None,
-    norms: bool = True,
-) -> Products:
-    """`ProductKernel.products` of one batch."""
-    with ProductKernel(model, parameters) as kernel:
-        return kernel.products(batch, directions, transform=transform, norms=norms, losses=losses)
 
 
 def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Parameter]:
@@ -289,57 +252,20 @@ def _chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Param
     return chosen
 
 
-def _batched(model: nn.Module, batch: Any, losses: Losses, run: Pass) -> Tensor:
-    """One forward and backward of the whole batch through the patched modules."""
-    values = _checked(losses(model, batch), run.samples)
-    run.forward_is_over()
-    values.sum().backward()  # type: ignore[no-untyped-call]
-    return values.detach()
-
-
-def _one_by_one(model: nn.Module, batch: Any, losses: Losses, run: Pass) -> Tensor:
-    """Plain autograd, a sample at a time."""
-    names, parameters = list(run.parameters), list(run.parameters.values())
-    found = []
-    for row in range(run.samples):
-        value = _checked(losses(model, _row_of(batch, row, run.samples)), 1)
-        gradients = torch.autograd.grad(value.sum(), parameters, materialize_grads=True)
-        for name, gradient in zip(names, gradients, strict=True):
-            run.take(name, gradient[None], slice(row, row + 1))
-        found.append(value.detach())
-    return torch.cat(found)
-
-
-def _row_of(batch: Any, row: int, samples: int) -> Any:
-    """The batch with one sample: every array of b rows is cut."""
-    if not dataclasses.is_dataclass(batch) or isinstance(batch, type):
-        raise ConfigError(
-            f"per-sample gradients: one_by_one takes dataclasses apart, not {type(batch).__name__}"
-        )
-    cut = {}
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, Tensor | np.ndarray) and value.shape[:1] == (samples,):
-            cut[field.name] = value[row : row + 1]
-    return dataclasses.replace(batch, **cut)
-
-
-def _checked(values: Tensor, samples: int) -> Tensor:
+def _check_losses(values: Tensor, samples: int) -> None:
     if values.shape != (samples,) or not values.requires_grad:
         raise ConfigError(
             f"per-sample gradients: losses of shape {tuple(values.shape)}"
             + ("" if values.requires_grad else " that reach no chosen parameter")
             + f"; expected one differentiable loss for each of {samples} samples"
         )
-    return values
 
 
-def _unseen_use(name: str) -> Callable[[Tensor], None]:
+def _refusal(name: str) -> Callable[[Tensor], None]:
     def refuse(_gradient: Tensor) -> None:
         raise ConfigError(
             f"per-sample gradients: parameter {name!r} is used outside of its own module, where "
-            "its gradient cannot be told apart by sample; leave it out, or take "
-            "unknown='one_by_one' (slow)"
+            "its gradient cannot be told apart by sample; leave it out, or take another model"
         )
 
     return refuse

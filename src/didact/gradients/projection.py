@@ -21,8 +21,8 @@ class Rademacher:
     every run has the same matrix and none holds it.
 
     Attributes:
-        dimension: Numbers kept; a multiple of 64.
-        seed: Of the matrix; checkpoints share one, so that their sketches can be compared.
+        dimension: Count of numbers kept of a gradient; a multiple of 64.
+        seed: Seed of the matrix; checkpoints share one, so that their sketches can be compared.
 
     **Source:** Park et al. 2023 (TRAK, arXiv:2303.14186) project gradients so; the estimate of an
     inner product has standard deviation of about ‖a‖‖b‖/√dimension.

@@ -1,4 +1,4 @@
-"""How a sample's gradient becomes the step of an optimizer; without torch, so that it travels."""
+"""The rule by which a gradient becomes an optimizer's step; without torch, so that it travels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRule:
-    """How a sample's gradient becomes the step an optimizer would take.
+    """The rule by which a sample's gradient becomes the step an optimizer would take.
 
     Attributes:
-        kind: `adam`, or `sgd` for the gradient itself.
+        kind: The optimizer: `adam`, or `sgd` for the gradient itself.
         epsilon: Adam's ε.
-        epsilon_inside: √(v + ε) as the reference has it; √v + ε otherwise, as Adam's authors.
-        bias_correction: Divide the moments by 1 - βᵗ.
+        epsilon_inside: Whether the divisor is √(v + ε), as the reference has it, or √v + ε, as
+            Adam's authors have it.
+        bias_correction: Whether the moments are divided by 1 - βᵗ.
     """
 
     kind: Literal["adam", "sgd"] = "adam"

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from didact.accounting.lora import lora_spec
+from didact.accounting.lora import default_targets, lora_spec
 from didact.accounting.spec import LoraSpec, ModelSpec, Modules
 from didact.core.errors import DataError
-from didact.models.folder import Tensor, header, read_json, weight_files
+from didact.models.folder import TensorHeader, header, read_json, weight_files
 
 # What the numbers are called, by family of architectures.
 _KEYS = {
@@ -105,6 +105,11 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
     )
 
 
+def default_lora_targets(path: Path) -> tuple[str, ...]:
+    """`accounting.lora.default_targets` of a folder `find` returned."""
+    return default_targets(read_spec(path))
+
+
 def read_lora(path: Path, *, rank: int, targets: Sequence[str]) -> LoraSpec:
     """`accounting.lora.lora_spec` of a folder `find` returned."""
     return lora_spec(read_spec(path), rank=rank, targets=targets)
@@ -139,9 +144,9 @@ def _config(path: Path) -> dict[str, Any]:
     )
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> dict[str, TensorHeader]:
     """Tensors of the text model that are parameters."""
-    out: dict[str, Tensor] = {}
+    out: dict[str, TensorHeader] = {}
     for file in weight_files(path):
         out |= header(file)
     out = {
@@ -166,7 +171,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return out
 
 
-def _matrices(tensors: Mapping[str, Tensor], family: str) -> Iterator[tuple[str, tuple[int, int]]]:
+def _matrices(
+    tensors: Mapping[str, TensorHeader], family: str
+) -> Iterator[tuple[str, tuple[int, int]]]:
     """Name and `(d_out, d_in)` of each weight that is multiplied with every token."""
     for name, tensor in tensors.items():
         if len(tensor.shape) == 2 and not _LOOKUP.search(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import micro_batches
 from didact.core.errors import ExecutionError
-from didact.models.encode import Tokens
+from didact.models.tokens import Tokens
 
 R = TypeVar("R")
 Int1D = npt.NDArray[np.int64]
@@ -24,7 +25,7 @@ class Batch:
     """Samples padded on the right to one length S.
 
     Attributes:
-        rows: int64 `(b,)`: which samples of the `Tokens`.
+        rows: int64 `(b,)`: the samples' rows in their `Tokens`.
         input_ids: int64 `(b, S)`.
         attention_mask: int64 `(b, S)`, 0 on padding.
         position_ids: int64 `(b, S)`; explicit, so that every module sees the batch.
@@ -42,13 +43,13 @@ class Batch:
 
     @property
     def executed(self) -> Lengths:
-        """What runs, padding included."""
+        """Lengths of what runs, padding included."""
         b, s = self.input_ids.shape
         return Lengths(b, b * s, float(b * s * s))
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """What a causal language model is called with."""
+        """Arguments of a causal language model's forward."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
@@ -58,14 +59,13 @@ class Batch:
 
 def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | str) -> Batch:
     """Some samples as padded tensors on a device."""
-    lengths = tokens.lengths[rows]
+    taken, lengths = tokens.take(rows), tokens.lengths[rows]
     longest = int(lengths.max(initial=1))
     inside = np.arange(longest) < lengths[:, None]
     ids = np.full((len(rows), longest), pad_id, np.int64)
     weights = np.zeros((len(rows), longest), np.float32)
-    flat = np.concatenate([np.arange(tokens.offsets[r], tokens.offsets[r + 1]) for r in rows])
-    ids[inside] = tokens.ids[flat]
-    weights[inside] = tokens.weights[flat]
+    ids[inside] = taken.ids
+    weights[inside] = taken.weights
     positions = np.tile(np.arange(longest), (len(rows), 1))
 
     def put(array: npt.NDArray[np.generic]) -> torch.Tensor:
@@ -83,19 +83,21 @@ def collate(tokens: Tokens, rows: Int1D, *, pad_id: int, device: torch.device | 
 def over_batches(
     function: Callable[[Batch], R],
     tokens: Tokens,
+    rows: Int1D | None = None,
     *,
     tokens_per_batch: int,
     pad_id: int,
     device: torch.device | str,
 ) -> Iterator[tuple[Batch, R]]:
-    """`function` of every micro-batch of the samples that have a loss.
+    """`function` of every micro-batch of some samples, by default of all that have a loss.
 
     When memory runs out, the batch is halved and tried again, and later batches stay as small.
 
     Raises:
         ExecutionError: One sample alone does not fit.
     """
-    waiting = list(micro_batches(tokens.lengths, tokens.scored, tokens_per_batch))[::-1]
+    wanted = tokens.scored if rows is None else rows
+    waiting = list(micro_batches(tokens.lengths, wanted, tokens_per_batch))[::-1]
     most: int | None = None
     while waiting:
         rows = waiting.pop()
@@ -121,6 +123,22 @@ def over_batches(
             continue
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def memory_errors(doing: str, remedy: str) -> Iterator[None]:
+    """A block whose lack of memory is an ExecutionError that says what to do.
+
+    Args:
+        doing: What the block does: "training".
+        remedy: What to do about it: "set a smaller batch_size".
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ExecutionError(f"memory ran out while {doing} ({error}); {remedy}") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

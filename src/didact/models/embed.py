@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from didact.accounting.flops import forward_flops
+from didact.accounting.flops import NOTHING, forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, need
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
+    from didact.models.tokens import Tokens
 
 Float32 = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], "Metered[Vectors]"]
@@ -89,7 +89,7 @@ def hidden_states(
 
     Args:
         model: The model.
-        spec: Its numbers without the head.
+        spec: The model's numbers without the head.
         tokens: The samples.
         weighted: Multiply position weights by loss weights, so that only tokens that count in the
             loss do; else all tokens count.
@@ -107,13 +107,13 @@ def hidden_states(
         weights = (weights / weights.sum(1, keepdim=True)).to(states.dtype)
         return torch.einsum("bsd,bs->bd", states, weights)
 
-    return gather(
+    return embed_in_batches(
         embed, tokens, width=spec.width, spec=spec, tokens_per_batch=tokens_per_batch,
         pad_id=model.pad_id, device=str(model.device),
     )  # fmt: skip
 
 
-def gather(
+def embed_in_batches(
     embed: Callable[[Batch], Tensor],
     tokens: Tokens,
     *,
@@ -129,17 +129,15 @@ def gather(
     from didact.models.batches import over_batches
 
     raw = np.zeros((len(tokens), width))
-    executed, squares = 0, 0.0
+    ran = NOTHING
     with torch.inference_mode():
         for batch, found in over_batches(
             embed, tokens, tokens_per_batch=tokens_per_batch, pad_id=pad_id, device=device
         ):
             raw[batch.rows] = found.double().cpu().numpy()
-            rows, length = batch.input_ids.shape
-            executed += rows * length
-            squares += rows * length**2
+            ran += batch.executed
     cost = Cost(
-        flops=forward_flops(spec, executed, squares),
+        flops=forward_flops(spec, ran.tokens, ran.squares),
         tokens=int(tokens.lengths[tokens.scored].sum()),
     )
     return Metered(unit_vectors(raw, tokens.missing, tokens.truncated), cost)

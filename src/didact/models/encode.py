@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,56 +13,24 @@ import pyarrow as pa
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
 from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
+from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Ragged tokens of `n` samples.
-
-    Attributes:
-        ids: int32 `(total,)`, sample after sample.
-        weights: float32 `(total,)`: how much the prediction *of* this token counts in the
-            sample's loss; 0 on a sample's first token, which nothing predicts.
-        offsets: int64 `(n + 1,)`: where each sample starts.
-        n_bytes: int64 `(n,)`: UTF-8 bytes of the text whose tokens count.
-        truncated: bool `(n,)`: the sample went on beyond its last token here.
-        missing: Sample to the reason it has no loss.
-    """
-
-    ids: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
-    offsets: npt.NDArray[np.int64]
-    n_bytes: npt.NDArray[np.int64]
-    truncated: npt.NDArray[np.bool_]
-    missing: Mapping[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each sample, `(n,)`."""
-        return np.diff(self.offsets)
-
-    @property
-    def scored(self) -> npt.NDArray[np.int64]:
-        """The samples that have a loss, ascending."""
-        return np.setdiff1d(np.arange(len(self)), np.fromiter(self.missing, np.int64))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How samples become tokens.
+    """The way samples become tokens.
 
     Attributes:
-        kind: What the pool's samples are.
-        loss: `completion` counts the turns a trainer learns, each by its weight; `all` every
-            token; `text` every token of the sample written as plain text, without a template.
-        template: `model` is the tokenizer's own chat template; the others are didact's.
-        pool_template: How the pool writes its text, for `loss="text"`.
+        kind: Kind of the pool's samples.
+        loss: The tokens of the loss: `completion` counts the turns a trainer learns, each by its
+            weight; `all` every token; `text` every token of the sample written as plain text,
+            without a template.
+        template: Template of chats: `model` is the tokenizer's own chat template; the others are
+            didact's.
+        pool_template: Template of the pool's own text, for `loss="text"`.
         max_length: Most tokens of a sample; the rest is cut off. None for no limit.
     """
 
@@ -134,21 +102,21 @@ def overhead(tokenizer: Any, how: Encoding) -> int:
 
 
 def start_token(tokenizer: Any) -> list[int]:
-    """What a sample written without the model's template starts with: BOS, CLS, EOS or nothing."""
+    """The first token of samples written without the model's template: BOS, CLS, EOS or none."""
     for token in (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id):
         if token is not None:
             return [int(token)]
     return []
 
 
-Piece = tuple[str, float]
+WeightedText = tuple[str, float]  # a piece of a sample, and the loss weight of its tokens
 Turn = Mapping[str, Any]
 
 
-def _written(sample: Sequence[Turn], template: Template) -> list[Piece]:
+def _written(sample: Sequence[Turn], template: Template) -> list[WeightedText]:
     """A sample in one of didact's own templates; headers of turns do not count."""
     before, after_role, after, between = AROUND[template]
-    out: list[Piece] = []
+    out: list[WeightedText] = []
     for turn in sample:
         if turn["part"] == REJECTED:
             continue
@@ -161,7 +129,7 @@ def _written(sample: Sequence[Turn], template: Template) -> list[Piece]:
 
 def _templated(
     samples: Sequence[Sequence[Turn]], tokenizer: Any, reasons: dict[int, str]
-) -> Iterator[list[Piece]]:
+) -> Iterator[list[WeightedText]]:
     """Samples in the model's own chat template."""
     from jinja2.exceptions import TemplateError
 
@@ -174,7 +142,7 @@ def _templated(
             yield []
 
 
-def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
+def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[WeightedText]:
     """The rendered conversation, cut where the weight of the loss changes.
 
     What a turn teaches runs from the generation prompt before it to its end. Some templates write
@@ -190,7 +158,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
         return text
 
     whole = render(len(messages), prompt=False)
-    out: list[Piece] = []
+    out: list[WeightedText] = []
     at = seen = 0
     for i, turn in enumerate(turns):
         content = turn["content"].strip()
@@ -214,7 +182,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[Piece]:
 
 
 def _tokens(
-    pieces: Sequence[Sequence[Piece]],
+    pieces: Sequence[Sequence[WeightedText]],
     tokenizer: Any,
     how: Encoding,
     start: list[int],
@@ -224,8 +192,7 @@ def _tokens(
     """Tokenise every sample as one text and weigh its tokens by the piece they end in."""
     texts = ["".join(text for text, _ in sample) for sample in pieces]
     found = _tokenised(texts, tokenizer)
-    ids: list[npt.NDArray[np.int32]] = []
-    weights: list[npt.NDArray[np.float32]] = []
+    samples: list[Sample] = []
     n_bytes = np.zeros(len(texts), np.int64)
     truncated = np.zeros(len(texts), np.bool_)
     for row, sample in enumerate(pieces):
@@ -247,17 +214,11 @@ def _tokens(
         n_bytes[row] = _counted_bytes(sample, cut)
         if row not in reasons and not all_weights.any():
             reasons[row] = _why_empty(how, counted)
-        ids.append(all_ids.astype(np.int32))
-        weights.append(all_weights.astype(np.float32))
-    offsets = np.cumsum([0, *map(len, ids)])
-    return Tokens(
-        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
-        weights=np.concatenate([*weights, np.empty(0, np.float32)]),
-        offsets=offsets.astype(np.int64),
-        n_bytes=n_bytes,
-        truncated=truncated,
+        samples.append((all_ids.astype(np.int32), all_weights.astype(np.float32)))
+    return replace(
+        ragged(samples), n_bytes=n_bytes, truncated=truncated,
         missing=dict(sorted(reasons.items())),
-    )
+    )  # fmt: skip
 
 
 def _tokenised(
@@ -274,7 +235,7 @@ def _tokenised(
     ]
 
 
-def _counted_bytes(sample: Sequence[Piece], cut: int) -> int:
+def _counted_bytes(sample: Sequence[WeightedText], cut: int) -> int:
     """UTF-8 bytes of the pieces that count, up to character `cut` of the whole."""
     total = at = 0
     for text, weight in sample:

@@ -65,11 +65,12 @@ def _downloaded(name: str) -> Path:
     except Exception as error:  # also those of whichever HTTP library the hub's client has
         raise DataError(
             f"model {name!r} is neither a folder here nor to be had from the Hugging Face hub "
-            f"({type(error).__name__}: {_first_line(error)}); give a local folder"
+            f"({type(error).__name__}: {first_line(error)}); give a local folder"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; libraries add whole paragraphs of advice."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
 
@@ -167,19 +168,19 @@ def weight_files(place: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """What a safetensors header says of one tensor."""
+class TensorHeader:
+    """Shape and type of one tensor, as a safetensors header has them."""
 
     shape: tuple[int, ...]
     dtype: str
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """Number of its elements."""
         return math.prod(self.shape)
 
 
-def header(file: Path) -> dict[str, Tensor]:
+def header(file: Path) -> dict[str, TensorHeader]:
     """Names, shapes and types of a safetensors file's tensors; its data is not read.
 
     Raises:
@@ -197,7 +198,7 @@ def header(file: Path) -> dict[str, Tensor]:
     try:
         entries = json.loads(raw)
         entries.pop("__metadata__", None)
-        tensors = {k: Tensor(tuple(v["shape"]), str(v["dtype"])) for k, v in entries.items()}
+        tensors = {k: TensorHeader(tuple(v["shape"]), str(v["dtype"])) for k, v in entries.items()}
         spans = sorted((int(a), int(b)) for a, b in (v["data_offsets"] for v in entries.values()))
         sized = [
             (v["data_offsets"][1] - v["data_offsets"][0], tensors[k]) for k, v in entries.items()

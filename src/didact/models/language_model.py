@@ -15,6 +15,7 @@ import torch
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
 from didact.models.architecture import read_spec
+from didact.models.folder import first_line
 from didact.models.saving import quiet
 
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
@@ -24,16 +25,16 @@ _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A model that is open.
+    """A causal language model that is open.
 
     Attributes:
         module: The transformers model, in evaluation mode on its device.
-        tokenizer: Its tokenizer.
-        spec: The numbers of its architecture.
-        device: Where it is.
-        dtype: Of weights and arithmetic, by torch's name: "float32".
-        context: Most tokens it can read at once.
-        pad_id: What padding is filled with; masked, so any token does.
+        tokenizer: The model's tokenizer.
+        spec: The numbers of the architecture.
+        device: The device of the model.
+        dtype: Type of weights and arithmetic, by torch's name: "float32".
+        context: Most tokens the model can read at once.
+        pad_id: The token of padding; masked, so any token does.
     """
 
     module: Any
@@ -46,7 +47,7 @@ class LanguageModel:
 
 
 def torch_dtype(setting: Dtype, device: str) -> torch.dtype:
-    """`auto` is bfloat16 on an accelerator that has it, float32 elsewhere."""
+    """The type of a setting: `auto` is bfloat16 where an accelerator has it, float32 elsewhere."""
     if setting == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -65,7 +66,7 @@ def open_model(
     Args:
         path: A folder that `didact.models.folder.find` has checked.
         device: "cpu", "cuda:0", …
-        dtype: Of weights and arithmetic.
+        dtype: Type of weights and arithmetic.
         attention: Attention kernel of transformers ("eager", "sdpa", …); its default when None.
 
     Raises:
@@ -75,7 +76,7 @@ def open_model(
     tokenizer = open_tokenizer(path)
     found = torch_dtype(dtype, device)
     module = _module(path, found, attention)
-    check_vocabulary(module, tokenizer, path)
+    _check_vocabulary(module, tokenizer, path)
     module = module.to(device).eval()
     try:
         yield LanguageModel(
@@ -135,7 +136,7 @@ def open_tokenizer(path: Path) -> Any:
         found = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise DataError(
-            f"{path}: its tokenizer cannot be opened ({_first_line(error)}); save it again"
+            f"{path}: its tokenizer cannot be opened ({first_line(error)}); save it again"
         ) from error
     if found.is_fast:  # what the last call before saving asked for stays in the file
         found.backend_tokenizer.no_padding()
@@ -143,11 +144,7 @@ def open_tokenizer(path: Path) -> Any:
     return found
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
+def _check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
     """Raise ConfigError when the tokenizer makes ids that the model has no embedding for."""
     rows = module.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import ConfigError
 from didact.core.pool import Pool
 from didact.models.saving import check_free, quiet, saving
 
@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _LEAST_VOCAB = 256 + len(SPECIAL)  # every byte has a token
-_PIECE = 2**16  # characters; the trainer's memory grows with the longest text it is given
+_LONGEST_TEXT = 2**16  # characters; the trainer's memory grows with the longest text it is given
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -34,10 +34,10 @@ class Shape:
     """The numbers of a small Llama.
 
     Attributes:
-        vocab: Tokens.
+        vocab: Number of tokens.
         width: Size of the hidden state.
-        layers: Blocks.
-        heads: Attention heads, each with its own keys and values.
+        layers: Number of blocks.
+        heads: Number of attention heads, each with its own keys and values.
         inner: Width of the feed-forward part.
     """
 
@@ -49,25 +49,25 @@ class Shape:
 
     @property
     def n_embedding(self) -> int:
-        """Parameters of the token embedding, which is the output head as well."""
+        """Number of parameters of the token embedding, which is the output head as well."""
         return self.vocab * self.width
 
     @property
     def n_params(self) -> int:
-        """All parameters, the embedding counted once."""
+        """Number of all parameters, the embedding counted once."""
         block = 4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width
         return self.n_embedding + self.layers * block + self.width
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """What `new_proxy` made.
+    """A model that `new_proxy` made.
 
     Attributes:
-        path: The folder.
-        shape: Its architecture.
-        context: Most tokens it reads at once.
-        sampled_bytes: UTF-8 bytes its tokenizer was trained on.
+        path: Its folder.
+        shape: Sizes of the architecture.
+        context: Most tokens the model reads at once.
+        sampled_bytes: Number of UTF-8 bytes the tokenizer was trained on.
     """
 
     path: Path
@@ -101,39 +101,54 @@ def new_proxy(
     The same pool, settings and versions of the libraries give the same bytes.
 
     Args:
-        directory: Where it goes; must not be there, or be empty.
-        pool: Whose text the tokenizer is trained on, all sources evenly, without the validation
-            split.
-        params: All of them, the tied embedding counted once: 3_000_000, "3M", "500k".
-        vocab: Tokens; by default what suits the size. A small pool may give fewer.
+        directory: The model's new folder; must not be there, or be empty.
+        pool: The pool whose text the tokenizer is trained on, all sources evenly, without the
+            validation split.
+        params: Number of all parameters, the tied embedding counted once: 3_000_000, "3M", "500k".
+        vocab: Number of tokens; by default what suits the size. A small pool may give fewer.
         context: Most tokens the model reads at once.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
         ConfigError: The directory is not empty, or the size is not a number or too small.
-        DataError: The pool has no text.
 
     **Source:** Llama (arXiv:2302.13971); byte-level BPE as in GPT-2; ChatML as its chat template.
     **Cost:** reads at most 64 MiB of text, a few seconds on one core.
     """
-    size = parameter_count(params)
-    check_free(Path(directory), "DIR")
-    return _made(Path(directory), _sample(pool), size, vocab, context, seed)
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-
-def new_proxy_from_texts(
-    directory: str | Path,
-    texts: Iterable[str],
-    *,
-    params: str | float,
-    vocab: int | None = None,
-    context: int = 1024,
-    seed: int = 0,
-) -> Proxy:
-    """`new_proxy` for texts that are in memory."""
-    size = parameter_count(params)
-    check_free(Path(directory), "DIR")
-    return _made(Path(directory), iter(texts), size, vocab, context, seed)
+    directory, size = Path(directory), parameter_count(params)
+    check_free(directory, "DIR")
+    if vocab is not None and vocab < _LEAST_VOCAB:
+        raise ConfigError(
+            f"vocab={vocab}: expected {_LEAST_VOCAB} or more: 256 bytes and {len(SPECIAL)} "
+            "special tokens"
+        )
+    if context < 2:
+        raise ConfigError(f"context={context}: expected 2 tokens or more")
+    wanted = vocab or suitable_vocab(size)
+    shape_for(size, wanted)  # says what is wrong before the tokenizer is trained
+    tokenizer, n_bytes = _tokenizer(_sample(pool), wanted, context)
+    shape = shape_for(size, len(tokenizer))
+    config = LlamaConfig(
+        vocab_size=shape.vocab, hidden_size=shape.width, intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads, max_position_embeddings=context,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with saving(directory) as folder, quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return Proxy(directory, shape, context, n_bytes)
 
 
 def parameter_count(params: str | float) -> int:
@@ -191,43 +206,6 @@ def shape_for(params: int, vocab: int) -> Shape:
     return best
 
 
-def _made(
-    directory: Path, texts: Iterator[str], params: int, vocab: int | None, context: int, seed: int
-) -> Proxy:
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    if vocab is not None and vocab < _LEAST_VOCAB:
-        raise ConfigError(
-            f"vocab={vocab}: expected {_LEAST_VOCAB} or more: 256 bytes and {len(SPECIAL)} "
-            "special tokens"
-        )
-    if context < 2:
-        raise ConfigError(f"context={context}: expected 2 tokens or more")
-    wanted = vocab or suitable_vocab(params)
-    shape_for(params, wanted)  # says what is wrong before the tokenizer is trained
-    tokenizer, n_bytes = _tokenizer(texts, wanted, context)
-    shape = shape_for(params, len(tokenizer))
-    config = LlamaConfig(
-        vocab_size=shape.vocab, hidden_size=shape.width, intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads, max_position_embeddings=context,
-        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)],
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with saving(directory) as folder, quiet():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return Proxy(directory, shape, context, n_bytes)
-
-
 def _tokenizer(texts: Iterator[str], vocab: int, context: int) -> tuple[Any, int]:
     """A byte-level BPE with ChatML and single digits, and the bytes it was trained on."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -239,7 +217,7 @@ def _tokenizer(texts: Iterator[str], vocab: int, context: int) -> tuple[Any, int
         nonlocal n_bytes
         for text in texts:
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
-            yield from (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
+            yield from (text[i : i + _LONGEST_TEXT] for i in range(0, len(text), _LONGEST_TEXT))
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -255,8 +233,6 @@ def _tokenizer(texts: Iterator[str], vocab: int, context: int) -> tuple[Any, int
         show_progress=False,
     )
     tokenizer.train_from_iterator(counted(), trainer)
-    if not n_bytes:
-        raise DataError("the pool has no text to train a tokenizer on")
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=PAD,
         extra_special_tokens=[TURN, TURN_END], model_max_length=context,

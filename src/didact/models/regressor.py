@@ -1,4 +1,4 @@
-"""A transformer with a linear head on its mean hidden state: opened, and asked."""
+"""A transformer with a linear head on its mean hidden state: opened, and its predictions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.models.architecture import read_spec
 from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
 from didact.models.language_model import Dtype, context_of, open_tokenizer, torch_dtype
 from didact.models.saving import quiet
+from didact.models.tokens import Tokens
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
@@ -37,11 +37,11 @@ class Regressor:
     Attributes:
         module: The transformer, without a vocabulary head.
         head: Linear, from its width to one number.
-        tokenizer: Its tokenizer.
-        spec: The numbers of its architecture.
-        device: Where it is.
-        context: Most tokens it can read at once.
-        pad_id: What padding is filled with.
+        tokenizer: The transformer's tokenizer.
+        spec: The numbers of the architecture.
+        device: The device of the model.
+        context: Most tokens the model can read at once.
+        pad_id: The token of padding.
     """
 
     module: Any
@@ -53,7 +53,7 @@ class Regressor:
     pad_id: int
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All of them by name."""
+        """All parameters by name."""
         named = {f"module.{name}": p for name, p in self.module.named_parameters()}
         return named | {f"head.{name}": p for name, p in self.head.named_parameters()}
 
@@ -66,8 +66,8 @@ def open_regressor(
 
     Args:
         path: A folder that `didact.models.folder.find` has checked: an encoder or a decoder.
-        device: Where.
-        dtype: Of weights and arithmetic.
+        device: "cpu", "cuda:0", …
+        dtype: Type of weights and arithmetic.
 
     Raises:
         DataError: The folder's files do not make a model.
@@ -133,21 +133,19 @@ def _parameters(module: Any) -> set[str]:
 def predict(
     model: Regressor, tokens: Tokens, *, rows: Int1D | None = None, tokens_per_batch: int = 8192
 ) -> Metered[Float1D]:
-    """What the head says of every sample, float64 `(n,)`; NaN where there is no token.
+    """Predictions for every sample, float64 `(n,)`; NaN where there is no token.
 
     Args:
         model: The open model.
-        tokens: In its own tokenizer's ids; loss weights play no part.
+        tokens: The samples, in the model's tokenizer's ids; loss weights play no part.
         rows: The samples to look at, all by default; the others are NaN.
         tokens_per_batch: Most tokens of a forward pass, padding included.
 
     **Cost:** one forward pass without a vocabulary head.
     """
     out = np.full(len(tokens), np.nan)
-    wanted = np.zeros(len(tokens), np.bool_)
-    wanted[slice(None) if rows is None else rows] = True
-    wanted &= tokens.lengths > 0
-    others = dict.fromkeys(np.flatnonzero(~wanted).tolist(), "not asked, or without a token")
+    wanted = np.arange(len(tokens)) if rows is None else np.unique(rows)
+    wanted = wanted[tokens.lengths[wanted] > 0]
     flops = 0.0
 
     @torch.inference_mode()
@@ -155,10 +153,9 @@ def predict(
         return regress(model, batch).double().cpu()
 
     for batch, values in over_batches(
-        run, replace(tokens, missing=others), tokens_per_batch=tokens_per_batch,
-        pad_id=model.pad_id, device=model.device,
+        run, tokens, wanted, tokens_per_batch=tokens_per_batch, pad_id=model.pad_id,
+        device=model.device,
     ):  # fmt: skip
         out[batch.rows] = values.numpy()
-        b, length = batch.input_ids.shape
-        flops += forward_flops(model.spec, b * length, b * length**2)
+        flops += forward_flops(model.spec, batch.executed.tokens, batch.executed.squares)
     return Metered(out, Cost(flops=flops, tokens=int(tokens.lengths[wanted].sum())))

@@ -16,8 +16,8 @@ def check_free(folder: Path, flag: str) -> None:
     """Raise ConfigError where a new folder cannot stand: on a file, or on anything of the user's.
 
     Args:
-        folder: Where it is to go; an empty folder is free.
-        flag: What names it, for the message.
+        folder: The new folder; an empty one is free.
+        flag: The flag that gives it, for the message.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
@@ -27,7 +27,7 @@ def check_free(folder: Path, flag: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and remarks of transformers while it loads, trains and saves."""
+    """A block without the bars and remarks of transformers while it loads, trains and saves."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -9,7 +9,7 @@ import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,24 +20,25 @@ from didact.accounting.spec import ModelSpec
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
-from didact.models.embed import Embed, Vectors, blank, gather
+from didact.models.embed import Embed, Vectors, blank, embed_in_batches
+from didact.models.tokens import ragged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from didact.models.batches import Batch
-    from didact.models.encode import Tokens
     from didact.models.language_model import Dtype
+    from didact.models.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceFolder:
-    """What a sentence-transformers folder says of itself, read without torch.
+    """The numbers of a sentence-transformers folder, read without torch.
 
     Attributes:
         spec: The numbers of its transformer.
-        limit: Most tokens it reads of a text.
-        overhead: Special tokens it adds to a text.
+        limit: Most tokens the encoder reads of a text.
+        overhead: Number of special tokens it adds to a text.
     """
 
     spec: ModelSpec
@@ -115,7 +116,7 @@ def open_sentence_encoder(
     Args:
         path: A folder that `didact.models.folder.find` has checked.
         device: "cpu", "cuda:0", …
-        dtype: Of weights and arithmetic.
+        dtype: Type of weights and arithmetic.
         max_length: Most tokens read of a text; the rest is cut off.
         tokens_per_batch: Most tokens of a batch, padding included.
         prompt: Put before every text; None for the model's own default.
@@ -181,7 +182,7 @@ def _encode(
         found: Tensor = model(features)["sentence_embedding"]
         return found
 
-    return gather(
+    return embed_in_batches(
         embed, tokens, width=_width(model), spec=spec,
         tokens_per_batch=tokens_per_batch, pad_id=model.tokenizer.pad_token_id or 0,
         device=str(model.device),
@@ -198,8 +199,6 @@ def _width(model: Any) -> int:
 
 def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
     """Texts as an encoder's tokens with its special tokens; all weights are 1."""
-    from didact.models.encode import Tokens
-
     encodings: Sequence[Any] = []
     if texts:
         # One token more than the limit tells a text that was cut from one that just fits.
@@ -212,11 +211,8 @@ def _text_tokens(texts: Sequence[str], model: Any, max_length: int) -> Tokens:
         own = np.flatnonzero(np.asarray(encodings[row].special_tokens_mask) == 0)
         left = model.tokenizer.truncation_side == "left"
         ids[row] = np.delete(ids[row], own[0 if left else -1])
-    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    return Tokens(
-        ids=np.concatenate([*ids, np.empty(0, np.int32)]),
-        weights=np.ones(int(offsets[-1]), np.float32),
-        offsets=offsets,
+    return replace(
+        ragged([(row, np.ones(len(row), np.float32)) for row in ids]),
         n_bytes=np.asarray([len(t.encode("utf-8", "surrogatepass")) for t in texts], np.int64),
         truncated=truncated,
         missing=blank(texts),

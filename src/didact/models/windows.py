@@ -12,21 +12,21 @@ import torch
 from didact.accounting.flops import forward_flops
 from didact.core.cost import Cost, Metered
 from didact.models.batches import Batch, over_batches
-from didact.models.encode import Tokens
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
+from didact.models.tokens import Sample, Tokens, ragged
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class Excerpts:
     """Parts of samples that the model reads one by one.
 
     Attributes:
-        tokens: The pieces; a weight above 0 marks a token whose prediction counts here.
-        owner: int64 `(len(tokens),)`: the sample of each piece.
+        tokens: The excerpts; a weight above 0 marks a token whose prediction counts here.
+        owner: int64 `(len(tokens),)`: the sample of each excerpt.
         n: Samples.
     """
 
@@ -37,12 +37,13 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """What a model makes of the tokens that count.
+    """The likelihood that a model gives to the tokens that count.
 
     Attributes:
-        counted: int64 `(n,)`: how many count.
+        counted: int64 `(n,)`: number of tokens that count.
         nats: float64 `(n,)`: their negative log-likelihood, summed.
-        mean: float64 `(n,)`: its mean by loss weight, nats per token; NaN where nothing counts.
+        mean: float64 `(n,)`: the mean of that by loss weight, nats per token; NaN where nothing
+            counts.
     """
 
     counted: Int1D
@@ -50,12 +51,12 @@ class Likelihood:
     mean: Float1D
 
 
-def whole(tokens: Tokens) -> Pieces:
-    """Every sample in one piece."""
-    return Pieces(tokens, np.arange(len(tokens)), len(tokens))
+def whole_samples(tokens: Tokens) -> Excerpts:
+    """Every sample as one excerpt."""
+    return Excerpts(tokens, np.arange(len(tokens)), len(tokens))
 
 
-def windows(tokens: Tokens, size: int, stride: int) -> Pieces:
+def windows(tokens: Tokens, size: int, stride: int) -> Excerpts:
     """Samples longer than `size` in windows, a `stride` apart.
 
     Every token counts in one window alone, the first that reaches it, and is predicted from at
@@ -68,11 +69,11 @@ def windows(tokens: Tokens, size: int, stride: int) -> Pieces:
         stride: From the start of one window to the start of the next, 1 to `size - 1`.
     """
     if int(tokens.lengths.max(initial=0)) <= size:
-        return whole(tokens)
+        return whole_samples(tokens)
 
-    def parts() -> Iterator[Part]:
+    def parts() -> Iterator[tuple[int, Sample]]:
         for row in tokens.scored.tolist():
-            ids, weights = _sample(tokens, row)
+            ids, weights = tokens.sample(row)
             reached = 0
             for start in range(0, max(len(ids) - size + stride, 1), stride):
                 stop = min(start + size, len(ids))
@@ -80,94 +81,82 @@ def windows(tokens: Tokens, size: int, stride: int) -> Pieces:
                 here[: reached - start] = 0
                 reached = stop
                 if here.any():
-                    yield row, ids[start:stop], here
+                    yield row, (ids[start:stop], here)
 
-    return _pieces(parts(), len(tokens))
+    return _excerpts(parts(), len(tokens))
 
 
-def runs(tokens: Tokens, first: int) -> Pieces:
-    """Every unbroken run of tokens that count as a piece of its own, nothing before it.
+def counted_runs(tokens: Tokens, first: int) -> Excerpts:
+    """Every unbroken run of tokens that count as an excerpt of its own, nothing before it.
 
     Args:
         tokens: The samples.
         first: The token put before each run, from which its first one is predicted.
     """
 
-    def parts() -> Iterator[Part]:
+    def parts() -> Iterator[tuple[int, Sample]]:
         for row in tokens.scored.tolist():
-            ids, weights = _sample(tokens, row)
+            ids, weights = tokens.sample(row)
             steps = np.diff((weights != 0).astype(np.int8), prepend=0, append=0)
             for start, stop in zip(
                 np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True
             ):
                 yield (
                     row,
-                    np.concatenate([np.asarray([first], ids.dtype), ids[start:stop]]),
-                    np.concatenate([np.zeros(1, weights.dtype), weights[start:stop]]),
+                    (
+                        np.concatenate([np.asarray([first], ids.dtype), ids[start:stop]]),
+                        np.concatenate([np.zeros(1, weights.dtype), weights[start:stop]]),
+                    ),
                 )
 
-    return _pieces(parts(), len(tokens))
+    return _excerpts(parts(), len(tokens))
 
 
-Part = tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float32]]
-
-
-def _sample(tokens: Tokens, row: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    place = slice(int(tokens.offsets[row]), int(tokens.offsets[row + 1]))
-    return tokens.ids[place], tokens.weights[place]
-
-
-def _pieces(parts: Iterator[Part], n: int) -> Pieces:
-    found = list(parts)
-    made = Tokens(
-        ids=np.concatenate([np.empty(0, np.int32), *(ids for _, ids, _ in found)]),
-        weights=np.concatenate([np.empty(0, np.float32), *(weights for *_, weights in found)]),
-        offsets=np.cumsum([0, *(len(ids) for _, ids, _ in found)], dtype=np.int64),
-        n_bytes=np.zeros(len(found), np.int64),
-        truncated=np.zeros(len(found), np.bool_),
-    )
-    return Pieces(made, np.asarray([row for row, *_ in found], np.int64), n)
+def _excerpts(found: Iterator[tuple[int, Sample]], n: int) -> Excerpts:
+    parts = list(found)
+    owner = np.asarray([row for row, _ in parts], np.int64)
+    return Excerpts(ragged([sample for _, sample in parts]), owner, n)
 
 
 def likelihood(
-    model: LanguageModel, pieces: Pieces, *, tokens_per_batch: int
+    model: LanguageModel, excerpts: Excerpts, *, tokens_per_batch: int
 ) -> Metered[Likelihood]:
-    """Negative log-likelihood of the tokens that count, each sample's pieces together.
+    """Negative log-likelihood of the tokens that count, each sample's excerpts together.
 
     Sums are float64 whatever the model's arithmetic, so that they do not depend on the number of
     windows.
 
     Args:
         model: The model.
-        pieces: What it reads.
+        excerpts: The parts of samples it reads.
         tokens_per_batch: Most tokens of a batch, padding included.
 
-    **Cost:** one forward pass of every piece; softmax only where a token counts.
+    **Cost:** one forward pass of every excerpt; softmax only where a token counts.
     """
 
     def forward(batch: Batch) -> torch.Tensor:
         return token_nll(model.module(**batch.inputs, use_cache=False).logits, batch)
 
-    counted = np.zeros(pieces.n, np.int64)
-    nats, weighted, weights = np.zeros((3, pieces.n))
+    counted = np.zeros(excerpts.n, np.int64)
+    nats, weighted, weights = np.zeros((3, excerpts.n))
     cost = Cost()
     with torch.inference_mode():
         for batch, nll in over_batches(
             forward,
-            pieces.tokens,
+            excerpts.tokens,
             tokens_per_batch=tokens_per_batch,
             pad_id=model.pad_id,
             device=model.device,
         ):
-            rows = pieces.owner[batch.rows]
+            rows = excerpts.owner[batch.rows]
             by_weight = batch.weights.double()
             np.add.at(counted, rows, (by_weight != 0).sum(1).cpu().numpy())
             np.add.at(nats, rows, nll.double().sum(1).cpu().numpy())
             np.add.at(weighted, rows, (nll * by_weight).sum(1).cpu().numpy())
             np.add.at(weights, rows, by_weight.sum(1).cpu().numpy())
-            b, size = batch.input_ids.shape
-            flops = forward_flops(model.spec, b * size, b * size**2)
+            ran = batch.executed
+            flops = forward_flops(model.spec, ran.tokens, ran.squares)
             cost += Cost(flops=flops, tokens=int(batch.attention_mask.sum()))
-    mean = np.full(pieces.n, np.nan)
+    mean = np.full(excerpts.n, np.nan)
     np.divide(weighted, weights, out=mean, where=weights != 0)
     return Metered(Likelihood(counted, nats, mean), cost)

@@ -20,8 +20,8 @@ from didact.core.protocols import BatchScores, Context, Fitted
 from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
+    from didact.models.tokens import Tokens
 
 AboveOne = Literal["drop", "keep"]
 Ratio = Literal["perplexity", "loss"]
@@ -124,10 +124,10 @@ def score_tokens(
     tokens_per_batch: int,
 ) -> Metered[BatchScores]:
     """IFD of every sample of a batch; `first` is the token before an answer alone."""
-    from didact.models.windows import likelihood, runs, whole
+    from didact.models.windows import counted_runs, likelihood, whole_samples
 
-    given = likelihood(model, whole(tokens), tokens_per_batch=tokens_per_batch)
-    alone = likelihood(model, runs(tokens, first), tokens_per_batch=tokens_per_batch)
+    given = likelihood(model, whole_samples(tokens), tokens_per_batch=tokens_per_batch)
+    alone = likelihood(model, counted_runs(tokens, first), tokens_per_batch=tokens_per_batch)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         perplexities = np.exp([given.value.mean, alone.value.mean])
         if ratio == "perplexity":

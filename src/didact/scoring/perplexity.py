@@ -22,8 +22,8 @@ from didact.scoring.around.score_pool import MODEL_ROWS
 from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
+    from didact.models.tokens import Tokens
 
 Unit = Literal["perplexity", "bits_per_byte"]
 UNLIMITED = 10**9  # tokens of a context that is not known

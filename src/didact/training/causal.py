@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from didact.accounting.flops import training_flops
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
@@ -25,9 +25,9 @@ from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
 from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
 from didact.models.folder import digest, find
-from didact.models.language_model import check_vocabulary, context_of, open_model, torch_dtype
+from didact.models.language_model import open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
-from didact.training.loop import Recipe, Step, fit, lengths
+from didact.training.loop import Recipe, StepRecord, executed_lengths, train_in_place
 from didact.training.samples import Samples, rows_digest
 from didact.training.schedule import Schedule
 
@@ -40,13 +40,13 @@ DONE, STEPS = "training.json", "steps.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How a model is trained.
+    """The settings of a training.
 
     Args:
-        learning_rate: At its highest. The default suits small models trained from scratch; a large
-            trained one wants 1e-5 to 5e-5.
-        schedule: What follows the warm-up: `cosine` or `linear` to zero, `constant`, or `wsd`:
-            constant, then linear to zero over the last fifth.
+        learning_rate: The highest learning rate. The default suits small models trained from
+            scratch; a large trained one wants 1e-5 to 5e-5.
+        schedule: The learning rate after the warm-up: `cosine` or `linear` to zero, `constant`, or
+            `wsd`: constant, then linear to zero over the last fifth.
         warmup_ratio: Share of the steps in which the learning rate rises from zero.
         batch_size: Samples per optimizer step; the order's own, else 32.
         micro_batch_size: Samples per forward pass, a divisor of `batch_size`; what fits
@@ -55,17 +55,18 @@ class TrainSettings:
             1,024 on the CPU, where more gain nothing and small batches of like lengths pad less.
         max_length: Most tokens of a sample; the model's context when not given.
         max_steps: Stop after so many steps, with the schedule laid over them.
-        weight_decay: AdamW's, on matrices.
+        weight_decay: AdamW's weight decay, on matrices.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        loss: What is learnt: the `completion`, each turn by its weight; `all` tokens; or the sample
-            as plain `text`.
-        template: How chats are written: the `model`'s own chat template, or one of didact's.
-        device: `auto` is the first accelerator, else the CPU.
-        dtype: Of arithmetic: `auto` is bfloat16 on an accelerator that has it, with weights and
-            updates in float32; float32 elsewhere.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        loss: The tokens that are learnt: the `completion`, each turn by its weight; `all` tokens;
+            or the sample as plain `text`.
+        template: The template that chats are written in: the `model`'s own chat template, or one of
+            didact's.
+        device: The device; `auto` is the first accelerator, else the CPU.
+        dtype: Type of arithmetic: `auto` is bfloat16 on an accelerator that has it, with weights
+            and updates in float32; float32 elsewhere.
     """
 
     learning_rate: Positive = 5e-4
@@ -92,14 +93,14 @@ class Trained:
     """A trained model.
 
     Attributes:
-        path: Its folder: weights, tokenizer, `training.json`, and `steps.jsonl`.
-        steps: What every step did.
+        path: Folder of the model: weights, tokenizer, `training.json`, and `steps.jsonl`.
+        steps: A record of every step.
         cost: FLOPs as executed, padding included, and tokens without it.
-        reused: Whether it was found finished.
+        reused: Whether the training was found finished.
     """
 
     path: Path
-    steps: tuple[Step, ...]
+    steps: tuple[StepRecord, ...]
     cost: Cost
     reused: bool = False
 
@@ -132,12 +133,12 @@ def train(
     CPU the same call gives the same bytes, interrupted or not.
 
     Args:
-        pool: Where the samples are.
+        pool: The pool of the samples.
         order: Rows in sequence; epochs are written out in it.
         model: A folder with a causal language model (safetensors), or a hub name.
         out: Folder of the trained model.
-        settings: How.
-        seed: Of dropout, where the model has it.
+        settings: The settings of the training.
+        seed: Seed of dropout, where the model has it.
         progress: Told of every step.
 
     Raises:
@@ -156,17 +157,16 @@ def train(
     device = local_devices(settings.device)[0]
     precise = settings.dtype == "float64"
     with quiet(), open_model(path, device=device, dtype="float64" if precise else "float32") as lm:
-        how = _encoding(pool, lm.tokenizer, settings, context_of(path, lm.tokenizer))
+        how = _encoding(pool, lm.tokenizer, settings, lm.context)
         key = fingerprint(
             [digest(path), pool.fingerprint, rows_digest(rows), asdict(settings), batch_size, seed]
         )
         if (found := _finished(out, key)) is not None:
             return found
-        check_vocabulary(lm.module, lm.tokenizer, path)
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule=settings.schedule,
             warmup_ratio=settings.warmup_ratio, batch_size=batch_size,
-            micro_batch_size=micro_batch(
+            micro_batch_size=micro_batch_size(
                 batch_size, settings.micro_batch_size,
                 settings.tokens_per_batch or (1024 if device == "cpu" else 8192),
                 how.max_length or lm.context,
@@ -175,11 +175,11 @@ def train(
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seed,
             max_steps=settings.max_steps,
         )  # fmt: skip
-        work = _work(out, key)
+        work = _checkpoints_folder(out, key)
         samples = Samples(pool, [rows], lm.tokenizer, how)
         mixed = torch_dtype(settings.dtype, device).itemsize == 2
-        steps, _ = fit(lm, samples, recipe, work, mixed=mixed, progress=progress)
-        ran = lengths(steps)
+        steps, _ = train_in_place(lm, samples, recipe, work, mixed=mixed, progress=progress)
+        ran = executed_lengths(steps)
         cost = Cost(
             flops=training_flops(lm.spec, ran.tokens, ran.squares),
             tokens=sum(s.tokens for s in steps),
@@ -200,7 +200,7 @@ def train(
 
 
 def read_trained(out: Path) -> Trained:
-    """What a finished training left.
+    """A finished training, read from the folder of its model.
 
     Raises:
         DataError: The folder holds none, or it is damaged.
@@ -208,7 +208,7 @@ def read_trained(out: Path) -> Trained:
     try:
         done = json.loads((out / DONE).read_text("utf-8"))
         lines = (out / STEPS).read_text("utf-8").splitlines()
-        steps = tuple(Step(**json.loads(line)) for line in lines)
+        steps = tuple(StepRecord(**json.loads(line)) for line in lines)
         return Trained(out, steps, Cost(flops=done["flops"], tokens=done["tokens"]), reused=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
@@ -270,7 +270,7 @@ def _finished(out: Path, key: str) -> Trained | None:
     return found
 
 
-def _work(out: Path, key: str) -> Path:
+def _checkpoints_folder(out: Path, key: str) -> Path:
     """The folder of checkpoints, kept for this training alone."""
     out = out.absolute()
     work = out.with_name(f".{out.name}.training")

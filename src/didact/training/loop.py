@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -16,36 +14,37 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from didact.accounting.flops import Lengths
-from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import intact_entry, open_entry, seal
+from didact.core.cost import Meter
+from didact.core.entries import open_entry
 from didact.core.errors import DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
-from didact.models.batches import Batch, out_of_memory
+from didact.models.batches import Batch, memory_errors
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
-from didact.training.samples import Sample, Samples, micro_batches, rows_digest
-from didact.training.schedule import Schedule, rate
+from didact.training.samples import SampleInBlock, Samples, padded_micro_batches, rows_digest
+from didact.training.schedule import Schedule, learning_rate_factor
+from didact.training.trainer_checkpoints import Sealer, last_checkpoint, trainer_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the loop trains.
+    """The settings of the training loop.
 
     Attributes:
-        learning_rate: At its highest.
-        schedule: What follows the warm-up: `cosine` or `linear` to zero, `constant`, or `wsd`:
-            constant, then linear to zero over the last fifth of the steps.
+        learning_rate: The highest learning rate.
+        schedule: The learning rate after the warm-up: `cosine` or `linear` to zero, `constant`, or
+            `wsd`: constant, then linear to zero over the last fifth of the steps.
         warmup_ratio: Share of the steps in which the learning rate rises from zero.
         batch_size: Samples per optimizer step.
         micro_batch_size: Samples per forward pass; divides `batch_size`.
-        weight_decay: AdamW's, on matrices.
+        weight_decay: AdamW's weight decay, on matrices.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        max_steps: Stop after so many steps, with the schedule laid over them.
-        seed: Of dropout.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        max_steps: Number of steps after which it stops, with the schedule laid over them.
+        seed: Seed of dropout.
     """
 
     learning_rate: float
@@ -63,18 +62,18 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one optimizer step did.
+class StepRecord:
+    """The record of one optimizer step.
 
     Attributes:
-        step: From 1.
+        step: Number of the step, from 1.
         loss: Weighted mean over the step's tokens, nats per token, before the update.
-        learning_rate: Of the update.
-        grad_norm: L2 norm before clipping.
-        samples: Samples with a loss.
-        skipped: Samples without one, left out.
-        tokens: Their tokens, without padding.
-        executed: With padding.
+        learning_rate: Learning rate of the update.
+        grad_norm: L2 norm of the gradient before clipping.
+        samples: Number of samples with a loss.
+        skipped: Number of samples without a loss, left out.
+        tokens: Number of tokens, without padding.
+        executed: Number of tokens with padding.
         squares: Sum of squared padded lengths.
         rows: Digest of the rows read, in sequence; see `rows_digest`.
     """
@@ -91,8 +90,8 @@ class Step:
     rows: str
 
 
-def lengths(steps: Sequence[Step]) -> Lengths:
-    """What steps executed, padding included."""
+def executed_lengths(steps: Sequence[StepRecord]) -> Lengths:
+    """Lengths of the sequences that steps executed, padding included."""
     return Lengths(
         sum(s.samples for s in steps), sum(s.executed for s in steps), sum(s.squares for s in steps)
     )
@@ -104,7 +103,7 @@ def weighted_nll(logits: torch.Tensor, batch: Batch, total: float) -> torch.Tens
     return (nll * batch.weights.to(nll.dtype)).sum() / max(total, 1e-12)
 
 
-class _Loop(Trainer):
+class _WeightedTrainer(Trainer):
     """HF Trainer with weighted tokens, which counts what each step reads."""
 
     recipe: Recipe
@@ -112,13 +111,13 @@ class _Loop(Trainer):
     stage: str
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The learning rate of each update."""
+        """A scheduler of the recipe's learning rate."""
         recipe = self.recipe
         stepped: Any = optimizer or self.optimizer
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             stepped,
             partial(
-                rate, steps=num_training_steps, schedule=recipe.schedule,
+                learning_rate_factor, steps=num_training_steps, schedule=recipe.schedule,
                 warm_up=math.ceil(recipe.warmup_ratio * num_training_steps),
             ),
         )  # fmt: skip
@@ -128,7 +127,7 @@ class _Loop(Trainer):
         """The micro-batches of a step, and the weight of its tokens."""
         read, _ = super().get_batch_samples(*arguments, **more)
         samples = [sample for batch in read for sample in batch["items"]]
-        batches = micro_batches(samples, len(read), self.pad_id)
+        batches = padded_micro_batches(samples, len(read), self.pad_id)
         shapes = [tuple(batch.input_ids.shape) for batch in batches]
         kept = sum(at not in tokens.missing for _, tokens, at in samples)
         self.counted = {
@@ -149,14 +148,14 @@ class _Loop(Trainer):
         return_outputs: bool = False,  # noqa: FBT001, FBT002 - the overridden signature
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Of one micro-batch, its share of the step's loss."""
+        """The share of one micro-batch in the step's loss."""
         batch = Batch(rows=np.empty(0, np.int64), **inputs)
         outputs = model(**batch.inputs, use_cache=False)
         loss = weighted_nll(outputs.logits, batch, float(num_items_in_batch))
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, Any], *arguments: Any) -> None:
-        """Numbers of a step, with what it read; they are kept in every checkpoint."""
+        """Note the numbers of a step, with the rows it read; every checkpoint keeps them."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
                 cause = (
@@ -172,7 +171,7 @@ class _Loop(Trainer):
         super().log(logs, *arguments)
 
 
-class _Watch(TrainerCallback):
+class _ProgressReporter(TrainerCallback):
     """Tells the caller how far the loop is."""
 
     def __init__(self, progress: Callable[[Progress], None], stage: str) -> None:
@@ -184,7 +183,7 @@ class _Watch(TrainerCallback):
         self.progress(Progress(self.stage, state.global_step, state.max_steps, "steps"))
 
 
-def fit(
+def train_in_place(
     model: LanguageModel,
     samples: Samples,
     recipe: Recipe,
@@ -196,7 +195,7 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     meter: Meter | None = None,
     tell: Callable[[str], None] = ignore,
-) -> tuple[tuple[Step, ...], int]:
+) -> tuple[tuple[StepRecord, ...], int]:
     """Train a model in place; every step that led to it, and how many an interrupted run took.
 
     The loss of a step is the mean over all its tokens, each by its weight, as trainers have it; a
@@ -205,16 +204,16 @@ def fit(
     transformers reads back with `weights_only`; one that is not what was written is passed over.
 
     Args:
-        model: What is trained: its parameters that require a gradient.
+        model: The model; its parameters that require a gradient are trained.
         samples: The data, in sequence.
-        recipe: How.
+        recipe: The settings of the loop.
         work: Folder of checkpoints; the last whole one in it is where training goes on.
         mixed: bfloat16 arithmetic with the weights' own type for sums and updates.
-        progress: Told of every step.
-        stage: What to call it there.
-        callbacks: Of transformers.
-        meter: What an interrupted run spent of processor time is told to it.
-        tell: Told of a checkpoint that is damaged.
+        progress: Called after every step.
+        stage: Name of the training in progress and messages.
+        callbacks: Further callbacks of transformers.
+        meter: The meter of processor time; an interrupted run's is added to it.
+        tell: Called with a message where a checkpoint is damaged.
 
     Raises:
         DataError: No sample has a loss.
@@ -224,28 +223,28 @@ def fit(
     per_epoch = -(-len(samples) // recipe.batch_size)
     steps = min(recipe.max_steps or math.inf, epochs * per_epoch)
     arguments = _arguments(recipe, work, int(steps), epochs, model.device, mixed=mixed)
-    loop = _Loop(
+    loop = _WeightedTrainer(
         model=model.module,
         args=arguments,
         train_dataset=samples,
         data_collator=_uncollated,
         compute_loss_func=weighted_nll,  # says that our loss is a mean over the whole step
-        callbacks=[_Watch(progress, stage), *callbacks, _Sealer(meter)],
+        callbacks=[_ProgressReporter(progress, stage), *callbacks, Sealer(meter)],
     )
     loop.recipe, loop.pad_id, loop.stage = recipe, model.pad_id, stage
     loop.remove_callback(PrinterCallback)
     last = last_checkpoint(work, tell)
     earlier = 0
     if last is not None:
-        state = json.loads((last / "trainer_state.json").read_text("utf-8"))
-        earlier = int(state["global_step"])
+        earlier = int(trainer_state(last)["global_step"])
         if meter is not None:
             meter.found(open_entry(last).bill.own)
-    with _failures():
+    remedy = "set a smaller micro_batch_size or max_length, or take a smaller model"
+    with memory_errors("training", remedy):
         loop.train(resume_from_checkpoint=None if last is None else str(last))
     history: list[dict[str, Any]] = loop.state.log_history
     done = tuple(
-        Step(**{field.name: entry[field.name] for field in fields(Step)})
+        StepRecord(**{field.name: entry[field.name] for field in fields(StepRecord)})
         for entry in history
         if "loss" in entry
     )
@@ -256,36 +255,8 @@ def fit(
     return done, earlier
 
 
-class _Sealer(TrainerCallback):
-    """Notes what every checkpoint consists of, once it is whole."""
-
-    def __init__(self, meter: Meter | None) -> None:
-        self.meter = meter
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After the loop wrote it."""
-        del control
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        spent = Cost() if self.meter is None else self.meter.bill.own
-        clocks = Cost(cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds)
-        seal(folder, Bill(own=clocks))
-
-
-def _uncollated(items: list[Sample]) -> dict[str, list[Sample]]:
+def _uncollated(items: list[SampleInBlock]) -> dict[str, list[SampleInBlock]]:
     return {"items": items}
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise ExecutionError(
-            f"memory ran out while training ({error}); set a smaller micro_batch_size or "
-            "max_length, or take a smaller model"
-        ) from error
 
 
 def _arguments(
@@ -321,19 +292,3 @@ def _arguments(
     _ = arguments.device  # counts the devices
     arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - one device; there is no setting
     return arguments
-
-
-def last_checkpoint(work: Path, tell: Callable[[str], None] = ignore) -> Path | None:
-    """The newest checkpoint that is whole and what was written; the others are removed."""
-    steps = (p.name.removeprefix("checkpoint-") for p in work.glob("checkpoint-*"))
-    for step in sorted((int(step) for step in steps if step.isdecimal()), reverse=True):
-        folder = work / f"checkpoint-{step}"
-        if intact_entry(folder, tell) is not None:
-            return folder
-    return None
-
-
-def epoch_of(checkpoint: Path) -> int:
-    """Whole epochs that led to a checkpoint."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    return int(state["epoch"] + 1e-6)

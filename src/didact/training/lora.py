@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -15,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from didact.accounting.flops import lora_counted
-from didact.accounting.lengths import micro_batch
-from didact.accounting.spec import LoraSpec
+from didact.accounting.lengths import micro_batch_size
 from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
@@ -28,45 +23,48 @@ from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Device
-from didact.gradients.influence import Moments
-from didact.models.architecture import read_lora
+from didact.models.architecture import default_lora_targets, read_lora
 from didact.models.encode import Encoding
 from didact.models.folder import digest
 from didact.models.language_model import Dtype, LanguageModel, open_model
 from didact.models.saving import quiet
-from didact.training.targets import lora_targets
+from didact.training.adapters import (
+    Checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    without_renaming_warnings,
+)
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from didact.training.loop import Step
+    from didact.training.loop import StepRecord
 
 Int1D = npt.NDArray[np.int64]
-MOMENTS, ABOUT = "moments.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WarmUp:
-    """How adapters are warmed up; defaults as LESS has them.
+class WarmUpSettings:
+    """The settings of a warm-up of adapters; defaults as LESS has them.
 
     Attributes:
-        rank: Of the adapters.
-        alpha: Their scale times `rank`.
-        dropout: On what goes into them, while they train.
-        targets: Last parts of the names of the modules that get one; see `lora_targets`.
-        learning_rate: At its highest; linear to zero after the warm-up.
-        warmup_ratio: Share of the steps in which it rises.
+        rank: Rank of the adapters.
+        alpha: Scale of the adapters times `rank`.
+        dropout: Dropout on the adapters' inputs, while they train.
+        targets: Last parts of the names of the modules that get one; else `default_lora_targets`.
+        learning_rate: The highest learning rate; linear to zero after the warm-up.
+        warmup_ratio: Share of the steps in which the learning rate rises.
         epochs: Passes over the rows, each in an order of its own.
         batch_size: Samples per optimizer step.
-        micro_batch_size: Samples per forward pass; what fits `tokens_per_batch`.
+        micro_batch_size: Samples per forward pass; by default what fits `tokens_per_batch`.
         tokens_per_batch: Most tokens of a forward pass, padding included.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's weight decay.
         beta1: Decay of Adam's first moment.
-        beta2: Decay of its second.
+        beta2: Decay of Adam's second moment.
         epsilon: Adam's ε.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        dtype: Of the frozen model. Adapters are float32, or float64 with a float64 model.
-        seed: Of adapters, dropout and the order within epochs.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        dtype: Type of the frozen model. Adapters are float32, or float64 with a float64 model.
+        seed: Seed of adapters, dropout and the order within epochs.
     """
 
     rank: int = 128
@@ -88,30 +86,11 @@ class WarmUp:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The end of an epoch.
-
-    Attributes:
-        path: Folder with the adapter, Adam's moments and these numbers.
-        epoch: From 1.
-        steps: Updates so far, Adam's step count.
-        learning_rate: Mean over the epoch's updates.
-        n_params: Adapter parameters.
-    """
-
-    path: Path
-    epoch: int
-    steps: int
-    learning_rate: float
-    n_params: int
-
-
 def warm_up(
     pool: Pool,
     rows: Int1D,
     model_path: Path,
-    settings: WarmUp,
+    settings: WarmUpSettings,
     *,
     how: Encoding,
     ctx: Context,
@@ -123,13 +102,13 @@ def warm_up(
     finished epoch.
 
     Args:
-        pool: Where the samples are.
-        rows: Which of them, in the first epoch's order.
+        pool: The pool of the samples.
+        rows: Rows of the pool, in the first epoch's order.
         model_path: A folder that `didact.models.folder.find` has checked.
-        settings: How.
-        how: How samples become tokens.
-        ctx: Where the checkpoints are kept; charged with FLOPs as executed (frozen base).
-        device: Where.
+        settings: The settings of the warm-up.
+        how: The encoding of samples as tokens.
+        ctx: The keeper of the checkpoints; charged with FLOPs as executed (frozen base).
+        device: The device it runs on.
 
     Returns:
         One checkpoint per epoch.
@@ -145,7 +124,7 @@ def warm_up(
     """
     if not len(rows):
         raise DataError("LoRA warm-up: there is no row to train on")
-    targets = settings.targets or lora_targets(model_path)
+    targets = settings.targets or default_lora_targets(model_path)
     read_lora(model_path, rank=settings.rank, targets=targets)  # refuses unknown names
     libraries = ("torch", "transformers", "tokenizers", "peft", "accelerate")
     key = [
@@ -158,11 +137,11 @@ def warm_up(
         return work.executor.call(train, device=device)
 
     def save(pieces: Pieces, folder: Path) -> None:
-        for epoch in _numbers(settings.epochs):
+        for epoch in range(1, settings.epochs + 1):
             pieces.link(_name(epoch), folder / _name(epoch))
 
     def load(folder: Path) -> tuple[Checkpoint, ...]:
-        return tuple(read_checkpoint(folder / _name(e)) for e in _numbers(settings.epochs))
+        return tuple(read_checkpoint(folder / _name(e)) for e in range(1, settings.epochs + 1))
 
     return keep(ctx, "adapters", key, make, save=save, load=load)
 
@@ -171,20 +150,21 @@ def _train(
     pool: Pool,
     rows: Int1D,
     model_path: Path,
-    settings: WarmUp,
+    settings: WarmUpSettings,
     targets: tuple[str, ...],
     how: Encoding,
     ctx: Context,
     device: str,
 ) -> Metered[Pieces]:
     """All epochs, each a piece; what an interrupted run left of them is used again."""
-    from didact.training.loop import Recipe, epoch_of, fit, last_checkpoint, lengths
+    from didact.training.loop import Recipe, executed_lengths, train_in_place
     from didact.training.samples import Samples
+    from didact.training.trainer_checkpoints import epoch_of, last_checkpoint
 
     pieces = ctx.pieces
     work = pieces.workspace("trainer")
     last = last_checkpoint(work, ctx.tell)
-    done = len(list(takewhile(lambda e: pieces.intact(_name(e)), _numbers(settings.epochs))))
+    done = len(list(takewhile(lambda e: pieces.intact(_name(e)), range(1, settings.epochs + 1))))
     if last is not None and epoch_of(last) > done:  # an epoch before it is gone
         remove(work)
     with quiet(), open_model(model_path, device=device, dtype=settings.dtype) as base:
@@ -193,21 +173,21 @@ def _train(
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule="linear",
             warmup_ratio=settings.warmup_ratio, batch_size=settings.batch_size,
-            micro_batch_size=micro_batch(
+            micro_batch_size=micro_batch_size(
                 settings.batch_size, settings.micro_batch_size, settings.tokens_per_batch, longest
             ),
             weight_decay=settings.weight_decay, beta1=settings.beta1, beta2=settings.beta2,
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=settings.seed,
         )  # fmt: skip
         samples = Samples(pool, _epochs(rows, settings), base.tokenizer, how)
-        steps, earlier = fit(
+        steps, earlier = train_in_place(
             model, samples, recipe, work, mixed=False, progress=ctx.progress, stage="warm-up",
             callbacks=[_keeper(pieces, settings)], meter=ctx.meter, tell=ctx.tell,
         )  # fmt: skip
     lora = read_lora(model_path, rank=settings.rank, targets=targets)
 
-    def cost(some: Sequence[Step]) -> Cost:
-        ran = lengths(some)
+    def cost(some: Sequence[StepRecord]) -> Cost:
+        ran = executed_lengths(some)
         flops = lora_counted(base.spec, lora, ran.tokens, ran.squares)
         return Cost(flops=flops, tokens=sum(step.tokens for step in some))
 
@@ -219,11 +199,7 @@ def _name(epoch: int) -> str:
     return f"epoch-{epoch}"
 
 
-def _numbers(epochs: int) -> range:
-    return range(1, epochs + 1)
-
-
-def _epochs(rows: Int1D, settings: WarmUp) -> list[Int1D]:
+def _epochs(rows: Int1D, settings: WarmUpSettings) -> list[Int1D]:
     """The rows as given, then shuffled anew for each further epoch."""
     return [
         rows if epoch == 0 else np.random.default_rng([settings.seed, epoch]).permutation(rows)
@@ -231,7 +207,7 @@ def _epochs(rows: Int1D, settings: WarmUp) -> list[Int1D]:
     ]
 
 
-def _adapted(base: LanguageModel, settings: WarmUp, targets: tuple[str, ...]) -> Any:
+def _adapted(base: LanguageModel, settings: WarmUpSettings, targets: tuple[str, ...]) -> Any:
     """The model with new adapters; only they are trained."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -246,20 +222,12 @@ def _adapted(base: LanguageModel, settings: WarmUp, targets: tuple[str, ...]) ->
         target_modules=list(targets), fan_in_fan_out=transposed, bias="none",
         task_type=TaskType.CAUSAL_LM,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]), _older_names():
+    with torch.random.fork_rng(devices=[]), without_renaming_warnings():
         torch.manual_seed(settings.seed)
         return get_peft_model(base.module, config)
 
 
-@contextmanager
-def _older_names() -> Iterator[None]:
-    """Since peft 0.21 asks transformers 5.23 for an attribute by its former name, which warns."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield
-
-
-def _keeper(pieces: Pieces, settings: WarmUp) -> TrainerCallback:
+def _keeper(pieces: Pieces, settings: WarmUpSettings) -> TrainerCallback:
     """Keeps the adapter and Adam's moments at the end of every epoch."""
     from transformers import TrainerCallback
 
@@ -278,90 +246,7 @@ def _keeper(pieces: Pieces, settings: WarmUp) -> TrainerCallback:
                 "learning_rate": float(np.mean(rates)),
                 "beta1": settings.beta1, "beta2": settings.beta2, "epsilon": settings.epsilon,
             }  # fmt: skip
-            save = partial(_save, open_["model"], open_["optimizer"], about)
+            save = partial(save_checkpoint, open_["model"], open_["optimizer"], about)
             pieces.save(_name(epoch), save, Cost())  # what it cost is known at the end
 
     return Keeper()
-
-
-def _save(model: Any, optimizer: Any, about: dict[str, Any], folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in trained.items():
-        state = optimizer.state.get(parameter, {})
-        for moment in ("exp_avg", "exp_avg_sq"):
-            value = state.get(moment, torch.zeros_like(parameter)).detach()
-            wide = value if value.dtype == torch.float64 else value.float()
-            tensors[f"{moment}/{name}"] = wide.cpu().contiguous()
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
-    save_file(tensors, folder / MOMENTS)
-    about = {**about, "n_params": sum(p.numel() for p in trained.values())}
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint's numbers.
-
-    Raises:
-        DataError: There is none, or it is damaged.
-    """
-    about = _about(path)
-    return Checkpoint(
-        path, about["epoch"], about["steps"], about["learning_rate"], about["n_params"]
-    )
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((path / ABOUT).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: no checkpoint of a warm-up ({error}); remove {path.parent} and run again"
-        ) from error
-    return found
-
-
-def moments(path: Path) -> Moments:
-    """Adam's moments at a checkpoint, under the names `open_adapter` gives the parameters."""
-    from safetensors.torch import load_file
-
-    about, tensors = _about(path), load_file(path / MOMENTS)
-    first, second = "exp_avg/", "exp_avg_sq/"
-    names = [key.removeprefix(first) for key in tensors if key.startswith(first)]
-    return Moments(
-        values={name: (tensors[first + name], tensors[second + name]) for name in names},
-        beta1=about["beta1"],
-        beta2=about["beta2"],
-        steps=about["steps"],
-    )
-
-
-def open_adapter(base: LanguageModel, path: Path) -> LanguageModel:
-    """The open base model with a checkpoint's adapter: only its parameters require a gradient.
-
-    In evaluation mode, so without dropout. Adapters have the base's type, or float32 beside
-    bfloat16. The base's modules are wrapped in place; open it anew for another checkpoint.
-
-    Raises:
-        DataError: The adapter cannot be read, or belongs to another model.
-    """
-    from peft import PeftModel
-
-    try:
-        with _older_names():
-            module = PeftModel.from_pretrained(base.module, str(path), is_trainable=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise DataError(f"{path}: the adapter cannot be put on the model: {error}") from error
-    config = module.peft_config["default"]
-    config.base_model_name_or_path = base.module.name_or_path  # where it is now
-    return replace(base, module=module.to(base.device).eval())
-
-
-def lora_spec(module: Any) -> LoraSpec:
-    """The numbers of the adapters on a model from `open_adapter`."""
-    config = module.peft_config["default"]
-    targets = sorted(config.target_modules)
-    return read_lora(Path(config.base_model_name_or_path), rank=config.r, targets=targets)

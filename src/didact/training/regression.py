@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from didact.accounting.flops import Lengths, regression_flops
+from didact.accounting.flops import regression_flops
 from didact.accounting.lengths import micro_batches
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, ExecutionError
@@ -23,14 +23,14 @@ from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.protocols import Context, Device, Progress
-from didact.models.batches import collate, out_of_memory
-from didact.models.encode import Tokens
+from didact.models.batches import collate, memory_errors
 from didact.models.folder import digest
 from didact.models.language_model import Dtype, torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet
+from didact.models.tokens import Tokens
 from didact.training.ranks import best_epoch, spearman
-from didact.training.schedule import rate
+from didact.training.schedule import learning_rate_factor
 
 Float1D = npt.NDArray[np.float64]
 Int1D = npt.NDArray[np.int64]
@@ -38,20 +38,21 @@ OPTIMIZER, REPORT, STATE = "optimizer.safetensors", "regression.json", "epoch.js
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regression:
-    """How a data scorer is fitted; defaults as DELT's released code has them on one device.
+class RegressionSettings:
+    """The settings of a data scorer's fit; defaults as DELT's released code has on one device.
 
     Attributes:
         epochs: Passes over the labelled samples.
-        learning_rate: At its highest; cosine to zero after the warm-up.
-        warm_up: Updates in which it rises, at most a tenth of all.
+        learning_rate: The highest learning rate; cosine to zero after the warm-up.
+        warm_up: Updates in which the learning rate rises, at most a tenth of all.
         batch_size: Samples per update. The paper has 512, with 147,456 samples.
         tokens_per_batch: Most tokens of a forward pass, padding included.
-        weight_decay: AdamW's, on matrices.
-        max_grad_norm: Gradients longer than this are shortened to it.
-        dev_share: Of the samples, drawn at random, that choose the epoch and are not trained on.
-        dtype: Of arithmetic; weights and updates are float32, or float64.
-        seed: Of the split, the head, dropout and the order.
+        weight_decay: AdamW's weight decay, on matrices.
+        max_grad_norm: The norm to which longer gradients are shortened.
+        dev_share: Share of the samples, drawn at random, that are not trained on and choose the
+            epoch.
+        dtype: Type of arithmetic; weights and updates are float32, or float64.
+        seed: Seed of the split, the head, dropout and the order.
     """
 
     epochs: int = 5
@@ -68,12 +69,13 @@ class Regression:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch came to.
+    """The errors of one epoch of a fit.
 
     Attributes:
-        train_mse: Mean squared error over its own samples as they passed.
-        dev_mse: Over the dev samples at its end.
-        spearman: Rank correlation with the dev labels at its end; NaN where one side is constant.
+        train_mse: Mean squared error over the epoch's samples as they passed.
+        dev_mse: Mean squared error over the dev samples at the epoch's end.
+        spearman: Rank correlation with the dev labels at the epoch's end; NaN where one side is
+            constant.
     """
 
     train_mse: float
@@ -86,13 +88,13 @@ class FittedRegression:
     """A fitted data scorer.
 
     Attributes:
-        path: Its folder.
-        epochs: What each epoch came to.
-        chosen: The one that was kept, from 1: the highest Spearman on the dev samples.
-        n_train: Samples trained on.
-        n_dev: Samples that chose.
-        label_mean: Of all labels given.
-        label_std: Of all labels given, population.
+        path: Folder of the data scorer.
+        epochs: The errors of each epoch.
+        chosen: The epoch that was kept, from 1: the highest Spearman on the dev samples.
+        n_train: Number of samples trained on.
+        n_dev: Number of samples that chose the epoch.
+        label_mean: Mean of all labels given.
+        label_std: Standard deviation of all labels given, population.
     """
 
     path: Path
@@ -105,12 +107,12 @@ class FittedRegression:
 
     @property
     def spearman(self) -> float:
-        """Of the chosen epoch, on the dev samples."""
+        """Rank correlation of the chosen epoch on the dev samples."""
         return self.epochs[self.chosen - 1].spearman
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For manifests and reports."""
+        """Facts for manifests and reports."""
         return {
             "spearman": [round(e.spearman, 6) if math.isfinite(e.spearman) else None
                          for e in self.epochs],
@@ -123,7 +125,7 @@ def fit_regression(
     model_path: Path,
     tokens: Tokens,
     labels: Float1D,
-    settings: Regression,
+    settings: RegressionSettings,
     *,
     ctx: Context,
     device: Device = "auto",
@@ -137,9 +139,9 @@ def fit_regression(
         tokens: The samples, in that model's tokenizer's ids.
         labels: What to predict, float64 `(n,)`, in a scale near 1; samples without a finite label
             or without a token are left out.
-        settings: How.
-        ctx: Where the data scorer is kept; charged with FLOPs as executed and tokens.
-        device: Where.
+        settings: The settings of the fit.
+        ctx: The keeper of the data scorer; charged with FLOPs as executed and tokens.
+        device: The device it runs on.
 
     Raises:
         DataError: Fewer than four samples can be used.
@@ -170,7 +172,7 @@ def _fit(
     tokens: Tokens,
     labels: Float1D,
     usable: Int1D,
-    settings: Regression,
+    settings: RegressionSettings,
     ctx: Context,
     device: str,
 ) -> Metered[tuple[Pieces, dict[str, Any]]]:
@@ -199,7 +201,7 @@ def _save_fitted(made: tuple[Pieces, dict[str, Any]], folder: Path) -> None:
 
 
 def read_fitted(folder: Path) -> FittedRegression:
-    """What a finished fit left."""
+    """A finished fit, read from its folder."""
     report = json.loads((folder / REPORT).read_text("utf-8"))
     return FittedRegression(
         folder, tuple(_epoch(entry) for entry in report["epochs"]), report["chosen_epoch"],
@@ -215,12 +217,12 @@ class _Fit:
     labels: Float1D
     dev: Int1D
     train: Int1D
-    settings: Regression
+    settings: RegressionSettings
     ctx: Context
 
     @property
     def wide(self) -> Dtype:
-        """Of weights and updates."""
+        """Type of weights and updates."""
         return "float64" if self.settings.dtype == "float64" else "float32"
 
     def run(self, model: Regressor, *, mixed: bool) -> list[Epoch]:
@@ -243,7 +245,7 @@ class _Fit:
                 step = epoch * per_epoch + at
                 rows = order[at * settings.batch_size : (at + 1) * settings.batch_size]
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * rate(
+                    group["lr"] = settings.learning_rate * learning_rate_factor(
                         step, steps=steps, schedule="cosine",
                         warm_up=min(settings.warm_up, steps // 10),
                     )  # fmt: skip
@@ -275,22 +277,15 @@ class _Fit:
             for part in micro_batches(self.tokens.lengths, rows, self.settings.tokens_per_batch):
                 batch = collate(self.tokens, part, pad_id=model.pad_id, device=model.device)
                 wanted = torch.from_numpy(self.labels[part]).to(model.device)
-                try:
+                with memory_errors(
+                    "the data scorer was fitted", "set a smaller tokens_per_batch or max_length"
+                ):
                     with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
                         values = regress(model, batch)
                     loss = (values - wanted.to(values.dtype)).square().sum()
                     (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
-                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if not out_of_memory(error):
-                        raise
-                    raise ExecutionError(
-                        f"memory ran out while the data scorer was fitted ({error}); set a "
-                        "smaller tokens_per_batch or max_length"
-                    ) from error
                 squared += float(loss.detach())
-                b, length = batch.input_ids.shape
-                ran = Lengths(b, b * length, b * length**2)
-                flops += regression_flops(model.spec, ran)
+                flops += regression_flops(model.spec, batch.executed)
         model.module.eval()
         if not math.isfinite(squared):
             raise ExecutionError(

@@ -13,23 +13,25 @@ import torch
 
 from didact.core.pool import Pool
 from didact.models.batches import Batch, collate
-from didact.models.encode import Encoding, Tokens, encode
+from didact.models.encode import Encoding, encode
+from didact.models.tokens import Tokens, ragged
 
 Int1D = npt.NDArray[np.int64]
 BLOCK = 256  # samples tokenised at a time
 
 
-Sample = tuple[int, Tokens, int]  # row, block, place in the block
+# Row of the pool, a block of tokens, the place in the block.
+SampleInBlock = tuple[int, Tokens, int]
 
 
-class Samples(torch.utils.data.Dataset[Sample]):
+class Samples(torch.utils.data.Dataset[SampleInBlock]):
     """Rows of a pool as tokens, in a sequence of its own for each epoch; a block at a time.
 
     Args:
         pool: The pool.
         epochs: Rows in training sequence, of equal number in every epoch.
-        tokenizer: The model's.
-        how: How samples become tokens.
+        tokenizer: The model's tokenizer.
+        how: The encoding of samples as tokens.
     """
 
     def __init__(self, pool: Pool, epochs: Sequence[Int1D], tokenizer: Any, how: Encoding) -> None:
@@ -44,7 +46,7 @@ class Samples(torch.utils.data.Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.epochs[0])
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> SampleInBlock:
         rows = self.epochs[self._epoch]
         place = (self._epoch, index // BLOCK)
         if self._block is None or self._block[0] != place:
@@ -54,38 +56,19 @@ class Samples(torch.utils.data.Dataset[Sample]):
         return int(rows[index]), self._block[1], index % BLOCK
 
 
-def micro_batches(samples: Sequence[Sample], count: int, pad_id: int) -> list[Batch]:
+def padded_micro_batches(samples: Sequence[SampleInBlock], count: int, pad_id: int) -> list[Batch]:
     """Samples with a loss in `count` batches of like lengths; a masked token where there is none.
 
     The order inside an optimizer step changes nothing but rounding, so it is used against padding.
     """
     kept = sorted(
-        (part(tokens, at) for _, tokens, at in samples if at not in tokens.missing),
+        (tokens.sample(at) for _, tokens, at in samples if at not in tokens.missing),
         key=lambda sample: -len(sample[0]),
     )
     nothing = (np.full(1, pad_id, np.int32), np.zeros(1, np.float32))
     cuts = [round(i * len(kept) / count) for i in range(count + 1)]
-    return [_padded(kept[a:b] or [nothing], pad_id) for a, b in pairwise(cuts)]
-
-
-Part = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
-
-
-def part(tokens: Tokens, at: int) -> Part:
-    """Ids and weights of one sample."""
-    span = slice(int(tokens.offsets[at]), int(tokens.offsets[at + 1]))
-    return tokens.ids[span], tokens.weights[span]
-
-
-def _padded(parts: Sequence[Part], pad_id: int) -> Batch:
-    tokens = Tokens(
-        ids=np.concatenate([ids for ids, _ in parts]),
-        weights=np.concatenate([weights for _, weights in parts]),
-        offsets=np.cumsum([0, *(len(ids) for ids, _ in parts)]),
-        n_bytes=np.zeros(len(parts), np.int64),
-        truncated=np.zeros(len(parts), np.bool_),
-    )
-    return collate(tokens, np.arange(len(parts)), pad_id=pad_id, device="cpu")
+    batches = [ragged(kept[a:b] or [nothing]) for a, b in pairwise(cuts)]
+    return [collate(b, np.arange(len(b)), pad_id=pad_id, device="cpu") for b in batches]
 
 
 def rows_digest(rows: npt.ArrayLike) -> str:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from didact.accounting.segments import segments  # noqa: E402
 from didact.accounting.spec import ModelSpec  # noqa: E402
 from didact.core.cost import Bill  # noqa: E402
 from didact.core.errors import ConfigError, DataError  # noqa: E402
@@ -18,28 +19,25 @@ from didact.core.protocols import Context  # noqa: E402
 from didact.execution.executors import serial  # noqa: E402
 from didact.gradients.adjoint import (  # noqa: E402
     Adjoint,
-    LanguageProblem,
-    lambda_path,
-    parameters_of,
     read_adjoint,
     run_adjoint,
     save_adjoint,
 )
-from didact.gradients.inner_training import (  # noqa: E402
-    Inner,
-    draw,
-    inner_batches,
-    joined,
+from didact.gradients.inner_batches import drawn_rows, inner_batches  # noqa: E402
+from didact.gradients.inner_training import InnerSettings, run_inner  # noqa: E402
+from didact.gradients.language_problem import LanguageProblem  # noqa: E402
+from didact.gradients.parameters import (  # noqa: E402
+    lambda_path,
     load,
     norm,
-    run_inner,
+    parameters_of,
     theta_path,
 )
 from didact.gradients.products import ProductKernel  # noqa: E402
 from didact.models.batches import collate  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
 from didact.models.language_model import LanguageModel, open_model  # noqa: E402
 from didact.models.losses import causal_losses  # noqa: E402
+from didact.models.tokens import Tokens  # noqa: E402
 
 ETA = 0.1
 
@@ -100,7 +98,7 @@ def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]
     A gradient or product of a batch, or of the target, is one pass.
     """
     quiet = {"forward": lambda done: None, "backward": lambda done: None}
-    asked = {"visits": range(steps), **quiet, **more}
+    asked = {"visited": range(steps), **quiet, **more}
     ctx = Context(executor=serial(), seed=0, cache_dir=cache)
 
     def make(work):
@@ -115,10 +113,10 @@ def run(model, cache, steps, *, dies_after=None, **more) -> tuple[Adjoint, Bill]
 
         problem = problem_of(model, steps, tokens_per_batch=9999, charge=charge)
         start = parameters_of(model)
-        return run_adjoint(problem, start, Inner(steps, ETA), work.pieces, **asked), {}
+        return run_adjoint(problem, start, InnerSettings(steps, ETA), work.pieces, **asked), {}
 
     found = keep(
-        ctx, "adjoints", [steps, list(asked["visits"])], make,
+        ctx, "adjoints", [steps, list(asked["visited"])], make,
         save=lambda made, folder: save_adjoint(*made, folder), load=read_adjoint,
     )  # fmt: skip
     return found, ctx.meter.bill
@@ -144,7 +142,7 @@ def test_influence_is_minus_the_derivative_of_the_targets_loss(model, tmp_path):
             found += ETA * kernel.products(batch, direction, losses=causal_losses).dots[:, 0]
 
     # Each sample twice: the mean is its own loss.
-    one = [joined([_only(samples, row)] * 2) for row in range(len(samples))]
+    one = [samples.take([row, row]) for row in range(len(samples))]
     start = load(theta_path(folder, 0))
 
     def area(sample, epsilon):
@@ -163,13 +161,6 @@ def test_influence_is_minus_the_derivative_of_the_targets_loss(model, tmp_path):
         difference = -(area(sample, 1e-5) - area(sample, -1e-5)) / 2e-5
         # Rounding of A divided by ε and the third derivative times ε² are both below 1e-8.
         assert float(found[sample]) == pytest.approx(difference, rel=1e-5)
-
-
-def _only(tokens: Tokens, row: int) -> Tokens:
-    others = {i: "not this one" for i in range(len(tokens)) if i != row}
-    return Tokens(
-        tokens.ids, tokens.weights, tokens.offsets, tokens.n_bytes, tokens.truncated, others
-    )
 
 
 def test_hvp_is_symmetric_and_equal_to_double_backward(model):
@@ -263,7 +254,7 @@ def test_flops_are_those_that_torch_counts(model, tmp_path):
 
 def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     steps = 9
-    whole, all_of_it = run(model, tmp_path / "whole", steps, visits=(0, 4))
+    whole, all_of_it = run(model, tmp_path / "whole", steps, visited=(0, 4))
 
     def dies_at(when):
         def watch(done):
@@ -277,14 +268,14 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     left = []
     for stop in stops:
         with pytest.raises(Killed):
-            run(model, cache, steps, visits=(0, 4), **stop)
+            run(model, cache, steps, visited=(0, 4), **stop)
         assert not list(cache.glob("adjoints/*"))
         left.append({p.name for p in cache.glob("unfinished/adjoints-*/*")})
     assert left[0] < left[1] < left[2]
-    again, rest = run(model, cache, steps, visits=(0, 4))
+    again, rest = run(model, cache, steps, visited=(0, 4))
     assert rest.charged.flops < 0.6 * all_of_it.charged.flops
     _same(again, rest, whole, all_of_it)
-    found, nothing = run(model, cache, steps, visits=(0, 4))
+    found, nothing = run(model, cache, steps, visited=(0, 4))
     assert found == again
     assert (nothing.charged.flops, nothing.charged.tokens) == (0, 0)
     assert nothing.value.flops == all_of_it.value.flops
@@ -293,23 +284,23 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
 @pytest.mark.parametrize("passes", [3, 9, 10, 16, 17, 26, 30])
 def test_wherever_it_is_interrupted_bytes_and_value_are_the_same(model, tmp_path, passes):
     """9 steps forward in segments of 3, then back from the target's gradient: 30 passes."""
-    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4), also=(9,))
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4), theta_only=(9,))
     with pytest.raises(Killed):
-        run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,), dies_after=passes)
-    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4), also=(9,))
+        run(model, tmp_path / "parts", 9, visited=(0, 4), theta_only=(9,), dies_after=passes)
+    again, rest = run(model, tmp_path / "parts", 9, visited=(0, 4), theta_only=(9,))
     _same(again, rest, whole, all_of_it)
     assert rest.charged.flops <= rest.value.flops
 
 
 @pytest.mark.parametrize("piece", ["forward-000000", "forward-000003", "backward-000006"])
 def test_a_damaged_piece_is_made_again(model, tmp_path, piece):
-    whole, all_of_it = run(model, tmp_path / "whole", 9, visits=(0, 4))
+    whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4))
     with pytest.raises(Killed):
-        run(model, tmp_path / "parts", 9, visits=(0, 4), dies_after=17)  # one segment back is done
+        run(model, tmp_path / "parts", 9, visited=(0, 4), dies_after=17)  # one segment back is done
     (folder,) = tmp_path.glob(f"parts/unfinished/adjoints-*/{piece}")
     for file in folder.glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-1])
-    again, rest = run(model, tmp_path / "parts", 9, visits=(0, 4))
+    again, rest = run(model, tmp_path / "parts", 9, visited=(0, 4))
     _same(again, rest, whole, all_of_it)
 
 
@@ -332,7 +323,7 @@ def _same(again: Adjoint, rest: Bill, whole: Adjoint, all_of_it: Bill) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
 def test_segments_cover_all_steps_once(steps):
-    found = Inner(steps, 1.0).segments
+    found = segments(steps)
     assert [t for first, stop in found for t in range(first, stop)] == list(range(steps))
     assert len(found) <= steps**0.5 + 2
 
@@ -342,7 +333,7 @@ def test_a_learning_rate_too_large_names_the_step(model, tmp_path):
         ConfigError, match=r"loss is (nan|inf) at step \d+ of 6; lower learning_rate"
     ):
         run_inner(
-            problem_of(model, 6), parameters_of(model), Inner(6, 1e200), Pieces(tmp_path),
+            problem_of(model, 6), parameters_of(model), InnerSettings(6, 1e200), Pieces(tmp_path),
             lambda done: None,
         )  # fmt: skip
 
@@ -421,7 +412,7 @@ def test_a_pool_without_losses_says_why():
 def test_draws_are_uniform_and_nested():
     hashes = np.random.default_rng(0).integers(0, 2**63, 4000).astype(np.uint64)
     rows = np.arange(4000)
-    small, large = draw(hashes, rows, 400, 3), draw(hashes, rows, 1000, 3)
+    small, large = drawn_rows(hashes, rows, 400, 3), drawn_rows(hashes, rows, 1000, 3)
     assert set(small) < set(large)
     assert (np.diff(small) > 0).all()
     assert abs(np.mean(small) / 4000 - 0.5) < 4 * 0.289 / 400**0.5  # four standard errors

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,9 @@ from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from didact.accounting import products as algebra  # noqa: E402
-from didact.gradients.products import ProductKernel, products  # noqa: E402
+from didact.accounting import algebra  # noqa: E402
+from didact.gradients import backward_pass  # noqa: E402
+from didact.gradients.products import ProductKernel  # noqa: E402
 
 # transformers 5.2x renames gradient checkpointing; peft still asks by the old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
@@ -26,6 +29,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:Futur
 # Sums of at most 1e5 products of float64 numbers of order 1, added in another order.
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 VOCAB = 37
+
+
+@contextmanager
+def only(form: str | None) -> Iterator[None]:
+    """Every parameter is multiplied in this form where it can give what is wanted."""
+
+    def preferred(*shape: int, **wanted: Any) -> list[algebra.Algebra]:
+        return sorted(algebra.algebras(*shape, **wanted), key=lambda each: each.form != form)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backward_pass, "algebras", preferred)
+        yield
+
+
+def products(model: Any, batch: Any, directions: Any, names: Any = None) -> Any:
+    with ProductKernel(model, names) as kernel:
+        return kernel.products(batch, directions, losses=losses)
 
 
 @dataclass(frozen=True)
@@ -208,13 +228,14 @@ def test_equal_to_torch_func(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["llama-tied", "gpt2", "gemma3"])
 @pytest.mark.parametrize("form", ["tile", "gram", "dot"])
-def test_every_form_gives_the_same(family: str, form: Any) -> None:
+def test_every_form_gives_the_same(family: str, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(family), padded()
     names = trainable(model)
     directions = random_directions(model, names, 2)
     dots, norms = expected(reference(model, batch, names), directions)
     for elements in (2**26, 100):  # the latter: one sample at a time
-        with ProductKernel(model, form=form, tile_elements=elements) as kernel:
+        monkeypatch.setattr(backward_pass, "_TILE_ELEMENTS", elements)
+        with only(form), ProductKernel(model) as kernel:
             got = kernel.products(batch, directions, norms=form != "dot", losses=losses)
         torch.testing.assert_close(got.dots, dots, **EXACT)
         if form != "dot":
@@ -251,7 +272,7 @@ def test_some_parameters_only(family: str) -> None:
     dots, _ = expected({name: gradients[name] for name in directions}, directions)
     _, norms = expected(gradients, None)
     required = [p.requires_grad for p in model.parameters()]
-    got = products(model, batch, directions, parameters=names, losses=losses)
+    got = products(model, batch, directions, names)
     torch.testing.assert_close(got.dots, dots, **EXACT)
     torch.testing.assert_close(got.squared_norms, norms, **EXACT)
     assert all(p.grad is None for p in model.parameters())
@@ -264,7 +285,7 @@ def test_an_alias_names_a_shared_parameter() -> None:
     directions = random_directions(model, [name], 1)
     dots, norms = expected(reference(model, batch, [name]), directions)
     under_alias = {"lm_head.weight": directions[name]}
-    got = products(model, batch, under_alias, parameters=["lm_head.weight"], losses=losses)
+    got = products(model, batch, under_alias, ["lm_head.weight"])
     torch.testing.assert_close(got.dots, dots, **EXACT)
     torch.testing.assert_close(got.squared_norms, norms, **EXACT)
 
@@ -284,11 +305,11 @@ def test_tokens_without_gradient_at_a_wide_head_are_dropped(
     names = trainable(model)
     directions = random_directions(model, names, 1)
     dots, norms = expected(reference(build_eager(model), batch, names), directions)
-    with ProductKernel(model, form=form) as kernel:
+    with only(form), ProductKernel(model) as kernel:
         got = kernel.products(batch, directions, losses=losses)
     torch.testing.assert_close(got.dots, dots, **EXACT)
     torch.testing.assert_close(got.squared_norms, norms, **EXACT)
-    with ProductKernel(model, ["lm_head.weight"], form="tile") as kernel:
+    with only("tile"), ProductKernel(model, ["lm_head.weight"]) as kernel:
         got = kernel.products(batch, None, losses=losses)
     counted = 12 - prompt  # targets; each is predicted one token earlier
     kept = 12 if counted > 0.75 * 12 else counted
@@ -327,7 +348,7 @@ def test_nan_stays_in_its_sample(form: Any) -> None:
     norms = form != "dot"
     broken = dataclasses.replace(batch, weights=batch.weights.clone())
     broken.weights[2, 4] = torch.nan
-    with ProductKernel(model, form=form) as kernel:
+    with only(form), ProductKernel(model) as kernel:
         good = kernel.products(batch, directions, norms=norms, losses=losses)
         got = kernel.products(broken, directions, norms=norms, losses=losses)
     others = [0, 1, 3]
@@ -366,11 +387,11 @@ def test_ghost_products_by_hand(form: Any) -> None:
     x = torch.tensor([[[1.0, 2], [0, -1], [3, 0.5]]], dtype=torch.float64)
     g = torch.tensor([[[0.5, -1], [1, 0], [-0.5, 2]]], dtype=torch.float64)
     direction = {"weight": torch.tensor([[[1.0, 0], [2, -1]]], dtype=torch.float64)}
-    with ProductKernel(layer, form=form) as kernel:
+    with only(form), ProductKernel(layer) as kernel:
         got = kernel.products(Rows(x, g), direction, losses=weighed)
         seen = []
         kernel.products(
-            Rows(x, g), None, losses=weighed, visit=lambda name, tile, part: seen.append(tile + 0)
+            Rows(x, g), None, losses=weighed, visitor=lambda name, tile, part: seen.append(tile + 0)
         )
     assert got.dots.tolist() == [[10.0]]
     assert got.squared_norms.tolist() == pytest.approx([27.0625], rel=1e-15)
@@ -382,7 +403,7 @@ def test_embedding_sums_a_token_before_squaring(form: Any) -> None:
     table = nn.Embedding(7, 2).double()
     ids = torch.tensor([[3, 5, 3]])
     g = torch.tensor([[[1.0, 0], [0, 2], [-1, 1]]], dtype=torch.float64)
-    with ProductKernel(table, form=form) as kernel:
+    with only(form), ProductKernel(table) as kernel:
         assert kernel.products(
             Rows(ids, g), None, losses=weighed
         ).squared_norms.tolist() == pytest.approx([5.0], rel=1e-15)
@@ -395,7 +416,7 @@ def test_flops_are_those_that_torch_counts() -> None:
         with FlopCounterMode(display=False) as plain:
             model.requires_grad_(True)
             losses(model, batch).sum().backward()
-        with ProductKernel(model, form=form) as kernel, FlopCounterMode(display=False) as counter:
+        with only(form), ProductKernel(model) as kernel, FlopCounterMode(display=False) as counter:
             got = kernel.products(batch, directions, losses=losses)
         weights = sum(
             2 * batch.input_ids.numel() * module.weight.numel()
@@ -449,12 +470,12 @@ def test_a_module_called_twice(transform: Any, *, reentrant: bool) -> None:
             directions,
             transform=transform,
             losses=weighed,
-            visit=count if transform else None,
+            visitor=count if transform else None,
         )
     torch.testing.assert_close(got.dots, dots, **EXACT)
     torch.testing.assert_close(got.squared_norms, norms, **EXACT)
     if transform:
-        assert sorted(calls) == sorted(names)  # one tile each, though two uses came back
+        assert sorted(calls) == sorted(names)  # one tile each, though it occurs twice
 
 
 def Twice_plain(model: Twice) -> Any:
@@ -483,8 +504,7 @@ def test_flattened_tokens_and_vectors() -> None:
     model = Flat().double()
     batch = Rows(torch.randint(0, 9, (3, 4)), torch.randn(3, 2).double())
     names = trainable(model)
-    with ProductKernel(model) as kernel, ProductKernel(model, unknown="one_by_one") as same:
-        assert not same._one_by_one  # nothing unknown: no reason to be slow
+    with ProductKernel(model) as kernel:
         directions = random_directions(model, names, 2)
         got = kernel.products(batch, directions, losses=weighed)
     each = [
@@ -512,33 +532,13 @@ class Odd(nn.Module):
 
 def test_an_unknown_module_is_named() -> None:
     model = nn.Sequential(Odd()).double()
-    with pytest.raises(ConfigError, match=r"0 \(Odd\).*scale.*one_by_one"):
+    with pytest.raises(ConfigError, match=r"0 \(Odd\).*scale.*leave them out"):
         ProductKernel(model)
     with pytest.raises(ConfigError, match=r"Bilinear"):
         ProductKernel(nn.Bilinear(2, 2, 2))
     with pytest.raises(ConfigError, match=r"Embedding"):
         ProductKernel(nn.Embedding(4, 2, scale_grad_by_freq=True))
     ProductKernel(model, ["0.layer.weight"])
-
-
-@pytest.mark.parametrize("transform", [None, adam_like])
-def test_one_by_one_when_asked(transform: Any) -> None:
-    model, batch = Odd().double(), rows()
-    names = trainable(model)
-    directions = random_directions(model, names, 2)
-    scaled = batch.given[:, :, :, None] * model.scale.detach()[:, None]
-    gradients = {
-        "layer.weight": (scaled * batch.input_ids[:, :, None, :]).sum(1),
-        "layer.bias": scaled[..., 0].sum(1),
-        "scale": (batch.given * model.layer(batch.input_ids).detach()).sum(1),
-    }
-    dots, norms = expected(gradients, directions, transform)
-    with ProductKernel(model, unknown="one_by_one") as kernel:
-        got = kernel.products(batch, directions, transform=transform, losses=weighed)
-    torch.testing.assert_close(got.dots, dots, **EXACT)
-    torch.testing.assert_close(got.squared_norms, norms, **EXACT)
-    torch.testing.assert_close(got.losses, weighed(model, batch).detach(), **EXACT)
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
 def test_a_use_outside_of_its_module_is_an_error() -> None:
@@ -632,7 +632,7 @@ def test_accumulates_in_float32(dtype: Any) -> None:
     names = trainable(model)
     directions = random_directions(model, names, 1)
     dots, norms = expected(reference(model, batch, names), directions)
-    got = products(model.to(dtype), batch, directions, losses=losses)
+    got = products(model.to(dtype), batch, directions)
     assert got.dots.dtype == got.squared_norms.dtype == torch.float32
     # bfloat16 keeps 8 bits; a forward and backward of 2 layers lose about two of them.
     error = 1e-5 if dtype == torch.float32 else 3e-2
@@ -650,7 +650,7 @@ def test_memory_does_not_grow_with_the_number_of_layers() -> None:
         model = nn.Sequential(*[nn.Linear(d, d, bias=False) for _ in range(layers)])
         batch = Rows(torch.randn(b, 2, d), torch.randn(b, 2, d))
         profiled = torch.profiler.profile(profile_memory=True)
-        with ProductKernel(model, form="tile") as kernel, profiled as profile:
+        with only("tile"), ProductKernel(model) as kernel, profiled as profile:
             kernel.products(batch, None, losses=weighed)
         live = peak = 0
         for event in profile.profiler.kineto_results.events():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st  # noqa: E402
 from didact.accounting.lengths import LEAST_SHARE, MOST_PADDING, micro_batches  # noqa: E402
 from didact.core.errors import ExecutionError  # noqa: E402
 from didact.models.batches import Batch, collate, over_batches  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
+from didact.models.tokens import Tokens  # noqa: E402
 
 PAD = 99
 

@@ -14,8 +14,9 @@ from didact.core.render import CHOSEN, REJECTED, SHARED, TURNS
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from didact.models.encode import Encoding, Tokens, encode, overhead
+from didact.models.encode import Encoding, encode, overhead
 from didact.models.language_model import open_tokenizer
+from didact.models.tokens import Tokens
 
 CHAT = Encoding(kind="chat")
 # In the manner of the published templates: Llama 3 trims contents and writes BOS itself, Qwen has a

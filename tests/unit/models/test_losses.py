@@ -11,8 +11,8 @@ transformers = pytest.importorskip("transformers")
 from torch.nn import functional  # noqa: E402
 
 from didact.models.batches import Batch, collate  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
 from didact.models.losses import causal_losses, sample_losses, token_nll  # noqa: E402
+from didact.models.tokens import Tokens  # noqa: E402
 
 VOCAB = 23
 # Sums of a few hundred float64 products of order 1, in tensors of another shape.

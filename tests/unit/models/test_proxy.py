@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import didact
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import ConfigError
 from didact.models import proxy
 from didact.models.architecture import read_spec
 from didact.models.batches import collate
@@ -18,13 +18,7 @@ from didact.models.encode import Encoding, encode
 from didact.models.folder import check
 from didact.models.language_model import open_model
 from didact.models.losses import causal_losses
-from didact.models.proxy import (
-    new_proxy,
-    new_proxy_from_texts,
-    parameter_count,
-    shape_for,
-    suitable_vocab,
-)
+from didact.models.proxy import new_proxy, parameter_count, shape_for, suitable_vocab
 
 
 @pytest.mark.parametrize(
@@ -162,7 +156,7 @@ def test_what_is_there_is_not_written_over(pool, tmp_path):
         with pytest.raises(ConfigError, match="not empty"):
             new_proxy(tmp_path / name, pool, params="300k")
     (tmp_path / "empty").mkdir()
-    new_proxy_from_texts(tmp_path / "empty", ["some text"] * 9, params="100k", vocab=300)
+    new_proxy(tmp_path / "empty", pool, params="100k", vocab=300)
     assert read_spec(tmp_path / "empty").n_layers
 
 
@@ -195,13 +189,13 @@ def test_settings_that_cannot_be_met(pool, tmp_path):
         new_proxy(tmp_path / "p", pool, params="300k", vocab=100)
     with pytest.raises(ConfigError, match="context=1"):
         new_proxy(tmp_path / "p", pool, params="300k", context=1)
-    with pytest.raises(DataError, match="no text"):
-        new_proxy_from_texts(tmp_path / "p", [], params="300k")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_small_pool_gives_fewer_tokens_and_still_the_size(tmp_path):
-    made = new_proxy_from_texts(tmp_path / "p", ["abc abc abd"] * 5, params="500k")
+    small = tmp_path / "small.jsonl"
+    small.write_text('{"text": "abc abc abd"}\n' * 5)
+    made = new_proxy(tmp_path / "p", didact.read(small), params="500k")
     config = json.loads((made.path / "config.json").read_text())
     assert config["vocab_size"] == made.shape.vocab < 300
     assert made.shape.n_params == pytest.approx(500_000, rel=0.15)

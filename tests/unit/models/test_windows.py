@@ -15,12 +15,12 @@ from torch.nn import functional  # noqa: E402
 
 from didact.accounting.lengths import windowed_lengths  # noqa: E402
 from didact.core.pool import LENGTH_BINS, PoolStats  # noqa: E402
-from didact.models.encode import Tokens  # noqa: E402
 from didact.models.language_model import open_model  # noqa: E402
+from didact.models.tokens import Tokens  # noqa: E402
 from didact.models.windows import (  # noqa: E402
+    counted_runs,
     likelihood,
-    runs,
-    whole,
+    whole_samples,
     windows,
 )
 
@@ -85,7 +85,7 @@ def test_samples_without_a_loss_have_no_windows():
 
 def test_runs_stand_alone_behind_the_first_token():
     tokens = ragged([[0, 0, 1, 0.5, 0, 1], [0, 1], [0, 0]], {2: "nothing"})
-    pieces = runs(tokens, 7)
+    pieces = counted_runs(tokens, 7)
     flat = tokens.ids.tolist()
     assert pieces.owner.tolist() == [0, 0, 1]
     assert pieces.tokens.offsets.tolist() == [0, 3, 5, 7]
@@ -142,11 +142,11 @@ def test_a_sample_does_not_depend_on_its_batch(model):
 
 def test_samples_without_a_loss_have_no_likelihood(model):
     tokens = ragged([[0.0, 0.0], [0.0, 1.0]], {0: "nothing"})
-    found = likelihood(model, whole(tokens), tokens_per_batch=50)
+    found = likelihood(model, whole_samples(tokens), tokens_per_batch=50)
     assert found.value.counted.tolist() == [0, 1]
     assert np.isnan(found.value.mean).tolist() == [True, False]
     assert found.cost.tokens == 2
-    nothing = likelihood(model, whole(ragged([])), tokens_per_batch=50)
+    nothing = likelihood(model, whole_samples(ragged([])), tokens_per_batch=50)
     assert nothing.value.nats.shape == (0,)
     assert nothing.cost.flops == 0
 

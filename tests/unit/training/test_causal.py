@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from didact.accounting.flops import training_flops
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.core.errors import ConfigError, DataError, ExecutionError, PoolMismatchError
 from didact.core.scores import TrainingOrder
 from didact.models.architecture import read_spec
@@ -18,7 +18,7 @@ from didact.models.encode import Encoding, encode
 from didact.models.folder import check, digest
 from didact.models.language_model import open_model
 from didact.training.causal import TrainSettings, read_trained, train
-from didact.training.samples import Samples, micro_batches, rows_digest
+from didact.training.samples import Samples, padded_micro_batches, rows_digest
 
 QUICK = TrainSettings(batch_size=8, learning_rate=3e-3, device="cpu", max_length=96)
 
@@ -228,7 +228,7 @@ def test_micro_batches_are_of_like_lengths_and_hold_every_sample_once(sums, tiny
             sums, [np.arange(24)], model.tokenizer, Encoding(kind="chat", max_length=96)
         )
         items = [samples[i] for i in range(24)]
-        batches = micro_batches(items, 4, model.pad_id)
+        batches = padded_micro_batches(items, 4, model.pad_id)
     sizes = [len(b) for b in batches]
     assert (sum(sizes), max(sizes) - min(sizes)) == (23, 1)
     longest = [b.input_ids.shape[1] for b in batches]
@@ -237,17 +237,17 @@ def test_micro_batches_are_of_like_lengths_and_hold_every_sample_once(sums, tiny
     assert sum(int(b.attention_mask.sum()) for b in batches) == sum(
         int(tokens.lengths[i]) for i in range(24) if i != 7
     )
-    (alone,) = micro_batches([items[7]], 1, model.pad_id)
+    (alone,) = padded_micro_batches([items[7]], 1, model.pad_id)
     assert alone.input_ids.shape == (1, 1)
     assert float(alone.weights.sum()) == 0
 
 
 def test_micro_batch_is_the_largest_divisor_that_fits():
-    assert micro_batch(128, None, 8192, 1024) == 8
-    assert micro_batch(100, None, 8192, 256) == 25
-    assert micro_batch(7, None, 8192, 4096) == 1
-    assert micro_batch(8, None, 10, 4096) == 1
-    assert micro_batch(8, 4, 1, 1) == 4
+    assert micro_batch_size(128, None, 8192, 1024) == 8
+    assert micro_batch_size(100, None, 8192, 256) == 25
+    assert micro_batch_size(7, None, 8192, 4096) == 1
+    assert micro_batch_size(8, None, 10, 4096) == 1
+    assert micro_batch_size(8, 4, 1, 1) == 4
 
 
 def test_bfloat16_is_of_arithmetic_and_not_of_weights(sums, tiny, tmp_path, trained, order):

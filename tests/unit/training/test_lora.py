@@ -13,25 +13,25 @@ from didact.core.cost import Bill
 from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Context, ignore_progress
 from didact.execution.executors import serial
-from didact.models.architecture import read_lora, read_spec
+from didact.models.architecture import default_lora_targets, read_lora, read_spec
 from didact.models.batches import collate
 from didact.models.encode import Encoding, encode
 from didact.models.language_model import open_model
 from didact.models.losses import causal_losses
 from didact.training import loop
-from didact.training.lora import (
+from didact.training.adapters import (
     Checkpoint,
-    WarmUp,
-    lora_spec,
+    adapter_spec,
     moments,
     open_adapter,
     read_checkpoint,
-    warm_up,
 )
-from didact.training.targets import lora_targets
+from didact.training.lora import WarmUpSettings, warm_up
 
 HOW = Encoding(kind="chat", max_length=96)
-QUICK = WarmUp(rank=4, alpha=8, epochs=3, batch_size=16, learning_rate=1e-2, tokens_per_batch=512)
+QUICK = WarmUpSettings(
+    rank=4, alpha=8, epochs=3, batch_size=16, learning_rate=1e-2, tokens_per_batch=512
+)
 ROWS = np.random.default_rng(1).permutation(120)[:40]
 
 
@@ -96,8 +96,8 @@ def test_an_opened_adapter_is_all_that_is_trained(warmed, tiny):
             assert m.dtype == v.dtype == torch.float32
             assert float(v.min()) >= 0
             assert float(v.sum()) > 0
-        spec = lora_spec(model.module)
-        assert spec == read_lora(tiny, rank=4, targets=lora_targets(tiny))
+        spec = adapter_spec(model.module)
+        assert spec == read_lora(tiny, rank=4, targets=default_lora_targets(tiny))
         assert spec.n_params == last.n_params
 
 
@@ -141,17 +141,17 @@ def test_moments_and_adapters_are_adams(sums, tiny, tmp_path):
 
 def test_costs_are_those_of_a_frozen_base(warmed, sums, tiny, tmp_path, monkeypatch):
     seen = []
-    own = loop.fit
+    own = loop.train_in_place
 
     def watched(*arguments, **more):
         seen.append(own(*arguments, **more))
         return seen[-1]
 
-    monkeypatch.setattr(loop, "fit", watched)
+    monkeypatch.setattr(loop, "train_in_place", watched)
     done = warm(sums, ROWS, tiny, tmp_path)
     ((steps, earlier),) = seen
     assert (len(steps), earlier) == (9, 0)
-    lora = read_lora(tiny, rank=4, targets=lora_targets(tiny))
+    lora = read_lora(tiny, rank=4, targets=default_lora_targets(tiny))
     flops = lora_counted(
         read_spec(tiny), lora, sum(s.executed for s in steps), sum(s.squares for s in steps)
     )
@@ -231,12 +231,12 @@ def test_gpt2_is_adapted_in_all_its_matrices(sums, tiny, tmp_path):
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    assert lora_targets(tmp_path / "gpt2") == ("c_attn", "c_fc", "c_proj")
+    assert default_lora_targets(tmp_path / "gpt2") == ("c_attn", "c_fc", "c_proj")
     settings = dataclasses.replace(QUICK, epochs=1)
     done = warm(sums, ROWS[:8], tmp_path / "gpt2", tmp_path, settings)
     with open_model(tmp_path / "gpt2", device="cpu") as base:
         model = open_adapter(base, done.value[0].path)
-        assert lora_spec(model.module).n_params == done.value[0].n_params
+        assert adapter_spec(model.module).n_params == done.value[0].n_params
         assert set(moments(done.value[0].path).values) == {
             n for n, p in model.module.named_parameters() if p.requires_grad
         }

@@ -25,12 +25,14 @@ from didact.models.regressor import open_regressor, predict, regress
 from didact.training.ranks import average_ranks, best_epoch, spearman
 from didact.training.regression import (
     FittedRegression,
-    Regression,
+    RegressionSettings,
     fit_regression,
     read_fitted,
 )
 
-QUICK = Regression(epochs=3, batch_size=16, learning_rate=3e-3, warm_up=2, tokens_per_batch=512)
+QUICK = RegressionSettings(
+    epochs=3, batch_size=16, learning_rate=3e-3, warm_up=2, tokens_per_batch=512
+)
 HOW = Encoding(kind="chat", loss="all", max_length=64)
 
 

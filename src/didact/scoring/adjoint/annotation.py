@@ -105,8 +105,7 @@ def _name(visit: Visit, start: int) -> str:
 
 
 def _assembled(proxy: Proxy, found: Mapping[Item, Shard]) -> Products:
-    from didact.gradients.adjoint import lambda_path
-    from didact.gradients.inner_training import load, norm
+    from didact.gradients.parameters import lambda_path, load, norm
 
     n = len(proxy.rows)
     missing: dict[int, str] = {}
@@ -195,8 +194,7 @@ class _Annotator:
     def _move(self, index: int) -> None:
         import torch
 
-        from didact.gradients.adjoint import lambda_path
-        from didact.gradients.inner_training import load, theta_path
+        from didact.gradients.parameters import lambda_path, load, theta_path
 
         visit, folder = self._proxy.visits[index], self._proxy.folder
         theta = load(theta_path(folder, visit.step))

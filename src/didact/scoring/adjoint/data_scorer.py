@@ -19,9 +19,10 @@ from didact.core.scores import Float1D, Int1D
 from didact.scoring.judging.model_scorer import Dtype
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding, Tokens
+    from didact.models.encode import Encoding
     from didact.models.regressor import Regressor
-    from didact.training.regression import Regression
+    from didact.models.tokens import Tokens
+    from didact.training.regression import RegressionSettings
 
 _ROWS = 512  # encoded at a time
 
@@ -33,7 +34,7 @@ def fit_data_scorer(
     *,
     model: Path,
     how: Encoding,
-    settings: Regression,
+    settings: RegressionSettings,
     device: Device,
     facts: Mapping[str, Any],
     ctx: Context,
@@ -55,6 +56,7 @@ def fit_data_scorer(
     from didact.models.encode import encode
     from didact.models.folder import digest
     from didact.models.language_model import context_of, open_tokenizer
+    from didact.models.tokens import concatenated
     from didact.training.regression import fit_regression
 
     tokenizer = open_tokenizer(model)
@@ -63,7 +65,7 @@ def fit_data_scorer(
         cut(encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, how), context)
         for at in range(0, len(rows), _ROWS)
     ]
-    fitted = fit_regression(model, _joined(parts), labels, settings, ctx=ctx, device=device)
+    fitted = fit_regression(model, concatenated(parts), labels, settings, ctx=ctx, device=device)
     return Fitted(
         open=partial(_open, fitted.path, how, settings.dtype, settings.tokens_per_batch),
         columns=("turns",),
@@ -110,17 +112,4 @@ def cut(tokens: Tokens, most: int) -> Tokens:
         weights=tokens.weights[inside],
         offsets=np.concatenate([[0], np.cumsum(keep)]).astype(np.int64),
         truncated=tokens.truncated | (tokens.lengths > most),
-    )
-
-
-def _joined(parts: list[Tokens]) -> Tokens:
-    lengths = np.concatenate([p.lengths for p in parts])
-    return replace(
-        parts[0],
-        ids=np.concatenate([p.ids for p in parts]),
-        weights=np.concatenate([p.weights for p in parts]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        n_bytes=np.concatenate([p.n_bytes for p in parts]),
-        truncated=np.concatenate([p.truncated for p in parts]),
-        missing={},
     )

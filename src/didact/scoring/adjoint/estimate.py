@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from didact.accounting import flops
+from didact.accounting.algebra import algebras, worth_dropping
 from didact.accounting.flops import NOTHING, Lengths
 from didact.accounting.lengths import micro_batches, typical_lengths
-from didact.accounting.products import plan as algebra
-from didact.accounting.products import worth_dropping
 from didact.accounting.segments import segments
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 _SIMULATED = 64  # random batches whose padding stands for that of all
 _SHARDS = 8  # of annotation, likewise
-_DEV_SHARE = 0.1  # of `didact.training.regression.Regression`
+_DEV_SHARE = 0.1  # of `didact.training.regression.RegressionSettings`
 
 
 def estimate(
@@ -129,9 +128,9 @@ def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit, learne
             table = d_out == spec.vocab and (spec.tied or not seq)
             if d_out == spec.vocab and worth_dropping(d_out, d_in, learned):
                 seq = round(learned * seq)  # noqa: PLW2901 - the tokens that count
-            chosen = algebra(
-                d_out, d_in, seq, directions=int(visit.dot), norms=visit.norm, transform=False,
-                lookups=s if table else 0,
-            )  # fmt: skip
+            chosen = algebras(
+                d_out, d_in, seq, directions=int(visit.dot), norms=visit.norm,
+                whole_gradient=False, lookups=s if table else 0,
+            )[0]  # fmt: skip
             total += b * count * chosen.flops
     return total

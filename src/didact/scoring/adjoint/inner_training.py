@@ -30,8 +30,9 @@ from didact.scoring.around.score_pool import agreed, needed
 from didact.scoring.judging.model_scorer import Dtype, Judge, Seat, described
 
 if TYPE_CHECKING:
-    from didact.gradients.adjoint import Adjoint, Traced
-    from didact.models.encode import Encoding, Tokens
+    from didact.gradients.adjoint import Adjoint, AdjointPieces
+    from didact.models.encode import Encoding
+    from didact.models.tokens import Tokens
 
 PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
 LEAST_PROXY = 20  # a tenth of them chooses the epoch
@@ -165,12 +166,12 @@ class InnerTraining(Judge):
         """Scores of the whole pool from a regression on the annotated samples."""
         from didact.models.folder import find
         from didact.scoring.adjoint.data_scorer import fit_data_scorer
-        from didact.training.regression import Regression
+        from didact.training.regression import RegressionSettings
 
         has = np.setdiff1d(np.arange(len(rows)), list(found.missing))
         values = labels(found.values[has])
         order = np.argsort(content_hashes(pool)[rows[has]], kind="stable")
-        settings = Regression(
+        settings = RegressionSettings(
             epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
             tokens_per_batch=self.tokens_per_batch, seed=key_of(ctx, "data scorer") % 2**31,
         )  # fmt: skip
@@ -211,7 +212,7 @@ class InnerTraining(Judge):
 
     def _rows(self, pool: Pool, size: int, ctx: Context) -> Int1D:
         """The proxy set: all rows, or a draw that leaves the validation split out."""
-        from didact.gradients.inner_training import draw
+        from didact.gradients.inner_batches import drawn_rows
 
         if size == len(pool):
             return np.arange(size)
@@ -223,7 +224,7 @@ class InnerTraining(Judge):
                 f"score.{self.name}.proxy={size}: {len(rows)} of the pool's {len(pool)} samples "
                 "can be drawn (no validation split, no repeats); set proxy=all or fewer"
             )
-        return draw(content_hashes(pool), rows, size, key_of(ctx, "proxy set"))
+        return drawn_rows(content_hashes(pool), rows, size, key_of(ctx, "proxy set"))
 
     def _inner(self, pool: Pool, target: Pool, seat: Seat, ctx: Context) -> _Inner:
         """The inner training that the settings describe."""
@@ -255,18 +256,20 @@ class _Inner:
         """θ and λ of the visited steps, computed unless an earlier run left them."""
         from didact.gradients.adjoint import read_adjoint, save_adjoint
 
-        def make(work: Context) -> tuple[Traced, dict[str, Any]]:
+        def make(work: Context) -> tuple[AdjointPieces, dict[str, Any]]:
             return work.executor.call(partial(self._traced, work), device=self.seat.device)
 
-        def save(made: tuple[Traced, dict[str, Any]], folder: Path) -> None:
+        def save(made: tuple[AdjointPieces, dict[str, Any]], folder: Path) -> None:
             save_adjoint(*made, folder)
 
         return keep(ctx, "adjoints", self.key, make, save=save, load=read_adjoint)
 
-    def _traced(self, ctx: Context, device: str) -> Metered[tuple[Traced, dict[str, Any]]]:
+    def _traced(self, ctx: Context, device: str) -> Metered[tuple[AdjointPieces, dict[str, Any]]]:
         """All of it, charged as it goes; what an earlier run left is used again."""
-        from didact.gradients.adjoint import LanguageProblem, parameters_of, run_adjoint
-        from didact.gradients.inner_training import Inner
+        from didact.gradients.adjoint import run_adjoint
+        from didact.gradients.inner_training import InnerSettings
+        from didact.gradients.language_problem import LanguageProblem
+        from didact.gradients.parameters import parameters_of
 
         own = self.settings
         exact = own.hvp == "forward_over_reverse"
@@ -292,17 +295,17 @@ class _Inner:
             traced = run_adjoint(
                 problem,
                 parameters_of(model),
-                Inner(own.steps, own.learning_rate),
+                InnerSettings(own.steps, own.learning_rate),
                 ctx.pieces,
-                visits=own.pairs,
-                also=own.alone,
+                visited=own.pairs,
+                theta_only=own.alone,
                 forward=partial(watch, "inner training"),
                 backward=partial(watch, "adjoint"),
             )
             return Metered((traced, {"dtype": model.dtype}))
 
     def _batches(self, model: Any, ctx: Context) -> list[Tokens]:
-        from didact.gradients.inner_training import inner_batches
+        from didact.gradients.inner_batches import inner_batches
 
         def encoded(rows: Int1D) -> Tokens:
             return self.seat.tokens(self.pool.read(rows, ["turns"]), model)
@@ -318,13 +321,13 @@ class _Inner:
 
     def _target(self, model: Any) -> Tokens:
         """The target's samples that have a loss."""
-        from didact.gradients.inner_training import joined
+        from didact.models.tokens import concatenated
 
         parts = [
             self.aim.tokens(self.target.read(rows, ["turns"]), model)
             for rows in self.target.batches()
         ]
-        found = joined(parts)
+        found = concatenated([part.take(part.scored) for part in parts])
         if not len(found):
             reason = next((r for part in parts for r in part.missing.values()), "it is empty")
             raise DataError(

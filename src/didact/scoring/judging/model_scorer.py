@@ -26,8 +26,9 @@ from didact.core.scores import Float2D, Int1D
 from didact.scoring.around.score_pool import MODEL_ROWS
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding, Tokens
+    from didact.models.encode import Encoding
     from didact.models.language_model import LanguageModel
+    from didact.models.tokens import Tokens
 
 Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 Loss = Literal["completion", "all", "text"]

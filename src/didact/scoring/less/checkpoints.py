@@ -23,12 +23,14 @@ from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Pro
 from didact.scoring.judging.model_scorer import Seat, without_number
 
 if TYPE_CHECKING:
-    from didact.gradients.influence import Pass, Step
+    from didact.gradients.backward_pass import TileTransform
+    from didact.gradients.influence import SampleResults
     from didact.gradients.products import ProductKernel
     from didact.gradients.step_rule import StepRule
-    from didact.models.encode import Encoding, Tokens
+    from didact.models.encode import Encoding
     from didact.models.language_model import LanguageModel
-    from didact.training.lora import Checkpoint
+    from didact.models.tokens import Tokens
+    from didact.training.adapters import Checkpoint
 
 
 DIRECTIONS = "directions.safetensors"
@@ -71,10 +73,10 @@ class At:
 
     model: LanguageModel
     kernel: ProductKernel
-    step: Step | None
+    step: TileTransform | None
     lora: LoraSpec
 
-    def cost(self, ran: Pass) -> Cost:
+    def cost(self, ran: SampleResults) -> Cost:
         """What a pass over samples cost: forward, backward to the adapters, products."""
         spec, lengths = self.model.spec, ran.lengths
         gradients = flops.lora_counted(spec, self.lora, lengths.tokens, lengths.squares)
@@ -140,7 +142,7 @@ class WarmedUp:
         """The model with the adapter of one checkpoint."""
         from didact.gradients.influence import adam_step
         from didact.gradients.products import ProductKernel
-        from didact.training.lora import lora_spec, moments, open_adapter
+        from didact.training.adapters import adapter_spec, moments, open_adapter
 
         path = self.checkpoints[index]
         with self.seat.open(device) as base:
@@ -150,7 +152,7 @@ class WarmedUp:
                 if self.rule.kind == "adam":
                     dtype = next(iter(kernel.parameters.values())).dtype
                     step = adam_step(moments(path), self.rule, model.device, dtype)
-                yield At(model, kernel, step, lora_spec(model.module))
+                yield At(model, kernel, step, adapter_spec(model.module))
 
 
 def exact(warm: WarmedUp, aim: Aim, ctx: Context, reduce: Literal["mean", "max"]) -> Fitted:
@@ -204,7 +206,7 @@ def _same(folder: Path) -> Path:
     return folder
 
 
-def check_tasks(aim: Aim, tasks: npt.NDArray[np.int64], ran: Pass) -> None:
+def check_tasks(aim: Aim, tasks: npt.NDArray[np.int64], ran: SampleResults) -> None:
     """Raise DataError when a task has no sample with a gradient to point along."""
     usable = np.isfinite(ran.values).all(axis=1) & (ran.values != 0).any(axis=1)
     for k, name in enumerate(aim.pool.task_names):

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting import flops
-from didact.accounting.lengths import micro_batch
+from didact.accounting.lengths import micro_batch_size
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
@@ -130,7 +130,7 @@ class LESS(Judge):
         size = min(self.batch_size, len(lengths))
         if not size:
             return flops.NOTHING
-        part = micro_batch(size, None, self.tokens_per_batch, int(lengths.max()))
+        part = micro_batch_size(size, None, self.tokens_per_batch, int(lengths.max()))
         rng, drawn = np.random.default_rng(0), 32
         tokens, squares = 0, 0.0
         for _ in range(drawn):
@@ -161,9 +161,9 @@ class LESS(Judge):
     def _warm_up(self, pool: Pool, seat: Seat, ctx: Context) -> WarmedUp:
         """The checkpoints, trained unless an earlier run left them."""
         from didact.gradients.step_rule import StepRule
-        from didact.training.lora import WarmUp, warm_up
+        from didact.training.lora import WarmUpSettings, warm_up
 
-        settings = WarmUp(
+        settings = WarmUpSettings(
             rank=self.rank, alpha=self.alpha, dropout=self.dropout, targets=self.targets,
             learning_rate=self.learning_rate, batch_size=self.batch_size, epochs=self.epochs,
             tokens_per_batch=self.tokens_per_batch, dtype=self.dtype, seed=ctx.seed,

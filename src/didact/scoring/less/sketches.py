@@ -29,8 +29,8 @@ from didact.scoring.judging.model_scorer import without_number
 from didact.scoring.less.checkpoints import Aim, At, WarmedUp, check_tasks
 
 if TYPE_CHECKING:
-    from didact.gradients.influence import Pass
-    from didact.models.encode import Tokens
+    from didact.gradients.influence import SampleResults
+    from didact.models.tokens import Tokens
 
 Float32 = npt.NDArray[np.float32]
 
@@ -235,7 +235,7 @@ class Sketching:
 
         return ctx.executor.call(work, device=self.warm.seat.device)
 
-    def _sketch(self, at: At, tokens: Tokens, *, step: bool) -> Pass:
+    def _sketch(self, at: At, tokens: Tokens, *, step: bool) -> SampleResults:
         from didact.gradients.influence import sketches
         from didact.gradients.projection import Rademacher
 

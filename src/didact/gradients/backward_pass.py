@@ -1,4 +1,4 @@
-"""The algebra of per-sample gradients, one parameter at a time: tiles, Gram forms, dots."""
+"""A backward pass whose per-sample gradients are multiplied and dropped, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,51 +9,72 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from didact.accounting.products import Form, plan, worth_dropping
+from didact.accounting.algebra import algebras, worth_dropping
 from didact.core.errors import ConfigError
 
-Transform = Callable[[str, Tensor], Tensor]
+TileTransform = Callable[[str, Tensor], Tensor]
+
+# Most elements of per-sample gradients that exist at once; one sample's gradient of one parameter
+# is never split.
+_TILE_ELEMENTS = 2**26
 
 
-class Visit(Protocol):
-    """Sees each tile, after the transform, and the samples it belongs to."""
+class TileVisitor(Protocol):
+    """A function that sees each tile, after the transform, and the samples it belongs to."""
 
     def __call__(self, name: str, tile: Tensor, rows: slice, /) -> None:
         """Called once per parameter and chunk of samples."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a pass is asked for; the arguments of `ProductKernel.products`."""
+class ProductRequest:
+    """The products that a pass is asked for; see the arguments of `ProductKernel.products`."""
 
     directions: Mapping[str, Tensor] | None
     norms: bool
-    transform: Transform | None
-    visit: Visit | None
-    tile_elements: int
-    form: Form | None
+    transform: TileTransform | None
+    visitor: TileVisitor | None
+
+    @property
+    def whole_gradients(self) -> bool:
+        """Whether a transform or visitor sees the gradients, so that each is materialised."""
+        return self.transform is not None or self.visitor is not None
 
 
 @dataclass
-class Pending:
-    """The uses of one parameter that have come back from the backward pass."""
+class Occurrences:
+    """The gradients of one parameter that came so far, one for each place it occurs in.
 
-    seen: int = 0
+    Attributes:
+        count: Number of gradients that came.
+        left: Left factors of those that came as two, `(b, S, rows)`.
+        right: Their right factors, `(b, S, columns)`.
+        ids: The rows of the parameter that were looked up, `(b, S)`.
+        looked_up: Gradients of the rows looked up, `(b, S, columns)`.
+        full: Sum of those that came as they are, `(b, *shape)`.
+    """
+
+    count: int = 0
     left: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     ids: list[Tensor] = field(default_factory=list)
-    rows: list[Tensor] = field(default_factory=list)
-    whole: Tensor | None = None
+    looked_up: list[Tensor] = field(default_factory=list)
+    full: Tensor | None = None
 
 
-class Pass:
-    """One backward pass: gathers the uses of each parameter, multiplies, drops them.
+class BackwardPass:
+    """A backward pass that gathers the gradients of each parameter, multiplies and drops them.
+
+    Patched modules hand it their gradients, in one of three shapes.
 
     Args:
-        parameters: The chosen ones.
-        samples: b.
+        parameters: The chosen parameters.
+        samples: b, the number of samples in the batch.
         tokens: b · S, None where it is not known.
-        wanted: What is asked for.
+        request: The products that are asked for.
+
+    Attributes:
+        anchor: A scalar leaf that requires grad, so that every patched output does.
     """
 
     def __init__(
@@ -61,30 +82,31 @@ class Pass:
         parameters: Mapping[str, nn.Parameter],
         samples: int,
         tokens: int | None,
-        wanted: Wanted,
+        request: ProductRequest,
     ) -> None:
         some = next(iter(parameters.values()))
         double = any(p.dtype == torch.float64 for p in parameters.values())
+        directions = request.directions
         self.parameters = parameters
         self.samples = samples
         self.tokens = tokens
         self.flops = 0.0
-        self._wanted = wanted
+        self._request = request
         self._dtype = torch.float64 if double else torch.float32
         self.anchor = torch.zeros((), dtype=some.dtype, device=some.device, requires_grad=True)
         zeros = torch.zeros(samples, dtype=self._dtype, device=some.device)
-        self._n_directions = len(next(iter(wanted.directions.values()))) if wanted.directions else 0
-        self.squared_norms = zeros.clone() if wanted.norms else None
+        self._n_directions = len(next(iter(directions.values()))) if directions else 0
+        self.squared_norms = zeros.clone() if request.norms else None
         self.dots = zeros[:, None].repeat(1, self._n_directions) if self._n_directions else None
         self._expected = dict.fromkeys(parameters, 0)
         self._counting = True
-        self._pending: dict[str, Pending] = {}
+        self._pending: dict[str, Occurrences] = {}
         self._done: set[str] = set()
         self._buffer = zeros.new_empty(0)
         self._current: tuple[str, Tensor | None] = "", None
 
     def expect(self, name: str) -> None:
-        """Count a use, unless a checkpoint is recomputing it."""
+        """Note that a parameter occurred in the forward pass; recomputations are not counted."""
         if self._counting:
             self._expected[name] += 1
 
@@ -92,51 +114,54 @@ class Pass:
         """From here on forwards are recomputations of checkpoints."""
         self._counting = False
 
-    def product(self, name: str, left: Tensor, right: Tensor) -> None:
-        """A use whose gradient is Σ_s left_s ⊗ right_s; see `uses.Sink`."""
+    def add_factors(self, name: str, left: Tensor, right: Tensor) -> None:
+        """Take a gradient Σ_s left_s ⊗ right_s, `(b, S, rows)` and `(b, S, columns)`."""
         left, right = _without_zero_tokens(left, right)
-        pending = self._pending.setdefault(name, Pending())
+        pending = self._pending.setdefault(name, Occurrences())
         pending.left.append(left.to(self._dtype))
         pending.right.append(right.to(self._dtype))
         self._arrived(name)
 
-    def lookup(self, name: str, ids: Tensor, right: Tensor) -> None:
-        """A use whose gradient is Σ_s e(ids_s) ⊗ right_s; see `uses.Sink`."""
-        pending = self._pending.setdefault(name, Pending())
+    def add_lookup(self, name: str, ids: Tensor, right: Tensor) -> None:
+        """Take a gradient Σ_s e(ids_s) ⊗ right_s, `(b, S)` and `(b, S, columns)`."""
+        pending = self._pending.setdefault(name, Occurrences())
         pending.ids.append(ids)
-        pending.rows.append(right.to(self._dtype))
+        pending.looked_up.append(right.to(self._dtype))
         self._arrived(name)
 
-    def whole(self, name: str, gradient: Tensor) -> None:
-        """A use whose gradient is small enough to be given; see `uses.Sink`."""
-        pending = self._pending.setdefault(name, Pending())
+    def add_gradient(self, name: str, gradient: Tensor) -> None:
+        """Take a gradient that is small enough to be given, `(b, *shape)`."""
+        pending = self._pending.setdefault(name, Occurrences())
         gradient = gradient.to(self._dtype)
-        pending.whole = gradient if pending.whole is None else pending.whole + gradient
+        pending.full = gradient if pending.full is None else pending.full + gradient
         self._arrived(name)
 
     def finish(self) -> None:
-        """What had uses that never came back; with a transform also what had none at all."""
-        for name in list(self._pending):
-            self._finalize(name)
-        if self._needs_tiles:
-            for name in [name for name in self.parameters if name not in self._done]:
-                self._pending[name] = Pending()
-                self._finalize(name)
+        """Multiply what is waiting for gradients that never came.
 
-    def take(self, name: str, tile: Tensor, rows: slice) -> None:
-        """Multiply the whole gradient of one parameter for some samples, `(c, *shape)`."""
-        wanted = self._wanted
+        With a transform or a visitor, parameters that did not occur have a gradient of zeros.
+        """
+        for name in list(self._pending):
+            self._multiply(name)
+        if self._request.whole_gradients:
+            for name in [name for name in self.parameters if name not in self._done]:
+                self._pending[name] = Occurrences()
+                self._multiply(name)
+
+    def _multiply_tile(self, name: str, tile: Tensor, rows: slice) -> None:
+        """Multiply the gradient of one parameter for some samples, `(c, *shape)`."""
+        request = self._request
         tile = tile.to(self._dtype)
-        if wanted.transform is not None:
+        if request.transform is not None:
             shape = tile.shape
-            tile = wanted.transform(name, tile)
+            tile = request.transform(name, tile)
             if tile.shape != shape:
                 raise ConfigError(
                     f"per-sample gradients: the transform made {tuple(tile.shape)} of "
                     f"{tuple(shape)} for {name!r}; expected the same shape"
                 )
-        if wanted.visit is not None:
-            wanted.visit(name, tile, rows)
+        if request.visitor is not None:
+            request.visitor(name, tile, rows)
         flat = tile.reshape(len(tile), -1).to(self._dtype)
         if self.squared_norms is not None:
             self.squared_norms[rows] += torch.linalg.vector_norm(flat, dim=1).square_()
@@ -145,47 +170,44 @@ class Pass:
             self.flops += 2.0 * flat.numel() * len(direction)
         self._done.add(name)
 
-    @property
-    def _needs_tiles(self) -> bool:
-        return self._wanted.transform is not None or self._wanted.visit is not None
-
     def _direction(self, name: str) -> Tensor | None:
         if self._current[0] != name:  # asked for every chunk: converted once
-            found = (self._wanted.directions or {}).get(name)
+            found = (self._request.directions or {}).get(name)
             self._current = name, None if found is None else found.to(self._buffer)
         return self._current[1]
 
     def _arrived(self, name: str) -> None:
         pending = self._pending[name]
-        pending.seen += 1
-        if pending.seen == self._expected[name]:
-            self._finalize(name)
+        pending.count += 1
+        if pending.count == self._expected[name]:
+            self._multiply(name)
 
-    def _finalize(self, name: str) -> None:
-        pending = self._pending.pop(name)
-        if not self._needs_tiles and not self._wanted.norms and self._direction(name) is None:
+    def _multiply(self, name: str) -> None:
+        """Multiply all gradients of one parameter, and drop them."""
+        pending, request = self._pending.pop(name), self._request
+        direction = self._direction(name)
+        if not request.whole_gradients and not request.norms and direction is None:
             return
-        if pending.whole is not None and not pending.left and not pending.ids:
-            self.take(name, pending.whole, slice(0, self.samples))
+        if pending.full is not None and not pending.left and not pending.ids:
+            self._multiply_tile(name, pending.full, slice(0, self.samples))
             return
         left, right = _joined(pending.left), _joined(pending.right)
-        ids, rows = _joined(pending.ids), _joined(pending.rows)
+        ids, rows = _joined(pending.ids), _joined(pending.looked_up)
         del pending
         shape = self.parameters[name].shape
         seq = 0 if left is None else left.shape[1]
-        chosen = plan(
+        chosen = algebras(
             shape[0],
             shape[1] if len(shape) > 1 else 1,
             seq,
-            directions=0 if self._direction(name) is None else self._n_directions,
-            norms=self._wanted.norms,
-            transform=self._needs_tiles or len(shape) != 2,
+            directions=0 if direction is None else self._n_directions,
+            norms=request.norms,
+            whole_gradient=request.whole_gradients or len(shape) != 2,
             lookups=0 if ids is None else ids.shape[1],
-            form=self._wanted.form,
-        )
+        )[0]
         if chosen.form == "tile":
             for tile, part in self._tiles(shape, left, right, ids, rows):
-                self.take(name, tile, part)
+                self._multiply_tile(name, tile, part)
             self.flops += 2.0 * self.samples * seq * shape.numel()
             return
         self.flops += self.samples * chosen.flops
@@ -193,14 +215,13 @@ class Pass:
             longest = max(seq, 0 if ids is None else ids.shape[1])
             for part in self._chunks(longest * longest):
                 self.squared_norms[part] += _gram(*_cut(part, left, right, ids, rows))
-        direction = self._direction(name)
         if self.dots is not None and direction is not None:
             for part in self._chunks(seq * min(shape)):
                 self.dots[part] += _dots(direction, *_cut(part, left, right, ids, rows))
 
     def _chunks(self, elements: int) -> Iterator[slice]:
         """Slices of samples whose temporaries of `elements` each stay within the limit."""
-        size = max(1, self._wanted.tile_elements // max(elements, 1))
+        size = max(1, _TILE_ELEMENTS // max(elements, 1))
         for start in range(0, self.samples, size):
             yield slice(start, min(start + size, self.samples))
 
@@ -229,11 +250,11 @@ class Pass:
             yield tile, part
 
 
-def _joined(uses: list[Tensor]) -> Tensor | None:
-    """All uses behind one another: a sum over uses is a sum over more tokens."""
-    if len(uses) < 2:
-        return uses[0] if uses else None
-    return torch.cat(uses, 1)
+def _joined(occurrences: list[Tensor]) -> Tensor | None:
+    """All behind one another: a sum over occurrences is a sum over more tokens."""
+    if len(occurrences) < 2:
+        return occurrences[0] if occurrences else None
+    return torch.cat(occurrences, 1)
 
 
 def _cut(part: slice, *tensors: Tensor | None) -> list[Tensor | None]:

@@ -1,4 +1,4 @@
-"""Which algebra is cheapest for per-sample gradient products of one weight, and what it costs.
+"""The algebras of per-sample gradient products of one weight, and what each costs.
 
 One sample has inputs X `(S, d_in)` and output gradients G `(S, d_out)` of a layer; its gradient is
 W = GᵀX. `tile` forms W; `gram` takes ‖W‖² = Σ (XXᵀ)∘(GGᵀ) and, like `dot`, ⟨W, V⟩ = Σ G∘(XVᵀ)
@@ -22,8 +22,8 @@ _WORTH_DROPPING = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How one sample's gradient of one weight is multiplied.
+class Algebra:
+    """One way to multiply the gradient of one weight for one sample, and its cost.
 
     Attributes:
         form: `tile` materialises the gradient, `gram` and `dot` do not.
@@ -34,18 +34,19 @@ class Plan:
     flops: float
 
 
-def plan(
+def algebras(
     d_out: int,
     d_in: int,
     seq: int,
     *,
     directions: int,
     norms: bool,
-    transform: bool,
+    whole_gradient: bool,
     lookups: int = 0,
-    form: Form | None = None,
-) -> Plan:
-    """The cheapest form for a weight `(d_out, d_in)` and `seq` tokens; ties take less memory.
+) -> list[Algebra]:
+    """The ways that give what is wanted of a weight `(d_out, d_in)`, cheapest first.
+
+    Of equally cheap ones that comes first which takes less memory.
 
     With norms alone the Gram form is the cheaper one below `seq` = d_out·d_in / (d_out + d_in).
     Each direction costs the Gram form a whole product over the tokens and the tile next to
@@ -57,36 +58,33 @@ def plan(
         seq: Tokens that were multiplied with the weight, 0 for a weight that is only looked up.
         directions: Number of directions, 0 for none.
         norms: Whether squared norms are wanted.
-        transform: Whether the whole gradient is needed (a transform, a visitor): only `tile`.
+        whole_gradient: Whether somebody sees the gradient itself (a transform, a visitor): only
+            the `tile` has it.
         lookups: Tokens that looked up a row of the same weight (an embedding, tied or not).
-        form: Take this form where it can give what is wanted.
 
     Returns:
-        Form and floating-point operations per sample, matrix products alone (as torch's
+        Forms and floating-point operations per sample, matrix products alone (as torch's
         FlopCounterMode counts). Left out: element-wise work, 2·d_out·d_in of a tile's norm or
         2·seq² of a Gram form's, and 2·lookups·d_in a direction for rows that are looked up.
     """
     token = 2.0 * d_out * d_in
-    plans = {}
     dot = directions * seq * token
-    if not transform and not norms:
-        plans["dot"] = Plan("dot", dot)
-    if not transform and norms:
+    found = [Algebra("tile", (seq + directions) * token)]
+    if not whole_gradient and norms:
         gram = 2.0 * seq**2 * (d_out + d_in)
         looked_up = 2.0 * d_in * lookups * (seq + lookups)
-        plans["gram"] = Plan("gram", gram + looked_up + dot)
-    plans["tile"] = Plan("tile", (seq + directions) * token)
-    if form in plans:
-        return plans[form]
-    return min(plans.values(), key=lambda each: each.flops)
+        found.insert(0, Algebra("gram", gram + looked_up + dot))
+    elif not whole_gradient:
+        found.insert(0, Algebra("dot", dot))
+    return sorted(found, key=lambda each: each.flops)
 
 
 def worth_dropping(d_out: int, d_in: int, share: float) -> bool:
-    """Whether tokens without a gradient are left out of a weight's products.
+    """Whether it pays to leave tokens without a gradient out of a weight's products.
 
     Args:
         d_out: Rows of the weight.
         d_in: Columns of the weight.
-        share: Of the tokens that have one.
+        share: Share of the tokens that have a gradient.
     """
     return d_in >= _HEAD_INPUT and d_out > _HEAD_RATIO * d_in and share <= _WORTH_DROPPING

@@ -1,0 +1,136 @@
+"""Adapters of a warm-up: the checkpoint of an epoch, with Adam's moments, saved and opened."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from didact.accounting.spec import LoraSpec
+from didact.core.errors import DataError
+from didact.gradients.influence import Moments
+from didact.models.architecture import read_lora
+from didact.models.language_model import LanguageModel
+
+MOMENTS, ABOUT = "moments.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """An adapter as it was at the end of an epoch.
+
+    Attributes:
+        path: Folder with the adapter, Adam's moments and these numbers.
+        epoch: Number of the epoch, from 1.
+        steps: Number of updates so far, Adam's step count.
+        learning_rate: Mean of the rates of the epoch's updates.
+        n_params: Number of adapter parameters.
+    """
+
+    path: Path
+    epoch: int
+    steps: int
+    learning_rate: float
+    n_params: int
+
+
+def save_checkpoint(model: Any, optimizer: Any, about: dict[str, Any], folder: Path) -> None:
+    """Write the adapter of a model in training, Adam's moments and what is known of the epoch."""
+    from safetensors.torch import save_file
+
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in trained.items():
+        state = optimizer.state.get(parameter, {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            value = state.get(moment, torch.zeros_like(parameter)).detach()
+            wide = value if value.dtype == torch.float64 else value.float()
+            tensors[f"{moment}/{name}"] = wide.cpu().contiguous()
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
+    save_file(tensors, folder / MOMENTS)
+    about = {**about, "n_params": sum(p.numel() for p in trained.values())}
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint's numbers.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+    """
+    about = _about(path)
+    return Checkpoint(
+        path, about["epoch"], about["steps"], about["learning_rate"], about["n_params"]
+    )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((path / ABOUT).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: no checkpoint of a warm-up ({error}); remove {path.parent} and run again"
+        ) from error
+    return found
+
+
+def moments(path: Path) -> Moments:
+    """Adam's moments at a checkpoint, under the names `open_adapter` gives the parameters."""
+    from safetensors.torch import load_file
+
+    about, tensors = _about(path), load_file(path / MOMENTS)
+    first, second = "exp_avg/", "exp_avg_sq/"
+    names = [key.removeprefix(first) for key in tensors if key.startswith(first)]
+    return Moments(
+        values={name: (tensors[first + name], tensors[second + name]) for name in names},
+        beta1=about["beta1"],
+        beta2=about["beta2"],
+        steps=about["steps"],
+    )
+
+
+def open_adapter(base: LanguageModel, path: Path) -> LanguageModel:
+    """The open base model with a checkpoint's adapter: only its parameters require a gradient.
+
+    In evaluation mode, so without dropout. Adapters have the base's type, or float32 beside
+    bfloat16. The base's modules are wrapped in place; open it anew for another checkpoint.
+
+    Raises:
+        DataError: The adapter cannot be read, or belongs to another model.
+    """
+    from peft import PeftModel
+
+    try:
+        with without_renaming_warnings():
+            module = PeftModel.from_pretrained(base.module, str(path), is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(f"{path}: the adapter cannot be put on the model: {error}") from error
+    config = module.peft_config["default"]
+    config.base_model_name_or_path = base.module.name_or_path  # where it is now
+    return replace(base, module=module.to(base.device).eval())
+
+
+def adapter_spec(module: Any) -> LoraSpec:
+    """The numbers of the adapters on a model from `open_adapter`."""
+    config = module.peft_config["default"]
+    targets = sorted(config.target_modules)
+    return read_lora(Path(config.base_model_name_or_path), rank=config.r, targets=targets)
+
+
+@contextmanager
+def without_renaming_warnings() -> Iterator[None]:
+    """A block in which peft may call an attribute of transformers by its former name.
+
+    Since peft 0.21 that warns with transformers 5.23.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
