@@ -14,11 +14,12 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.core.statistics import best_first, scaled_ranks, zscore
 from didact.execution.executors import serial
-from didact.scoring.around.combine import combine, scaled_ranks
+from didact.scoring.around.combine import combine
 from didact.selection.around.budget import eligible
 from didact.selection.around.quotas import Quotas, largest_remainder
-from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
+from didact.selection.rank import gumbel_top_k, middle, threshold, top_k
 from didact.selection.round_robin import round_robin, turns
 
 CTX = Context(executor=serial(), seed=17, cache_dir=Path())

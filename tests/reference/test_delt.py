@@ -15,9 +15,10 @@ import pytest
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
+from didact.core.statistics import zscore
 from didact.execution.executors import serial
 from didact.ordering import kernels, methods
-from didact.selection.rank import threshold, top_k, zscore
+from didact.selection.rank import threshold, top_k
 
 SCORES = [0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6, 0.0]
 UTILITY = np.array(SCORES)

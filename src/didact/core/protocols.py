@@ -91,8 +91,15 @@ class Scorer(Protocol):
         """What a run will cost, before it runs; loads no model."""
         ...
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
-        """Statistics of pool and target that scoring a batch needs."""
+    def fit(self, pool: Pool, target: Any, ctx: Context) -> Fitted:
+        """Statistics of pool and target that scoring a batch needs.
+
+        Args:
+            pool: The pool.
+            target: The target set, a `Pool`; it may be None unless `needs_target` says otherwise,
+                which is checked before this is called.
+            ctx: Executor, seed, cache, progress.
+        """
         ...
 
 

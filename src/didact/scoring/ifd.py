@@ -1,5 +1,5 @@
 """Instruction-following difficulty: how little the prompt helps a model with the answer."""
-# No postponed annotations: the settings of `Judge` are inherited.
+# No postponed annotations: the settings of `ModelScorer` are inherited.
 
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +16,8 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES
+from didact.scoring.judging.model_scorer import ModelScorer, judged
 
 if TYPE_CHECKING:
     from didact.models.encode import Tokens
@@ -28,9 +29,9 @@ Ratio = Literal["perplexity", "loss"]
 NO_HELP = "IFD above 1: the answer is harder to foretell with its prompt than without"
 
 
-@method("ifd", libraries=JUDGING, models=("model",), needs=("models",))
+@method("ifd", libraries=MODEL_LIBRARIES, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
-class IFD(Judge):
+class IFD(ModelScorer):
     """Perplexity of the answers given their prompts ÷ of the same answers alone; higher is better.
 
     Near 0 the prompt gives the answer away; near 1 it hardly helps, which is what the method looks
@@ -64,9 +65,8 @@ class IFD(Judge):
     loss: Literal["completion"] = "completion"
     ratio: Ratio = "perplexity"
     above_one: AboveOne = "drop"
-    needs_target = False
 
-    def foreseen(
+    def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
         """Two forward passes: whole samples, then the answers, by their share of the bytes."""
@@ -89,8 +89,8 @@ class IFD(Judge):
             raise ConfigError(
                 "score.ifd: raw text has no prompts and answers; use perplexity, or a pool of chats"
             )
-        seat = self.seat(pool, "score.ifd")
-        tokenizer = open_tokenizer(seat.path)
+        judge = self.judging_model(pool, self.where)
+        tokenizer = open_tokenizer(judge.path)
         first = start_token(tokenizer)
         if not first:
             raise ConfigError(
@@ -102,9 +102,9 @@ class IFD(Judge):
             first=first[0],
             ratio=self.ratio,
             above_one=self.above_one,
-            tokens_per_batch=seat.tokens_per_batch,
+            tokens_per_batch=judge.tokens_per_batch,
         )
-        return judged(seat, score, higher_is_better=True, facts=self._facts(tokenizer))
+        return judged(judge, score, higher_is_better=True, facts=self._facts(tokenizer))
 
     def _facts(self, tokenizer: Any) -> dict[str, str]:
         if self.template != "model":

@@ -11,6 +11,7 @@ from didact.core.binding import as_json
 from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.protocols import estimated_by
+from didact.core.statistics import best_first
 from didact.selection.around.budget import required, take
 from didact.selection.around.near_duplicates import (
     NearDuplicates,
@@ -19,7 +20,6 @@ from didact.selection.around.near_duplicates import (
     estimate_all,
 )
 from didact.selection.around.quotas import Quotas
-from didact.selection.rank import best_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable

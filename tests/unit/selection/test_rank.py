@@ -12,15 +12,10 @@ from didact.core.binding import bind
 from didact.core.errors import ConfigError
 from didact.core.protocols import Context
 from didact.core.scores import Budget
+from didact.core.statistics import zscore
 from didact.execution.executors import serial
 from didact.selection.around.quotas import Quotas
-from didact.selection.rank import best_first, gumbel_top_k, middle, threshold, top_k, zscore
-
-
-def test_ties_go_to_the_lowest_row():
-    assert best_first(np.array([1.0, 3, 1, 3, -np.inf, -0.0, 0.0])).tolist() == [
-        1, 3, 0, 2, 5, 6, 4,
-    ]  # fmt: skip
+from didact.selection.rank import gumbel_top_k, middle, threshold, top_k
 
 
 def test_lower_can_be_better(pool_of, scores_of, ctx):

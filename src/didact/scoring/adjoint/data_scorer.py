@@ -16,13 +16,14 @@ from didact.core.cost import Metered
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted
 from didact.core.scores import Float1D, Int1D
-from didact.scoring.judging.model_scorer import Dtype
+from didact.scoring.judging.judging_model import Dtype
 
 if TYPE_CHECKING:
     from didact.models.encode import Encoding, Tokens
     from didact.models.regressor import Regressor
     from didact.training.regression import Regression
 
+LABEL_CLIP = 3.0  # standard deviations, beyond which a label is cut
 _ROWS = 512  # encoded at a time
 
 
@@ -32,7 +33,7 @@ def fit_data_scorer(
     labels: Float1D,
     *,
     model: Path,
-    how: Encoding,
+    encoding: Encoding,
     settings: Regression,
     device: Device,
     facts: Mapping[str, Any],
@@ -44,9 +45,9 @@ def fit_data_scorer(
         pool: The pool.
         rows: The labelled rows, in an order that does not depend on the pool's: the dev samples
             and the order of training follow from it.
-        labels: float64 `(n,)`.
+        labels: float64 `(n,)`, what is learned: scores in standard deviations.
         model: A folder that `didact.models.folder.find` has checked.
-        how: How samples become its tokens; `max_length` None.
+        encoding: How samples become its tokens; `max_length` None.
         settings: Of the regression.
         device: Where it is trained and scores.
         facts: What the labels depend on.
@@ -60,12 +61,15 @@ def fit_data_scorer(
     tokenizer = open_tokenizer(model)
     context = context_of(model, tokenizer)
     parts = [
-        cut(encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, how), context)
+        cut(
+            encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, encoding),
+            context,
+        )
         for at in range(0, len(rows), _ROWS)
     ]
     fitted = fit_regression(model, _joined(parts), labels, settings, ctx=ctx, device=device)
     return Fitted(
-        open=partial(_open, fitted.path, how, settings.dtype, settings.tokens_per_batch),
+        open=partial(_open, fitted.path, encoding, settings.dtype, settings.tokens_per_batch),
         columns=("turns",),
         device=device,
         facts={**facts, "data_scorer": {"model": digest(model), **fitted.facts}},
@@ -74,23 +78,23 @@ def fit_data_scorer(
 
 @contextmanager
 def _open(
-    path: Path, how: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
+    path: Path, encoding: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
 ) -> Iterator[BatchScorer]:
     """The data scorer, opened once per worker."""
     from didact.models.regressor import open_regressor
 
     del index
     with open_regressor(path, device=device, dtype=dtype) as model:
-        yield partial(_score, model, how, tokens_per_batch)
+        yield partial(_score, model, encoding, tokens_per_batch)
 
 
 def _score(
-    model: Regressor, how: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
+    model: Regressor, encoding: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
 ) -> Metered[BatchScores]:
     from didact.models.encode import encode
     from didact.models.regressor import predict
 
-    tokens = cut(encode(batch.column("turns"), model.tokenizer, how), model.context)
+    tokens = cut(encode(batch.column("turns"), model.tokenizer, encoding), model.context)
     found = predict(model, tokens, tokens_per_batch=tokens_per_batch)
     missing = dict(tokens.missing)
     for row in np.flatnonzero(~np.isfinite(found.value)).tolist():

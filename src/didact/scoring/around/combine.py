@@ -8,6 +8,7 @@ import numpy as np
 
 from didact.core.errors import ConfigError, DataError
 from didact.core.scores import Scores, check_pool
+from didact.core.statistics import scaled_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,26 +79,6 @@ def combine(
         missing=dict(sorted(missing.items())),
         facts={name: dict(s.facts) for name, s in zip(names, scores, strict=True) if s.facts},
     )
-
-
-def scaled_ranks(utility: Float1D) -> Float1D:
-    """Ranks from 0 (worst) to 1 (best); ties get their mean rank, a single row 0.5."""
-    if len(utility) < 2:
-        return np.full(len(utility), 0.5)
-    _, place, counts = np.unique(utility, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts + 1) / 2
-    return np.asarray(mean_rank[place] / (len(utility) - 1), dtype=np.float64)
-
-
-def spearman(a: Scores, b: Scores) -> float | None:
-    """Rank correlation of two utilities over the rows scored in both; None below two rows."""
-    both = a.present & b.present
-    if both.sum() < 2:
-        return None
-    ranks = [scaled_ranks(s.utility[both]) for s in (a, b)]
-    if any(np.ptp(r) == 0 for r in ranks):
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _rank_mean(scores: Sequence[Scores], present: Bool1D, shares: Float1D) -> Float1D:
