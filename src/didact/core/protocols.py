@@ -25,6 +25,7 @@ W = TypeVar("W")
 
 
 Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 Open = Callable[[Any, str], AbstractContextManager[Any]]
 
 

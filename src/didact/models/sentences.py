@@ -25,9 +25,9 @@ from didact.models.embed import Embed, Vectors, blank, gather
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from didact.core.protocols import Dtype
     from didact.models.batches import Batch
     from didact.models.encode import Tokens
-    from didact.models.language_model import Dtype
 
 
 @dataclass(frozen=True, slots=True)

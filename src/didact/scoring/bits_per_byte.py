@@ -10,11 +10,11 @@ from didact.core.identity import method
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Fitted
 from didact.core.scores import Float1D
+from didact.models.encode import Tokens
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.judging.windowed_likelihood import WindowedLikelihood
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.windows import Likelihood
 
 
@@ -53,6 +53,6 @@ class BitsPerByte(WindowedLikelihood):
         return self.fitted(pool, bits_per_byte)
 
 
-def bits_per_byte(found: "Likelihood", tokens: "Tokens") -> Float1D:
+def bits_per_byte(found: "Likelihood", tokens: Tokens) -> Float1D:
     """Bits of all that counts over the bytes of its text, `(b,)`."""
     return np.asarray(found.nats / np.log(2) / tokens.n_bytes)

@@ -17,10 +17,12 @@ from didact.core.cost import Cost
 from didact.core.errors import ConfigError, need
 from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
-from didact.core.protocols import Context, Device, Fitted
+from didact.core.protocols import Context, Device, Dtype, Fitted
 from didact.core.sample_field import SampleField
+from didact.models.folder import digest, find
+from didact.models.sentences import open_sentence_encoder, read_sentence_folder
 from didact.scoring.around.score_pool import MODEL_ROWS
-from didact.scoring.judging.judging_model import MODEL_LIBRARIES, Dtype
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder
 from didact.scoring.similarity.text_similarity import TextSimilarity
 
@@ -68,9 +70,6 @@ class Embedding(TextSimilarity):
     def specs(self, pool: PoolStats, target: PoolStats | None) -> dict[str, ModelSpec]:
         """The encoder, by the setting that names it."""
         need(self.where, "sentences")
-        from didact.models.folder import find
-        from didact.models.sentences import read_sentence_folder
-
         about = read_sentence_folder(find(self.model))
         kinds = dict.fromkeys(s.kind for s in (pool, target) if s is not None)
         added = tuple((kind, about.overhead) for kind in kinds)
@@ -98,9 +97,6 @@ class Embedding(TextSimilarity):
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        from didact.models.folder import digest, find
-        from didact.models.sentences import read_sentence_folder
-
         self.check_fields(pool, target)
         need(self.where, "sentences")
         path = find(self.model)
@@ -137,7 +133,6 @@ def _open_sentences(
 ) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
     """A sentence encoder on a device."""
     from didact.models.language_model import torch_dtype
-    from didact.models.sentences import open_sentence_encoder
 
     with open_sentence_encoder(
         path,

@@ -16,11 +16,11 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
+from didact.models.encode import Tokens, start_token
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.judging.model_scorer import ModelScorer, judged
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
 
 AboveOne = Literal["drop", "keep"]
@@ -82,7 +82,6 @@ class IFD(ModelScorer):
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool; note the template, on which the scores depend."""
         del target, ctx
-        from didact.models.encode import start_token
         from didact.models.language_model import open_tokenizer
 
         if pool.kind == "text":
@@ -115,7 +114,7 @@ class IFD(ModelScorer):
 
 def score_tokens(
     model: "LanguageModel",
-    tokens: "Tokens",
+    tokens: Tokens,
     *,
     first: int,
     ratio: Ratio,

@@ -10,11 +10,11 @@ from didact.core.identity import method
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Fitted
 from didact.core.scores import Float1D
+from didact.models.encode import Tokens
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.judging.windowed_likelihood import WindowedLikelihood
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.windows import Likelihood
 
 
@@ -57,6 +57,6 @@ class Perplexity(WindowedLikelihood):
         return self.fitted(pool, perplexities)
 
 
-def perplexities(found: "Likelihood", _: "Tokens") -> Float1D:
-    """Exp of the mean loss of each sample, `(b,)`."""
+def perplexities(found: "Likelihood", _: Tokens) -> Float1D:
+    """The exponential of each sample's mean loss, `(b,)`."""
     return np.asarray(np.exp(found.mean))

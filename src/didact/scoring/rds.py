@@ -15,12 +15,14 @@ from didact.core.cost import Cost, Metered
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
+from didact.models.architecture import read_spec
+from didact.models.embed import Vectors, hidden_states
+from didact.models.encode import Loss
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES, JudgingModel
-from didact.scoring.judging.model_scorer import Loss, ModelScorer
+from didact.scoring.judging.model_scorer import ModelScorer
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder, Within, similarity
 
 if TYPE_CHECKING:
-    from didact.models.embed import Vectors
     from didact.models.language_model import LanguageModel
 
 
@@ -74,8 +76,6 @@ class RDS(ModelScorer):
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        from didact.models.architecture import read_spec
-
         judge = self.judging_model(pool, self.where)
         target_judge = self.judging_model(target, self.where)
         spec = read_spec(judge.path, head=False)
@@ -117,9 +117,7 @@ def _embed(
     batch: pa.RecordBatch,
     *,
     weighted: bool,
-) -> "Metered[Vectors]":
-    from didact.models.embed import hidden_states
-
+) -> Metered[Vectors]:
     return hidden_states(
         model, spec, judge.tokens(batch, model), weighted=weighted,
         tokens_per_batch=judge.tokens_per_batch,

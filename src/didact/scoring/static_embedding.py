@@ -13,6 +13,8 @@ from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import SampleField
+from didact.models.embed import open_static_encoder
+from didact.models.folder import digest, find
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder
 from didact.scoring.similarity.text_similarity import TextSimilarity
 
@@ -51,8 +53,6 @@ class StaticEmbedding(TextSimilarity):
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        from didact.models.folder import digest, find
-
         self.check_fields(pool, target)
         need(self.where, "static")
         path = find(self.model)
@@ -72,8 +72,6 @@ class StaticEmbedding(TextSimilarity):
 @contextmanager
 def _open_static(path: Path, device: str) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
     """A static embedding; it runs in numpy, in whatever thread it is called."""
-    from didact.models.embed import open_static_encoder
-
     del device
     with open_static_encoder(path) as embed:
         yield (lambda batch: embed(batch.column(0).to_pylist()), {})

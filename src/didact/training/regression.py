@@ -23,12 +23,12 @@ from didact.core.errors import DataError, ExecutionError
 from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
-from didact.core.protocols import Context, Device, Progress
+from didact.core.protocols import Context, Device, Dtype, Progress
 from didact.core.statistics import spearman
 from didact.models.batches import collate, out_of_memory
 from didact.models.encode import Tokens
 from didact.models.folder import digest
-from didact.models.language_model import Dtype, torch_dtype
+from didact.models.language_model import torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet
 from didact.training.schedule import rate

@@ -18,6 +18,7 @@ from didact.core.protocols import Context, Fitted
 from didact.core.sampling import content_hashes, drawable_rows, random_key
 from didact.core.scores import Int1D
 from didact.core.statistics import zscore
+from didact.models.folder import find
 from didact.scoring.adjoint.annotation import ProxySet, annotate
 from didact.scoring.adjoint.annotation_store import (
     AnnotationStore,
@@ -96,7 +97,6 @@ class AdjointScorer(InnerTraining):
         judge: JudgingModel, ctx: Context,
     ) -> Fitted:  # fmt: skip
         """Scores of the whole pool from a regression on the annotated samples."""
-        from didact.models.folder import find
         from didact.training.regression import Regression
 
         has = np.setdiff1d(np.arange(len(rows)), list(found.missing))

@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from didact.core.cost import Metered
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted
+from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Dtype, Fitted
 from didact.core.scores import Float1D, Int1D
-from didact.scoring.judging.judging_model import Dtype
+from didact.models.encode import Encoding, Tokens, encode
+from didact.models.folder import digest
+from didact.scoring.judging.model_scorer import missing_or_not_finite
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding, Tokens
     from didact.models.regressor import Regressor
     from didact.training.regression import Regression
 
@@ -53,8 +54,6 @@ def fit_data_scorer(
         facts: What the labels depend on.
         ctx: Executor, progress, and where the data scorer is kept.
     """
-    from didact.models.encode import encode
-    from didact.models.folder import digest
     from didact.models.language_model import context_of, open_tokenizer
     from didact.training.regression import fit_regression
 
@@ -91,15 +90,14 @@ def _open(
 def _score(
     model: Regressor, encoding: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
 ) -> Metered[BatchScores]:
-    from didact.models.encode import encode
     from didact.models.regressor import predict
 
     tokens = cut(encode(batch.column("turns"), model.tokenizer, encoding), model.context)
     found = predict(model, tokens, tokens_per_batch=tokens_per_batch)
-    missing = dict(tokens.missing)
-    for row in np.flatnonzero(~np.isfinite(found.value)).tolist():
-        missing.setdefault(row, "the data scorer gives no finite number")
-    return Metered(BatchScores(found.value[:, np.newaxis], {}, missing), found.cost)
+    values = found.value[:, np.newaxis]
+    reason = "the data scorer gives no finite number"
+    missing = missing_or_not_finite(tokens.missing, values, reason)
+    return Metered(BatchScores(values, {}, missing), found.cost)
 
 
 def cut(tokens: Tokens, most: int) -> Tokens:

@@ -15,12 +15,12 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.sampling import content_hashes, drawable_rows, random_key
 from didact.core.scores import Int1D
+from didact.models.encode import Tokens
 from didact.scoring.adjoint.inner_training import InnerTraining
 from didact.scoring.judging.judging_model import JudgingModel
 
 if TYPE_CHECKING:
     from didact.gradients.adjoint import Adjoint, Traced
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
 
 

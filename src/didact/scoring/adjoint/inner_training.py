@@ -2,19 +2,17 @@
 # No postponed annotations: scorers inherit the settings, and their types are read from here.
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind, PoolStats
+from didact.core.protocols import Dtype
+from didact.models.encode import Encoding
 from didact.scoring.adjoint.rules import AnnotatedStep, AnnotationRule, annotated_steps
-from didact.scoring.judging.judging_model import Dtype
 from didact.scoring.judging.model_scorer import ModelScorer, model_spec
-
-if TYPE_CHECKING:
-    from didact.models.encode import Encoding
 
 PROXY_ROWS = 16_384  # annotated samples unless the settings say otherwise
 LEAST_PROXY = 20  # a tenth of them chooses the epoch
@@ -91,13 +89,11 @@ class InnerTraining(ModelScorer):
             found["scorer_model"] = model_spec(model, encodings, headed=False)
         return found
 
-    def data_scorer_encoding(self, kind: Kind) -> "Encoding":
+    def data_scorer_encoding(self, kind: Kind) -> Encoding:
         """How samples are shown to the data scorer.
 
         It reads turns as plain text where the judging model has a template of its own.
         """
-        from didact.models.encode import Encoding
-
         template = "plain" if self.template == "model" else self.template
         return Encoding(kind=kind, loss=self.loss, template=template)
 

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from didact.core.identity import versions
-from didact.core.protocols import Device
+from didact.core.protocols import Device, Dtype
+from didact.models.encode import Encoding, Tokens, encode
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding, Tokens
     from didact.models.language_model import LanguageModel
 
-Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")  # what a model computes depends on them
 
 
@@ -53,8 +52,6 @@ class JudgingModel:
 
     def tokens(self, batch: pa.RecordBatch, model: LanguageModel) -> Tokens:
         """The batch's column `turns` as tokens."""
-        from didact.models.encode import encode
-
         return encode(batch.column("turns"), model.tokenizer, self.encoding)
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +18,25 @@ from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, need
 from didact.core.identity import about
 from didact.core.pool import Kind, Pool, PoolStats
-from didact.core.protocols import BatchScorer, BatchScores, Device, Fitted
+from didact.core.protocols import BatchScorer, BatchScores, Device, Dtype, Fitted
 from didact.core.render import Template
 from didact.core.scores import Float2D, Int1D
+from didact.models.architecture import read_spec
+from didact.models.encode import (
+    Encoding,
+    Loss,
+    ModelTemplate,
+    Tokens,
+    check_chat_template,
+    overhead,
+)
+from didact.models.folder import digest, find
 from didact.scoring.around.score_pool import MODEL_ROWS
-from didact.scoring.judging.judging_model import Dtype, JudgingModel
+from didact.scoring.judging.judging_model import JudgingModel
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding, Tokens
     from didact.models.language_model import LanguageModel
 
-Loss = Literal["completion", "all", "text"]
-ModelTemplate = Literal["model", "plain", "roles", "chatml"]
 NOT_FINITE = "the model's loss or gradient is not a finite number, or the gradient is zero"
 
 
@@ -104,9 +111,7 @@ class ModelScorer:
             lengths, scale=scale, tokens_per_batch=self.tokens_per_batch, rows=MODEL_ROWS
         )
 
-    def _encoding(self, kind: Kind, pool_template: Template) -> "Encoding":
-        from didact.models.encode import Encoding
-
+    def _encoding(self, kind: Kind, pool_template: Template) -> Encoding:
         return Encoding(
             kind=kind, loss=self.loss, template=self.template, pool_template=pool_template
         )
@@ -125,8 +130,6 @@ class ModelScorer:
                 beyond the model's context.
         """
         need("judging with a model", "models")
-        from didact.models.encode import check_chat_template
-        from didact.models.folder import digest, find
         from didact.models.language_model import context_of, open_tokenizer
 
         path = find(self.model)
@@ -156,7 +159,7 @@ class ModelScorer:
         )
 
 
-def model_spec(model: str, encodings: Sequence["Encoding"], *, headed: bool) -> ModelSpec:
+def model_spec(model: str, encodings: Sequence[Encoding], *, headed: bool) -> ModelSpec:
     """A model's numbers, from its configuration, its tokenizer and the headers of its weights.
 
     Args:
@@ -164,9 +167,6 @@ def model_spec(model: str, encodings: Sequence["Encoding"], *, headed: bool) -> 
         encodings: How it is shown samples, of each kind that there is.
         headed: Whether passes end in the vocabulary head.
     """
-    from didact.models.architecture import read_spec
-    from didact.models.encode import overhead
-    from didact.models.folder import find
     from didact.models.language_model import context_of, open_tokenizer
 
     path = find(model)
@@ -178,7 +178,7 @@ def model_spec(model: str, encodings: Sequence["Encoding"], *, headed: bool) -> 
     )
 
 
-Judgement = Callable[["LanguageModel", "Tokens"], Metered[BatchScores]]
+Judgement = Callable[["LanguageModel", Tokens], Metered[BatchScores]]
 
 
 def judged(
@@ -227,9 +227,11 @@ def _judge(
     return Metered(BatchScores(scores.values, scores.parts, missing, facts), found.cost)
 
 
-def missing_or_not_finite(missing: Mapping[int, str], values: Float2D) -> dict[int, str]:
+def missing_or_not_finite(
+    missing: Mapping[int, str], values: Float2D, reason: str = NOT_FINITE
+) -> dict[int, str]:
     """Rows without a score and why: the missing, and those with one of `(b, K)` not finite."""
     out = dict(missing)
     for row in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
-        out.setdefault(row, NOT_FINITE)
+        out.setdefault(row, reason)
     return out

@@ -17,15 +17,15 @@ from didact.core.errors import ConfigError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Fitted
 from didact.core.scores import Float1D
+from didact.models.encode import Tokens
 from didact.scoring.around.score_pool import MODEL_ROWS
 from didact.scoring.judging.model_scorer import ModelScorer, judged
 
 if TYPE_CHECKING:
-    from didact.models.encode import Tokens
     from didact.models.language_model import LanguageModel
     from didact.models.windows import Likelihood
 
-LikelihoodScore = Callable[["Likelihood", "Tokens"], Float1D]
+LikelihoodScore = Callable[["Likelihood", Tokens], Float1D]
 UNLIMITED = 10**9  # tokens of a context that is not known
 
 
@@ -108,7 +108,7 @@ class WindowedLikelihood(ModelScorer):
 
 def score_tokens(
     model: "LanguageModel",
-    tokens: "Tokens",
+    tokens: Tokens,
     *,
     score: LikelihoodScore,
     size: int,

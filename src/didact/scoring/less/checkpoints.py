@@ -13,12 +13,12 @@ import numpy as np
 from didact.accounting import flops
 from didact.accounting.spec import LoraSpec
 from didact.core.cost import Cost
+from didact.gradients.step_rule import StepRule
 from didact.scoring.judging.judging_model import JudgingModel
 
 if TYPE_CHECKING:
     from didact.gradients.influence import Pass, Step
     from didact.gradients.products import ProductKernel
-    from didact.gradients.step_rule import StepRule
     from didact.models.language_model import LanguageModel
     from didact.training.lora import Checkpoint
 

@@ -54,7 +54,7 @@ def fit_exact(
 def _directions(
     warm: WarmUpCheckpoints, index: int, target: TargetSet, ctx: Context
 ) -> Mapping[str, Tensor]:
-    """U of every task: the mean over its samples of their unit gradients, by parameter."""
+    """The direction u of every task: its samples' mean unit gradient, by parameter."""
     from didact.gradients.influence import unit_directions
 
     def work(device: str) -> Metered[Mapping[str, Tensor]]:

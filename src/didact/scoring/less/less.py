@@ -19,6 +19,7 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sampling import drawable_rows, random_key, shuffled_rows
 from didact.core.scores import Int1D
+from didact.gradients.step_rule import StepRule
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES, JudgingModel
 from didact.scoring.judging.model_scorer import ModelScorer
 from didact.scoring.less.checkpoints import WarmUpCheckpoints
@@ -165,7 +166,6 @@ class LESS(ModelScorer):
 
     def _warm_up(self, pool: Pool, judge: JudgingModel, ctx: Context) -> WarmUpCheckpoints:
         """The checkpoints, trained unless an earlier run left them."""
-        from didact.gradients.step_rule import StepRule
         from didact.training.lora import WarmUp, warm_up
 
         settings = WarmUp(

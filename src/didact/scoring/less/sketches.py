@@ -17,6 +17,7 @@ from didact.core.cost import Metered
 from didact.core.keep import Part, keep, kept_parts, only
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
+from didact.models.encode import Tokens
 from didact.scoring.around.score_pool import merged_facts, model_batches
 from didact.scoring.judging.model_scorer import missing_or_not_finite
 from didact.scoring.less.checkpoints import OpenCheckpoint, WarmUpCheckpoints
@@ -34,7 +35,6 @@ from didact.scoring.less.target_set import TargetSet
 
 if TYPE_CHECKING:
     from didact.gradients.influence import Pass
-    from didact.models.encode import Tokens
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from didact.core.errors import DataError
 from didact.core.pool import Pool
+from didact.models.encode import Encoding, Tokens, encode
 
 if TYPE_CHECKING:
     from didact.gradients.influence import Pass
-    from didact.models.encode import Encoding, Tokens
     from didact.models.language_model import LanguageModel
 
 
@@ -45,8 +45,6 @@ class TargetSet:
         Raises:
             DataError: A task has no sample with a loss.
         """
-        from didact.models.encode import encode
-
         tokens = encode(
             self.pool.read(range(len(self.pool)), ["turns"]).column("turns"),
             model.tokenizer,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,12 @@ from didact.core.errors import DataError
 from didact.core.keep import keep
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted, Progress
+from didact.models.embed import Vectors
 from didact.scoring.around.score_pool import model_batches
-
-if TYPE_CHECKING:
-    from didact.models.embed import Vectors
 
 Within = Literal["mean", "max", "each"]
 Float64 = npt.NDArray[np.float64]
-BatchEmbed = Callable[[pa.RecordBatch], "Metered[Vectors]"]
+BatchEmbed = Callable[[pa.RecordBatch], Metered[Vectors]]
 
 _CARRIED_BYTES = 8 * 2**20  # larger target vectors go to workers as a file
 _BLOCK = 256  # rows compared with all target samples at a time
