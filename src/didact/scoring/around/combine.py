@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from didact.core.scores import Bool1D, Float1D
 
-How = Literal["rank_mean", "product"]
+CombineRule = Literal["rank_mean", "product"]
 
 
 def combine(
-    scores: Sequence[Scores], how: How = "rank_mean", weights: Sequence[float] | None = None
+    scores: Sequence[Scores], how: CombineRule = "rank_mean", weights: Sequence[float] | None = None
 ) -> Scores:
     """One score from several; higher is better. A row missing in any input is missing.
 
@@ -105,7 +105,7 @@ def _product(scores: Sequence[Scores], present: Bool1D) -> Float1D:
     return out
 
 
-def _shares(weights: Sequence[float] | None, n: int, how: How) -> Float1D:
+def _shares(weights: Sequence[float] | None, n: int, how: CombineRule) -> Float1D:
     if weights is None:
         return np.full(n, 1 / n)
     if how == "product":

@@ -71,12 +71,7 @@ class WarmUpCheckpoints:
 
     @classmethod
     def of(
-        cls,
-        judge: JudgingModel,
-        checkpoints: Sequence[Checkpoint],
-        rule: StepRule,
-        *,
-        samples: int,
+        cls, judge: JudgingModel, checkpoints: Sequence[Checkpoint], rule: StepRule, *, samples: int
     ) -> WarmUpCheckpoints:
         """From what the warm-up left."""
         rates = np.asarray([c.learning_rate for c in checkpoints])
@@ -89,14 +84,9 @@ class WarmUpCheckpoints:
             "checkpoint_steps": [c.steps for c in checkpoints],
             "checkpoint_weights": [round(w, 6) for w in weights],
         }
+        made = checkpoints[0].path.parent.name  # an entry is named by all that went into it
         return cls(
-            # An entry is named by all that went into it.
-            key=[
-                checkpoints[0].path.parent.name,
-                judge.identity,
-                asdict(judge.encoding),
-                asdict(rule),
-            ],
+            key=[made, judge.identity, asdict(judge.encoding), asdict(rule)],
             judge=judge,
             checkpoints=tuple(c.path for c in checkpoints),
             weights=tuple(weights),

@@ -32,7 +32,7 @@ _BLOCK = 256  # rows compared with all target samples at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A model that can be opened; small and picklable.
+    """A model that embeds samples, ready to be opened; small and picklable.
 
     Attributes:
         open: `device` → the function of a batch, and what shows only where it is open.
