@@ -122,8 +122,9 @@ def measure(size: str, pool: Pool, folder: Path, device: str, repeats: int) -> d
     ctx = Context(executor=serial(), seed=0, cache_dir=folder)
     scorer = Perplexity(model=str(path), device="cpu" if device == "cpu" else "cuda", loss="all")
     fitted = scorer.fit(pool, None, ctx)
+    judge = scorer.judging_model(pool, scorer.where)
     found: dict[str, list[float]] = {}
-    with fitted.open(0, device) as score, fitted.seat.open(device) as model:  # type: ignore[attr-defined]
+    with fitted.open(0, device) as score, judge.open(device) as model:
         dtype = model.module.dtype
         score(turns)
         plain(model, chats[:FIXED], FIXED)

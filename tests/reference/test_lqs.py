@@ -8,10 +8,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from didact.core.pieces import Pieces  # noqa: E402
+from didact.core.statistics import zscore  # noqa: E402
 from didact.gradients.adjoint import adjoint_step, run_adjoint, save_adjoint  # noqa: E402
 from didact.gradients.inner_training import InnerSettings  # noqa: E402
 from didact.gradients.parameters import lambda_path, load, theta_path  # noqa: E402
-from didact.scoring.adjoint.rules import Products, combine, labels, plan  # noqa: E402
+from didact.scoring.adjoint.data_scorer import LABEL_CLIP  # noqa: E402
+from didact.scoring.adjoint.rules import StepProducts, annotated_steps, sum_products  # noqa: E402
 
 STEPS, ETA = 4, 0.2
 START = (0.5, 0.5)
@@ -98,16 +100,16 @@ def gradients(theta):
     return np.asarray([(np.dot(a, theta) - b) * np.asarray(a) for a, b in PROXY])
 
 
-def products(folder, visits):
+def products(folder, passes):
     """What annotation hands over, from the parameters that the adjoint left on disk."""
     dots, norms, lambdas = {}, {}, {}
-    for visit in visits:
-        g = gradients(load(theta_path(folder, visit.step))["theta"].numpy())
-        norms[visit.step] = np.linalg.norm(g, axis=1)
-        if visit.dot:
-            lam = load(lambda_path(folder, visit.step + 1))["theta"].numpy()
-            dots[visit.step], lambdas[visit.step] = g @ lam, float(np.linalg.norm(lam))
-    return Products(dots=dots, norms=norms, lambda_norms=lambdas)
+    for each in passes:
+        g = gradients(load(theta_path(folder, each.number))["theta"].numpy())
+        norms[each.number] = np.linalg.norm(g, axis=1)
+        if each.dot:
+            lam = load(lambda_path(folder, each.number + 1))["theta"].numpy()
+            dots[each.number], lambdas[each.number] = g @ lam, float(np.linalg.norm(lam))
+    return StepProducts(dots=dots, norms=norms, lambda_norms=lambdas)
 
 
 def test_trajectory_adjoint_dots_and_norms(folder):
@@ -121,7 +123,7 @@ def test_trajectory_adjoint_dots_and_norms(folder):
     )
     assert loss == pytest.approx(TARGET_LOSS[0])
     assert np.allclose(first["theta"], LAMBDA[0], **CLOSE)
-    found = products(folder, plan("interval", STEPS, 1))
+    found = products(folder, annotated_steps("interval", STEPS, 1))
     assert np.allclose(np.stack([found.dots[t] for t in range(4)], 1), DOTS, **CLOSE)
     assert np.allclose(np.stack([found.norms[t] for t in range(5)], 1), NORMS, **CLOSE)
 
@@ -132,8 +134,12 @@ def test_hessian_vector_product(folder):
 
 
 def test_pds_is_the_table_and_minus_da_by_depsilon(folder):
-    found = combine(
-        "pds", products(folder, plan("pds", STEPS, 1)), steps=STEPS, every=1, learning_rate=ETA
+    found = sum_products(
+        "pds",
+        products(folder, annotated_steps("pds", STEPS, 1)),
+        steps=STEPS,
+        every=1,
+        learning_rate=ETA,
     )
     assert np.allclose(found.values, PDS, **CLOSE)
 
@@ -151,11 +157,15 @@ def test_pds_is_the_table_and_minus_da_by_depsilon(folder):
 
 
 def test_lqs_paper_rule_and_its_labels(folder):
-    found = combine(
-        "paper", products(folder, plan("paper", STEPS, 1)), steps=STEPS, every=1, learning_rate=ETA
+    found = sum_products(
+        "paper",
+        products(folder, annotated_steps("paper", STEPS, 1)),
+        steps=STEPS,
+        every=1,
+        learning_rate=ETA,
     )
     assert np.allclose(found.values, LQS_PAPER, **CLOSE)
-    assert np.allclose(labels(found.values), LQS_PAPER_Z, **CLOSE)
+    assert np.allclose(zscore(found.values, clip=LABEL_CLIP), LQS_PAPER_Z, **CLOSE)
     ratios = [sum(n[t] / n[t + 1] for t in (1, 2, 3)) for n in NORMS]
     assert np.allclose(found.learnability, ratios, rtol=1e-9)  # from rounded norms
     lengths = [np.linalg.norm(lam) for lam in LAMBDA]
@@ -169,8 +179,8 @@ def test_lqs_paper_rule_and_its_labels(folder):
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_interval_rule_divides_the_first_visited_term_too(folder, every):
     """The released code means to divide the first visited term by 1; ours by the norm at θ_T."""
-    found = products(folder, plan("interval", STEPS, every))
-    ours = combine("interval", found, steps=STEPS, every=every, learning_rate=ETA).values
+    found = products(folder, annotated_steps("interval", STEPS, every))
+    ours = sum_products("interval", found, steps=STEPS, every=every, learning_rate=ETA).values
     first = STEPS - every
     term = ETA * found.dots[first]
     assert np.allclose(ours - term / found.norms[STEPS] + term, AS_INTENDED[every], **CLOSE)
@@ -180,7 +190,7 @@ def test_the_interval_rule_divides_the_first_visited_term_too(folder, every):
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_released_table_gives_scores_of_other_samples_and_ours_does_not(folder, every):
     """vmap hands every sample the whole batch's divisors: B x B numbers, flattened and cut to n."""
-    found = products(folder, plan("interval", STEPS, every))
+    found = products(folder, annotated_steps("interval", STEPS, every))
     size, n = 2, len(PROXY)
 
     def released(order):
@@ -201,18 +211,18 @@ def test_the_released_table_gives_scores_of_other_samples_and_ours_does_not(fold
     other = np.asarray([3, 0, 2, 1])
     assert not np.allclose(released(other), as_it_is[other])
 
-    ours = combine("interval", found, steps=STEPS, every=every, learning_rate=ETA).values
-    moved = Products(
+    ours = sum_products("interval", found, steps=STEPS, every=every, learning_rate=ETA).values
+    moved = StepProducts(
         dots={k: v[other] for k, v in found.dots.items()},
         norms={k: v[other] for k, v in found.norms.items()},
         lambda_norms=found.lambda_norms,
     )
-    again = combine("interval", moved, steps=STEPS, every=every, learning_rate=ETA).values
+    again = sum_products("interval", moved, steps=STEPS, every=every, learning_rate=ETA).values
     assert np.array_equal(again, ours[other])
 
 
 def test_labels_are_z_scores_clipped_at_three():
-    found = labels(np.asarray([0.0] * 11 + [10.0]))
+    found = zscore(np.asarray([0.0] * 11 + [10.0]), clip=LABEL_CLIP)
     assert np.allclose(found[:11], -0.301511, atol=1e-6)
     assert found[11] == 3.0
-    assert labels(np.asarray([2.0, 2.0])).tolist() == [0.0, 0.0]
+    assert zscore(np.asarray([2.0, 2.0]), clip=LABEL_CLIP).tolist() == [0.0, 0.0]

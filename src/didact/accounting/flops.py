@@ -5,8 +5,9 @@ attention (scores and their use), as full squares: eager and padded kernels comp
 too. Ignored everywhere: softmax (about 5 / (4·head dimension) of attention), norms, activations,
 rotary angles, biases, residual additions, the loss, the optimizer. `n_params` in formulas without a
 `ModelSpec` means weights in matrix products: the head is one, embedding look-ups are not.
-What a method costs is its scorer's `foreseen`; `less_counted`, `less_published`, `lora_published`,
-`training_flops_6nd` and `similarity_flops` are as papers charge it, to be shown beside.
+What a method costs is its scorer's `estimate_from_specs`; `less_counted`, `less_published`,
+`lora_published`, `training_flops_6nd` and `similarity_flops` are as papers charge it, to be shown
+beside.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ import pyarrow as pa
 from didact.core.cost import Metered
 from didact.core.protocols import BatchScorer, BatchScores, Fitted
 
-Function = Callable[..., BatchScores | npt.NDArray[np.float64]]
+BatchFunction = Callable[..., BatchScores | npt.NDArray[np.float64]]
 
 
 def one_pass(
-    function: Function,
+    function: BatchFunction,
     columns: tuple[str, ...] = ("text",),
     *,
     higher_is_better: bool = True,
@@ -42,7 +42,7 @@ def one_pass(
             once per worker, and then `function` is given it before the batch.
     """
     return Fitted(
-        open=partial(_opened, function, open),
+        open=partial(_open, function, open),
         columns=columns,
         higher_is_better=higher_is_better,
         tasks=tasks,
@@ -52,8 +52,8 @@ def one_pass(
 
 
 @contextmanager
-def _opened(
-    function: Function,
+def _open(
+    function: BatchFunction,
     open_kept: Callable[[], AbstractContextManager[Any]] | None,
     index: int,
     device: str,
@@ -66,7 +66,7 @@ def _opened(
             yield partial(_score, partial(function, kept))
 
 
-def _score(function: Function, batch: pa.RecordBatch) -> Metered[BatchScores]:
+def _score(function: BatchFunction, batch: pa.RecordBatch) -> Metered[BatchScores]:
     found = function(batch)
     if isinstance(found, BatchScores):
         return Metered(found)

@@ -25,6 +25,7 @@ W = TypeVar("W")
 
 
 Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 # `(shared, device)` → what a worker keeps between items; see `Executor.map`.
 OpenShared = Callable[[Any, str], AbstractContextManager[Any]]
 
@@ -92,8 +93,15 @@ class Scorer(Protocol):
         """The cost of scoring a pool, foreseen from its statistics; loads no model."""
         ...
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
-        """The scorer with what scoring a batch needs to know of pool and target."""
+    def fit(self, pool: Pool, target: Any, ctx: Context) -> Fitted:
+        """The scorer with what scoring a batch needs to know of pool and target.
+
+        Args:
+            pool: The pool.
+            target: The target set, a `Pool`; it may be None unless `needs_target` says otherwise,
+                which is checked before this is called.
+            ctx: Executor, seed, cache, progress.
+        """
         ...
 
 

@@ -18,11 +18,11 @@ GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
 
 _BUILT_IN: dict[Group, dict[str, str]] = {
     "scorers": {
-        "bits_per_byte": "didact.scoring.perplexity:BitsPerByte",
+        "bits_per_byte": "didact.scoring.bits_per_byte:BitsPerByte",
         "bm25": "didact.scoring.bm25:BM25",
         "column": "didact.scoring.column:Column",
         "compression": "didact.scoring.compression:Compression",
-        "embedding": "didact.scoring.similarity.embedding:Embedding",
+        "embedding": "didact.scoring.embedding:Embedding",
         "ifd": "didact.scoring.ifd:IFD",
         "length": "didact.scoring.length:Length",
         "less": "didact.scoring.less.less:LESS",
@@ -30,8 +30,8 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "pds": "didact.scoring.adjoint.pds:PDS",
         "perplexity": "didact.scoring.perplexity:Perplexity",
         "random": "didact.scoring.random:Random",
-        "rds": "didact.scoring.similarity.rds:RDS",
-        "static_embedding": "didact.scoring.similarity.embedding:StaticEmbedding",
+        "rds": "didact.scoring.rds:RDS",
+        "static_embedding": "didact.scoring.static_embedding:StaticEmbedding",
     },
     "selectors": {
         "feature_based": "didact.selection.feature_based.feature_based:feature_based",

@@ -1,4 +1,4 @@
-"""Which part of a sample a text scorer looks at."""
+"""The field of a sample that a text scorer looks at."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Literal
 from didact.core.errors import ConfigError
 from didact.core.pool import Pool
 
-Part = Literal["text", "prompt", "completion"]
+SampleField = Literal["text", "prompt", "completion"]
 
 
-def check_part(pool: Pool, part: Part, setting: str, *, what: str = "pool") -> None:
-    """Raise ConfigError when the pool's samples have no such part.
+def check_sample_field(pool: Pool, field: SampleField, setting: str, *, what: str = "pool") -> None:
+    """Raise ConfigError when the pool's samples have no such field.
 
     Args:
         pool: The pool or target set.
-        part: `text` is every turn, `prompt` what a trainer shows, `completion` what it learns.
+        field: `text` is every turn, `prompt` what a trainer shows, `completion` what it learns.
         setting: The setting that asked for it, e.g. "score.length.field".
         what: "pool" or "target set", for the message.
     """
-    if part != "text" and pool.kind == "text":
+    if field != "text" and pool.kind == "text":
         raise ConfigError(
-            f"{setting}={part}: the {what} is raw text, which has no {part}; use {setting}=text, "
+            f"{setting}={field}: the {what} is raw text, which has no {field}; use {setting}=text, "
             "or map prompt and completion columns with data.columns"
         )

@@ -11,22 +11,22 @@ from didact.core.protocols import Context
 from didact.core.scores import Int1D
 
 
-def usable(pool: Pool) -> Int1D:
+def drawable_rows(pool: Pool) -> Int1D:
     """Rows to draw from: not of the validation split, one of each content if copies count once."""
     kept = ~pool.held
     return np.flatnonzero(kept & (pool.copy == 1) if pool.dedup else kept)
 
 
 def content_hashes(pool: Pool) -> npt.NDArray[np.uint64]:
-    """Of content, so that which copy comes first in the pool does not matter; copies differ."""
+    """64-bit hashes `(n,)` of the rows' content, whichever copy comes first; copies differ."""
     return mix(pool.group) ^ pool.copy.astype(np.uint64)
 
 
-def key_of(ctx: Context, what: str) -> int:
-    """A key of the seed for one purpose."""
-    return int(ctx.rng(what).integers(2**62))
+def random_key(ctx: Context, purpose: str) -> int:
+    """A 62-bit key for one purpose, such as "warm-up", drawn from the seed."""
+    return int(ctx.rng(purpose).integers(2**62))
 
 
-def shuffled(pool: Pool, rows: Int1D, key: int) -> Int1D:
+def shuffled_rows(pool: Pool, rows: Int1D, key: int) -> Int1D:
     """The rows in a random order that depends on their content and the key alone."""
     return rows[np.argsort(mix(content_hashes(pool)[rows] ^ np.uint64(key)), kind="stable")]

@@ -1,8 +1,11 @@
-"""Statistics of ranks and values, once for everybody."""
+"""Rank statistics and z-scores of one sequence of numbers, or of two."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from didact.core.scores import Float1D, Int1D
 
@@ -24,6 +27,36 @@ def best_first(utility: Float1D) -> Int1D:
     return np.sort(block * len(order) + order) % len(order)
 
 
+def mean_ranks(values: Float1D) -> Float1D:
+    """Ranks from 0 (smallest), float64 `(n,)`; equal values get the mean of theirs. No NaN.
+
+    **Cost:** O(n log n).
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Float1D = (np.cumsum(counts) - (counts + 1) / 2)[place]
+    return ranks
+
+
+def scaled_ranks(utility: Float1D) -> Float1D:
+    """Ranks from 0 (worst) to 1 (best); ties get their mean rank, a single row 0.5."""
+    if len(utility) < 2:
+        return np.full(len(utility), 0.5)
+    return mean_ranks(utility) / (len(utility) - 1)
+
+
+def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Correlation of ranks, -1 to 1, ties with their mean rank; NaN where one side is constant.
+
+    Args:
+        a: Numbers, `(n,)`.
+        b: As many others; n of 1 or more.
+    """
+    ranks = [mean_ranks(np.asarray(x, np.float64)) for x in (a, b)]
+    if any(np.ptp(r) == 0 for r in ranks):
+        return math.nan
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
 def zscore(values: Float1D, *, clip: float | None = None) -> Float1D:
     """`(values - mean) / std` with the population's std; zeros when all values are equal.
 
@@ -34,7 +67,7 @@ def zscore(values: Float1D, *, clip: float | None = None) -> Float1D:
     **Source:** DELT, `prepare_data_scorer_train_data.py` (population std, clip at ±3).
     **Cost:** O(n).
     """
-    if not len(values) or values.min() == values.max():
+    if not len(values) or values.min() == values.max() or (spread := values.std()) == 0:
         return np.zeros(len(values))
-    z = (values - values.mean()) / values.std()
+    z = (values - values.mean()) / spread
     return np.asarray(z if clip is None else np.clip(z, -clip, clip))

@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
+from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
 from didact.models.folder import first_line
 from didact.models.saving import quiet
-
-Dtype = Literal["auto", "float32", "bfloat16", "float64"]
 
 _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
 

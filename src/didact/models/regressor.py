@@ -19,9 +19,10 @@ from didact.accounting.flops import forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
+from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
 from didact.models.batches import Batch, over_batches
-from didact.models.language_model import Dtype, context_of, open_tokenizer, torch_dtype
+from didact.models.language_model import context_of, open_tokenizer, torch_dtype
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
 

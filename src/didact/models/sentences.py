@@ -26,8 +26,8 @@ from didact.models.tokens import ragged
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from didact.core.protocols import Dtype
     from didact.models.batches import Batch
-    from didact.models.language_model import Dtype
     from didact.models.tokens import Tokens
 
 

@@ -1,1 +1,1 @@
-"""Scorers, one file per method, and `run.score_pool`, which applies one to a pool."""
+"""Scorers, one file per method; `around.score_pool` applies one to a pool."""

@@ -17,8 +17,7 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted, Progress
-from didact.core.sample_field import Part, check_part
-from didact.scoring.around.score_pool import needed
+from didact.core.sample_field import SampleField, check_sample_field
 from didact.text import bm25
 from didact.text.bm25 import Variant
 from didact.text.hash_set import HashSet
@@ -61,8 +60,8 @@ class BM25:
     k1: Annotated[float, Field(ge=0)] = 1.5
     b: Annotated[float, Field(ge=0, le=1)] = 0.75
     epsilon: Annotated[float, Field(ge=0)] = 0.25
-    field: Part = "text"
-    target_field: Part | None = None
+    field: SampleField = "text"
+    target_field: SampleField | None = None
     reduce: Literal["mean", "max"] = "mean"
     needs_target = True
 
@@ -72,14 +71,13 @@ class BM25:
         per_byte = _SECONDS_PER_BYTE + _SECONDS_PER_BYTE_AND_QUERY * n_tasks
         return Cost(cpu_seconds=per_byte * pool.n_bytes)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
+    def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """Pass 1: document frequencies of the query words, mean length, Okapi's mean weight."""
-        target = needed(target, "bm25")
-        check_part(pool, self.field, "score.bm25.field")
+        check_sample_field(pool, self.field, "score.bm25.field")
         target_field = self.target_field or self.field
-        check_part(target, target_field, "score.bm25.target_field", what="target set")
+        check_sample_field(target, target_field, "score.bm25.target_field", what="target set")
         queries = _queries(target, target_field)
-        task = _Count(pool, self.field, queries.among, vocabulary=self.variant == "okapi")
+        task = _WordCount(pool, self.field, queries.among, vocabulary=self.variant == "okapi")
         totals = bm25.Totals(queries.among)
         ctx.progress(Progress("count words", 0, len(pool)))
         for counts in ctx.executor.map(count_rows, pool.batches(), shared=task):
@@ -99,16 +97,16 @@ class BM25:
 
 
 @dataclass(frozen=True, slots=True)
-class _Count:
-    """What a worker of pass 1 needs."""
+class _WordCount:
+    """What a worker of pass 1, which counts the query words, needs."""
 
     pool: Pool
-    field: Part
+    field: SampleField
     among: HashSet
     vocabulary: bool
 
 
-def count_rows(task: _Count, rows: range) -> Metered[list[bm25.Counts]]:
+def count_rows(task: _WordCount, rows: range) -> Metered[list[bm25.Counts]]:
     """Pass 1 over a range of rows."""
     texts = task.pool.read(rows, [task.field]).column(0)
     return Metered(bm25.count_batch(texts, task.among, vocabulary=task.vocabulary))
@@ -121,7 +119,7 @@ def score_texts(
     return bm25.score_batch(batch.column(0), queries, fitted)
 
 
-def _queries(target: Pool, field: Part) -> bm25.Queries:
+def _queries(target: Pool, field: SampleField) -> bm25.Queries:
     """One query per task of the target set."""
     batches = [
         (target.read(rows, [field]).column(0), target.task_codes[rows.start : rows.stop])

@@ -14,7 +14,7 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.core.sample_field import Part, check_part
+from didact.core.sample_field import SampleField, check_sample_field
 from didact.text.compression import Codec, compressed_sizes, library, resolve_level
 
 # Processor seconds a byte by codec and level (the nearest level below counts), on one core of an
@@ -53,7 +53,7 @@ class Compression:
 
     codec: Codec = "zlib"
     level: int | None = None
-    field: Part = "text"
+    field: SampleField = "text"
     needs_target = False
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
@@ -66,7 +66,7 @@ class Compression:
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check level and field; note the library's version."""
         del target, ctx
-        check_part(pool, self.field, "score.compression.field")
+        check_sample_field(pool, self.field, "score.compression.field")
         level = resolve_level(self.codec, self.level)
         facts = {"codec": self.codec, "level": level, "library": library(self.codec)}
         score = partial(ratios, codec=self.codec, level=level)

@@ -17,11 +17,13 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.scoring.judging.model_scorer import JUDGING, Judge, judged
+from didact.models.encode import start_token
+from didact.models.tokens import Tokens
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES
+from didact.scoring.judging.model_scorer import ModelScorer, judged
 
 if TYPE_CHECKING:
     from didact.models.language_model import LanguageModel
-    from didact.models.tokens import Tokens
 
 AboveOne = Literal["drop", "keep"]
 Ratio = Literal["perplexity", "loss"]
@@ -29,9 +31,9 @@ Ratio = Literal["perplexity", "loss"]
 NO_HELP = "IFD above 1: the answer is harder to foretell with its prompt than without"
 
 
-@method("ifd", libraries=JUDGING, models=("model",), needs=("models",))
+@method("ifd", libraries=MODEL_LIBRARIES, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
-class IFD(Judge):
+class IFD(ModelScorer):
     """Perplexity of the answers given their prompts ÷ of the same answers alone; higher is better.
 
     Near 0 the prompt gives the answer away; near 1 it hardly helps, which is what the method looks
@@ -65,9 +67,8 @@ class IFD(Judge):
     loss: Literal["completion"] = "completion"
     ratio: Ratio = "perplexity"
     above_one: AboveOne = "drop"
-    needs_target = False
 
-    def foreseen(
+    def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
         """Two forward passes: whole samples, then the answers, by their share of the bytes."""
@@ -83,15 +84,14 @@ class IFD(Judge):
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check the model against the pool; note the template, on which the scores depend."""
         del target, ctx
-        from didact.models.encode import start_token
         from didact.models.language_model import open_tokenizer
 
         if pool.kind == "text":
             raise ConfigError(
                 "score.ifd: raw text has no prompts and answers; use perplexity, or a pool of chats"
             )
-        seat = self.seat(pool, "score.ifd")
-        tokenizer = open_tokenizer(seat.path)
+        judge = self.judging_model(pool, self.where)
+        tokenizer = open_tokenizer(judge.path)
         first = start_token(tokenizer)
         if not first:
             raise ConfigError(
@@ -103,9 +103,9 @@ class IFD(Judge):
             first=first[0],
             ratio=self.ratio,
             above_one=self.above_one,
-            tokens_per_batch=seat.tokens_per_batch,
+            tokens_per_batch=judge.tokens_per_batch,
         )
-        return judged(seat, score, higher_is_better=True, facts=self._facts(tokenizer))
+        return judged(judge, score, higher_is_better=True, facts=self._facts(tokenizer))
 
     def _facts(self, tokenizer: Any) -> dict[str, str]:
         if self.template != "model":

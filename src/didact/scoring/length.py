@@ -17,7 +17,7 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.sample_field import Part, check_part
+from didact.core.sample_field import SampleField, check_sample_field
 from didact.text.words import count_words
 
 Unit = Literal["tokens", "words", "characters", "bytes"]
@@ -47,7 +47,7 @@ class Length:
 
     unit: Unit = "tokens"
     prefer: Literal["longest", "shortest"] = "longest"
-    field: Part = "text"
+    field: SampleField = "text"
     needs_target = False
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
@@ -58,7 +58,7 @@ class Length:
     def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
         """Check that the pool has the field and the unit."""
         del target, ctx
-        check_part(pool, self.field, "score.length.field")
+        check_sample_field(pool, self.field, "score.length.field")
         if self.unit == "tokens" and self.field != "text":
             raise ConfigError(
                 f"score.length: tokens of the {self.field} are not counted; use unit=words, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,10 @@ from didact.core.errors import ConfigError
 from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
 from didact.core.scores import Scores
+from didact.core.statistics import spearman
 from didact.data import tables
 from didact.data.reading.ingest import Read
 from didact.runs.folder import Outcome, output
-from didact.scoring.around.combine import spearman
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 
@@ -125,7 +126,16 @@ def _load(name: str, folder: Path, record: StageRecord, values: Values, ctx: Con
 
 
 def _compare(a: Scores, b: Scores) -> Mapping[str, Any]:
-    return {"scores": {"spearman": spearman(a, b)}}
+    return {"scores": {"spearman": rank_correlation(a, b)}}
+
+
+def rank_correlation(a: Scores, b: Scores) -> float | None:
+    """Spearman's, of two utilities over the rows scored in both; None where there is none."""
+    both = a.present & b.present
+    if both.sum() < 2:
+        return None
+    found = spearman(a.utility[both], b.utility[both])
+    return found if math.isfinite(found) else None
 
 
 def _does(part: Part, config: RunConfig) -> str:

@@ -22,11 +22,11 @@ from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
 from didact.core.pool import Pool
-from didact.core.protocols import Context, Device
+from didact.core.protocols import Context, Device, Dtype
 from didact.models.architecture import default_lora_targets, read_lora
 from didact.models.encode import Encoding
 from didact.models.folder import digest
-from didact.models.language_model import Dtype, LanguageModel, open_model
+from didact.models.language_model import LanguageModel, open_model
 from didact.models.saving import quiet
 from didact.training.adapters import (
     Checkpoint,

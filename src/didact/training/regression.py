@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +23,14 @@ from didact.core.errors import DataError, ExecutionError
 from didact.core.identity import versions
 from didact.core.keep import keep
 from didact.core.pieces import Pieces
-from didact.core.protocols import Context, Device, Progress
+from didact.core.protocols import Context, Device, Dtype, Progress
+from didact.core.statistics import spearman
 from didact.models.batches import collate, memory_errors
 from didact.models.folder import digest
-from didact.models.language_model import Dtype, torch_dtype
+from didact.models.language_model import torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
-from didact.training.ranks import best_epoch, spearman
 from didact.training.schedule import learning_rate_factor
 
 Float1D = npt.NDArray[np.float64]
@@ -190,6 +191,14 @@ def _fit(
         "label_std": float(labels[usable].std()), "settings": asdict(settings),
     }  # fmt: skip
     return Metered((ctx.pieces, report))
+
+
+def best_epoch(correlations: Sequence[float]) -> int:
+    """The first of the highest, from 1; the last where none is a number."""
+    usable = [c if math.isfinite(c) else -math.inf for c in correlations]
+    if max(usable) == -math.inf:
+        return len(usable)
+    return 1 + int(np.argmax(usable))
 
 
 def _save_fitted(made: tuple[Pieces, dict[str, Any]], folder: Path) -> None:

@@ -116,7 +116,7 @@ def pds_160m(pool: int, *, target: bool = True, **changes: object) -> float:
     settings = {"steps": 100, "every": 10, "inner_batch": 256, "proxy": PROXY, "scorer_epochs": 5}
     scorer = PDS(model="160m", tokens_per_batch=1, **settings | changes)  # a sample a batch
     specs = {"model": of_size(137.8e6), "scorer_model": of_size(85e6)}
-    return scorer.foreseen(text_of(pool), text_of(1030) if target else None, specs).flops
+    return scorer.estimate_from_specs(text_of(pool), text_of(1030) if target else None, specs).flops
 
 
 def test_the_phases_of_pds_of_160m():

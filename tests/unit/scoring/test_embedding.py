@@ -10,9 +10,10 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Context
 from didact.execution.executors import processes, serial
 from didact.scoring.around.score_pool import score_pool
+from didact.scoring.embedding import Embedding
+from didact.scoring.rds import RDS
 from didact.scoring.similarity import cosines as similarity
-from didact.scoring.similarity.embedding import Embedding, StaticEmbedding
-from didact.scoring.similarity.rds import RDS
+from didact.scoring.static_embedding import StaticEmbedding
 from didact.testing import chat, make_pool, sample_rows, target_rows
 
 # float32 sums over batches padded to another length, some hundred terms of order 1
@@ -157,9 +158,9 @@ def test_estimates_are_what_runs_cost(tiny_encoder, tiny_model, tmp_path, length
     ):
         ctx = Context(executor=serial(), seed=0, cache_dir=tmp_path / "cache")
         score_pool(pool, "embedding", scorer, {}, aim, ctx)
-        foreseen = scorer.estimate(pool.stats, aim.stats)
-        assert foreseen.flops == pytest.approx(ctx.meter.bill.charged.flops, rel=0.05)
-        assert foreseen.tokens == pytest.approx(ctx.meter.bill.charged.tokens, rel=0.05)
+        estimated = scorer.estimate(pool.stats, aim.stats)
+        assert estimated.flops == pytest.approx(ctx.meter.bill.charged.flops, rel=0.05)
+        assert estimated.tokens == pytest.approx(ctx.meter.bill.charged.tokens, rel=0.05)
 
 
 def test_too_long_a_length_names_the_limit(tiny_encoder, tmp_path):

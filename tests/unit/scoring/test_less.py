@@ -21,7 +21,7 @@ pytest.importorskip("peft")
 from scipy.stats import spearmanr  # noqa: E402
 
 from didact.models.encode import encode  # noqa: E402
-from didact.scoring.less.checkpoints import WarmedUp  # noqa: E402
+from didact.scoring.less.checkpoints import WarmUpCheckpoints  # noqa: E402
 from didact.scoring.less.less import LESS  # noqa: E402
 
 SMALL = {
@@ -75,7 +75,7 @@ def brute_force(places, **settings) -> np.ndarray:
     scorer = LESS(model=name, **{**SMALL, **settings})
     fitted = scorer.fit(pool, target, context(folder))
     warm = fitted.open.args[0]  # an open function with what was fitted
-    assert isinstance(warm, WarmedUp)
+    assert isinstance(warm, WarmUpCheckpoints)
     tokenizer = AutoTokenizer.from_pretrained(name)
     total = np.zeros((len(pool), len(target.task_names)))
     steps = dict(zip(warm.checkpoints, fitted.facts["checkpoint_steps"], strict=True))
@@ -91,7 +91,7 @@ def brute_force(places, **settings) -> np.ndarray:
 
         def gradients(of, model=model, trained=trained):
             batch = of.read(range(len(of)), ["turns"])
-            tokens = encode(batch.column("turns"), tokenizer, warm.seat.how)
+            tokens = encode(batch.column("turns"), tokenizer, warm.judge.encoding)
             out = []
             for row in range(len(of)):
                 at = slice(tokens.offsets[row], tokens.offsets[row + 1])
@@ -209,14 +209,14 @@ def test_a_damaged_shard_is_sketched_again_to_the_same_scores(places, damage):
 
 
 def test_the_warm_up_does_not_depend_on_the_order_of_the_rows(places, tmp_path):
-    from didact.core.sampling import key_of, shuffled, usable
+    from didact.core.sampling import drawable_rows, random_key, shuffled_rows
 
     rows = [chat(f"r{i}", f"q {i // 2}", f"a {i // 2}") for i in range(40)]  # pairs of copies
     drawn = []
     for name, order in (("as is", rows), ("turned", rows[::-1])):
         pool = make_pool(order, tmp_path, name=name)
-        key = key_of(context(tmp_path), "warm-up")
-        found = shuffled(pool, usable(pool), key)[:9]
+        key = random_key(context(tmp_path), "warm-up")
+        found = shuffled_rows(pool, drawable_rows(pool), key)[:9]
         drawn.append(pool.read(found, ["text"]).column("text").to_pylist())
     assert drawn[0] == drawn[1]
 

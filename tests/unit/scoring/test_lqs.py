@@ -13,12 +13,13 @@ torch = pytest.importorskip("torch")
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from didact.core.errors import ConfigError, DataError  # noqa: E402
+from didact.core.identity import about  # noqa: E402
 from didact.core.protocols import Context, Progress  # noqa: E402
 from didact.execution.executors import processes, serial  # noqa: E402
 from didact.scoring.adjoint import annotation  # noqa: E402
 from didact.scoring.adjoint.lqs import LQS  # noqa: E402
 from didact.scoring.adjoint.pds import PDS  # noqa: E402
-from didact.scoring.adjoint.rules import Products, combine, plan  # noqa: E402
+from didact.scoring.adjoint.rules import StepProducts, annotated_steps, sum_products  # noqa: E402
 from didact.scoring.around.score_pool import score_pool  # noqa: E402
 from didact.testing import chat, make_pool, sample_rows, target_rows  # noqa: E402
 
@@ -37,7 +38,9 @@ def _one_thread():
 def run(scorer, pool, target, folder: Path, *, executor=None, seed=3, progress=None):
     more = {} if progress is None else {"progress": progress}
     ctx = Context(executor=executor or serial(), seed=seed, cache_dir=folder, **more)
-    scores = score_pool(pool, scorer.name, scorer, dataclasses.asdict(scorer), target, ctx)
+    scores = score_pool(
+        pool, about(type(scorer)).name, scorer, dataclasses.asdict(scorer), target, ctx
+    )
     return scores, ctx.meter.bill
 
 
@@ -183,11 +186,11 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     pool = make_pool(rows, tmp_path, **reading)
     target = make_pool(rows[:6], tmp_path, name="target", **reading)
     # Eager attention in annotation too: FlopCounterMode does not see into fused kernels on a CPU.
-    seat = annotation.Seat
+    judge = annotation.JudgingModel
     monkeypatch.setattr(
-        seat,
+        judge,
         "open",
-        lambda self, device, attention=None, own=seat.open: own(self, device, attention="eager"),
+        lambda self, device, attention=None, own=judge.open: own(self, device, attention="eager"),
     )
     scorer = method(model=str(tiny_model), **TINY | {"steps": 6, "inner_batch": 8}, **more)
     with FlopCounterMode(display=False) as counter:
@@ -198,13 +201,13 @@ def test_cost_is_what_torch_counts_and_the_estimate_is_near(
     assert estimate.tokens == pytest.approx(spent.charged.tokens, rel=0.05)
 
 
-# -- terms -----------------------------------------------------------------------------------------
+# -- sums of terms --------------------------------------------------------------------------------
 
 
 def test_a_zero_gradient_is_missing_with_its_reason_and_never_nan():
-    found = combine(
+    found = sum_products(
         "interval",
-        Products(
+        StepProducts(
             dots={0: np.asarray([1.0, 0.0, 2.0, np.nan]), 2: np.asarray([1.0, 0.0, 3.0, 1.0])},
             norms={
                 0: np.asarray([1.0, 0.0, 1.0, 1.0]),
@@ -226,9 +229,9 @@ def test_a_zero_gradient_is_missing_with_its_reason_and_never_nan():
     assert found.parts["learnability"][0] == 1.5
 
 
-def test_visits():
+def test_annotated_steps():
     def steps(rule, t, k):
-        return [(v.step, v.dot, v.norm) for v in plan(rule, t, k)]
+        return [(s.number, s.dot, s.norm) for s in annotated_steps(rule, t, k)]
 
     assert steps("pds", 5, 2) == [(4, True, False), (2, True, False), (0, True, False)]
     assert steps("interval", 4, 2) == [(4, False, True), (2, True, True), (0, True, True)]

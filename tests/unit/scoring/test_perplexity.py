@@ -9,13 +9,15 @@ import pytest
 
 from didact.core.binding import as_json, bind
 from didact.core.errors import ConfigError
+from didact.core.identity import about
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget, Scores
 from didact.execution.executors import serial
 from didact.scoring.around.score_pool import score_pool
+from didact.scoring.bits_per_byte import BitsPerByte
 from didact.scoring.judging.model_scorer import NOT_FINITE
-from didact.scoring.perplexity import BitsPerByte, Perplexity
+from didact.scoring.perplexity import Perplexity
 from didact.selection.around.choose import choose
 from didact.selection.middle import middle
 from didact.testing import chat, make_pool
@@ -46,7 +48,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(pool: Pool, method: type, ctx: Context, **settings: Any) -> Scores:
-    name = method.unit
+    name = about(method).name
     bound = bind(method, settings, f"score.{name}")
     return score_pool(pool, name, method(**bound), as_json(method, bound), None, ctx)
 

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from scipy.stats import rankdata, spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 
 from didact.accounting.flops import Lengths, regression_flops
@@ -17,15 +16,16 @@ from didact.core.cost import Bill
 from didact.core.entries import open_entry
 from didact.core.errors import DataError, ExecutionError
 from didact.core.protocols import Context, ignore_progress
+from didact.core.statistics import spearman
 from didact.execution.executors import serial
 from didact.models.batches import collate
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check
 from didact.models.regressor import open_regressor, predict, regress
-from didact.training.ranks import average_ranks, best_epoch, spearman
 from didact.training.regression import (
     FittedRegression,
     RegressionSettings,
+    best_epoch,
     fit_regression,
     read_fitted,
 )
@@ -67,17 +67,6 @@ def fit(model, tokens, labels, cache, settings=QUICK, progress=ignore_progress) 
     ctx = Context(executor=serial(), seed=0, cache_dir=cache, progress=progress)
     value = fit_regression(model, tokens, labels, settings, ctx=ctx)
     return Done(value, ctx.meter.bill, cache)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_spearman_is_scipys_with_ties_too(seed):
-    rng = np.random.default_rng(seed)
-    a = rng.integers(0, 8, 50).astype(np.float64)
-    b = a + rng.normal(0, 3, 50).round()
-    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-14)
-    assert (average_ranks(a) + 1).tolist() == rankdata(a).tolist()
-    assert spearman(a, np.exp(a)) == pytest.approx(1)
-    assert math.isnan(spearman(a, np.ones(50)))
 
 
 def test_the_best_epoch_is_the_first_of_the_highest():

@@ -1,4 +1,4 @@
-"""Annotation: passes over the proxy set, at every visited step of the inner training."""
+"""Annotation: a pass over the proxy set at every annotated step of the inner training."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from didact.core.keep import Piece, kept_pieces, only
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.scores import Float1D, Int1D
-from didact.scoring.adjoint.rules import Products, Visit
-from didact.scoring.around.score_pool import agreed
-from didact.scoring.judging.model_scorer import Seat
+from didact.scoring.adjoint.rules import AnnotatedStep, StepProducts
+from didact.scoring.around.score_pool import merged_facts
+from didact.scoring.judging.judging_model import JudgingModel
 
 if TYPE_CHECKING:
     from didact.models.batches import Batch
@@ -30,30 +30,37 @@ SHARD_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proxy:
-    """What a worker of annotation needs; small and picklable.
+class ProxySet:
+    """The samples that are annotated, with what a worker needs for it; small and picklable.
 
     Attributes:
-        seat: The judging model.
+        judge: The judging model.
         pool: Where the samples are.
-        rows: int64 `(n,)`, the proxy set.
-        visits: The passes.
-        folder: Holds θ and λ of the visited steps.
+        rows: int64 `(n,)`, which of the pool's.
+        steps: The passes.
+        folder: Holds θ and λ of the steps.
     """
 
-    seat: Seat
+    judge: JudgingModel
     pool: Pool
     rows: Int1D
-    visits: tuple[Visit, ...]
+    steps: tuple[AnnotatedStep, ...]
     folder: Path
 
 
-Item = tuple[int, int, int]  # index of the visit, first and stop of the rows
+Item = tuple[int, int, int]  # index of the annotated step, first and stop of the rows
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """Products of some rows at one visit; NaN on rows that have none."""
+class ProductShard:
+    """Products of some rows at one annotated step; NaN on rows that have none.
+
+    Attributes:
+        dots: float64 `(b,)`, ⟨∇ℓ_n(θ_i), λ_{i+1}⟩.
+        norms: float64 `(b,)`, ‖∇ℓ_n(θ_i)‖.
+        missing: Row, from the first of them, to the reason it has none.
+        facts: What showed where the model was open.
+    """
 
     dots: Float1D
     norms: Float1D
@@ -66,118 +73,116 @@ class Shard:
         write_arrays(folder, {"dots": self.dots, "norms": self.norms}, about)
 
     @classmethod
-    def load(cls, folder: Path) -> Shard:
+    def load(cls, folder: Path) -> ProductShard:
         """What `save` wrote."""
         arrays, about = read_arrays(folder)
         return cls(arrays["dots"], arrays["norms"], by_row(about["missing"]), about["facts"])
 
 
-def annotate(proxy: Proxy, ctx: Context) -> tuple[Products, dict[str, Any]]:
+def annotate(proxy: ProxySet, ctx: Context) -> tuple[StepProducts, dict[str, Any]]:
     """All passes over the proxy set, and facts; finished shards are pieces of the context's."""
     n = len(proxy.rows)
     items = [
         (index, at, min(at + SHARD_ROWS, n))
-        for index in range(len(proxy.visits))
+        for index in range(len(proxy.steps))
         for at in range(0, n, SHARD_ROWS)
     ]
-    parts = [
-        Piece(_name(proxy.visits[index], at), [(index, at, stop)]) for index, at, stop in items
-    ]
-    total, done = n * len(proxy.visits), 0
+    parts = [Piece(_name(proxy.steps[index], at), [(index, at, stop)]) for index, at, stop in items]
+    total, done = n * len(proxy.steps), 0
     ctx.progress(Progress("annotate", 0, total))
-    found: dict[Item, Shard] = {}
+    found: dict[Item, ProductShard] = {}
     facts: dict[str, Any] = {}
     shards = kept_pieces(
-        ctx, parts, shared=proxy, open=opened, device=proxy.seat.device,
-        join=only, save=Shard.save, load=Shard.load,
+        ctx, parts, shared=proxy, open=open_annotator, device=proxy.judge.device,
+        join=only, save=ProductShard.save, load=ProductShard.load,
     )  # fmt: skip
     for item, shard in zip(items, shards, strict=True):
         found[item] = shard
-        facts = agreed(facts, shard.facts)
+        facts = merged_facts(facts, shard.facts)
         done += item[2] - item[1]
         ctx.progress(Progress("annotate", done, total))
     return _assembled(proxy, found), facts
 
 
-def _name(visit: Visit, start: int) -> str:
-    kinds = "dot" * visit.dot + "norm" * visit.norm
-    return f"{kinds}-{visit.step:06d}-{start:09d}"
+def _name(step: AnnotatedStep, start: int) -> str:
+    kinds = "dot" * step.dot + "norm" * step.norm
+    return f"{kinds}-{step.number:06d}-{start:09d}"
 
 
-def _assembled(proxy: Proxy, found: Mapping[Item, Shard]) -> Products:
+def _assembled(proxy: ProxySet, found: Mapping[Item, ProductShard]) -> StepProducts:
     from didact.gradients.parameters import lambda_path, load, norm
 
     n = len(proxy.rows)
     missing: dict[int, str] = {}
-    dots = {v.step: np.full(n, np.nan) for v in proxy.visits if v.dot}
-    norms = {v.step: np.full(n, np.nan) for v in proxy.visits if v.norm}
+    dots = {each.number: np.full(n, np.nan) for each in proxy.steps if each.dot}
+    norms = {each.number: np.full(n, np.nan) for each in proxy.steps if each.norm}
     for (index, at, stop), shard in found.items():
-        visit = proxy.visits[index]
+        step = proxy.steps[index]
         for into, column in ((dots, shard.dots), (norms, shard.norms)):
-            if visit.step in into:
-                into[visit.step][at:stop] = column
+            if step.number in into:
+                into[step.number][at:stop] = column
         for row, reason in shard.missing.items():
             missing.setdefault(at + row, reason)
     lambda_norms = {
-        step: norm(load(lambda_path(proxy.folder, step + 1))) for step in (dots if norms else ())
+        i: norm(load(lambda_path(proxy.folder, i + 1))) for i in (dots if norms else ())
     }
-    return Products(dots=dots, norms=norms, lambda_norms=lambda_norms, missing=missing)
+    return StepProducts(dots=dots, norms=norms, lambda_norms=lambda_norms, missing=missing)
 
 
 @contextmanager
-def opened(proxy: Proxy, device: str) -> Iterator[_Annotator]:
-    """The model with its backward pass patched, opened once per worker."""
+def open_annotator(proxy: ProxySet, device: str) -> Iterator[_Annotator]:
+    """The function of an item: the model with its backward pass patched, opened once per worker."""
     from didact.gradients.products import ProductKernel
 
-    with proxy.seat.open(device) as model, ProductKernel(model.module) as kernel:
+    with proxy.judge.open(device) as model, ProductKernel(model.module) as kernel:
         yield _Annotator(proxy, model, kernel)
 
 
 class _Annotator:
-    """A model at the parameters of one visit, changed when an item asks for another."""
+    """A model with the parameters of one annotated step, changed when an item asks for another."""
 
-    def __init__(self, proxy: Proxy, model: Any, kernel: Any) -> None:
+    def __init__(self, proxy: ProxySet, model: Any, kernel: Any) -> None:
         self._proxy, self._model, self._kernel = proxy, model, kernel
-        self._at: int | None = None
+        self._index: int | None = None
         self._direction: dict[str, Any] | None = None
 
-    def __call__(self, item: Item) -> Metered[Shard]:
+    def __call__(self, item: Item) -> Metered[ProductShard]:
         from didact.models.batches import over_batches
 
         index, start, stop = item
-        if self._at != index:
-            self._move(index)
+        if self._index != index:
+            self._load_step(index)
         proxy, model = self._proxy, self._model
-        visit = proxy.visits[index]
+        step = proxy.steps[index]
         batch_of_rows = proxy.pool.read(proxy.rows[start:stop], ["turns"])
-        tokens = proxy.seat.tokens(batch_of_rows, model)
+        tokens = proxy.judge.tokens(batch_of_rows, model)
         dots, norms = np.full(len(tokens), np.nan), np.full(len(tokens), np.nan)
         flops = 0.0
         for batch, (dot, norm, cost) in over_batches(
-            partial(self._products, visit),
+            partial(self._products, step),
             tokens,
-            tokens_per_batch=proxy.seat.tokens_per_batch,
+            tokens_per_batch=proxy.judge.tokens_per_batch,
             pad_id=model.pad_id,
             device=model.device,
         ):
             dots[batch.rows], norms[batch.rows] = dot, norm
             flops += cost
         missing = dict(tokens.missing)
-        bad = np.isnan(dots) & visit.dot | np.isnan(norms) & visit.norm
+        bad = np.isnan(dots) & step.dot | np.isnan(norms) & step.norm
         for row in np.flatnonzero(bad).tolist():
             missing.setdefault(
-                row, f"the model's loss or gradient is not finite at inner step {visit.step}"
+                row, f"the model's loss or gradient is not finite at inner step {step.number}"
             )
         n_tokens = int(tokens.lengths[tokens.scored].sum())
         facts = {"dtype": model.dtype}
-        return Metered(Shard(dots, norms, missing, facts), Cost(flops=flops, tokens=n_tokens))
+        return Metered(
+            ProductShard(dots, norms, missing, facts), Cost(flops=flops, tokens=n_tokens)
+        )
 
-    def _products(self, visit: Visit, batch: Batch) -> tuple[Any, Any, float]:
+    def _products(self, step: AnnotatedStep, batch: Batch) -> tuple[Any, Any, float]:
         from didact.models.losses import causal_losses
 
-        found = self._kernel.products(
-            batch, self._direction, norms=visit.norm, losses=causal_losses
-        )
+        found = self._kernel.products(batch, self._direction, norms=step.norm, losses=causal_losses)
         b, s = batch.input_ids.shape
         spec = self._model.spec
         flops = forward_flops(spec, b * s, b * s**2) + input_gradient_flops(spec, b * s, b * s**2)
@@ -191,19 +196,19 @@ class _Annotator:
             columns.append(np.where(np.isfinite(values), values, np.nan))
         return columns[0], columns[1], flops + found.flops
 
-    def _move(self, index: int) -> None:
+    def _load_step(self, index: int) -> None:
         import torch
 
         from didact.gradients.parameters import lambda_path, load, theta_path
 
-        visit, folder = self._proxy.visits[index], self._proxy.folder
-        theta = load(theta_path(folder, visit.step))
+        step, folder = self._proxy.steps[index], self._proxy.folder
+        theta = load(theta_path(folder, step.number))
         own = dict(self._model.module.named_parameters())
         with torch.no_grad():
             for name, value in theta.items():
                 own[name].copy_(value)
         self._direction = None
-        if visit.dot:
-            vector = load(lambda_path(folder, visit.step + 1), self._model.device)
+        if step.dot:
+            vector = load(lambda_path(folder, step.number + 1), self._model.device)
             self._direction = {name: value[None] for name, value in vector.items()}
-        self._at = index
+        self._index = index

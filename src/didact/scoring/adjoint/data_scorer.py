@@ -14,16 +14,18 @@ import pyarrow as pa
 
 from didact.core.cost import Metered
 from didact.core.pool import Pool
-from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted
+from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Dtype, Fitted
 from didact.core.scores import Float1D, Int1D
-from didact.scoring.judging.model_scorer import Dtype
+from didact.models.encode import Encoding, encode
+from didact.models.folder import digest
+from didact.models.tokens import Tokens, concatenated
+from didact.scoring.judging.model_scorer import missing_or_not_finite
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding
     from didact.models.regressor import Regressor
-    from didact.models.tokens import Tokens
     from didact.training.regression import RegressionSettings
 
+LABEL_CLIP = 3.0  # standard deviations, beyond which a label is cut
 _ROWS = 512  # encoded at a time
 
 
@@ -33,7 +35,7 @@ def fit_data_scorer(
     labels: Float1D,
     *,
     model: Path,
-    how: Encoding,
+    encoding: Encoding,
     settings: RegressionSettings,
     device: Device,
     facts: Mapping[str, Any],
@@ -45,29 +47,29 @@ def fit_data_scorer(
         pool: The pool.
         rows: The labelled rows, in an order that does not depend on the pool's: the dev samples
             and the order of training follow from it.
-        labels: float64 `(n,)`.
+        labels: float64 `(n,)`, what is learned: scores in standard deviations.
         model: A folder that `didact.models.folder.find` has checked.
-        how: How samples become its tokens; `max_length` None.
+        encoding: How samples become its tokens; `max_length` None.
         settings: Of the regression.
         device: Where it is trained and scores.
         facts: What the labels depend on.
         ctx: Executor, progress, and where the data scorer is kept.
     """
-    from didact.models.encode import encode
-    from didact.models.folder import digest
     from didact.models.language_model import context_of, open_tokenizer
-    from didact.models.tokens import concatenated
     from didact.training.regression import fit_regression
 
     tokenizer = open_tokenizer(model)
     context = context_of(model, tokenizer)
     parts = [
-        cut(encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, how), context)
+        cut(
+            encode(pool.read(rows[at : at + _ROWS], ["turns"]).column(0), tokenizer, encoding),
+            context,
+        )
         for at in range(0, len(rows), _ROWS)
     ]
     fitted = fit_regression(model, concatenated(parts), labels, settings, ctx=ctx, device=device)
     return Fitted(
-        open=partial(_open, fitted.path, how, settings.dtype, settings.tokens_per_batch),
+        open=partial(_open, fitted.path, encoding, settings.dtype, settings.tokens_per_batch),
         columns=("turns",),
         device=device,
         facts={**facts, "data_scorer": {"model": digest(model), **fitted.facts}},
@@ -76,28 +78,27 @@ def fit_data_scorer(
 
 @contextmanager
 def _open(
-    path: Path, how: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
+    path: Path, encoding: Encoding, dtype: Dtype, tokens_per_batch: int, index: int, device: str
 ) -> Iterator[BatchScorer]:
     """The data scorer, opened once per worker."""
     from didact.models.regressor import open_regressor
 
     del index
     with open_regressor(path, device=device, dtype=dtype) as model:
-        yield partial(_score, model, how, tokens_per_batch)
+        yield partial(_score, model, encoding, tokens_per_batch)
 
 
 def _score(
-    model: Regressor, how: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
+    model: Regressor, encoding: Encoding, tokens_per_batch: int, batch: pa.RecordBatch
 ) -> Metered[BatchScores]:
-    from didact.models.encode import encode
     from didact.models.regressor import predict
 
-    tokens = cut(encode(batch.column("turns"), model.tokenizer, how), model.context)
+    tokens = cut(encode(batch.column("turns"), model.tokenizer, encoding), model.context)
     found = predict(model, tokens, tokens_per_batch=tokens_per_batch)
-    missing = dict(tokens.missing)
-    for row in np.flatnonzero(~np.isfinite(found.value)).tolist():
-        missing.setdefault(row, "the data scorer gives no finite number")
-    return Metered(BatchScores(found.value[:, np.newaxis], {}, missing), found.cost)
+    values = found.value[:, np.newaxis]
+    reason = "the data scorer gives no finite number"
+    missing = missing_or_not_finite(tokens.missing, values, reason)
+    return Metered(BatchScores(values, {}, missing), found.cost)
 
 
 def cut(tokens: Tokens, most: int) -> Tokens:

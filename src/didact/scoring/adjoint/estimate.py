@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from didact.core.cost import Cost
 from didact.core.pool import PoolStats
 from didact.core.scores import Int1D
 from didact.scoring.adjoint import annotation
-from didact.scoring.adjoint.rules import Visit
-
-if TYPE_CHECKING:
-    from didact.scoring.adjoint.inner_training import InnerTraining
+from didact.scoring.adjoint.inner_training import InnerTraining
+from didact.scoring.adjoint.rules import AnnotatedStep
 
 _SIMULATED = 64  # random batches whose padding stands for that of all
 _SHARDS = 8  # of annotation, likewise
@@ -36,16 +33,17 @@ def estimate(
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
-    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set a visit.
+    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set for each
+    annotated step.
     """
     spec = specs["model"]
     most = settings.tokens_per_batch
     rng = np.random.default_rng(0)
     lengths = settings.typical(pool, spec)
-    aims = settings.typical(target, spec) if target is not None else lengths[:0]
+    of_target = settings.typical(target, spec) if target is not None else lengths[:0]
     size = min(settings.inner_batch, len(lengths))
     drawn = [rng.choice(lengths, size, replace=False) for _ in range(_SIMULATED)]
-    first = min(settings.pairs)
+    first = min(settings.product_steps)
     again = segments(settings.steps)[:-1]
     gradients = settings.steps + sum(stop - start - 1 for start, stop in again)
     back = settings.steps - 1 - first
@@ -54,20 +52,20 @@ def estimate(
     curved = _padded(drawn, max(1, most // 2)) if exact else batch
     total = gradients / _SIMULATED * _gradient(spec, batch)
     total += (3 if exact else 2) * back / _SIMULATED * _gradient(spec, curved)
-    of_aims = target.n / max(len(aims), 1) if target is not None else 1.0  # samples a length
-    total += (settings.steps - first) * of_aims * _gradient(spec, _padded([aims], most))
+    each = target.n / max(len(of_target), 1) if target is not None else 1.0  # samples a length
+    total += (settings.steps - first) * each * _gradient(spec, _padded([of_target], most))
     n_proxy = settings.proxy_size(pool.n)
     shards = _shards(rng, lengths, annotation.SHARD_ROWS)
     scale = n_proxy / max(sum(map(len, shards)), 1)
     learned = 1.0
     if settings.loss == "completion":  # the template's own tokens are hardly learned
         learned = pool.learned * min(1.0, pool.n_tokens / max(pool.n * float(lengths.mean()), 1.0))
-    visits = [(visit, shard) for visit in settings.visits for shard in shards]
-    total += scale * sum(_annotation(spec, s, most, v, learned) for v, s in visits)
+    passes = [(step, shard) for step in settings.annotated_steps for shard in shards]
+    total += scale * sum(_annotation(spec, shard, most, step, learned) for step, shard in passes)
     batches = gradients + back * (1 if exact else 2)
     tokens = batches * size * float(lengths.mean() if len(lengths) else 0)
-    tokens += (settings.steps - first) * of_aims * float(aims.sum())
-    tokens += len(settings.visits) * n_proxy * float(lengths.mean() if len(lengths) else 0)
+    tokens += (settings.steps - first) * each * float(of_target.sum())
+    tokens += len(settings.annotated_steps) * n_proxy * float(lengths.mean() if len(lengths) else 0)
     cost = Cost(flops=total, tokens=round(tokens))
     if n_proxy == pool.n:
         return cost
@@ -114,7 +112,9 @@ def _padded(sets: list[Int1D], most: int) -> Lengths:
     return total
 
 
-def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit, learned: float) -> float:
+def _annotation(
+    spec: ModelSpec, lengths: Int1D, most: int, step: AnnotatedStep, learned: float
+) -> float:
     """Forward, backward to the inputs, and per-sample products of one pass.
 
     Products at the vocabulary head leave out tokens without a loss where that pays.
@@ -129,8 +129,8 @@ def _annotation(spec: ModelSpec, lengths: Int1D, most: int, visit: Visit, learne
             if d_out == spec.vocab and worth_dropping(d_out, d_in, learned):
                 seq = round(learned * seq)  # noqa: PLW2901 - the tokens that count
             chosen = algebras(
-                d_out, d_in, seq, directions=int(visit.dot), norms=visit.norm,
-                whole_gradient=False, lookups=s if table else 0,
+                d_out, d_in, seq, directions=int(step.dot), norms=step.norm, whole_gradient=False,
+                lookups=s if table else 0,
             )[0]  # fmt: skip
             total += b * count * chosen.flops
     return total

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from didact.core.identity import method
-from didact.scoring.adjoint.inner_training import InnerTraining
-from didact.scoring.adjoint.rules import Rule
-from didact.scoring.judging.model_scorer import JUDGING
+from didact.scoring.adjoint.adjoint_scorer import AdjointScorer
+from didact.scoring.adjoint.rules import AnnotationRule
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 
 
-@method("lqs", libraries=JUDGING, models=("model", "scorer_model"), needs=("models",))
+@method("lqs", libraries=MODEL_LIBRARIES, models=("model", "scorer_model"), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
-class LQS(InnerTraining):
+class LQS(AdjointScorer):
     """Learnability-quality score of a sample for the target set; higher is better.
 
     A sample scores high if its gradient points where the target's loss wants the model to go
@@ -49,9 +49,8 @@ class LQS(InnerTraining):
     """
 
     rule: Literal["interval", "paper"] = "interval"
-    name: ClassVar[str] = "lqs"
 
     @property
-    def terms(self) -> Rule:
-        """The rule."""
+    def annotation_rule(self) -> AnnotationRule:
+        """The setting `rule`."""
         return self.rule

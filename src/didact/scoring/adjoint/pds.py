@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from didact.core.identity import method
-from didact.scoring.adjoint.inner_training import InnerTraining
-from didact.scoring.adjoint.rules import Rule
-from didact.scoring.judging.model_scorer import JUDGING
+from didact.scoring.adjoint.adjoint_scorer import AdjointScorer
+from didact.scoring.adjoint.rules import AnnotationRule
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 
 
-@method("pds", libraries=JUDGING, models=("model", "scorer_model"), needs=("models",))
+@method("pds", libraries=MODEL_LIBRARIES, models=("model", "scorer_model"), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
-class PDS(InnerTraining):
+class PDS(AdjointScorer):
     """Influence of a sample on the target's loss along a short training run; higher is better.
 
     The judging model is trained for T steps of plain SGD on random samples. With A the sum of the
@@ -45,9 +44,7 @@ class PDS(InnerTraining):
     parameters in float32, √T of them on the host; disk: √T + 2T/K times.
     """
 
-    name: ClassVar[str] = "pds"
-
     @property
-    def terms(self) -> Rule:
+    def annotation_rule(self) -> AnnotationRule:
         """Multiples of K, undivided."""
         return "pds"

@@ -1,4 +1,4 @@
-"""PDS and LQS as sums of terms: which steps are visited, what each term is divided by."""
+"""PDS and LQS as sums over annotated steps: which they are, what each term is divided by."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ import numpy as np
 
 from didact.core.scores import Float1D
 
-Rule = Literal["pds", "interval", "paper"]
-
-_CLIP = 3.0  # standard deviations
+AnnotationRule = Literal["pds", "interval", "paper"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """One pass over the proxy set at θ_step.
+class AnnotatedStep:
+    """One pass over the proxy set, at θ_i.
 
     Attributes:
-        step: i.
+        number: i.
         dot: Whether ⟨∇ℓ_n(θ_i), λ_{i+1}⟩ is wanted.
         norm: Whether ‖∇ℓ_n(θ_i)‖ is wanted.
     """
 
-    step: int
+    number: int
     dot: bool
     norm: bool
 
 
-def plan(rule: Rule, steps: int, every: int) -> tuple[Visit, ...]:
+def annotated_steps(rule: AnnotationRule, steps: int, every: int) -> tuple[AnnotatedStep, ...]:
     """The passes a rule needs, latest step first.
 
     Args:
@@ -42,18 +40,18 @@ def plan(rule: Rule, steps: int, every: int) -> tuple[Visit, ...]:
     """
     visited = range(rule == "paper", steps, every)
     if rule == "pds":
-        return tuple(Visit(i, dot=True, norm=False) for i in reversed(visited))
-    asked = {*visited, *(divisor(rule, i, steps, every) for i in visited)}
-    return tuple(Visit(i, dot=i in visited, norm=True) for i in sorted(asked, reverse=True))
+        return tuple(AnnotatedStep(i, dot=True, norm=False) for i in reversed(visited))
+    asked = {*visited, *(divisor_step(rule, i, steps, every) for i in visited)}
+    return tuple(AnnotatedStep(i, dot=i in visited, norm=True) for i in sorted(asked, reverse=True))
 
 
-def divisor(rule: Rule, step: int, steps: int, every: int) -> int:
+def divisor_step(rule: AnnotationRule, step: int, steps: int, every: int) -> int:
     """The step at whose norm a visited step's term is divided."""
     return min(step + (1 if rule == "paper" else every), steps)
 
 
 @dataclass(frozen=True, slots=True)
-class Products:
+class StepProducts:
     """What all passes gave for `n` samples.
 
     Attributes:
@@ -71,7 +69,7 @@ class Products:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Scores of `n` samples.
+    """Scores of the `n` samples of a proxy set.
 
     Attributes:
         values: float64 `(n,)`; 0 on missing samples.
@@ -92,8 +90,8 @@ class Annotation:
         return {k: v for k, v in found.items() if v is not None}
 
 
-def combine(
-    rule: Rule, products: Products, *, steps: int, every: int, learning_rate: float
+def sum_products(
+    rule: AnnotationRule, products: StepProducts, *, steps: int, every: int, learning_rate: float
 ) -> Annotation:
     """Sum the products by a rule, sample by sample; every term is divided, the first visited too.
 
@@ -106,7 +104,7 @@ def combine(
         if rule == "pds":
             values += dot
             continue
-        at = divisor(rule, step, steps, every)
+        at = divisor_step(rule, step, steps, every)
         for row in np.flatnonzero(products.norms[at] == 0).tolist():
             missing.setdefault(
                 row, f"its gradient is zero at inner step {at}, and the score divides by its norm"
@@ -125,12 +123,3 @@ def combine(
     if rule == "pds":
         return Annotation(values, None, None, missing)
     return Annotation(values, learnability, quality, missing)
-
-
-def labels(values: Float1D) -> Float1D:
-    """z-scores (population standard deviation), clipped at ±3: what a data scorer learns."""
-    spread = float(values.std())
-    if spread == 0:
-        return np.zeros_like(values)
-    z: Float1D = (values - values.mean()) / spread
-    return z.clip(-_CLIP, _CLIP)

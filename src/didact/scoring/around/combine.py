@@ -8,17 +8,18 @@ import numpy as np
 
 from didact.core.errors import ConfigError, DataError
 from didact.core.scores import Scores, check_pool
+from didact.core.statistics import scaled_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from didact.core.scores import Bool1D, Float1D
 
-How = Literal["rank_mean", "product"]
+CombineRule = Literal["rank_mean", "product"]
 
 
 def combine(
-    scores: Sequence[Scores], how: How = "rank_mean", weights: Sequence[float] | None = None
+    scores: Sequence[Scores], how: CombineRule = "rank_mean", weights: Sequence[float] | None = None
 ) -> Scores:
     """One score from several; higher is better. A row missing in any input is missing.
 
@@ -80,26 +81,6 @@ def combine(
     )
 
 
-def scaled_ranks(utility: Float1D) -> Float1D:
-    """Ranks from 0 (worst) to 1 (best); ties get their mean rank, a single row 0.5."""
-    if len(utility) < 2:
-        return np.full(len(utility), 0.5)
-    _, place, counts = np.unique(utility, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts + 1) / 2
-    return np.asarray(mean_rank[place] / (len(utility) - 1), dtype=np.float64)
-
-
-def spearman(a: Scores, b: Scores) -> float | None:
-    """Rank correlation of two utilities over the rows scored in both; None below two rows."""
-    both = a.present & b.present
-    if both.sum() < 2:
-        return None
-    ranks = [scaled_ranks(s.utility[both]) for s in (a, b)]
-    if any(np.ptp(r) == 0 for r in ranks):
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
 def _rank_mean(scores: Sequence[Scores], present: Bool1D, shares: Float1D) -> Float1D:
     ranks = [scaled_ranks(s.utility[present]) for s in scores]
     return np.asarray(shares @ np.stack(ranks), dtype=np.float64)
@@ -124,7 +105,7 @@ def _product(scores: Sequence[Scores], present: Bool1D) -> Float1D:
     return out
 
 
-def _shares(weights: Sequence[float] | None, n: int, how: How) -> Float1D:
+def _shares(weights: Sequence[float] | None, n: int, how: CombineRule) -> Float1D:
     if weights is None:
         return np.full(n, 1 / n)
     if how == "product":

@@ -55,8 +55,11 @@ def score_pool(
         ConfigError: The scorer needs a target set and there is none.
         DataError: No sample has a score.
     """
-    if scorer.needs_target:
-        needed(target, name)
+    if scorer.needs_target and target is None:
+        raise ConfigError(
+            f"score.{name}: needs a target set, the samples to select for; pass --target FILE, "
+            "target: FILE, or target=didact.read(FILE)"
+        )
 
     def make(work: Context) -> Scores:
         return _score_pool(pool, name, scorer, settings, target, work)
@@ -66,20 +69,6 @@ def score_pool(
         if key is None
         else keep(ctx, "scores", key, make, save=save_scores, load=load_scores)
     )
-
-
-def needed(target: Pool | None, name: str) -> Pool:
-    """The target set.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if target is None:
-        raise ConfigError(
-            f"score.{name}: needs a target set, the samples to select for; pass --target FILE, "
-            "target: FILE, or target=didact.read(FILE)"
-        )
-    return target
 
 
 def _score_pool(
@@ -97,7 +86,7 @@ def _score_pool(
 
     advance(0)
     for index in range(fitted.passes):
-        for start, shard in _pass(_Work(name, pool, fitted, index), ctx):
+        for start, shard in _scored_shards(_Pass(name, pool, fitted, index), ctx):
             total.add(start, shard)
             advance(len(shard.values))
     if n and len(total.missing) == n:
@@ -116,12 +105,12 @@ def _score_pool(
         by_task=total.values if tasks else None,
         parts=total.parts,
         missing=total.missing,
-        facts=agreed(fitted.facts, total.facts),
+        facts=merged_facts(fitted.facts, total.facts),
     )
 
 
-def agreed(facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of two places together.
+def merged_facts(facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of two places, such as shards of two workers, as one mapping.
 
     Raises:
         ExecutionError: They contradict each other, so that scores would mix two computations.
@@ -155,7 +144,7 @@ class _Shard:
         for part, values in other.parts.items():
             self.parts.setdefault(part, np.zeros(len(self.values)))[rows] += values
         self.missing.update({start + row: reason for row, reason in other.missing.items()})
-        self.facts = agreed(self.facts, other.facts)
+        self.facts = merged_facts(self.facts, other.facts)
 
     def save(self, folder: Path) -> None:
         """Write it into an empty folder."""
@@ -172,8 +161,8 @@ class _Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What a worker of one pass needs."""
+class _Pass:
+    """What a worker of one pass over the pool needs."""
 
     name: str
     pool: Pool
@@ -194,35 +183,37 @@ class _Work:
         return whole
 
 
-def _pass(work: _Work, ctx: Context) -> Iterator[tuple[int, _Shard]]:
+def _scored_shards(work: _Pass, ctx: Context) -> Iterator[tuple[int, _Shard]]:
     """First row and scores of every shard of one pass."""
-    batches = list(work.pool.batches())
-    size = BATCHES_PER_SHARD
+    batches, size = list(work.pool.batches()), BATCHES_PER_SHARD
     if work.fitted.device is not None:
-        size = 1
-        batches = [
-            rows[i : i + MODEL_ROWS] for rows in batches for i in range(0, len(rows), MODEL_ROWS)
-        ]
+        batches, size = list(model_batches(work.pool)), 1
     parts = [
         Piece(f"pass-{work.index}-{at // size:06d}", batches[at : at + size])
         for at in range(0, len(batches), size)
     ]
     found = kept_pieces(
-        ctx, parts, shared=work, open=opened, device=work.fitted.device,
+        ctx, parts, shared=work, open=open_scorer, device=work.fitted.device,
         join=work.joined, save=_Shard.save, load=_Shard.load,
     )  # fmt: skip
     for part, shard in zip(parts, found, strict=True):
         yield part.items[0].start, shard
 
 
+def model_batches(pool: Pool) -> Iterator[range]:
+    """The rows that a model works on at a time: at most `MODEL_ROWS`, never of two batches."""
+    for rows in pool.batches():
+        yield from (rows[i : i + MODEL_ROWS] for i in range(0, len(rows), MODEL_ROWS))
+
+
 @contextmanager
-def opened(work: _Work, device: str) -> Iterator[RowScorer]:
+def open_scorer(work: _Pass, device: str) -> Iterator[RowScorer]:
     """Open the scorer once in a worker."""
     with work.fitted.open(work.index, device) as score:
         yield partial(_score, work, score)
 
 
-def _score(work: _Work, score: BatchScorer, rows: range) -> Metered[BatchScores]:
+def _score(work: _Pass, score: BatchScorer, rows: range) -> Metered[BatchScores]:
     found = score(work.pool.read(rows, work.fitted.columns))
     if found.value.values.shape != (len(rows), work.width):
         raise DataError(

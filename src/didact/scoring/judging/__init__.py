@@ -1,1 +1,1 @@
-"""What the scorers that judge with a model share: the model, its cost, its losses."""
+"""What scorers that judge with a model share: its settings and cost, the model, its windows."""

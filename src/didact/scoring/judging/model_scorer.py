@@ -1,4 +1,4 @@
-"""What every model scorer shares: the settings of the judging model, and how it meets a pool."""
+"""What every model scorer shares: its settings, its cost, and scoring a pool with its model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,28 +17,33 @@ from didact.accounting.lengths import executed, typical_lengths
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, need
-from didact.core.identity import versions
+from didact.core.identity import about
 from didact.core.pool import Kind, Pool, PoolStats
-from didact.core.protocols import BatchScorer, BatchScores, Device, Fitted
+from didact.core.protocols import BatchScorer, BatchScores, Device, Dtype, Fitted
 from didact.core.render import Template
 from didact.core.scores import Float2D, Int1D
+from didact.models.architecture import read_spec
+from didact.models.encode import (
+    Encoding,
+    Loss,
+    ModelTemplate,
+    check_chat_template,
+    overhead,
+)
+from didact.models.folder import digest, find
+from didact.models.tokens import Tokens
 from didact.scoring.around.score_pool import MODEL_ROWS
+from didact.scoring.judging.judging_model import JudgingModel
 
 if TYPE_CHECKING:
-    from didact.models.encode import Encoding
     from didact.models.language_model import LanguageModel
-    from didact.models.tokens import Tokens
 
-Dtype = Literal["auto", "float32", "bfloat16", "float64"]
-Loss = Literal["completion", "all", "text"]
-ModelTemplate = Literal["model", "plain", "roles", "chatml"]
-JUDGING = ("torch", "transformers", "tokenizers")  # libraries that a judgement depends on
 NOT_FINITE = "the model's loss or gradient is not a finite number, or the gradient is zero"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
-    """The judging model and how samples are shown to it.
+class ModelScorer:
+    """A scorer that judges with a language model: which one, and how samples are shown to it.
 
     Args:
         model: A folder with a causal language model (safetensors), or a hub name.
@@ -60,22 +64,28 @@ class Judge:
     max_length: Annotated[int, Field(ge=2)] | None = None
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
 
+    needs_target: ClassVar[bool] = False
     headed: ClassVar[bool] = True  # whether passes end in the vocabulary head
 
+    @property
+    def where(self) -> str:
+        """Where its settings stand in a config, for messages: "score.perplexity"."""
+        return f"score.{about(type(self)).name}"
+
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """What `foreseen` makes of the models as their files describe them."""
-        return self.foreseen(pool, target, self.specs(pool, target))
+        """What a run will cost: `estimate_from_specs` of the models as their files have them."""
+        return self.estimate_from_specs(pool, target, self.specs(pool, target))
 
     def specs(self, pool: PoolStats, target: PoolStats | None) -> dict[str, ModelSpec]:
-        """The models that `foreseen` asks for, each by the setting that names it."""
+        """The models that `estimate_from_specs` asks for, each by the setting that names it."""
         need("judging with a model", "models")
-        shown = [self._encoding(s.kind, "plain") for s in (pool, target) if s is not None]
-        return {"model": described(self.model, shown, headed=self.headed)}
+        encodings = [self._encoding(s.kind, "plain") for s in (pool, target) if s is not None]
+        return {"model": model_spec(self.model, encodings, headed=self.headed)}
 
-    def foreseen(
+    def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
-        """The cost, from sizes alone: no file is opened and no library of models needed.
+        """What a run will cost, from sizes alone: opens no file and needs no library of models.
 
         As exact as the pool's token counts: read it with the model's own tokenizer.
 
@@ -103,13 +113,11 @@ class Judge:
         )
 
     def _encoding(self, kind: Kind, pool_template: Template) -> Encoding:
-        from didact.models.encode import Encoding
-
         return Encoding(
             kind=kind, loss=self.loss, template=self.template, pool_template=pool_template
         )
 
-    def seat(self, pool: Pool, where: str, *, truncate: bool = True) -> Seat:
+    def judging_model(self, pool: Pool, where: str, *, truncate: bool = True) -> JudgingModel:
         """The model checked against a pool, before anything is loaded.
 
         Args:
@@ -123,8 +131,6 @@ class Judge:
                 beyond the model's context.
         """
         need("judging with a model", "models")
-        from didact.models.encode import check_chat_template
-        from didact.models.folder import digest, find
         from didact.models.language_model import context_of, open_tokenizer
 
         path = find(self.model)
@@ -140,10 +146,10 @@ class Judge:
             raise ConfigError(
                 f"{where}.max_length={self.max_length}: {self.model} reads at most {context} tokens"
             )
-        return Seat(
+        return JudgingModel(
             path=path,
             digest=digest(path),
-            how=replace(
+            encoding=replace(
                 self._encoding(pool.kind, pool.meta["template"]),
                 max_length=(self.max_length or context) if truncate else None,
             ),
@@ -154,17 +160,14 @@ class Judge:
         )
 
 
-def described(model: str, shown: Sequence[Encoding], *, headed: bool) -> ModelSpec:
+def model_spec(model: str, encodings: Sequence[Encoding], *, headed: bool) -> ModelSpec:
     """A model's numbers, from its configuration, its tokenizer and the headers of its weights.
 
     Args:
         model: A folder, or a hub name.
-        shown: How it is shown samples, of each kind that there is.
+        encodings: How it is shown samples, of each kind that there is.
         headed: Whether passes end in the vocabulary head.
     """
-    from didact.models.architecture import read_spec
-    from didact.models.encode import overhead
-    from didact.models.folder import find
     from didact.models.language_model import context_of, open_tokenizer
 
     path = find(model)
@@ -172,65 +175,15 @@ def described(model: str, shown: Sequence[Encoding], *, headed: bool) -> ModelSp
     return replace(
         read_spec(path, head=None if headed else False),
         context=context_of(path, tokenizer),
-        overhead=tuple({how.kind: overhead(tokenizer, how) for how in shown}.items()),
+        overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seat:
-    """A judging model that was checked and can be opened; small and picklable.
-
-    Attributes:
-        path: The model's folder.
-        digest: Identity of its files.
-        how: How samples become tokens.
-        device: Where it runs.
-        dtype: Of weights and arithmetic.
-        tokens_per_batch: Most tokens of a batch.
-        context: Most tokens it reads at once.
-    """
-
-    path: Path
-    digest: str
-    how: Encoding
-    device: Device
-    dtype: Dtype
-    tokens_per_batch: int
-    context: int
-
-    @contextmanager
-    def open(self, device: str, *, attention: str | None = None) -> Iterator[LanguageModel]:
-        """The model on a device."""
-        from didact.models.language_model import open_model
-
-        with open_model(self.path, device=device, dtype=self.dtype, attention=attention) as model:
-            yield model
-
-    def tokens(self, batch: pa.RecordBatch, model: LanguageModel) -> Tokens:
-        """The batch's column `turns` as tokens."""
-        from didact.models.encode import encode
-
-        return encode(batch.column("turns"), model.tokenizer, self.how)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What values depend on that this model makes; whatever it is shown."""
-        return {"model": self.digest, "dtype": self.dtype, "versions": versions(JUDGING)}
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the result depends on beside the settings; its dtype shows where it is opened."""
-        facts = {k: v for k, v in self.identity.items() if k != "dtype"}
-        if self.how.kind == "labelled" and self.how.loss == "completion":
-            facts["note"] = "completions labelled false were judged like the others; leave them out"
-        return facts
-
-
-Judgement = Callable[["LanguageModel", "Tokens"], Metered[BatchScores]]
+Judgement = Callable[["LanguageModel", Tokens], Metered[BatchScores]]
 
 
 def judged(
-    seat: Seat,
+    judge: JudgingModel,
     function: Judgement,
     *,
     higher_is_better: bool,
@@ -239,43 +192,47 @@ def judged(
     """A fitted scorer from a function of a model and the tokens of a batch.
 
     Args:
-        seat: The judging model.
+        judge: The judging model.
         function: `(model, tokens) → Metered[BatchScores]`, picklable; it scores the rows
             `tokens.scored` and leaves anything on the others, which become missing.
         higher_is_better: Direction of preference.
         facts: What the result depends on beside the settings and the model.
     """
     return Fitted(
-        open=partial(_open, seat, function),
+        open=partial(_open, judge, function),
         columns=("turns",),
         higher_is_better=higher_is_better,
-        device=seat.device,
-        facts={**seat.facts, **(facts or {})},
+        device=judge.device,
+        facts={**judge.facts, **(facts or {})},
     )
 
 
 @contextmanager
-def _open(seat: Seat, function: Judgement, index: int, device: str) -> Iterator[BatchScorer]:
+def _open(
+    judge: JudgingModel, function: Judgement, index: int, device: str
+) -> Iterator[BatchScorer]:
     """The model, opened once per worker."""
     del index
-    with seat.open(device) as model:
-        yield partial(_judge, seat, function, model)
+    with judge.open(device) as model:
+        yield partial(_judge, judge, function, model)
 
 
 def _judge(
-    seat: Seat, function: Judgement, model: LanguageModel, batch: pa.RecordBatch
+    judge: JudgingModel, function: Judgement, model: LanguageModel, batch: pa.RecordBatch
 ) -> Metered[BatchScores]:
-    tokens = seat.tokens(batch, model)
+    tokens = judge.tokens(batch, model)
     found = function(model, tokens)
     scores = found.value
-    missing = without_number({**scores.missing, **tokens.missing}, scores.values)
+    missing = missing_or_not_finite({**scores.missing, **tokens.missing}, scores.values)
     facts = {"dtype": model.dtype}
     return Metered(BatchScores(scores.values, scores.parts, missing, facts), found.cost)
 
 
-def without_number(missing: Mapping[int, str], values: Float2D) -> dict[int, str]:
-    """Rows without a score and why; those whose values are not finite among them."""
+def missing_or_not_finite(
+    missing: Mapping[int, str], values: Float2D, reason: str = NOT_FINITE
+) -> dict[int, str]:
+    """Rows without a score and why: the missing, and those with one of `(b, K)` not finite."""
     out = dict(missing)
     for row in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
-        out.setdefault(row, NOT_FINITE)
+        out.setdefault(row, reason)
     return out

@@ -18,19 +18,24 @@ from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.sampling import key_of, shuffled, usable
+from didact.core.sampling import drawable_rows, random_key, shuffled_rows
 from didact.core.scores import Int1D
-from didact.scoring.around.score_pool import needed
-from didact.scoring.judging.model_scorer import JUDGING, Judge, Seat
-from didact.scoring.less.checkpoints import Aim, WarmedUp, exact
+from didact.gradients.step_rule import StepRule
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES, JudgingModel
+from didact.scoring.judging.model_scorer import ModelScorer
+from didact.scoring.less.checkpoints import WarmUpCheckpoints
+from didact.scoring.less.directions import fit_exact
 from didact.scoring.less.sketches import Sketching
+from didact.scoring.less.target_set import TargetSet
 
 GIBI = 2**30
 
 
-@method("less", libraries=(*JUDGING, "peft", "accelerate"), models=("model",), needs=("models",))
+@method(
+    "less", libraries=(*MODEL_LIBRARIES, "peft", "accelerate"), models=("model",), needs=("models",)
+)
 @dataclass(frozen=True, kw_only=True)
-class LESS(Judge):
+class LESS(ModelScorer):
     """Influence of a sample on the target set: cosine of its Adam step with target gradients.
 
     Adapters (LoRA) are warmed up on a random share of the pool; at the end of every epoch stands a
@@ -98,16 +103,16 @@ class LESS(Judge):
     reduce: Literal["mean", "max"] = "max"
     needs_target = True
 
-    def foreseen(
+    def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
         """Warm-up, target gradients and the pool's gradients at every checkpoint, frozen base."""
         spec = specs["model"]
         lora = lora_spec(spec, rank=self.rank, targets=self.targets or None)
         lengths, tokens = self.executed(pool, spec)
-        aims, aim_tokens = flops.NOTHING, 0
+        of_target, target_tokens = flops.NOTHING, 0
         if target is not None:
-            aims, aim_tokens = self.executed(target, spec)
+            of_target, target_tokens = self.executed(target, spec)
         n_tasks = len(target.tasks) if target is not None else 1
 
         def gradients(of: flops.Lengths) -> float:
@@ -116,13 +121,15 @@ class LESS(Judge):
         projected = self.projected(n_tasks, lora.n_params)
         products = 2.0 * n_tasks * lora.n_params * lengths.n
         if projected:
-            products = flops.projection_flops(lora.n_params, self.dimension) * (lengths.n + aims.n)
+            products = flops.projection_flops(lora.n_params, self.dimension) * (
+                lengths.n + of_target.n
+            )
         times = 1 if projected else 2  # exact directions take norms first
-        each = gradients(lengths) + products + times * gradients(aims)
+        each = gradients(lengths) + products + times * gradients(of_target)
         each += gradients(self._trained(self.typical(pool, spec), pool.n))
         return Cost(
             flops=self.epochs * each,
-            tokens=round(self.epochs * ((1 + self.share) * tokens + times * aim_tokens)),
+            tokens=round(self.epochs * ((1 + self.share) * tokens + times * target_tokens)),
         )
 
     def _trained(self, lengths: Int1D, n: int) -> flops.Lengths:
@@ -147,20 +154,19 @@ class LESS(Judge):
         needed = n_tasks * n_params * width
         return self.space == "projected" or (self.space == "auto" and needed > self.memory * GIBI)
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
+    def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """Warm the adapters up; take target directions (or all sketches) at every checkpoint."""
-        target = needed(target, "less")
-        seat = self.seat(pool, "score.less")
-        aim = Aim(target, self.seat(target, "score.less (target set)").how)
-        warm = self._warm_up(pool, seat, ctx)
+        judge = self.judging_model(pool, self.where)
+        encoding = self.judging_model(target, f"{self.where} (target set)").encoding
+        target_set = TargetSet(target, encoding)
+        warm = self._warm_up(pool, judge, ctx)
         if self.projected(len(target.task_names), warm.n_params):
             sketching = Sketching(warm, pool, self.dimension, ctx.seed, self.unit)
-            return sketching.fit(aim, ctx, self.reduce)
-        return exact(warm, aim, ctx, self.reduce)
+            return sketching.fit(target_set, ctx, self.reduce)
+        return fit_exact(warm, target_set, ctx, self.reduce)
 
-    def _warm_up(self, pool: Pool, seat: Seat, ctx: Context) -> WarmedUp:
+    def _warm_up(self, pool: Pool, judge: JudgingModel, ctx: Context) -> WarmUpCheckpoints:
         """The checkpoints, trained unless an earlier run left them."""
-        from didact.gradients.step_rule import StepRule
         from didact.training.lora import WarmUpSettings, warm_up
 
         settings = WarmUpSettings(
@@ -168,13 +174,13 @@ class LESS(Judge):
             learning_rate=self.learning_rate, batch_size=self.batch_size, epochs=self.epochs,
             tokens_per_batch=self.tokens_per_batch, dtype=self.dtype, seed=ctx.seed,
         )  # fmt: skip
-        candidates = usable(pool)
+        candidates = drawable_rows(pool)
         if not len(candidates):
             raise DataError("score.less: the pool has no row to warm up on")
         count = max(1, round(self.share * len(candidates)))
-        rows = shuffled(pool, candidates, key_of(ctx, "warm-up"))[:count]
+        rows = shuffled_rows(pool, candidates, random_key(ctx, "warm-up"))[:count]
         checkpoints = warm_up(
-            pool, rows, seat.path, settings, how=seat.how, ctx=ctx, device=seat.device
+            pool, rows, judge.path, settings, how=judge.encoding, ctx=ctx, device=judge.device
         )
         rule = StepRule(
             kind=self.gradient,
@@ -182,4 +188,4 @@ class LESS(Judge):
             epsilon_inside=self.epsilon_inside,
             bias_correction=self.bias_correction,
         )
-        return WarmedUp.of(seat, checkpoints, rule, samples=len(rows))
+        return WarmUpCheckpoints.of(judge, checkpoints, rule, samples=len(rows))

@@ -1,1 +1,1 @@
-"""Scores by likeness to target examples: dense embeddings and RDS+."""
+"""What scores by likeness to target samples share: encoders, cosines, fields of texts."""

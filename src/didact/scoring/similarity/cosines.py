@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,12 @@ from didact.core.errors import DataError
 from didact.core.keep import keep
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Fitted, Progress
-from didact.scoring.around.score_pool import MODEL_ROWS
-
-if TYPE_CHECKING:
-    from didact.models.embed import Vectors
+from didact.models.embed import Vectors
+from didact.scoring.around.score_pool import model_batches
 
 Within = Literal["mean", "max", "each"]
 Float64 = npt.NDArray[np.float64]
-BatchEmbed = Callable[[pa.RecordBatch], "Metered[Vectors]"]
+BatchEmbed = Callable[[pa.RecordBatch], Metered[Vectors]]
 
 _CARRIED_BYTES = 8 * 2**20  # larger target vectors go to workers as a file
 _BLOCK = 256  # rows compared with all target samples at a time
@@ -34,7 +32,7 @@ _BLOCK = 256  # rows compared with all target samples at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A model that can be opened; small and picklable.
+    """A model that embeds samples, ready to be opened; small and picklable.
 
     Attributes:
         open: `device` → the function of a batch, and what shows only where it is open.
@@ -91,7 +89,7 @@ def similarity(
     """
     found = keep(
         ctx, "target-vectors", [target_encoder.identity, target.fingerprint],
-        partial(_embed_target, target, target_encoder), save=_save, load=_load,
+        partial(_embed, target, target_encoder), save=_save, load=_load,
     )  # fmt: skip
     vectors, missing = np.load(found.path, allow_pickle=False), found.missing
     tasks = np.asarray(target.task_codes)
@@ -123,7 +121,7 @@ def similarity(
     if within == "mean" or vectors[rows].nbytes <= _CARRIED_BYTES:  # few enough to be sent along
         kept, rows = vectors[rows], np.arange(len(rows))
     return Fitted(
-        open=partial(_opened, encoder, kept, rows, starts),
+        open=partial(_open, encoder, kept, rows, starts),
         columns=encoder.columns,
         tasks=names,
         reduce=reduce,
@@ -135,7 +133,7 @@ def similarity(
 _Embedded = tuple[npt.NDArray[np.float32], dict[int, str]]
 
 
-def _embed_target(target: Pool, encoder: Encoder, ctx: Context) -> _Embedded:
+def _embed(target: Pool, encoder: Encoder, ctx: Context) -> _Embedded:
     """Unit vectors of all target samples, and why some have none; on the first device."""
 
     def embed_target(device: str) -> Metered[_Embedded]:
@@ -144,7 +142,7 @@ def _embed_target(target: Pool, encoder: Encoder, ctx: Context) -> _Embedded:
         cost = Cost()
         ctx.progress(Progress("embed the target", 0, len(target)))
         with encoder.open(device) as (embed, _):
-            for rows in _pieces(target):
+            for rows in model_batches(target):
                 found = embed(target.read(rows, encoder.columns))
                 parts.append(found.value.values)
                 missing |= {rows.start + row: why for row, why in found.value.missing.items()}
@@ -166,14 +164,8 @@ def _load(folder: Path) -> TargetVectors:
     return TargetVectors(folder / "vectors.npy", {int(k): v for k, v in missing.items()})
 
 
-def _pieces(target: Pool) -> Iterator[range]:
-    """Rows a model works on at a time, as when it scores the pool."""
-    for rows in target.batches():
-        yield from (rows[i : i + MODEL_ROWS] for i in range(0, len(rows), MODEL_ROWS))
-
-
 @contextmanager
-def _opened(
+def _open(
     encoder: Encoder,
     vectors: npt.NDArray[np.float32] | Path,
     rows: npt.NDArray[np.int64],

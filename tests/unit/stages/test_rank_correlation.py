@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from didact import Scores
-from didact.scoring.around.combine import spearman
+from didact.stages.score import rank_correlation
 
 
 def scores(values, *, higher=True, missing=()):
@@ -33,6 +33,6 @@ def scores(values, *, higher=True, missing=()):
         (scores([1]), scores([1]), None),
     ],
 )
-def test_spearman(a, b, expected):
-    found = spearman(a, b)
+def test_rank_correlation(a, b, expected):
+    found = rank_correlation(a, b)
     assert found == (None if expected is None else pytest.approx(expected, abs=1e-12))

@@ -16,18 +16,20 @@ from didact.core.cost import Cost, Metered
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.scoring.around.score_pool import needed
-from didact.scoring.judging.model_scorer import JUDGING, Judge, Loss, Seat
+from didact.models.architecture import read_spec
+from didact.models.embed import Vectors, hidden_states
+from didact.models.encode import Loss
+from didact.scoring.judging.judging_model import MODEL_LIBRARIES, JudgingModel
+from didact.scoring.judging.model_scorer import ModelScorer
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder, Within, similarity
 
 if TYPE_CHECKING:
-    from didact.models.embed import Vectors
     from didact.models.language_model import LanguageModel
 
 
-@method("rds", libraries=JUDGING, models=("model",), needs=("models",))
+@method("rds", libraries=MODEL_LIBRARIES, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
-class RDS(Judge):
+class RDS(ModelScorer):
     """Cosine of a language model's hidden states of a sample and of the target's; higher is better.
 
     A sample is the mean of its tokens' states in the last layer, token i weighted by i: later
@@ -62,7 +64,7 @@ class RDS(Judge):
     needs_target = True
     headed = False
 
-    def foreseen(
+    def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
         """One forward pass over pool and target, from their token counts."""
@@ -73,51 +75,51 @@ class RDS(Judge):
             tokens=sum(tokens for _, tokens in runs),
         )
 
-    def fit(self, pool: Pool, target: Pool | None, ctx: Context) -> Fitted:
+    def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        from didact.models.architecture import read_spec
-
-        where = "score.rds"
-        target = needed(target, "rds")
-        seat, target_seat = self.seat(pool, where), self.seat(target, where)
-        spec = read_spec(seat.path, head=False)
+        judge = self.judging_model(pool, self.where)
+        target_judge = self.judging_model(target, self.where)
+        spec = read_spec(judge.path, head=False)
         weighted = self.loss == "completion"
 
-        def encoder(seat: Seat) -> Encoder:
+        def encoder(judge: JudgingModel) -> Encoder:
             return Encoder(
-                open=partial(_open_states, seat, spec, weighted=weighted),
+                open=partial(_open_states, judge, spec, weighted=weighted),
                 columns=("turns",),
-                device=seat.device,
-                identity=["states", seat.identity, asdict(seat.how), weighted],
+                device=judge.device,
+                identity=["states", judge.identity, asdict(judge.encoding), weighted],
             )
 
         return similarity(
-            encoder(seat),
+            encoder(judge),
             target,
             ctx,
-            target_encoder=encoder(target_seat),
+            target_encoder=encoder(target_judge),
             within=self.within,
             reduce=self.reduce,
-            where=where,
-            facts={**seat.facts, "max_length": seat.context},
+            where=self.where,
+            facts={**judge.facts, "max_length": judge.context},
         )
 
 
 @contextmanager
 def _open_states(
-    seat: Seat, spec: ModelSpec, device: str, *, weighted: bool
+    judge: JudgingModel, spec: ModelSpec, device: str, *, weighted: bool
 ) -> Iterator[tuple[BatchEmbed, dict[str, str]]]:
     """A judging model whose hidden states are read, on a device."""
-    with seat.open(device) as model:
-        yield partial(_embed, seat, spec, model, weighted=weighted), {"dtype": model.dtype}
+    with judge.open(device) as model:
+        yield partial(_embed, judge, spec, model, weighted=weighted), {"dtype": model.dtype}
 
 
 def _embed(
-    seat: Seat, spec: ModelSpec, model: LanguageModel, batch: pa.RecordBatch, *, weighted: bool
+    judge: JudgingModel,
+    spec: ModelSpec,
+    model: LanguageModel,
+    batch: pa.RecordBatch,
+    *,
+    weighted: bool,
 ) -> Metered[Vectors]:
-    from didact.models.embed import hidden_states
-
     return hidden_states(
-        model, spec, seat.tokens(batch, model), weighted=weighted,
-        tokens_per_batch=seat.tokens_per_batch,
+        model, spec, judge.tokens(batch, model), weighted=weighted,
+        tokens_per_batch=judge.tokens_per_batch,
     )  # fmt: skip

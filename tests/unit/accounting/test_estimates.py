@@ -1,4 +1,4 @@
-"""What scorers foresee: sizes alone are enough, and the same as an estimate that reads files."""
+"""Estimates from specs: sizes alone are enough, and the same as an estimate that reads files."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ BY_HAND = {"model": tiny_llama(300), "scorer_model": tiny_llama(300, headed=Fals
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_estimates_are_what_is_foreseen(method, tiny_model, tiny_encoder):
+def test_estimates_are_those_from_specs(method, tiny_model, tiny_encoder):
     model = tiny_encoder if method == "embedding" else tiny_model
     scorer = registry.find("scorers", method)(model=str(model), **SETTINGS[method])
     specs = scorer.specs(POOL, TARGET)
     assert set(specs) == ({"model", "scorer_model"} if method == "pds" else {"model"})
     survived = {k: ModelSpec(**json.loads(json.dumps(asdict(v)))) for k, v in specs.items()}
-    foreseen = scorer.foreseen(POOL, TARGET, survived)
-    assert foreseen == scorer.estimate(POOL, TARGET)
-    assert foreseen.flops > 0
+    found = scorer.estimate_from_specs(POOL, TARGET, survived)
+    assert found == scorer.estimate(POOL, TARGET)
+    assert found.flops > 0
     assert specs["model"].added("chat") >= specs["model"].added("text") > 0
 
 
@@ -105,7 +105,7 @@ found = {}
 for method, settings in cases.items():
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     scorer = registry.find("scorers", method)(model="/no/such/folder", **settings)
-    cost = scorer.foreseen(pool, target, specs)
+    cost = scorer.estimate_from_specs(pool, target, specs)
     found[method] = [cost.flops, cost.tokens]
 print(json.dumps(found))
 """
@@ -122,15 +122,15 @@ def test_no_file_and_no_library_of_models_is_needed(tmp_path: Path):
     found = json.loads(done.stdout)
     for method, settings in SETTINGS.items():
         scorer = registry.find("scorers", method)(model="/no/such/folder", **settings)
-        cost = scorer.foreseen(POOL, TARGET, BY_HAND)
+        cost = scorer.estimate_from_specs(POOL, TARGET, BY_HAND)
         assert found[method] == [cost.flops, cost.tokens]
 
 
-def test_every_scorer_with_a_model_foresees():
+def test_every_scorer_with_a_model_estimates_from_specs():
     for name in registry.known("scorers"):
         method = registry.find("scorers", name)
         if name in SETTINGS:
-            assert {"specs", "foreseen"} <= set(dir(method))
+            assert {"specs", "estimate_from_specs"} <= set(dir(method))
         elif name != "static_embedding":  # it has no FLOPs: bytes are enough
             assert not hasattr(method, "model"), name
 
@@ -140,7 +140,9 @@ def test_a_context_that_is_not_known_cuts_nothing():
     unknown = replace(long, context=0)
     for method in ("perplexity", "ifd", "rds", "embedding", "less"):
         scorer = registry.find("scorers", method)(model="m", max_length=None)
-        costs = [scorer.foreseen(POOL, TARGET, {"model": s}) for s in (short, long, unknown)]
+        costs = [
+            scorer.estimate_from_specs(POOL, TARGET, {"model": s}) for s in (short, long, unknown)
+        ]
         assert costs[1] == costs[2]
         assert costs[0] != costs[1]
 
@@ -148,7 +150,7 @@ def test_a_context_that_is_not_known_cuts_nothing():
 def test_less_takes_its_adapters_from_the_spec():
     less = registry.find("scorers", "less")
     narrow, wide = (less(model="m", rank=rank, share=1e-9, epochs=1) for rank in (1, 2))
-    costs = [s.foreseen(POOL, None, BY_HAND).flops for s in (narrow, wide)]
+    costs = [s.estimate_from_specs(POOL, None, BY_HAND).flops for s in (narrow, wide)]
     one = lora_spec(BY_HAND["model"], rank=1)
     tokens = narrow.executed(POOL, BY_HAND["model"])[0].tokens
     first = sum(d_in * n for _, d_in, n in one.first)
@@ -160,7 +162,7 @@ def test_less_takes_its_adapters_from_the_spec():
 def test_settings_are_checked_against_the_spec():
     lqs = registry.find("scorers", "lqs")(model="m", proxy=1000)
     with pytest.raises(ConfigError, match="proxy=1000: the pool has 90 samples"):
-        lqs.foreseen(POOL, TARGET, BY_HAND)
+        lqs.estimate_from_specs(POOL, TARGET, BY_HAND)
     perplexity = registry.find("scorers", "perplexity")(model="m", window=300)
     with pytest.raises(ConfigError, match="window=300: m reads at most 256 tokens"):
-        perplexity.foreseen(POOL, None, BY_HAND)
+        perplexity.estimate_from_specs(POOL, None, BY_HAND)
