@@ -42,7 +42,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "tokens_per_sample": dict(zip(_QUANTILES, quantiles, strict=True)),
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
-        != f"{pool.group[0]:016x}",
+        != f"{pool.content_hash[0]:016x}",
         "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
         if pool.meta["counts"]["rejected"]
         else None,

@@ -34,7 +34,7 @@ def pool(tmp_path_factory):
         for i in range(60)
     ]
     pool = make_pool(rows, tmp_path_factory.mktemp("selectors"), validation=6)
-    assert pool.held.any()
+    assert pool.in_validation.any()
     assert pool.dedup
     return pool
 
@@ -64,9 +64,9 @@ def scores_of(pool, values=None, missing=MISSING, **more):
 def may_be_chosen(pool):
     """How many rows a full selection holds: counted here, row by row."""
     groups = {
-        int(pool.group[row])
+        int(pool.content_hash[row])
         for row in range(len(pool))
-        if not pool.held[row] and row not in MISSING
+        if not pool.in_validation[row] and row not in MISSING
     }
     return len(groups)
 
@@ -86,9 +86,9 @@ def test_all_chooses_every_row_that_may_be_chosen_once(name, pool, ctx):
     n = may_be_chosen(pool)
     chosen = choose(name, pool, scores_of(pool), Budget(samples=n), ctx)
     assert len(chosen) == n
-    assert not pool.held[chosen.rows].any()
+    assert not pool.in_validation[chosen.rows].any()
     assert not set(chosen.rows.tolist()) & set(MISSING)
-    assert len(np.unique(pool.group[chosen.rows])) == n
+    assert len(np.unique(pool.content_hash[chosen.rows])) == n
     assert chosen.pool_fingerprint == pool.fingerprint
     assert chosen.method == name
 
@@ -165,9 +165,9 @@ def test_scores_of_another_pool_are_refused(name, pool, ctx):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_input_stays_as_it_was(name, pool, ctx):
     scores = scores_of(pool)
-    before = scores.values.copy(), pool.group.copy(), pool.n_tokens.copy()
+    before = scores.values.copy(), pool.content_hash.copy(), pool.n_tokens.copy()
     choose(name, pool, scores, Budget(samples=9), ctx)
-    after = scores.values, pool.group, pool.n_tokens
+    after = scores.values, pool.content_hash, pool.n_tokens
     assert all(np.array_equal(b, a, equal_nan=True) for b, a in zip(before, after, strict=True))
 
 
@@ -213,7 +213,7 @@ def test_no_two_chosen_are_near_duplicates_and_nobody_else_is_refused(name, near
     chosen = choose(name, pool, scores_of(pool), Budget(ratio=1.0), ctx, **OPTION)
     among = similarity[np.ix_(chosen.rows, chosen.rows)] - np.eye(len(chosen))
     assert among.max() == 0
-    may = np.setdiff1d(np.flatnonzero(~pool.held), MISSING)
+    may = np.setdiff1d(np.flatnonzero(~pool.in_validation), MISSING)
     assert (similarity[np.ix_(may, chosen.rows)].max(axis=1) > 0.8).all()
     assert f"near-duplicates refused: {len(may) - len(chosen)}" in chosen.notes
 

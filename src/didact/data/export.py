@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
+from didact.core.arrays import Int1D
 from didact.core.atomic import replacing, writable
 from didact.core.errors import DataError
 from didact.core.pool import Pool
-from didact.core.scores import Int1D, TrainingOrder, check_pool
+from didact.core.scores import TrainingOrder, check_pool
 from didact.data.formats import Row, shown
 from didact.data.reading.rows import json_row
 from didact.data.trainers import TrainerName, write_trainer_files
@@ -78,7 +79,7 @@ def write_data_set(
     fmt: Format = "parquet" if pool.record_format == "arrow" else "jsonl"
     if settings.format != "auto":
         fmt = settings.format
-    has_validation = bool(pool.held.any())
+    has_validation = bool(pool.in_validation.any())
     _check_order(pool, order, settings, has_validation=has_validation)
     with writable(folder, "choose another folder with -o"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def write_data_set(
     written = [folder / name for name in names]
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
     if validation is not None:
-        held = np.flatnonzero(pool.held & ((pool.copy == 1) | (not pool.dedup)))
+        held = np.flatnonzero(pool.in_validation & ((pool.copy_number == 1) | (not pool.dedup)))
         _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     if settings.trainer != "none":
@@ -119,7 +120,7 @@ def _check_order(
             f"export.shards: {settings.shards} files for {len(rows)} rows; expected a row or more "
             "in each: ask for fewer"
         )
-    held = int(np.count_nonzero(pool.held[rows]))
+    held = int(np.count_nonzero(pool.in_validation[rows]))
     if held:
         raise DataError(
             f"the order holds {held} rows of the validation split; expected none: select again, "
@@ -297,5 +298,5 @@ def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:
         "rows": len(order),
         "bytes": int(pool.n_bytes[order.rows].sum()),
         "tokens": int(pool.n_tokens[order.rows].sum()),
-        "validation_rows": int(np.count_nonzero(pool.held)),
+        "validation_rows": int(np.count_nonzero(pool.in_validation)),
     }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from didact.accounting.flops import Lengths
+from didact.core.arrays import Float1D, Float2D
 from didact.gradients.products import ProductKernel
 from didact.gradients.projection import Rademacher
 from didact.gradients.step_rule import StepRule
@@ -21,7 +22,6 @@ from didact.models.language_model import LanguageModel
 from didact.models.losses import causal_losses
 
 Step = Callable[[str, Tensor], Tensor]
-Float = npt.NDArray[np.float64]
 Sums = Mapping[str, Tensor]
 
 
@@ -85,7 +85,7 @@ class Pass:
         tokens: Tokens that ran, without padding.
     """
 
-    values: Float
+    values: Float2D
     lengths: Lengths
     products: float
     tokens: int
@@ -202,7 +202,9 @@ def unit_directions(
         share = 1.0 / (norms.values[:, 0] * max(len(rows), 1))
         sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
-        def weighted(batch: Batch, share: Float = share, sums: Sums = sums) -> tuple[Tensor, float]:
+        def weighted(
+            batch: Batch, share: Float1D = share, sums: Sums = sums
+        ) -> tuple[Tensor, float]:
             with torch.enable_grad():
                 losses = causal_losses(model.module, batch)
                 total = (losses * torch.from_numpy(share[batch.rows]).to(losses)).sum()

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from didact.accounting.segments import segments
+from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, DataError
 from didact.core.hashing import mix
 from didact.core.pieces import Pieces
@@ -25,7 +26,6 @@ from didact.models.encode import Tokens
 
 Parameters = dict[str, Tensor]
 Watch = Callable[[int], None]
-Int1D = npt.NDArray[np.int64]
 
 _READ_ROWS = 512  # rows encoded at a time while inner batches are filled
 

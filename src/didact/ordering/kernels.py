@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from didact.core.scores import Float1D, Int1D
+    from didact.core.arrays import Float1D, Int1D
 
 
 def sort(utility: Float1D, *, descending: bool = False) -> Int1D:

@@ -20,9 +20,10 @@ from didact.ordering import kernels
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 Layers = Annotated[int, Field(ge=1)]
 Sections = Annotated[int, Field(ge=1)]

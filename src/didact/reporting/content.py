@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from didact.core.arrays import Bool1D
 from didact.core.cost import Bill, Cost, total
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Scores, Selection, TrainingOrder, check_pool
+from didact.core.scores import Scores, Selection, TrainingOrder, check_pool
 from didact.reporting.distributions import (
     Cut,
     Distribution,
@@ -298,7 +299,7 @@ def _flow(pool: Pool, scores: Scores | None, selection: Selection, candidates: B
         excluded=int(counts["excluded"]),
         pool=len(pool),
         duplicates=int(counts["duplicates"]),
-        held=int(np.count_nonzero(pool.held)),
+        held=int(np.count_nonzero(pool.in_validation)),
         unscored=0 if scores is None else len(scores.missing),
         candidates=int(np.count_nonzero(candidates)),
         chosen=len(selection),

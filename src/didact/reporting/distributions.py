@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores
+from didact.core.arrays import Bool1D, Float1D, Int1D
+from didact.core.scores import Scores
 
 BINS = 50
 MAGNITUDES = 20  # highest ÷ median score from which the axis is logarithmic

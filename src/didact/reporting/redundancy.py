@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Int1D
 from didact.text.buffers import utf8
 from didact.text.compression import library, set_redundancy
 

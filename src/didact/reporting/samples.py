@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores, Selection, TrainingOrder
+from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.reporting.formatting import count, shorten
 from didact.reporting.sources import NAME_WIDTH, source_name
 
@@ -180,7 +181,7 @@ def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
 def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, str]]]:
     """The first row of each of the largest groups of equal content."""
     _, first, group, size = np.unique(
-        pool.group, return_index=True, return_inverse=True, return_counts=True
+        pool.content_hash, return_index=True, return_inverse=True, return_counts=True
     )
     largest = np.lexsort((first, -size))[:FEW]
     taken = np.bincount(group[chosen], minlength=len(size))

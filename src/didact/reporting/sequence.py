@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores, TrainingOrder
+from didact.core.scores import Scores, TrainingOrder
 from didact.reporting.sources import source_name
 
 BINS = 400

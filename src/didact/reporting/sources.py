@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Int1D
 from didact.reporting.formatting import shorten
 
 NAME_WIDTH = 120

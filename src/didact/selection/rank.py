@@ -15,9 +15,10 @@ from didact.selection.around.near_duplicates import NearDuplicates, compared_by,
 from didact.selection.around.quotas import Quotas
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Budget, Scores, Selection
 
 
 def best_first(utility: Float1D) -> Int1D:

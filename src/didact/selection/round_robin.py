@@ -24,9 +24,10 @@ from didact.selection.rank import best_first
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.arrays import Float2D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Float2D, Int1D, Scores, Selection
+    from didact.core.scores import Budget, Scores, Selection
 
 
 @method("round_robin", libraries=compared_by)
@@ -70,11 +71,11 @@ def round_robin(
             "sample; use a scorer with tasks (bm25, with a target whose rows have a 'task'), or "
             "the selector top_k"
         )
-    rows = np.flatnonzero(scores.present & ~pool.held)
+    rows = np.flatnonzero(scores.present & ~pool.in_validation)
     utility = scores.by_task[rows] if scores.higher_is_better else -scores.by_task[rows]
     group, first = None, np.arange(len(rows))
-    if pool.dedup and (pool.copy > 1).any():
-        _, first, group = np.unique(pool.group[rows], return_index=True, return_inverse=True)
+    if pool.dedup and (pool.copy_number > 1).any():
+        _, first, group = np.unique(pool.content_hash[rows], return_index=True, return_inverse=True)
     wanted = None  # a fixed number of rows needs no longer ranking; quotas and tokens may
     if budget is not None and budget.unit == "samples" and not quotas:
         wanted = budget.amount(len(pool))

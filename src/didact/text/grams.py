@@ -17,7 +17,7 @@ from didact.text.words import hash_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from didact.text.buffers import Int64s, UInt64s
+    from didact.core.arrays import Int1D, UInt64s
 
 
 _PAIR: Final = np.uint64(1)
@@ -34,7 +34,7 @@ class Grams:
     """
 
     hashes: UInt64s
-    offsets: Int64s
+    offsets: Int1D
 
 
 def hash_grams(texts: pa.LargeStringArray) -> Grams:

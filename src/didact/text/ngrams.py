@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from didact.text.buffers import Int64s, UInt64s
+from didact.core.arrays import Int1D, UInt64s
 from didact.text.hash_set import HashSet
 from didact.text.words import Words, hash_words, word_strings
 
@@ -45,7 +45,7 @@ def ngram_hashes(words: UInt64s, n: int) -> UInt64s:
         run *= 2
 
 
-def _whole(words: Words, n: int) -> tuple[Int64s, UInt64s]:
+def _whole(words: Words, n: int) -> tuple[Int1D, UInt64s]:
     """Texts of fewer than n words, and hashes of all their words in order."""
     counts = words.counts
     rows = np.flatnonzero((counts > 0) & (counts < n))

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from didact.accounting.flops import training_flops
 from didact.accounting.lengths import micro_batch
+from didact.core.arrays import Int1D
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
@@ -30,7 +31,6 @@ from didact.training.loop import Recipe, Step, fit, lengths
 from didact.training.samples import Samples, rows_digest
 from didact.training.schedule import Schedule
 
-Int1D = npt.NDArray[np.int64]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from didact.accounting.flops import lora_counted
 from didact.accounting.lengths import micro_batch
 from didact.accounting.spec import LoraSpec
+from didact.core.arrays import Int1D
 from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from didact.training.loop import Step
 
-Int1D = npt.NDArray[np.int64]
 MOMENTS, ABOUT = "moments.safetensors", "checkpoint.json"
 
 

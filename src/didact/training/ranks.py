@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Float1D = npt.NDArray[np.float64]
+from didact.core.arrays import Float1D
 
 
 def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from didact.core.arrow_files import retyped
 from didact.core.errors import DataError
-from didact.core.pool import retyped
 from didact.data.reading.files import CHUNK, File, readable
 
 

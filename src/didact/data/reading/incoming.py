@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Kind
 from didact.core.render import TURN
 from didact.data.formats import Turn
 from didact.data.reading.files import File
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Batch:
             self.slices.append(slice_)
         self.places.append(self._before + row)
 
-    def arrow_rows(self, rows: Int64s) -> pa.RecordBatch:
+    def arrow_rows(self, rows: Int1D) -> pa.RecordBatch:
         """Some of its Arrow rows."""
         whole = self.slices[0] if len(self.slices) == 1 else pa.concat_batches(self.slices)
         return whole.take(pa.array(np.asarray(self.places, np.int64)[rows]))

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import UInt64s
 from didact.core.errors import DataError
 from didact.core.hashing import mix
-
-UInt64s = npt.NDArray[np.uint64]
 
 _POSITION: Final = np.uint64(0xD1B54A32D192ED03)  # odd: distinct positions stay distinct
 

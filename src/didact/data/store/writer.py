@@ -17,17 +17,19 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Int1D, UInt64s
+from didact.core.arrow_files import retyped
 from didact.core.errors import DataError
+from didact.core.hashing import hexadecimal
 from didact.core.manifest import fingerprint
-from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
+from didact.core.pool import STORE_VERSION, Kind
 from didact.core.render import REJECTED, TURNS, derive
 from didact.data.formats import shown
-from didact.data.reading.incoming import BadRow, Batch, Int64s, turns_array
+from didact.data.reading.incoming import BadRow, Batch, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.store.chunks import cut
 from didact.data.store.row_identity import (
     Seen,
-    UInt64s,
     content_hashes,
     copies,
     mixed,
@@ -260,7 +262,7 @@ class StoreWriter:
         self._identity.update(line)
         self.counts[name] += 1
 
-    def _write_records(self, batch: Batch, kept: Int64s) -> dict[str, Any]:
+    def _write_records(self, batch: Batch, kept: Int1D) -> dict[str, Any]:
         """The user's rows; says where each row of the batch lies."""
         start = np.zeros(len(batch.turns), dtype=np.int64)
         length = np.zeros(len(batch.turns), dtype=np.int32)
@@ -285,8 +287,8 @@ class StoreWriter:
         return {"record_start": start, "record_length": length}
 
     def _chunks(
-        self, columns: dict[str, Any], texts: pa.LargeStringArray, kept: Int64s
-    ) -> tuple[dict[str, Any], Int64s]:
+        self, columns: dict[str, Any], texts: pa.LargeStringArray, kept: Int1D
+    ) -> tuple[dict[str, Any], Int1D]:
         """Each kept text cut into units; every other column repeated per unit."""
         chunk, counter = self._settings.chunk, self._counter
         spans: list[tuple[int, int]] = []
@@ -324,7 +326,7 @@ class StoreWriter:
         }
         return out, np.arange(len(at))
 
-    def _parents(self, columns: dict[str, Any], kept: Int64s) -> pa.StringArray:
+    def _parents(self, columns: dict[str, Any], kept: Int1D) -> pa.StringArray:
         """The ids of texts to be cut; without one, the content and, for copies, their number."""
         given = columns["id"].take(pa.array(kept))
         unnamed = np.flatnonzero(given.is_null().to_numpy(zero_copy_only=False))
@@ -335,7 +337,7 @@ class StoreWriter:
             names[i] += f"~{copy}"
         return pc.coalesce(given, pa.array(names, pa.string()))
 
-    def _append(self, columns: dict[str, Any], chosen: Int64s) -> None:
+    def _append(self, columns: dict[str, Any], chosen: Int1D) -> None:
         """Rows of a finished batch, written as one or more record batches of bounded size."""
         sizes = np.cumsum(columns["n_bytes"][chosen])
         step = np.arange(len(chosen)) // self._settings.batch_rows

@@ -13,9 +13,10 @@ from didact.ordering import kernels
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Orderer
-    from didact.core.scores import Int1D, Scores, Selection, TrainingOrder
+    from didact.core.scores import Scores, Selection, TrainingOrder
 
 
 def arrange(

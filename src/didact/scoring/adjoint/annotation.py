@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from didact.accounting.flops import forward_flops, input_gradient_flops
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.keep import Part, kept_parts, only
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.saved import by_row, read_arrays, write_arrays
-from didact.core.scores import Float1D, Int1D
 from didact.scoring.adjoint.rules import Products, Visit
 from didact.scoring.around.score_pool import agreed
 from didact.scoring.judging.model_scorer import Seat

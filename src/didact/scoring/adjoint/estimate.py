@@ -14,9 +14,9 @@ from didact.accounting.products import plan as algebra
 from didact.accounting.products import worth_dropping
 from didact.accounting.segments import segments
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.pool import PoolStats
-from didact.core.scores import Int1D
 from didact.scoring.adjoint import annotation
 from didact.scoring.adjoint.rules import Visit
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.keep import keep
@@ -22,7 +23,6 @@ from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
 from didact.core.sampling import content_hashes, key_of, usable
 from didact.core.saved import by_row, read_arrays, write_arrays
-from didact.core.scores import Int1D
 from didact.scoring.adjoint.annotation import Proxy, annotate
 from didact.scoring.adjoint.rules import Annotation, Rule, Visit, combine, labels, plan
 from didact.scoring.around.score_pool import agreed, needed

@@ -12,7 +12,7 @@ from didact.core.scores import Scores, check_pool
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from didact.core.scores import Bool1D, Float1D
+    from didact.core.arrays import Bool1D, Float1D
 
 How = Literal["rank_mean", "product"]
 

@@ -12,13 +12,13 @@ from didact.accounting import flops
 from didact.accounting.lengths import micro_batch
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sampling import key_of, shuffled, usable
-from didact.core.scores import Int1D
 from didact.scoring.around.score_pool import needed
 from didact.scoring.judging.model_scorer import JUDGING, Judge, Seat
 from didact.scoring.less.checkpoints import Aim, WarmedUp, exact

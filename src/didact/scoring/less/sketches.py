@@ -15,6 +15,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from didact.core.arrays import Float32s
 from didact.core.checksums import CheckedFile
 from didact.core.cost import Metered
 from didact.core.entries import ENTRY, open_entry
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from didact.gradients.influence import Pass
     from didact.models.encode import Tokens
 
-Float32 = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
@@ -49,12 +48,12 @@ class Sketches:
     starts: tuple[int, ...]
     facts: Mapping[str, Any]
 
-    def read(self, rows: npt.NDArray[np.int64]) -> tuple[Float32, dict[int, str]]:
+    def read(self, rows: npt.NDArray[np.int64]) -> tuple[Float32s, dict[int, str]]:
         """Vectors of some rows, and which of them have none and why.
 
         **Cost:** the shards are memory-mapped; only the rows asked for are read.
         """
-        out: Float32 | None = None
+        out: Float32s | None = None
         missing: dict[int, str] = {}
         shards = np.searchsorted(np.asarray(self.starts), rows, side="right") - 1
         for shard in np.unique(shards).tolist():
@@ -95,14 +94,14 @@ def _of_entry(folder: Path, made: int, name: str) -> CheckedFile:
     return open_entry(folder).file(name)
 
 
-def bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
+def bfloat16(values: Float32s) -> npt.NDArray[np.uint16]:
     """The upper halves of float32 numbers, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
 
 
-def single(halves: npt.NDArray[np.uint16]) -> Float32:
+def single(halves: npt.NDArray[np.uint16]) -> Float32s:
     """bfloat16 as float32, exactly."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
@@ -111,7 +110,7 @@ def single(halves: npt.NDArray[np.uint16]) -> Float32:
 def _open_index(
     pool: Pool,
     stores: tuple[Sketches, ...],
-    targets: tuple[Float32, ...],
+    targets: tuple[Float32s, ...],
     weights: tuple[float, ...],
     index: int,
     device: str,
@@ -134,7 +133,7 @@ def _open_index(
 
 def _score(
     store: Sketches,
-    target: Float32,
+    target: Float32s,
     weight: float,
     order: npt.NDArray[np.int64],
     hashes: npt.NDArray[np.uint64],
@@ -219,10 +218,10 @@ class Sketching:
             ctx.progress(Progress(stage, stop, len(self.pool)))
         return ctx.pieces, [part.name for part in parts], facts
 
-    def _target(self, index: int, aim: Aim, ctx: Context) -> Float32:
+    def _target(self, index: int, aim: Aim, ctx: Context) -> Float32s:
         """Mean unit sketch of each task's plain gradients, `(K, dimension)`."""
 
-        def work(device: str) -> Metered[Float32]:
+        def work(device: str) -> Metered[Float32s]:
             with self.warm.open(index, device) as at:
                 tokens, tasks = aim.tokens(at.model)
                 ran = self._sketch(at, tokens, step=False)
@@ -288,12 +287,12 @@ def _load_store(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder, orjson.loads(_checked(folder, "facts.json").read())
 
 
-def _save_target(target: Float32, folder: Path) -> None:
+def _save_target(target: Float32s, folder: Path) -> None:
     np.save(folder / "target.npy", target, allow_pickle=False)
 
 
-def _load_target(folder: Path) -> Float32:
-    target: Float32 = np.load(folder / "target.npy", allow_pickle=False)
+def _load_target(folder: Path) -> Float32s:
+    target: Float32s = np.load(folder / "target.npy", allow_pickle=False)
     return target
 
 

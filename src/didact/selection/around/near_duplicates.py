@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Int1D
+    from didact.core.scores import Budget
     from didact.selection.around.quotas import Quotas
 
 _OPEN, _MET, _CLOSED = 0, 1, 2

@@ -27,9 +27,10 @@ from didact.text.noise import noisy, told
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Budget, Scores, Selection
 
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]

@@ -16,8 +16,8 @@ from didact.core.protocols import Progress
 from didact.selection.greedy.finished_picks import load_piece, save_piece
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.protocols import Context
-    from didact.core.scores import Int1D
     from didact.selection.around.near_duplicates import Refusal
 
 _SAVE_SECONDS: Final = 5.0

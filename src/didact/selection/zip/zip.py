@@ -37,10 +37,11 @@ from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pieces import Pieces
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Budget, Scores, Selection
 
 Mode = Literal["exact", "released"]
 Count = Annotated[int, Field(ge=1)]
