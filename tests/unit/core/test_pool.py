@@ -73,10 +73,10 @@ def test_the_columns(pool, everything):
 def test_rows_without_ids_are_named_by_content(pool, everything):
     names = [row["id"] for row in everything]
     assert len(set(names)) == N
-    assert names[0] == f"{everything[0]['group']:016x}"
+    assert names[0] == f"{everything[0]['content_hash']:016x}"
     # row 42 has row 2's content, which has an id of its own, so it is the second copy
     assert everything[42]["content_hash"] == everything[2]["content_hash"]
-    assert names[42] == f"{everything[42]['group']:016x}~2"
+    assert names[42] == f"{everything[42]['content_hash']:016x}~2"
     assert pool.ids.to_pylist() == names
 
 
