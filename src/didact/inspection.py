@@ -71,12 +71,12 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
         ConfigError: Nothing has this name.
     """
     out = []
-    for group in registry.GROUPS:
+    for group in registry.METHOD_GROUPS:
         for known in registry.known(group):
             if name in {None, known}:
                 out += [_described(group, known, detailed=name is not None)]
     if not out:
-        names = [n for group in registry.GROUPS for n in registry.known(group)]
+        names = [n for group in registry.METHOD_GROUPS for n in registry.known(group)]
         raise ConfigError(f"unknown method {name!r}{did_you_mean(str(name), names)}")
     return out
 

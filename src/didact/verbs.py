@@ -34,7 +34,7 @@ from didact.core.protocols import (
 from didact.core.saved import load_selection, save_selection, scores_identity
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
-from didact.data.reading.ingest import Read, default_cache_dir, read_pool
+from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
 
@@ -85,7 +85,7 @@ def read(
     return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
 
 
-def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
+def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
     """`read`, with the input files, held-out ones too, and their hashes for the manifest."""
     paths = [path] if isinstance(path, str | Path) else list(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
@@ -119,7 +119,7 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
     return (pool.read(rows, ["text"]).column("text") for rows in pool.batches())
 
 
-def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Read:
+def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
     return read_with_inputs(path, _plain(settings), ctx)
 

@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
+from didact.core import registry
 from didact.core.arrays import Int1D
 from didact.core.atomic import replacing, writable
 from didact.core.errors import DataError
 from didact.core.pool import Pool
+from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
-from didact.data.formats import Row, shown
-from didact.data.reading.rows import json_row
-from didact.data.trainers import TrainerName, write_trainer_files
+from didact.data.formats.rows import Row, shown
+from didact.data.reading.json_lines import json_row
+from didact.data.trainers.ordered import OrderedDataSet
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
@@ -47,7 +49,7 @@ class ExportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    trainer: TrainerName = Field("none", alias="for")
+    trainer: Annotated[str, NameIn("trainers", "none"), Field(alias="for")] = "none"
     format: Literal["auto", "jsonl", "jsonl.zst", "parquet"] = "auto"
     shards: Annotated[int, Field(ge=1, le=10**_DIGITS)] = 1
     order_index: bool = False
@@ -95,9 +97,7 @@ def write_data_set(
         _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     if settings.trainer != "none":
-        written += write_trainer_files(
-            folder / "trainer",
-            trainer=settings.trainer,
+        data = OrderedDataSet(
             data_files=names,
             validation_file=validation,
             kind=pool.kind,
@@ -106,6 +106,7 @@ def write_data_set(
             batch_size=order.batch_size,
             epochs=order.epochs,
         )
+        written += registry.find("trainers", settings.trainer)(folder / "trainer", data)
     return written
 
 

@@ -47,7 +47,7 @@ def test_wrong_settings_are_explained(settings, message):
         binding.bind(method, settings, "score.m")
 
 
-@pytest.mark.parametrize("group", registry.GROUPS)
+@pytest.mark.parametrize("group", registry.METHOD_GROUPS)
 def test_every_name_resolves(group):
     for name in registry.known(group):
         assert callable(registry.find(group, name))

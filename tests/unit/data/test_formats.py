@@ -6,7 +6,8 @@ import pytest
 
 from didact.core.errors import ConfigError
 from didact.core.render import CHOSEN, REJECTED, SHARED
-from didact.data.formats import RowError, check_columns, detect, get, turns_of
+from didact.data.formats.detection import check_columns, detect, turns_of
+from didact.data.formats.rows import RowError, get
 
 SYSTEM, USER, TOOL, ANSWER = "system", "user", "tool", "assistant"
 

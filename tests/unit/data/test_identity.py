@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from didact.core.errors import DataError
 from didact.data.store.row_identity import Seen, copies, mixed, text_hashes, validation_split
 
-GROUPS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
+METHOD_GROUPS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
 
 
 def array(values):
@@ -32,7 +32,7 @@ def test_mixed_matches_splitmix64():
     assert int(mixed(array([0]))[0]) == 0xE220A8397B1DCDAF
 
 
-@given(GROUPS)
+@given(METHOD_GROUPS)
 def test_copies_count_from_one_in_row_order(groups):
     met: Counter[int] = Counter()
     expected = []
@@ -61,7 +61,7 @@ def test_seen_keeps_few_arrays():
     assert sum(map(len, seen._runs)) == 5000
 
 
-@given(GROUPS.filter(bool), st.integers(1, 30), st.integers(0, 3), st.booleans())
+@given(METHOD_GROUPS.filter(bool), st.integers(1, 30), st.integers(0, 3), st.booleans())
 def test_validation_split(groups, amount, seed, dedup):
     hashed = array(groups)
     counted = (copies(hashed) == 1) | (not dedup)

@@ -15,7 +15,8 @@ import pytest
 import yaml
 import zstandard
 
-from didact.data.trainers import order_settings, write_trainer_files
+from didact.core import registry
+from didact.data.trainers.ordered import OrderedDataSet
 
 KINDS = {
     "chat": [["messages"], ["sharegpt"], ["alpaca"], ["prompt_completion"],
@@ -32,13 +33,12 @@ def write(folder, trainer="trl", kind="chat", formats=("messages",), **more):
         "data_files": ["train.jsonl"], "validation_file": None, "columns": {}, "batch_size": None,
         "epochs": 1, **more,
     }  # fmt: skip
-    return write_trainer_files(
-        folder / "trainer", trainer=trainer, kind=kind, formats=formats, **settings
-    )
+    data = OrderedDataSet(kind=kind, formats=formats, **settings)
+    return registry.find("trainers", trainer)(folder / "trainer", data)
 
 
 @pytest.mark.parametrize(("kind", "formats"), CASES)
-@pytest.mark.parametrize("trainer", ["hf", "trl"])
+@pytest.mark.parametrize("trainer", registry.known("trainers"))
 def test_scripts_are_python(tmp_path, trainer, kind, formats):
     for i, (ending, validation, batch_size) in enumerate(
         itertools.product(["jsonl", "jsonl.zst", "parquet"], [False, True], [None, 8])
@@ -50,10 +50,15 @@ def test_scripts_are_python(tmp_path, trainer, kind, formats):
         )  # fmt: skip
         settings = yaml.safe_load(files[0].read_text())
         assert files[0].name == f"{trainer}.yaml"
-        assert settings == order_settings(trainer, kind, batch_size)
-        assert settings["train_sampling_strategy"] == "sequential"
-        assert settings["num_train_epochs"] == 1
-        assert ("packing" in settings) == (trainer == "trl" and kind in {"chat", "text"})
+        expected = {
+            "train_sampling_strategy": "sequential", "num_train_epochs": 1,
+            "ignore_data_skip": False,
+        }  # fmt: skip
+        if batch_size is not None:
+            expected["per_device_train_batch_size"] = batch_size
+        if trainer == "trl" and kind in {"chat", "text"}:
+            expected |= {"packing": False, "shuffle_dataset": False}
+        assert settings == expected
         if trainer == "hf" and kind in {"pair", "labelled"}:
             assert len(files) == 1
             continue

@@ -1,4 +1,4 @@
-"""Rows of some files on their way into one batch of the store."""
+"""Rows of some files on their way into the store, and those that are no samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from didact.core.arrays import Int1D
 from didact.core.pool import Kind
 from didact.core.render import TURN
-from didact.data.formats import Turn
+from didact.data.formats.turns import Turn
 from didact.data.reading.files import File
 
 
@@ -37,8 +37,8 @@ class BadRow:
 
 
 @dataclass(slots=True)
-class Batch:
-    """Rows on their way into the store, one entry a row in each list.
+class IncomingRows:
+    """Rows on their way into one batch of the store, one entry a row in each list.
 
     Attributes:
         kind: What the rows are.
@@ -75,7 +75,7 @@ class Batch:
         return len(self.turns) + len(self.bad)
 
     def place(self, slice_: pa.RecordBatch, row: int) -> None:
-        """Say where the last row lies."""
+        """Set where the last row lies: in a slice, at a row of it."""
         if not self.slices or self.slices[-1] is not slice_:
             self._before += len(self.slices[-1]) if self.slices else 0
             self.slices.append(slice_)

@@ -24,8 +24,8 @@ from didact.core.hashing import hexadecimal
 from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Kind
 from didact.core.render import REJECTED, TURNS, derive
-from didact.data.formats import shown
-from didact.data.reading.incoming import BadRow, Batch, turns_array
+from didact.data.formats.rows import shown
+from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.store.chunks import cut
 from didact.data.store.row_identity import (
@@ -159,7 +159,7 @@ class StoreWriter:
 
     # -- one batch ---------------------------------------------------------------------------------
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: IncomingRows) -> None:
         """Write one batch: bad rows, repeated ids and held-out text out, tokens counted.
 
         Raises:
@@ -205,7 +205,7 @@ class StoreWriter:
             columns["n_tokens"] = self._counter.count(texts)
             self._append(columns, kept)
 
-    def _reject(self, batch: Batch, repeated: list[int]) -> None:
+    def _reject(self, batch: IncomingRows, repeated: list[int]) -> None:
         """Bad rows and repeated ids: an error, or lines of rejected.jsonl, in row order."""
         bad = list(batch.bad)
         for i in repeated:
@@ -236,7 +236,7 @@ class StoreWriter:
 
     def _exclude(
         self,
-        batch: Batch,
+        batch: IncomingRows,
         columns: dict[str, Any],
         keep: npt.NDArray[np.bool_],
         found: Iterable[tuple[int, str]],
@@ -262,7 +262,7 @@ class StoreWriter:
         self._identity.update(line)
         self.counts[name] += 1
 
-    def _write_records(self, batch: Batch, kept: Int1D) -> dict[str, Any]:
+    def _write_records(self, batch: IncomingRows, kept: Int1D) -> dict[str, Any]:
         """The user's rows; says where each row of the batch lies."""
         start = np.zeros(len(batch.turns), dtype=np.int64)
         length = np.zeros(len(batch.turns), dtype=np.int32)
