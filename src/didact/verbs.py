@@ -39,14 +39,14 @@ from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
 
 Watch = Callable[[Progress], None]
-Path_ = str | Path
-Paths = Path_ | Sequence[Path_]
+PathLike = str | Path
+Paths = PathLike | Sequence[PathLike]
 
 
 def context(
     seed: int = 0,
     workers: int | None = None,
-    cache_dir: Path_ | None = None,
+    cache_dir: PathLike | None = None,
     progress: Watch = ignore_progress,
     tell: Callable[[str], None] = ignore,
 ) -> Context:
@@ -64,7 +64,7 @@ def read(
     path: Paths,
     *,
     seed: int = 0,
-    cache_dir: Path_ | None = None,
+    cache_dir: PathLike | None = None,
     progress: Watch = ignore_progress,
     **settings: Any,
 ) -> Pool:
@@ -323,7 +323,7 @@ def _bound(
 # -- export ----------------------------------------------------------------------------------------
 
 
-def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -> list[Path]:
+def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any) -> list[Path]:
     """Write the user's own rows in training order, and the trainer's settings that keep it.
 
     Args:
@@ -340,7 +340,7 @@ def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -
 
 
 def new_proxy(
-    directory: Path_,
+    directory: PathLike,
     pool: Pool,
     *,
     params: str | float,
@@ -360,8 +360,8 @@ def train(
     pool: Pool,
     ordered: TrainingOrder | None = None,
     *,
-    model: Path_,
-    out: Path_,
+    model: PathLike,
+    out: PathLike,
     ctx: Context | None = None,
     **settings: Any,
 ) -> dict[str, Any]:

@@ -209,18 +209,11 @@ class Pool:
         """Name of what counted the tokens."""
         return str(self.meta["token_counter"]["name"])
 
-    @cached_property
-    def source(self) -> pa.DictionaryArray:
-        """The source of each row, dictionary-encoded, `(n,)`."""
-        return pa.DictionaryArray.from_arrays(
-            pa.array(self.source_codes), pa.array(self.source_names, pa.string())
-        )
-
     @property
     def ids(self) -> pa.StringArray:
         """All ids, read from the store on every access, `(n,)`."""
-        parts = [self.read(rows, ["id"]).column("id") for rows in self.batches()]
-        return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+        arrays = [self.read(rows, ["id"]).column("id") for rows in self.batches()]
+        return pa.concat_arrays(arrays) if arrays else pa.array([], pa.string())
 
     @cached_property
     def stats(self) -> PoolStats:
@@ -353,11 +346,11 @@ class Pool:
             yield from self._json_records(indices)
             return
         for at in range(0, len(indices), _RECORDS):
-            part = indices[at : at + _RECORDS]
+            some = indices[at : at + _RECORDS]
             if self.record_format == "arrow":
-                yield from arrow_rows_as_json(self.record_table(part))
+                yield from arrow_rows_as_json(self.record_table(some))
             else:
-                yield from chunk_records(self._json_records(part), self._chunks(part))
+                yield from chunk_records(self._json_records(some), self._chunks(some))
 
     def _json_records(self, rows: Int1D) -> Iterator[bytes]:
         start = self._index["record_start"][rows]

@@ -93,8 +93,13 @@ def known(group: Group) -> dict[str, str]:
     return out if group == "formats" else dict(sorted(out.items()))
 
 
+def is_plug_in(group: Group, name: str) -> bool:
+    """Whether a known name is not didact's own."""
+    return name not in _BUILT_IN[group]
+
+
 def find(group: Group, name: str) -> Any:
-    """The class or function behind a name.
+    """The class, function or value behind a name.
 
     Raises:
         ConfigError: Nothing has this name; the message suggests the nearest.

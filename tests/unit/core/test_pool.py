@@ -149,7 +149,8 @@ def test_stats(pool):
 
 
 def test_the_source_of_each_row(pool, everything):
-    assert pool.source.to_pylist() == [row["source"] for row in everything]
+    names = [pool.source_names[code] for code in pool.source_codes]
+    assert names == [row["source"] for row in everything]
 
 
 def test_hexadecimal():

@@ -16,6 +16,15 @@ def formats() -> dict[str, Format]:
     return {name: registry.find("formats", name) for name in registry.known("formats")}
 
 
+def plug_in_sources() -> dict[str, str]:
+    """Identity of the code of each format that is not didact's own, by its name."""
+    return {
+        name: registry.source_of(found.turns)
+        for name, found in formats().items()
+        if registry.is_plug_in("formats", name)
+    }
+
+
 def column_names() -> tuple[str, ...]:
     """Didact's names for columns, which a mapping may give other names to."""
     of_formats = (name for f in formats().values() for name in (*f.content, *f.columns))
@@ -25,7 +34,7 @@ def column_names() -> tuple[str, ...]:
 def columns_read(columns: Columns) -> set[str]:
     """Every column of a row that may be read, nested ones by the outermost name too."""
     fixed = {name for f in formats().values() for name in f.fixed_columns}
-    mapped = {part for name in columns.values() for part in (name, name.split(".")[0])}
+    mapped = {c for name in columns.values() for c in (name, name.split(".")[0])}
     return {*column_names(), *fixed, *mapped}
 
 

@@ -1,6 +1,7 @@
 """Turns, what every sample is made of, and how messages become turns.
 
-A turn is `(part, role, content, weight)`; see `didact.core.render`.
+A turn is `(branch, role, content, weight)`, as in `didact.core.render.TURN`, which calls the branch
+of a pair its part.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
 
-def chat(value: Any, columns: Columns, name: str, part: int = SHARED) -> list[Turn]:
+def chat(value: Any, columns: Columns, name: str, branch: int = SHARED) -> list[Turn]:
     """Turns of a list of messages."""
     if not isinstance(value, list):
         raise RowError(
@@ -49,17 +50,17 @@ def chat(value: Any, columns: Columns, name: str, part: int = SHARED) -> list[Tu
         )
     if not value:
         raise RowError(f"{name} is empty; expected at least one message")
-    return [_message(m, columns, f"{name}[{i}]", part) for i, m in enumerate(value)]
+    return [_message(m, columns, f"{name}[{i}]", branch) for i, m in enumerate(value)]
 
 
-def side(value: Any, columns: Columns, name: str, role: str, part: int = SHARED) -> list[Turn]:
+def side(value: Any, columns: Columns, name: str, role: str, branch: int = SHARED) -> list[Turn]:
     """A prompt or an answer: text, one message, or a list of messages."""
     name = columns.get(name, name)
     if isinstance(value, list):
-        return chat(value, columns, name, part)
+        return chat(value, columns, name, branch)
     if isinstance(value, dict):
-        return [_message(value, columns, name, part)]
-    return [(part, role, as_text(value, name), 1.0 if role == LEARNED else 0.0)]
+        return [_message(value, columns, name, branch)]
+    return [(branch, role, as_text(value, name), 1.0 if role == LEARNED else 0.0)]
 
 
 def shown_only(turns: list[Turn]) -> list[Turn]:
@@ -80,7 +81,7 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     return out
 
 
-def _message(message: Any, columns: Columns, name: str, part: int) -> Turn:
+def _message(message: Any, columns: Columns, name: str, branch: int) -> Turn:
     if not isinstance(message, dict):
         raise RowError(f"{name} is {shown(message)}; expected an object with 'role' and 'content'")
     role = message.get(columns.get("role", "role"))
@@ -104,7 +105,7 @@ def _message(message: Any, columns: Columns, name: str, part: int) -> Turn:
     if calls:
         content = "\n".join(filter(None, [content, as_json(calls)]))
     role = _ROLES.get(role) or _ROLES.get(role.lower(), role)
-    return part, role, content, _weight(message, columns, role, name)
+    return branch, role, content, _weight(message, columns, role, name)
 
 
 def _content(value: Any, name: str) -> str:

@@ -19,7 +19,7 @@ from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
-from didact.data.formats.detection import check_columns
+from didact.data.formats.detection import check_columns, plug_in_sources
 from didact.data.reading.discovery import expand
 from didact.data.reading.files import File, readable
 from didact.data.reading.incoming import IncomingRows
@@ -75,6 +75,8 @@ def read_pool(
         "seed": ctx.seed if settings.validation else 0,
         "files": stamps,
     }
+    if plug_ins := plug_in_sources():
+        key["plug_ins"] = plug_ins
 
     made = False
 

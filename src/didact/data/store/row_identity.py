@@ -59,12 +59,12 @@ def content_hashes(turns: pa.ListArray, labels: UInt64s) -> UInt64s:
     texts = turn.field("content")
     roles = turn.field("role").dictionary_encode()
     role = text_hashes(roles.dictionary)[roles.indices.to_numpy()]
-    part = turn.field("part").to_numpy().astype(np.uint64)
+    branch = turn.field("part").to_numpy().astype(np.uint64)
     weight = turn.field("weight").to_numpy().view(np.uint32).astype(np.uint64)
     length = pc.binary_length(texts).to_numpy().astype(np.uint64)
     position = (np.arange(len(turn)) - np.repeat(starts[:-1], np.diff(starts))).astype(np.uint64)
     # The words of a row are hashed as one text; lengths say where its turns begin.
-    kind = mixed(role ^ (part << np.uint64(32)) ^ weight) + length
+    kind = mixed(role ^ (branch << np.uint64(32)) ^ weight) + length
     frame = np.add.reduceat(mixed(kind + position * _POSITION), starts[:-1])
     return mixed(_hashes(texts, starts) + mixed(frame + mixed(labels)))
 
