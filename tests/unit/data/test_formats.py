@@ -339,6 +339,19 @@ def test_detection(row, expected):
     assert detect(row, {}) == expected
 
 
+def test_of_several_formats_one_goes_before_the_others():
+    row = {
+        "messages": MESSAGES, "instruction": "a", "output": "b", "prompt": "a", "completion": "b",
+        "text": "a", "chosen": "b", "rejected": "c", "label": True,
+    }  # fmt: skip
+    for name, content in (
+        ("preference", "chosen"), ("labelled", "label"), ("messages", "messages"),
+        ("alpaca", "output"), ("prompt_completion", "prompt"), ("text", "text"),
+    ):  # fmt: skip
+        assert detect(row, {}) == name
+        del row[content]
+
+
 def test_a_mapped_column_says_which_format_is_meant():
     row = {"messages": MESSAGES, "body": "long text"}
     assert detect(row, {}) == "messages"
