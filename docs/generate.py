@@ -128,7 +128,7 @@ def methods_table() -> str:
 
     built_in = {
         name
-        for group in registry.GROUPS
+        for group in registry.METHOD_GROUPS
         for name, place in registry.known(group).items()
         if place.startswith("didact.")
     }

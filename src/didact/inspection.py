@@ -44,7 +44,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "tokens_per_sample": dict(zip(_QUANTILES, quantiles, strict=True)),
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
-        != f"{pool.group[0]:016x}",
+        != f"{pool.content_hash[0]:016x}",
         "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
         if pool.meta["counts"]["rejected"]
         else None,
@@ -73,12 +73,12 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
         ConfigError: Nothing has this name.
     """
     out = []
-    for group in registry.GROUPS:
+    for group in registry.METHOD_GROUPS:
         for known in registry.known(group):
             if name in {None, known}:
                 out += [_described(group, known, detailed=name is not None)]
     if not out:
-        names = [n for group in registry.GROUPS for n in registry.known(group)]
+        names = [n for group in registry.METHOD_GROUPS for n in registry.known(group)]
         raise ConfigError(f"unknown method {name!r}{did_you_mean(str(name), names)}")
     return out
 

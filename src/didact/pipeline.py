@@ -27,7 +27,7 @@ from didact.runs.folder import RunFolder, open_run_folder, read_manifest
 from didact.stages import data, export, order, score, select
 from didact.stages import report as reports
 from didact.stages.stage import Stage, Values
-from didact.verbs import Path_, context
+from didact.verbs import PathLike, context
 
 STAGES: Final[tuple[Stage, ...]] = (
     data.STAGE,
@@ -51,11 +51,11 @@ class Run:
 
 
 def run(
-    config: RunConfig | Mapping[str, Any] | Path_,
-    out: Path_,
+    config: RunConfig | Mapping[str, Any] | PathLike,
+    out: PathLike,
     *,
     workers: int | None = None,
-    cache_dir: Path_ | None = None,
+    cache_dir: PathLike | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Run:
     """The main job. Started again in the same folder, it skips what is there and unchanged.
@@ -120,7 +120,11 @@ def plan(config: RunConfig, ctx: Context) -> tuple[Pool, dict[str, Cost]]:
 
 
 def report(
-    folder: Path_, path: Path_, *, samples: bool | None = None, cache_dir: Path_ | None = None
+    folder: PathLike,
+    path: PathLike,
+    *,
+    samples: bool | None = None,
+    cache_dir: PathLike | None = None,
 ) -> None:
     """Write the report of a finished run again, to any file; `samples` as the run had it."""
     home = Path(folder)
@@ -134,7 +138,7 @@ def report(
     reports.write(Path(path), values, ctx, manifest.environment, samples=samples)
 
 
-def diff(run_a: Path_, run_b: Path_) -> dict[str, Any]:
+def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
     """Two finished runs side by side, as JSON values.
 
     `same_pool` says whether rows can be compared; if not, what stages have in common is absent:

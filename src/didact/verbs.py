@@ -34,21 +34,21 @@ from didact.core.protocols import (
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export import ExportSettings, write_data_set
-from didact.data.reading.ingest import Read, default_cache_dir, read_pool
+from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 
-Path_ = str | Path
-Paths = Path_ | Sequence[Path_]
+PathLike = str | Path
+Paths = PathLike | Sequence[PathLike]
 
 
 def context(
     seed: int = 0,
     workers: int | None = None,
-    cache_dir: Path_ | None = None,
+    cache_dir: PathLike | None = None,
     progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
 ) -> Context:
@@ -71,7 +71,7 @@ def read(
     path: Paths,
     *,
     seed: int = 0,
-    cache_dir: Path_ | None = None,
+    cache_dir: PathLike | None = None,
     progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
@@ -92,7 +92,7 @@ def read(
     return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
 
 
-def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Read:
+def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
     """`read`, with the input files, held-out ones too, and their hashes for the manifest."""
     paths = [path] if isinstance(path, str | Path) else list(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
@@ -126,7 +126,7 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
     return (pool.read(rows, ["text"]).column("text") for rows in pool.batches())
 
 
-def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Read:
+def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
     return read_with_inputs(path, _unfiltered(settings), ctx)
 
@@ -345,7 +345,7 @@ def _bound(
 # -- export ----------------------------------------------------------------------------------------
 
 
-def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -> list[Path]:
+def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any) -> list[Path]:
     """Write the user's own rows in training order, and the trainer's settings that keep it.
 
     Args:
@@ -362,7 +362,7 @@ def export(pool: Pool, ordered: TrainingOrder, folder: Path_, **settings: Any) -
 
 
 def new_proxy(
-    directory: Path_,
+    directory: PathLike,
     pool: Pool,
     *,
     params: str | float,
@@ -382,8 +382,8 @@ def train(
     pool: Pool,
     ordered: TrainingOrder | None = None,
     *,
-    model: Path_,
-    out: Path_,
+    model: PathLike,
+    out: PathLike,
     ctx: Context | None = None,
     **settings: Any,
 ) -> dict[str, Any]:

@@ -88,13 +88,32 @@ def test_every_format_of_the_data_page_is_found(tmp_path):
     import didact
 
     shown = [(name, body) for mark, name, _, body in blocks(DOCS / "data.md") if mark == "format"]
-    from didact.data.formats import FORMATS
-
-    assert {name for name, _ in shown} == set(FORMATS)
+    assert {name for name, _ in shown} == set(built_in("formats"))
     for name, body in shown:
         path = tmp_path / f"{name}.jsonl"
         path.write_text(body)
         assert didact.read(path).meta["formats"] == [name]
+
+
+def test_the_data_page_names_every_column_and_kind_of_file():
+    from didact.data.formats.detection import column_names
+    from didact.data.reading.containers import CONTAINERS
+
+    page = (DOCS / "data.md").read_text()
+    (mapped,) = re.findall(r"Names that can be mapped: `([^`]+)`", page)
+    assert set(mapped.split()) == set(column_names())
+    (table,) = re.findall(r"^## Files\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    suffixes = {suffix for container in CONTAINERS.values() for suffix in container.suffixes}
+    assert set(re.findall(r"`(\.\w+)`", table)) == suffixes | {".gz", ".zst"}
+
+
+def test_the_trainers_page_and_the_help_name_every_trainer():
+    page = (DOCS / "trainers.md").read_text()
+    shown = re.findall(r"\{for: (\w+)\}", page)
+    assert sorted(shown) == built_in("trainers")
+    names = ", ".join([*built_in("trainers"), "none"])
+    help_text = " ".join((DOCS / "cli.md").read_text().split())
+    assert f"Whose settings to write: {names}." in help_text
 
 
 def test_whole_configs_in_the_docs_are_valid():
@@ -185,7 +204,7 @@ def test_lines_fit_the_width():
 
 def test_every_method_has_a_row():
     page = (DOCS / "choose-a-method.md").read_text(encoding="utf-8")
-    for group in registry.GROUPS:
+    for group in registry.METHOD_GROUPS:
         for name in built_in(group):
             assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE), f"no row for {name}"
 

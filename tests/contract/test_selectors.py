@@ -25,9 +25,15 @@ def test_contract(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_more_than_all_is_an_error_with_the_way_out(name, tmp_path):
     pool = contract._pool(tmp_path)
-    assert pool.held.any()
+    assert pool.in_validation.any()
     assert pool.dedup
-    n = len({int(pool.group[r]) for r in range(60) if not pool.held[r] and r not in (5, 6)})
+    n = len(
+        {
+            int(pool.content_hash[r])
+            for r in range(60)
+            if not pool.in_validation[r] and r not in (5, 6)
+        }
+    )
     run = contract._Run(
         name=name, selector=contract.registry.find("selectors", name),
         settings=NEEDED.get(name, {}), directory=tmp_path,

@@ -117,7 +117,7 @@ def rows(kind: str) -> list[dict[str, object]]:
 def exported(place: Path, kind: str, trainer: str, **more: object) -> tuple[Path, list[int]]:
     """A data set in a shuffled order of two epochs of some rows; the script and the order."""
     pool = make_pool(rows(kind), place, validation=2)
-    free = np.flatnonzero(~pool.held)[:20]
+    free = np.flatnonzero(~pool.in_validation)[:20]
     shuffled = np.random.default_rng(1)
     order = np.concatenate([shuffled.permutation(free) for _ in range(2)])
     ordered = TrainingOrder(order, pool.fingerprint, "test", epochs=2, batch_size=BATCH)

@@ -128,7 +128,7 @@ def test_text_survives_a_table(texts):
         assert pool.n_bytes.tolist() == [len(t.encode()) for t in texts]
 
 
-COLUMNS = ("id", "source", "n_bytes", "n_tokens", "id_hash", "group", "text", "prompt",
+COLUMNS = ("id", "source", "n_bytes", "n_tokens", "id_hash", "content_hash", "text", "prompt",
            "completion", "messages", "record")  # fmt: skip
 
 
@@ -167,7 +167,16 @@ def test_a_store_depends_neither_on_path_nor_on_cache(numbers, batch_rows, bad):
         assert stored(first) == stored(second)
 
 
-INDEX = ("n_bytes", "n_tokens", "id_hash", "group", "source_codes", "task_codes", "copy", "held")
+INDEX = (
+    "n_bytes",
+    "n_tokens",
+    "id_hash",
+    "content_hash",
+    "source_codes",
+    "task_codes",
+    "copy_number",
+    "in_validation",
+)
 
 
 @SETTINGS

@@ -75,7 +75,7 @@ def pool_of(columns, *, dedup):
     types = {"source": np.int32, "n_tokens": np.int64, "group": np.uint64, "held": bool}
     pool = Pool(Path("no store"), "f" * 32)
     pool.__dict__["_index"] = {k: np.array(v, types[k]) for k, v in columns.items()}
-    pool._index["copy"] = np.array(list(copies(pool.group)), np.int32)
+    pool._index["copy"] = np.array(list(copies(pool.content_hash)), np.int32)
     pool.__dict__["meta"] = {
         "n": len(columns["held"]),
         "dedup": "exact" if dedup else "none",
@@ -123,10 +123,10 @@ def test_never_over_budget_and_never_a_row_that_may_not_be_chosen(name, case, sh
         assert len(chosen) == min(passed, budget.samples)
     else:
         assert len(chosen) == budget.samples
-    assert not case.pool.held[chosen.rows].any()
+    assert not case.pool.in_validation[chosen.rows].any()
     assert case.scores.present[chosen.rows].all()
     if case.pool.dedup:
-        assert len(np.unique(case.pool.group[chosen.rows])) == len(chosen)
+        assert len(np.unique(case.pool.content_hash[chosen.rows])) == len(chosen)
     assert len(chosen.why) == len(chosen)
     assert len(np.unique(chosen.why)) == len(chosen.reasons)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from didact.accounting.flops import Lengths
+from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
-
-Int1D = npt.NDArray[np.int64]
 
 MOST_PADDING = 0.1
 LEAST_SHARE = 1 / 8

@@ -1,11 +1,11 @@
-"""Well-spread 64-bit hashes of 64-bit numbers."""
+"""64-bit hashes: well spread over all bits, and written as digits."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-UInt64s = npt.NDArray[np.uint64]
+from didact.core.arrays import UInt64s
 
 
 def mix(x: UInt64s) -> UInt64s:
@@ -20,3 +20,10 @@ def mix(x: UInt64s) -> UInt64s:
     x *= np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
     return x
+
+
+def hexadecimal(values: UInt64s) -> pa.StringArray:
+    """Sixteen hex digits of each number."""
+    digits = pa.py_buffer(values.astype(">u8").tobytes().hex().encode())
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets.tobytes()), digits)

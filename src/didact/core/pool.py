@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,21 +28,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
+from didact.core.arrow_files import gather, verify
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError
+from didact.core.hashing import hexadecimal
+from didact.core.records import arrow_rows_as_json, chunk_records, chunk_table, json_records
 from didact.core.render import DERIVED, derive
-from didact.core.scores import Bool1D, Int1D
 
 Kind = Literal["text", "chat", "pair", "labelled"]
-KINDS: tuple[Kind, ...] = ("text", "chat", "pair", "labelled")
 STORE_VERSION = 3
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
-_PART = 4096  # rows put together at a time
-_READ_BYTES = 4 * 2**20
-NUMERIC = ("n_bytes", "n_tokens", "id_hash", "group")
+_RECORDS = 4096  # put together at a time
+NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +155,17 @@ class Pool:
         return self._index["n_tokens"]
 
     @property
-    def id_hash(self) -> npt.NDArray[np.uint64]:
+    def id_hash(self) -> UInt64s:
         """64-bit hashes of the ids, `(n,)`."""
         return self._index["id_hash"]
 
     @property
-    def group(self) -> npt.NDArray[np.uint64]:
+    def content_hash(self) -> UInt64s:
         """64-bit hashes of the content: equal on exact duplicates, `(n,)`."""
         return self._index["group"]
 
     @property
-    def source_codes(self) -> npt.NDArray[np.int32]:
+    def source_codes(self) -> Int32s:
         """Each row's index into `source_names`, `(n,)`."""
         return self._index["source"]
 
@@ -175,7 +175,7 @@ class Pool:
         return tuple(self.meta["source_names"])
 
     @property
-    def task_codes(self) -> npt.NDArray[np.int32]:
+    def task_codes(self) -> Int32s:
         """Each row's index into `task_names`, `(n,)`; all 0 when the pool names no tasks."""
         return self._index["task"]
 
@@ -185,12 +185,12 @@ class Pool:
         return tuple(self.meta["task_names"])
 
     @property
-    def copy(self) -> npt.NDArray[np.int32]:
+    def copy_number(self) -> Int32s:
         """Which copy of its content each row is, from 1; above 1 on exact duplicates, `(n,)`."""
         return self._index["copy"]
 
     @property
-    def held(self) -> Bool1D:
+    def in_validation(self) -> Bool1D:
         """True on the rows of the validation split, which are never selected, `(n,)`."""
         return self._index["held"]
 
@@ -209,18 +209,11 @@ class Pool:
         """Name of what counted the tokens."""
         return str(self.meta["token_counter"]["name"])
 
-    @cached_property
-    def source(self) -> pa.DictionaryArray:
-        """The source of each row, dictionary-encoded, `(n,)`."""
-        return pa.DictionaryArray.from_arrays(
-            pa.array(self.source_codes), pa.array(self.source_names, pa.string())
-        )
-
     @property
     def ids(self) -> pa.StringArray:
         """All ids, read from the store on every access, `(n,)`."""
-        parts = [self.read(rows, ["id"]).column("id") for rows in self.batches()]
-        return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+        arrays = [self.read(rows, ["id"]).column("id") for rows in self.batches()]
+        return pa.concat_arrays(arrays) if arrays else pa.array([], pa.string())
 
     @cached_property
     def stats(self) -> PoolStats:
@@ -247,9 +240,9 @@ class Pool:
 
         Args:
             rows: A range, or row indices in any order, repeats allowed; at most 2 GiB of text.
-            columns: Of `id source task n_bytes n_tokens id_hash group` · the derived `text prompt
-                completion chosen rejected messages` · `record`, the user's own row as JSON bytes ·
-                for chunks `parent start end`.
+            columns: Of `id source task n_bytes n_tokens id_hash content_hash` · the derived
+                `text prompt completion chosen rejected messages` · `record`, the user's own row
+                as JSON bytes · for chunks `parent start end`.
 
         Raises:
             DataError: A column is not one of these, or a row is outside the pool.
@@ -292,7 +285,7 @@ class Pool:
             codes = self._index[name][rows]
             return pa.array(self.meta[f"{name}_names"], pa.string()).take(pa.array(codes))
         if name in NUMERIC:
-            return pa.array(self._index[name][rows])
+            return pa.array(getattr(self, name)[rows])
         if name == "record":
             return pa.array(self.records(rows), pa.large_binary())
         raise DataError(f"a pool has no column {name!r}; it has id, text, messages, record, …")
@@ -301,8 +294,8 @@ class Pool:
         """Given ids; where there was none, the content's hash and, for copies, their number."""
         if ids.null_count == 0:
             return ids
-        names = hexadecimal(self.group[rows])
-        copy = pa.array(self._index["copy"][rows])
+        names = hexadecimal(self.content_hash[rows])
+        copy = pa.array(self.copy_number[rows])
         numbered = pc.binary_join_element_wise(names, copy.cast(pa.string()), "~")
         return pc.coalesce(ids, pc.if_else(pc.greater(copy, 1), numbered, names))
 
@@ -316,7 +309,7 @@ class Pool:
         if isinstance(asked, range) and asked.step == 1 and len(asked):
             first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
             names, numbers = tuple(columns), range(first, last + 1)
-            _verify(self.file("pool.arrow"), self._numbers("pool_offsets"), numbers, names)
+            verify(self.file("pool.arrow"), self._numbers("pool_offsets"), numbers, names)
             reader = self._reader(names)
             read = [reader.get_batch(b).select(columns) for b in numbers]
             whole = read[0] if len(read) == 1 else pa.concat_batches(read)
@@ -349,40 +342,20 @@ class Pool:
         `end`.
         """
         indices = self._checked(rows)
-        if self.record_format == "arrow":
-            yield from self._arrow_rows_as_json(indices)
-        elif self.meta["unit"] == "sample":
-            yield from self._json_rows(indices)
-        else:
-            for at in range(0, len(indices), _PART):
-                part = indices[at : at + _PART]
-                for record, unit in zip(self._json_rows(part), self._units(part), strict=True):
-                    row = json.loads(record)
-                    for column, value in unit.items():
-                        _put(row, column, value)
-                    yield _dumped(row)
+        if self.record_format == "json" and self.meta["unit"] == "sample":
+            yield from self._json_records(indices)
+            return
+        for at in range(0, len(indices), _RECORDS):
+            some = indices[at : at + _RECORDS]
+            if self.record_format == "arrow":
+                yield from arrow_rows_as_json(self.record_table(some))
+            else:
+                yield from chunk_records(self._json_records(some), self._chunks(some))
 
-    def _json_rows(self, rows: Int1D) -> Iterator[bytes]:
+    def _json_records(self, rows: Int1D) -> Iterator[bytes]:
         start = self._index["record_start"][rows]
         length = self._index["record_length"][rows].astype(np.int64)
-        # Neighbors in the file are read together, a few megabytes at a time.
-        apart = np.diff(start) != length[:-1]
-        block = np.cumsum(length) // _READ_BYTES
-        bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
-        with self.file("records.bin").stream() as file:
-            for a, b in pairwise([0, *bounds.tolist(), len(rows)]) if len(rows) else ():
-                file.seek(int(start[a]))
-                data = file.read(int(length[a:b].sum()))
-                ends = np.cumsum(length[a:b]).tolist()
-                yield from (data[i:j] for i, j in pairwise([0, *ends]))
-
-    def _units(self, rows: Int1D) -> list[dict[str, Any]]:
-        """What each chunk puts over its parent's row, by the user's names."""
-        batch = self.read(rows, ["id", "text", *_PLACE])
-        mapped = self.meta["columns"]
-        names = [mapped.get(n, n).removeprefix("-") or n for n in ("id", "text")]
-        units: list[dict[str, Any]] = batch.rename_columns([*names, *_PLACE]).to_pylist()
-        return units
+        return json_records(self.file("records.bin"), start, length)
 
     @cached_property
     def record_schema(self) -> pa.Schema:
@@ -397,131 +370,12 @@ class Pool:
         names = self.record_schema.names
         found = gather(self.file("rows.arrow"), starts, offsets, places, names)
         table = pa.Table.from_batches([found]).cast(self.record_schema)
-        if self.meta["unit"] == "sample":
-            return table
-        units = self._units(indices)
-        for column in units[0] if units else ():
-            values = pa.array([unit[column] for unit in units])
-            at = table.schema.get_field_index(column)
-            if at < 0:
-                table = table.append_column(column, values)
-            else:
-                kind = table.schema.field(at).type
-                table = table.set_column(at, column, values.cast(kind))
-        return table
+        return table if self.meta["unit"] == "sample" else chunk_table(table, self._chunks(indices))
 
-    def _arrow_rows_as_json(self, rows: Int1D) -> Iterator[bytes]:
-        for at in range(0, len(rows), _PART):
-            table = self.record_table(rows[at : at + _PART])
-            coarse = [f.with_type(retyped(f.type, _microseconds)) for f in table.schema]
-            for row in table.cast(pa.schema(coarse), safe=False).to_pylist():
-                yield _dumped(row)
-
-
-def gather(
-    file: CheckedFile, starts: Int1D, offsets: Int1D, rows: Int1D, columns: Sequence[str]
-) -> pa.RecordBatch:
-    """Rows of an Arrow file in any order; only the pages they lie on are read.
-
-    Args:
-        file: An Arrow IPC file.
-        starts: First row of each of its record batches.
-        offsets: Where in the file each of them begins.
-        rows: Row indices, repeats allowed.
-        columns: What to take.
-
-    **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns asked
-    for of the batches the rows are in, to verify them.
-    """
-    of_batch = np.searchsorted(starts, rows, side="right") - 1
-    numbers = np.unique(of_batch).tolist()
-    _verify(file, offsets, numbers, columns)
-    with pa.memory_map(str(file.path)) as mapped:
-        reader = pa.ipc.open_file(mapped)
-        pieces, places = [], []
-        for b in numbers:
-            at = np.flatnonzero(of_batch == b)
-            inside = pa.array(rows[at] - starts[b])
-            pieces.append(reader.get_batch(b).select(columns).take(inside))
-            places.append(at)
-        if not pieces:
-            empty = [pa.array([], reader.schema.field(c).type) for c in columns]
-            return pa.RecordBatch.from_arrays(empty, list(columns))
-        order = np.argsort(np.concatenate(places))
-        return pa.concat_batches(pieces).take(pa.array(order))
-
-
-def _verify(
-    file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
-) -> None:
-    """Raise DamagedError unless some columns of some record batches are what was written.
-
-    Where the columns lie is read off a memory map, whose pages are not touched but for what
-    describes them, and that is verified before it is looked at.
-    """
-    size = file.expected.n_bytes
-    footer = int.from_bytes(file.read(size - 10, size - 6), "little")
-    file.verify(max(size - 10 - footer, 0), size)
-    file.verify(0, offsets[0] if len(offsets) else size)
-    with pa.memory_map(str(file.path)) as mapped:
-        base = mapped.read_buffer(1).address
-        reader = pa.ipc.open_file(mapped)
-        for b in batches:
-            length = int.from_bytes(file.read(offsets[b] + 4, offsets[b] + 8), "little")
-            file.verify(offsets[b], offsets[b] + 8 + length)
-            batch = reader.get_batch(b).select(columns)
-            for buffer in (x for column in batch.columns for x in column.buffers() if x):
-                file.verify(buffer.address - base, buffer.address - base + buffer.size)
-
-
-def hexadecimal(values: npt.NDArray[np.uint64]) -> pa.StringArray:
-    """Sixteen hex digits of each number."""
-    digits = pa.py_buffer(values.astype(">u8").tobytes().hex().encode())
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * 16
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets.tobytes()), digits)
-
-
-def retyped(type_: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """The type with `change` made to it, or to the types of lists and structs inside it."""
-    if pa.types.is_list(type_):
-        field = type_.value_field
-        return pa.list_(field.with_type(retyped(field.type, change)))
-    if pa.types.is_struct(type_):
-        return pa.struct([f.with_type(retyped(f.type, change)) for f in type_])
-    return change(type_)
-
-
-def _microseconds(type_: pa.DataType) -> pa.DataType:
-    """The type with nanoseconds as microseconds, the finest that Python's own types hold."""
-    if pa.types.is_timestamp(type_) and type_.unit == "ns":
-        return pa.timestamp("us", type_.tz)
-    if pa.types.is_duration(type_) and type_.unit == "ns":
-        return pa.duration("us")
-    return pa.time64("us") if pa.types.is_time64(type_) else type_
-
-
-def _put(row: dict[str, Any], column: str, value: Any) -> None:
-    """Set a value by column name; dots reach into nested objects that are there."""
-    *path, last = [column] if column in row else column.split(".")
-    inner: Any = row
-    for key in path:
-        inner = inner.get(key) if isinstance(inner, dict) else None
-    if isinstance(inner, dict):
-        inner[last] = value
-    else:
-        row[column] = value
-
-
-def _dumped(row: dict[str, Any]) -> bytes:
-    """A row as JSON on one line; NaN and half surrogate pairs as Python writes them."""
-    try:
-        return json.dumps(row, ensure_ascii=False, default=_json_scalar).encode()
-    except UnicodeEncodeError:
-        return json.dumps(row, default=_json_scalar).encode()
-
-
-def _json_scalar(value: object) -> object:
-    """Arrow values JSON has no type for: dates as ISO 8601, bytes as text."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    def _chunks(self, rows: Int1D) -> list[dict[str, Any]]:
+        """What each chunk puts over its parent's row, by the user's names."""
+        batch = self.read(rows, ["id", "text", *_PLACE])
+        mapped = self.meta["columns"]
+        names = [mapped.get(n, n).removeprefix("-") or n for n in ("id", "text")]
+        chunks: list[dict[str, Any]] = batch.rename_columns([*names, *_PLACE]).to_pylist()
+        return chunks

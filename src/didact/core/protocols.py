@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from didact.core.arrays import Float2D, Int1D
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
-from didact.core.scores import Budget, Float2D, Int1D, Scores, Selection, TrainingOrder
+from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 
 S = TypeVar("S")
 T = TypeVar("T")

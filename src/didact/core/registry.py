@@ -1,4 +1,8 @@
-"""Names of methods → lazy "module:object"; built-ins, then entry points of installed plug-ins."""
+"""Names → lazy "module:object": methods, row formats, trainers.
+
+Built-ins stand here, one line each; others are entry points of installed plug-ins, in the group
+`didact.scorers` and so on.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ import xxhash
 
 from didact.core.errors import ConfigError, did_you_mean
 
-Group = Literal["scorers", "selectors", "orderers"]
-GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
+Group = Literal["scorers", "selectors", "orderers", "formats", "trainers"]
+METHOD_GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
 
 _BUILT_IN: dict[Group, dict[str, str]] = {
     "scorers": {
@@ -53,12 +57,27 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "stair": "didact.ordering.stair:stair",
         "zigzag": "didact.ordering.zigzag:zigzag",
     },
+    "formats": {
+        "messages": "didact.data.formats.messages:FORMAT",
+        "sharegpt": "didact.data.formats.sharegpt:FORMAT",
+        "alpaca": "didact.data.formats.alpaca:FORMAT",
+        "prompt_completion": "didact.data.formats.prompt_completion:FORMAT",
+        "text": "didact.data.formats.text:FORMAT",
+        "preference": "didact.data.formats.preference:FORMAT",
+        "labelled": "didact.data.formats.labelled:FORMAT",
+    },
+    "trainers": {
+        "hf": "didact.data.trainers.hf:write_files",
+        "trl": "didact.data.trainers.trl:write_files",
+    },
 }
 
 
 @cache
 def known(group: Group) -> dict[str, str]:
     """Every name of a group with its "module:object", sorted by name.
+
+    Formats stand as they are registered, which is the order in which a row is tried on them.
 
     Raises:
         ConfigError: Two plug-ins, or a plug-in and didact, claim one name.
@@ -71,11 +90,16 @@ def known(group: Group) -> dict[str, str]:
                 f"{point.value}; uninstall one of them"
             )
         out[point.name] = point.value
-    return dict(sorted(out.items()))
+    return out if group == "formats" else dict(sorted(out.items()))
+
+
+def is_plug_in(group: Group, name: str) -> bool:
+    """Whether a known name is not didact's own."""
+    return name not in _BUILT_IN[group]
 
 
 def find(group: Group, name: str) -> Any:
-    """The class or function behind a name.
+    """The class, function or value behind a name.
 
     Raises:
         ConfigError: Nothing has this name; the message suggests the nearest.
@@ -91,14 +115,46 @@ def find(group: Group, name: str) -> Any:
             f"{group[:-1]} {name!r} is registered as {names[name]!r}, which cannot be imported "
             f"({error}); repair or uninstall the plug-in"
         ) from error
-    source_of(found)  # as it is when it is imported, whatever is edited afterwards
+    if callable(found):
+        source_of(found)  # as it is when it is imported, whatever is edited afterwards
     return found
+
+
+class NameIn:
+    """Marks a field of a pydantic model that holds a name of a group, or one of some other words.
+
+    The names are looked up when a value is checked, not when the model is made.
+    """
+
+    def __init__(self, group: Group, *others: str) -> None:
+        self._group, self._others = group, others
+
+    def names(self) -> list[str]:
+        """Every value that the field may have."""
+        return [*self._others, *known(self._group)]
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> Any:
+        from pydantic_core.core_schema import no_info_plain_validator_function
+
+        return no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        return {"enum": self.names(), "type": "string"}
+
+    def _checked(self, value: Any) -> Any:
+        from pydantic_core import PydanticKnownError
+
+        *names, last = self.names()
+        if value in [*names, last]:
+            return value
+        expected = f"{', '.join(map(repr, names))} or {last!r}"
+        raise PydanticKnownError("literal_error", {"expected": expected})
 
 
 def name_of(found: Any) -> str | None:
     """The name a class or function is registered under, or None."""
     place = f"{found.__module__}:{found.__qualname__}"
-    for group in GROUPS:
+    for group in METHOD_GROUPS:
         for name, registered in known(group).items():
             if registered == place:
                 return name
@@ -120,7 +176,9 @@ def source_of(found: Any) -> str:
     if package.__name__ != __name__.partition(".")[0]:
         for folder in getattr(package, "__path__", ()):
             paths += Path(folder).rglob("*.py")
-        version = next((_version(p) for g in GROUPS for p in _points(g) if p.value == place), "")
+        version = next(
+            (_version(p) for g in METHOD_GROUPS for p in _points(g) if p.value == place), ""
+        )
     hashed = xxhash.xxh3_64()
     for path in sorted({p.resolve() for p in paths}):
         hashed.update(path.read_bytes())
@@ -128,7 +186,7 @@ def source_of(found: Any) -> str:
 
 
 def _points(group: Group) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=f"didact.{group}"))
+    return tuple(sorted(entry_points(group=f"didact.{group}"), key=lambda point: point.name))
 
 
 def _version(point: EntryPoint) -> str:

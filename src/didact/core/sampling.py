@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from didact.core.arrays import Int1D
 from didact.core.hashing import mix
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Int1D
 
 
 def drawable_rows(pool: Pool) -> Int1D:
     """Rows to draw from: not of the validation split, one of each content if copies count once."""
-    kept = ~pool.held
-    return np.flatnonzero(kept & (pool.copy == 1) if pool.dedup else kept)
+    kept = ~pool.in_validation
+    return np.flatnonzero(kept & (pool.copy_number == 1) if pool.dedup else kept)
 
 
 def content_hashes(pool: Pool) -> npt.NDArray[np.uint64]:
     """64-bit hashes `(n,)` of the rows' content, whichever copy comes first; copies differ."""
-    return mix(pool.group) ^ pool.copy.astype(np.uint64)
+    return mix(pool.content_hash) ^ pool.copy_number.astype(np.uint64)
 
 
 def random_key(ctx: Context, purpose: str) -> int:

@@ -6,28 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen
 from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
+from didact.core.pool import Pool
 
-if TYPE_CHECKING:
-    from didact.core.pool import Pool
-
-Float1D = npt.NDArray[np.float64]
-Float2D = npt.NDArray[np.float64]
-Int1D = npt.NDArray[np.int64]
-Bool1D = npt.NDArray[np.bool_]
 Settings = Mapping[str, Any]
-
-
-def frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
-    """A read-only array of `dtype`; the caller's own array stays writable (a view is made)."""
-    out = np.ascontiguousarray(array, dtype=dtype).view()
-    out.flags.writeable = False
-    return out
 
 
 def check_pool(what: str, found: str, expected: str, remedy: str) -> None:

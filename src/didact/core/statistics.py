@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from didact.core.scores import Float1D, Int1D
+from didact.core.arrays import Float1D, Int1D
 
 
 def best_first(utility: Float1D) -> Int1D:

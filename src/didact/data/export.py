@@ -16,19 +16,22 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
+from didact.core import registry
+from didact.core.arrays import Int1D
 from didact.core.atomic import replacing, writable
 from didact.core.errors import DataError
 from didact.core.pool import Pool
-from didact.core.scores import Int1D, TrainingOrder, check_pool
-from didact.data.formats import Row, shown
-from didact.data.reading.rows import json_row
-from didact.data.trainers import TrainerName, write_trainer_files
+from didact.core.registry import NameIn
+from didact.core.scores import TrainingOrder, check_pool
+from didact.data.formats.rows import Row, shown
+from didact.data.reading.json_lines import json_row
+from didact.data.trainers.ordered import OrderedDataSet
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
 INDEX: Final = "order_index"
 VALIDATION: Final = "validation"
-_PART: Final = 4096  # rows in memory at a time
+_AT_ONCE: Final = 4096  # rows in memory at a time
 _DEEPEST: Final = 40  # Parquet readers stop at 100 levels, and a list has two
 _DIGITS: Final = 5  # of a shard's number
 
@@ -46,7 +49,7 @@ class ExportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    trainer: TrainerName = Field("none", alias="for")
+    trainer: Annotated[str, NameIn("trainers", "none"), Field(alias="for")] = "none"
     format: Literal["auto", "jsonl", "jsonl.zst", "parquet"] = "auto"
     shards: Annotated[int, Field(ge=1, le=10**_DIGITS)] = 1
     order_index: bool = False
@@ -78,7 +81,7 @@ def write_data_set(
     fmt: Format = "parquet" if pool.record_format == "arrow" else "jsonl"
     if settings.format != "auto":
         fmt = settings.format
-    has_validation = bool(pool.held.any())
+    has_validation = bool(pool.in_validation.any())
     _check_order(pool, order, settings, has_validation=has_validation)
     with writable(folder, "choose another folder with -o"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,13 +93,11 @@ def write_data_set(
     written = [folder / name for name in names]
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
     if validation is not None:
-        held = np.flatnonzero(pool.held & ((pool.copy == 1) | (not pool.dedup)))
-        _write_rows(pool, held, folder / validation, fmt, None)
+        once = (pool.copy_number == 1) | (not pool.dedup)
+        _write_rows(pool, np.flatnonzero(pool.in_validation & once), folder / validation, fmt, None)
         written.append(folder / validation)
     if settings.trainer != "none":
-        written += write_trainer_files(
-            folder / "trainer",
-            trainer=settings.trainer,
+        data = OrderedDataSet(
             data_files=names,
             validation_file=validation,
             kind=pool.kind,
@@ -105,6 +106,7 @@ def write_data_set(
             batch_size=order.batch_size,
             epochs=order.epochs,
         )
+        written += registry.find("trainers", settings.trainer)(folder / "trainer", data)
     return written
 
 
@@ -119,11 +121,11 @@ def _check_order(
             f"export.shards: {settings.shards} files for {len(rows)} rows; expected a row or more "
             "in each: ask for fewer"
         )
-    held = int(np.count_nonzero(pool.held[rows]))
-    if held:
+    n_validation = int(np.count_nonzero(pool.in_validation[rows]))
+    if n_validation:
         raise DataError(
-            f"the order holds {held} rows of the validation split; expected none: select again, "
-            "or read the pool with validation=0"
+            f"the order holds {n_validation} rows of the validation split; expected none: select "
+            "again, or read the pool with validation=0"
         )
     if has_validation and settings.shards == 1 and settings.name == VALIDATION:
         raise DataError(
@@ -145,11 +147,11 @@ def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | N
         _write_parquet(pool, rows, path, first)
         return
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
-        for at in range(0, len(rows), _PART):
-            part = map(_one_line, pool.records(rows[at : at + _PART]))
+        for at in range(0, len(rows), _AT_ONCE):
+            lines = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
             if first is not None:
-                part = map(_indexed, part, count(first + at))
-            file.write(b"".join(row + b"\n" for row in part))
+                lines = map(_indexed, lines, count(first + at))
+            file.write(b"".join(line + b"\n" for line in lines))
 
 
 @contextmanager
@@ -194,11 +196,11 @@ def _indexed(row: bytes, position: int) -> bytes:
 
 
 def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> None:
-    parts = [rows[at : at + _PART] for at in range(0, len(rows), _PART)]
+    pieces = [rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)]
     if pool.record_format == "arrow":
         schema = pool.record_table(rows[:1]).schema
     else:
-        schema = _json_schema(pool, parts)
+        schema = _json_schema(pool, pieces)
     written = schema
     if first is not None:
         _check_free(dict.fromkeys(schema.names))
@@ -208,25 +210,25 @@ def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> No
         _no_common_schema(),
         pq.ParquetWriter(temporary, written) as writer,
     ):
-        for number, part in enumerate(parts):
+        for number, piece in enumerate(pieces):
             if pool.record_format == "arrow":
-                table = pool.record_table(part)
+                table = pool.record_table(piece)
             else:
-                values = _structs(pool, part, pa.struct(list(schema)))
+                values = _structs(pool, piece, pa.struct(list(schema)))
                 table = pa.Table.from_arrays(values.flatten(), schema=schema)
             if first is not None:
-                begin = first + number * _PART
-                index = pa.array(np.arange(begin, begin + len(part)))
+                begin = first + number * _AT_ONCE
+                index = pa.array(np.arange(begin, begin + len(piece)))
                 table = table.append_column(written.field(INDEX), index)
             writer.write_table(table)
 
 
-def _json_schema(pool: Pool, parts: list[Int1D]) -> pa.Schema:
+def _json_schema(pool: Pool, pieces: list[Int1D]) -> pa.Schema:
     """One schema that holds every row to be written; every key of every row is in it."""
     found = pa.schema([])
-    for part in parts:
+    for piece in pieces:
         with _no_common_schema():
-            here = pa.schema(list(_structs(pool, part, None).type))
+            here = pa.schema(list(_structs(pool, piece, None).type))
             found = pa.unify_schemas([found, here], promote_options="permissive")
     kept = _writable_type(pa.struct(list(found)))
     return pa.schema([] if kept is None else list(kept))
@@ -297,5 +299,5 @@ def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:
         "rows": len(order),
         "bytes": int(pool.n_bytes[order.rows].sum()),
         "tokens": int(pool.n_tokens[order.rows].sum()),
-        "validation_rows": int(np.count_nonzero(pool.held)),
+        "validation_rows": int(np.count_nonzero(pool.in_validation)),
     }

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from didact.core.arrays import Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
@@ -54,21 +54,21 @@ def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
     schema = pa.schema(fields, metadata={_KEY: json.dumps(meta, sort_keys=True)})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for rows in pool.batches():
-            part = slice(rows.start, rows.stop)
+            inside = slice(rows.start, rows.stop)
             columns: list[Any] = [
                 np.arange(rows.start, rows.stop), pool.read(rows, ["id"]).column("id"),
-                _nullable(scores.values[part]),
+                _nullable(scores.values[inside]),
             ]  # fmt: skip
             if scores.by_task is not None:
-                columns += [_nullable(scores.by_task[part, t]) for t in range(len(scores.tasks))]
-            columns += [_nullable(values[part]) for values in scores.parts.values()]
+                columns += [_nullable(scores.by_task[inside, t]) for t in range(len(scores.tasks))]
+            columns += [_nullable(values[inside]) for values in scores.parts.values()]
             if scores.missing:
                 columns.append([scores.missing.get(row) for row in rows])
             arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def _nullable(values: npt.NDArray[np.float64]) -> pa.Array:
+def _nullable(values: Float1D) -> pa.Array:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
@@ -106,8 +106,8 @@ def read_scores(path: Path) -> Scores:
     )
 
 
-def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    values: npt.NDArray[np.float64] = table.column(name).fill_null(np.nan).to_numpy()
+def _floats(table: pa.Table, name: str) -> Float1D:
+    values: Float1D = table.column(name).fill_null(np.nan).to_numpy()
     return values
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from didact.accounting.flops import NOTHING, Lengths
+from didact.core.arrays import Float1D, Int1D
 from didact.gradients.backward_pass import TileTransform
 from didact.gradients.products import ProductKernel
 from didact.gradients.projection import Rademacher
@@ -21,8 +22,6 @@ from didact.models.language_model import LanguageModel
 from didact.models.losses import causal_losses
 from didact.models.tokens import Tokens
 
-Float = npt.NDArray[np.float64]
-Int1D = npt.NDArray[np.int64]
 Sums = Mapping[str, Tensor]
 
 
@@ -88,7 +87,7 @@ class SampleResults:
         tokens: Tokens that ran, without padding.
     """
 
-    values: Float
+    values: Float1D
     lengths: Lengths
     products: float
     tokens: int
@@ -210,7 +209,9 @@ def unit_directions(
         share = 1.0 / (norms.values[:, 0] * max(len(rows), 1))
         sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
-        def weighted(batch: Batch, share: Float = share, sums: Sums = sums) -> tuple[Tensor, float]:
+        def weighted(
+            batch: Batch, share: Float1D = share, sums: Sums = sums
+        ) -> tuple[Tensor, float]:
             with torch.enable_grad():
                 losses = causal_losses(model.module, batch)
                 total = (losses * torch.from_numpy(share[batch.rows]).to(losses)).sum()

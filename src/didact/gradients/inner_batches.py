@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from didact.core.arrays import Int1D
 from didact.core.errors import DataError
 from didact.core.hashing import mix
 from didact.models.tokens import Tokens, concatenated
-
-Int1D = npt.NDArray[np.int64]
 
 _BLOCK = 512  # rows encoded at a time while inner batches are filled
 

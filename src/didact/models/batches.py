@@ -13,11 +13,11 @@ import torch
 
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import micro_batches
+from didact.core.arrays import Int1D
 from didact.core.errors import ExecutionError
 from didact.models.tokens import Tokens
 
 R = TypeVar("R")
-Int1D = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

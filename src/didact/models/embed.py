@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from didact.accounting.flops import NOTHING, forward_flops
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Float32s
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, need
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from didact.models.language_model import LanguageModel
     from didact.models.tokens import Tokens
 
-Float32 = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], "Metered[Vectors]"]
 
 
@@ -41,7 +41,7 @@ class Vectors:
             has no limit.
     """
 
-    values: Float32
+    values: Float32s
     missing: Mapping[int, str] = field(default_factory=dict)
     truncated: npt.NDArray[np.bool_] | None = None
 

@@ -248,5 +248,5 @@ def _sample(pool: Pool) -> Iterator[str]:
         rows = range(batch.start, batch.start + math.ceil(share * len(batch)))
         texts = pool.read(rows, ["text"]).column("text").to_pylist()
         for row, text in zip(rows, texts, strict=True):
-            if not pool.held[row]:
+            if not pool.in_validation[row]:
                 yield text

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from didact.accounting.flops import forward_flops
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.protocols import Dtype
@@ -26,8 +26,6 @@ from didact.models.language_model import context_of, open_tokenizer, torch_dtype
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
 
-Float1D = npt.NDArray[np.float64]
-Int1D = npt.NDArray[np.int64]
 HEAD = "head.safetensors"
 
 

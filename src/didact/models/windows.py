@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from didact.accounting.flops import forward_flops
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.models.batches import Batch, over_batches
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
 from didact.models.tokens import Sample, Tokens, ragged
-
-Float1D = npt.NDArray[np.float64]
-Int1D = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

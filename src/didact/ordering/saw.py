@@ -15,9 +15,10 @@ from didact.ordering.stair import rearranged_at_cuts
 from didact.ordering.zigzag import zigzagged
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def sawed(utility: Float1D, *, sections: int, ratio: float, layers: int) -> Int1D:

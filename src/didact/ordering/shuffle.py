@@ -13,9 +13,10 @@ from didact.core.identity import method
 from didact.core.scores import TrainingOrder
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def released_shuffle(n: int, *, release: Literal["delt", "data-efficacy"], seed: int) -> Int1D:

@@ -11,9 +11,10 @@ from didact.core.scores import TrainingOrder
 from didact.ordering.around.utilities import chosen_utilities
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def sorted_by_utility(utility: Float1D, *, descending: bool = False) -> Int1D:

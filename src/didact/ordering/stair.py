@@ -16,9 +16,10 @@ from didact.ordering.sort import sorted_by_utility
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def staired(utility: Float1D, *, sections: int, ratio: float, layers: int) -> Int1D:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Int1D
 
 
 @dataclass(frozen=True, slots=True)

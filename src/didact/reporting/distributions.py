@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from didact.core.scores import Float1D
+from didact.core.arrays import Float1D
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from didact.core.arrays import Bool1D
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Bool1D, Scores, Selection, TrainingOrder, check_pool
+from didact.core.scores import Scores, Selection, TrainingOrder, check_pool
 from didact.selection.around.budget import eligible
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from didact.core.arrays import Float1D
 from didact.core.identity import method
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Fitted
-from didact.core.scores import Float1D
 from didact.models.tokens import Tokens
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.judging.windowed_likelihood import WindowedLikelihood

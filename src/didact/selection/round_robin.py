@@ -16,9 +16,10 @@ from didact.core.statistics import best_first
 from didact.selection.around.budget import distinct_rows
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float2D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Float2D, Int1D, Scores
+    from didact.core.scores import Budget, Scores
 
 
 @method("round_robin")
@@ -45,7 +46,7 @@ def round_robin(pool: Pool, scores: Scores, _budget: Budget | None, _ctx: Contex
             "sample; use a scorer with tasks (bm25, with a target whose rows have a 'task'), or "
             "the selector top_k"
         )
-    rows = np.flatnonzero(scores.present & ~pool.held)
+    rows = np.flatnonzero(scores.present & ~pool.in_validation)
     utility = scores.by_task[rows] if scores.higher_is_better else -scores.by_task[rows]
     reasons = tuple(f"task: {name}" for name in scores.tasks)
 

@@ -13,7 +13,7 @@ from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.data.reading.ingest import Read, find_cached
+from didact.data.reading.ingest import Ingested, find_cached
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 from didact.verbs import read_with_inputs
@@ -23,11 +23,11 @@ from didact.verbs import read_with_inputs
 _SECONDS_PER_BYTE = 3.5e-8
 
 
-def _read(config: RunConfig, ctx: Context) -> Read:
+def _read(config: RunConfig, ctx: Context) -> Ingested:
     return read_with_inputs(config.data.path, config.data, ctx)
 
 
-def _inputs(read: Read) -> tuple[dict[str, Any], ...]:
+def _inputs(read: Ingested) -> tuple[dict[str, Any], ...]:
     return read.inputs
 
 
@@ -43,7 +43,7 @@ def _estimate(values: Values) -> Cost:
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     del ctx
-    read: Read = values.read["data"]
+    read: Ingested = values.read["data"]
     pool = read.pool
     written = []
     for name in ("rejected.jsonl", "excluded.jsonl"):

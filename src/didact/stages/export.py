@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from didact.core import registry
 from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
 from didact.data.export import export_notes, output_counts, write_data_set
@@ -14,11 +15,15 @@ from didact.stages.stage import Stage, Values
 
 
 def _depends(values: Values) -> Mapping[str, Any]:
-    return {
+    depends = {
         "pool": values.pool.fingerprint,
         "order": values.result("order"),
         "export": values.resolved["export"],
     }
+    trainer = values.config.export.trainer
+    if trainer != "none" and registry.is_plug_in("trainers", trainer):
+        depends["trainer"] = registry.source_of(registry.find("trainers", trainer))
+    return depends
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:

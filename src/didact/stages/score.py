@@ -17,13 +17,13 @@ from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.core.statistics import spearman
 from didact.data import tables
-from didact.data.reading.ingest import Read
+from didact.data.reading.ingest import Ingested
 from didact.runs.folder import Outcome, output
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 
 Part = Callable[[RunConfig], ScoreConfig | None]
-Targets = tuple[Read | None, ...]  # of the scores, in the order they stand in the config
+Targets = tuple[Ingested | None, ...]  # of the scores, in the order they stand in the config
 
 
 def _leaves(part: Part, config: RunConfig) -> list[ScoreConfig]:
@@ -49,7 +49,7 @@ def _read(part: Part, config: RunConfig, ctx: Context) -> Targets:
     return tuple(_target(leaf, config, ctx) for leaf in _leaves(part, config))
 
 
-def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Read | None:
+def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Ingested | None:
     """The target set of one scorer, read like the pool unless it has settings of its own."""
     if leaf.target is None:
         return None
@@ -110,7 +110,7 @@ def _work(part: Part, name: str, values: Values, folder: Path, ctx: Context) -> 
 
 
 def _scored(
-    part: ScoreConfig, targets: Iterator[Read | None], values: Values, ctx: Context
+    part: ScoreConfig, targets: Iterator[Ingested | None], values: Values, ctx: Context
 ) -> Scores:
     if part.combine is None:
         target = next(targets)

@@ -17,11 +17,12 @@ import numpy as np
 import orjson
 
 from didact.core import binding, registry
+from didact.core.arrays import Float1D
 from didact.core.errors import ConfigError
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
-from didact.core.scores import Float1D, Scores
+from didact.core.scores import Scores
 from didact.execution.executors import processes, serial, threads
 from didact.scoring.around.score_pool import score_pool
 from didact.testing.pools import Rows, chat, make_pool, sample_rows, target_rows

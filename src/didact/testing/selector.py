@@ -174,7 +174,7 @@ def _check_amounts(run: _Run, pool: Pool) -> Selection:
         promise(not len(run.choose(pool, scores, budget)), f"{name}: {budget} chooses something")
     texts = pool.read(range(len(pool)), ["text"]).column("text").to_pylist()
     may = [
-        row for row in range(len(pool)) if not pool.held[row] and row not in _MISSING
+        row for row in range(len(pool)) if not pool.in_validation[row] and row not in _MISSING
     ]  # counted here, row by row
     n = len({texts[row] for row in may})
     whole = run.choose(pool, scores, Budget(samples=n))
@@ -234,7 +234,7 @@ def _check_near_duplicates(run: _Run) -> None:
     chosen = run.choose(pool, scores, Budget(ratio=1.0), near_duplicates=_NEAR)
     among = similarity[np.ix_(chosen.rows, chosen.rows)] - np.eye(len(chosen))
     promise(among.max() == 0, f"{name}: two rows chosen are near-duplicates")
-    may = np.setdiff1d(np.flatnonzero(~pool.held), _MISSING)
+    may = np.setdiff1d(np.flatnonzero(~pool.in_validation), _MISSING)
     nearest = similarity[np.ix_(may, chosen.rows)].max(axis=1)
     promise(bool((nearest > 0.8).all()), f"{name}: a row was refused that is near to nobody")
     told = f"near-duplicates refused: {len(may) - len(chosen)}"

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from didact.text.buffers import Int64s, UInt64s
+from didact.core.arrays import Float1D, Int1D, UInt64s
 from didact.text.hash_set import HashSet
 from didact.text.words import Words, hash_words
 
-Float64s = npt.NDArray[np.float64]
 Variant = Literal["okapi", "lucene"]
 
 # A word's hash and its document travel in one 64-bit key, so that one sort counts everything: the
@@ -33,29 +32,29 @@ _ROW: Final = np.uint64(_ROWS - 1)
 VOCABULARY: Final = 1 << 22
 
 
-def okapi_idf(df: npt.ArrayLike, n: int) -> Float64s:
+def okapi_idf(df: npt.ArrayLike, n: int) -> Float1D:
     """log((N - df + ½) / (df + ½)): negative for words in more than half of the documents."""
     df = np.asarray(df, np.float64)
     return np.asarray(np.log(n - df + 0.5) - np.log(df + 0.5))
 
 
-def lucene_idf(df: npt.ArrayLike, n: int) -> Float64s:
+def lucene_idf(df: npt.ArrayLike, n: int) -> Float1D:
     """log(1 + (N - df + ½) / (df + ½)): never negative."""
     df = np.asarray(df, np.float64)
     return np.asarray(np.log1p((n - df + 0.5) / (df + 0.5)))
 
 
-def okapi_floor(idf: Float64s, average_idf: float, epsilon: float) -> Float64s:
+def okapi_floor(idf: Float1D, average_idf: float, epsilon: float) -> Float1D:
     """Negative idf replaced by ε · the average idf of the pool's vocabulary."""
     return np.where(idf < 0, epsilon * average_idf, idf)
 
 
-def okapi_tf(tf: Float64s, length: Float64s, mean_length: float, k1: float, b: float) -> Float64s:
+def okapi_tf(tf: Float1D, length: Float1D, mean_length: float, k1: float, b: float) -> Float1D:
     """Saturating frequency tf · (k₁ + 1) / (tf + k₁ · (1 - b + b · length / mean length))."""
     return tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / mean_length))
 
 
-def lucene_tf(tf: Float64s, length: Float64s, mean_length: float, k1: float, b: float) -> Float64s:
+def lucene_tf(tf: Float1D, length: Float1D, mean_length: float, k1: float, b: float) -> Float1D:
     """Saturating frequency tf / (tf + k₁ · (1 - b + b · length / mean length))."""
     return tf / (tf + k1 * (1 - b + b * length / mean_length))
 
@@ -72,9 +71,9 @@ class TermFrequencies:
     """
 
     words: UInt64s
-    df: Int64s
-    documents: Int64s
-    tf: Int64s
+    df: Int1D
+    documents: Int1D
+    tf: Int1D
 
 
 def term_frequencies(words: Words, among: HashSet | None = None) -> TermFrequencies:
@@ -109,7 +108,7 @@ class Queries:
     """
 
     among: HashSet
-    counts: Float64s
+    counts: Float1D
 
     @classmethod
     def of(
@@ -142,8 +141,8 @@ class Counts:
 
     documents: int
     n_words: int
-    df: Int64s
-    vocabulary: tuple[UInt64s, Int64s] | None = None
+    df: Int1D
+    vocabulary: tuple[UInt64s, Int1D] | None = None
 
 
 def count_batch(texts: pa.LargeStringArray, among: HashSet, *, vocabulary: bool) -> list[Counts]:
@@ -178,7 +177,7 @@ class Totals:
         self._halvings = 0
         self._words = np.empty(0, np.uint64)
         self._df = np.empty(0, np.int64)
-        self._waiting: list[tuple[UInt64s, Int64s]] = []
+        self._waiting: list[tuple[UInt64s, Int1D]] = []
         self._n_waiting = 0
 
     def add(self, counts: Counts) -> None:
@@ -208,7 +207,7 @@ class Totals:
         self._words, self._df = self._words[:kept].copy(), self._df[:kept].copy()
         self._waiting, self._n_waiting = [], 0
 
-    def vocabulary(self) -> tuple[Int64s, int]:
+    def vocabulary(self) -> tuple[Int1D, int]:
         """Document counts of 2^-h of the distinct words, and h: 0 unless there are too many."""
         self._merge()
         return self._df, self._halvings
@@ -234,7 +233,7 @@ class Statistics:
     k1: float
     b: float
     mean_length: float
-    idf: Float64s
+    idf: Float1D
     documents: int
     average_idf: float = 0.0
     vocabulary: int = 0
@@ -265,7 +264,7 @@ def statistics(
     return Statistics(variant, k1, b, mean_length, idf, n, average, size, halvings)
 
 
-def score_batch(texts: pa.LargeStringArray, queries: Queries, fitted: Statistics) -> Float64s:
+def score_batch(texts: pa.LargeStringArray, queries: Queries, fitted: Statistics) -> Float1D:
     """Pass 2 over one batch: the BM25 score of every text for every query, float64 `(b, K)`.
 
     A text without words, and a query none of whose words occurs in the pool, score 0.

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-UInt8s: TypeAlias = npt.NDArray[np.uint8]
-UInt64s: TypeAlias = npt.NDArray[np.uint64]
-Int64s: TypeAlias = npt.NDArray[np.int64]
+from didact.core.arrays import Int1D, UInt8s
 
 
-def utf8(texts: pa.LargeStringArray) -> tuple[UInt8s, Int64s]:
+def utf8(texts: pa.LargeStringArray) -> tuple[UInt8s, Int1D]:
     """The UTF-8 bytes of a batch of texts and where each text starts.
 
     Args:

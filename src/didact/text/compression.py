@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from didact.core.arrays import Int1D, UInt8s
 from didact.core.errors import ConfigError, DataError
-from didact.text.buffers import Int64s, UInt8s, utf8
+from didact.text.buffers import utf8
 
 Codec = Literal["zlib", "zstd", "isal"]
 
@@ -50,7 +51,7 @@ def library(codec: Codec) -> str:
     return f"isa-l {isal.ISAL_VERSION}"
 
 
-def compressed_sizes(texts: pa.LargeStringArray, codec: Codec = "zlib", level: int = 9) -> Int64s:
+def compressed_sizes(texts: pa.LargeStringArray, codec: Codec = "zlib", level: int = 9) -> Int1D:
     """Bytes of each text after compression on its own, its container included.
 
     Args:
@@ -84,7 +85,7 @@ def _deflate(codec: Codec) -> Callable[[Any, int], bytes]:
     return compress
 
 
-def _zstd_sizes(data: UInt8s, offsets: Int64s, level: int) -> Int64s:
+def _zstd_sizes(data: UInt8s, offsets: Int1D, level: int) -> Int1D:
     """All frames in one call, which releases the interpreter lock once."""
     import zstandard
 

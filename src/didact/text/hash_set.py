@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from didact.text.buffers import Int64s, UInt8s, UInt64s
+from didact.core.arrays import Int1D, UInt8s, UInt64s
 
 # One bit in sixteen is set at most, in a table of 8 KiB to 32 MiB.
 _FEWEST_BITS: Final = 16
@@ -53,7 +53,7 @@ class HashSet:
         byte &= 1
         return byte.view(np.bool_)
 
-    def find(self, hashes: UInt64s) -> Int64s:
+    def find(self, hashes: UInt64s) -> Int1D:
         """Index of each hash in the set, -1 where it is not in it."""
         if not len(self.hashes):
             return np.full(len(hashes), -1)

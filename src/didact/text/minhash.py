@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from didact.core.arrays import Int1D, UInt32s, UInt64s
 from didact.core.hashing import mix
-from didact.text.buffers import Int64s, UInt64s
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import hash_words
-
-UInt32s: TypeAlias = npt.NDArray[np.uint32]
 
 RECALL: Final = 0.99  # of pairs at the threshold, that share a band
 _SEED: Final = 42
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-def shingles(texts: pa.LargeStringArray, n: int) -> tuple[UInt64s, Int64s]:
+def shingles(texts: pa.LargeStringArray, n: int) -> tuple[UInt64s, Int1D]:
     """Hashes of the runs of n words of each text, repeats included.
 
     A text of fewer than n words has one run, all of its words; a text without words has none.
@@ -105,6 +102,6 @@ def band_keys(signed: UInt32s, bands: int, places: int) -> UInt32s:
     return (keys >> np.uint64(32)).astype(np.uint32)
 
 
-def _running(sizes: Int64s) -> Int64s:
+def _running(sizes: Int1D) -> Int1D:
     """Offsets of pieces of these sizes."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])

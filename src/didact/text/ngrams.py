@@ -17,7 +17,7 @@ from didact.text.words import hash_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from didact.text.buffers import Int64s, UInt64s
+    from didact.core.arrays import Int1D, UInt64s
     from didact.text.words import Words
 
 _BASE: Final = 0x9E3779B97F4A7C15  # odd, so that no bit of a word's hash is lost
@@ -52,7 +52,7 @@ def ngram_hashes(words: UInt64s, n: int) -> UInt64s:
         run *= 2
 
 
-def hash_short_texts(words: Words, n: int) -> tuple[Int64s, UInt64s]:
+def hash_short_texts(words: Words, n: int) -> tuple[Int1D, UInt64s]:
     """Texts of fewer than n words, and hashes of all their words in order."""
     counts = words.counts
     rows = np.flatnonzero((counts > 0) & (counts < n))
@@ -75,7 +75,7 @@ class Grams:
     """
 
     hashes: UInt64s
-    offsets: Int64s
+    offsets: Int1D
 
 
 def hash_grams(texts: pa.LargeStringArray) -> Grams:

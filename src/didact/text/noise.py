@@ -18,20 +18,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.protocols import Progress, ignore_progress
-from didact.text.buffers import Int64s
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import Words, hash_words
 
 if TYPE_CHECKING:
     from didact.core.pool import Pool
 
-Float64s = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 # A text says little about itself before it is this long: so many bytes of a typical text are
 # counted with it.
@@ -84,7 +81,7 @@ class WordPairs:
         np.add.at(self._pairs, pairs, _ONE)
         self._total += len(places)
 
-    def _places(self, words: Words) -> tuple[Int64s, Int64s, Int64s]:
+    def _places(self, words: Words) -> tuple[Int1D, Int1D, Int1D]:
         """Buckets of all words, buckets of all pairs, and which word each pair begins with."""
         last = np.zeros(len(words.hashes), np.bool_)
         last[words.offsets[1:][words.counts > 0] - 1] = True
@@ -96,7 +93,7 @@ class WordPairs:
             first,
         )
 
-    def cohesion(self, words: Words, lengths: Int64s, counted: Bools) -> tuple[Float64s, Float64s]:
+    def cohesion(self, words: Words, lengths: Int1D, counted: Bool1D) -> tuple[Float1D, Float1D]:
         """How well texts hold together, and how strange their words are.
 
         Cohesion is the mean log ratio of how often a text's pairs occur elsewhere to how often by
@@ -126,7 +123,7 @@ class WordPairs:
         return cohesion, strange / n_words
 
 
-def texts_of(pool: Pool, rows: Int64s) -> Iterator[tuple[slice, pa.LargeStringArray]]:
+def texts_of(pool: Pool, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:
     """Texts of ascending rows, a batch of the pool at a time, and where they are in `rows`."""
     for batch in pool.batches():
         first, last = np.searchsorted(rows, [batch.start, batch.stop])
@@ -140,10 +137,10 @@ def texts_of(pool: Pool, rows: Int64s) -> Iterator[tuple[slice, pa.LargeStringAr
 
 def noisy(
     pool: Pool,
-    rows: Int64s,
+    rows: Int1D,
     strictness: float,
     progress: Callable[[Progress], None] = ignore_progress,
-) -> Bools:
+) -> Bool1D:
     """Which samples are noise.
 
     A sample's score is its cohesion, in units of the pool's median sample's, less what its
@@ -173,7 +170,7 @@ def noisy(
     **Cost:** 35 ns a byte on one core of 2021, two passes over the text; memory of `WordPairs` and
     of one batch.
     """
-    _, first, group_of = np.unique(pool.group[rows], return_index=True, return_inverse=True)
+    _, first, group_of = np.unique(pool.content_hash[rows], return_index=True, return_inverse=True)
     once = np.zeros(len(rows), np.bool_)
     once[first] = True
     lengths = pool.n_bytes[rows]
@@ -198,7 +195,7 @@ def noisy(
     return np.asarray(broken[first][group_of])
 
 
-def noise_notes(suspects: Bools, chosen: int, strictness: float) -> tuple[str, ...]:
+def noise_notes(suspects: Bool1D, chosen: int, strictness: float) -> tuple[str, ...]:
     """One line on how many samples are noise and how many of them are chosen; none if none is.
 
     Args:
@@ -215,7 +212,7 @@ def noise_notes(suspects: Bools, chosen: int, strictness: float) -> tuple[str, .
     return (line,)
 
 
-def misdecoded(texts: pa.LargeStringArray) -> Bools:
+def misdecoded(texts: pa.LargeStringArray) -> Bool1D:
     """Which texts are UTF-8 that was read as Latin-1 or Windows-1252, bool `(n,)`.
 
     Those where at least three quarters of the characters beyond ASCII are, in one of these tables,

@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Int1D, UInt8s, UInt64s
 from didact.core.hashing import mix
-from didact.text.buffers import Int64s, UInt8s, UInt64s, utf8
+from didact.text.buffers import utf8
 
 # Bytes looked at together. Larger pieces leave the cache, smaller ones fight over the GIL.
 PIECE: Final = 1 << 19
@@ -82,10 +83,10 @@ class Words:
     """
 
     hashes: UInt64s
-    offsets: Int64s
+    offsets: Int1D
 
     @property
-    def counts(self) -> Int64s:
+    def counts(self) -> Int1D:
         """Words of each text, `(n,)`."""
         return np.diff(self.offsets)
 
@@ -111,7 +112,7 @@ def hash_words(texts: pa.LargeStringArray) -> Words:
     return Words(np.concatenate([np.empty(0, np.uint64), *hashes]), word_offsets)
 
 
-def count_words(texts: pa.LargeStringArray) -> Int64s:
+def count_words(texts: pa.LargeStringArray) -> Int1D:
     """Number of words of each text, `(n,)`."""
     data, offsets = utf8(pc.utf8_lower(texts))
     counts = np.zeros(len(offsets), np.int64)
@@ -134,7 +135,7 @@ def word_strings(text: str, start: int = 0, stop: int | None = None) -> list[str
     return out
 
 
-def _pieces(data: UInt8s, offsets: Int64s) -> Iterator[tuple[int, int, Int64s, Int64s]]:
+def _pieces(data: UInt8s, offsets: Int1D) -> Iterator[tuple[int, int, Int1D, Int1D]]:
     """Start and stop of a piece of the bytes, and the bounds of its words relative to the start.
 
     No word crosses from one piece to the next: a piece ends where its last segment begins.
@@ -159,7 +160,7 @@ def _pieces(data: UInt8s, offsets: Int64s) -> Iterator[tuple[int, int, Int64s, I
         at, size = stop, PIECE
 
 
-def _segments(piece: UInt8s, breaks: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+def _segments(piece: UInt8s, breaks: Int1D) -> tuple[Int1D, npt.NDArray[np.bool_]]:
     """Where words and the gaps between them begin, and which of these are words."""
     word = (piece - np.uint8(97)) < 26
     word |= (piece - np.uint8(48)) < 10
@@ -184,7 +185,7 @@ def _segments(piece: UInt8s, breaks: Int64s) -> tuple[Int64s, npt.NDArray[np.boo
     return bounds, word.take(bounds)
 
 
-def _kinds(piece: UInt8s, lead: Int64s) -> tuple[UInt8s, npt.NDArray[np.int64]]:
+def _kinds(piece: UInt8s, lead: Int1D) -> tuple[UInt8s, npt.NDArray[np.int64]]:
     """Kind and width in bytes of the characters that begin at `lead`."""
     first = piece[lead].astype(np.int64)
     last = len(piece) - 1
@@ -208,7 +209,7 @@ def _table() -> UInt8s:
     return kinds
 
 
-def _hash(piece: UInt8s, starts: Int64s, ends: Int64s) -> UInt64s:
+def _hash(piece: UInt8s, starts: Int1D, ends: Int1D) -> UInt64s:
     """Hashes of the words of one piece, eight bytes at a time."""
     padded = np.zeros(len(piece) + 8, np.uint8)
     padded[: len(piece)] = piece

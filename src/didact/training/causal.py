@@ -15,6 +15,7 @@ from pydantic import Field
 
 from didact.accounting.flops import training_flops
 from didact.accounting.lengths import micro_batch_size
+from didact.core.arrays import Int1D
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError
@@ -31,7 +32,6 @@ from didact.training.loop import Recipe, StepRecord, executed_lengths, train_in_
 from didact.training.samples import Samples, rows_digest
 from didact.training.schedule import Schedule
 
-Int1D = npt.NDArray[np.int64]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from didact.accounting.flops import lora_counted
 from didact.accounting.lengths import micro_batch_size
+from didact.core.arrays import Int1D
 from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from didact.training.loop import StepRecord
-
-Int1D = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from didact.accounting.flops import regression_flops
 from didact.accounting.lengths import micro_batches
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError, ExecutionError
 from didact.core.identity import versions
@@ -33,8 +33,6 @@ from didact.models.saving import quiet
 from didact.models.tokens import Tokens
 from didact.training.schedule import learning_rate_factor
 
-Float1D = npt.NDArray[np.float64]
-Int1D = npt.NDArray[np.int64]
 OPTIMIZER, REPORT, STATE = "optimizer.safetensors", "regression.json", "epoch.json"
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.models.batches import Batch, collate
 from didact.models.encode import Encoding, encode
 from didact.models.tokens import Tokens, ragged
 
-Int1D = npt.NDArray[np.int64]
 BLOCK = 256  # samples tokenised at a time
 
 

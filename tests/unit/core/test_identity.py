@@ -19,7 +19,7 @@ from didact.core.identity import about, base_libraries, identity, method, versio
 from didact.testing import make_pool
 from didact.verbs import context, identified
 
-METHODS = [(group, name) for group in registry.GROUPS for name in registry.known(group)]
+METHODS = [(group, name) for group in registry.METHOD_GROUPS for name in registry.known(group)]
 VERSION = importlib.metadata.version
 
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 
 from didact.core.errors import DamagedError, DataError
-from didact.core.pool import Pool, PoolStats, hexadecimal
+from didact.core.hashing import hexadecimal
+from didact.core.pool import Pool, PoolStats
 from didact.testing import make_pool
 
 N = 50
-COLUMNS = ("id", "source", "task", "n_bytes", "n_tokens", "id_hash", "group", "text", "prompt",
+COLUMNS = ("id", "source", "task", "n_bytes", "n_tokens", "id_hash", "content_hash", "text", "prompt",
            "completion", "chosen", "rejected", "messages", "record")  # fmt: skip
 
 
@@ -72,10 +73,10 @@ def test_the_columns(pool, everything):
 def test_rows_without_ids_are_named_by_content(pool, everything):
     names = [row["id"] for row in everything]
     assert len(set(names)) == N
-    assert names[0] == f"{everything[0]['group']:016x}"
+    assert names[0] == f"{everything[0]['content_hash']:016x}"
     # row 42 has row 2's content, which has an id of its own, so it is the second copy
-    assert everything[42]["group"] == everything[2]["group"]
-    assert names[42] == f"{everything[42]['group']:016x}~2"
+    assert everything[42]["content_hash"] == everything[2]["content_hash"]
+    assert names[42] == f"{everything[42]['content_hash']:016x}~2"
     assert pool.ids.to_pylist() == names
 
 
@@ -124,7 +125,14 @@ def test_threads_share_a_pool(pool, everything):
 
 
 def test_columns_in_memory_are_read_only(pool):
-    for column in (pool.n_bytes, pool.n_tokens, pool.group, pool.copy, pool.held, pool.id_hash):
+    for column in (
+        pool.n_bytes,
+        pool.n_tokens,
+        pool.content_hash,
+        pool.copy_number,
+        pool.in_validation,
+        pool.id_hash,
+    ):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = 1
 
@@ -141,7 +149,8 @@ def test_stats(pool):
 
 
 def test_the_source_of_each_row(pool, everything):
-    assert pool.source.to_pylist() == [row["source"] for row in everything]
+    names = [pool.source_names[code] for code in pool.source_codes]
+    assert names == [row["source"] for row in everything]
 
 
 def test_hexadecimal():

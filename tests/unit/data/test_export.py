@@ -153,7 +153,7 @@ def test_a_row_that_has_an_order_index(tmp_path, row, fmt):
 def test_the_validation_split_has_its_own_file(tmp_path, dedup, fmt):
     rows = [{"text": f"{i % 30}", "n": i} for i in range(40)]
     pool = make_pool(rows, tmp_path, validation=8, dedup=dedup)
-    free = np.flatnonzero(~pool.held)
+    free = np.flatnonzero(~pool.in_validation)
     train, validation = export(pool, free, tmp_path / "out", format=fmt)
     assert validation.name == f"validation.{fmt}"
 
@@ -168,14 +168,14 @@ def test_the_validation_split_has_its_own_file(tmp_path, dedup, fmt):
     if dedup == "exact":
         assert len(held) == len(set(held)) == 8
     else:
-        assert len(held) == int(pool.held.sum()) >= 8
+        assert len(held) == int(pool.in_validation.sum()) >= 8
 
 
 def test_a_held_row_never_reaches_the_ordered_file(tmp_path):
     pool = make_pool([{"text": f"{i}"} for i in range(20)], tmp_path, validation=2)
     with pytest.raises(DataError, match="the order holds 2 rows of the validation split"):
         export(pool, range(20), tmp_path / "out")
-    free = np.flatnonzero(~pool.held)
+    free = np.flatnonzero(~pool.in_validation)
     with pytest.raises(DataError, match="'validation' is the name of the validation split's file"):
         export(pool, free, tmp_path / "out", name="validation")
 

@@ -15,9 +15,11 @@ import zstandard
 
 from didact.core.errors import DataError
 from didact.data.reading import files
-from didact.data.reading.files import File, describe, expand
+from didact.data.reading.discovery import default_source, describe, expand
+from didact.data.reading.files import File
 from didact.data.reading.json_arrays import array_elements
-from didact.data.reading.lines import lines, paragraphs, whole
+from didact.data.reading.lines import lines
+from didact.data.reading.plain_text import paragraphs, whole
 
 MOST = 2**20
 
@@ -342,7 +344,7 @@ def test_folders_and_globs(tmp_path):
     )  # fmt: skip
     found = expand([tmp_path / "d"])
     assert [f.name for f in found] == ["a.jsonl", "b.jsonl", "sub/c.ndjson"]
-    assert [f.stem for f in found] == ["a", "b", "c"]
+    assert [default_source(f.path) for f in found] == ["a", "b", "c"]
     assert [f.name for f in expand([str(tmp_path / "d" / "*.jsonl")])] == ["a.jsonl", "b.jsonl"]
     found = expand([str(tmp_path / "**" / "[abc].*json*")])
     assert [f.name for f in found] == ["a.jsonl", "b.jsonl", "sub/c.ndjson"]
@@ -386,14 +388,14 @@ def test_a_folder_of_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"),
+    ("name", "source"),
     [
         ("a.jsonl", "a"), ("a.b.jsonl.zst", "a.b"), ("a.jsonl.jsonl", "a"), ("a.v1.JSON.GZ", "a.v1"),
         (".jsonl", ".jsonl"), ("a", "a"),
     ],
 )  # fmt: skip
-def test_stem(name, stem):
-    assert File(Path(name), "jsonl", "").stem == stem
+def test_default_source(name, source):
+    assert default_source(Path(name)) == source
 
 
 def test_missing_files_and_permissions_have_remedies(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from didact.core.errors import ConfigError
 from didact.core.render import CHOSEN, REJECTED, SHARED
-from didact.data.formats import RowError, check_columns, detect, get, turns_of
+from didact.data.formats.detection import check_columns, detect, turns_of
+from didact.data.formats.rows import RowError, get
 
 SYSTEM, USER, TOOL, ANSWER = "system", "user", "tool", "assistant"
 
@@ -336,6 +337,19 @@ def test_turns_of_a_row(name):
 )
 def test_detection(row, expected):
     assert detect(row, {}) == expected
+
+
+def test_of_several_formats_one_goes_before_the_others():
+    row = {
+        "messages": MESSAGES, "instruction": "a", "output": "b", "prompt": "a", "completion": "b",
+        "text": "a", "chosen": "b", "rejected": "c", "label": True,
+    }  # fmt: skip
+    for name, content in (
+        ("preference", "chosen"), ("labelled", "label"), ("messages", "messages"),
+        ("alpaca", "output"), ("prompt_completion", "prompt"), ("text", "text"),
+    ):  # fmt: skip
+        assert detect(row, {}) == name
+        del row[content]
 
 
 def test_a_mapped_column_says_which_format_is_meant():

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from didact.core.errors import DataError
-from didact.data.store.row_identity import Seen, copies, mixed, text_hashes, validation_split
+from didact.data.store.row_identity import Seen, copy_numbers, mixed, text_hashes, validation_split
 
-GROUPS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
+CONTENTS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
 
 
 def array(values):
@@ -32,14 +32,14 @@ def test_mixed_matches_splitmix64():
     assert int(mixed(array([0]))[0]) == 0xE220A8397B1DCDAF
 
 
-@given(GROUPS)
-def test_copies_count_from_one_in_row_order(groups):
+@given(CONTENTS)
+def test_copies_count_from_one_in_row_order(contents):
     met: Counter[int] = Counter()
     expected = []
-    for group in groups:
+    for group in contents:
         met[group] += 1
         expected.append(met[group])
-    assert copies(array(groups)).tolist() == expected
+    assert copy_numbers(array(contents)).tolist() == expected
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=12))
@@ -61,10 +61,10 @@ def test_seen_keeps_few_arrays():
     assert sum(map(len, seen._runs)) == 5000
 
 
-@given(GROUPS.filter(bool), st.integers(1, 30), st.integers(0, 3), st.booleans())
-def test_validation_split(groups, amount, seed, dedup):
-    hashed = array(groups)
-    counted = (copies(hashed) == 1) | (not dedup)
+@given(CONTENTS.filter(bool), st.integers(1, 30), st.integers(0, 3), st.booleans())
+def test_validation_split(contents, amount, seed, dedup):
+    hashed = array(contents)
+    counted = (copy_numbers(hashed) == 1) | (not dedup)
     n = int(counted.sum())
     if amount >= n:
         with pytest.raises(DataError, match="ask for fewer"):
@@ -75,21 +75,21 @@ def test_validation_split(groups, amount, seed, dedup):
     except DataError:  # the copies of the rows drawn are all the rest
         assert not dedup
         return
-    assert 0 < held.sum() < len(groups)
+    assert 0 < held.sum() < len(contents)
     assert not set(hashed[held].tolist()) & set(hashed[~held].tolist())
     reached = int((held & counted).sum())
-    most = max(Counter(groups).values()) - 1
+    most = max(Counter(contents).values()) - 1
     assert reached == amount if dedup else amount <= reached <= amount + most
-    moved = np.random.default_rng(0).permutation(len(groups))
-    counted = (copies(hashed[moved]) == 1) | (not dedup)
+    moved = np.random.default_rng(0).permutation(len(contents))
+    counted = (copy_numbers(hashed[moved]) == 1) | (not dedup)
     assert np.array_equal(validation_split(hashed[moved], counted, amount, seed), held[moved])
 
 
 def test_a_share_is_of_all_rows_and_floored():
-    groups = np.arange(100, dtype=np.uint64)
+    contents = np.arange(100, dtype=np.uint64)
     everyone = np.ones(100, bool)
     for share, expected in ((0.0, 0), (0.29, 29), (0.001, 0), (0.999, 99)):
-        assert validation_split(groups, everyone, share, 0).sum() == expected
+        assert validation_split(contents, everyone, share, 0).sum() == expected
 
 
 def test_a_split_that_leaves_nothing():

@@ -75,7 +75,7 @@ def test_content_ids_of_copies_are_numbered_over_batches_and_files(read, tmp_pat
         a, b, f"{a}~2", f"{a}~3", f"{b}~2", f"{a}~4", f"{b}~3", f"{a}~5", f"{a}~6", f"{b}~4",
     ]  # fmt: skip
     assert len(set(pool.id_hash.tolist())) == 10
-    assert len(set(pool.group.tolist())) == 2
+    assert len(set(pool.content_hash.tolist())) == 2
     assert pool.meta["counts"]["duplicates"] == 8
 
 
@@ -95,7 +95,7 @@ def test_the_same_content_in_other_formats_is_a_duplicate(read, tmp_path):
         jsonl(tmp_path / "d.jsonl", [{"prompt": "hi", "completion": "hello"}]),
     ]  # fmt: skip
     pool = read(files)
-    assert len(set(pool.group.tolist())) == 1
+    assert len(set(pool.content_hash.tolist())) == 1
     assert pool.meta["formats"] == ["messages", "sharegpt", "alpaca", "prompt_completion"]
 
 
@@ -114,12 +114,12 @@ def test_what_makes_content_differ(read, tmp_path):
                       {"role": "assistant", "content": "c", "weight": 0.5}]},
     ]  # fmt: skip
     pool = read(jsonl(tmp_path / "x.jsonl", rows))
-    assert len(set(pool.group.tolist())) == len(rows)
+    assert len(set(pool.content_hash.tolist())) == len(rows)
 
 
 def test_a_label_is_content(read, tmp_path):
     rows = [{"prompt": "a", "completion": "b", "label": label} for label in (True, False, True)]
-    assert read(jsonl(tmp_path / "x.jsonl", rows)).copy.tolist() == [1, 1, 2]
+    assert read(jsonl(tmp_path / "x.jsonl", rows)).copy_number.tolist() == [1, 1, 2]
 
 
 def test_sources_and_tasks(read, tmp_path):
@@ -426,15 +426,15 @@ def test_chunks_are_written_in_bounded_batches(read, tmp_path):
 def test_validation_is_drawn_by_content_and_never_selectable(read, tmp_path):
     rows = [{"id": i, "text": f"text {i % 80}"} for i in range(100)]
     pool = read(jsonl(tmp_path / "x.jsonl", rows), validation=10)
-    held = {i for i, h in zip(ids(pool), pool.held, strict=True) if h}
+    held = {i for i, h in zip(ids(pool), pool.in_validation, strict=True) if h}
     contents = Counter(int(i) % 80 for i in held)
     assert len(contents) == 10
-    free = set(pool.group[~pool.held].tolist())
-    assert not free & set(pool.group[pool.held].tolist())
+    free = set(pool.content_hash[~pool.in_validation].tolist())
+    assert not free & set(pool.content_hash[pool.in_validation].tolist())
     moved = read(jsonl(tmp_path / "y.jsonl", rows[::-1]), validation=10)
-    assert {i for i, h in zip(ids(moved), moved.held, strict=True) if h} == held
+    assert {i for i, h in zip(ids(moved), moved.in_validation, strict=True) if h} == held
     other = didact.read(tmp_path / "x.jsonl", cache_dir=tmp_path / "cache", validation=10, seed=1)
-    assert {i for i, h in zip(ids(other), other.held, strict=True) if h} != held
+    assert {i for i, h in zip(ids(other), other.in_validation, strict=True) if h} != held
 
 
 def test_exclusion_is_counted_and_listed(read, tmp_path):

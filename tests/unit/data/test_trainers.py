@@ -15,16 +15,15 @@ import pytest
 import yaml
 import zstandard
 
-from didact.data.trainers import order_settings, write_trainer_files
+from didact.core import registry
+from didact.data.formats.detection import formats as registered
+from didact.data.trainers.ordered import OrderedDataSet
 
-KINDS = {
-    "chat": [["messages"], ["sharegpt"], ["alpaca"], ["prompt_completion"],
-             ["alpaca", "prompt_completion"], ["messages", "alpaca"]],
-    "text": [["text"]],
-    "pair": [["preference"]],
-    "labelled": [["labelled"]],
-}  # fmt: skip
-CASES = [(kind, formats) for kind, all_formats in KINDS.items() for formats in all_formats]
+CASES = [(f.kind, [name]) for name, f in registered().items()] + [
+    ("chat", ["alpaca", "prompt_completion"]),
+    ("chat", ["messages", "alpaca"]),
+]
+FILES = list(itertools.product(["jsonl", "jsonl.zst", "parquet"], [False, True], [None, 8]))
 
 
 def write(folder, trainer="trl", kind="chat", formats=("messages",), **more):
@@ -32,40 +31,57 @@ def write(folder, trainer="trl", kind="chat", formats=("messages",), **more):
         "data_files": ["train.jsonl"], "validation_file": None, "columns": {}, "batch_size": None,
         "epochs": 1, **more,
     }  # fmt: skip
-    return write_trainer_files(
-        folder / "trainer", trainer=trainer, kind=kind, formats=formats, **settings
-    )
+    data = OrderedDataSet(kind=kind, formats=formats, **settings)
+    return registry.find("trainers", trainer)(folder / "trainer", data)
 
 
-@pytest.mark.parametrize(("kind", "formats"), CASES)
-@pytest.mark.parametrize("trainer", ["hf", "trl"])
-def test_scripts_are_python(tmp_path, trainer, kind, formats):
-    for i, (ending, validation, batch_size) in enumerate(
-        itertools.product(["jsonl", "jsonl.zst", "parquet"], [False, True], [None, 8])
-    ):
-        files = write(
-            tmp_path / str(i), trainer, kind, formats, data_files=[f"a.{ending}", f"b.{ending}"],
+def write_all(folder, trainer, kind, formats):
+    """Ending, validation, batch size and the trainer's files, for every case of them."""
+    for i, (ending, validation, batch_size) in enumerate(FILES):
+        yield ending, validation, batch_size, write(
+            folder / str(i), trainer, kind, formats, data_files=[f"a.{ending}", f"b.{ending}"],
             validation_file=f"validation.{ending}" if validation else None,
             batch_size=batch_size, columns={"text": "it's \"odd\" {x}"}, epochs=3,
         )  # fmt: skip
-        settings = yaml.safe_load(files[0].read_text())
-        assert files[0].name == f"{trainer}.yaml"
-        assert settings == order_settings(trainer, kind, batch_size)
-        assert settings["train_sampling_strategy"] == "sequential"
-        assert settings["num_train_epochs"] == 1
-        assert ("packing" in settings) == (trainer == "trl" and kind in {"chat", "text"})
+
+
+@pytest.mark.parametrize(("kind", "formats"), CASES)
+@pytest.mark.parametrize("trainer", registry.known("trainers"))
+def test_every_trainer_writes_settings_and_perhaps_a_script(tmp_path, trainer, kind, formats):
+    for ending, _, _, files in write_all(tmp_path, trainer, kind, formats):
+        settings, *scripts = files
+        assert settings.name == f"{trainer}.yaml"
+        assert yaml.safe_load(settings.read_text())
+        assert "3 epochs are written out" in settings.read_text()
+        for script in scripts:
+            text = script.read_text()
+            compile(text, script.name, "exec")
+            assert f'DATA = ["a.{ending}", "b.{ending}"]' in text
+            assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("kind", ["chat", "text", "pair", "labelled"])
+@pytest.mark.parametrize("trainer", ["hf", "trl"])
+def test_settings_and_scripts_of_hugging_face(tmp_path, trainer, kind):
+    name = next(name for name, f in registered().items() if f.kind == kind)
+    for _, validation, batch_size, files in write_all(tmp_path, trainer, kind, [name]):
+        expected = {
+            "train_sampling_strategy": "sequential", "num_train_epochs": 1,
+            "ignore_data_skip": False,
+        }  # fmt: skip
+        if batch_size is not None:
+            expected["per_device_train_batch_size"] = batch_size
+        if trainer == "trl" and kind in {"chat", "text"}:
+            expected |= {"packing": False, "shuffle_dataset": False}
+        assert yaml.safe_load(files[0].read_text()) == expected
         if trainer == "hf" and kind in {"pair", "labelled"}:
             assert len(files) == 1
             continue
-        text = files[1].read_text()
-        tree = ast.parse(text)
-        compile(tree, files[1].name, "exec")
+        assert files[1].name == f"train_{trainer}.py"
+        tree = ast.parse(files[1].read_text())
         names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
         assert ("eval_dataset" in names) == validation
         assert ("per_device" in names) == (batch_size is not None)
-        assert f'DATA = ["a.{ending}", "b.{ending}"]' in text
-        assert max(map(len, text.splitlines())) <= 100
-        assert "3 epochs are written out" in files[0].read_text()
 
 
 def reader(path: Path) -> types.ModuleType:

@@ -175,8 +175,8 @@ def test_a_killed_run_leaves_no_half_model(pool, tmp_path, monkeypatch):
 def test_the_tokenizer_sees_a_bounded_even_share_and_no_validation_row(chats_pool, monkeypatch):
     pool = didact.read(chats_pool, validation=0.25, seed=3)
     texts = list(proxy._sample(pool))
-    assert len(texts) == len(pool) - int(pool.held.sum()) < len(pool)
-    held = [row for row in range(len(pool)) if pool.held[row]]
+    assert len(texts) == len(pool) - int(pool.in_validation.sum()) < len(pool)
+    held = [row for row in range(len(pool)) if pool.in_validation[row]]
     assert not set(pool.read(held, ["text"]).column("text").to_pylist()) & set(texts)
     monkeypatch.setattr(proxy, "SAMPLE_BYTES", int(pool.n_bytes.sum()) // 4)
     fewer = list(proxy._sample(pool))

@@ -447,8 +447,8 @@ def test_rows_are_counted_from_the_file_to_the_choice(case):
     texts = c.pool.read(np.arange(200), ["text"]).column(0).to_pylist()
     assert (flow.read, flow.pool, flow.chosen) == (200, 200, len(c.selection))
     assert flow.duplicates == 200 - len(set(texts))
-    assert flow.validation == np.count_nonzero(c.pool.held) > 0
-    free = {t for t, held in zip(texts, c.pool.held, strict=True) if not held}
+    assert flow.validation == np.count_nonzero(c.pool.in_validation) > 0
+    free = {t for t, held in zip(texts, c.pool.in_validation, strict=True) if not held}
     assert flow.candidates == len(free)
 
 

@@ -301,7 +301,7 @@ def test_validation_rows_and_rows_without_a_score_are_never_chosen(mode, pool, c
     )  # fmt: skip
     chosen = choose(zip_, pool, scores, Budget(samples=100), ctx, mode=mode, **STAGES)
     assert len(chosen) == 100
-    assert not pool.held[chosen.rows].any()
+    assert not pool.in_validation[chosen.rows].any()
     assert (chosen.rows % 5).all()
 
 

@@ -1,4 +1,4 @@
-"""Rows of some files on their way into one batch of the store."""
+"""Rows of some files on their way into the store, and those that are no samples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Kind
 from didact.core.render import TURN
-from didact.data.formats import Turn
+from didact.data.formats.turns import Turn
 from didact.data.reading.files import File
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class BadRow:
 
 
 @dataclass(slots=True)
-class Batch:
-    """Rows on their way into the store, one entry a row in each list.
+class IncomingRows:
+    """Rows on their way into one batch of the store, one entry a row in each list.
 
     Attributes:
         kind: What the rows are.
@@ -77,13 +75,13 @@ class Batch:
         return len(self.turns) + len(self.bad)
 
     def place(self, slice_: pa.RecordBatch, row: int) -> None:
-        """Say where the last row lies."""
+        """Set where the last row lies: in a slice, at a row of it."""
         if not self.slices or self.slices[-1] is not slice_:
             self._before += len(self.slices[-1]) if self.slices else 0
             self.slices.append(slice_)
         self.places.append(self._before + row)
 
-    def arrow_rows(self, rows: Int64s) -> pa.RecordBatch:
+    def arrow_rows(self, rows: Int1D) -> pa.RecordBatch:
         """Some of its Arrow rows."""
         whole = self.slices[0] if len(self.slices) == 1 else pa.concat_batches(self.slices)
         return whole.take(pa.array(np.asarray(self.places, np.int64)[rows]))

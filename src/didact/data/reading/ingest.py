@@ -19,12 +19,13 @@ from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
-from didact.data.formats import check_columns
-from didact.data.reading import files
-from didact.data.reading.arrow import arrow_schema
-from didact.data.reading.incoming import Batch
-from didact.data.reading.rows import Reader, check_containers
+from didact.data.formats.detection import check_columns, plug_in_sources
+from didact.data.reading.discovery import expand
+from didact.data.reading.files import File, readable
+from didact.data.reading.incoming import IncomingRows
+from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.tables import are_tables, shared_schema
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
 
@@ -32,7 +33,7 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class Ingested:
     """A pool, and the files it was read from as the manifest lists them."""
 
     pool: Pool
@@ -47,7 +48,7 @@ def read_pool(
     *,
     overlap: Overlap | None = None,
     overlap_key: str = "",
-) -> Read:
+) -> Ingested:
     """The pool behind some files: found in the cache, or read, checked and written there.
 
     Args:
@@ -63,9 +64,9 @@ def read_pool(
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
-    files_found = files.expand(paths, ignored=ctx.cache_dir)
+    files = expand(paths, ignored=ctx.cache_dir)
     counter = token_counter(settings.tokenizer)
-    stamps = [_stamp(file.path) for file in files_found]
+    stamps = [_stamp(file.path) for file in files]
     key = {
         "store": STORE_VERSION,
         "settings": settings.model_dump(mode="json", exclude={"tokenizer", "exclude"}),
@@ -74,20 +75,22 @@ def read_pool(
         "seed": ctx.seed if settings.validation else 0,
         "files": stamps,
     }
+    if plug_ins := plug_in_sources():
+        key["plug_ins"] = plug_ins
 
     made = False
 
     def make(work: Context) -> dict[str, Any]:
         nonlocal made
         made = True
-        return _read(files_found, stamps, settings, counter, work, overlap)
+        return _read(files, stamps, settings, counter, work, overlap)
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
         {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
-        for file, stamp, hashed in zip(files_found, stamps, entry["blake2b"], strict=True)
+        for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
-    return Read(open_cached(entry["fingerprint"], ctx.cache_dir), inputs, reused=not made)
+    return Ingested(open_cached(entry["fingerprint"], ctx.cache_dir), inputs, reused=not made)
 
 
 def _save(read: dict[str, Any], folder: Path) -> None:
@@ -102,7 +105,7 @@ def _load(ctx: Context, folder: Path) -> dict[str, Any] | None:
 
 
 def _read(
-    files_found: list[files.File],
+    files: list[File],
     stamps: list[list[Any]],
     settings: DataSettings,
     counter: TokenCounter,
@@ -110,19 +113,19 @@ def _read(
     overlap: Overlap | None,
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
-    schema = arrow_schema(files_found) if check_containers(files_found) else None
+    schema = shared_schema(files) if are_tables(files) else None
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema) as writer,
-        _hashing(files_found, ctx) as hashed,
+        _hashing(files, ctx) as hashed,
     ):
         with _behind(ctx.meter.timed(writer.add)) as emit:
             reader = Reader(settings, emit, schema)
-            reader.read(files_found, ctx.progress)
+            reader.read(files, ctx.progress)
         if writer.n == 0:
-            raise DataError(_nothing(files_found, writer.counts))
+            raise DataError(_nothing(files, writer.counts))
         hashes = hashed()
-        for file, stamp in zip(files_found, stamps, strict=True):
+        for file, stamp in zip(files, stamps, strict=True):
             if _stamp(file.path) != stamp:
                 raise DataError(
                     f"{file.path}: was changed while it was read; run the same command again once "
@@ -134,10 +137,10 @@ def _read(
 
 
 @contextmanager
-def _hashing(files_found: Sequence[files.File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
+def _hashing(files: Sequence[File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
     with ThreadPoolExecutor(1) as hasher:
-        digests = [hasher.submit(ctx.meter.timed(digest), file.path) for file in files_found]
+        digests = [hasher.submit(ctx.meter.timed(digest), file.path) for file in files]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
@@ -173,7 +176,7 @@ def default_cache_dir() -> Path:
 
 
 def _stamp(path: Path) -> list[Any]:
-    with files.readable(path):
+    with readable(path):
         found = path.stat()
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
@@ -181,12 +184,12 @@ def _stamp(path: Path) -> list[Any]:
 
 
 @contextmanager
-def _behind(add: Callable[[Batch], None]) -> Iterator[Callable[[Batch], None]]:
+def _behind(add: Callable[[IncomingRows], None]) -> Iterator[Callable[[IncomingRows], None]]:
     """Run `add` one batch behind its caller, in order; its errors are raised on the next call."""
     with ThreadPoolExecutor(1) as worker:
         waiting: list[Future[None]] = []
 
-        def emit(batch: Batch) -> None:
+        def emit(batch: IncomingRows) -> None:
             if waiting:
                 waiting.pop().result()
             waiting.append(worker.submit(add, batch))
@@ -196,8 +199,8 @@ def _behind(add: Callable[[Batch], None]) -> Iterator[Callable[[Batch], None]]:
             waiting.pop().result()
 
 
-def _nothing(files_found: Sequence[files.File], counts: dict[str, int]) -> str:
-    what = ", ".join(str(file.path) for file in files_found[:3])
+def _nothing(files: Sequence[File], counts: dict[str, int]) -> str:
+    what = ", ".join(str(file.path) for file in files[:3])
     return (
         f"{what}: no sample to use ({counts['read']} rows read, {counts['rejected']} rejected, "
         f"{counts['excluded']} excluded); expected at least one: the file is empty, or every row "

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from didact.core.errors import DataError
+from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
-from didact.data.reading.lines import RawRow, text_chunks, too_long
+from didact.data.reading.json_lines import json_row
+from didact.data.reading.lines import text_chunks, too_long
+from didact.data.reading.settings import DataSettings
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # everything up to the next mark, whole strings among it; inside an element commas are no marks
@@ -155,3 +158,10 @@ class _Array:
             "truncated: copy or download it again"
         )
         yield self.number + 1, rest, fault
+
+
+def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
+    return array_elements(file, max_row_bytes=settings.max_row_bytes)
+
+
+CONTAINER: Final = TextContainer(suffixes=(".json",), rows=_rows, parse=json_row)

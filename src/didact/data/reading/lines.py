@@ -1,13 +1,11 @@
-"""Lines, paragraphs and whole texts: the rows of files that are no arrays and no tables."""
+"""Text files in pieces and by line, and why a row of text may be refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from didact.data.reading.container import RawRow
 from didact.data.reading.files import BOM, File, chunks
-
-# number from 1 · bytes · why they are not a row, "" when they may be one
-RawRow = tuple[int, bytes, str]
 
 
 def text_chunks(file: File) -> Iterator[bytes]:
@@ -61,37 +59,9 @@ def lines(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
         yield number + 1, data.removesuffix(b"\r"), ""
 
 
-def paragraphs(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
-    """Runs of lines between blank lines, numbered by their first line."""
-    block: list[bytes] = []
-    start = previous = size = 0
-    fault = ""
-    for number, line, problem in lines(file, max_row_bytes=max_row_bytes):
-        if block and number != previous + 1:
-            yield start, b"\n".join(block), fault
-            block, size, fault = [], 0, ""
-        if not block:
-            start = number
-        previous = number
-        fault = fault or problem
-        if not fault:
-            size += len(line) + 1
-            if size > max_row_bytes + 1:
-                fault = too_long(block[0] if block else line, max_row_bytes)
-        if not fault or not block:  # of a block that is refused only the beginning is kept
-            block.append(line)
-    if block:
-        yield start, b"\n".join(block), fault
-
-
-def whole(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
-    """The file as one row."""
-    out = bytearray()
-    for piece in text_chunks(file):
-        if len(out) <= max_row_bytes:
-            out += piece
-    data = bytes(out)
-    if len(data) > max_row_bytes:
-        yield 1, data[: max_row_bytes + 1], too_long(data, max_row_bytes)
-    elif data.strip():
-        yield 1, data, ""
+def not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    """Why a row of these bytes is refused."""
+    return (
+        f"{data[max(error.start - 8, 0) : error.start + 8]!r} at byte {error.start} of the row is "
+        "not UTF-8; expected UTF-8: convert the file, e.g. iconv -f latin1 -t utf-8"
+    )

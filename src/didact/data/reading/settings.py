@@ -1,4 +1,4 @@
-"""Settings of the data door: how files become a pool."""
+"""Settings of reading: how files become a pool."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-FormatName = Literal[
-    "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "labelled"
-]
+from didact.core.registry import NameIn
 
 
 class ChunkSettings(BaseModel):
@@ -54,7 +52,7 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: FormatName = "auto"
+    format: Annotated[str, NameIn("formats", "auto")] = "auto"
     columns: dict[str, str] = {}
     template: Literal["plain", "roles", "chatml"] = "plain"
     tokenizer: str | None = None

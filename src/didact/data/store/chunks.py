@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
+
+from didact.core.arrays import Int1D
 
 # After a sentence mark and the space behind it, after a mark of scripts that put no space, or at
 # the end of a line.
@@ -17,7 +18,7 @@ _SENTENCE_END = re.compile(
 
 def cut(
     text: str,
-    token_ends: npt.NDArray[np.int64],
+    token_ends: Int1D,
     count: Callable[[str], int],
     *,
     max_tokens: int,

@@ -7,14 +7,12 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
 from didact.core.errors import DataError
 from didact.core.hashing import mix
-
-UInt64s = npt.NDArray[np.uint64]
 
 _POSITION: Final = np.uint64(0xD1B54A32D192ED03)  # odd: distinct positions stay distinct
 
@@ -32,7 +30,7 @@ def text_hashes(texts: pa.StringArray) -> UInt64s:
     return _hashes(texts, np.arange(len(texts) + 1))
 
 
-def _hashes(texts: pa.StringArray, bounds: npt.NDArray[np.int64]) -> UInt64s:
+def _hashes(texts: pa.StringArray, bounds: Int1D) -> UInt64s:
     """blake2b of the bytes of texts `bounds[i]` to `bounds[i + 1]`, joined, for each `i`."""
     _, offset_buffer, data_buffer = texts.buffers()
     if data_buffer is None or offset_buffer is None:
@@ -46,7 +44,7 @@ def _hashes(texts: pa.StringArray, bounds: npt.NDArray[np.int64]) -> UInt64s:
     return np.maximum(np.frombuffer(digests, np.uint64), 1)
 
 
-def content_hashes(turns: pa.ListArray, labels: npt.NDArray[np.uint64]) -> UInt64s:
+def content_hashes(turns: pa.ListArray, labels: UInt64s) -> UInt64s:
     """64 bits that are equal for equal content, `(n,)`.
 
     Content is every turn's part, role, text and weight, their order, and the label.
@@ -61,12 +59,12 @@ def content_hashes(turns: pa.ListArray, labels: npt.NDArray[np.uint64]) -> UInt6
     texts = turn.field("content")
     roles = turn.field("role").dictionary_encode()
     role = text_hashes(roles.dictionary)[roles.indices.to_numpy()]
-    part = turn.field("part").to_numpy().astype(np.uint64)
+    branch = turn.field("part").to_numpy().astype(np.uint64)
     weight = turn.field("weight").to_numpy().view(np.uint32).astype(np.uint64)
     length = pc.binary_length(texts).to_numpy().astype(np.uint64)
     position = (np.arange(len(turn)) - np.repeat(starts[:-1], np.diff(starts))).astype(np.uint64)
     # The words of a row are hashed as one text; lengths say where its turns begin.
-    kind = mixed(role ^ (part << np.uint64(32)) ^ weight) + length
+    kind = mixed(role ^ (branch << np.uint64(32)) ^ weight) + length
     frame = np.add.reduceat(mixed(kind + position * _POSITION), starts[:-1])
     return mixed(_hashes(texts, starts) + mixed(frame + mixed(labels)))
 
@@ -77,7 +75,7 @@ class Seen:
     def __init__(self) -> None:
         self._runs: list[UInt64s] = []
 
-    def repeats(self, hashes: UInt64s) -> npt.NDArray[np.bool_]:
+    def repeats(self, hashes: UInt64s) -> Bool1D:
         """True where a hash was met before, earlier in this array or in an earlier call."""
         _, first = np.unique(hashes, return_index=True)
         again = np.ones(len(hashes), dtype=bool)
@@ -94,30 +92,28 @@ class Seen:
         return again
 
 
-def copies(groups: UInt64s) -> npt.NDArray[np.int32]:
+def copy_numbers(contents: UInt64s) -> Int32s:
     """For each row, which copy of its content it is, from 1, in row order, `(n,)`."""
-    out = np.ones(len(groups), dtype=np.int32)
-    ordered = np.sort(groups)
+    out = np.ones(len(contents), dtype=np.int32)
+    ordered = np.sort(contents)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     del ordered
     if not len(repeated):
         return out
-    at = np.minimum(np.searchsorted(repeated, groups), len(repeated) - 1)
-    rows = np.flatnonzero(repeated[at] == groups)  # only rows with copies are counted
+    at = np.minimum(np.searchsorted(repeated, contents), len(repeated) - 1)
+    rows = np.flatnonzero(repeated[at] == contents)  # only rows with copies are counted
     order = rows[np.argsort(at[rows], kind="stable")]
     begins = np.flatnonzero(np.diff(at[order], prepend=-1))
     out[order] = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order))) + 1
     return out
 
 
-def validation_split(
-    groups: UInt64s, counted: npt.NDArray[np.bool_], amount: float, seed: int
-) -> npt.NDArray[np.bool_]:
-    """Rows set aside: whole groups of equal content, drawn by a hash of content and seed.
+def validation_split(contents: UInt64s, counted: Bool1D, amount: float, seed: int) -> Bool1D:
+    """Rows set aside: every copy of a content, drawn by a hash of content and seed.
 
     Args:
-        groups: Content hashes, `(n,)`.
-        counted: The rows that count towards the amount, `(n,)`: all, or the first of each group.
+        contents: Content hashes, `(n,)`.
+        counted: The rows that count towards the amount, `(n,)`: all, or the first of each content.
         amount: A share of all rows below 1, or a number of rows.
         seed: Another seed draws another split.
 
@@ -129,16 +125,16 @@ def validation_split(
     Raises:
         DataError: Nothing would be left to select from.
     """
-    n = len(groups)
+    n = len(contents)
     wanted = int(amount * n + 1e-9) if amount < 1 else int(amount)
     if wanted == 0:
         return np.zeros(n, dtype=bool)
-    keys = mixed(groups ^ mixed(np.array([seed], dtype=np.uint64)))
+    keys = mixed(contents ^ mixed(np.array([seed], dtype=np.uint64)))
     drawn = keys[counted]
     if wanted < len(drawn):
-        held: npt.NDArray[np.bool_] = keys <= np.partition(drawn, wanted - 1)[wanted - 1]
-        if not held.all():
-            return held
+        set_aside: Bool1D = keys <= np.partition(drawn, wanted - 1)[wanted - 1]
+        if not set_aside.all():
+            return set_aside
     raise DataError(
         f"data.validation: {wanted} rows would be all of the pool, which has {len(drawn)} rows "
         f"that count, {n} with exact copies; ask for fewer"

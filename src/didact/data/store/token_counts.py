@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, MissingDependencyError
 from didact.data.reading.files import readable
 
@@ -34,9 +34,9 @@ class TokenCounter:
 
     name: str
     estimate: bool
-    count: Callable[[pa.LargeStringArray], npt.NDArray[np.int64]]
+    count: Callable[[pa.LargeStringArray], Int1D]
     count_one: Callable[[str], int]
-    ends: Callable[[str], npt.NDArray[np.int64]]
+    ends: Callable[[str], Int1D]
 
 
 def token_counter(tokenizer: str | None) -> TokenCounter:
@@ -76,14 +76,14 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
     model.no_padding()
     model.no_truncation()
 
-    def count(texts: pa.LargeStringArray) -> npt.NDArray[np.int64]:
+    def count(texts: pa.LargeStringArray) -> Int1D:
         encoded = model.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
         return np.fromiter((len(e) for e in encoded), dtype=np.int64, count=len(encoded))
 
     def count_one(text: str) -> int:
         return len(model.encode(text, add_special_tokens=False))
 
-    def ends(text: str) -> npt.NDArray[np.int64]:
+    def ends(text: str) -> Int1D:
         offsets = model.encode(text, add_special_tokens=False).offsets
         return np.maximum.accumulate(np.asarray([end for _, end in offsets], dtype=np.int64))
 
@@ -93,8 +93,8 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
     )
 
 
-def _estimated(texts: pa.LargeStringArray) -> npt.NDArray[np.int64]:
-    n_bytes: npt.NDArray[np.int64] = pc.binary_length(texts).to_numpy()
+def _estimated(texts: pa.LargeStringArray) -> Int1D:
+    n_bytes: Int1D = pc.binary_length(texts).to_numpy()
     return -(-n_bytes // BYTES_PER_TOKEN)
 
 
@@ -102,7 +102,7 @@ def _estimated_one(text: str) -> int:
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
-def _estimated_ends(text: str) -> npt.NDArray[np.int64]:
+def _estimated_ends(text: str) -> Int1D:
     """Every place where another `BYTES_PER_TOKEN` bytes are full, as character offsets."""
     width = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     n_bytes = 1 + (width > 0x7F).astype(np.int64) + (width > 0x7FF) + (width > 0xFFFF)

@@ -9,27 +9,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
 from didact.core.errors import DataError
+from didact.core.hashing import hexadecimal
 from didact.core.manifest import fingerprint
-from didact.core.pool import STORE_VERSION, Kind, hexadecimal, retyped
+from didact.core.pool import STORE_VERSION, Kind
 from didact.core.render import REJECTED, TURNS, derive
-from didact.data.formats import shown
-from didact.data.reading.incoming import BadRow, Batch, Int64s, turns_array
+from didact.data.formats.rows import shown
+from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.store.chunks import cut
+from didact.data.store.left_out import LeftOut
+from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords
 from didact.data.store.row_identity import (
     Seen,
-    UInt64s,
     content_hashes,
-    copies,
+    copy_numbers,
     mixed,
     text_hashes,
     validation_split,
@@ -59,7 +61,7 @@ class _Names:
     column: str
     codes: dict[str, int] = field(default_factory=dict)
 
-    def of(self, names: pa.StringArray) -> npt.NDArray[np.int32]:
+    def of(self, names: pa.StringArray) -> Int32s:
         """The code of each name, `(n,)`."""
         encoded = names.dictionary_encode()
         distinct = encoded.dictionary.to_pylist()
@@ -71,7 +73,7 @@ class _Names:
                 f"column with --data columns.{self.column}=COLUMN (columns.{self.column}=- for "
                 "none)"
             )
-        found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
+        found: Int32s = np.asarray(codes, np.int32)[encoded.indices.to_numpy()]
         return found
 
 
@@ -103,31 +105,26 @@ class StoreWriter:
             fields += [("parent", pa.string()), ("start", pa.int64()), ("end", pa.int64())]
         self._schema = pa.schema(fields)
         self._files = contextlib.ExitStack()
-        self._listed: dict[str, BinaryIO] = {}
         self._identity = hashlib.blake2b(digest_size=16)
         self._index = {name: bytearray() for name in _INDEX}
         self._sources, self._tasks = _Names("source"), _Names("task")
         self._seen_ids, self._seen_texts = Seen(), Seen()
         self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
         self._batch_starts: list[int] = []
-        self._offsets: dict[str, list[int]] = {"pool.arrow": [], "rows.arrow": []}
-        self._row_batch_starts: list[int] = []
-        self._record_at = self._rows_at = 0
         self._rows_schema = rows_schema
         self.kind: Kind = "text"
         self._learned_bytes = 0
-        self.n = 0
-        self.counts = dict.fromkeys(("read", "rejected", "excluded"), 0)
+        self.n = self._n_read = 0
 
     def __enter__(self) -> Self:
-        self._write_pool, self._close_pool = self._arrow_file("pool.arrow", self._schema)
-        if self._rows_schema is None:
-            self._records = self._files.enter_context((self._folder / "records.bin").open("wb"))
-        else:
-            # A file of record batches has one dictionary a column, so values are stored plain.
-            plain = [pa.field(f.name, retyped(f.type, _plain)) for f in self._rows_schema]
-            self._write_rows, self._close_rows = self._arrow_file("rows.arrow", pa.schema(plain))
-            (self._folder / "rows.schema").write_bytes(self._rows_schema.serialize())
+        folder, files, identify = self._folder, self._files, self._identity.update
+        self._pool = ArrowWriter(folder / "pool.arrow", self._schema, files)
+        self._left_out = LeftOut(folder, files, identify)
+        self._records: JsonRecords | ArrowRecords = (
+            JsonRecords(folder, files, identify)
+            if self._rows_schema is None
+            else ArrowRecords(folder, files, self._rows_schema)
+        )
         return self
 
     def __exit__(
@@ -139,31 +136,20 @@ class StoreWriter:
         with contextlib.suppress(OSError):  # after a failure the folder goes anyway
             self._files.close()
 
-    def _arrow_file(
-        self, name: str, schema: pa.Schema
-    ) -> tuple[Callable[[pa.RecordBatch], None], Callable[[], None]]:
-        sink = self._files.enter_context(pa.OSFile(str(self._folder / name), "wb"))
-        writer = pa.ipc.new_file(sink, schema)
-
-        def write(batch: pa.RecordBatch) -> None:
-            self._offsets[name].append(sink.tell())
-            writer.write_batch(batch)
-
-        def close() -> None:
-            writer.close()
-            sink.close()
-
-        return write, close
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows read so far, rejected and excluded."""
+        return {"read": self._n_read, **self._left_out.counts}
 
     # -- one batch ---------------------------------------------------------------------------------
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: IncomingRows) -> None:
         """Write one batch: bad rows, repeated ids and held-out text out, tokens counted.
 
         Raises:
             DataError: A row is bad and bad rows are errors.
         """
-        self.counts["read"] += len(batch)
+        self._n_read += len(batch)
         keep = np.ones(len(batch.turns), dtype=bool)
         ids = pa.array(batch.ids, pa.string())
         id_hash = np.zeros(len(keep), dtype=np.uint64)
@@ -188,7 +174,11 @@ class StoreWriter:
         kept = np.flatnonzero(keep)
         if not len(kept):
             return
-        columns |= self._write_records(batch, kept)
+        columns["record_start"] = np.zeros(len(keep), np.int64)
+        columns["record_length"] = np.zeros(len(keep), np.int32)
+        columns["record_start"][kept], columns["record_length"][kept] = self._records.write(
+            batch, kept
+        )
         for name, names, given_names in (
             ("source", self._sources, batch.sources),
             ("task", self._tasks, batch.tasks),
@@ -203,7 +193,7 @@ class StoreWriter:
             columns["n_tokens"] = self._counter.count(texts)
             self._append(columns, kept)
 
-    def _reject(self, batch: Batch, repeated: list[int]) -> None:
+    def _reject(self, batch: IncomingRows, repeated: list[int]) -> None:
         """Bad rows and repeated ids: an error, or lines of rejected.jsonl, in row order."""
         bad = list(batch.bad)
         for i in repeated:
@@ -220,23 +210,13 @@ class StoreWriter:
                     f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
                     "rows, set on_bad_row=skip; they are then kept in rejected.jsonl"
                 )
-            entry: dict[str, Any] = {
-                "file": row.file.name, "row": row.number, "reason": row.reason
-            }  # fmt: skip
-            if len(row.data) > self._settings.max_row_bytes:
-                entry["begins"] = row.data[:1000].decode("utf-8", "backslashreplace")
-            else:
-                try:
-                    entry["raw"] = row.data.decode()
-                except UnicodeDecodeError:
-                    entry["raw_latin1"] = row.data.decode("latin-1")  # a character a byte
-            self._list("rejected", entry)
+            self._left_out.reject(row, self._settings.max_row_bytes)
 
     def _exclude(
         self,
-        batch: Batch,
+        batch: IncomingRows,
         columns: dict[str, Any],
-        keep: npt.NDArray[np.bool_],
+        keep: Bool1D,
         found: Iterable[tuple[int, str]],
     ) -> None:
         """Rows that share text with held-out files: listed, not kept."""
@@ -244,49 +224,11 @@ class StoreWriter:
             if keep[row]:
                 keep[row] = False
                 name = batch.ids[row] or hexadecimal(columns["group"][row : row + 1])[0].as_py()
-                self._list(
-                    "excluded",
-                    {"id": name, "file": batch.files[row].name, "row": batch.numbers[row],
-                     "shared": shared},
-                )  # fmt: skip
-
-    def _list(self, name: str, entry: dict[str, Any]) -> None:
-        """One line of rejected.jsonl or excluded.jsonl."""
-        if name not in self._listed:
-            file = (self._folder / f"{name}.jsonl").open("wb")
-            self._listed[name] = self._files.enter_context(file)
-        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
-        self._listed[name].write(line)
-        self._identity.update(line)
-        self.counts[name] += 1
-
-    def _write_records(self, batch: Batch, kept: Int64s) -> dict[str, Any]:
-        """The user's rows; says where each row of the batch lies."""
-        start = np.zeros(len(batch.turns), dtype=np.int64)
-        length = np.zeros(len(batch.turns), dtype=np.int32)
-        if self._rows_schema is not None:
-            rows = batch.arrow_rows(kept)
-            plain = [c.cast(retyped(c.type, _plain)) for c in rows.columns]
-            self._write_rows(pa.RecordBatch.from_arrays(plain, rows.schema.names))
-            self._row_batch_starts.append(self._rows_at)
-            start[kept] = self._rows_at + np.arange(len(kept))
-            self._rows_at += len(kept)
-        else:
-            records = batch.records
-            if len(kept) < len(records):
-                records = [records[i] for i in kept]
-            length[kept] = np.fromiter(map(len, records), np.int32, len(records))
-            ends = np.cumsum(length[kept], dtype=np.int64)
-            start[kept] = self._record_at + ends - length[kept]
-            joined = b"".join(records)
-            self._identity.update(joined)
-            self._records.write(joined)
-            self._record_at += len(joined)
-        return {"record_start": start, "record_length": length}
+                self._left_out.exclude(name, batch.files[row], batch.numbers[row], shared)
 
     def _chunks(
-        self, columns: dict[str, Any], texts: pa.LargeStringArray, kept: Int64s
-    ) -> tuple[dict[str, Any], Int64s]:
+        self, columns: dict[str, Any], texts: pa.LargeStringArray, kept: Int1D
+    ) -> tuple[dict[str, Any], Int1D]:
         """Each kept text cut into units; every other column repeated per unit."""
         chunk, counter = self._settings.chunk, self._counter
         spans: list[tuple[int, int]] = []
@@ -324,18 +266,18 @@ class StoreWriter:
         }
         return out, np.arange(len(at))
 
-    def _parents(self, columns: dict[str, Any], kept: Int64s) -> pa.StringArray:
+    def _parents(self, columns: dict[str, Any], kept: Int1D) -> pa.StringArray:
         """The ids of texts to be cut; without one, the content and, for copies, their number."""
         given = columns["id"].take(pa.array(kept))
         unnamed = np.flatnonzero(given.is_null().to_numpy(zero_copy_only=False))
-        groups = columns["group"][kept]
-        names = hexadecimal(groups).to_pylist()
-        for i in unnamed[self._seen_texts.repeats(groups[unnamed])]:
-            copy = self._copies[groups[i]] = self._copies.get(groups[i], 1) + 1
+        contents = columns["group"][kept]
+        names = hexadecimal(contents).to_pylist()
+        for i in unnamed[self._seen_texts.repeats(contents[unnamed])]:
+            copy = self._copies[contents[i]] = self._copies.get(contents[i], 1) + 1
             names[i] += f"~{copy}"
         return pc.coalesce(given, pa.array(names, pa.string()))
 
-    def _append(self, columns: dict[str, Any], chosen: Int64s) -> None:
+    def _append(self, columns: dict[str, Any], chosen: Int1D) -> None:
         """Rows of a finished batch, written as one or more record batches of bounded size."""
         sizes = np.cumsum(columns["n_bytes"][chosen])
         step = np.arange(len(chosen)) // self._settings.batch_rows
@@ -348,7 +290,7 @@ class StoreWriter:
             whole = whole.take(pa.array(chosen))
         starts = np.flatnonzero(np.diff(step, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(chosen)], strict=True):
-            self._write_pool(whole.slice(start, stop - start))
+            self._pool.write(whole.slice(start, stop - start))
             self._batch_starts.append(self.n + int(start))
         self.n += len(chosen)
         for name, dtype in _INDEX.items():
@@ -365,21 +307,21 @@ class StoreWriter:
             seed: Draws the validation split.
         """
         del self._seen_ids, self._seen_texts
-        self._close_pool()
-        if self._rows_schema is not None:
-            self._close_rows()
+        self._pool.finish()
+        self._records.finish()
         self._files.close()
+        arrow = self._records if isinstance(self._records, ArrowRecords) else None
         index: dict[str, npt.NDArray[Any]] = {
             name: np.frombuffer(self._index.pop(name), dtype) for name, dtype in _INDEX.items()
         }
-        index["copy"] = copies(index["group"])
+        index["copy"] = copy_numbers(index["group"])
         index["id_hash"] = _all_ids(index)
         settings = self._settings
         counted = (index["copy"] == 1) | (settings.dedup == "none")
         # chunks of one document stay together, and with chunks that are equal to one of them
         units = mixed(index["record_start"].astype(np.uint64)) if self._chunked else index["group"]
-        held = validation_split(units, counted, settings.validation, seed)
-        index["held"] = held | np.isin(index["group"], index["group"][held])
+        set_aside = validation_split(units, counted, settings.validation, seed)
+        index["held"] = set_aside | np.isin(index["group"], index["group"][set_aside])
         batch = pa.RecordBatch.from_pydict({k: pa.array(v) for k, v in index.items()})
         with pa.ipc.new_file(str(self._folder / "index.arrow"), batch.schema) as file:
             file.write_batch(batch)
@@ -394,20 +336,20 @@ class StoreWriter:
             "token_counter": {"name": self._counter.name, "estimate": self._counter.estimate},
             "source_names": list(self._sources.codes),
             "task_names": list(self._tasks.codes),
-            "record_format": "json" if self._rows_schema is None else "arrow",
+            "record_format": "json" if arrow is None else "arrow",
             "batch_starts": self._batch_starts,  # finished shards of scores are kept by batch
             "n": self.n,
         }
-        identity = {**described, "rows": [] if self._rows_schema is None else list(inputs)}
+        identity = {**described, "rows": [] if arrow is None else list(inputs)}
         for name in ("id_hash", "group", "n_tokens", "source", "task", "held", "record_length"):
             self._identity.update(index[name].data)
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
         meta = {
             **described,
-            "pool_offsets": self._offsets["pool.arrow"],
-            "record_batch_starts": self._row_batch_starts,
-            "rows_offsets": self._offsets["rows.arrow"],
+            "pool_offsets": self._pool.offsets,
+            "record_batch_starts": [] if arrow is None else arrow.batch_starts,
+            "rows_offsets": [] if arrow is None else arrow.file.offsets,
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
             "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
@@ -433,8 +375,3 @@ def _all_ids(index: dict[str, npt.NDArray[Any]]) -> UInt64s:
         return index["id_hash"]
     by_content = mixed(index["group"] + index["copy"].astype(np.uint64))
     return np.where(unnamed, by_content, index["id_hash"])
-
-
-def _plain(type_: pa.DataType) -> pa.DataType:
-    """The type of a dictionary's values."""
-    return type_.value_type if pa.types.is_dictionary(type_) else type_

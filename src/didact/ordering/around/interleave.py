@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from didact.core.scores import Int1D
+    from didact.core.arrays import Int1D
 
 
 def interleaved(source: npt.NDArray[np.integer]) -> Int1D:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from didact.core.scores import Int1D
+    from didact.core.arrays import Int1D
 
 
 def jittered(order: Int1D, window: int, rng: np.random.Generator) -> Int1D:

@@ -9,8 +9,9 @@ import numpy as np
 from didact.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D
     from didact.core.pool import Pool
-    from didact.core.scores import Float1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def chosen_utilities(method: str, pool: Pool, chosen: Selection, scores: Scores | None) -> Float1D:

@@ -162,7 +162,7 @@ def _flow(subject: Subject) -> Flow:
         excluded=int(counts["excluded"]),
         pool=len(pool),
         duplicates=int(counts["duplicates"]),
-        validation=int(np.count_nonzero(pool.held)),
+        validation=int(np.count_nonzero(pool.in_validation)),
         unscored=0 if scores is None else len(scores.missing),
         candidates=int(np.count_nonzero(subject.candidates)),
         chosen=len(subject.selection),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from didact.core.scores import Int1D
+from didact.core.arrays import Int1D
 from didact.reporting import charts
 from didact.reporting.distributions import Distribution, distribution
 from didact.reporting.sections.header import Header

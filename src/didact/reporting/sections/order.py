@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores, TrainingOrder
+from didact.core.scores import Scores, TrainingOrder
 from didact.reporting import charts
 from didact.reporting.formatting import count, shorten, source_name, visible
 from didact.reporting.sections.header import Header

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Int1D
 from didact.reporting import charts
 from didact.reporting.formatting import compact, percent
 from didact.reporting.sections.header import Header

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores, Selection
+from didact.core.scores import Scores, Selection
 from didact.reporting.formatting import NAME_WIDTH, count, shorten, source_name
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
@@ -185,7 +186,7 @@ def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
 def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, str]]]:
     """The first row of each of the largest groups of equal content."""
     _, first, group_of, size = np.unique(
-        pool.group, return_index=True, return_inverse=True, return_counts=True
+        pool.content_hash, return_index=True, return_inverse=True, return_counts=True
     )
     largest = np.lexsort((first, -size))[:FEW]
     taken = np.bincount(group_of[chosen], minlength=len(size))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from didact.core.scores import Bool1D, Float1D, Int1D, Scores
+from didact.core.arrays import Bool1D, Float1D, Int1D
+from didact.core.scores import Scores
 from didact.reporting import charts
 from didact.reporting.distributions import Distribution, distribution
 from didact.reporting.formatting import count, shorten, visible

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from didact.core.arrays import Int1D
 from didact.core.pool import Pool
-from didact.core.scores import Int1D
 from didact.reporting import charts
 from didact.reporting.amounts import Amount
 from didact.reporting.formatting import source_name

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.keep import keep
@@ -17,7 +18,6 @@ from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sampling import content_hashes, drawable_rows, random_key
-from didact.core.scores import Int1D
 from didact.core.statistics import zscore
 from didact.models.folder import find
 from didact.scoring.adjoint.annotation import ProxySet, annotate

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from didact.accounting.flops import forward_flops, input_gradient_flops
 from didact.core.array_folders import by_row, read_arrays, write_arrays
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.keep import Piece, kept_pieces, only
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
-from didact.core.scores import Float1D, Int1D
 from didact.scoring.adjoint.rules import AnnotatedStep, StepProducts
 from didact.scoring.around.score_pool import merged_facts
 from didact.scoring.judging.judging_model import JudgingModel

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Metered
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Device, Dtype, Fitted
-from didact.core.scores import Float1D, Int1D
 from didact.models.encode import Encoding, encode
 from didact.models.folder import digest
 from didact.models.tokens import Tokens, concatenated

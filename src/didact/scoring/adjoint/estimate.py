@@ -12,9 +12,9 @@ from didact.accounting.flops import NOTHING, Lengths
 from didact.accounting.lengths import micro_batches, typical_lengths
 from didact.accounting.segments import segments
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.pool import PoolStats
-from didact.core.scores import Int1D
 from didact.scoring.adjoint import annotation
 from didact.scoring.adjoint.inner_training import InnerTraining
 from didact.scoring.adjoint.rules import AnnotatedStep

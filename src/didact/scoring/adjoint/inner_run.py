@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from didact.core.arrays import Int1D
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError
 from didact.core.keep import keep
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.core.sampling import content_hashes, drawable_rows, random_key
-from didact.core.scores import Int1D
 from didact.models.tokens import Tokens
 from didact.scoring.adjoint.inner_training import InnerTraining
 from didact.scoring.judging.judging_model import JudgingModel

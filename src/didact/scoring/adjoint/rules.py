@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from didact.core.scores import Float1D
+from didact.core.arrays import Float1D
 
 AnnotationRule = Literal["pds", "interval", "paper"]
 

@@ -13,7 +13,7 @@ from didact.core.statistics import scaled_ranks
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from didact.core.scores import Bool1D, Float1D
+    from didact.core.arrays import Bool1D, Float1D
 
 CombineRule = Literal["rank_mean", "product"]
 

@@ -15,13 +15,13 @@ from pydantic import Field
 from didact.accounting.flops import Lengths
 from didact.accounting.lengths import executed, typical_lengths
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Float2D, Int1D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, need
 from didact.core.identity import about
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Device, Dtype, Fitted
 from didact.core.render import Template
-from didact.core.scores import Float2D, Int1D
 from didact.models.architecture import read_spec
 from didact.models.encode import (
     Encoding,

@@ -13,11 +13,11 @@ from pydantic import Field
 from didact.accounting.flops import forward_flops
 from didact.accounting.lengths import executed, windowed_lengths
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Float1D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Fitted
-from didact.core.scores import Float1D
 from didact.models.tokens import Tokens
 from didact.scoring.around.score_pool import MODEL_ROWS
 from didact.scoring.judging.model_scorer import ModelScorer, judged

@@ -13,13 +13,13 @@ from didact.accounting import flops
 from didact.accounting.lengths import micro_batch_size
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sampling import drawable_rows, random_key, shuffled_rows
-from didact.core.scores import Int1D
 from didact.gradients.step_rule import StepRule
 from didact.scoring.judging.judging_model import MODEL_LIBRARIES, JudgingModel
 from didact.scoring.judging.model_scorer import ModelScorer

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from didact.core.arrays import Float32s
 from didact.core.checksums import CheckedFile
 from didact.core.entries import ENTRY, open_entry
 from didact.core.errors import DamagedError
 from didact.core.pieces import Pieces
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,12 @@ class SketchStore:
     folder: Path
     starts: tuple[int, ...]
 
-    def read(self, rows: npt.NDArray[np.int64]) -> tuple[Float32, dict[int, str]]:
+    def read(self, rows: npt.NDArray[np.int64]) -> tuple[Float32s, dict[int, str]]:
         """Vectors of some rows, and which of them have none and why.
 
         **Cost:** the shards are memory-mapped; only the rows asked for are read.
         """
-        out: Float32 | None = None
+        out: Float32s | None = None
         missing: dict[int, str] = {}
         shards = np.searchsorted(np.asarray(self.starts), rows, side="right") - 1
         for shard in np.unique(shards).tolist():
@@ -122,13 +121,13 @@ def _of_entry(folder: Path, made: int, name: str) -> CheckedFile:
     return open_entry(folder).file(name)
 
 
-def bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
+def bfloat16(values: Float32s) -> npt.NDArray[np.uint16]:
     """The upper halves of float32 numbers, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
 
 
-def single(halves: npt.NDArray[np.uint16]) -> Float32:
+def single(halves: npt.NDArray[np.uint16]) -> Float32s:
     """bfloat16 as float32, exactly."""
     return (halves.astype(np.uint32) << 16).view(np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from didact.core.arrays import Float32s
 from didact.core.cost import Metered
 from didact.core.keep import Piece, keep, kept_pieces, only
 from didact.core.pool import Pool
@@ -23,7 +24,6 @@ from didact.scoring.judging.model_scorer import missing_or_not_finite
 from didact.scoring.less.checkpoints import OpenCheckpoint, WarmUpCheckpoints
 from didact.scoring.less.sketch_store import (
     FilledStore,
-    Float32,
     SketchShard,
     SketchStore,
     bfloat16,
@@ -105,10 +105,10 @@ class Sketching:
             ctx.progress(Progress(stage, part.items[0].stop, len(self.pool)))
         return ctx.pieces, [part.name for part in parts], facts
 
-    def _sketch_target(self, index: int, target: TargetSet, ctx: Context) -> Float32:
+    def _sketch_target(self, index: int, target: TargetSet, ctx: Context) -> Float32s:
         """Mean unit sketch of each task's plain gradients, `(K, dimension)`."""
 
-        def work(device: str) -> Metered[Float32]:
+        def work(device: str) -> Metered[Float32s]:
             with self.warm.open(index, device) as checkpoint:
                 tokens, tasks = target.tokens(checkpoint.model)
                 ran = self._sketch(checkpoint, tokens, step=False)
@@ -150,12 +150,12 @@ def open_sketcher(
         yield partial(sketching.sketch_rows, checkpoint)
 
 
-def _save_target(target: Float32, folder: Path) -> None:
+def _save_target(target: Float32s, folder: Path) -> None:
     np.save(folder / "target.npy", target, allow_pickle=False)
 
 
-def _load_target(folder: Path) -> Float32:
-    target: Float32 = np.load(folder / "target.npy", allow_pickle=False)
+def _load_target(folder: Path) -> Float32s:
+    target: Float32s = np.load(folder / "target.npy", allow_pickle=False)
     return target
 
 
@@ -163,7 +163,7 @@ def _load_target(folder: Path) -> Float32:
 def _open_index(
     pool: Pool,
     stores: tuple[SketchStore, ...],
-    targets: tuple[Float32, ...],
+    targets: tuple[Float32s, ...],
     weights: tuple[float, ...],
     index: int,
     device: str,
@@ -186,7 +186,7 @@ def _open_index(
 
 def _score(
     store: SketchStore,
-    target: Float32,
+    target: Float32s,
     weight: float,
     order: npt.NDArray[np.int64],
     hashes: npt.NDArray[np.uint64],

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from didact.core.arrays import Float2D
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.keep import keep
@@ -23,7 +24,6 @@ from didact.models.embed import Vectors
 from didact.scoring.around.score_pool import model_batches
 
 Within = Literal["mean", "max", "each"]
-Float64 = npt.NDArray[np.float64]
 BatchEmbed = Callable[[pa.RecordBatch], Metered[Vectors]]
 
 _CARRIED_BYTES = 8 * 2**20  # larger target vectors go to workers as a file
@@ -192,7 +192,7 @@ def _open(
 def _score(
     embed: BatchEmbed,
     facts: dict[str, str],
-    target: Float64,
+    target: Float2D,
     starts: tuple[int, ...] | None,
     batch: pa.RecordBatch,
 ) -> Metered[BatchScores]:
@@ -204,8 +204,8 @@ def _score(
 
 
 def cosines(
-    vectors: npt.NDArray[np.float32], target: Float64, starts: tuple[int, ...] | None = None
-) -> Float64:
+    vectors: npt.NDArray[np.float32], target: Float2D, starts: tuple[int, ...] | None = None
+) -> Float2D:
     """Inner products in float64, a block of rows at a time.
 
     Args:

@@ -16,9 +16,10 @@ from didact.selection.around.near_duplicates import distinct
 from didact.selection.around.quotas import Candidates, bounded, fitting, proportional, refuse
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Ranking
-    from didact.core.scores import Budget, Int1D, Scores
+    from didact.core.scores import Budget, Scores
     from didact.selection.around.near_duplicates import NearDuplicates
     from didact.selection.around.quotas import Quotas
 
@@ -107,10 +108,10 @@ def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:
 
     **Cost:** one sort of the ranked rows' 64-bit content hashes.
     """
-    allowed = ~pool.held if scores is None else scores.present & ~pool.held
+    allowed = ~pool.in_validation if scores is None else scores.present & ~pool.in_validation
     at = np.flatnonzero(allowed[ranking])
-    if pool.dedup and (pool.copy > 1).any():
-        _, first = np.unique(pool.group[ranking[at]], return_index=True)
+    if pool.dedup and (pool.copy_number > 1).any():
+        _, first = np.unique(pool.content_hash[ranking[at]], return_index=True)
         if len(first) < len(at):
             at = at[np.sort(first)]
     return at
@@ -122,8 +123,8 @@ def distinct_rows(pool: Pool, rows: Int1D) -> tuple[Int1D, Int1D]:
     Returns:
         The position of each text's first row, `(t,)`, and the text of each row, 0..t-1, `(n,)`.
     """
-    if pool.dedup and (pool.copy > 1).any():
-        _, first, text = np.unique(pool.group[rows], return_index=True, return_inverse=True)
+    if pool.dedup and (pool.copy_number > 1).any():
+        _, first, text = np.unique(pool.content_hash[rows], return_index=True, return_inverse=True)
         if len(first) < len(rows):
             return first, text
     every = np.arange(len(rows))
@@ -250,8 +251,8 @@ def _limit(
     candidates, near = len(sizes), refused
     if partial:  # those refused are candidates here, of which not all passed
         candidates, near = len(eligible(pool, np.arange(len(pool)), scores)), 0
-    unscored = 0 if scores is None else int((~scores.present & ~pool.held).sum())
-    held = int(pool.held.sum())
+    unscored = 0 if scores is None else int((~scores.present & ~pool.in_validation).sum())
+    held = int(pool.in_validation.sum())
     copies = len(pool) - candidates - near - held - unscored
     census = (
         f"{len(pool):,} rows with {int(pool.n_tokens.sum()):,} tokens, of which "

@@ -26,9 +26,10 @@ from didact.selection.around.quotas import Quotas
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Selector
-    from didact.core.scores import Int1D, Scores
+    from didact.core.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)

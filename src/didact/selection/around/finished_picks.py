@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.pieces import Pieces
-    from didact.core.scores import Int1D
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -14,8 +14,8 @@ from didact.selection.around.finished_picks import load_piece, save_piece
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.arrays import Int1D
     from didact.core.protocols import Context, Growth
-    from didact.core.scores import Int1D
 
 _SAVE_SECONDS: Final = 5.0
 _PICKS: Final = "picks-"

@@ -12,9 +12,9 @@ from didact.text.noise import noise_notes, noisy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.arrays import Bool1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Bool1D, Int1D
 
 
 def noise_last(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from didact.core.errors import BudgetError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from didact.core.scores import Int1D
+    from didact.core.arrays import Int1D
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

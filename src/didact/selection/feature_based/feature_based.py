@@ -19,9 +19,10 @@ from didact.selection.around.noise import noise_last
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Float1D, Int1D, Scores
+    from didact.core.scores import Budget, Scores
 
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]

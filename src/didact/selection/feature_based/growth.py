@@ -19,12 +19,10 @@ from didact.text.ngrams import hash_grams
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from didact.core.arrays import Bool1D, Float1D, Int1D, Int32s, UInt64s
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Bool1D, Float1D, Int1D
-    from didact.text.buffers import UInt64s
 
-    Int32s = npt.NDArray[np.int32]
 
 _FULL: Final = 0.7  # the share of a table at which it is enlarged,
 _GROWTH: Final = 1.6  # and by how much
@@ -102,7 +100,7 @@ def read_features(
     pair = kernel.pairs_of(vocabulary.keys, vocabulary.ids, vocabulary.known)
     features = Features(once[:a], once_at, more[:b], times[:b], more_at, _NONE, _NONE)
     counted = np.zeros(len(rows), np.bool_)
-    counted[np.unique(pool.group[rows], return_index=True)[1]] = True
+    counted[np.unique(pool.content_hash[rows], return_index=True)[1]] = True
     _drop_rare(features, pair, left, counted & ~suspects, min_df=min_df)
     features.own[suspects] = 0
     return features

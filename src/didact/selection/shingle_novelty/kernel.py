@@ -10,14 +10,8 @@ from didact.selection.around.heap import pop, replace_top
 from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from didact.core.arrays import Float1D, Float2D, Int1D, Int32s, UInt8s, UInt32s
 
-    from didact.text.buffers import Int64s, UInt8s
-
-    UInt32s = npt.NDArray[np.uint32]
-    Int32s = npt.NDArray[np.int32]
-    Float64s = npt.NDArray[np.float64]
-    Float2D = npt.NDArray[np.float64]
 
 WIDTH: Final = 12
 CLOSED: Final = 1  # a row that was picked or blocked
@@ -39,7 +33,7 @@ def _hash(early: Any, late: Any) -> Any:
 
 
 @compiled
-def fingerprints(data: UInt8s, offsets: Int64s, most: int, out: UInt32s, ends: Int64s) -> int:
+def fingerprints(data: UInt8s, offsets: Int1D, most: int, out: UInt32s, ends: Int1D) -> int:
     """Fingerprints of the distinct shingles of each text that are in the sample.
 
     A shingle is in the sample when the high half of its hash is at most `most`; its fingerprint is
@@ -146,24 +140,24 @@ def bound(gain: float, factor: float) -> float:
 
 @compiled
 def pick(
-    heads: Float64s,
-    tops: Int64s,
-    open_sources: Int64s,
-    gains: Float64s,
-    rows: Int64s,
-    begins: Int64s,
-    sizes: Int64s,
+    heads: Float1D,
+    tops: Int1D,
+    open_sources: Int1D,
+    gains: Float1D,
+    rows: Int1D,
+    begins: Int1D,
+    sizes: Int1D,
     closed: UInt8s,
-    weights: Float64s,
-    lengths: Int64s,
+    weights: Float1D,
+    lengths: Int1D,
     sources: Int32s,
     amounts: Float2D,
     balance: float,
-    held: Int64s,
-    offsets: Int64s,
+    held: Int1D,
+    offsets: Int1D,
     prints: UInt32s,
     table: UInt32s,
-    out: Int64s,
+    out: Int1D,
 ) -> int:
     """The rows of largest gain, one after another, ties to the lowest row.
 

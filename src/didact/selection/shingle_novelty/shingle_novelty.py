@@ -21,11 +21,10 @@ from didact.text.deflate.sizes import DeflateSizes, Texts
 from didact.text.noise import texts_of
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Bool1D, Float1D, Int1D, UInt8s, UInt32s
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Bool1D, Budget, Float1D, Int1D, Scores
-    from didact.selection.shingle_novelty.kernel import UInt32s
-    from didact.text.buffers import UInt8s
+    from didact.core.scores import Budget, Scores
 
 _WINDOW: Final = 32_768  # bytes that DEFLATE looks back
 _SEPARATOR: Final = b"\n"

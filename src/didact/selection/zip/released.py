@@ -19,9 +19,10 @@ from didact.selection.zip.rounds import alone
 from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Int1D, Scores
+    from didact.core.scores import Budget, Scores
 
 _TAKEN: Final = np.float32(1e6)  # above every ratio DEFLATE can reach
 _OPEN, _BETWEEN, _CLOSE = b"[", b", ", b"]"
@@ -36,7 +37,7 @@ def released(
     stages: tuple[int, int, int],
 ) -> Selection:
     """The released code's selection; see `didact.selection.zip.zip.zip_`."""
-    allowed = ~pool.held
+    allowed = ~pool.in_validation
     if scores is not None:
         scores.check(pool)
         allowed &= scores.present
@@ -188,9 +189,9 @@ def _notes(pool: Pool, rows: Int1D, chosen: Int1D, wanted: int) -> tuple[str, ..
             f"the released code keeps whole rounds: {len(chosen):,} samples for the "
             f"{wanted:,} asked for"
         )
-    copies = len(rows) - len(np.unique(pool.group[rows]))
+    copies = len(rows) - len(np.unique(pool.content_hash[rows]))
     if copies:
-        twins = len(chosen) - len(np.unique(pool.group[chosen]))
+        twins = len(chosen) - len(np.unique(pool.content_hash[chosen]))
         notes.append(
             f"the released code knows no exact duplicates: {copies:,} of {len(rows):,} candidates "
             f"are copies of others, and {twins:,} of {len(chosen):,} samples chosen"

@@ -17,10 +17,10 @@ from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pieces import Pieces
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Float1D, Int1D
 
 _SHARD_BYTES: Final = 16 * 2**20  # about a second of compressing
 # Two different quotients a/b and c/d that round to one float64 have a·d of at least 2^52.

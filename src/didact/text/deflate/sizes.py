@@ -23,8 +23,8 @@ from typing import Any, Final, Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from didact.core.arrays import Int1D, UInt8s
 from didact.core.errors import ConfigError, DataError, need
-from didact.text.buffers import Int64s, UInt8s
 
 Backend = Literal["auto", "numba", "zlib"]
 
@@ -49,7 +49,7 @@ class Texts:
     """
 
     data: UInt8s
-    offsets: Int64s
+    offsets: Int1D
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -58,7 +58,7 @@ class Texts:
         return self.data[self.offsets[row] : self.offsets[row + 1]]
 
     @property
-    def lengths(self) -> Int64s:
+    def lengths(self) -> Int1D:
         """Bytes of each text, `(n,)`."""
         return np.diff(self.offsets)
 
@@ -152,7 +152,7 @@ class DeflateSizes:
         for counter in self._counters:
             counter.feed(data)
 
-    def sizes(self, rows: Int64s) -> Int64s:
+    def sizes(self, rows: Int1D) -> Int1D:
         """Compressed bytes of the prefix followed by each text, int64 `(len(rows),)`.
 
         Raises:
@@ -184,7 +184,7 @@ class DeflateSizes:
             other.result()
         return out
 
-    def _split(self, rows: Int64s) -> list[int]:
+    def _split(self, rows: Int1D) -> list[int]:
         """Where to cut rows into ranges of about the same work, a few for every worker.
 
         Whoever is done takes the next range: a thread that wakes late does less.
@@ -219,7 +219,7 @@ class _SizeCounter(Protocol):
 
     def feed(self, data: UInt8s) -> None: ...
 
-    def count(self, rows: Int64s, out: Int64s) -> None: ...
+    def count(self, rows: Int1D, out: Int1D) -> None: ...
 
 
 class _ZlibCopies:
@@ -248,7 +248,7 @@ class _ZlibCopies:
         self._fed += len(known)
         self._emitted += len(self._compressor.compress(known))
 
-    def count(self, rows: Int64s, out: Int64s) -> None:
+    def count(self, rows: Int1D, out: Int1D) -> None:
         data, offsets = self._texts.data.data, self._texts.offsets
         bounds = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
         for i, (a, b) in enumerate(bounds):
@@ -283,7 +283,7 @@ class _KernelCounter:
     def feed(self, data: UInt8s) -> None:
         self._waiting.append(data)
 
-    def count(self, rows: Int64s, out: Int64s) -> None:
+    def count(self, rows: Int1D, out: Int1D) -> None:
         for data in self._waiting:
             self._append(data)
         self._waiting = []
@@ -309,7 +309,7 @@ class _KernelCounter:
             self._known += len(piece)
             self._kernel.feed(*self._memory(), self._known)
 
-    def _count(self, rows: Int64s, out: Int64s) -> None:
+    def _count(self, rows: Int1D, out: Int1D) -> None:
         data, offsets = _address(self._texts.data), _address(self._texts.offsets)
         self._kernel.count(*self._memory(), data, offsets, _address(rows), len(rows), _address(out))
 

@@ -8,31 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
-from didact.data.formats import (
-    COLUMN_NAMES,
-    KIND,
-    OTHER_COLUMNS,
-    Row,
-    RowError,
-    Turn,
-    detect,
-    get,
-    label_of,
-    shown,
-    turns_of,
-)
-from didact.data.reading import lines
-from didact.data.reading.arrow import arrow_batches
+from didact.data.formats.detection import columns_read, detect, formats, turns_of
+from didact.data.formats.format import Format
+from didact.data.formats.rows import Columns, Row, RowError, get, shown
+from didact.data.formats.turns import Turn
+from didact.data.reading.containers import TEXTS
+from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
-from didact.data.reading.incoming import BadRow, Batch
-from didact.data.reading.json_arrays import array_elements
+from didact.data.reading.incoming import BadRow, IncomingRows
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.tables import table_batches
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
@@ -46,7 +36,7 @@ class Reader:
     """
 
     def __init__(
-        self, settings: DataSettings, emit: Callable[[Batch], None], schema: pa.Schema | None
+        self, settings: DataSettings, emit: Callable[[IncomingRows], None], schema: pa.Schema | None
     ) -> None:
         """Start with nothing read.
 
@@ -58,7 +48,7 @@ class Reader:
         self.formats: dict[str, None] = {}
         self._settings, self._emit, self._schema = settings, emit, schema
         self._kinds: dict[Kind, Path] = {}
-        self._batch = Batch()
+        self._batch = IncomingRows()
         self._most_bytes = settings.batch_bytes
         if settings.unit == "chunk":
             self._most_bytes *= _CHUNK_BATCHES
@@ -84,33 +74,24 @@ class Reader:
         self._flush()
         progress(Progress("read", total, total, "bytes"))
 
-    def _flush(self) -> Batch:
+    def _flush(self) -> IncomingRows:
         """Hand the batch on; the next one takes the next row."""
         if len(self._batch):
             self._emit(self._batch)
-        self._batch = Batch(kind=self._batch.kind)
+        self._batch = IncomingRows(kind=self._batch.kind)
         return self._batch
 
     def _read_text(self, file: File) -> None:
         """Rows that are text: JSON, or plain."""
-        most, batch_rows = self._settings.max_row_bytes, self._settings.batch_rows
-        decode = _text_row if file.container == "text" else json_row
-        sample = self._samples(file)
-        rows = {
-            "json": array_elements,
-            "jsonl": lines.lines,
-            "line": lines.lines,
-            "paragraph": lines.paragraphs,
-            "file": lines.whole,
-        }[self._settings.lines if file.container == "text" else file.container]
-        batch = self._batch
-        for number, data, fault in rows(file, max_row_bytes=most):
-            if batch.size >= self._most_bytes or len(batch.turns) >= batch_rows:
+        container = TEXTS[file.container]
+        sample, batch = self._samples(file), self._batch
+        for number, data, fault in container.rows(file, self._settings):
+            if batch.size >= self._most_bytes or len(batch.turns) >= self._settings.batch_rows:
                 batch = self._flush()
             try:
                 if fault:
                     raise RowError(fault)  # noqa: TRY301 - one place writes the bad rows down
-                row, record, odd = decode(data)
+                row, record, odd = container.parse(data)
                 sample(batch, row, odd)
             except RowError as error:
                 batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
@@ -124,15 +105,14 @@ class Reader:
     def _read_arrow(self, file: File, schema: pa.Schema) -> None:
         """Rows of a table; only the columns that didact knows become Python values."""
         settings, number = self._settings, 0
-        known = {*COLUMN_NAMES, *OTHER_COLUMNS}
-        known |= {p for c in settings.columns.values() for p in (c, c.split(".")[0])}
+        known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
         columns = [name for name in others if name in known]
         sample, batch = self._samples(file), self._batch
-        for part in arrow_batches(
+        for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
-            for i, found in enumerate(_python_rows(part.select(columns))):
+            for i, found in enumerate(_python_rows(piece.select(columns))):
                 number += 1
                 if batch.size >= self._most_bytes or len(batch.turns) >= settings.batch_rows:
                     batch = self._flush()
@@ -141,30 +121,30 @@ class Reader:
                         raise RowError(found)  # noqa: TRY301 - as above
                     sample(batch, {**others, **found}, False)
                 except RowError as error:
-                    data = _raw_arrow(part.slice(i, 1))
+                    data = _raw_arrow(piece.slice(i, 1))
                     batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
                     batch.size += len(data) + _ROW_BYTES
                     continue
                 batch.files.append(file)
                 batch.numbers.append(number)
-                batch.place(part, i)
+                batch.place(piece, i)
                 batch.size += sum(len(turn[2]) for turn in batch.turns[-1]) + _ROW_BYTES
 
-    def _samples(self, file: File) -> Callable[[Batch, Row, bool], None]:
+    def _samples(self, file: File) -> Callable[[IncomingRows, Row, bool], None]:
         """What appends the content and names of one row of `file` to a batch, or raises."""
-        columns, default_source = self._settings.columns, file.stem
+        columns, file_source = self._settings.columns, default_source(file.path)
         id_column, source_column, task_column = (
             columns.get(n, n) for n in ("id", "source", "task")
         )
         parse: Callable[[Row], list[Turn]] | None = None
-        labelled = False
+        label: Callable[[Row, Columns], bool] | None = None
         chunked = self._settings.unit == "chunk"
 
-        def sample(batch: Batch, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, labelled
+        def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
+            nonlocal parse, label
             if parse is None:
-                format_name = self._format(row, file)
-                parse, labelled = turns_of(format_name, columns), format_name == "labelled"
+                name, found = self._format(row, file)
+                parse, label = turns_of(name, columns), found.label
             turns = parse(row)
             if chunked:
                 _check_room(row)
@@ -172,7 +152,7 @@ class Reader:
             if type(id_) is not str or not id_:
                 id_ = _name(id_, "id")
             if type(source) is not str or not source:
-                source = _name(source, "source") or default_source
+                source = _name(source, "source") or file_source
             if type(task) is not str or not task:
                 task = _name(task, "task") or source
             if odd:
@@ -181,11 +161,11 @@ class Reader:
             batch.ids.append(id_)
             batch.sources.append(source)
             batch.tasks.append(task)
-            batch.labels.append(1 + label_of(row, columns) if labelled else 0)
+            batch.labels.append(0 if label is None else 1 + label(row, columns))
 
         return sample
 
-    def _format(self, row: Row, file: File) -> str:
+    def _format(self, row: Row, file: File) -> tuple[str, Format]:
         """The format of a file by its first row.
 
         Raises:
@@ -193,117 +173,38 @@ class Reader:
             DataError: It holds another kind of samples than an earlier file.
         """
         settings = self._settings
-        format_name: str = "text" if file.container == "text" else settings.format
-        if format_name == "auto":
-            format_name = detect(row, settings.columns)
-        kind = KIND[format_name]
+        text = TEXTS.get(file.container)
+        name = settings.format if text is None or text.format is None else text.format
+        if name == "auto":
+            name = detect(row, settings.columns)
+        found = formats()[name]
+        kind = found.kind
         for other, path in self._kinds.items():
             if other != kind:
                 raise DataError(
-                    f"{file.path}: holds {kind} ({format_name}) rows, {path} holds {other} rows; "
+                    f"{file.path}: holds {kind} ({name}) rows, {path} holds {other} rows; "
                     "expected one kind of sample in a pool: run them apart, or map columns so that "
                     "both are read alike"
                 )
         if settings.unit == "chunk" and kind != "text":
             raise DataError(
-                f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({format_name}); "
+                f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({name}); "
                 "use unit=sample"
             )
         self._kinds.setdefault(kind, file.path)
         self._batch.kind = kind
-        self.formats[format_name] = None
-        return format_name
+        self.formats[name] = None
+        return name, found
 
 
-def check_containers(found: list[File]) -> bool:
-    """Whether the files are Parquet or Arrow.
-
-    Raises:
-        DataError: Some are and some are not.
-    """
-    arrows = [file.container in {"parquet", "arrow"} for file in found]
-    if any(arrows) and not all(arrows):
-        table, text = found[arrows.index(True)], found[arrows.index(False)]
-        raise DataError(
-            f"{table.path} is {table.container} and {text.path} is {text.container}; expected "
-            "tables alone or text alone, so that every row can be given back as it came: convert "
-            "one of them"
-        )
-    return all(arrows)
-
-
-def json_row(data: bytes) -> tuple[Row, bytes, bool]:
-    """An object, its record, and whether it has what strict JSON has not.
-
-    Raises:
-        RowError: It is not JSON, or no object.
-    """
-    odd = False
-    try:
-        row = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        row, odd = _lenient(data, error), True
-    if type(row) is not dict:
-        raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
-    return row, data, odd
-
-
-_KINDS: Final[dict[type, str]] = {
-    list: "an array",
-    str: "a text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
-def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
-    """What Python writes though it is no strict JSON: NaN and Infinity, half surrogate pairs."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise RowError(_not_utf8(data, error)) from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = ""
-        if text.rstrip().endswith(("{", "[", ",")):
-            hint = ": an object over several lines belongs into an array, or on one line"
-        raise RowError(
-            f"{shown(text)} is not JSON ({first}); expected one whole object{hint}"
-        ) from error
-
-
-def _not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
-    return (
-        f"{data[max(error.start - 8, 0) : error.start + 8]!r} at byte {error.start} of the row is "
-        "not UTF-8; expected UTF-8: convert the file, e.g. iconv -f latin1 -t utf-8"
-    )
-
-
-def _text_row(data: bytes) -> tuple[Row, bytes, bool]:
-    """A piece of a plain text file as a row."""
-    if b"\0" in data:
-        raise RowError(
-            f"{data[:40]!r} has a NUL byte; expected text, this looks like binary data or UTF-16: "
-            "convert it, e.g. iconv -f utf-16 -t utf-8"
-        )
-    try:
-        row = {"text": data.decode()}
-    except UnicodeDecodeError as error:
-        raise RowError(_not_utf8(data, error)) from error
-    return row, orjson.dumps(row), False
-
-
-def _python_rows(part: pa.RecordBatch) -> Iterator[Row | str]:
+def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
     """Rows of a table as Python values; what is wrong where that fails."""
     try:
-        yield from part.to_pylist()
+        yield from table.to_pylist()
     except (ValueError, OverflowError):
-        for i in range(part.num_rows):
+        for i in range(table.num_rows):
             try:
-                yield from part.slice(i, 1).to_pylist()
+                yield from table.slice(i, 1).to_pylist()
             except (ValueError, OverflowError) as error:
                 yield f"a value of the row cannot be read ({error}); expected valid UTF-8 text"
 

@@ -1,0 +1,77 @@
+"""Arrow files of a store: rows in any order, verified by record batch where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from didact.core.arrays import Int1D
+from didact.core.checksums import CheckedFile
+
+
+def gather(
+    file: CheckedFile, starts: Int1D, offsets: Int1D, rows: Int1D, columns: Sequence[str]
+) -> pa.RecordBatch:
+    """Rows of an Arrow file in any order; only the pages they lie on are read.
+
+    Args:
+        file: An Arrow IPC file.
+        starts: First row of each of its record batches.
+        offsets: Where in the file each of them begins.
+        rows: Row indices, repeats allowed.
+        columns: What to take.
+
+    **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns asked
+    for of the batches the rows are in, to verify them.
+    """
+    of_batch = np.searchsorted(starts, rows, side="right") - 1
+    numbers = np.unique(of_batch).tolist()
+    verify(file, offsets, numbers, columns)
+    with pa.memory_map(str(file.path)) as mapped:
+        reader = pa.ipc.open_file(mapped)
+        pieces, places = [], []
+        for b in numbers:
+            at = np.flatnonzero(of_batch == b)
+            inside = pa.array(rows[at] - starts[b])
+            pieces.append(reader.get_batch(b).select(columns).take(inside))
+            places.append(at)
+        if not pieces:
+            empty = [pa.array([], reader.schema.field(c).type) for c in columns]
+            return pa.RecordBatch.from_arrays(empty, list(columns))
+        order = np.argsort(np.concatenate(places))
+        return pa.concat_batches(pieces).take(pa.array(order))
+
+
+def verify(
+    file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
+) -> None:
+    """Raise DamagedError unless some columns of some record batches are what was written.
+
+    Where the columns lie is read off a memory map, whose pages are not touched but for what
+    describes them, and that is verified before it is looked at.
+    """
+    size = file.expected.n_bytes
+    footer = int.from_bytes(file.read(size - 10, size - 6), "little")
+    file.verify(max(size - 10 - footer, 0), size)
+    file.verify(0, offsets[0] if len(offsets) else size)
+    with pa.memory_map(str(file.path)) as mapped:
+        base = mapped.read_buffer(1).address
+        reader = pa.ipc.open_file(mapped)
+        for b in batches:
+            length = int.from_bytes(file.read(offsets[b] + 4, offsets[b] + 8), "little")
+            file.verify(offsets[b], offsets[b] + 8 + length)
+            batch = reader.get_batch(b).select(columns)
+            for buffer in (x for column in batch.columns for x in column.buffers() if x):
+                file.verify(buffer.address - base, buffer.address - base + buffer.size)
+
+
+def retyped(type_: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with `change` made to it, or to the types of lists and structs inside it."""
+    if pa.types.is_list(type_):
+        field = type_.value_field
+        return pa.list_(field.with_type(retyped(field.type, change)))
+    if pa.types.is_struct(type_):
+        return pa.struct([f.with_type(retyped(f.type, change)) for f in type_])
+    return change(type_)

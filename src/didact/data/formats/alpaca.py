@@ -1,0 +1,61 @@
+"""alpaca: an instruction, perhaps with an input, and the output."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from didact.core.render import SHARED
+from didact.data.formats.format import Format
+from didact.data.formats.rows import (
+    Columns,
+    Row,
+    RowError,
+    as_text,
+    named,
+    require_text,
+    shown,
+)
+from didact.data.formats.turns import LEARNED, Turn, opening
+
+
+def turns(row: Row, columns: Columns) -> list[Turn]:
+    """Earlier exchanges, the question, the answer."""
+    turns = opening(row, columns)
+    history = named(row, columns, "history") or []
+    if not isinstance(history, list):
+        raise RowError(f"history is {shown(history)}; expected a list of [question, answer]")
+    for i, exchange in enumerate(history):
+        if not isinstance(exchange, list) or len(exchange) != 2:
+            raise RowError(f"history[{i}] is {shown(exchange)}; expected [question, answer]")
+        turns.append((SHARED, "user", as_text(exchange[0], f"history[{i}][0]"), 0.0))
+        turns.append((SHARED, LEARNED, as_text(exchange[1], f"history[{i}][1]"), 1.0))
+    answer = require_text(row, columns, "output")
+    return [*turns, question(row, columns), (SHARED, LEARNED, answer, 1.0)]
+
+
+def question(row: Row, columns: Columns) -> Turn:
+    """An instruction and its input, as one question."""
+    text = require_text(row, columns, "instruction")
+    extra = named(row, columns, "input")
+    if extra:
+        text = f"{text}\n{as_text(extra, columns.get('input', 'input'))}"
+    return SHARED, "user", text, 0.0
+
+
+_READ_ROW: Final = """
+def read_row(row):
+    if column(row, "output") is not None:
+        prompt, answer = question(row), column(row, "output")
+    else:
+        prompt, answer = column(row, "prompt"), column(row, "completion")
+    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+"""
+
+FORMAT: Final = Format(
+    kind="chat",
+    content=("instruction", "output"),
+    turns=turns,
+    columns=("input", "history", "system", "tools"),
+    read_row=_READ_ROW,
+    reads_too=("prompt_completion",),
+)

@@ -1,0 +1,88 @@
+"""Which format a row is of, and what reads the rows of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from didact.core import registry
+from didact.core.errors import ConfigError, did_you_mean
+from didact.data.formats.format import Format
+from didact.data.formats.rows import Columns, Row, RowError, keys, named
+from didact.data.formats.turns import Turn
+
+
+def formats() -> dict[str, Format]:
+    """Every format by its name, in the order of registration."""
+    return {name: registry.find("formats", name) for name in registry.known("formats")}
+
+
+def plug_in_sources() -> dict[str, str]:
+    """Identity of the code of each format that is not didact's own, by its name."""
+    return {
+        name: registry.source_of(found.turns)
+        for name, found in formats().items()
+        if registry.is_plug_in("formats", name)
+    }
+
+
+def column_names() -> tuple[str, ...]:
+    """Didact's names for columns, which a mapping may give other names to."""
+    of_formats = (name for f in formats().values() for name in (*f.content, *f.columns))
+    return tuple(dict.fromkeys(("id", "source", "task", *of_formats)))
+
+
+def columns_read(columns: Columns) -> set[str]:
+    """Every column of a row that may be read, nested ones by the outermost name too."""
+    fixed = {name for f in formats().values() for name in f.fixed_columns}
+    mapped = {c for name in columns.values() for c in (name, name.split(".")[0])}
+    return {*column_names(), *fixed, *mapped}
+
+
+def check_columns(columns: Columns) -> None:
+    """Raise ConfigError when a mapping names a column didact does not know."""
+    names = column_names()
+    for name in columns:
+        if name not in names:
+            raise ConfigError(f"data.columns: unknown name {name!r}{did_you_mean(name, names)}")
+
+
+def detect(row: Row, columns: Columns) -> str:
+    """The format of a row; where it could be several, one whose columns are mapped.
+
+    Raises:
+        RowError: It is none of them; the message lists the row's keys and the remedy.
+    """
+    known = formats()
+    by_rank = sorted(known, key=lambda name: -known[name].rank)
+    found = [name for name in by_rank if known[name].may_hold(row, columns)]
+    for name in found:
+        if any(column in columns for column in known[name].content):
+            return name
+    if found:
+        return found[0]
+    if "input_ids" in row:
+        raise RowError(
+            "the row is already tokenized (input_ids); expected text or messages: pass the data "
+            "from before tokenization, didact keeps its order for the trainer"
+        )
+    lost = [f"{n}={c}" for n, c in columns.items() if named(row, columns, n) is None]
+    raise RowError(
+        f"no known format has the columns {keys(row)}"
+        + (f" (nothing is at {', '.join(lost)})" if lost else "")
+        + f"; expected one of {', '.join(known)}: name the columns, e.g. --data "
+        "columns.messages=dialogue or --data columns.text=body"
+    )
+
+
+def turns_of(name: str, columns: Columns) -> Callable[[Row], list[Turn]]:
+    """The function that turns rows of a format into turns, with the user's column names."""
+    turns_in: Callable[[Row, Columns], list[Turn]] = registry.find("formats", name).turns
+
+    def parse(row: Row) -> list[Turn]:
+        turns = turns_in(row, columns)
+        for turn in turns:
+            if turn[2]:
+                return turns
+        raise RowError("the sample has no text at all; expected some content in one turn or more")
+
+    return parse

@@ -1,0 +1,47 @@
+"""Format: the value that says what rows of a format hold and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from didact.core.pool import Kind
+from didact.data.formats.rows import Columns, Row, has
+from didact.data.formats.turns import Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A row format: what its rows hold, how one is recognized, and how one becomes turns.
+
+    Attributes:
+        kind: What the samples are. Formats of one kind may stand in one pool.
+        content: Columns that hold its content, by didact's names; who maps one means this format.
+        turns: Row and the user's columns → turns; raises RowError.
+        read_row: Source of the function `read_row(row)` of a training script: the row as trainers
+            take it. It may call the functions of `didact.data.trainers.script`.
+        reads_too: Other formats whose rows that function reads, for pools that have several.
+        fits: Whether a row may be of this format; None: when all of its content is there.
+        label: Row and the user's columns → its label, for kind "labelled".
+        columns: Other columns it reads, by didact's names.
+        fixed_columns: Columns it reads that have one name only and cannot be mapped.
+        rank: Of several formats that fit a row the one of the highest rank is meant, and of one
+            rank the one that is registered first.
+    """
+
+    kind: Kind
+    content: tuple[str, ...]
+    turns: Callable[[Row, Columns], list[Turn]]
+    read_row: str
+    reads_too: tuple[str, ...] = ()
+    fits: Callable[[Row, Columns], bool] | None = None
+    label: Callable[[Row, Columns], bool] | None = None
+    columns: tuple[str, ...] = ()
+    fixed_columns: tuple[str, ...] = ()
+    rank: int = 0
+
+    def may_hold(self, row: Row, columns: Columns) -> bool:
+        """Whether a row may be of this format."""
+        if self.fits is not None:
+            return self.fits(row, columns)
+        return has(row, columns, *self.content)

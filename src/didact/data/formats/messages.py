@@ -1,0 +1,92 @@
+"""messages: a list of messages with roles and contents, as chat models take them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from didact.core.render import SHARED
+from didact.data.formats.format import Format
+from didact.data.formats.rows import Columns, Row, get, require
+from didact.data.formats.turns import Turn, chat, opening
+
+_PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
+
+
+def find_messages(row: Row, columns: Columns) -> tuple[str, Any]:
+    """Name and value of the column of messages; None when there is none."""
+    name = columns.get("messages", "messages")
+    value = get(row, name)
+    if value is None and row.get("conversations") is not None:
+        return "conversations", row["conversations"]
+    return name, value
+
+
+def from_and_value(row: Row, columns: Columns) -> bool:
+    """Whether the messages of a row are of `from` and `value`, as in ShareGPT."""
+    messages = find_messages(row, columns)[1]
+    first = messages[0] if isinstance(messages, list) and messages else {}
+    return isinstance(first, dict) and "from" in first and "value" in first
+
+
+def turns(row: Row, columns: Columns) -> list[Turn]:
+    """The turns of a row of messages."""
+    plain = _plain_turns(row, columns)
+    if plain is not None:
+        return plain
+    name, value = find_messages(row, columns)
+    if value is None:
+        value = require(row, columns, "messages")
+    return opening(row, columns) + chat(value, columns, name)
+
+
+def _plain_turns(row: Row, columns: Columns) -> list[Turn] | None:
+    """A quick way for what nearly every chat is, messages of a role and a text and no more.
+
+    Returns:
+        None for any other row, and when keys of messages are mapped.
+    """
+    name, system, tools = "messages", "system", "tools"
+    if columns:
+        if columns.keys() & {"role", "content", "weight"}:
+            return None
+        name, system, tools = (columns.get(n, n) for n in (name, system, tools))
+        system, tools = system.split(".")[0], tools.split(".")[0]
+    messages = row.get(name)
+    if type(messages) is not list or not messages or system in row or tools in row:
+        return None
+    turns = []
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return None
+        text, role = message.get("content"), message.get("role")
+        if type(text) is not str or type(role) is not str or role not in _PLAIN_ROLES:
+            return None
+        turns.append((SHARED, role, text, _PLAIN_ROLES[role]))
+    return turns
+
+
+READ_ROW: Final = """
+def read_row(row):
+    turns = chat(row)
+    if turns is None and column(row, "output") is not None:
+        turns = side(question(row), "user") + side(column(row, "output"), "assistant")
+    elif turns is None:
+        turns = side(column(row, "prompt"), "user") + side(column(row, "completion"), "assistant")
+    return {"messages": opening(row) + turns}
+"""
+
+
+def _fits(row: Row, columns: Columns) -> bool:
+    return find_messages(row, columns)[1] is not None and not from_and_value(row, columns)
+
+
+FORMAT: Final = Format(
+    kind="chat",
+    content=("messages",),
+    turns=turns,
+    fits=_fits,
+    columns=("role", "content", "weight", "system", "tools"),
+    fixed_columns=("conversations",),
+    read_row=READ_ROW,
+    reads_too=("sharegpt", "alpaca", "prompt_completion"),
+)

@@ -1,0 +1,114 @@
+"""preference: a prompt with a chosen and a rejected answer, as DPO learns from."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from didact.core.render import CHOSEN, REJECTED, SHARED
+from didact.data.formats import alpaca
+from didact.data.formats.format import Format
+from didact.data.formats.messages import find_messages
+from didact.data.formats.rows import Columns, Row, RowError, has, named, require
+from didact.data.formats.turns import LEARNED, Turn, chat, opening, shown_only, side
+
+
+def turns(row: Row, columns: Columns) -> list[Turn]:
+    """What both branches share, the chosen branch, the rejected one."""
+    if row.get("chosen_messages") is not None:
+        columns = {**columns, "chosen": "chosen_messages", "rejected": "rejected_messages"}
+    answers = [require(row, columns, name) for name in ("chosen", "rejected")]
+    if all(isinstance(answer, str) for answer in answers) and not _has_prompt(row, columns):
+        cut = _shared_words(answers)
+        answers = [answer[cut:] for answer in answers]
+        shared = [(SHARED, "user", require(row, columns, "chosen")[:cut], 0.0)] if cut else []
+    else:
+        shared = _prompt(row, columns)
+    chosen, rejected = (
+        side(answer, columns, name, LEARNED, branch)
+        for answer, name, branch in zip(
+            answers, ("chosen", "rejected"), (CHOSEN, REJECTED), strict=True
+        )
+    )
+    said = [turn[1:3] for turn in shared]
+    if shared and all([t[1:3] for t in both[: len(said)]] == said for both in (chosen, rejected)):
+        chosen, rejected = chosen[len(said) :], rejected[len(said) :]  # the sides repeat the prompt
+    elif not shared:  # the prompt is implicit: what both sides begin with
+        same = _shared_turns(chosen, rejected)
+        shared = chosen[:same]
+        chosen, rejected = chosen[same:], rejected[same:]
+    if not chosen or not rejected:
+        raise RowError(
+            "chosen and rejected are the same dialogue, or one is the beginning of the other; "
+            "expected an answer of its own in each"
+        )
+    return opening(row, columns) + shown_only(shared) + chosen + rejected
+
+
+def _has_prompt(row: Row, columns: Columns) -> bool:
+    given = any(has(row, columns, name) for name in ("prompt", "instruction"))
+    return given or find_messages(row, columns)[1] is not None
+
+
+def _prompt(row: Row, columns: Columns) -> list[Turn]:
+    """The prompt that stands beside a pair; nothing when it is implicit."""
+    prompt = named(row, columns, "prompt")
+    if prompt is not None:
+        return side(prompt, columns, "prompt", "user")
+    if has(row, columns, "instruction"):
+        return [alpaca.question(row, columns)]
+    name, messages = find_messages(row, columns)
+    return [] if messages is None else chat(messages, columns, name)
+
+
+def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
+    """How many turns both sides begin with; equal last answers are answers."""
+    same = 0
+    for a, b in zip(chosen, rejected, strict=False):
+        last = same == min(len(chosen), len(rejected)) - 1
+        if a[1:3] != b[1:3] or (a[1] == LEARNED and last):
+            break
+        same += 1
+    return same
+
+
+def _shared_words(answers: list[str]) -> int:
+    """Where two texts part, after a space; TRL's `extract_prompt` may cut inside a word."""
+    same = len(os.path.commonprefix(answers))  # noqa: RUF071 - characters are what is meant
+    while same and not answers[0][same - 1].isspace():
+        same -= 1
+    return same
+
+
+def _fits(row: Row, columns: Columns) -> bool:
+    return has(row, columns, "chosen", "rejected") or row.get("chosen_messages") is not None
+
+
+_READ_ROW: Final = """
+def read_row(row):
+    chosen, rejected = row.get("chosen_messages"), row.get("rejected_messages")
+    if chosen is None:
+        chosen, rejected = column(row, "chosen"), column(row, "rejected")
+    prompt = column(row, "prompt")
+    if prompt is None:
+        prompt = question(row) or chat(row)
+    if isinstance(chosen, str) and (prompt is None or isinstance(prompt, str)):
+        out = {"chosen": chosen, "rejected": rejected}
+        return {"prompt": prompt, **out} if prompt is not None else out
+    chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
+    if prompt is None or chosen[0]["role"] != "assistant":
+        return {"chosen": chosen, "rejected": rejected}  # both begin with the prompt
+    prompt = opening(row) + side(prompt, "user")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+"""
+
+FORMAT: Final = Format(
+    kind="pair",
+    content=("chosen", "rejected"),
+    turns=turns,
+    fits=_fits,
+    columns=("prompt", "instruction", "input", "system", "tools"),
+    fixed_columns=("chosen_messages", "rejected_messages", "conversations"),
+    rank=2,  # without its answers such a row is of another format, or is labelled
+    read_row=_READ_ROW,
+)

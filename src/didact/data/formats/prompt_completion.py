@@ -1,0 +1,33 @@
+"""prompt_completion: a prompt and its completion, each a text, a message or several."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from didact.data.formats.format import Format
+from didact.data.formats.rows import Columns, Row, require
+from didact.data.formats.turns import LEARNED, Turn, opening, shown_only, side
+
+
+def turns(row: Row, columns: Columns) -> list[Turn]:
+    """The prompt, which is only shown, and the completion."""
+    prompt = side(require(row, columns, "prompt"), columns, "prompt", "user")
+    answer = side(require(row, columns, "completion"), columns, "completion", LEARNED)
+    return opening(row, columns) + shown_only(prompt) + answer
+
+
+_READ_ROW: Final = """
+def read_row(row):
+    prompt, answer = column(row, "prompt"), column(row, "completion")
+    if isinstance(prompt, str) and isinstance(answer, str):
+        return {"prompt": prompt, "completion": answer}  # as they are, without a chat template
+    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+"""
+
+FORMAT: Final = Format(
+    kind="chat",
+    content=("prompt", "completion"),
+    turns=turns,
+    columns=("system", "tools"),
+    read_row=_READ_ROW,
+)

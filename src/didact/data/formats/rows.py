@@ -1,0 +1,103 @@
+"""A row and its values, by the names that didact or the user has for its columns."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+Row = dict[str, Any]
+Columns = Mapping[str, str]  # didact's name for a column: the user's, where they differ
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist = 3, 4, 4
+
+
+class RowError(ValueError):
+    """A row is not what its format expects; the reader adds file and row number."""
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, however long or deep it is."""
+    return _SHORT.repr(value)
+
+
+def keys(row: Row) -> str:
+    """A row's keys for a message."""
+    return shown(sorted(row)) if len(row) > 20 else str([shown(k)[1:-1] for k in sorted(row)])
+
+
+def get(row: Row, column: str, default: Any = None) -> Any:
+    """A value by column name; dots reach into nested objects, unless a key has the dots itself."""
+    if column in row:
+        return row[column]
+    if "." not in column:
+        return default
+    value: Any = row
+    for key in column.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return default
+        value = value[key]
+    return value
+
+
+def named(row: Row, columns: Columns, name: str) -> Any:
+    """The value didact calls `name`; None when it is absent or null."""
+    return get(row, columns.get(name, name))
+
+
+def has(row: Row, columns: Columns, *names: str) -> bool:
+    """Whether a row has a value under each of didact's names."""
+    return all(named(row, columns, name) is not None for name in names)
+
+
+def require(row: Row, columns: Columns, name: str) -> Any:
+    """The value didact calls `name`.
+
+    Raises:
+        RowError: It is absent or null.
+    """
+    value = named(row, columns, name)
+    if value is None:
+        column = columns.get(name, name)
+        state = "missing" if get(row, column, row) is row else "null"
+        raise RowError(
+            f"column {column!r} is {state}; the row has {keys(row)}: map another column with "
+            f"--data columns.{name}=YOUR_COLUMN"
+        )
+    return value
+
+
+def as_text(value: Any, name: str) -> str:
+    """A value that is text.
+
+    Raises:
+        RowError: It is none; the message calls it `name`.
+    """
+    if not isinstance(value, str):
+        raise RowError(f"{name} is {shown(value)} ({type(value).__name__}); expected text")
+    return value
+
+
+def require_text(row: Row, columns: Columns, name: str) -> str:
+    """The text didact calls `name`.
+
+    Raises:
+        RowError: It is absent, null or no text.
+    """
+    return as_text(require(row, columns, name), columns.get(name, name))
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON text, whatever JSON it came from."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # integers beyond 64 bits, half surrogate pairs, deep nesting
+        try:
+            return json.dumps(value, ensure_ascii=False, default=str)
+        except RecursionError as error:
+            raise RowError(f"{shown(value)} is nested too deeply; expected less") from error

@@ -1,0 +1,143 @@
+"""Turns, what every sample is made of, and how messages become turns.
+
+A turn is `(branch, role, content, weight)`, as in `didact.core.render.TURN`, which calls the branch
+of a pair its part.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from didact.core.render import SHARED
+from didact.data.formats.rows import (
+    Columns,
+    Row,
+    RowError,
+    as_json,
+    as_text,
+    keys,
+    named,
+    shown,
+)
+
+Turn = tuple[int, str, str, float]
+
+LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
+_ROLES: Final = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function": "tool",
+    "ipython": "tool",
+}
+_WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
+_MOST_WEIGHT: Final = 1e9
+
+
+def chat(value: Any, columns: Columns, name: str, branch: int = SHARED) -> list[Turn]:
+    """Turns of a list of messages."""
+    if not isinstance(value, list):
+        raise RowError(
+            f"{name} is {shown(value)} ({type(value).__name__}); expected a list of messages"
+        )
+    if not value:
+        raise RowError(f"{name} is empty; expected at least one message")
+    return [_message(m, columns, f"{name}[{i}]", branch) for i, m in enumerate(value)]
+
+
+def side(value: Any, columns: Columns, name: str, role: str, branch: int = SHARED) -> list[Turn]:
+    """A prompt or an answer: text, one message, or a list of messages."""
+    name = columns.get(name, name)
+    if isinstance(value, list):
+        return chat(value, columns, name, branch)
+    if isinstance(value, dict):
+        return [_message(value, columns, name, branch)]
+    return [(branch, role, as_text(value, name), 1.0 if role == LEARNED else 0.0)]
+
+
+def shown_only(turns: list[Turn]) -> list[Turn]:
+    """Turns that the trainer shows the model and does not teach."""
+    return [(SHARED, role, content, 0.0) for _, role, content, _ in turns]
+
+
+def opening(row: Row, columns: Columns) -> list[Turn]:
+    """System prompt and tools that stand beside the messages, if any."""
+    out: list[Turn] = []
+    system = named(row, columns, "system")
+    if system:
+        out.append((SHARED, "system", as_text(system, columns.get("system", "system")), 0.0))
+    tools = named(row, columns, "tools")
+    if tools and tools not in ("[]", "{}"):
+        text = tools if isinstance(tools, str) else as_json(tools)
+        out.append((SHARED, "system", text, 0.0))
+    return out
+
+
+def _message(message: Any, columns: Columns, name: str, branch: int) -> Turn:
+    if not isinstance(message, dict):
+        raise RowError(f"{name} is {shown(message)}; expected an object with 'role' and 'content'")
+    role = message.get(columns.get("role", "role"))
+    role = message.get("from") if role is None else role
+    if not isinstance(role, str):
+        given = f"role {shown(role)}, " if role is not None else ""
+        raise RowError(
+            f"{name} has {given}the keys {keys(message)}; expected 'role' (or 'from') with text: "
+            "name it with --data columns.role=YOUR_KEY"
+        )
+    column = columns.get("content", "content")
+    value = message.get(column)
+    value = message.get("value") if value is None else value
+    calls = message.get("tool_calls") or message.get("function_call")
+    if value is None and not calls and column not in message and "value" not in message:
+        raise RowError(
+            f"{name} has the keys {keys(message)}; expected 'content' (or 'value'): name it with "
+            "--data columns.content=YOUR_KEY"
+        )
+    content = _content(value, f"{name}.content")
+    if calls:
+        content = "\n".join(filter(None, [content, as_json(calls)]))
+    role = _ROLES.get(role) or _ROLES.get(role.lower(), role)
+    return branch, role, content, _weight(message, columns, role, name)
+
+
+def _content(value: Any, name: str) -> str:
+    """Text of a message: a string, nothing (a pure tool call), or a list of typed pieces."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "\n".join(_piece(piece, name) for piece in value)
+    return as_text(value, name)
+
+
+def _piece(piece: Any, name: str) -> str:
+    if isinstance(piece, str):
+        return piece
+    if isinstance(piece, dict):
+        for key in ("text", "value", "content"):
+            if isinstance(piece.get(key), str):
+                return str(piece[key])
+        kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
+        return f"<{kind if isinstance(kind, str) else 'part'}>"
+    raise RowError(f"{name} has the part {shown(piece)}; expected text or an object with 'text'")
+
+
+def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
+    for key in (columns.get("weight", "weight"), *_WEIGHTS):
+        value = message.get(key)
+        if value is not None:
+            if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
+                raise RowError(
+                    f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
+                )
+            return float(value)
+    return 1.0 if role == LEARNED else 0.0
