@@ -28,6 +28,14 @@ def parameters_of(model: LanguageModel) -> Parameters:
     }
 
 
+def put_into(model: LanguageModel, theta: Parameters) -> None:
+    """Overwrite a model's parameters of these names; no gradient sees it."""
+    own = dict(model.module.named_parameters())
+    with torch.no_grad():
+        for name, value in theta.items():
+            own[name].copy_(value)
+
+
 def norm(vector: Parameters) -> float:
     """Euclidean norm over all parameters."""
     return math.sqrt(sum(float(v.double().square().sum()) for v in vector.values()))

@@ -11,7 +11,7 @@ from pydantic import Field
 from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.scores import Budget, TrainingOrder
-from didact.ordering.around.utilities import chosen_utilities
+from didact.ordering.around.by_utility import chosen_utilities
 from didact.ordering.sort import sorted_by_utility
 
 if TYPE_CHECKING:

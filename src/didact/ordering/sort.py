@@ -6,52 +6,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from didact.core.identity import method
-from didact.core.scores import TrainingOrder
-from didact.ordering.around.utilities import chosen_utilities
+from didact.ordering.around.by_utility import by_utility
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
     from didact.core.scores import Scores, Selection
+=======
+    from didact.core.scores import Float1D, Int1D
+>>>>>>> house-d
 
 
 def sorted_by_utility(utility: Float1D, *, descending: bool = False) -> Int1D:
-    """From the worst to the best; or from the best to the worst, ties in input order either way.
+    """From the worst score to the best, so that training ends with the best; ties in pool order.
 
-    **Source:** DELT's sorting (microsoft/DELT `data_ordering/sorting.py`).
+    Args:
+        utility: `(n,)`, finite.
+        descending: From the best to the worst; ties in pool order, too.
+
+    **Source:** DELT §4.2 (arXiv:2506.21545); microsoft/DELT `data_ordering/sorting.py`.
     **Cost:** O(n log n).
     """
     return np.argsort(-utility if descending else utility, kind="stable")
 
 
-@method("sort")
-def sort(
-    pool: Pool,
-    chosen: Selection,
-    scores: Scores | None,
-    _ctx: Context,
-    /,
-    *,
-    descending: bool = False,
-) -> TrainingOrder:
-    """From the worst score to the best, so that training ends with the best; ties in pool order.
-
-    Args:
-        pool: The pool the rows belong to.
-        chosen: The rows.
-        scores: The scores to order by.
-        descending: From the best to the worst.
-
-    Raises:
-        ConfigError: No scores.
-        DataError: A chosen row has no score.
-        PoolMismatchError: Selection or scores belong to another pool.
-
-    **Source:** DELT §4.2 (arXiv:2506.21545).
-    **Cost:** O(n log n).
-    """
-    utility = chosen_utilities("sort", pool, chosen, scores)
-    order = sorted_by_utility(utility, descending=descending)
-    return TrainingOrder(chosen.rows[order], chosen.pool_fingerprint, "sort")
+sort = by_utility("sort", sorted_by_utility)

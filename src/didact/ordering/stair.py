@@ -7,29 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from didact.core.identity import method
-from didact.core.scores import TrainingOrder
-from didact.ordering.around.utilities import chosen_utilities
+from didact.ordering.around.by_utility import by_utility
 from didact.ordering.fold import folded
 from didact.ordering.sort import sorted_by_utility
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context
     from didact.core.scores import Scores, Selection
+=======
+    from didact.core.scores import Float1D, Int1D
+>>>>>>> house-d
 
 
-def staired(utility: Float1D, *, sections: int, ratio: float, layers: int) -> Int1D:
-    """Sorted, but folded in a window around each of the `sections` - 1 cuts between sections.
+def staired(
+    utility: Float1D,
+    *,
+    sections: Annotated[int, Field(ge=1)] = 2,
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.225,
+    layers: Annotated[int, Field(ge=1)] = 3,
+) -> Int1D:
+    """Sorted, with a fold around each cut between sections.
 
     Args:
         utility: `(n,)`, finite.
-        sections: Equal parts of the sorted rows, ≥ 1; 1 has no cut and is `sort`.
-        ratio: Half a window's width as a share of n, 0-1. Windows that overlap are clipped.
-        layers: Passes of the fold inside a window, ≥ 1.
+        sections: Equal parts of the sorted rows; 1 has no cut and is `sort`.
+        ratio: Half the width of a folded window as a share of the rows. Windows that overlap are
+            clipped.
+        layers: Sweeps of a fold.
 
     **Source:** STR of "Demystifying Data Organization" (arXiv:2605.30334; microsoft/data-efficacy).
     Cuts and widths are rounded half to even, as Python rounds.
@@ -64,36 +73,4 @@ def rearranged_at_cuts(
     return out
 
 
-@method("stair")
-def stair(
-    pool: Pool,
-    chosen: Selection,
-    scores: Scores | None,
-    _ctx: Context,
-    /,
-    *,
-    sections: Annotated[int, Field(ge=1)] = 2,
-    ratio: Annotated[float, Field(ge=0, le=1)] = 0.225,
-    layers: Annotated[int, Field(ge=1)] = 3,
-) -> TrainingOrder:
-    """Sorted, with a fold around each cut between sections.
-
-    Args:
-        pool: The pool the rows belong to.
-        chosen: The rows.
-        scores: The scores to order by.
-        sections: Equal parts of the sorted rows.
-        ratio: Half the width of a folded window as a share of the rows.
-        layers: Sweeps of a fold.
-
-    Raises:
-        ConfigError: No scores.
-        DataError: A chosen row has no score.
-        PoolMismatchError: Selection or scores belong to another pool.
-
-    **Source:** STR of arXiv:2605.30334 (microsoft/data-efficacy).
-    **Cost:** O(n log n).
-    """
-    utility = chosen_utilities("stair", pool, chosen, scores)
-    order = staired(utility, sections=sections, ratio=ratio, layers=layers)
-    return TrainingOrder(chosen.rows[order], chosen.pool_fingerprint, "stair")
+stair = by_utility("stair", staired)

@@ -97,8 +97,7 @@ def _total(stages: Sequence[StageRecord]) -> StageCost:
     )
 
 
-def _template_values(costs: Costs, header: Header) -> Mapping[str, Any]:
-    del header
+def _template_values(costs: Costs, _header: Header) -> Mapping[str, Any]:
     used = any(c.flops or c.estimated_flops or c.device_seconds for c in costs.stages)
     return {"models": used, "or_none": lambda value: value or None}
 

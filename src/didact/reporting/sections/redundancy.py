@@ -127,8 +127,7 @@ def _gather(subject: Subject) -> Redundancy | None:
     return redundancy(subject.pool, subject.selection.rows, candidates, subject.ctx)
 
 
-def _template_values(found: Redundancy, header: Header) -> Mapping[str, Any]:
-    del header
+def _template_values(found: Redundancy, _header: Header) -> Mapping[str, Any]:
     says = _comparison(found)
     chart = charts.dots(
         found.chosen, found.random, described=says,

@@ -276,8 +276,7 @@ def _between_words(text: str, at_most: int) -> int:
     return at_most if space < 0 else space + 1
 
 
-def _template_values(samples: Samples, header: Header) -> Mapping[str, Any]:
-    del samples, header
+def _template_values(_samples: Samples, _header: Header) -> Mapping[str, Any]:
     return {"preview": preview}
 
 

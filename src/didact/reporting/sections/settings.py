@@ -56,10 +56,9 @@ def _fingerprint(stage: StageRecord) -> Fingerprint:
     return Fingerprint(stage.name, stage.fingerprint, outputs, dict(stage.facts))
 
 
-def _template_values(settings: Settings, header: Header) -> Mapping[str, Any]:
+def _template_values(settings: Settings, _header: Header) -> Mapping[str, Any]:
     import yaml
 
-    del header
     config = yaml.safe_dump(_yaml_values(settings.config), sort_keys=False, allow_unicode=True)
     return {
         "config": shorten(config, CONFIG_CAP),

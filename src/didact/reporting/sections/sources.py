@@ -122,8 +122,7 @@ def _gather(subject: Subject) -> Sources:
     return source_shares(subject.pool, subject.selection.rows)
 
 
-def _template_values(sources: Sources, header: Header) -> Mapping[str, Any]:
-    del header
+def _template_values(sources: Sources, _header: Header) -> Mapping[str, Any]:
     chart = charts.dumbbells(
         [(s.name, s.share_before, s.share_after) for s in sources.shown],
         described="Share of samples by source, in the pool and among the chosen",

@@ -197,16 +197,10 @@ class _Annotator:
         return columns[0], columns[1], flops + found.flops
 
     def _load_step(self, index: int) -> None:
-        import torch
-
-        from didact.gradients.parameters import lambda_path, load, theta_path
+        from didact.gradients.parameters import lambda_path, load, put_into, theta_path
 
         step, folder = self._proxy.steps[index], self._proxy.folder
-        theta = load(theta_path(folder, step.number))
-        own = dict(self._model.module.named_parameters())
-        with torch.no_grad():
-            for name, value in theta.items():
-                own[name].copy_(value)
+        put_into(self._model, load(theta_path(folder, step.number)))
         self._direction = None
         if step.dot:
             vector = load(lambda_path(folder, step.number + 1), self._model.device)

@@ -19,7 +19,7 @@ from didact.scoring.less.checkpoints import OpenCheckpoint, WarmUpCheckpoints
 from didact.scoring.less.target_set import TargetSet
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from didact.gradients.parameters import Parameters
 
 DIRECTIONS = "directions.safetensors"
 
@@ -53,11 +53,11 @@ def fit_exact(
 
 def _directions(
     warm: WarmUpCheckpoints, index: int, target: TargetSet, ctx: Context
-) -> Mapping[str, Tensor]:
+) -> Parameters:
     """The direction u of every task: its samples' mean unit gradient, by parameter."""
     from didact.gradients.influence import unit_directions
 
-    def work(device: str) -> Metered[Mapping[str, Tensor]]:
+    def work(device: str) -> Metered[Parameters]:
         with warm.open(index, device) as checkpoint:
             tokens, tasks = target.tokens(checkpoint.model)
             directions, ran = unit_directions(
@@ -71,7 +71,7 @@ def _directions(
     return ctx.executor.call(work, device=warm.judge.device)
 
 
-def _save(directions: Mapping[str, Tensor], folder: Path) -> None:
+def _save(directions: Parameters, folder: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(dict(directions), folder / DIRECTIONS)
