@@ -701,8 +701,11 @@ def test_a_disk_that_fills_up_at_any_write(tmp_path, monkeypatch, container, cal
 
         return write
 
-    for name in ("add", "_append", "_write_records", "finish"):
-        monkeypatch.setattr(store.StoreWriter, name, failing(getattr(store.StoreWriter, name)))
+    for writer, name in (
+        (store.StoreWriter, "add"), (store.StoreWriter, "_append"), (store.JsonRecords, "write"),
+        (store.ArrowRecords, "write"), (store.StoreWriter, "finish"),
+    ):  # fmt: skip
+        monkeypatch.setattr(writer, name, failing(getattr(writer, name)))
     with pytest.raises(DataError, match="no space left on the disk"):
         didact.read(path, cache_dir=tmp_path / "cache", batch_rows=20)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]

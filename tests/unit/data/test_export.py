@@ -226,7 +226,7 @@ def test_rows_with_different_keys_become_one_schema(tmp_path, shards):
 
 
 def test_parts_with_different_keys_become_one_schema(tmp_path, monkeypatch):
-    monkeypatch.setattr("didact.data.export._PART", 2)
+    monkeypatch.setattr("didact.data.export._AT_ONCE", 2)
     rows = [{"text": f"{i}", "meta": {f"k{i}": [{f"l{i}": i}]}, "n": i if i % 2 else i + 0.5}
             for i in range(7)]  # fmt: skip
     pool = make_pool(rows, tmp_path)
@@ -249,7 +249,7 @@ def test_parts_with_different_keys_become_one_schema(tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("part", [1, 4096])
 def test_rows_without_a_common_schema(tmp_path, monkeypatch, rows, part):
-    monkeypatch.setattr("didact.data.export._PART", part)
+    monkeypatch.setattr("didact.data.export._AT_ONCE", part)
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     pool = didact.read(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="no common Parquet schema .*export as jsonl"):
