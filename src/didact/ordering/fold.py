@@ -11,14 +11,7 @@ from didact.ordering.around.by_utility import by_utility
 from didact.ordering.sort import sorted_by_utility
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
-    from didact.core.pool import Pool
-    from didact.core.protocols import Context
-    from didact.core.scores import Scores, Selection
-=======
-    from didact.core.scores import Float1D, Int1D
->>>>>>> house-d
 
 
 def folded(utility: Float1D, *, layers: Annotated[int, Field(ge=1)] = 3, phase: int = 0) -> Int1D:

@@ -13,14 +13,7 @@ from didact.ordering.stair import rearranged_at_cuts
 from didact.ordering.zigzag import zigzagged
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
-    from didact.core.pool import Pool
-    from didact.core.protocols import Context
-    from didact.core.scores import Scores, Selection
-=======
-    from didact.core.scores import Float1D, Int1D
->>>>>>> house-d
 
 
 def sawed(

@@ -9,14 +9,7 @@ import numpy as np
 from didact.ordering.around.by_utility import by_utility
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
-    from didact.core.pool import Pool
-    from didact.core.protocols import Context
-    from didact.core.scores import Scores, Selection
-=======
-    from didact.core.scores import Float1D, Int1D
->>>>>>> house-d
 
 
 def sorted_by_utility(utility: Float1D, *, descending: bool = False) -> Int1D:

@@ -14,14 +14,7 @@ from didact.ordering.sort import sorted_by_utility
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-<<<<<<< HEAD
     from didact.core.arrays import Float1D, Int1D
-    from didact.core.pool import Pool
-    from didact.core.protocols import Context
-    from didact.core.scores import Scores, Selection
-=======
-    from didact.core.scores import Float1D, Int1D
->>>>>>> house-d
 
 
 def staired(

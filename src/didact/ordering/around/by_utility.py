@@ -14,9 +14,10 @@ from didact.core.scores import TrainingOrder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Orderer
-    from didact.core.scores import Float1D, Int1D, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 
 def by_utility(name: str, order: Callable[..., Int1D]) -> Orderer:

@@ -51,9 +51,7 @@ def fit_exact(
     )
 
 
-def _directions(
-    warm: WarmUpCheckpoints, index: int, target: TargetSet, ctx: Context
-) -> Parameters:
+def _directions(warm: WarmUpCheckpoints, index: int, target: TargetSet, ctx: Context) -> Parameters:
     """The direction u of every task: its samples' mean unit gradient, by parameter."""
     from didact.gradients.influence import unit_directions
 
