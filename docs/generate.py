@@ -43,6 +43,7 @@ def page() -> str:
     )
     parts.append("[Choose a method](choose-a-method.md) says when to use which.\n\n")
     parts.append(methods_table())
+    parts.append(around())
     return "".join(parts)
 
 
@@ -140,6 +141,18 @@ def methods_table() -> str:
                 f"| {method['stage']} | `{method['name']}` | {method['does']} | {settings} |"
             )
     return "\n".join(rows) + "\n"
+
+
+def around() -> str:
+    """What goes with every method of a stage, beside its own settings."""
+    from didact import config
+    from didact.core import registry
+
+    lines = ["\nBeside its own settings,\n\n"]
+    for group in registry.METHOD_GROUPS:
+        names = ", ".join(f"`{name}`" for name in config.around(group))
+        lines.append(f"- every {group.removesuffix('s')} takes {names}\n")
+    return "".join(lines)
 
 
 def main() -> None:
