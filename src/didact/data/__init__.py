@@ -1,1 +1,1 @@
-"""Files ↔ Pool: detect, read, count tokens, write, export for a trainer. The door to the disk."""
+"""Files ↔ Pool: formats of rows, reading, the store; tables; export in the form of a trainer."""

@@ -1,1 +1,1 @@
-"""The only door to torch: models opened, samples encoded, losses, gradients, embeddings."""
+"""Models opened, samples encoded for them, and what they say: losses and embeddings."""

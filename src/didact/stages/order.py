@@ -21,10 +21,10 @@ _FILE = "order.parquet"
 
 
 def _depends(values: Values) -> Mapping[str, Any]:
-    part = values.config.order
+    section = values.config.order
     method = None
-    if part is not None:
-        method = identified("orderers", part.method, part.settings())
+    if section is not None:
+        method = identified("orderers", section.method, section.settings())
     return {
         "select": values.result("select"),
         "scores": values.result("order_score") or values.result("score"),
@@ -36,14 +36,14 @@ def _depends(values: Values) -> Mapping[str, Any]:
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
-    pool, chosen, part = values.pool, values.made["select"], values.config.order
+    pool, chosen, section = values.pool, values.made["select"], values.config.order
     scores = values.made.get("order_score", values.made.get("score"))
-    if part is None:
+    if section is None:
         ordered = order(pool, chosen, scores, "keep", ctx=ctx)
     else:
         ordered = order(
-            pool, chosen, scores, part.method, epochs=part.epochs, batch_size=part.batch_size,
-            jitter=part.jitter, interleave=part.interleave, ctx=ctx, **part.settings(),
+            pool, chosen, scores, section.method, epochs=section.epochs, batch_size=section.batch_size,
+            jitter=section.jitter, interleave=section.interleave, ctx=ctx, **section.settings(),
         )  # fmt: skip
     ids = pool.read(ordered.rows, ["id"]).column("id")
     tables.write_order(ordered, ids, folder / _FILE)

@@ -22,22 +22,22 @@ from didact.runs.folder import Outcome, output
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 
-Part = Callable[[RunConfig], ScoreConfig | None]
+Section = Callable[[RunConfig], ScoreConfig | None]
 Targets = tuple[Ingested | None, ...]  # of the scores, in the order they stand in the config
 
 
-def _leaves(part: Part, config: RunConfig) -> list[ScoreConfig]:
-    found = part(config)
+def _leaves(section: Section, config: RunConfig) -> list[ScoreConfig]:
+    found = section(config)
     return [] if found is None else found.leaves()
 
 
 def _made(leaf: ScoreConfig) -> Any:
-    """The scorer of a part of the config."""
+    """The scorer of a section of the config."""
     return registry.find("scorers", str(leaf.method))(**leaf.checked())
 
 
-def _check(part: Part, config: RunConfig) -> None:
-    for leaf in _leaves(part, config):
+def _check(section: Section, config: RunConfig) -> None:
+    for leaf in _leaves(section, config):
         if leaf.target is None and _made(leaf).needs_target:
             raise ConfigError(
                 f"score.{leaf.method}: needs a target set, the samples to select for; set "
@@ -45,8 +45,8 @@ def _check(part: Part, config: RunConfig) -> None:
             )
 
 
-def _read(part: Part, config: RunConfig, ctx: Context) -> Targets:
-    return tuple(_target(leaf, config, ctx) for leaf in _leaves(part, config))
+def _read(section: Section, config: RunConfig, ctx: Context) -> Targets:
+    return tuple(_target(leaf, config, ctx) for leaf in _leaves(section, config))
 
 
 def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Ingested | None:
@@ -62,10 +62,11 @@ def _inputs(targets: Targets) -> tuple[dict[str, Any], ...]:
     return tuple({**i, "role": "target"} for read in targets if read for i in read.inputs)
 
 
-def _depends(part: Part, name: str, values: Values) -> Mapping[str, Any]:
+def _depends(section: Section, name: str, values: Values) -> Mapping[str, Any]:
     config = values.config
     methods = [
-        identified("scorers", str(leaf.method), leaf.settings()) for leaf in _leaves(part, config)
+        identified("scorers", str(leaf.method), leaf.settings())
+        for leaf in _leaves(section, config)
     ]
     settings = values.resolved["score"]
     if name == "order_score":
@@ -85,16 +86,16 @@ def _without_paths(resolved: Any) -> Any:
     return out | {"of": [_without_paths(s) for s in resolved.get("of", [])]}
 
 
-def _estimate(part: Part, name: str, values: Values) -> Cost:
+def _estimate(section: Section, name: str, values: Values) -> Cost:
     stats = values.read["data"].pool.stats
     return total(
         _made(leaf).estimate(stats, target.pool.stats if target else None)
-        for leaf, target in zip(_leaves(part, values.config), values.read[name], strict=True)
+        for leaf, target in zip(_leaves(section, values.config), values.read[name], strict=True)
     )
 
 
-def _work(part: Part, name: str, values: Values, folder: Path, ctx: Context) -> Outcome:
-    found = part(values.config)
+def _work(section: Section, name: str, values: Values, folder: Path, ctx: Context) -> Outcome:
+    found = section(values.config)
     assert found is not None  # noqa: S101 - the stage is wanted
     scores = _scored(found, iter(values.read[name]), values, ctx)
     path = folder / f"{name}s.parquet"
@@ -110,14 +111,14 @@ def _work(part: Part, name: str, values: Values, folder: Path, ctx: Context) -> 
 
 
 def _scored(
-    part: ScoreConfig, targets: Iterator[Ingested | None], values: Values, ctx: Context
+    section: ScoreConfig, targets: Iterator[Ingested | None], values: Values, ctx: Context
 ) -> Scores:
-    if part.combine is None:
+    if section.combine is None:
         target = next(targets)
         aim = target.pool if target is not None else None
-        return score(values.pool, str(part.method), target=aim, ctx=ctx, **part.settings())
-    scores = [_scored(inner, targets, values, ctx) for inner in part.of]
-    return combine(scores, part.combine, weights=part.weights)
+        return score(values.pool, str(section.method), target=aim, ctx=ctx, **section.settings())
+    scores = [_scored(inner, targets, values, ctx) for inner in section.of]
+    return combine(scores, section.combine, weights=section.weights)
 
 
 def _load(name: str, folder: Path, record: StageRecord, values: Values, ctx: Context) -> Scores:
@@ -138,8 +139,8 @@ def rank_correlation(a: Scores, b: Scores) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _does(part: Part, config: RunConfig) -> str:
-    found = part(config)
+def _does(section: Section, config: RunConfig) -> str:
+    found = section(config)
     return "" if found is None else str(found.method or found.combine)
 
 
@@ -151,19 +152,19 @@ def _ordered_by(config: RunConfig) -> ScoreConfig | None:
     return config.order.score if config.order is not None else None
 
 
-def _stage(name: str, part: Part, compare: Compare | None = None) -> Stage:
+def _stage(name: str, section: Section, compare: Compare | None = None) -> Stage:
     return Stage(
         name=name,
-        wanted=lambda config: part(config) is not None,
-        check=partial(_check, part),
-        read=partial(_read, part),
+        wanted=lambda config: section(config) is not None,
+        check=partial(_check, section),
+        read=partial(_read, section),
         inputs=_inputs,
-        depends=partial(_depends, part, name),
-        estimate=partial(_estimate, part, name),
-        work=partial(_work, part, name),
+        depends=partial(_depends, section, name),
+        estimate=partial(_estimate, section, name),
+        work=partial(_work, section, name),
         load=partial(_load, name),
         compare=compare,
-        does=partial(_does, part),
+        does=partial(_does, section),
     )
 
 

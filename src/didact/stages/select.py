@@ -22,10 +22,10 @@ _FILE = "selection.parquet"
 
 
 def _depends(values: Values) -> Mapping[str, Any]:
-    part = values.config.select
+    section = values.config.select
     method = None
-    if part is not None:
-        method = identified_selector(part.method, part.settings(), part.near_duplicates)
+    if section is not None:
+        method = identified_selector(section.method, section.settings(), section.near_duplicates)
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
@@ -36,19 +36,19 @@ def _depends(values: Values) -> Mapping[str, Any]:
 
 
 def _estimate(values: Values) -> Cost:
-    part = values.config.select
-    if part is None:
+    section = values.config.select
+    if section is None:
         return Cost()
     pool = values.read["data"].pool
-    return estimate_selection(pool, part.method, **part.arguments())
+    return estimate_selection(pool, section.method, **section.arguments())
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
-    pool, scores, part = values.pool, values.made.get("score"), values.config.select
-    if part is None:
+    pool, scores, section = values.pool, values.made.get("score"), values.config.select
+    if section is None:
         chosen = everything(pool, scores)
     else:
-        chosen = select(pool, scores, part.method, ctx=ctx, **part.arguments())
+        chosen = select(pool, scores, section.method, ctx=ctx, **section.arguments())
     tables.write_selection(chosen, scores, pool, folder / _FILE)
     counts = {"in": len(pool), **chosen.describe(pool, scores)}
     return Outcome([folder / _FILE], counts, chosen.notes)

@@ -15,13 +15,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def make_pool(rows: Rows, directory: Path, *, name: str = "pool", **data: Any) -> Pool:
-    """A real pool from JSON-like rows, written to `directory` and read through the data door.
+    """A real pool from JSON-like rows, written to `directory` and read as users' files are.
 
     Args:
         rows: Samples, e.g. `{"id": "a", "text": "…", "source": "web"}` or with `messages`.
         directory: A folder for the file and the cache.
         name: Stem of the file.
-        data: Settings of the data door, e.g. `dedup="none"`.
+        data: Data settings, e.g. `dedup="none"`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.jsonl"
