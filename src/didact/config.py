@@ -132,6 +132,16 @@ class OrderConfig(_Method):
     jitter: Annotated[int, Field(ge=2)] | None = None
     interleave: bool = False
 
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `didact.order`."""
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "jitter": self.jitter,
+            "interleave": self.interleave,
+            **self.settings(),
+        }
+
 
 class ReportConfig(BaseModel):
     """Settings of the report.

@@ -41,10 +41,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     if section is None:
         ordered = order(pool, chosen, scores, "keep", ctx=ctx)
     else:
-        ordered = order(
-            pool, chosen, scores, section.method, epochs=section.epochs, batch_size=section.batch_size,
-            jitter=section.jitter, interleave=section.interleave, ctx=ctx, **section.settings(),
-        )  # fmt: skip
+        ordered = order(pool, chosen, scores, section.method, ctx=ctx, **section.arguments())
     ids = pool.read(ordered.rows, ["id"]).column("id")
     tables.write_order(ordered, ids, folder / _FILE)
     return Outcome([folder / _FILE], {"rows": len(ordered), "steps": ordered.steps})
