@@ -28,7 +28,11 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
 
 
 _IMPORTS: Final = """\
-from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments"""
+from transformers import (
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+)"""
 
 _BODY: Final = """
 
