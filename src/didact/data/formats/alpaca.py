@@ -6,15 +6,7 @@ from typing import Final
 
 from didact.core.render import SHARED
 from didact.data.formats.format import Format
-from didact.data.formats.rows import (
-    Columns,
-    Row,
-    RowError,
-    as_text,
-    named,
-    require_text,
-    shown,
-)
+from didact.data.formats.rows import Columns, Row, RowError, as_text, named, require_text, shown
 from didact.data.formats.turns import LEARNED, Turn, opening
 
 
