@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
 from didact.core.scores import Budget
-from didact.data.export import ExportSettings
+from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.selection.around.choose import Around

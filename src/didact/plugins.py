@@ -40,8 +40,8 @@ from didact.core.protocols import (
 from didact.core.sample_field import SampleField, check_sample_field
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.core.statistics import best_first, mean_ranks, spearman, zscore
-from didact.data.formats.format import Format
-from didact.data.trainers.ordered import OrderedDataSet
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.rows.format import Format
 from didact.selection.around.budget import candidates, eligible
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import Words, hash_words

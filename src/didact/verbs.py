@@ -33,7 +33,7 @@ from didact.core.protocols import (
     ignore_progress,
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
-from didact.data.export import ExportSettings, write_data_set
+from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
@@ -352,7 +352,7 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         pool: The pool the order belongs to.
         ordered: The order.
         folder: Where the files go.
-        settings: See `didact.data.export.ExportSettings`: trainer="trl", format, shards, …
+        settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
     """
     checked = configs.validated(ExportSettings, settings, "export")
     return write_data_set(pool, ordered, Path(folder), checked)

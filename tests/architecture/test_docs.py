@@ -96,8 +96,8 @@ def test_every_format_of_the_data_page_is_found(tmp_path):
 
 
 def test_the_data_page_names_every_column_and_kind_of_file():
-    from didact.data.formats.detection import column_names
     from didact.data.reading.containers import CONTAINERS
+    from didact.data.rows.detection import column_names
 
     page = (DOCS / "data.md").read_text()
     (mapped,) = re.findall(r"Names that can be mapped: `([^`]+)`", page)

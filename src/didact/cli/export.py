@@ -37,7 +37,7 @@ def export(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.data import tables
-    from didact.data.export import ExportSettings, export_notes
+    from didact.data.export.data_set import ExportSettings, export_notes
 
     ordered = tables.read_order(order_)
     with opened_pool(pool, data, cache_dir, seed) as (found, *_):

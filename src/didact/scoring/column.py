@@ -20,7 +20,7 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.data.formats.rows import get
+from didact.data.rows.columns import get
 
 _ABSENT = object()
 # Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimated`.

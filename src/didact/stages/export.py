@@ -9,7 +9,7 @@ from typing import Any
 from didact.core import registry
 from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
-from didact.data.export import export_notes, output_counts, write_data_set
+from didact.data.export.data_set import export_notes, output_counts, write_data_set
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 

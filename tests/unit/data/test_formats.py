@@ -6,8 +6,8 @@ import pytest
 
 from didact.core.errors import ConfigError
 from didact.core.render import CHOSEN, REJECTED, SHARED
-from didact.data.formats.detection import check_columns, detect, turns_of
-from didact.data.formats.rows import RowError, get
+from didact.data.rows.columns import RowError, get
+from didact.data.rows.detection import check_columns, detect, turns_of
 
 SYSTEM, USER, TOOL, ANSWER = "system", "user", "tool", "assistant"
 

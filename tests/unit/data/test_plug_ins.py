@@ -10,8 +10,8 @@ import sys
 import pytest
 
 FORMAT = """
-from didact.data.formats.format import Format
-from didact.data.formats.rows import require_text
+from didact.data.rows.format import Format
+from didact.data.rows.columns import require_text
 
 def turns(row, columns):
     return [(0, "user", require_text(row, columns, "riddle"), 0.0),

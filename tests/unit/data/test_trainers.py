@@ -16,8 +16,8 @@ import yaml
 import zstandard
 
 from didact.core import registry
-from didact.data.formats.detection import formats as registered
-from didact.data.trainers.ordered import OrderedDataSet
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.rows.detection import formats as registered
 
 CASES = [(f.kind, [name]) for name, f in registered().items()] + [
     ("chat", ["alpaca", "prompt_completion"]),

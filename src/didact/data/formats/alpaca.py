@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from didact.core.render import SHARED
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, RowError, as_text, named, require_text, shown
-from didact.data.formats.turns import LEARNED, Turn, opening
+from didact.data.rows.columns import Columns, Row, RowError, as_text, named, require_text, shown
+from didact.data.rows.format import Format
+from didact.data.rows.turns import LEARNED, Turn, opening
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:

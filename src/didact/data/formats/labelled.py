@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from didact.data.formats import alpaca, messages, prompt_completion
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, RowError, has, named, shown
-from didact.data.formats.turns import Turn
+from didact.data.rows.columns import Columns, Row, RowError, has, named, shown
+from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn
 
 
 def label(row: Row, columns: Columns) -> Any:

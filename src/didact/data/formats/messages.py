@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from didact.core.render import SHARED
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, get, require
-from didact.data.formats.turns import Turn, chat, opening
+from didact.data.rows.columns import Columns, Row, get, require
+from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn, chat, opening
 
 _PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
 

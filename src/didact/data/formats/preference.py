@@ -7,10 +7,10 @@ from typing import Final
 
 from didact.core.render import CHOSEN, REJECTED, SHARED
 from didact.data.formats import alpaca
-from didact.data.formats.format import Format
 from didact.data.formats.messages import find_messages
-from didact.data.formats.rows import Columns, Row, RowError, has, named, require
-from didact.data.formats.turns import LEARNED, Turn, chat, opening, shown_only, side
+from didact.data.rows.columns import Columns, Row, RowError, has, named, require
+from didact.data.rows.format import Format
+from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:

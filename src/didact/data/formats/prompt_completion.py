@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, require
-from didact.data.formats.turns import LEARNED, Turn, opening, shown_only, side
+from didact.data.rows.columns import Columns, Row, require
+from didact.data.rows.format import Format
+from didact.data.rows.turns import LEARNED, Turn, opening, shown_only, side
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:

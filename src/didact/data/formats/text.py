@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from didact.core.render import SHARED
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, require_text
-from didact.data.formats.turns import Turn
+from didact.data.rows.columns import Columns, Row, require_text
+from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from didact.data.formats.rows import Row
 from didact.data.reading.files import File
 from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import Row
 
 # number from 1 · bytes · why they are not a row, "" when they may be one
 RawRow = tuple[int, bytes, str]

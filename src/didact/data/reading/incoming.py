@@ -13,8 +13,8 @@ import pyarrow as pa
 from didact.core.arrays import Int1D
 from didact.core.pool import Kind
 from didact.core.render import TURN
-from didact.data.formats.turns import Turn
 from didact.data.reading.files import File
+from didact.data.rows.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)

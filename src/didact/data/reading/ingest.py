@@ -19,13 +19,13 @@ from didact.core.errors import DataError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
-from didact.data.formats.detection import check_columns, plug_in_sources
 from didact.data.reading.discovery import expand
 from didact.data.reading.files import File, readable
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
+from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import orjson
 
-from didact.data.formats.rows import Row, RowError, shown
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.lines import lines, not_utf8
 from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import Row, RowError, shown
 
 _KINDS: Final[dict[type, str]] = {
     list: "an array",

@@ -7,11 +7,11 @@ from typing import Final
 
 import orjson
 
-from didact.data.formats.rows import Row, RowError
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.lines import lines, not_utf8, text_chunks, too_long
 from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import Row, RowError
 
 
 def paragraphs(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:

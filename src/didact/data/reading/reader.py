@@ -13,16 +13,16 @@ import pyarrow as pa
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
-from didact.data.formats.detection import columns_read, detect, formats, turns_of
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, RowError, get, shown
-from didact.data.formats.turns import Turn
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
+from didact.data.rows.columns import Columns, Row, RowError, get, shown
+from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small

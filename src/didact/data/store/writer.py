@@ -22,9 +22,9 @@ from didact.core.hashing import hexadecimal
 from didact.core.manifest import fingerprint
 from didact.core.pool import STORE_VERSION, Kind
 from didact.core.render import REJECTED, TURNS, derive
-from didact.data.formats.rows import shown
 from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import shown
 from didact.data.store.chunks import cut
 from didact.data.store.left_out import LeftOut
 from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from didact.core.atomic import write_text
-from didact.data.trainers.ordered import OrderedDataSet
-from didact.data.trainers.script import script_text, sequential, settings_text
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import script_text, sequential, settings_text
 
 
 def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:

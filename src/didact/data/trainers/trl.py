@@ -7,8 +7,8 @@ from typing import Final
 
 from didact.core.atomic import write_text
 from didact.core.pool import Kind
-from didact.data.trainers.ordered import OrderedDataSet
-from didact.data.trainers.script import script_text, sequential, settings_text
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import script_text, sequential, settings_text
 
 _CLASSES: Final[dict[Kind, tuple[str, str]]] = {
     "chat": ("SFTTrainer", "SFTConfig"),

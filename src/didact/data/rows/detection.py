@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
-from didact.data.formats.format import Format
-from didact.data.formats.rows import Columns, Row, RowError, keys, named
-from didact.data.formats.turns import Turn
+from didact.data.rows.columns import Columns, Row, RowError, keys, named
+from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn
 
 
 def formats() -> dict[str, Format]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from didact.core.render import SHARED
-from didact.data.formats.rows import Columns, Row, RowError, as_json, as_text, keys, named, shown
+from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, keys, named, shown
 
 Turn = tuple[int, str, str, float]
 

@@ -23,9 +23,9 @@ from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
-from didact.data.formats.rows import Row, shown
+from didact.data.export.ordered import OrderedDataSet
 from didact.data.reading.json_lines import json_row
-from didact.data.trainers.ordered import OrderedDataSet
+from didact.data.rows.columns import Row, shown
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from didact.core.errors import DataError
-from didact.data.formats.detection import formats
-from didact.data.trainers.ordered import OrderedDataSet
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.rows.detection import formats
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The rows in training order, written for a trainer; what the trainers' files are made of."""

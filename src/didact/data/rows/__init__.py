@@ -1,0 +1,1 @@
+"""A row as samples see it: what a format is, columns by name, turns, and which format it is of."""
