@@ -84,7 +84,14 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def _described(group: registry.Group, name: str, *, detailed: bool) -> dict[str, Any]:
-    method = registry.find(group, name)
+    try:
+        method = registry.find(group, name)
+        binding.schema(method)
+    except ConfigError as error:  # a plug-in that is broken does not hide the others
+        if detailed:
+            raise
+        stage = group.removesuffix("s")
+        return {"name": name, "stage": stage, "does": f"cannot be used: {error}", "settings": {}}
     doc = inspect.getdoc(method) or ""
     settings = _settings(binding.schema(method).model_fields)
     out = {

@@ -337,7 +337,7 @@ def _bound(
 ) -> tuple[str, Callable[..., Any], dict[str, Any], dict[str, Any]]:
     """A method's name, itself, its checked settings, and these as JSON values."""
     found = registry.find(group, method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else method.__name__
+    name = method if isinstance(method, str) else about(method).name
     checked = binding.bind(found, settings, f"{where}.{name}", configs.around(group))
     return name, found, checked, binding.as_json(found, checked)
 

@@ -95,9 +95,23 @@ def main() -> None:
         remedy = "; free some space and run the same command again" if full else ""
         say(f"{error.filename or 'a file'}: {error.strerror or error}{remedy}")
         sys.exit(1)
-    except Exception:  # noqa: BLE001 - the outermost boundary: whatever is left is our bug
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: whatever is left is a bug
         import traceback
 
         traceback.print_exc()
-        say("this is a bug in didact: please report it with the lines above")
+        say(f"this is a bug in {_whose(error)}: please report it with the lines above")
         sys.exit(3)
+
+
+def _whose(error: Exception) -> str:
+    """The plug-in's package where one of its functions was running, else didact."""
+    import traceback
+
+    from didact.core.registry import plug_in_packages
+
+    packages = plug_in_packages()
+    found = "didact"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        found = f"the plug-in {package}" if package in packages else found
+    return found

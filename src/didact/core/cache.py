@@ -35,7 +35,7 @@ class CachedFolder:
     """A folder of the cache, with what a listing tells of it.
 
     Attributes:
-        path: Where it is.
+        path: Its folder.
         kind: What it holds.
         n_bytes: Its files' size.
         used: When it was last used, seconds since 1970.

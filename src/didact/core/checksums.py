@@ -52,7 +52,7 @@ class Checksums:
         return cls(size, "".join(found))
 
     def to_json(self) -> list[Any]:
-        """As JSON values."""
+        """The checksums as JSON values."""
         return [self.n_bytes, self.block, self.blocks]
 
     @classmethod

@@ -92,7 +92,7 @@ def need(what: str, libraries: Libraries) -> None:
 
     Args:
         what: What needs them, for the message.
-        libraries: Which.
+        libraries: The extra's name, such as `models`; see `EXTRAS`.
     """
     for library in EXTRAS[libraries]:
         if importlib.util.find_spec(library) is None:

@@ -46,7 +46,7 @@ def method(
     one of these models has changed. Distributions of didact and of `base_libraries` count anyway.
 
     Args:
-        name: As it is registered.
+        name: The name it is registered under.
         libraries: Names of distributions ("torch"), or a function of the checked settings.
         models: Names of settings that name model folders.
         needs: Optional libraries without which it does not run; see `didact.core.errors.need`.

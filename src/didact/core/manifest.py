@@ -64,7 +64,7 @@ class Measured:
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident memory, summed over the process tree.
         reused: True when the stage was skipped because its result was already there.
-        hashes: Of outputs that show measured times and so differ between equal runs.
+        hashes: Hashes of outputs that show measured times and so differ between equal runs.
     """
 
     bill: Bill = field(default_factory=Bill)
@@ -126,7 +126,7 @@ class StageRecord:
     measured: Measured = field(default_factory=Measured)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The record as JSON values."""
         return {
             "name": self.name, "fingerprint": self.fingerprint,
             "depends_on": dict(self.depends_on), "counts": dict(self.counts),
@@ -179,7 +179,7 @@ class Manifest:
         return sum((stage.measured.bill for stage in self.stages), Bill())
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The record as JSON values."""
         return {
             "version": self.version,
             "config": dict(self.config),

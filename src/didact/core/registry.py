@@ -185,6 +185,12 @@ def source_of(found: Any) -> str:
     return f"{place} {version} {hashed.hexdigest()}"
 
 
+def plug_in_packages() -> set[str]:
+    """Top packages of the methods, formats and trainers of plug-ins."""
+    places = (place for group in _BUILT_IN for place in known(group).values())
+    return {place.partition(".")[0].partition(":")[0] for place in places} - {"didact"}
+
+
 def _points(group: Group) -> tuple[EntryPoint, ...]:
     return tuple(sorted(entry_points(group=f"didact.{group}"), key=lambda point: point.name))
 

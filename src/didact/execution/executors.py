@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor as PoolExecutor
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from didact.core.cost import Cost, Meter, Metered, thread_seconds
@@ -129,7 +131,18 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
         raise
     except Exception as error:
         what = item if isinstance(item, str) else repr(item)
-        raise ExecutionError(f"{what} failed: {type(error).__name__}: {error}") from error
+        place = getattr(error, "__notes__", None) or [_place(error)]
+        raise ExecutionError(
+            f"{what} failed: {type(error).__name__}: {error} ({place[0]})"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, as 'file.py:12 in function'; in code of ours or a plug-in's if it was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
+    at = (ours or frames)[-1]
+    return f"{Path(at.filename).name}:{at.lineno} in {at.name}"
 
 
 def _ahead(
@@ -203,7 +216,12 @@ def _in_worker(fn: Callable[[Any, T], Metered[R]], item: T) -> Metered[R]:
 def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Metered[R]:
     wall = time.perf_counter()
     with thread_seconds() if not worker.alone else _process_seconds() as seconds:
-        metered = fn(worker.value(), item)
+        try:
+            metered = fn(worker.value(), item)
+        except Exception as error:
+            if not isinstance(error, DidactError):
+                error.add_note(_place(error))  # notes come out of a process, frames do not
+            raise
     spent = Cost(cpu_seconds=seconds[0])
     if worker.device not in {None, "cpu"}:
         spent += Cost(device_seconds=time.perf_counter() - wall)

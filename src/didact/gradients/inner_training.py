@@ -1,4 +1,4 @@
-"""InnerSettings training: plain SGD whose every step can be visited again."""
+"""Inner training: plain SGD whose every step can be visited again."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Proxy:
     sampled_bytes: int
 
     def facts(self) -> dict[str, Any]:
-        """For people and machines: sizes with the embedding and without."""
+        """Facts for people and machines: sizes with the embedding and without."""
         shape = self.shape
         return {
             "model": str(self.path), "parameters": shape.n_params,

@@ -49,7 +49,7 @@ def rearranged_at_cuts(
     """Positions 0..n-1, rearranged in a window around each cut between sections.
 
     Args:
-        n: How many positions.
+        n: Number of positions.
         sections: Equal parts, ≥ 1.
         ratio: Half a window's width as a share of n, 0-1. A window that would overlap the one
             before begins where that has ended.

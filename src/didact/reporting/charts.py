@@ -134,7 +134,7 @@ def dots(
         others: What it is compared with, at least one.
         described: The chart in a sentence.
         x_label: Name and unit of the numbers.
-        names: Of the row of the number, and of the others' row.
+        names: Labels of the number's row and of the others' row.
     """
     everything = [chosen, *others]
     middle = (min(everything) + max(everything)) / 2
@@ -271,7 +271,7 @@ def layers(
     Args:
         edges: `b + 1` ascending positions.
         shares: For each part its `b` shares; the parts of a bin add up to 1.
-        names: Of the parts, the lowest first.
+        names: Names of the parts, the lowest first.
         described: The chart in a sentence.
         x_label: Name and unit of the positions.
         per_x: Positions in one unit of the x axis.

@@ -136,7 +136,7 @@ def frame(
     Args:
         marks: What is drawn, in order.
         described: The chart in a sentence, for who cannot see it.
-        height: Of the plot, pixels; axes and labels stand around it.
+        height: Height of the plot, pixels; axes and labels stand around it.
         x_ticks: Ticks of the horizontal axis, 0 at the left.
         y_ticks: Ticks of the vertical axis, 0 at the bottom.
         x_label: Name and unit of the horizontal axis.

@@ -23,7 +23,7 @@ from didact.text.bm25 import Variant
 from didact.text.hash_set import HashSet
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), 14 queries, reading
-# included; each further query costs the second figure. Only `estimated` uses them.
+# included; each further query costs the second figure. Only `estimate` uses them.
 _SECONDS_PER_BYTE = 20e-9
 _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
 

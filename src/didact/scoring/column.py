@@ -23,7 +23,7 @@ from didact.core.protocols import BatchScores, Context, Fitted
 from didact.data.rows.columns import get
 
 _ABSENT = object()
-# Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimated`.
+# Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimate`.
 _SECONDS_PER_ROW = 2.5e-6
 _SECONDS_PER_BYTE = 3e-9
 

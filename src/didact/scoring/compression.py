@@ -18,7 +18,7 @@ from didact.core.sample_field import SampleField, check_sample_field
 from didact.text.compression import Codec, compressed_sizes, library, resolve_level
 
 # Processor seconds a byte by codec and level (the nearest level below counts), on one core of an
-# AMD EPYC (Zen 3), rows of 600 bytes, 2 ns for reading included; only `estimated` uses them.
+# AMD EPYC (Zen 3), rows of 600 bytes, 2 ns for reading included; only `estimate` uses them.
 _SECONDS_PER_BYTE: dict[Codec, dict[int, float]] = {
     "zlib": {1: 34e-9, 6: 38e-9},
     "isal": {0: 7e-9, 1: 17e-9},

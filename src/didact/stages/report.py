@@ -46,9 +46,9 @@ def write(
 
     Args:
         path: The file.
-        values: Of all stages before the report.
+        values: What all stages before the report made.
         ctx: Seed and cache.
-        versions: Of the libraries the run was made with.
+        versions: Versions of the libraries the run was made with.
         samples: Show samples to read; None as the run's config has it.
     """
     from didact.reporting import Subject, write_report

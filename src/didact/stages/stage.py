@@ -40,11 +40,11 @@ class Values:
         return pool
 
     def having_read(self, stage: str, value: Any) -> Values:
-        """With what a stage read."""
+        """The same values with what a stage read."""
         return replace(self, read={**self.read, stage: value})
 
     def having(self, record: StageRecord, value: Any) -> Values:
-        """With what a stage made."""
+        """The same values with what a stage made."""
         made = {**self.made, record.name: value}
         return replace(self, made=made, records=(*self.records, record))
 

@@ -90,8 +90,8 @@ def band_keys(signed: UInt32s, bands: int, places: int) -> UInt32s:
 
     Args:
         signed: Signatures `(m, permutations)`.
-        bands: How many.
-        places: Of a band.
+        bands: Number of bands.
+        places: Places of a signature in one band.
 
     Returns:
         uint32 `(bands, m)`.

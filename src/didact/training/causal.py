@@ -105,7 +105,7 @@ class Trained:
     reused: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """For people and machines."""
+        """Facts for people and machines, JSON values."""
         first, last = self.steps[0], self.steps[-1]
         return {
             "model": str(self.path), "steps": len(self.steps),

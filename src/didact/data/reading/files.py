@@ -37,7 +37,7 @@ class File:
     """One input file and what it is.
 
     Attributes:
-        path: Where it is.
+        path: Its place on disk.
         container: How rows lie in it: a name of `didact.data.reading.containers`.
         codec: How it is compressed.
         name: Its path from the folder that all input files share: says which file, wherever the

@@ -92,7 +92,7 @@ class _Array:
     """What is known of a JSON array while its pieces come in.
 
     Attributes:
-        path: For messages.
+        path: The file, for messages.
         most: Most bytes of an element; of a longer one the beginning is kept.
         marks: Where strings begin and end.
         number: Elements so far.

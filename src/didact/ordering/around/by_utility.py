@@ -27,7 +27,7 @@ def by_utility(name: str, order: Callable[..., Int1D]) -> Orderer:
     PoolMismatchError where the selection or the scores belong to another pool.
 
     Args:
-        name: As it is registered.
+        name: The name it is registered under.
         order: Utilities `(n,)` of the chosen rows, larger is better → the indices 0..n-1 in reading
             order. Its keyword-only parameters are the settings, its docstring is the orderer's.
     """

@@ -24,8 +24,8 @@ class StageCost:
         cpu_seconds: Processor time that making it takes from nothing.
         charged_cpu_seconds: Processor time spent by this run.
         estimated_flops: Foreseen floating-point operations of models.
-        flops: Of making it from nothing.
-        charged_flops: Spent by this run.
+        flops: Floating-point operations of making it from nothing.
+        charged_flops: Floating-point operations of this run.
         device_seconds: Accelerator time of making it from nothing.
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident memory of all processes together.

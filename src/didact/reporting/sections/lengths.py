@@ -19,7 +19,7 @@ def length_distribution(n_tokens: Int1D, chosen: Int1D) -> Distribution:
     """Tokens per sample, in bins half a power of two wide, on whole numbers.
 
     Args:
-        n_tokens: Of every row of the pool, `(n,)`.
+        n_tokens: Tokens of every row of the pool, `(n,)`.
         chosen: Rows that were chosen.
     """
     if not len(n_tokens):

@@ -36,7 +36,7 @@ class Course:
 
     Attributes:
         edges: `b + 1` positions; bin i holds positions edges[i] ≤ p < edges[i + 1].
-        mean: Of each bin; None where no sample of it has a value.
+        mean: Mean of each bin; None where no sample of it has a value.
         low: 10 % quantile of each bin, interpolated.
         high: 90 % quantile of each bin.
     """

@@ -32,8 +32,8 @@ class Redundancy:
     """Raw ÷ compressed bytes of sets; higher = more repetition *across* samples.
 
     Attributes:
-        chosen: Of the chosen set.
-        random: Of each random set.
+        chosen: Redundancy of the chosen set.
+        random: Redundancy of each random set.
         bytes: Raw bytes of every set, equal to the byte.
         chosen_bytes: Raw bytes of all chosen samples; more than `bytes` when a random part of
             them stands for the whole.
@@ -69,7 +69,7 @@ def redundancy(
         pool: The pool.
         chosen: Rows that were chosen.
         candidates: Rows the random sets are drawn from.
-        ctx: For random numbers.
+        ctx: Its seed draws the random sets.
         cap_bytes: Most bytes of one set.
 
     **Cost:** one pass over the pool's store; at most `(RANDOM_SETS + 1) · cap_bytes` in memory and

@@ -46,7 +46,7 @@ class Sample:
         position: Where the model first meets it, from 1, or None when it is not chosen.
         why: A sentence.
         turns: Its text, at most `TEXT_CAP` characters over at most `TURN_CAP` turns.
-        characters: Of the whole text.
+        characters: Length of the whole text.
         shown: Characters in `turns`.
     """
 

@@ -67,7 +67,7 @@ def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) ->
     chosen.
 
     Args:
-        scores: Of every row of the pool; missing ones are left out.
+        scores: The score of every row of the pool; missing ones are left out.
         chosen: Rows that were chosen.
         cut: How the choice relates to the scores.
     """
@@ -110,7 +110,7 @@ def find_cut(scores: Scores, chosen: Int1D, candidates: Bool1D) -> Cut | None:
     """Where the choice cuts the scores, or None when nothing chosen has one.
 
     Args:
-        scores: Of every row of the pool.
+        scores: The score of every row of the pool.
         chosen: Rows that were chosen.
         candidates: True on the rows that could have been chosen, `(n,)`.
     """

@@ -29,10 +29,10 @@ class SourceShare:
         name: The source; "(no source)" when it is empty.
         pool: All of the source's rows.
         chosen: The chosen ones.
-        share_before: Of the pool's samples, 0-1.
-        share_after: Of the chosen samples, 0-1.
-        token_share_before: Of the pool's tokens, 0-1.
-        token_share_after: Of the chosen tokens, 0-1.
+        share_before: Its share of the pool's samples, 0-1.
+        share_after: Its share of the chosen samples, 0-1.
+        token_share_before: Its share of the pool's tokens, 0-1.
+        token_share_after: Its share of the chosen tokens, 0-1.
     """
 
     name: str

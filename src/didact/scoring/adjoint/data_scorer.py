@@ -50,7 +50,7 @@ def fit_data_scorer(
         labels: float64 `(n,)`, what is learned: scores in standard deviations.
         model: A folder that `didact.models.folder.find` has checked.
         encoding: How samples become its tokens; `max_length` None.
-        settings: Of the regression.
+        settings: Settings of the regression.
         device: Where it is trained and scores.
         facts: What the labels depend on.
         ctx: Executor, progress, and where the data scorer is kept.

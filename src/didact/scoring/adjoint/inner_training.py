@@ -25,7 +25,7 @@ class InnerTraining(ModelScorer):
 
     Args:
         steps: T, inner steps of plain SGD.
-        learning_rate: Of the inner steps, constant.
+        learning_rate: Learning rate of the inner steps, constant.
         inner_batch: Samples of an inner step, drawn from the pool.
         every: K, inner steps from one annotated step to the next.
         proxy: Samples that are annotated, drawn from the pool, or `all`; by default 16,384, or all
@@ -53,7 +53,7 @@ class InnerTraining(ModelScorer):
 
     @property
     def annotation_rule(self) -> AnnotationRule:
-        """Which steps are annotated, and what their terms are divided by."""
+        """The rule that says which steps are annotated, and by what their products are divided."""
         raise NotImplementedError
 
     @property

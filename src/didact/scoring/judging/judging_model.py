@@ -30,7 +30,7 @@ class JudgingModel:
         digest: Identity of its files.
         encoding: How samples become its tokens.
         device: Where it runs.
-        dtype: Of weights and arithmetic.
+        dtype: Type of weights and arithmetic.
         tokens_per_batch: Most tokens of a batch.
         context: Most tokens it reads at once.
     """

@@ -59,7 +59,7 @@ class WarmUpCheckpoints:
         weights: Share of each in the sum of the epochs' mean learning rates.
         rule: How a gradient becomes a step.
         n_params: Adapter parameters.
-        facts: For the manifest.
+        facts: What the manifest tells of the warm-up.
     """
 
     key: Any

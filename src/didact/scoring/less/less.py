@@ -55,14 +55,14 @@ class LESS(ModelScorer):
         template: How chats are written: the `model`'s own chat template, or one of didact's.
         max_length: Most tokens of a sample; the model's context when not given.
         tokens_per_batch: Most tokens of a batch, padding included.
-        share: Of the pool's samples in the warm-up.
-        epochs: Of the warm-up; each ends with a checkpoint.
-        rank: Of the adapters.
+        share: Share of the pool's samples that the warm-up trains on.
+        epochs: Epochs of the warm-up; each ends with a checkpoint.
+        rank: Rank of the adapters' matrices.
         alpha: Their scale is alpha / rank.
-        dropout: Of the adapters, in the warm-up alone.
+        dropout: Dropout of the adapters, in the warm-up alone.
         targets: Last parts of the names of the adapted modules; by default q, k, v, o projections
             where the model has them, else all matrices inside the layers.
-        learning_rate: Highest of the warm-up; linear to zero after a warm-up of 3 %.
+        learning_rate: Highest learning rate of the warm-up; linear to zero after a warm-up of 3 %.
         batch_size: Samples per step of the warm-up.
         gradient: `adam` is Γ; `sgd` compares plain gradients.
         epsilon: Adam's ε.
@@ -71,7 +71,7 @@ class LESS(ModelScorer):
         space: `exact`, `projected`, or `auto`: exact if the target directions of one checkpoint fit
             into `memory`.
         memory: GiB for target directions of one checkpoint.
-        dimension: Of the projection, a multiple of 64.
+        dimension: Numbers of a projected gradient, a multiple of 64.
         unit: In the projected space, divide by the norm `after` projection, as the reference, or by
             the true norm `before` it.
         reduce: How the scores of several tasks become one; the paper's is max.

@@ -44,8 +44,8 @@ class Sketching:
     Attributes:
         warm: The checkpoints.
         pool: The pool.
-        dimension: Of the projection.
-        seed: Of the projection.
+        dimension: Numbers of a projected gradient.
+        seed: Seed of the projection.
         unit: Whether vectors are made unit `after` or `before` projection.
     """
 

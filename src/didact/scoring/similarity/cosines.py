@@ -74,10 +74,10 @@ def similarity(
     """A fitted scorer: cosines of each sample to the target set's.
 
     Args:
-        encoder: For the pool.
+        encoder: Encodes the pool's samples.
         target: The target set.
         ctx: Counts what encoding the target costs; its cache holds the target's vectors.
-        target_encoder: For the target: the same model, perhaps another part of the samples.
+        target_encoder: Encodes the target's: the same model, perhaps another part of the samples.
         within: How cosines to one task's samples become its score: their `mean`, their `max`, or
             `each` its own, named by the sample's id.
         reduce: How scores per task (or per target sample) become one.
@@ -176,9 +176,9 @@ def _open(
     """The model and the target's vectors, opened once per worker.
 
     Args:
-        encoder: For the pool.
+        encoder: Encodes the pool's samples.
         vectors: float32 `(m, d)` or the file that holds them.
-        rows: Which of them: one for each task (the mean of its samples'), or target samples.
+        rows: Rows of the matrix to compare with: one for each task (the mean of its samples'), or target samples.
         starts: The first of each task, for the largest cosine of each; else None.
         index: The pass.
         device: The worker's.

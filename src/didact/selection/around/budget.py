@@ -65,10 +65,10 @@ def goal(
     Args:
         pool: The pool the rows belong to.
         rows: The candidates.
-        budget: How much.
+        budget: How many samples or tokens, or which share of the rows.
         quotas: With quotas all candidates are ranked, since any may be needed.
         method: The selector's name, for messages.
-        scores: For messages.
+        scores: Counted in messages.
         distinct: Positions of one candidate of each text; all are when None.
 
     Returns:

@@ -39,7 +39,7 @@ def grow(
         goal: How much. Samples are met exactly; in tokens picks go on until the goal is crossed,
             and up to a chunk beyond it.
         ctx: Its progress is told, its pieces keep the picks so far.
-        unit: Of `sizes` and `goal`.
+        unit: Unit of `sizes` and `goal`.
         refuse: Told of every pick; the candidates it names are blocked.
         resumable: Whether a later start goes on after the picks; not where the rule itself does.
 

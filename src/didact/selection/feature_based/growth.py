@@ -37,7 +37,7 @@ class Features:
         once: Features that occur once in a sample, sample after sample, in order of appearance.
         once_at: Where each sample begins in `once`, `(n + 1,)`.
         more: Features that occur more often.
-        times: How often, beside `more`.
+        times: How often each of `more` occurs in its sample.
         more_at: Where each sample begins in `more`, `(n + 1,)`.
         frequency: In how many samples each feature is, suspects and copies not counted.
         own: Pairs of each sample that no feature stands for, `(n,)`; 0 on suspects.
@@ -197,11 +197,11 @@ def with_sources(
     """What lazy greedy works on: the features, and sources that occur as often as there are bytes.
 
     Args:
-        features: Of the samples.
-        weight: Of each feature, `(f,)`.
+        features: Features of the samples.
+        weight: Weight of each feature, `(f,)`.
         alone: What each sample adds whatever is chosen, `(n,)`.
-        source: Of each sample, `(n,)`, from 0.
-        n_bytes: Of each sample, `(n,)`.
+        source: Source of each sample, `(n,)`, from 0.
+        n_bytes: Bytes of each sample, `(n,)`.
         size: What each gain is divided by, `(n,)`.
         balance: What all sources of all samples are worth, next to everything else of them.
 
@@ -228,7 +228,7 @@ class LazyGreedy:
 
     Args:
         samples: The candidates.
-        weight: Of each feature, `(f,)`; ≥ 0.
+        weight: Weight of each feature, `(f,)`; ≥ 0.
 
     Attributes:
         chunk: Picks worth asking for at a time.

@@ -219,7 +219,7 @@ class Samples(NamedTuple):
         once: Features that occur once in a sample int32, sample after sample.
         once_at: Where each sample begins in `once`, int64 `(n + 1,)`.
         more: Features that occur more often, int32.
-        times: How often, int32, beside `more`.
+        times: How often each of `more` occurs in its sample, int32.
         more_at: Where each sample begins in `more`, int64 `(n + 1,)`.
         last: One feature more of each sample, int32 `(n,)`,
         last_times: and how often it occurs, int64 `(n,)`.

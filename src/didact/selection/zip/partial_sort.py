@@ -85,8 +85,8 @@ def sink(  # noqa: D417 - the first two are those of every function here
     Args:
         start: Where the heap of `size` entries begins, largest first.
         hole: The place in the heap that is free.
-        key: Of the entry.
-        index: Of the entry.
+        key: The entry's key.
+        index: The entry's index.
     """
     top, child = hole, hole
     while child < (size - 1) // 2:

@@ -597,7 +597,7 @@ def count(
         data: uint8: bytes of all texts.
         offsets: int64: where each begins, and the end.
         rows: int64 `(n,)`.
-        n: How many.
+        n: Number of symbols.
         out: int64 `(n,)`.
     """
     known = int64(state, _KNOWN)
