@@ -10,7 +10,8 @@ attributes are only added, with defaults. Where that cannot be, the changelog sa
 How to write one: docs/extending.md.
 """
 
-from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D
+from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, UInt64s
+from didact.core.atomic import write_text
 from didact.core.cost import Cost, Metered
 from didact.core.errors import (
     BudgetError,
@@ -19,6 +20,7 @@ from didact.core.errors import (
     DidactError,
     MissingDependencyError,
 )
+from didact.core.hashing import mix
 from didact.core.identity import method
 from didact.core.keep import keep
 from didact.core.one_pass import one_pass
@@ -26,32 +28,42 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import (
     BatchScorer,
     BatchScores,
+    Composition,
     Context,
     Fitted,
     Growing,
+    Grown,
     Growth,
     Orderer,
     Progress,
     Ranking,
     Scorer,
     Selector,
-    composes,
 )
+from didact.core.render import CHOSEN, REJECTED, SHARED
 from didact.core.sample_field import SampleField, check_sample_field
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.core.statistics import best_first, mean_ranks, spearman, zscore
 from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.rows.columns import Columns, Row, RowError, require, require_text
 from didact.data.rows.format import Format
+from didact.data.rows.turns import Turn
 from didact.selection.around.budget import candidates, eligible
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import Words, hash_words
 
 __all__ = [
+    "CHOSEN",
+    "REJECTED",
+    "SHARED",
     "BatchScorer",
     "BatchScores",
     "Bool1D",
     "Budget",
     "BudgetError",
+    "Columns",
+    "Composition",
     "ConfigError",
     "Context",
     "Cost",
@@ -62,6 +74,7 @@ __all__ = [
     "Float2D",
     "Format",
     "Growing",
+    "Grown",
     "Growth",
     "Int1D",
     "Metered",
@@ -72,24 +85,34 @@ __all__ = [
     "PoolStats",
     "Progress",
     "Ranking",
+    "Row",
+    "RowError",
     "SampleField",
     "Scorer",
     "Scores",
     "Selection",
     "Selector",
     "TrainingOrder",
+    "Turn",
+    "UInt64s",
     "Words",
     "best_first",
     "candidates",
     "check_sample_field",
-    "composes",
     "eligible",
     "hash_words",
     "keep",
     "mean_ranks",
     "method",
+    "mix",
     "ngram_hashes",
     "one_pass",
+    "require",
+    "require_text",
+    "script_text",
+    "sequential",
+    "settings_text",
     "spearman",
+    "write_text",
     "zscore",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -12,13 +13,12 @@ from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 
 MOST_PADDING = 0.1
+_TYPICAL: Final = 8192  # most lengths that stand for a pool
 LEAST_SHARE = 1 / 8
 
 
-def typical_lengths(
-    stats: PoolStats, *, overhead: int, max_length: int | None, most: int = 8192
-) -> Int1D:
-    """Lengths of `min(n, most)` samples that have the histogram's distribution.
+def typical_lengths(stats: PoolStats, *, overhead: int, max_length: int | None) -> Int1D:
+    """Lengths of `min(n, 8192)` samples that have the histogram's distribution.
 
     Equally spaced quantiles; inside a bin lengths are log-uniform, scaled by one factor so that
     their mean is the pool's.
@@ -27,9 +27,8 @@ def typical_lengths(
         stats: Sizes of the pool.
         overhead: Tokens the chat template and special tokens add to each sample.
         max_length: Tokens a sample is cut at; None for no limit.
-        most: Most lengths that are made.
     """
-    n = min(stats.n, most)
+    n = min(stats.n, _TYPICAL)
     counts = np.asarray(stats.token_lengths, np.float64)
     ends = np.cumsum(counts)
     place = (np.arange(n) + 0.5) / max(n, 1) * ends[-1]

@@ -235,6 +235,17 @@ class Pool:
         starts = self.meta["batch_starts"]
         yield from map(range, starts, [*starts[1:], len(self)])
 
+    def texts(self, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:
+        """Texts of ascending rows, a batch of the store at a time, and where they are in `rows`."""
+        for batch in self.batches():
+            first, last = np.searchsorted(rows, [batch.start, batch.stop])
+            if first == last:
+                continue
+            texts = self.read(batch, ["text"]).column("text")
+            if last - first < len(batch):
+                texts = texts.take(pa.array(rows[first:last] - batch.start))
+            yield slice(int(first), int(last)), texts
+
     def read(self, rows: range | npt.ArrayLike, columns: Sequence[str]) -> pa.RecordBatch:
         """Any rows, in the order asked for.
 

@@ -188,45 +188,32 @@ class Selector(Protocol):
         ...
 
 
-Settings = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Ranking | Growing | Selection])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Company:
-    """What a selector says of itself to what stands around it.
+class Composition:
+    """What a selector says of itself to what stands around it; decorates the selector.
 
     Attributes:
-        needs_scores: It cannot do without scores.
+        needs_scores: It cannot do without scores, and is not called without; otherwise it is given
+            None where there are none.
         grows: It gives back a `Growing`, so that with `near_duplicates` every text is compared.
-        estimate: `(stats: PoolStats, budget: Budget | None, **settings) -> Cost`; None: next to
-            nothing.
-        alone: Its settings → why neither quotas nor `near_duplicates` go with them; "" if they do.
+        estimate: `(stats: PoolStats, budget: Budget | None, **settings) -> Cost`, the settings
+            being all of the selector's own; None: next to nothing.
+        why_alone: Its settings, by name → why neither quotas nor `near_duplicates` go with them, as
+            the end of a sentence; "" if they do.
     """
 
     needs_scores: bool = False
     grows: bool = False
     estimate: Callable[..., Cost] | None = None
-    alone: Callable[[Settings], str] | None = None
+    why_alone: Callable[[Mapping[str, Any]], str] | None = None
 
-
-F = TypeVar("F", bound=Callable[..., Ranking | Growing | Selection])
-
-
-def composes(
-    *,
-    needs_scores: bool = False,
-    grows: bool = False,
-    estimate: Callable[..., Cost] | None = None,
-    alone: Callable[[Settings], str] | None = None,
-) -> Callable[[F], F]:
-    """Decorate a selector with what those around it have to know; see `Company`."""
-    said = Company(needs_scores=needs_scores, grows=grows, estimate=estimate, alone=alone)
-
-    def attach(selector: F) -> F:
-        vars(selector)["company"] = said
+    def __call__(self, selector: F) -> F:
+        """Say it of a selector."""
+        vars(selector)["composition"] = self
         return selector
-
-    return attach
 
 
 class Orderer(Protocol):

@@ -17,7 +17,7 @@ def drawable_rows(pool: Pool) -> Int1D:
     return np.flatnonzero(kept & (pool.copy_number == 1) if pool.dedup else kept)
 
 
-def content_hashes(pool: Pool) -> npt.NDArray[np.uint64]:
+def row_keys(pool: Pool) -> npt.NDArray[np.uint64]:
     """64-bit hashes `(n,)` of the rows' content, whichever copy comes first; copies differ."""
     return mix(pool.content_hash) ^ pool.copy_number.astype(np.uint64)
 
@@ -29,4 +29,4 @@ def random_key(ctx: Context, purpose: str) -> int:
 
 def shuffled_rows(pool: Pool, rows: Int1D, key: int) -> Int1D:
     """The rows in a random order that depends on their content and the key alone."""
-    return rows[np.argsort(mix(content_hashes(pool)[rows] ^ np.uint64(key)), kind="stable")]
+    return rows[np.argsort(mix(row_keys(pool)[rows] ^ np.uint64(key)), kind="stable")]

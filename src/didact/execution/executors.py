@@ -138,7 +138,7 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
 
 
 def _place(error: Exception) -> str:
-    """Where it was raised, as 'file.py:12 in function'; in code of ours or a plug-in's if it was."""
+    """Where it was raised, as 'file.py:12 in function'; outside of libraries if it was."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
     at = (ours or frames)[-1]

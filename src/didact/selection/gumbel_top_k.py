@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from didact.core.identity import method
-from didact.core.protocols import Ranking, composes
+from didact.core.protocols import Composition, Ranking
 from didact.core.statistics import best_first, zscore
 from didact.selection.around.budget import eligible
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @method("gumbel_top_k")
-@composes(needs_scores=True)
+@Composition(needs_scores=True)
 def gumbel_top_k(
     pool: Pool,
     scores: Scores,

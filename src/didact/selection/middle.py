@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from didact.core.identity import method
-from didact.core.protocols import Ranking, composes
+from didact.core.protocols import Composition, Ranking
 from didact.core.statistics import best_first
 from didact.selection.around.budget import eligible
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @method("middle")
-@composes(needs_scores=True)
+@Composition(needs_scores=True)
 def middle(
     pool: Pool,
     scores: Scores,

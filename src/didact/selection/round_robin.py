@@ -11,7 +11,7 @@ import numpy as np
 
 from didact.core.errors import ConfigError
 from didact.core.identity import method
-from didact.core.protocols import Growing, Ranking, composes
+from didact.core.protocols import Composition, Growing, Ranking
 from didact.core.statistics import best_first
 from didact.selection.around.budget import distinct_rows
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @method("round_robin")
-@composes(needs_scores=True, grows=True)
+@Composition(needs_scores=True, grows=True)
 def round_robin(pool: Pool, scores: Scores, _budget: Budget | None, _ctx: Context, /) -> Growing:
     """Each target task in turn takes its best row that nobody took; ties go to the lowest row.
 
@@ -51,14 +51,14 @@ def round_robin(pool: Pool, scores: Scores, _budget: Budget | None, _ctx: Contex
     reasons = tuple(f"task: {name}" for name in scores.tasks)
 
     @contextmanager
-    def turns() -> Iterator[Grown]:
+    def open_turns() -> Iterator[Grown]:
         turns = Turns(utility, distinct_rows(pool, rows)[1])
         yield (
             turns,
             lambda picks: Ranking(rows=rows[picks], reasons=reasons, why=np.array(turns.takers)),
         )
 
-    return Growing(rows=rows, open=turns, resumable=False)
+    return Growing(rows=rows, open=open_turns, resumable=False)
 
 
 class Turns:

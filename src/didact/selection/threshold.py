@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from didact.core.identity import method
-from didact.core.protocols import Ranking, composes
+from didact.core.protocols import Composition, Ranking
 from didact.core.statistics import best_first
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @method("threshold")
-@composes(needs_scores=True)
+@Composition(needs_scores=True)
 def threshold(
     _pool: Pool, scores: Scores, _budget: Budget | None, _ctx: Context, /, *, value: float
 ) -> Ranking:

@@ -115,8 +115,10 @@ def _scored(
 ) -> Scores:
     if section.combine is None:
         target = next(targets)
-        aim = target.pool if target is not None else None
-        return score(values.pool, str(section.method), target=aim, ctx=ctx, **section.settings())
+        target_pool = target.pool if target is not None else None
+        return score(
+            values.pool, str(section.method), target=target_pool, ctx=ctx, **section.settings()
+        )
     scores = [_scored(inner, targets, values, ctx) for inner in section.of]
     return combine(scores, section.combine, weights=section.weights)
 

@@ -14,7 +14,7 @@ from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.ordering.around.arrange import arrange
 from didact.testing.pools import make_pool
-from didact.testing.promises import check_docstring, check_settings, digest, promise
+from didact.testing.promises import check_description, check_settings, digest, promise
 from didact.verbs import context
 
 _MISSING = (3, 4)  # rows without a score
@@ -50,7 +50,7 @@ def check_orderer(
     orderer = registry.find("orderers", method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else about(orderer).name
     checked = binding.bind(orderer, settings or {}, name)
-    check_docstring(name, orderer)
+    check_description(name, orderer, registered=isinstance(method, str))
     check_settings(name, orderer, binding.as_json(orderer, checked))
     rows = [{"id": f"r{i}", "text": f"row {i}", "source": "wb"[i % 2]} for i in range(50)]
     pool = make_pool(rows, directory, name="orderers")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from didact.core import binding
+from didact.core.identity import About, about
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 
@@ -27,8 +28,13 @@ def digest(pool: Pool) -> dict[str, str]:
     }
 
 
-def check_docstring(name: str, method: Callable[..., Any]) -> None:
-    """It says where the method is from and what it costs."""
+def check_description(name: str, method: Callable[..., Any], *, registered: bool) -> None:
+    """It says where the method is from and what it costs, and its own name if it is registered."""
+    if registered:
+        said = vars(method).get("about")
+        promise(isinstance(said, About), f"{name}: it has no @method({name!r})")
+        own = about(method).name
+        promise(own == name, f"{name}: registered by this name, and @method says {own!r}")
     text = inspect.getdoc(method) or ""
     for heading in ("**Source:**", "**Cost:**"):
         promise(heading in text, f"{name}: the docstring has no {heading}")

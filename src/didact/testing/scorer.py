@@ -19,6 +19,7 @@ import orjson
 from didact.core import binding, registry
 from didact.core.arrays import Float1D
 from didact.core.errors import ConfigError
+from didact.core.identity import about
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
@@ -26,7 +27,7 @@ from didact.core.scores import Scores
 from didact.execution.executors import processes, serial, threads
 from didact.scoring.around.score_pool import score_pool
 from didact.testing.pools import Rows, chat, make_pool, sample_rows, target_rows
-from didact.testing.promises import check_docstring, digest, promise
+from didact.testing.promises import check_description, digest, promise
 
 
 def check_scorer(
@@ -62,21 +63,22 @@ def check_scorer(
         AssertionError: A promise is broken; the message says which.
     """
     find: type = registry.find("scorers", method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else find.__name__
+    name = method if isinstance(method, str) else about(find).name
     rows = sample_rows() if rows is None else rows
     bound = binding.bind(find, settings or {}, name)
     scorer: Scorer = find(**bound)
     pool = make_pool(rows, directory)
-    aim = make_pool(target or target_rows(), directory, name="target")
+    target_pool = make_pool(target or target_rows(), directory, name="target")
     run = _Run(
         name=name,
         scorer=scorer,
         settings=binding.as_json(find, bound),
-        target=aim if scorer.needs_target else None,
+        target=target_pool if scorer.needs_target else None,
         rtol=rtol,
         directory=directory,
     )
     before = digest(pool)
+    check_description(name, find, registered=isinstance(method, str))
     _check_description(find, run, pool)
     scores = run.score(pool)
     _check_values(run, pool, scores)
@@ -128,7 +130,6 @@ class _Run:
 
 
 def _check_description(method: type, run: _Run, pool: Pool) -> None:
-    check_docstring(run.name, method)
     promise(method(**run.settings) == run.scorer, f"{run.name}: settings do not survive JSON")
     program = (
         "import sys, json, importlib\n"

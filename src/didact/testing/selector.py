@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from didact.core import binding, registry
-from didact.core.errors import BudgetError, PoolMismatchError
+from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.identity import about
 from didact.core.pool import Pool
 from didact.core.protocols import Growing
 from didact.core.scores import Budget, Scores, Selection
-from didact.selection.around.choose import Around, choose, company, estimate
+from didact.selection.around.choose import Around, choose, composition, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.testing.pools import make_pool
-from didact.testing.promises import check_docstring, check_settings, digest, promise
+from didact.testing.promises import check_description, check_settings, digest, promise
 from didact.verbs import context
 
 _MISSING = (5, 6)  # rows without a score
@@ -63,7 +63,7 @@ def check_selector(
     name = method if isinstance(method, str) else about(find).name
     checked = binding.bind(find, settings or {}, name)
     run = _Run(name=name, selector=find, settings=checked, directory=directory)
-    check_docstring(name, find)
+    check_description(name, find, registered=isinstance(method, str))
     check_settings(name, find, binding.as_json(find, checked))
     pool = _pool(directory)
     before = digest(pool)
@@ -88,7 +88,7 @@ class _Run:
     directory: Path
 
     def choose(
-        self, pool: Pool, scores: Scores, budget: Budget, *, workers: int = 1, **around: Any
+        self, pool: Pool, scores: Scores | None, budget: Budget, *, workers: int = 1, **around: Any
     ) -> Selection:
         ctx = context(seed=17, workers=workers, cache_dir=self.directory / "cache")
         return choose(
@@ -162,10 +162,18 @@ def _check_estimate(run: _Run, pool: Pool) -> None:
     promise(sane, f"{run.name}: the estimate {cost} is not a cost")
     ctx = context(seed=17, workers=1, cache_dir=run.directory / "cache")
     grows = isinstance(run.selector(pool, _scores(pool), budget, ctx, **run.settings), Growing)
-    promise(
-        grows == company(run.selector).grows,
-        f"{run.name}: it gives a Growing and `composes` does not say grows=True, or the other way",
-    )
+    said = composition(run.selector).grows
+    what, other = ("Growing", "True") if grows else ("Ranking", "False")
+    promise(grows == said, f"{run.name}: it gives a {what}, so `Composition` says grows={other}")
+    if not composition(run.selector).needs_scores:
+        try:
+            run.choose(pool, None, budget)
+        except ConfigError:
+            pass
+        except Exception as error:
+            raise AssertionError(
+                f"{run.name}: fails without scores; say @Composition(needs_scores=True)"
+            ) from error
 
 
 def _check_amounts(run: _Run, pool: Pool) -> Selection:

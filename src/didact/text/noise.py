@@ -14,7 +14,7 @@ words that occur nowhere else, and a usual text hardly has any. Their share is i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -123,18 +123,6 @@ class WordPairs:
         return cohesion, strange / n_words
 
 
-def texts_of(pool: Pool, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:
-    """Texts of ascending rows, a batch of the pool at a time, and where they are in `rows`."""
-    for batch in pool.batches():
-        first, last = np.searchsorted(rows, [batch.start, batch.stop])
-        if first == last:
-            continue
-        texts = pool.read(batch, ["text"]).column("text")
-        if last - first < len(batch):
-            texts = texts.take(pa.array(rows[first:last] - batch.start))
-        yield slice(int(first), int(last)), texts
-
-
 def noisy(
     pool: Pool,
     rows: Int1D,
@@ -177,12 +165,12 @@ def noisy(
     step = -(-int(lengths[once].sum()) // _COUNTED_BYTES)
     counted = once & (np.cumsum(once) % max(step, 1) == 0)
     pairs = WordPairs(int(lengths[counted].sum()))
-    for place, texts in texts_of(pool, rows):
+    for place, texts in pool.texts(rows):
         pairs.add(hash_words(texts.filter(pa.array(counted[place]))))
         progress(Progress("noise", place.stop, 2 * len(rows)))
     cohesion, strangeness = np.zeros(len(rows)), np.zeros(len(rows))
     broken = np.zeros(len(rows), np.bool_)
-    for place, texts in texts_of(pool, rows):
+    for place, texts in pool.texts(rows):
         words = hash_words(texts)
         cohesion[place], strangeness[place] = pairs.cohesion(words, lengths[place], counted[place])
         broken[place] = misdecoded(texts)

@@ -57,7 +57,10 @@ def test_results_come_in_the_order_of_the_items(name):
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_failure_names_the_item(name):
     executor = EXECUTORS[name]()
-    with pytest.raises(ExecutionError, match=r"3 failed: ValueError: three is too many \(test_executors.py:\d+ in \w+\)"):
+    with pytest.raises(
+        ExecutionError,
+        match=r"3 failed: ValueError: three is too many \(test_executors.py:\d+ in \w+\)",
+    ):
         list(executor.map(fail_at_three, range(9), shared=None))
 
 

@@ -16,12 +16,12 @@ import pytest
 from didact.core.pieces import Pieces
 from didact.core.scores import Budget
 from didact.selection.around import grow as growing
-from didact.selection.around import noise as noise_module
 from didact.selection.around.choose import choose
-from didact.selection.around.heap import heapify, pop, replace_top
 from didact.selection.feature_based import kernel
 from didact.selection.feature_based.feature_based import estimate_feature_based, feature_based
 from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
+from didact.selection.greedy import noise_last as noise_module
+from didact.selection.greedy.heap import heapify, pop, replace_top
 from didact.testing import make_pool
 from didact.text.noise import noisy
 from didact.verbs import context

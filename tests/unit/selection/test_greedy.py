@@ -13,9 +13,9 @@ from didact.core.pieces import Pieces
 from didact.core.scores import Budget
 from didact.selection.around import grow as growing
 from didact.selection.around.budget import candidates, goal
-from didact.selection.around.finished_picks import load_piece, save_piece
 from didact.selection.around.grow import grow
 from didact.selection.around.quotas import Quotas
+from didact.selection.greedy.finished_picks import load_piece, save_piece
 from didact.testing import make_pool
 from didact.verbs import context
 

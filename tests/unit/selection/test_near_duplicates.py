@@ -15,7 +15,7 @@ from didact.pipeline import context
 from didact.selection.around import near_duplicates
 from didact.selection.around.budget import cut
 from didact.selection.around.choose import Around, choose
-from didact.selection.around.near_duplicates import NearDuplicates, Refusal, distinct
+from didact.selection.around.near_duplicates import NearDuplicates, Refusal, drop_near_duplicates
 from didact.selection.around.quotas import Quotas
 from didact.selection.round_robin import round_robin
 from didact.selection.threshold import threshold
@@ -194,7 +194,7 @@ def test_a_ranking_is_walked_as_one_would(ranked, ctx):
     for i, text in enumerate(texts):
         if all(exact(text, texts[j]) < 0.8 for j in kept):
             kept.append(i)
-    found, refused = distinct(pool, rows, NearDuplicates(), ctx, sizes=sizes)
+    found, refused = drop_near_duplicates(pool, rows, NearDuplicates(), ctx, sizes=sizes)
     assert found.tolist() == kept
     assert refused == 400 - len(kept) > 200
 
@@ -203,14 +203,14 @@ def test_a_ranking_is_walked_as_one_would(ranked, ctx):
 def test_a_walk_that_grows_gives_what_the_whole_walk_gives(ranked, step, ctx, monkeypatch):
     pool, rows, sizes = ranked
     how = NearDuplicates()
-    whole, _ = distinct(pool, rows, how, ctx, sizes=sizes)
+    whole, _ = drop_near_duplicates(pool, rows, how, ctx, sizes=sizes)
     monkeypatch.setattr(near_duplicates, "_FACTOR", 1)
     monkeypatch.setattr(near_duplicates, "_reach", lambda least, total: min(least + step, total))
     before = np.cumsum(sizes[whole]) - sizes[whole]
     for enough in (0, 1, 40, 120, 10_000):
         read = []
         watched = replace(ctx, progress=read.append)
-        kept, refused = distinct(pool, rows, how, watched, sizes=sizes, enough=enough)
+        kept, refused = drop_near_duplicates(pool, rows, how, watched, sizes=sizes, enough=enough)
         assert kept.tolist() == whole[before <= enough].tolist()
         walked = kept[-1] + 1 if len(kept) < len(whole) else 400
         assert refused == walked - len(kept)

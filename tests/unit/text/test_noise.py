@@ -21,7 +21,7 @@ import zstandard
 from didact.selection.around.budget import candidates
 from didact.testing import make_pool
 from didact.text import noise
-from didact.text.noise import WordPairs, misdecoded, noise_notes, noisy, texts_of
+from didact.text.noise import WordPairs, misdecoded, noise_notes, noisy
 from didact.text.words import hash_words
 
 SUBJECTS = [
@@ -291,7 +291,7 @@ def test_in_a_large_pool_pairs_are_counted_in_a_part(mixed, monkeypatch):
 def test_texts_come_with_their_places(mixed):
     rows = np.array([0, 3, 4, len(mixed) - 1])
     got = [""] * len(rows)
-    for part, texts in texts_of(mixed, rows):
+    for part, texts in mixed.texts(rows):
         got[part] = texts.to_pylist()
     assert got == mixed.read(rows, ["text"]).column("text").to_pylist()
 

@@ -17,7 +17,7 @@ from didact.core.keep import keep
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.sampling import content_hashes, drawable_rows, random_key
+from didact.core.sampling import drawable_rows, random_key, row_keys
 from didact.core.statistics import zscore
 from didact.models.folder import find
 from didact.scoring.adjoint.annotation import ProxySet, annotate
@@ -102,7 +102,7 @@ class AdjointScorer(InnerTraining):
 
         has = np.setdiff1d(np.arange(len(rows)), list(found.missing))
         labels = zscore(found.values[has], clip=LABEL_CLIP)
-        order = np.argsort(content_hashes(pool)[rows[has]], kind="stable")
+        order = np.argsort(row_keys(pool)[rows[has]], kind="stable")
         settings = RegressionSettings(
             epochs=self.scorer_epochs, learning_rate=self.scorer_learning_rate, dtype=self.dtype,
             tokens_per_batch=self.tokens_per_batch, seed=random_key(ctx, "data scorer") % 2**31,
@@ -129,4 +129,4 @@ class AdjointScorer(InnerTraining):
                 f"{self.where}.proxy={size}: {len(rows)} of the pool's {len(pool)} samples "
                 "can be drawn (no validation split, no repeats); set proxy=all or fewer"
             )
-        return drawn_rows(content_hashes(pool), rows, size, random_key(ctx, "proxy set"))
+        return drawn_rows(row_keys(pool), rows, size, random_key(ctx, "proxy set"))

@@ -14,7 +14,7 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.keep import keep
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
-from didact.core.sampling import content_hashes, drawable_rows, random_key
+from didact.core.sampling import drawable_rows, random_key, row_keys
 from didact.models.tokens import Tokens
 from didact.scoring.adjoint.inner_training import InnerTraining
 from didact.scoring.judging.judging_model import JudgingModel
@@ -116,7 +116,7 @@ class InnerRun:
 
         return inner_batches(
             encoded,
-            content_hashes(self.pool),
+            row_keys(self.pool),
             drawable_rows(self.pool),
             steps=self.settings.steps,
             size=self.settings.inner_batch,

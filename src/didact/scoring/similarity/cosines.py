@@ -178,7 +178,8 @@ def _open(
     Args:
         encoder: Encodes the pool's samples.
         vectors: float32 `(m, d)` or the file that holds them.
-        rows: Rows of the matrix to compare with: one for each task (the mean of its samples'), or target samples.
+        rows: Rows of the matrix to compare with: one for each task (the mean of its samples'), or
+            target samples.
         starts: The first of each task, for the largest cosine of each; else None.
         index: The pass.
         device: The worker's.

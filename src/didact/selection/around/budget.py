@@ -12,8 +12,14 @@ import numpy as np
 
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Selection
-from didact.selection.around.near_duplicates import distinct
-from didact.selection.around.quotas import Candidates, bounded, fitting, proportional, refuse
+from didact.selection.around.near_duplicates import drop_near_duplicates
+from didact.selection.around.quotas import (
+    Candidates,
+    bounded,
+    check_reachable,
+    fitting,
+    proportional,
+)
 
 if TYPE_CHECKING:
     from didact.core.arrays import Int1D
@@ -58,7 +64,7 @@ def goal(
     *,
     method: str,
     scores: Scores | None = None,
-    distinct: Int1D | None = None,
+    one_of_each: Int1D | None = None,
 ) -> tuple[Int1D, int]:
     """How far a greedy selector has to go; refuses budgets and quotas before any work is done.
 
@@ -69,7 +75,7 @@ def goal(
         quotas: With quotas all candidates are ranked, since any may be needed.
         method: The selector's name, for messages.
         scores: Counted in messages.
-        distinct: Positions of one candidate of each text; all are when None.
+        one_of_each: Positions of one candidate of each text; all are when None.
 
     Returns:
         Each candidate's size in the budget's unit, and the sum to reach.
@@ -82,13 +88,13 @@ def goal(
         raise _no_budget(method)
     sizes = pool.n_tokens[rows] if budget.unit == "tokens" else np.ones(len(rows), np.int64)
     limit, _ = _limit(
-        pool, budget, sizes if distinct is None else sizes[distinct], scores, partial=False
+        pool, budget, sizes if one_of_each is None else sizes[one_of_each], scores, partial=False
     )
     if not quotas or not budget.amount(len(pool)):
         return sizes, limit
     if not quotas.proportional:
         offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, budget.unit)
-        refuse(offered, quotas, limit, must_fill=budget.samples is not None)
+        check_reachable(offered, quotas, limit, must_fill=budget.samples is not None)
     return sizes, int(sizes.sum())
 
 
@@ -184,7 +190,7 @@ def cut(
     nothing = budget is not None and budget.amount(len(pool)) == 0
     if near_duplicates is not None and not nothing:
         far = quotas or budget is None
-        kept, refused = distinct(
+        kept, refused = drop_near_duplicates(
             pool, rows, near_duplicates, ctx, sizes=sizes, enough=None if far else limit
         )
         at, rows, sizes = at[kept], rows[kept], sizes[kept]
@@ -193,21 +199,21 @@ def cut(
         notes = (*notes, f"near-duplicates refused: {refused:,}")
     codes = np.zeros(len(rows), np.int64) if ranking.why is None else ranking.why[at]
     if quotas:
-        candidates = Candidates(pool.source_names, pool.source_codes[rows], sizes, unit)
+        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, unit)
         must_fill = budget is not None and budget.samples is not None and not partial
-        cut = (
-            proportional(candidates, limit)
+        shared = (
+            proportional(offered, limit)
             if quotas.proportional
-            else bounded(candidates, quotas, limit, must_fill=must_fill)
+            else bounded(offered, quotas, limit, must_fill=must_fill)
         )
         label = "proportional" if quotas.proportional else "at_least"
-        codes[cut.secured] = len(reasons) + candidates.codes[cut.secured]
+        codes[shared.secured] = len(reasons) + offered.codes[shared.secured]
         reasons = (*reasons, *(f"{label}: {name}" for name in pool.source_names))
         if len(reasons) > np.iinfo(np.int16).max:  # `Selection.why` is int16
             reasons = (*reasons[: -len(pool.source_names)], label)
             codes = np.minimum(codes, len(reasons) - 1)
-        chosen = np.concatenate([cut.secured, cut.rest])
-        notes = (*notes, *cut.notes)
+        chosen = np.concatenate([shared.secured, shared.rest])
+        notes = (*notes, *shared.notes)
     else:
         chosen = np.arange(fitting(sizes, limit))
     if nothing:
@@ -248,24 +254,24 @@ def _limit(
     amount = offered if budget is None else budget.amount(len(pool))
     if budget is None or amount <= offered:
         return amount, ()
-    candidates, near = len(sizes), refused
+    may, near = len(sizes), refused
     if partial:  # those refused are candidates here, of which not all passed
-        candidates, near = len(eligible(pool, np.arange(len(pool)), scores)), 0
+        may, near = len(eligible(pool, np.arange(len(pool)), scores)), 0
     unscored = 0 if scores is None else int((~scores.present & ~pool.in_validation).sum())
-    held = int(pool.in_validation.sum())
-    copies = len(pool) - candidates - near - held - unscored
+    validation = int(pool.in_validation.sum())
+    copies = len(pool) - may - near - validation - unscored
     census = (
         f"{len(pool):,} rows with {int(pool.n_tokens.sum()):,} tokens, of which "
-        f"{candidates:,} rows may be chosen ({copies:,} exact duplicates, "
+        f"{may:,} rows may be chosen ({copies:,} exact duplicates, "
         + (f"{near:,} near-duplicates, " if near else "")
-        + f"{held:,} validation rows and {unscored:,} rows without a score may not)"
+        + f"{validation:,} validation rows and {unscored:,} rows without a score may not)"
     )
-    if (budget.samples is not None and amount > candidates) or (
+    if (budget.samples is not None and amount > may) or (
         budget.tokens is not None and amount > pool.n_tokens.sum()
     ):
         raise BudgetError(
             f"budget {budget} is more than the pool has: {census}; ask for at most "
-            f"{candidates if budget.tokens is None else int(pool.n_tokens.sum()):,} "
+            f"{may if budget.tokens is None else int(pool.n_tokens.sum()):,} "
             f"{budget.unit}, or give a ratio"
             + (", or raise near_duplicates.similarity" if near else "")
         )

@@ -11,7 +11,7 @@ from didact.core.binding import as_json
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.identity import about
-from didact.core.protocols import Company, Growing, Ranking
+from didact.core.protocols import Composition, Growing, Ranking
 from didact.core.scores import Budget, Selection
 from didact.selection.around.budget import cut, distinct_rows, goal, required
 from didact.selection.around.grow import grow
@@ -90,11 +90,11 @@ def choose(
     """
     name = name or about(selector).name
     around = Around(quotas=quotas, near_duplicates=near_duplicates)
-    if company(selector).needs_scores:
+    if composition(selector).needs_scores:
         scores = required(scores, pool, name)
     elif scores is not None:
         scores.check(pool)
-    _refuse_company(selector, name, around, settings)
+    _check_alone(selector, name, around, settings)
     chosen = selector(pool, scores, budget, ctx, **settings)
     if not isinstance(chosen, Selection):
         if isinstance(chosen, Growing):
@@ -138,9 +138,9 @@ def estimate(
         ConfigError: What `choose` would refuse, as far as it is known before the pool is looked at.
         MissingDependencyError: Of a library that it needs.
     """
-    said = company(selector)
+    said = composition(selector)
     around = Around(quotas=quotas, near_duplicates=near_duplicates)
-    _refuse_company(selector, name or about(selector).name, around, settings)
+    _check_alone(selector, name or about(selector).name, around, settings)
     nothing = budget is None or not budget.amount(stats.n)
     cost = Cost()
     if said.estimate is not None:
@@ -156,16 +156,16 @@ def estimate(
     return cost + estimate_walk(stats, None if quotas else budget)
 
 
-def company(selector: Callable[..., Any]) -> Company:
-    """What a selector says of itself to what stands around it; see `didact.core.protocols`."""
-    said = vars(selector).get("company")
-    return said if isinstance(said, Company) else Company()
+def composition(selector: Callable[..., Any]) -> Composition:
+    """What a selector says of itself to what stands around it."""
+    said = vars(selector).get("composition")
+    return said if isinstance(said, Composition) else Composition()
 
 
-def _refuse_company(
+def _check_alone(
     selector: Selector, name: str, around: Around, settings: Mapping[str, Any]
 ) -> None:
-    alone = company(selector).alone
+    alone = composition(selector).why_alone
     why = alone(as_json(selector, settings)) if alone is not None else ""
     for what, given in vars(around).items():
         if why and given is not None:
@@ -185,7 +185,7 @@ def _grown(
     rows = growing.rows
     first, text = distinct_rows(pool, rows)
     sizes, wanted = goal(
-        pool, rows, budget, around.quotas, method=name, scores=scores, distinct=first
+        pool, rows, budget, around.quotas, method=name, scores=scores, one_of_each=first
     )
     if budget is None or not wanted:
         return Ranking(rows=np.empty(0, np.int64)), 0

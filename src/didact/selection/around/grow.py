@@ -9,7 +9,7 @@ import numpy as np
 
 from didact.core.pieces import Pieces
 from didact.core.protocols import Progress
-from didact.selection.around.finished_picks import load_piece, save_piece
+from didact.selection.greedy.finished_picks import load_piece, save_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable

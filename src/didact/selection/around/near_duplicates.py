@@ -172,7 +172,7 @@ class _Band:
         self.size[bucket] = len(left)
 
 
-def distinct(
+def drop_near_duplicates(
     pool: Pool,
     rows: Int1D,
     how: NearDuplicates,

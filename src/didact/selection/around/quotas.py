@@ -177,7 +177,7 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
     return Cut(np.flatnonzero(secured), rest, notes)
 
 
-def refuse(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) -> None:
+def check_reachable(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) -> None:
     """Raise what `bounded` would raise of any ranking of these rows, before there is one.
 
     Args:

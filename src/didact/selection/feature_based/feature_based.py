@@ -12,9 +12,9 @@ from pydantic import Field
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import Growing, composes
+from didact.core.protocols import Composition, Growing
 from didact.selection.around.budget import candidates
-from didact.selection.around.noise import noise_last
+from didact.selection.greedy.noise_last import noise_last
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,7 +52,7 @@ def estimate_feature_based(
 
 
 @method("feature_based", libraries=("numba",))
-@composes(grows=True, estimate=estimate_feature_based)
+@Composition(grows=True, estimate=estimate_feature_based)
 def feature_based(
     pool: Pool,
     scores: Scores | None,

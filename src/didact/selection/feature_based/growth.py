@@ -12,8 +12,8 @@ import numpy as np
 
 from didact.core.cost import Metered
 from didact.core.protocols import Progress
-from didact.selection.around.heap import heapify
 from didact.selection.feature_based import kernel
+from didact.selection.greedy.heap import heapify
 from didact.text.ngrams import hash_grams
 
 if TYPE_CHECKING:
@@ -232,14 +232,12 @@ class LazyGreedy:
 
     Attributes:
         chunk: Picks worth asking for at a time.
-        evaluations: Gains taken so far, the first of every sample not counted.
     """
 
     chunk: int = 1000
 
     def __init__(self, samples: kernel.Samples, weight: Float1D) -> None:
         n = len(samples.size)
-        self.evaluations = 0
         self._samples = samples
         self._state = kernel.State(weight, np.zeros(len(weight), np.int64), weight.copy())
         self._fresh = np.zeros(n, np.int32)
@@ -254,12 +252,11 @@ class LazyGreedy:
     def pick(self, most: int) -> Int1D:
         """See `Growth`."""
         picks = np.empty(most, np.int64)
-        found, self._entries, evaluations = kernel.pick(
+        found, self._entries, _ = kernel.pick(
             picks, self._gains, self._rows, self._entries, self._fresh, self._picked, self._gone,
             self._samples, self._state,
         )  # fmt: skip
         self._picked += found
-        self.evaluations += evaluations
         return picks[:found]
 
     def block(self, positions: Int1D) -> None:

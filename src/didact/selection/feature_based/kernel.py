@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from didact.selection.around.heap import pop, replace_top
+from didact.selection.greedy.heap import pop, replace_top
 from didact.text.compiling import compiled
 
 if TYPE_CHECKING:

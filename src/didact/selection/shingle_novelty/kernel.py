@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from didact.selection.around.heap import pop, replace_top
+from didact.selection.greedy.heap import pop, replace_top
 from didact.text.compiling import compiled
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ from pydantic import Field
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import Growing, Progress, composes
+from didact.core.protocols import Composition, Growing, Progress
 from didact.selection.around.budget import candidates
-from didact.selection.around.noise import noise_last
+from didact.selection.greedy.noise_last import noise_last
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
-from didact.text.noise import texts_of
 
 if TYPE_CHECKING:
     from didact.core.arrays import Bool1D, Float1D, Int1D, UInt8s, UInt32s
@@ -48,7 +47,7 @@ def estimate_shingle_novelty(
 
 
 @method("shingle_novelty", libraries=("numba",))
-@composes(grows=True, estimate=estimate_shingle_novelty)
+@Composition(grows=True, estimate=estimate_shingle_novelty)
 def shingle_novelty(
     pool: Pool,
     scores: Scores | None,
@@ -127,7 +126,7 @@ def measured(
     weights, ends = np.zeros(len(rows)), np.zeros(len(rows) + 1, np.int64)
     prints: list[UInt32s] = []
     filled = 0
-    for part, texts in texts_of(pool, rows):
+    for part, texts in pool.texts(rows):
         data, offsets = utf8(texts)
         out = np.empty(len(data) + len(texts), np.uint32)
         count = kernel.fingerprints(data, offsets, most, out, ends[1:][part])
@@ -217,7 +216,7 @@ class Shingles:
         sources: npt.NDArray[np.int32],
         balance: float,
     ) -> None:
-        from didact.selection.around import heap
+        from didact.selection.greedy import heap
         from didact.selection.shingle_novelty import kernel
 
         self._kernel = kernel

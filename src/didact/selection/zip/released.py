@@ -13,7 +13,7 @@ from didact.core.errors import ConfigError
 from didact.core.protocols import Progress
 from didact.core.scores import Selection
 from didact.selection.around.budget import goal
-from didact.selection.around.finished_picks import load_piece, save_piece
+from didact.selection.greedy.finished_picks import load_piece, save_piece
 from didact.selection.zip.partial_sort import smallest
 from didact.selection.zip.rounds import alone
 from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_backend
@@ -43,7 +43,7 @@ def released(
         allowed &= scores.present
     rows = np.flatnonzero(allowed)
     _, wanted = goal(pool, rows, budget, method="zip", scores=scores)
-    refuse(stages, budget, len(rows))
+    check_released(stages, budget, len(rows))
     rounds = -(-wanted // stages[2])
     picks = np.empty(0, np.int64)
     if rounds:
@@ -64,7 +64,7 @@ def released(
     )
 
 
-def refuse(stages: tuple[int, int, int], budget: Budget | None, n: int) -> None:
+def check_released(stages: tuple[int, int, int], budget: Budget | None, n: int) -> None:
     """Raise ConfigError for what the released code does not have, or cannot do.
 
     Args:

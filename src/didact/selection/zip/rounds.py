@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.protocols import Progress
-from didact.selection.around.finished_picks import load_piece, save_piece
+from didact.selection.greedy.finished_picks import load_piece, save_piece
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
 
@@ -33,15 +33,9 @@ def sample_texts(pool: Pool, rows: Int1D) -> Texts:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     data = np.empty(int(offsets[-1]), np.uint8)
     newline, between = (pa.scalar(x, pa.large_string()) for x in ("\n", ""))
-    for batch in pool.batches():
-        first, last = np.searchsorted(rows, (batch.start, batch.stop))
-        if first == last:
-            continue
-        texts = pool.read(batch, ["text"]).column("text")
-        if last - first < len(batch):
-            texts = texts.take(pa.array(rows[first:last] - batch.start))
+    for place, texts in pool.texts(rows):
         lines, _ = utf8(pc.binary_join_element_wise(texts, newline, between))
-        data[offsets[first] : offsets[last]] = lines
+        data[offsets[place.start] : offsets[place.stop]] = lines
     return Texts(data, offsets)
 
 

@@ -17,9 +17,9 @@ from pydantic import Field
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError
 from didact.core.identity import method
-from didact.core.protocols import Growing, Ranking, composes
+from didact.core.protocols import Composition, Growing, Ranking
 from didact.selection.around.budget import candidates
-from didact.selection.zip.released import refuse, released
+from didact.selection.zip.released import check_released, released
 from didact.selection.zip.rounds import Rounds, alone, sample_texts
 from didact.text.deflate.sizes import DeflateSizes, classic_zlib, fast_backend
 
@@ -47,7 +47,7 @@ def estimate_zip(
     if budget is None or not stats.n:
         return Cost()
     if mode == "released":
-        refuse((k1, k2, k3), budget, stats.n)
+        check_released((k1, k2, k3), budget, stats.n)
     n, wanted = stats.n, budget.amount(stats.n)
     if budget.unit == "tokens":
         wanted = round(n * min(wanted / max(stats.n_tokens, 1), 1))
@@ -67,14 +67,14 @@ def estimate_zip(
     return Cost(cpu_seconds=float(evaluations * (each + a_byte * stats.n_bytes / n)))
 
 
-def _alone(settings: Mapping[str, Any]) -> str:
+def _why_alone(settings: Mapping[str, Any]) -> str:
     if settings["mode"] == "exact":
         return ""
     return "mode=released, whose picks know none; use mode=exact"
 
 
 @method("zip", libraries=("numba",))
-@composes(grows=True, estimate=estimate_zip, alone=_alone)
+@Composition(grows=True, estimate=estimate_zip, why_alone=_why_alone)
 def zip_(
     pool: Pool,
     scores: Scores | None,
