@@ -20,7 +20,6 @@ from didact.core.errors import (
     DidactError,
     MissingDependencyError,
 )
-from didact.core.hashing import mix
 from didact.core.identity import method
 from didact.core.keep import keep
 from didact.core.one_pass import one_pass
@@ -104,7 +103,6 @@ __all__ = [
     "keep",
     "mean_ranks",
     "method",
-    "mix",
     "ngram_hashes",
     "one_pass",
     "require",

@@ -216,13 +216,14 @@ def diff_table(result: Mapping[str, Any]) -> None:
     if result["equal"]:
         _stdout().print("the runs are equal, apart from what was measured")
     table = _table("", "A", "B")
-    for section in ("config", "environment", "counts", "cost", "flops"):
+    tabled = ("config", "environment", "counts", "cost", "flops")
+    for section in tabled:
         for name, (a, b) in result[section].items():
             label = f"{section}.{name}" + (" CPU s" if section == "cost" else "")
             table.add_row(label, _safe(_shown(a)), _safe(_shown(b)))
     _stdout().print(table)
-    for name in ("inputs_equal", "same_pool", "selection", "scores", "order"):
-        if name in result:
+    for name in result:  # what stages say of their values, theirs and yours
+        if name not in {"equal", *tabled}:
             _stdout().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
 
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from didact.core import registry
+
 FORMAT = """
 from didact.data.rows.format import Format
 from didact.data.rows.columns import require_text
@@ -94,15 +96,13 @@ for settings in ({"format": "ridle"}, {"columns": {"ridle": "x"}}, {"columns": {
 def test_names_are_listed_with_those_of_didact(run):
     _, python = run
     formats, trainers, *messages = python(LISTS).splitlines()
-    assert json.loads(formats) == [
-        "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference",
-        "labelled", "riddle",
-    ]  # fmt: skip
-    assert json.loads(trainers) == ["none", "hf", "mine", "trl"]
-    assert "'labelled' or 'riddle'; got 'ridle'" in messages[0]
+    built_in = {group: [n for n, place in registry.known(group).items() if "didact." in place]
+                for group in ("formats", "trainers")}  # fmt: skip
+    assert json.loads(formats) == ["auto", *built_in["formats"], "riddle"]
+    assert json.loads(trainers) == ["none", *sorted([*built_in["trainers"], "mine"])]
+    assert f"'{built_in['formats'][-1]}' or 'riddle'; got 'ridle'" in messages[0]
     assert "unknown name 'ridle'; did you mean 'riddle'" in messages[1]
-    assert "expected one of messages, sharegpt, alpaca" in messages[2]
-    assert "labelled, riddle" in messages[2]
+    assert f"expected one of {', '.join([*built_in['formats'], 'riddle'])}" in messages[2]
 
 
 EXPORT = """

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,8 @@ def test_every_bit_of_a_record_counts(tmp_path):
         with open_run_folder(tmp_path) as folder:
             found = folder._earlier_record("a")
             harmless = whole[at : at + 1].isspace()  # between values
+            with suppress(ValueError):  # the last digit of a measured time may make no other float
+                harmless |= json.loads(path.read_bytes()) == json.loads(whole)
             assert found is None or harmless, (at, whole[at - 10 : at + 10])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
@@ -97,9 +99,16 @@ def test_a_stage_that_is_gone_takes_its_files_along(with_a_stage_more, chats, tm
     assert any("count: no longer in the config" in line for line in again.changes)
 
 
-def test_every_stage_has_a_name_of_its_own():
+def test_every_stage_has_a_name_of_its_own_and_stands_in_the_run():
     names = [stage.name for stage in pipeline.STAGES]
-    assert names == ["data", "score", "order_score", "select", "order", "export", "report"]
+    assert len(set(names)) == len(names)
+    assert (names[0], names[-1]) == ("data", "report")
+    folder = Path(pipeline.__file__).parent / "stages"
+    for path in folder.glob("*.py"):
+        module = importlib.import_module(f"didact.stages.{path.stem}")
+        for value in vars(module).values():
+            if isinstance(value, Stage):
+                assert value in pipeline.STAGES, f"{path.name}: no line in pipeline.STAGES"
 
 
 def test_a_target_that_cannot_be_read_shows_before_the_pool_is_read(tmp_path):
