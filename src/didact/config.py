@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,11 +18,12 @@ from pydantic.fields import FieldInfo
 
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
+from didact.core.identity import about
+from didact.core.protocols import Scorer
 from didact.core.scores import Budget
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
-from didact.selection.around.choose import Around
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 
@@ -44,6 +44,11 @@ class _Method(BaseModel):
     def settings(self) -> dict[str, Any]:
         """The method's own settings: what stands beside the keys that every method has."""
         return dict(self.model_extra or {})
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of its verb: what goes with every method, and its settings."""
+        beside = type(self).model_fields.keys() - {"method", "score"}
+        return {**{name: getattr(self, name) for name in beside}, **self.settings()}
 
 
 class ScoreConfig(_Method):
@@ -83,9 +88,11 @@ class ScoreConfig(_Method):
         """The scorers: this one, or those it combines, in the order they are given."""
         return [leaf for s in self.of for leaf in s.leaves()] if self.of else [self]
 
-    def checked(self) -> dict[str, Any]:
-        """The scorer's keyword arguments, checked."""
-        return bound("scorers", str(self.method), self.settings(), "score")[0]
+    def scorer(self) -> Scorer:
+        """The scorer itself, which checks its settings together."""
+        found = bound("scorers", str(self.method), self.settings(), "score")
+        scorer: Scorer = found.method(**found.settings)
+        return scorer
 
 
 class SelectConfig(_Method):
@@ -102,15 +109,6 @@ class SelectConfig(_Method):
     budget: Budget | None = None
     quotas: Quotas | None = None
     near_duplicates: NearDuplicates | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `didact.select`."""
-        return {
-            "budget": self.budget,
-            "quotas": self.quotas,
-            "near_duplicates": self.near_duplicates,
-            **self.settings(),
-        }
 
 
 class OrderConfig(_Method):
@@ -131,16 +129,6 @@ class OrderConfig(_Method):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     jitter: Annotated[int, Field(ge=2)] | None = None
     interleave: bool = False
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `didact.order`."""
-        return {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "jitter": self.jitter,
-            "interleave": self.interleave,
-            **self.settings(),
-        }
 
 
 class ReportConfig(BaseModel):
@@ -184,24 +172,20 @@ class RunConfig(BaseModel):
         out["score"] = _resolved_score(self.score)
         out["select"] = None
         if self.select is not None:
-            settings = bound("selectors", self.select.method, self.select.settings(), "select")[1]
-            budget = self.select.budget
-            amount = {} if budget is None else asdict(budget)
-            amount = {name: value for name, value in amount.items() if value is not None}
-            given = {"quotas": self.select.quotas, "near_duplicates": self.select.near_duplicates}
             out["select"] = {
                 "method": self.select.method,
-                "budget": amount or None,
-                **settings,
-                **binding.as_json(Around, given),
+                "budget": None,
+                **self.select.model_dump(mode="json", include={"budget"}, exclude_none=True),
+                **bound("selectors", self.select.method, self.select.settings(), "select").as_json,
+                **self.select.model_dump(mode="json", include={"quotas", "near_duplicates"}),
             }
         out["order"] = None
         if self.order is not None:
-            settings = bound("orderers", self.order.method, self.order.settings(), "order")[1]
-            common = self.order.model_dump(
-                mode="json", include={"method", "epochs", "batch_size", "jitter", "interleave"}
-            )
-            out["order"] = {**common, **settings, "score": _resolved_score(self.order.score)}
+            out["order"] = {
+                **self.order.model_dump(mode="json", include={"method", *around("orderers")}),
+                **bound("orderers", self.order.method, self.order.settings(), "order").as_json,
+                "score": _resolved_score(self.order.score),
+            }
         return {k: out[k] for k in type(self).model_fields}
 
 
@@ -214,29 +198,39 @@ def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:
     target: Any = score.target
     if isinstance(target, DataConfig):
         target = target.model_dump(mode="json")
-    checked, settings = bound("scorers", str(score.method), score.settings(), "score")
-    registry.find("scorers", str(score.method))(**checked)  # its own checks, before anything runs
+    score.scorer()  # its own checks, before anything runs
+    settings = bound("scorers", str(score.method), score.settings(), "score").as_json
     return {"method": score.method, "target": target, **settings}
 
 
+class Bound(NamedTuple):
+    """A method with its checked settings, and the same as JSON values."""
+
+    name: str
+    method: Callable[..., Any]
+    settings: dict[str, Any]
+    as_json: dict[str, Any]
+
+
 def bound(
-    group: registry.Group, name: str, settings: Mapping[str, Any], where: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Checked keyword arguments of a method by name, and the same as JSON values."""
-    method = registry.find(group, name)
-    checked = binding.bind(method, settings, f"{where}.{name}", around(group))
-    return checked, binding.as_json(method, checked)
+    group: registry.Group,
+    method: str | Callable[..., Any],
+    settings: Mapping[str, Any],
+    where: str,
+) -> Bound:
+    """A registered method, or one of the caller's own, with its settings checked."""
+    found = registry.find(group, method) if isinstance(method, str) else method
+    name = method if isinstance(method, str) else about(method).name
+    checked = binding.bind(found, settings, f"{where}.{name}", around(group))
+    return Bound(name, found, checked, binding.as_json(found, checked))
 
 
 def around(group: registry.Group) -> dict[str, FieldInfo]:
     """What may stand beside the settings of every method of a group, by name."""
-    sections: dict[registry.Group, tuple[type[BaseModel], tuple[str, ...]]] = {
-        "scorers": (ScoreConfig, ("target",)),
-        "selectors": (SelectConfig, ("budget", "quotas", "near_duplicates")),
-        "orderers": (OrderConfig, ("score", "epochs", "batch_size", "jitter", "interleave")),
-    }
-    section, names = sections[group]
-    return {name: section.model_fields[name] for name in names}
+    if group == "scorers":
+        return {"target": ScoreConfig.model_fields["target"]}
+    section = SelectConfig if group == "selectors" else OrderConfig
+    return {name: field for name, field in section.model_fields.items() if name != "method"}
 
 
 def parse(data: Mapping[str, Any], where: str = "config") -> RunConfig:

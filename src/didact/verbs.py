@@ -154,7 +154,7 @@ def score(
     from didact.scoring.around.score_pool import score_pool
 
     ctx = ctx or _context_of(pool)
-    name, make, checked, as_json = _bound("scorers", method, settings, "score")
+    name, make, checked, as_json = configs.bound("scorers", method, settings, "score")
     key = None
     if isinstance(method, str):  # what is registered can be told apart from what it was
         key = {
@@ -226,7 +226,7 @@ def select(
     ctx = ctx or _context_of(pool)
     if scores is not None:
         scores.check(pool)
-    name, selector, checked, as_json = _bound("selectors", method, settings, "select")
+    name, selector, checked, as_json = configs.bound("selectors", method, settings, "select")
     around = _around(name, quotas, near_duplicates)
 
     def make(work: Context) -> Selection:
@@ -257,7 +257,7 @@ def estimate_selection(
     **settings: Any,
 ) -> Cost:
     """What `select` will cost; nothing to speak of for selectors that only sort scores."""
-    name, selector, checked, _ = _bound("selectors", method, settings, "select")
+    name, selector, checked, _ = configs.bound("selectors", method, settings, "select")
     around = _around(name, quotas, near_duplicates)
     return estimate(selector, pool.stats, budget, name=name, **around, **checked)
 
@@ -319,7 +319,7 @@ def order(
     from didact.ordering.around.arrange import arrange
 
     ctx = ctx or _context_of(pool)
-    name, orderer, checked, _ = _bound("orderers", method, settings, "order")
+    name, orderer, checked, _ = configs.bound("orderers", method, settings, "order")
     around: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
     }  # fmt: skip
@@ -327,19 +327,6 @@ def order(
     around = composed.model_dump(include=set(around))
     done = arrange(orderer, checked, pool, chosen, scores, ctx, **around)
     return replace(done, method=name)
-
-
-def _bound(
-    group: registry.Group,
-    method: str | Callable[..., Any],
-    settings: Mapping[str, Any],
-    where: str,
-) -> tuple[str, Callable[..., Any], dict[str, Any], dict[str, Any]]:
-    """A method's name, itself, its checked settings, and these as JSON values."""
-    found = registry.find(group, method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else about(method).name
-    checked = binding.bind(found, settings, f"{where}.{name}", configs.around(group))
-    return name, found, checked, binding.as_json(found, checked)
 
 
 # -- export ----------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from didact.config import DataConfig, RunConfig, ScoreConfig
-from didact.core import registry
 from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError
 from didact.core.manifest import StageRecord
@@ -31,14 +30,9 @@ def _leaves(section: Section, config: RunConfig) -> list[ScoreConfig]:
     return [] if found is None else found.leaves()
 
 
-def _made(leaf: ScoreConfig) -> Any:
-    """The scorer of a section of the config."""
-    return registry.find("scorers", str(leaf.method))(**leaf.checked())
-
-
 def _check(section: Section, config: RunConfig) -> None:
     for leaf in _leaves(section, config):
-        if leaf.target is None and _made(leaf).needs_target:
+        if leaf.target is None and leaf.scorer().needs_target:
             raise ConfigError(
                 f"score.{leaf.method}: needs a target set, the samples to select for; set "
                 "score.target to a file"
@@ -89,7 +83,7 @@ def _without_paths(resolved: Any) -> Any:
 def _estimate(section: Section, name: str, values: Values) -> Cost:
     stats = values.read["data"].pool.stats
     return total(
-        _made(leaf).estimate(stats, target.pool.stats if target else None)
+        leaf.scorer().estimate(stats, target.pool.stats if target else None)
         for leaf, target in zip(_leaves(section, values.config), values.read[name], strict=True)
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from didact.core import binding
+from didact.core.cost import Cost
 from didact.core.identity import About, about
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
@@ -38,6 +40,13 @@ def check_description(name: str, method: Callable[..., Any], *, registered: bool
     text = inspect.getdoc(method) or ""
     for heading in ("**Source:**", "**Cost:**"):
         promise(heading in text, f"{name}: the docstring has no {heading}")
+
+
+def check_cost(name: str, cost: Cost) -> None:
+    """An estimate is a cost: finite, and nothing below zero."""
+    numbers = (cost.flops, cost.tokens, cost.cpu_seconds, cost.device_seconds)
+    sane = all(math.isfinite(x) and x >= 0 for x in numbers)
+    promise(sane, f"{name}: the estimate {cost} is not a cost")
 
 
 def check_settings(name: str, method: Callable[..., Any], settings: Mapping[str, Any]) -> None:

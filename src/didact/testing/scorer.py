@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import subprocess
@@ -27,7 +26,7 @@ from didact.core.scores import Scores
 from didact.execution.executors import processes, serial, threads
 from didact.scoring.around.score_pool import score_pool
 from didact.testing.pools import Rows, chat, make_pool, sample_rows, target_rows
-from didact.testing.promises import check_description, digest, promise
+from didact.testing.promises import check_cost, check_description, digest, promise
 
 
 def check_scorer(
@@ -149,9 +148,7 @@ def _check_description(method: type, run: _Run, pool: Pool) -> None:
     promise(same, f"{run.name}: another process has another fingerprint of the settings")
     stats = run.target.stats if run.target is not None else None
     cost = run.scorer.estimate(pool.stats, stats)
-    numbers = (cost.flops, cost.tokens, cost.cpu_seconds, cost.device_seconds)
-    sane = all(math.isfinite(x) and x >= 0 for x in numbers)
-    promise(sane, f"{run.name}: the estimate {cost} is not a cost")
+    check_cost(run.name, cost)
     if run.target is not None:
         nothing = _Run(**{**vars(run), "target": None})
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from didact.selection.around.choose import Around, choose, composition, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.testing.pools import make_pool
-from didact.testing.promises import check_description, check_settings, digest, promise
+from didact.testing.promises import check_cost, check_description, check_settings, digest, promise
 from didact.verbs import context
 
 _MISSING = (5, 6)  # rows without a score
@@ -157,9 +156,7 @@ def _scores(
 def _check_estimate(run: _Run, pool: Pool) -> None:
     budget = Budget(samples=9)
     cost = estimate(run.selector, pool.stats, budget, name=run.name, **run.settings)
-    numbers = (cost.flops, cost.tokens, cost.cpu_seconds, cost.device_seconds)
-    sane = all(math.isfinite(x) and x >= 0 for x in numbers)
-    promise(sane, f"{run.name}: the estimate {cost} is not a cost")
+    check_cost(run.name, cost)
     ctx = context(seed=17, workers=1, cache_dir=run.directory / "cache")
     grows = isinstance(run.selector(pool, _scores(pool), budget, ctx, **run.settings), Growing)
     said = composition(run.selector).grows
