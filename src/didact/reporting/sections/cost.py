@@ -20,26 +20,18 @@ class StageCost:
     Attributes:
         name: The stage.
         reused: Whether its result was already there.
-        estimated_cpu_seconds: Foreseen processor time.
-        cpu_seconds: Processor time that making it takes from nothing.
-        charged_cpu_seconds: Processor time spent by this run.
-        estimated_flops: Foreseen floating-point operations of models.
-        flops: Floating-point operations of making it from nothing.
-        charged_flops: Floating-point operations of this run.
-        device_seconds: Accelerator time of making it from nothing.
+        estimated: What was foreseen.
+        value: What making it takes from nothing.
+        charged: What this run spent.
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident memory of all processes together.
     """
 
     name: str
     reused: bool
-    estimated_cpu_seconds: float
-    cpu_seconds: float
-    charged_cpu_seconds: float
-    estimated_flops: float
-    flops: float
-    charged_flops: float
-    device_seconds: float
+    estimated: Cost
+    value: Cost
+    charged: Cost
     wall_seconds: float
     peak_memory_bytes: int
 
@@ -65,40 +57,24 @@ def _gather(subject: Subject) -> Costs | None:
 
 
 def _stage_cost(stage: StageRecord) -> StageCost:
-    measured = stage.measured
-    return _line(
-        stage.name, measured.bill, stage.estimated, reused=measured.reused,
-        wall_seconds=measured.wall_seconds, peak_memory_bytes=measured.peak_memory_bytes,
+    measured, bill = stage.measured, stage.measured.bill
+    return StageCost(
+        stage.name, measured.reused, stage.estimated, bill.value, bill.charged,
+        measured.wall_seconds, measured.peak_memory_bytes,
     )  # fmt: skip
 
 
-def _line(name: str, bill: Bill, estimated: Cost, **more: Any) -> StageCost:
-    return StageCost(
-        name=name,
-        estimated_cpu_seconds=estimated.cpu_seconds,
-        cpu_seconds=bill.value.cpu_seconds,
-        charged_cpu_seconds=bill.charged.cpu_seconds,
-        estimated_flops=estimated.flops,
-        flops=bill.value.flops,
-        charged_flops=bill.charged.flops,
-        device_seconds=bill.value.device_seconds,
-        **more,
-    )
-
-
 def _total(stages: Sequence[StageRecord]) -> StageCost:
-    return _line(
-        "in all",
-        sum((s.measured.bill for s in stages), Bill()),
-        total(s.estimated for s in stages),
-        reused=False,
-        wall_seconds=sum(s.measured.wall_seconds for s in stages),
-        peak_memory_bytes=max((s.measured.peak_memory_bytes for s in stages), default=0),
-    )
+    bill = sum((s.measured.bill for s in stages), Bill())
+    return StageCost(
+        "in all", False, total(s.estimated for s in stages), bill.value, bill.charged,
+        sum(s.measured.wall_seconds for s in stages),
+        max((s.measured.peak_memory_bytes for s in stages), default=0),
+    )  # fmt: skip
 
 
 def _template_values(costs: Costs, _header: Header) -> Mapping[str, Any]:
-    used = any(c.flops or c.estimated_flops or c.device_seconds for c in costs.stages)
+    used = any(c.value.flops or c.estimated.flops or c.value.device_seconds for c in costs.stages)
     return {"models": used, "or_none": lambda value: value or None}
 
 
