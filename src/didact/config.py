@@ -221,6 +221,11 @@ def bound(
     """A registered method, or one of the caller's own, with its settings checked."""
     found = registry.find(group, method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else about(method).name
+    for taken in around(group).keys() & binding.schema(found).model_fields.keys():
+        raise ConfigError(
+            f"{where}.{name}: its own setting {taken!r} has the name of one that goes with every "
+            f"{group.removesuffix('s')}; rename it in the method"
+        )
     checked = binding.bind(found, settings, f"{where}.{name}", around(group))
     return Bound(name, found, checked, binding.as_json(found, checked))
 

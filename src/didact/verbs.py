@@ -230,7 +230,7 @@ def select(
     around = _around(name, quotas, near_duplicates)
 
     def make(work: Context) -> Selection:
-        return choose(selector, pool, scores, budget, work, name=name, **around, **checked)
+        return choose(selector, pool, scores, budget, work, name, **around, **checked)
 
     if not isinstance(method, str):
         return make(ctx)
@@ -259,7 +259,7 @@ def estimate_selection(
     """What `select` will cost; nothing to speak of for selectors that only sort scores."""
     name, selector, checked, _ = configs.bound("selectors", method, settings, "select")
     around = _around(name, quotas, near_duplicates)
-    return estimate(selector, pool.stats, budget, name=name, **around, **checked)
+    return estimate(selector, pool.stats, budget, name, **around, **checked)
 
 
 def identified_selector(

@@ -76,9 +76,11 @@ def broken(pool, scores, budget, ctx, /, *, how: str = ""):
         rows = np.roll(rows, ctx.executor.workers)
     if how == "picky":
         rows = rows[:-1]
-    if how == "changes":
+    if how == "changes" and scores is not None:
         scores.values.flags.writeable = True
         scores.values[0] = 1e9
+    if how == "cannot without":
+        rows = rows[np.argsort(-scores.utility[rows], kind="stable")]
     if how == "grows":
         return Growing(rows=rows, open=lambda: None)
     return Ranking(rows=rows)
@@ -88,6 +90,7 @@ def broken(pool, scores, budget, ctx, /, *, how: str = ""):
     ("how", "message"),
     [
         ("changes", "the input was changed"),
+        ("cannot without", "say @Composition\\(needs_scores=True\\)"),
         ("finished", "is more than there is, and no error"),
         ("greedy for more", "not a prefix"),
         ("grows", "grows=True"),

@@ -278,7 +278,7 @@ def test_methods_of_ones_own(chats, tmp_path):
     pool = didact.read(chats)
     by_name = didact.score(pool, "length", unit="bytes")
     by_class = didact.score(pool, Length, unit="bytes")
-    assert by_class.method == "Length"
+    assert by_class.method == "length"
     assert np.array_equal(by_name.values, by_class.values)
     chosen = didact.select(pool, by_class, top_k, budget=Budget(samples=3))
     assert (

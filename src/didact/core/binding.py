@@ -110,7 +110,7 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
         place = ".".join(str(p) for p in problem["loc"])
         name = f"{where}.{place}" if where and place else where or place
         if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-            names = _names_at(known, problem["loc"][:-1])
+            names = [n for n in _names_at(known, problem["loc"][:-1]) if n != problem["loc"][-1]]
             hint = did_you_mean(str(problem["loc"][-1]), names)
             out.append(f"{where}: unknown setting {place!r}{hint}".removeprefix(": "))
         elif problem["type"] == "missing":

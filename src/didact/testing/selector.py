@@ -91,7 +91,7 @@ class _Run:
     ) -> Selection:
         ctx = context(seed=17, workers=workers, cache_dir=self.directory / "cache")
         return choose(
-            self.selector, pool, scores, budget, ctx, name=self.name, **around, **self.settings
+            self.selector, pool, scores, budget, ctx, self.name, **around, **self.settings
         )
 
     def ranked(self, pool: Pool, scores: Scores, budget: Budget, **around: Any) -> list[int]:
@@ -155,7 +155,7 @@ def _scores(
 
 def _check_estimate(run: _Run, pool: Pool) -> None:
     budget = Budget(samples=9)
-    cost = estimate(run.selector, pool.stats, budget, name=run.name, **run.settings)
+    cost = estimate(run.selector, pool.stats, budget, run.name, **run.settings)
     check_cost(run.name, cost)
     ctx = context(seed=17, workers=1, cache_dir=run.directory / "cache")
     grows = isinstance(run.selector(pool, _scores(pool), budget, ctx, **run.settings), Growing)

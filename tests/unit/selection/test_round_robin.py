@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from didact.core.errors import ConfigError
+from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Budget
 from didact.selection.around.choose import choose
 from didact.selection.around.quotas import Quotas
@@ -90,3 +90,20 @@ def test_scores_without_tasks_are_refused_with_the_way_out(pool_of, scores_of, c
     scores = scores_of([1, 2], method="compression")
     with pytest.raises(ConfigError, match="'compression' gave one per sample; use a scorer with"):
         choose(round_robin, pool_of(["web"] * 2), scores, Budget(samples=1), ctx)
+
+
+def test_quotas_and_copies_are_counted_as_they_are_cut(pool_of, scores_of, ctx):
+    """Shares are of what a ratio finds in the end, and copies in two sources are one row of either."""
+    pool = pool_of(["web", "web", "books", "books"], group=[0, 1, 0, 3])
+    by_task = np.array([[1, 0], [0, 9], [8, 1], [7, 2]], float)
+    scores = scores_by_task(scores_of, by_task)
+    chosen = choose(
+        round_robin, pool, scores, Budget(samples=3), ctx, quotas=Quotas(at_least={"books": 2})
+    )
+    assert chosen.rows.tolist() == [1, 2, 3]
+    with pytest.raises(BudgetError, match="'books' should give 3 samples and has 2"):
+        choose(
+            round_robin, pool, scores, Budget(samples=3), ctx, quotas=Quotas(at_least={"books": 3})
+        )
+    with pytest.raises(BudgetError, match="ask for at most 3 samples"):
+        choose(round_robin, pool, scores, Budget(samples=4), ctx)

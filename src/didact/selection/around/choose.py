@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from didact.core.binding import as_json
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DataError
 from didact.core.identity import about
 from didact.core.protocols import Composition, Growing, Ranking
 from didact.core.scores import Budget, Selection
@@ -51,9 +51,9 @@ def choose(
     scores: Scores | None,
     budget: Budget | None,
     ctx: Context,
+    name: str | None = None,
     /,
     *,
-    name: str | None = None,
     quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
     **settings: Any,
@@ -83,6 +83,7 @@ def choose(
         ConfigError: No scores where they are needed, a quota that names an unknown source, or
             settings with which quotas or near-duplicates do not go.
         BudgetError: No budget, more than the pool has, or quotas that cannot be met.
+        DataError: The selector gave no ranking of the pool's rows.
         PoolMismatchError: The scores belong to another pool.
 
     **Source:** own.
@@ -97,18 +98,21 @@ def choose(
     _check_alone(selector, name, around, settings)
     chosen = selector(pool, scores, budget, ctx, **settings)
     if not isinstance(chosen, Selection):
+        refused, ranking = 0, chosen
         if isinstance(chosen, Growing):
-            ranking, refused = _grown(chosen, name, pool, scores, budget, around, ctx)
+            costly = composition(selector).estimate is not None
+            ranking, refused = _grown(
+                chosen, name, pool, scores, budget, around, ctx, costly=costly
+            )
             near_duplicates = None
-        else:
-            ranking, refused = chosen, 0
         chosen = cut(
-            pool, ranking, budget, ctx, method=name, scores=scores,
+            pool, _checked(ranking, name, pool), budget, ctx, method=name, scores=scores,
             quotas=quotas, near_duplicates=near_duplicates, refused=refused,
         )  # fmt: skip
     elif quotas or near_duplicates is not None:
         raise ConfigError(
-            f"{name} gives a finished selection: quotas and near_duplicates come late"
+            f"{name} gives a finished selection, with which quotas and near_duplicates do not go; "
+            "leave them out, or let it give a Ranking"
         )
     notes = chosen.notes
     if not len(chosen) and not notes:
@@ -125,9 +129,9 @@ def estimate(
     selector: Selector,
     stats: PoolStats,
     budget: Budget | None,
+    name: str | None = None,
     /,
     *,
-    name: str | None = None,
     quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
     **settings: Any,
@@ -156,6 +160,24 @@ def estimate(
     return cost + estimate_walk(stats, None if quotas else budget)
 
 
+def _checked(ranking: Any, name: str, pool: Pool) -> Ranking:
+    """What a selector gave back, if it is a ranking of rows of the pool."""
+    expected = "expected a Ranking, a Growing or a Selection"
+    if not isinstance(ranking, Ranking):
+        raise DataError(f"select {name}: it gave a {type(ranking).__name__}; {expected}")
+    rows = np.asarray(ranking.rows, np.int64)
+    seen = np.zeros(len(pool), np.bool_)
+    inside = not len(rows) or (rows.min() >= 0 and rows.max() < len(pool))
+    if inside:
+        seen[rows] = True
+    if not inside or seen.sum() < len(rows):
+        raise DataError(
+            f"select {name}: its ranking of {len(rows):,} rows repeats one, or names one that the "
+            f"pool of {len(pool):,} has not; each row stands in a ranking at most once"
+        )
+    return replace(ranking, rows=rows)
+
+
 def composition(selector: Callable[..., Any]) -> Composition:
     """What a selector says of itself to what stands around it."""
     said = vars(selector).get("composition")
@@ -180,13 +202,26 @@ def _grown(
     budget: Budget | None,
     around: Around,
     ctx: Context,
+    *,
+    costly: bool,
 ) -> tuple[Ranking, int]:
-    """What a growth picks until the goal is reached, and how many near-duplicates it refused."""
+    """What a growth picks until the goal is reached, and how many near-duplicates it refused.
+
+    Budget and quotas are looked at before a growth that costs something; any other is done sooner,
+    and what they refuse is told when it is cut.
+    """
     rows = growing.rows
     first, text = distinct_rows(pool, rows)
-    sizes, wanted = goal(
-        pool, rows, budget, around.quotas, method=name, scores=scores, one_of_each=first
-    )
+    unit: Literal["samples", "tokens"] = "samples"
+    if costly:
+        sizes, wanted = goal(
+            pool, rows, budget, around.quotas, method=name, scores=scores, one_of_each=first
+        )
+        unit = "samples" if budget is None else budget.unit
+    else:
+        sizes, wanted = np.ones(len(rows), np.int64), len(rows)
+        if budget is not None and budget.unit == "samples" and not around.quotas:
+            wanted = min(budget.amount(len(pool)), wanted)
     if budget is None or not wanted:
         return Ranking(rows=np.empty(0, np.int64)), 0
     refusal, refuse = None, None
@@ -199,6 +234,6 @@ def _grown(
     with growing.open() as (growth, ranking):
         picks = grow(
             growth, sizes, wanted, ctx,
-            unit=budget.unit, refuse=refuse, resumable=growing.resumable,
+            unit=unit, refuse=refuse, resumable=growing.resumable,
         )  # fmt: skip
         return ranking(picks), refusal.refused if refusal is not None else 0
