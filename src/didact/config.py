@@ -218,7 +218,12 @@ def bound(
     settings: Mapping[str, Any],
     where: str,
 ) -> Bound:
-    """A registered method, or one of the caller's own, with its settings checked."""
+    """A registered method, or one of the caller's own, with its settings checked.
+
+    Raises:
+        ConfigError: Nothing has this name, a setting is unknown, missing or wrong, or the method
+            has one by the name of what goes with every method of the group.
+    """
     found = registry.find(group, method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else about(method).name
     for taken in around(group).keys() & binding.schema(found).model_fields.keys():

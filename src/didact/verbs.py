@@ -37,6 +37,7 @@ from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
+from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
@@ -278,8 +279,6 @@ def _around(name: str, quotas: Any, near_duplicates: Any) -> dict[str, Any]:
 
 def everything(pool: Pool, scores: Scores | None) -> Selection:
     """All that may be chosen: no validation row, no row without a score, one of each duplicate."""
-    from didact.selection.around.budget import eligible
-
     rows = eligible(pool, np.arange(len(pool)), scores)
     missing = len(scores.missing) if scores is not None else 0
     notes = (f"rows without a score, left out: {missing:,}",) if missing else ()

@@ -7,7 +7,7 @@ import pytest
 
 from didact.core.errors import BudgetError
 from didact.core.protocols import Growing, Ranking
-from didact.core.registry import known
+from didact.core.registry import find, known
 from didact.core.scores import Budget, Selection
 from didact.selection.around.budget import candidates
 from didact.testing import check_selector
@@ -35,7 +35,7 @@ def test_more_than_all_is_an_error_with_the_way_out(name, tmp_path):
         }
     )
     run = contract._Run(
-        name=name, selector=contract.registry.find("selectors", name),
+        name=name, selector=find("selectors", name),
         settings=NEEDED.get(name, {}), directory=tmp_path,
     )  # fmt: skip
     scores = contract._scores(pool)

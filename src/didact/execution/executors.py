@@ -28,6 +28,7 @@ W = TypeVar("W")
 T = TypeVar("T")
 R = TypeVar("R")
 
+_RAISED_AT = "raised_at"  # the attribute of an error that says where
 _AHEAD = 4  # items in flight per worker: enough to stay busy, few enough to hold little
 
 
@@ -131,10 +132,8 @@ def _named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
         raise
     except Exception as error:
         what = item if isinstance(item, str) else repr(item)
-        place = getattr(error, "__notes__", None) or [_place(error)]
-        raise ExecutionError(
-            f"{what} failed: {type(error).__name__}: {error} ({place[0]})"
-        ) from error
+        place = vars(error).get(_RAISED_AT) or _place(error)
+        raise ExecutionError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error
 
 
 def _place(error: Exception) -> str:
@@ -220,7 +219,7 @@ def _timed(fn: Callable[[Any, T], Metered[R]], worker: _Worker, item: T) -> Mete
             metered = fn(worker.value(), item)
         except Exception as error:
             if not isinstance(error, DidactError):
-                error.add_note(_place(error))  # notes come out of a process, frames do not
+                vars(error)[_RAISED_AT] = _place(error)  # comes out of a process; frames do not
             raise
     spent = Cost(cpu_seconds=seconds[0])
     if worker.device not in {None, "cpu"}:

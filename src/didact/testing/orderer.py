@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from didact.core import binding, registry
-from didact.core.identity import about
+from didact.config import bound
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.ordering.around.arrange import arrange
@@ -47,11 +46,9 @@ def check_orderer(
 
     **Cost:** some twenty orders of at most fifty short rows.
     """
-    orderer = registry.find("orderers", method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else about(orderer).name
-    checked = binding.bind(orderer, settings or {}, name)
+    name, orderer, checked, as_json = bound("orderers", method, settings or {}, "order")
     check_description(name, orderer, registered=isinstance(method, str))
-    check_settings(name, orderer, binding.as_json(orderer, checked))
+    check_settings(name, orderer, as_json)
     rows = [{"id": f"r{i}", "text": f"row {i}", "source": "wb"[i % 2]} for i in range(50)]
     pool = make_pool(rows, directory, name="orderers")
     before = digest(pool)
@@ -92,7 +89,6 @@ def check_orderer(
 def _check_rows(name: str, order: TrainingOrder, chosen: Selection) -> None:
     k = len(chosen)
     promise(np.array_equal(np.sort(order.rows), chosen.rows), f"{name}: not every one of {k} rows")
-    promise(order.rows.dtype == np.int64, f"{name}: rows are {order.rows.dtype}")
     promise(order.pool_fingerprint == chosen.pool_fingerprint, f"{name}: rows of another pool")
 
 
@@ -111,4 +107,4 @@ def _scores(pool: Pool, *, tied: bool = False, values: Any = None) -> Scores:
 def _best(pool: Pool, scores: Scores, k: int) -> Selection:
     """The best k rows with a score."""
     best = np.argsort(-np.where(scores.present, scores.values, -np.inf), kind="stable")[:k]
-    return Selection.ranked(best, pool.fingerprint, "top_k", {})
+    return Selection.ranked(best, pool.fingerprint, "top_k")

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from didact.core import binding, registry
+from didact.config import bound
 from didact.core.arrays import Float1D
 from didact.core.errors import ConfigError
-from didact.core.identity import about
 from didact.core.manifest import fingerprint
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScores, Context, Executor, Fitted, Scorer
@@ -61,24 +60,22 @@ def check_scorer(
     Raises:
         AssertionError: A promise is broken; the message says which.
     """
-    find: type = registry.find("scorers", method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else about(find).name
+    name, found, checked, as_json = bound("scorers", method, settings or {}, "score")
     rows = sample_rows() if rows is None else rows
-    bound = binding.bind(find, settings or {}, name)
-    scorer: Scorer = find(**bound)
+    scorer: Scorer = found(**checked)
     pool = make_pool(rows, directory)
     target_pool = make_pool(target or target_rows(), directory, name="target")
     run = _Run(
         name=name,
         scorer=scorer,
-        settings=binding.as_json(find, bound),
+        settings=as_json,
         target=target_pool if scorer.needs_target else None,
         rtol=rtol,
         directory=directory,
     )
     before = digest(pool)
-    check_description(name, find, registered=isinstance(method, str))
-    _check_description(find, run, pool)
+    check_description(name, found, registered=isinstance(method, str))
+    _check_description(type(scorer), run, pool)
     scores = run.score(pool)
     _check_values(run, pool, scores)
     _check_fitted(run, pool, scores)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from didact.core import binding, registry
+from didact.config import bound
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
-from didact.core.identity import about
 from didact.core.pool import Pool
 from didact.core.protocols import Growing
 from didact.core.scores import Budget, Scores, Selection
@@ -35,8 +34,9 @@ def check_selector(
 ) -> Selection:
     """The contract of a selector: everything that didact promises of every method.
 
-    Settings are JSON and bind again · the docstring has Source and Cost · the estimate is a cost ·
-    nothing asked is nothing chosen, and all is every row that may be chosen, once: no validation
+    Settings are JSON and bind again · the docstring has Source and Cost, `@method` the registered
+    name · the estimate is a cost · `@Composition` says whether it grows and needs scores · nothing
+    asked is nothing chosen, and all is every row that may be chosen, once: no validation
     row, no row without a score, no second copy · more than all is an error · equal calls give equal
     answers, on any number of workers, also where scores are tied · a smaller budget is a prefix by
     rank, in samples and in tokens · every row has a reason · quotas hold · no two rows chosen are
@@ -58,15 +58,13 @@ def check_selector(
 
     **Cost:** a few dozen selections of sixty to ninety short rows.
     """
-    find = registry.find("selectors", method) if isinstance(method, str) else method
-    name = method if isinstance(method, str) else about(find).name
-    checked = binding.bind(find, settings or {}, name)
-    run = _Run(name=name, selector=find, settings=checked, directory=directory)
-    check_description(name, find, registered=isinstance(method, str))
-    check_settings(name, find, binding.as_json(find, checked))
+    name, selector, checked, as_json = bound("selectors", method, settings or {}, "select")
+    run = _Run(name=name, selector=selector, settings=checked, directory=directory)
+    check_description(name, selector, registered=isinstance(method, str))
+    check_settings(name, selector, as_json)
     pool = _pool(directory)
     before = digest(pool)
-    _check_estimate(run, pool)
+    _check_composition(run, pool)
     chosen = _check_amounts(run, pool)
     _check_ties_and_prefixes(run, pool)
     _check_quotas(run, pool)
@@ -153,7 +151,7 @@ def _scores(
     )  # fmt: skip
 
 
-def _check_estimate(run: _Run, pool: Pool) -> None:
+def _check_composition(run: _Run, pool: Pool) -> None:
     budget = Budget(samples=9)
     cost = estimate(run.selector, pool.stats, budget, run.name, **run.settings)
     check_cost(run.name, cost)

@@ -226,7 +226,6 @@ def cut(
         rows[chosen],
         pool.fingerprint,
         method,
-        {},
         reasons=reasons,
         why=codes,
         notes=(*ranking.notes, *notes, *remarks),

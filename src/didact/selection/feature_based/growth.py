@@ -252,7 +252,7 @@ class LazyGreedy:
     def pick(self, most: int) -> Int1D:
         """See `Growth`."""
         picks = np.empty(most, np.int64)
-        found, self._entries, _ = kernel.pick(
+        found, self._entries = kernel.pick(
             picks, self._gains, self._rows, self._entries, self._fresh, self._picked, self._gone,
             self._samples, self._state,
         )  # fmt: skip

@@ -314,7 +314,7 @@ def occurrences(once: Array, more: Array, times: Array, features: int) -> Array:
 
 @compiled
 def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, done: int,
-         gone: Array, samples: Samples, state: State) -> tuple[int, int, int]:  # fmt: skip
+         gone: Array, samples: Samples, state: State) -> tuple[int, int]:  # fmt: skip
     """Lazy greedy: fill `picks` from the heap.
 
     The top's gain may be old; then it is an upper bound, so it is renewed and sinks. A top that
@@ -332,9 +332,9 @@ def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, do
         state: Is changed.
 
     Returns:
-        How many were picked, the rows left in the heap, and the gains taken.
+        How many were picked, and the rows left in the heap.
     """
-    picked = evaluations = 0
+    picked = 0
     while picked < len(picks) and entries:
         row = rows[0]
         if gone[row]:
@@ -346,6 +346,5 @@ def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, do
             add(row, samples, state)
         else:
             fresh[row] = done + picked
-            evaluations += 1
             replace_top(gains, rows, entries, gain_of(row, samples, state))
-    return picked, entries, evaluations
+    return picked, entries

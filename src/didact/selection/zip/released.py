@@ -58,7 +58,6 @@ def released(
         rows[picks],
         pool.fingerprint,
         "zip",
-        {},
         reasons=("zip",),
         notes=_notes(pool, rows, rows[picks], wanted),
     )
