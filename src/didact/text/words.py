@@ -231,3 +231,35 @@ def _hash(piece: UInt8s, starts: Int1D, ends: Int1D) -> UInt64s:
 
 # _MASKS[k] keeps the first k of eight little-endian bytes. No word holds a zero byte.
 _MASKS: Final = np.array([(1 << 8 * k) - 1 for k in range(9)], np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedWords(Words):
+    """Words of a batch of texts, and where they are.
+
+    Attributes:
+        data: Bytes of the texts, lower case, `(m,)`.
+        starts: Where each word begins in `data`, int64 `(w,)`,
+        ends: and ends.
+    """
+
+    data: UInt8s
+    starts: Int1D
+    ends: Int1D
+
+
+def place_words(texts: pa.LargeStringArray) -> PlacedWords:
+    """The words of `hash_words`, and where they are.
+
+    **Cost:** as `hash_words`; memory 24 bytes a word.
+    """
+    data, offsets = utf8(pc.utf8_lower(texts))
+    none = np.empty(0, np.int64)
+    hashes, starts, ends = [np.empty(0, np.uint64)], [none], [none]
+    for at, stop, first, last in _pieces(data, offsets):
+        hashes.append(_hash(data[at:stop], first, last))
+        starts.append(first + at)
+        ends.append(last + at)
+    begin = np.concatenate(starts)
+    of_text = np.searchsorted(begin, offsets).astype(np.int64)
+    return PlacedWords(np.concatenate(hashes), of_text, data, begin, np.concatenate(ends))

@@ -1,0 +1,1 @@
+"""Which samples are noise: letters and words in no order, or bytes decoded with the wrong table."""

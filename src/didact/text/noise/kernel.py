@@ -1,0 +1,228 @@
+"""Compiled loops of `noisy`: which words meet, how words are spelled, what texts make of both.
+
+All of them read words as `didact.text.words.place_words` returns them. Imported only where numba
+is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from didact.text.compiling import compiled
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+LETTERS: Final = 128  # code points of an alphabet: one block of Unicode
+ALPHABETS: Final = 96  # alphabets; beyond U+3000 a character is a word or a syllable
+APART: Final = 0.25  # what neighbors are counted that something stands between
+_BASE: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Met(NamedTuple):
+    """How often words and pairs of neighboring words occur, by the top bits of their hash.
+
+    Attributes:
+        words: float32 `(2^w, 4)`: how often a word occurs; how many pairs it is in; the sum of
+            their attractions; nothing, so that a word is in one line of the processor's cache.
+        pairs: How often a pair occurs, int32 `(2^p,)`.
+        letters: How often a letter follows a letter, or 0 as the first of its word, in words that
+            were met twice; float64 `(ALPHABETS, LETTERS, LETTERS)`.
+    """
+
+    words: Array
+    pairs: Array
+    letters: Array
+
+
+class Text(NamedTuple):
+    """Words of texts.
+
+    Attributes:
+        data: Bytes of all texts, lower case.
+        starts: Where each word begins, int64 `(w,)`,
+        ends: and ends.
+        hashes: uint64 `(w,)`.
+        near: Which words are the neighbor of the next word, bool `(w,)`: of the same text, and
+            nothing but one space, or nothing, between them. What stands on two sides of a comma, a
+            bracket or a line break need not go together.
+        offsets: int64 `(n + 1,)`: which words are whose.
+        counted: Which texts were counted, bool `(n,)`; each leaves its own occurrences out.
+    """
+
+    data: Array
+    starts: Array
+    ends: Array
+    hashes: Array
+    near: Array
+    offsets: Array
+    counted: Array
+
+
+@compiled
+def place(hashed: np.uint64, buckets: int) -> np.int64:
+    """The bucket of a hash among 2^b."""
+    return np.int64((hashed >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32))
+
+
+@compiled
+def pair(one: np.uint64, other: np.uint64) -> np.uint64:
+    """The hash of a pair of words."""
+    return one * _BASE + other
+
+
+@compiled
+def count(text: Text, met: Met) -> None:
+    """Count the words and pairs of the texts that are counted."""
+    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
+    for t in range(len(text.counted)):
+        if text.counted[t]:
+            for i in range(text.offsets[t], text.offsets[t + 1]):
+                words[place(hashes[i], len(words)), 0] += 1
+                if near[i]:
+                    pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] += 1
+
+
+@compiled
+def attraction(seen: int, one: float, other: float, total: float) -> float:
+    """Log ratio of how often a pair occurs elsewhere to how often by chance, ½ added to both."""
+    return np.log((seen + 0.5) / (one * other / total + 0.5))
+
+
+@compiled
+def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
+    """Add up what every word's pairs attract, and how words are spelled that were met twice.
+
+    Returns:
+        The sum of all attractions, and the number of pairs.
+    """
+    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
+    data, starts, ends, letters = text.data, text.starts, text.ends, met.letters
+    worth, number = 0.0, 0
+    for t in range(len(text.counted)):
+        if not text.counted[t]:
+            continue
+        for i in range(text.offsets[t], text.offsets[t + 1]):
+            here = place(hashes[i], len(words))
+            alone = words[here, 0] - 1
+            if alone > 0:
+                walk(data, starts[i], ends[i], letters, True)
+            if near[i]:
+                there = place(hashes[i + 1], len(words))
+                seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - 1, 0)
+                found = attraction(seen, max(alone, 0.0), max(words[there, 0] - 1, 0.0), total)
+                words[here, 1] += 1
+                words[here, 2] += found
+                words[there, 1] += 1
+                words[there, 2] += found
+                worth += found
+                number += 1
+    return worth, number
+
+
+@compiled
+def walk(data: Array, at: int, end: int, letters: Array, adding: bool) -> tuple[float, int, int]:
+    """Walk through a word's letters, each after the one before it; digits are one letter.
+
+    An underscore begins a word again. A number has no letters.
+
+    Args:
+        data: Bytes.
+        at: Where the word begins,
+        end: and ends.
+        letters: What a letter is worth after another; see `Met.letters`.
+        adding: Whether to add one to each instead.
+
+    Returns:
+        The sum of what its letters are worth, the letters it is over, and all letters of the word.
+    """
+    before, block_before = 0, -1
+    known, length, digits, worth = 0, 0, 0, 0.0
+    while at < end:
+        byte = np.int64(data[at])
+        point, width = byte, 1
+        if byte >= 0x80:
+            width = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            point = byte & (0x7F >> width)
+            for k in range(1, min(width, end - at)):
+                point = point << 6 | (np.int64(data[at + k]) & 63)
+        at += width
+        if point == 95:
+            before = 0
+            continue
+        if 48 <= point <= 57:
+            point = 48
+            digits += 1
+        block, letter = point >> 7, point & 127
+        if block < ALPHABETS and (before == 0 or block == block_before):
+            if adding:
+                letters[block, before, letter] += 1
+            else:
+                worth += letters[block, before, letter]
+            known += 1
+        before, block_before = letter, block
+        length += 1
+    if digits == length:
+        return 0.0, 0, 0
+    return worth, known, length
+
+
+@compiled
+def judge(text: Text, met: Met, total: float, typical: float, values: Array) -> Array:
+    """What texts are made of.
+
+    A word's *tie* is the mean attraction of the pairs that it is in elsewhere, two of no attraction
+    counted with them, from 0 to `typical`.
+
+    Returns:
+        float64 `(n, 7)`: the sum of attractions of a text's pairs; the same of what their words'
+        ties have it be; the number of pairs, and of neighbors apart by `APART`; bytes of all words
+        but numbers; of these, by the share of `typical` that is missing of each word's tie, those that nothing
+        ties; and the sum of the values of their letters, and how many letters that is over.
+    """
+    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
+    data, starts, ends, offsets = text.data, text.starts, text.ends, text.offsets
+    out = np.zeros((len(text.counted), 7))
+    longest = 0
+    for t in range(len(text.counted)):
+        longest = max(longest, offsets[t + 1] - offsets[t])
+    found, alone, tie = np.zeros(longest + 1), np.zeros(longest + 1), np.zeros(longest + 1)
+    for t in range(len(text.counted)):
+        first, size = offsets[t], offsets[t + 1] - offsets[t]
+        own = 1 if text.counted[t] else 0
+        for k in range(size):
+            alone[k] = max(words[place(hashes[first + k], len(words)), 0] - own, 0.0)
+        for k in range(size):
+            i = first + k
+            found[k] = 0.0
+            if near[i]:
+                seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - own, 0)
+                found[k] = attraction(seen, alone[k], alone[k + 1], total)
+        for k in range(size):
+            i = first + k
+            tie[k] = 0.0
+            if alone[k] > 0:
+                here = place(hashes[i], len(words))
+                partners, worth = float(words[here, 1]), float(words[here, 2])
+                if own and near[i]:
+                    partners, worth = partners - 1, worth - found[k]
+                if own and k and near[i - 1]:
+                    partners, worth = partners - 1, worth - found[k - 1]
+                tie[k] = min(max(worth / (max(partners, 0.0) + 2), 0.0), typical)
+            loose = 1 - tie[k] / typical
+            value, known, length = walk(data, starts[i], ends[i], values, False)
+            if length:
+                out[t, 3] += ends[i] - starts[i]
+                out[t, 4] += loose * (ends[i] - starts[i])
+                out[t, 5] += loose * (value + (length - known))
+                out[t, 6] += loose * length
+        for k in range(size - 1):
+            out[t, 2] += 1 if near[first + k] else APART
+            if near[first + k]:
+                out[t, 0] += found[k]
+                out[t, 1] += (tie[k] + tie[k + 1]) / 2
+    return out
