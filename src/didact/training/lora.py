@@ -48,7 +48,7 @@ class WarmUpSettings:
     Attributes:
         rank: Rank of the adapters.
         alpha: Scale of the adapters times `rank`.
-        dropout: Dropout on the adapters' inputs, while they train.
+        dropout: Dropout on the adapters' inputs, while they train; the model's own is on as well.
         targets: Last parts of the names of the modules that get one; else `default_lora_targets`.
         learning_rate: The highest learning rate; linear to zero after the warm-up.
         warmup_ratio: Share of the steps in which the learning rate rises.
