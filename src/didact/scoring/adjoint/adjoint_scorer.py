@@ -76,7 +76,7 @@ class AdjointScorer(InnerTraining):
             "proxy": len(rows),
             "annotated_steps": self.product_steps,
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
-            "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
+            "target_loss": [adjoint.target_loss_before, adjoint.target_losses[0]],
         }
         if len(rows) < len(pool):
             return self._data_scorer(pool, rows, store.annotation(), facts, judge, ctx)
