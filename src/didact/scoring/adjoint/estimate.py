@@ -33,8 +33,8 @@ def estimate(
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
-    again, T of the target and a forward pass of it; T - 1 Hessian-vector products; a pass over the proxy set for each
-    annotated step.
+    again, T of the target and a forward pass of it; T - 1 Hessian-vector products; a pass over the
+    proxy set for each annotated step.
     """
     spec = specs["model"]
     most = settings.tokens_per_batch
