@@ -104,6 +104,27 @@ def test_bits_per_byte_is_the_sum_over_the_text(tiny_model, tmp_path, ctx):
         np.testing.assert_allclose(found.values[row], expected, **SAME)
 
 
+def test_bits_per_byte_has_the_bytes_of_the_tokens_whose_bits_it_adds(tiny_model, tmp_path, ctx):
+    own = {"model": str(tiny_model), "dtype": "float64"}
+    pool = make_pool([chat("a", "why", "the question")], tmp_path)
+    found = run(pool, BitsPerByte, ctx, **own, template="roles")
+    # BOS, "user: why\nassistant:" without loss; " the", " question" and EOS count
+    (nll,) = losses(tiny_model, "user: why\nassistant: the question<|endoftext|>", 256, 128)
+    answer = sum(nll[-int(found.parts["tokens"][0]) :])
+    bytes_ = len(" the question") + len("<|endoftext|>")
+    np.testing.assert_allclose(found.values[0], answer / np.log(2) / bytes_, **SAME)
+    # The model's own template has no BOS, so that its first mark is not foretold.
+    found = run(pool, BitsPerByte, ctx, **own, loss="all")
+    text = "<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\nthe question<|im_end|>\n"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
+    ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False))
+    with torch.no_grad():
+        nats = functional.cross_entropy(model(ids[None]).logits[0, :-1], ids[1:], reduction="sum")
+    expected = float(nats) / np.log(2) / (len(text) - len("<|im_start|>"))
+    np.testing.assert_allclose(found.values[0], expected, **SAME)
+
+
 def test_of_a_long_sample_every_token_counts_once_unlike_in_the_code_of_ccds(
     tiny_model, tmp_path, ctx
 ):
