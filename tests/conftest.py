@@ -134,6 +134,31 @@ def save_tiny_llama(
     return folder
 
 
+def _fused(products: int, first: int) -> Callable[..., int]:
+    """FLOPs of so many products of `(b, h, S, S)` with head width, from the shapes of q and k."""
+
+    def count(*shapes: Any, **_: Any) -> int:
+        (b, h, s, d), k = shapes[first], shapes[first + 1]
+        return 2 * products * b * h * s * k[2] * d
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def flop_counter() -> Callable[[], Any]:
+    """Torch's FLOP counter, which sees the fused attention of a CPU as well.
+
+    Forward it is two products, backward five: the scores are computed again.
+    """
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    seen = {forward: _fused(2, 0), backward: _fused(5, 1)}
+    return lambda: FlopCounterMode(display=False, custom_mapping=seen)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Llama with a chat template."""

@@ -69,6 +69,9 @@ class Quadratic:
     def target_gradient(self, theta):
         return self._mean(TARGET, theta)
 
+    def target_loss(self, theta):
+        return self._mean(TARGET, theta)[0]
+
     def hvp(self, _theta, _step, vector):
         a = tensor([a for a, _ in TRAIN])
         return {"theta": a.t() @ (a @ vector["theta"]) / len(a)}
@@ -90,6 +93,7 @@ def folder(tmp_path_factory):
         visited=steps, theta_only=[STEPS], forward=lambda done: None, backward=lambda done: None,
     )  # fmt: skip
     assert np.allclose(result.target_losses[::-1], TARGET_LOSS[1:], **CLOSE)
+    assert np.isclose(result.target_loss_before, TARGET_LOSS[0], **CLOSE)
     (folder / "whole").mkdir()
     save_adjoint(result, {}, folder / "whole")
     return folder / "whole"

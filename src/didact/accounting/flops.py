@@ -3,8 +3,10 @@
 One multiply-add is two FLOPs. Counted are the matrix products: weights, and the two products of
 attention (scores and their use), as full squares: eager and padded kernels compute the masked half
 too. Ignored everywhere: softmax (about 5 / (4·head dimension) of attention), norms, activations,
-rotary angles, biases, residual additions, the loss, the optimizer. `n_params` in formulas without a
-`ModelSpec` means weights in matrix products: the head is one, embedding look-ups are not.
+rotary angles, biases, residual additions, the loss, the optimizer, and the scores that a fused
+kernel computes a second time in its backward pass (half of `attention_flops`; eager attention keeps
+them). `n_params` in formulas without a `ModelSpec` means weights in matrix products: the head is
+one, embedding look-ups are not.
 What a method costs is its scorer's `estimate_from_specs`; `less_counted`, `less_published`,
 `lora_published`, `training_flops_6nd` and `similarity_flops` are as papers charge it, to be shown
 beside.

@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 UNFINISHED: Final = "unfinished"
-_VERSION: Final = 1
+_VERSION: Final = 2  # counts up where a method gives other values of the same key
 _REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
 
 

@@ -42,7 +42,7 @@ from didact.gradients.parameters import (
     theta_path,
 )
 
-ABOUT = "adjoint.json"
+ABOUT, BEFORE = "adjoint.json", "loss.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,23 @@ class Adjoint:
         folder: The folder of θ_i and λ_{i+1} of every visited step i, and of θ alone of others.
         train_losses: L_t(θ_t), T of them.
         target_losses: J(θ_T), J(θ_{T-1}), … as far back as the recursion went.
+        target_loss_before: J(θ_0), before any step.
         facts: Facts of the open model, such as its dtype.
     """
 
     folder: Path
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
+    target_loss_before: float
     facts: Mapping[str, Any]
 
 
 def read_adjoint(folder: Path) -> Adjoint:
     """The adjoint that `save_adjoint` wrote."""
     about = json.loads((folder / ABOUT).read_text("utf-8"))
-    return Adjoint(folder, tuple(about["train"]), tuple(about["target"]), about["facts"])
+    return Adjoint(
+        folder, tuple(about["train"]), tuple(about["target"]), about["before"], about["facts"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class AdjointPieces:
         files: Names of the files in them that are wanted.
         train_losses: L_t(θ_t).
         target_losses: J(θ_T), J(θ_{T-1}), …
+        target_loss_before: J(θ_0).
     """
 
     pieces: Pieces
@@ -85,6 +90,7 @@ class AdjointPieces:
     files: frozenset[str]
     train_losses: tuple[float, ...]
     target_losses: tuple[float, ...]
+    target_loss_before: float
 
 
 def save_adjoint(finished: AdjointPieces, facts: Mapping[str, Any], folder: Path) -> None:
@@ -98,7 +104,8 @@ def save_adjoint(finished: AdjointPieces, facts: Mapping[str, Any], folder: Path
     if missing:
         raise DamagedError(folder / min(missing), "it is gone")
     about = {
-        "train": finished.train_losses, "target": finished.target_losses, "facts": dict(facts)
+        "train": finished.train_losses, "target": finished.target_losses,
+        "before": finished.target_loss_before, "facts": dict(facts),
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about), "utf-8")
 
@@ -132,11 +139,13 @@ def run_adjoint(
         ConfigError: A loss, or λ, is not a finite number.
 
     **Source:** PDS (Gu et al. 2024, arXiv:2410.07064); DELT (arXiv:2506.21545), eq. 8.
-    **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products;
+    **Cost:** (2 - 1/√T)·T gradients of a batch, T of the target and T Hessian-vector products, and
+    a forward pass of the target at θ_0;
     memory for √T + 4 times the parameters, the √T of them on the host, disk for √T of them and two
     more a visited step.
     """
     last, train_losses = run_inner(problem, start, inner, pieces, forward)
+    before = _target_loss_before(problem, start, pieces)
     made: list[str] = []
     if inner.steps in theta_only:
         final = "final"
@@ -177,8 +186,23 @@ def run_adjoint(
     files = {theta_path(Path(), i).name for i in (*visited, *theta_only)}
     files |= {lambda_path(Path(), i + 1).name for i in visited}
     return AdjointPieces(
-        pieces, tuple(made), frozenset(files), tuple(train_losses), tuple(target_losses)
+        pieces, tuple(made), frozenset(files), tuple(train_losses), tuple(target_losses), before
     )
+
+
+def _target_loss_before(problem: Problem, start: Parameters, pieces: Pieces) -> float:
+    """J(θ_0), of which the recursion has no need."""
+    name = "target-before"
+
+    def read(folder: Path) -> float:
+        return float(json.loads((folder / BEFORE).read_text("utf-8")))
+
+    found = pieces.load(name, read)
+    if found is None:
+        found = problem.target_loss(moved(start, problem.device))
+        with pieces.writing(name) as folder:
+            (folder / BEFORE).write_text(json.dumps(found), "utf-8")
+    return found
 
 
 def _finished_segment(

@@ -36,6 +36,10 @@ class Problem(Protocol):
         """J(θ) and its gradient."""
         ...
 
+    def target_loss(self, theta: Parameters) -> float:
+        """J(θ) alone."""
+        ...
+
     def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
         """The Hessian of L_t at θ times a vector."""
         ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jvp
 
-from didact.accounting.flops import hvp_flops, training_flops
+from didact.accounting.flops import forward_flops, hvp_flops, training_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.gradients.parameters import Parameters, norm
@@ -71,6 +71,16 @@ class LanguageProblem:
     def target_gradient(self, theta: Parameters) -> tuple[float, Parameters]:
         """Mean loss of the target set and its gradient."""
         return self._gradient(theta, self._target)
+
+    @torch.no_grad()
+    def target_loss(self, theta: Parameters) -> float:
+        """Mean loss of the target set, by a forward pass."""
+        total = 0.0
+        run = partial(self._sum, theta=theta)
+        for batch, loss in self._over(run, self._target, self._tokens_per_batch):
+            total += float(loss) / len(self._target)
+            self._charge_pass(forward_flops, batch)
+        return total
 
     def hvp(self, theta: Parameters, step: int, vector: Parameters) -> Parameters:
         """The Hessian of step's mean loss times a vector."""

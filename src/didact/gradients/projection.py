@@ -48,12 +48,12 @@ def signs(key: int, start: int, rows: int, dimension: int, *, like: Tensor) -> T
     """Rows `start` to `start + rows` of the matrix, entries ±1, `(rows, dimension)`."""
     place = torch.arange(start, start + rows, device=like.device)[:, None] * (dimension // _WORD)
     word = place + torch.arange(dimension // _WORD, device=like.device) + key
-    octets = _mixed(word).view(torch.uint8)
+    octets = mixed(word).view(torch.uint8)
     bits = (octets[..., None] >> torch.arange(8, dtype=torch.uint8, device=like.device)) & 1
     return bits.reshape(rows, dimension).to(like.dtype).mul_(2).sub_(1)
 
 
-def _mixed(x: Tensor) -> Tensor:
+def mixed(x: Tensor) -> Tensor:
     """The finalizer of SplitMix64 (Steele et al. 2014) on int64, whose products wrap."""
     x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15

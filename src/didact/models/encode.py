@@ -189,12 +189,16 @@ def _tokens(
     end: list[int],
     reasons: dict[int, str],
 ) -> Tokens:
-    """Tokenise every sample as one text and weigh its tokens by the piece they end in."""
+    """Tokenise every sample as one text and weigh its tokens by the piece they end in.
+
+    The bytes of a sample are those of its tokens that count, no more and no fewer.
+    """
     texts = ["".join(text for text, _ in sample) for sample in pieces]
     found = _tokenised(texts, tokenizer)
     samples: list[Sample] = []
     n_bytes = np.zeros(len(texts), np.int64)
     truncated = np.zeros(len(texts), np.bool_)
+    end_bytes = [len(tokenizer.eos_token.encode()) for _ in end]
     for row, sample in enumerate(pieces):
         row_ids, ends = found[row]
         bounds = np.cumsum([len(text) for text, _ in sample])
@@ -204,14 +208,12 @@ def _tokens(
         all_ids = np.concatenate([start, row_ids, end])
         all_weights = np.concatenate([[0.0] * len(start), row_weights, [last] * len(end)])
         all_weights[:1] = 0  # nothing predicts the first token
+        all_bytes = np.concatenate([[0] * len(start), _token_bytes(texts[row], ends), end_bytes])
         counted = bool(all_weights.any())
-        cut = len(texts[row])
         if how.max_length is not None and len(all_ids) > how.max_length:
             truncated[row] = True
             all_ids, all_weights = all_ids[: how.max_length], all_weights[: how.max_length]
-            kept = how.max_length - len(start)
-            cut = int(ends[min(kept, len(ends)) - 1]) if kept > 0 and len(ends) else 0
-        n_bytes[row] = _counted_bytes(sample, cut)
+        n_bytes[row] = all_bytes[: len(all_ids)][all_weights != 0].sum()
         if row not in reasons and not all_weights.any():
             reasons[row] = _why_empty(how, counted)
         samples.append((all_ids.astype(np.int32), all_weights.astype(np.float32)))
@@ -235,14 +237,22 @@ def _tokenised(
     ]
 
 
-def _counted_bytes(sample: Sequence[WeightedText], cut: int) -> int:
-    """UTF-8 bytes of the pieces that count, up to character `cut` of the whole."""
-    total = at = 0
-    for text, weight in sample:
-        if weight:
-            total += len(text[: max(cut - at, 0)].encode("utf-8", "surrogatepass"))
-        at += len(text)
-    return total
+def _token_bytes(text: str, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """UTF-8 bytes of every token: from the end of the one before it to its own.
+
+    Of a character that several tokens share, all bytes are the last one's.
+
+    Args:
+        text: The text.
+        ends: Where each token ends, in characters, ascending.
+    """
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    sizes = 1 + sum((points >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
+    before = np.concatenate([[0], np.cumsum(sizes)])  # bytes before each character
+    last = np.flatnonzero(np.append(ends[1:] != ends[:-1], True)) if len(ends) else ends
+    out = np.zeros(len(ends), np.int64)
+    out[last] = np.diff(before[ends[last]], prepend=0)
+    return out
 
 
 def _why_empty(how: Encoding, counted: bool) -> str:  # noqa: FBT001 - two reasons

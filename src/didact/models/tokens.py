@@ -21,7 +21,8 @@ class Tokens:
         weights: float32 `(total,)`: how much the prediction *of* this token counts in the
             sample's loss; 0 on a sample's first token, which nothing predicts.
         offsets: int64 `(n + 1,)`: where each sample starts.
-        n_bytes: int64 `(n,)`: UTF-8 bytes of the text whose tokens count.
+        n_bytes: int64 `(n,)`: UTF-8 bytes of the tokens that count. A token has those from the end
+            of the one before it to its own; EOS after the text those of its name, "</s>".
         truncated: bool `(n,)`: the sample went on beyond its last token here.
         missing: Sample to the reason it has no loss.
     """

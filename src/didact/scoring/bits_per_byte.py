@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 @method("bits_per_byte", libraries=MODEL_LIBRARIES, models=("model",), needs=("models",))
 @dataclass(frozen=True, kw_only=True)
 class BitsPerByte(WindowedLikelihood):
-    """Bits a model needs for each byte of the text that counts: what it would compress it to.
+    """Bits a model needs for each byte of the tokens that count: what it would compress it to.
 
-    The negative log-likelihood of all tokens that count, in bits, over the UTF-8 bytes of their
-    text. Unlike perplexity it can be compared between tokenizers. Marks with which a template ends
-    a turn count, their bytes too; turns count whole or, with weight 0, not at all. Everything else
-    is as in `perplexity`.
+    The negative log-likelihood of all tokens that count, in bits, over the UTF-8 bytes of the very
+    same tokens. Unlike perplexity it can be compared between tokenizers. Marks with which a
+    template ends a turn count, their bytes too, EOS by its name ("</s>"). The first token of a
+    sample without BOS is not foretold, so its bytes are not counted either. A token across the end
+    of a turn is of the turn in which it ends, with all its bytes. Turns count whole or, with weight
+    0, not at all. Everything else is as in `perplexity`.
 
     Args:
         model: A folder with a causal language model (safetensors), or a hub name.
@@ -55,5 +57,5 @@ class BitsPerByte(WindowedLikelihood):
 
 
 def bits_per_byte(found: Likelihood, tokens: Tokens) -> Float1D:
-    """Bits of all that counts over the bytes of its text, `(b,)`."""
+    """Bits of all tokens that count over their bytes, `(b,)`."""
     return np.asarray(found.nats / np.log(2) / tokens.n_bytes)

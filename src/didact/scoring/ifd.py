@@ -59,8 +59,9 @@ class IFD(ModelScorer):
             the ratio of every sample in any case.
 
     **Source:** Li et al. 2023, arXiv:2308.12032, whose released code takes the ratio of losses and
-    puts "### Response:" before the answer alone; the ratio of perplexities after nothing but BOS
-    is that of their later code (arXiv:2402.00530).
+    puts "### Response:" before the answer alone; the ratio of perplexities without it is that of
+    their later code (arXiv:2402.00530). There BOS stands before the answer only where the tokenizer
+    adds one of itself; GPT-2's adds none, so the answer's first token is not counted alone.
     **Cost:** a forward pass over the samples, and one over their answers.
     """
 

@@ -32,6 +32,7 @@ class Checkpoint:
         steps: Number of updates so far, Adam's step count.
         learning_rate: Mean of the rates of the epoch's updates.
         n_params: Number of adapter parameters.
+        first_loss: Loss of the warm-up's first step, before any update; nats per token.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Checkpoint:
     steps: int
     learning_rate: float
     n_params: int
+    first_loss: float
 
 
 def save_checkpoint(model: Any, optimizer: Any, about: dict[str, Any], folder: Path) -> None:
@@ -67,9 +69,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         DataError: There is none, or it is damaged.
     """
     about = _about(path)
-    return Checkpoint(
-        path, about["epoch"], about["steps"], about["learning_rate"], about["n_params"]
-    )
+    numbers = ("epoch", "steps", "learning_rate", "n_params", "first_loss")
+    return Checkpoint(path, *(about[name] for name in numbers))
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def train(
         model: A folder with a causal language model (safetensors), or a hub name.
         out: Folder of the trained model.
         settings: The settings of the training.
-        seed: Seed of dropout, where the model has it.
+        seed: Seed of dropout, where the model has it; masks belong to step and sample, however
+            a step is split into micro-batches.
         progress: Told of every step.
 
     Raises:

@@ -22,6 +22,7 @@ from didact.core.protocols import Progress
 from didact.models.batches import Batch, memory_errors
 from didact.models.language_model import LanguageModel
 from didact.models.losses import token_nll
+from didact.training.dropout import SampleDropout, sample_keys
 from didact.training.samples import SampleInBlock, Samples, padded_micro_batches, rows_digest
 from didact.training.schedule import Schedule, learning_rate_factor
 from didact.training.trainer_checkpoints import Sealer, last_checkpoint, trainer_state
@@ -44,7 +45,7 @@ class Recipe:
         epsilon: Adam's ε.
         max_grad_norm: The norm to which longer gradients are shortened.
         max_steps: Number of steps after which it stops, with the schedule laid over them.
-        seed: Seed of dropout.
+        seed: Seed of dropout, whose masks belong to step and sample; see `SampleDropout`.
     """
 
     learning_rate: float
@@ -138,7 +139,11 @@ class _WeightedTrainer(Trainer):
             "squares": float(sum(b * s * s for b, s in shapes)),
             "rows": rows_digest([row for row, _, _ in samples]),
         }
-        inputs = [{**batch.inputs, "weights": batch.weights} for batch in batches]
+        keys = partial(sample_keys, self.recipe.seed, self.state.global_step)
+        inputs = [
+            {**batch.inputs, "weights": batch.weights, "keys": keys(batch.rows)}
+            for batch in batches
+        ]
         return inputs, sum(float(batch.weights.sum()) for batch in batches)
 
     def compute_loss(
@@ -149,8 +154,10 @@ class _WeightedTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The share of one micro-batch in the step's loss."""
-        batch = Batch(rows=np.empty(0, np.int64), **inputs)
-        outputs = model(**batch.inputs, use_cache=False)
+        read = {name: value for name, value in inputs.items() if name != "keys"}
+        batch = Batch(rows=np.empty(0, np.int64), **read)
+        with SampleDropout(inputs["keys"]):
+            outputs = model(**batch.inputs, use_cache=False)
         loss = weighted_nll(outputs.logits, batch, float(num_items_in_batch))
         return (loss, outputs) if return_outputs else loss
 

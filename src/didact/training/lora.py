@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -48,7 +49,7 @@ class WarmUpSettings:
     Attributes:
         rank: Rank of the adapters.
         alpha: Scale of the adapters times `rank`.
-        dropout: Dropout on the adapters' inputs, while they train.
+        dropout: Dropout on the adapters' inputs, while they train; the model's own is on as well.
         targets: Last parts of the names of the modules that get one; else `default_lora_targets`.
         learning_rate: The highest learning rate; linear to zero after the warm-up.
         warmup_ratio: Share of the steps in which the learning rate rises.
@@ -234,13 +235,11 @@ def _keeper(pieces: Pieces, settings: WarmUpSettings) -> TrainerCallback:
             """Before the loop's own checkpoint, so that no epoch is passed over."""
             del args, control
             epoch = round(state.epoch)
-            rates = [
-                entry["learning_rate"]
-                for entry in state.log_history
-                if "loss" in entry and epoch - 1 < entry["epoch"] <= epoch
-            ]
+            steps = [entry for entry in state.log_history if "loss" in entry]
+            rates = [s["learning_rate"] for s in steps if epoch - 1 < s["epoch"] <= epoch]
             about = {
                 "epoch": epoch, "steps": state.global_step,
+                "first_loss": next((s["loss"] for s in steps if s["samples"]), math.nan),
                 "learning_rate": float(np.mean(rates)),
                 "beta1": settings.beta1, "beta2": settings.beta2, "epsilon": settings.epsilon,
             }  # fmt: skip

@@ -31,6 +31,7 @@ from didact.models.language_model import torch_dtype
 from didact.models.regressor import HEAD, Regressor, open_regressor, predict, regress
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
+from didact.training.dropout import SampleDropout, sample_keys
 from didact.training.schedule import learning_rate_factor
 
 OPTIMIZER, REPORT, STATE = "optimizer.safetensors", "regression.json", "epoch.json"
@@ -280,14 +281,16 @@ class _Fit:
         optimizer.zero_grad(set_to_none=True)
         index = [model.device.index or 0] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=index):
-            torch.manual_seed(self.settings.seed * 1_000_003 + step)  # dropout, also after a resume
+            torch.manual_seed(self.settings.seed * 1_000_003 + step)  # what is random but dropout
             for part in micro_batches(self.tokens.lengths, rows, self.settings.tokens_per_batch):
                 batch = collate(self.tokens, part, pad_id=model.pad_id, device=model.device)
                 wanted = torch.from_numpy(self.labels[part]).to(model.device)
                 with memory_errors(
                     "the data scorer was fitted", "set a smaller tokens_per_batch or max_length"
                 ):
-                    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+                    keys = sample_keys(self.settings.seed, step, part).to(model.device)
+                    half = torch.autocast(model.device.type, torch.bfloat16, enabled=mixed)
+                    with half, SampleDropout(keys):
                         values = regress(model, batch)
                     loss = (values - wanted.to(values.dtype)).square().sum()
                     (loss / len(rows)).backward()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.models.batches import Batch, collate
 from didact.models.encode import Encoding, encode
-from didact.models.tokens import Tokens, ragged
+from didact.models.tokens import Sample, Tokens, ragged
 
 BLOCK = 256  # samples tokenised at a time
 
@@ -60,15 +61,25 @@ def padded_micro_batches(samples: Sequence[SampleInBlock], count: int, pad_id: i
     """Samples with a loss in `count` batches of like lengths; a masked token where there is none.
 
     The order inside an optimizer step changes nothing but rounding, so it is used against padding.
+    `rows` of a batch are places in `samples`.
     """
     kept = sorted(
-        (tokens.sample(at) for _, tokens, at in samples if at not in tokens.missing),
-        key=lambda sample: -len(sample[0]),
+        (
+            (place, tokens.sample(at))
+            for place, (_, tokens, at) in enumerate(samples)
+            if at not in tokens.missing
+        ),
+        key=lambda found: -len(found[1][0]),
     )
-    nothing = (np.full(1, pad_id, np.int32), np.zeros(1, np.float32))
+    nothing = (0, (np.full(1, pad_id, np.int32), np.zeros(1, np.float32)))
     cuts = [round(i * len(kept) / count) for i in range(count + 1)]
-    batches = [ragged(kept[a:b] or [nothing]) for a, b in pairwise(cuts)]
-    return [collate(b, np.arange(len(b)), pad_id=pad_id, device="cpu") for b in batches]
+    return [_padded(kept[a:b] or [nothing], pad_id) for a, b in pairwise(cuts)]
+
+
+def _padded(found: Sequence[tuple[int, Sample]], pad_id: int) -> Batch:
+    tokens = ragged([sample for _, sample in found])
+    batch = collate(tokens, np.arange(len(found)), pad_id=pad_id, device="cpu")
+    return replace(batch, rows=np.asarray([place for place, _ in found]))
 
 
 def rows_digest(rows: npt.ArrayLike) -> str:

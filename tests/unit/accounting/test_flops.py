@@ -153,7 +153,7 @@ def test_lengths_add():
     assert Lengths(1, 2, 4.0) + Lengths(1, 3, 9.0) == Lengths(2, 5, 13.0)
 
 
-# Against a profiler of matrix products, eager attention. Softmax, norms, rotary angles and the loss
+# Against a profiler of matrix products, eager attention unless said. Softmax, norms, rotary angles and the loss
 # are in neither count, and the two agree to the last product; the tolerance leaves room for a
 # version that makes rotary angles by a product of positions and frequencies.
 
@@ -263,6 +263,28 @@ def test_lora_against_a_profiler(make, targets, tmp_path):
     found = counted(adapted, backward=True)
     assert f.lora_counted(spec, lora, 96, SQUARES) == pytest.approx(found, rel=1e-3)
     assert found < f.lora_published(spec.n_matmul, 96) + 3 * f.attention_flops(spec, SQUARES)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_fused_attention_against_a_profiler(make, padded, tmp_path, flop_counter):
+    torch = pytest.importorskip("torch")
+    model = make().eval()
+    model.set_attn_implementation("sdpa")
+    model.save_pretrained(tmp_path)
+    spec = read_spec(tmp_path)
+    ids = torch.arange(2 * 48).reshape(2, 48) % 61
+    mask = torch.ones_like(ids)
+    mask[1, 30:] = 1 - padded
+    with flop_counter() as forward:
+        loss = model(input_ids=ids, attention_mask=mask, labels=ids).loss
+    assert f.forward_flops(spec, 96, SQUARES) == forward.get_total_flops()
+    with flop_counter() as backward:
+        loss.backward()
+    # a fused kernel keeps no scores: one of five products is the second time
+    again = f.attention_flops(spec, SQUARES) / 2
+    assert f.backward_flops(spec, 96, SQUARES) + again == backward.get_total_flops()
+    assert again > 0.05 * forward.get_total_flops()
 
 
 def test_an_encoder_against_a_profiler(tmp_path):

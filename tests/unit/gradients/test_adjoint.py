@@ -246,10 +246,10 @@ def test_flops_are_those_that_torch_counts(model, tmp_path):
     assert (bill.charged.flops, bill.charged.tokens) == (bill.value.flops, bill.value.tokens)
     assert bill.charged.flops == pytest.approx(counter.get_total_flops(), rel=1e-12)
     # Each step's batch once going forward, the first segment's first step again going back, three
-    # products; the target four times.
+    # products; the target four times, and once more before all steps.
     batches = [int(some_tokens(3, 10 + t).offsets[-1]) for t in range(4)]
     target = int(some_tokens(4, 1).offsets[-1])
-    assert bill.charged.tokens == sum(batches) + batches[0] + sum(batches[1:]) + 4 * target
+    assert bill.charged.tokens == sum(batches) + batches[0] + sum(batches[1:]) + 5 * target
 
 
 def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
@@ -281,9 +281,9 @@ def test_an_interrupted_run_goes_on_where_it_was(model, tmp_path):
     assert nothing.value.flops == all_of_it.value.flops
 
 
-@pytest.mark.parametrize("passes", [3, 9, 10, 16, 17, 26, 30])
+@pytest.mark.parametrize("passes", [3, 9, 10, 11, 17, 18, 27, 31])
 def test_wherever_it_is_interrupted_bytes_and_value_are_the_same(model, tmp_path, passes):
-    """9 steps forward in segments of 3, then back from the target's gradient: 30 passes."""
+    """9 steps forward in segments of 3, the target's loss, then back: 31 passes."""
     whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4), theta_only=(9,))
     with pytest.raises(Killed):
         run(model, tmp_path / "parts", 9, visited=(0, 4), theta_only=(9,), dies_after=passes)
@@ -292,13 +292,15 @@ def test_wherever_it_is_interrupted_bytes_and_value_are_the_same(model, tmp_path
     assert rest.charged.flops <= rest.value.flops
 
 
-@pytest.mark.parametrize("piece", ["forward-000000", "forward-000003", "backward-000006"])
+@pytest.mark.parametrize(
+    "piece", ["forward-000000", "forward-000003", "target-before", "backward-000006"]
+)
 def test_a_damaged_piece_is_made_again(model, tmp_path, piece):
     whole, all_of_it = run(model, tmp_path / "whole", 9, visited=(0, 4))
     with pytest.raises(Killed):
-        run(model, tmp_path / "parts", 9, visited=(0, 4), dies_after=17)  # one segment back is done
+        run(model, tmp_path / "parts", 9, visited=(0, 4), dies_after=18)  # one segment back is done
     (folder,) = tmp_path.glob(f"parts/unfinished/adjoints-*/{piece}")
-    for file in folder.glob("*.safetensors"):
+    for file in [*folder.glob("*.safetensors"), *folder.glob("loss.json")]:
         file.write_bytes(file.read_bytes()[:-1])
     again, rest = run(model, tmp_path / "parts", 9, visited=(0, 4))
     _same(again, rest, whole, all_of_it)
@@ -308,6 +310,7 @@ def _same(again: Adjoint, rest: Bill, whole: Adjoint, all_of_it: Bill) -> None:
     """An adjoint that was interrupted, and one that was not: their bytes and their value."""
     assert again.train_losses == whole.train_losses
     assert again.target_losses == whole.target_losses
+    assert again.target_loss_before == whole.target_loss_before
     assert rest.value.flops == all_of_it.value.flops == all_of_it.charged.flops
     assert rest.value.tokens == all_of_it.value.tokens
     names = sorted(p.name for p in whole.folder.iterdir())

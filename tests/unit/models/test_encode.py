@@ -14,7 +14,7 @@ from didact.core.render import CHOSEN, REJECTED, SHARED, TURNS
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from didact.models.encode import Encoding, encode, overhead
+from didact.models.encode import Encoding, _token_bytes, encode, overhead
 from didact.models.language_model import open_tokenizer
 from didact.models.tokens import Tokens
 
@@ -184,7 +184,28 @@ def test_a_token_belongs_to_the_turn_in_which_it_ends(tokenizer):
     tokens = tokens_of([sample(ASK, ("assistant", "the question"))], tokenizer, how)
     # "assistant: the" has the token " the": a space of the header and the answer's first word.
     assert counted(tokens, tokenizer) == [" the question<|endoftext|>"]
-    assert tokens.n_bytes.tolist() == [len("the question")]
+    # 4 bytes of " the" with the space of the header, 9 of " question", 13 of "<|endoftext|>"
+    assert tokens.n_bytes.tolist() == [26]
+
+
+def test_the_bytes_of_a_first_token_that_nothing_predicts_do_not_count(tokenizer):
+    chat = sample(ASK, ("assistant", "four"))
+    whole = tokens_of([chat], tokenizer, Encoding(kind="chat", loss="all"))
+    assert weights(whole)[0] == 0
+    text = "<|im_start|>user\nhow many?<|im_end|>\n<|im_start|>assistant\nfour<|im_end|>\n"
+    assert tokenizer.decode(ids(whole)) == text
+    assert whole.n_bytes.tolist() == [len(text) - len("<|im_start|>")]
+    tokenizer.bos_token = tokenizer.eos_token = None
+    raw = tokens_of([sample(("text", "the 猫 so"))], tokenizer, Encoding(kind="text"))
+    assert tokenizer.decode(ids(raw)[:1]) == "the"
+    assert raw.n_bytes.tolist() == [1 + 3 + 3]  # " 猫 so"
+
+
+def test_bytes_of_tokens_add_up_to_the_text():
+    text = "aé猫😀b"
+    ends = np.array([1, 2, 3, 3, 3, 5])  # three tokens for 猫, and one for the last two characters
+    assert _token_bytes(text, ends).tolist() == [1, 2, 0, 0, 3, 5]
+    assert _token_bytes("", np.array([], np.int64)).tolist() == []
 
 
 def test_every_byte_of_a_character_counts(tokenizer):
@@ -192,7 +213,7 @@ def test_every_byte_of_a_character_counts(tokenizer):
     tokens = tokens_of([sample(ASK, ("assistant", "猫😀"))], tokenizer, how)
     assert sum(w > 0 for w in weights(tokens)) == 7 + 1  # seven tokens of a byte, and EOS
     assert counted(tokens, tokenizer) == ["猫😀<|endoftext|>"]
-    assert tokens.n_bytes.tolist() == [7]
+    assert tokens.n_bytes.tolist() == [7 + len("<|endoftext|>")]
 
 
 def test_own_templates_start_with_bos_and_end_with_eos(tokenizer):

@@ -22,9 +22,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch.nn import functional  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from didact.models import language_model as door  # noqa: E402
 
 SaveLlama = Callable[..., Path]
 # Sums of a few hundred float64 products of order 1, in tensors of another shape.
@@ -34,13 +31,6 @@ SAME = {"rtol": 1e-12}
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     return Context(executor=serial(), seed=1, cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eager attention: FlopCounterMode does not see into fused kernels on a CPU."""
-    real = door._module
-    monkeypatch.setattr(door, "_module", lambda path, dtype, _: real(path, dtype, "eager"))
 
 
 def run(pool: Pool, ctx: Context, **settings: Any) -> Scores:
@@ -238,7 +228,7 @@ def test_a_sample_does_not_depend_on_its_batch(tiny_model, tmp_path, ctx):
         np.testing.assert_allclose(found.values, expected.values, **SAME)
 
 
-def test_the_cost_is_what_is_executed(tiny_model, tmp_path, ctx, eager):
+def test_the_cost_is_what_is_executed(tiny_model, tmp_path, ctx, flop_counter):
     random = np.random.default_rng(2)
     rows = [
         chat(f"t{i}", f"{i} " + " the answer" * (n // 4), "z" + " the answer" * (n // 2))
@@ -247,7 +237,7 @@ def test_the_cost_is_what_is_executed(tiny_model, tmp_path, ctx, eager):
     pool = make_pool(rows, tmp_path, tokenizer=str(tiny_model / "tokenizer.json"))
     scorer = IFD(model=str(tiny_model), tokens_per_batch=512, template="plain")
     fitted = scorer.fit(pool, None, ctx)
-    with fitted.open(0, "cpu") as score, FlopCounterMode(display=False) as counter:
+    with fitted.open(0, "cpu") as score, flop_counter() as counter:
         cost = score(pool.read(range(len(pool)), ["turns"])).cost
     # Rotary angles are a product too, and not in the formula.
     assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.005)

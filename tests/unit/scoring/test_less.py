@@ -154,6 +154,17 @@ def test_the_step_of_adam_is_not_linear_and_matters(places):
     assert spearmanr(adam.values[kept], sgd.values[kept]).statistic < 0.999
 
 
+def test_tokens_per_batch_is_no_seed_of_dropout(places):
+    """Dropout of the adapters and, in this GPT-2, of embeddings, attention and layers."""
+    shared = {"dropout": 0.1, "batch_size": 16, "epochs": 4}
+    one = run(places, tokens_per_batch=96, **shared).values  # micro-batches of one sample
+    whole = run(places, tokens_per_batch=8192, **shared).values  # all samples of a step
+    assert spearmanr(one, whole, nan_policy="omit").statistic > 0.999
+    np.testing.assert_allclose(one, whole, rtol=1e-6, atol=1e-9)
+    without = run(places, tokens_per_batch=8192, **{**shared, "dropout": 0.0}).values
+    assert np.nanmax(np.abs(without - whole)) > 1e-3
+
+
 def test_projected_scores_approach_the_exact_ones(places):
     exact = run(places)
     kept = exact.present

@@ -32,7 +32,7 @@ from didact.scoring.adjoint.inner_run import InnerRun
 from didact.scoring.adjoint.inner_training import InnerTraining
 from didact.scoring.adjoint.rules import Annotation, sum_products
 from didact.scoring.around.score_pool import merged_facts
-from didact.scoring.judging.judging_model import JudgingModel
+from didact.scoring.judging.judging_model import JudgingModel, with_note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,9 @@ class AdjointScorer(InnerTraining):
             "proxy": len(rows),
             "annotated_steps": self.product_steps,
             "inner_loss": [adjoint.train_losses[0], adjoint.train_losses[-1]],
-            "target_loss": [adjoint.target_losses[-1], adjoint.target_losses[0]],
+            "target_loss": [adjoint.target_loss_before, adjoint.target_losses[0]],
         }
+        facts = with_note(facts, judge.untrained(adjoint.target_loss_before, "the target set"))
         if len(rows) < len(pool):
             return self._data_scorer(pool, rows, store.annotation(), facts, judge, ctx)
         opened = partial(open_annotations, store.folder)

@@ -33,8 +33,8 @@ def estimate(
     """All phases, each with the padding of batches as they are made.
 
     Counted as executed: T gradients going forward, all but the last of every segment but the last
-    again, T of the target; T - 1 Hessian-vector products; a pass over the proxy set for each
-    annotated step.
+    again, T of the target and a forward pass of it; T - 1 Hessian-vector products; a pass over the
+    proxy set for each annotated step.
     """
     spec = specs["model"]
     most = settings.tokens_per_batch
@@ -53,7 +53,9 @@ def estimate(
     total = gradients / _SIMULATED * _gradient(spec, batch)
     total += (3 if exact else 2) * back / _SIMULATED * _gradient(spec, curved)
     each = target.n / max(len(of_target), 1) if target is not None else 1.0  # samples a length
-    total += (settings.steps - first) * each * _gradient(spec, _padded([of_target], most))
+    followed = _padded([of_target], most)
+    total += (settings.steps - first) * each * _gradient(spec, followed)
+    total += each * flops.forward_flops(spec, followed.tokens, followed.squares)
     n_proxy = settings.proxy_size(pool.n)
     shards = _shards(rng, lengths, annotation.SHARD_ROWS)
     scale = n_proxy / max(sum(map(len, shards)), 1)
@@ -64,7 +66,7 @@ def estimate(
     total += scale * sum(_annotation(spec, shard, most, step, learned) for step, shard in passes)
     batches = gradients + back * (1 if exact else 2)
     tokens = batches * size * float(lengths.mean() if len(lengths) else 0)
-    tokens += (settings.steps - first) * each * float(of_target.sum())
+    tokens += (settings.steps - first + 1) * each * float(of_target.sum())
     tokens += len(settings.annotated_steps) * n_proxy * float(lengths.mean() if len(lengths) else 0)
     cost = Cost(flops=total, tokens=round(tokens))
     if n_proxy == pool.n:

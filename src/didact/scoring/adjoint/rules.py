@@ -72,7 +72,7 @@ class Annotation:
     """Scores of the `n` samples of a proxy set.
 
     Attributes:
-        values: float64 `(n,)`; 0 on missing samples.
+        values: float64 `(n,)`; NaN on missing samples, as are the columns below.
         learnability: Σ ‖∇ℓ(θ_i)‖ / divisor, arXiv:2506.21545 eq. 6; None under `pds`.
         quality: Σ cos(λ_{i+1}, ∇ℓ(θ_i)), eq. 7, a zero gradient counting 0; None under `pds`.
         missing: Sample to the reason it has no score.
@@ -119,7 +119,7 @@ def sum_products(
         values *= learning_rate
     rows = sorted(missing)
     for column in (values, learnability, quality):
-        column[rows] = 0
+        column[rows] = np.nan
     if rule == "pds":
         return Annotation(values, None, None, missing)
     return Annotation(values, learnability, quality, missing)

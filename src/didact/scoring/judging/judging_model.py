@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import pyarrow as pa
 
 from didact.core.identity import versions
 from didact.core.protocols import Device, Dtype
+from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, encode
 from didact.models.tokens import Tokens
 
 if TYPE_CHECKING:
     from didact.models.language_model import LanguageModel
 
+UNTRAINED = 0.9  # of ln V, the loss of a model that knows nothing
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")  # what a model computes depends on them
 
 
@@ -67,3 +70,27 @@ class JudgingModel:
         if self.encoding.kind == "labelled" and self.encoding.loss == "completion":
             facts["note"] = "completions labelled false were judged like the others; leave them out"
         return facts
+
+    def untrained(self, loss: float, of: str) -> str:
+        """A warning if the model foretells hardly better than one that knows nothing; else "".
+
+        Args:
+            loss: Its mean loss, nats per token, before anything is trained.
+            of: What the loss is of: "the target set".
+
+        A model that knows nothing has a loss of ln V with V tokens to choose from, or a little
+        more; from 0.9 of that on it is warned.
+        """
+        blind = math.log(read_spec(self.path).vocab)
+        if not loss >= UNTRAINED * blind:
+            return ""
+        return (
+            f"the judging model looks untrained: its loss on {of} is {loss:.2f} nats per token, "
+            f"and {blind:.2f} takes no knowledge; give a trained model, or train it (didact train)"
+        )
+
+
+def with_note(facts: Mapping[str, Any], note: str) -> dict[str, Any]:
+    """Facts with one more note for people; an empty one adds nothing."""
+    notes = [text for text in (facts.get("note"), note) if text]
+    return {**facts, "note": "; ".join(notes)} if notes else dict(facts)

@@ -14,7 +14,7 @@ from didact.accounting import flops
 from didact.accounting.spec import LoraSpec
 from didact.core.cost import Cost
 from didact.gradients.step_rule import StepRule
-from didact.scoring.judging.judging_model import JudgingModel
+from didact.scoring.judging.judging_model import JudgingModel, with_note
 
 if TYPE_CHECKING:
     from didact.gradients.backward_pass import TileTransform
@@ -77,11 +77,12 @@ class WarmUpCheckpoints:
         """From what the warm-up left."""
         rates = np.asarray([c.learning_rate for c in checkpoints])
         weights = (rates / rates.sum()).tolist()
-        n_params = checkpoints[0].n_params
+        n_params, loss = checkpoints[0].n_params, checkpoints[0].first_loss
         facts = {
             **judge.facts,
             "adapter_parameters": n_params,
             "warm_up_samples": samples,
+            "judge_loss": loss,
             "checkpoint_steps": [c.steps for c in checkpoints],
             "checkpoint_weights": [round(w, 6) for w in weights],
         }
@@ -93,7 +94,7 @@ class WarmUpCheckpoints:
             weights=tuple(weights),
             rule=rule,
             n_params=n_params,
-            facts=facts,
+            facts=with_note(facts, judge.untrained(loss, "samples of the pool")),
         )
 
     @contextmanager

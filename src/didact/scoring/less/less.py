@@ -59,7 +59,8 @@ class LESS(ModelScorer):
         epochs: Epochs of the warm-up; each ends with a checkpoint.
         rank: Rank of the adapters' matrices.
         alpha: Their scale is alpha / rank.
-        dropout: Dropout of the adapters, in the warm-up alone.
+        dropout: Dropout of the adapters, in the warm-up alone; masks belong to step and sample, so
+            that `tokens_per_batch` does not change them.
         targets: Last parts of the names of the adapted modules; by default q, k, v, o projections
             where the model has them, else all matrices inside the layers.
         learning_rate: Highest learning rate of the warm-up; linear to zero after a warm-up of 3 %.

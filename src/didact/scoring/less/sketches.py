@@ -20,6 +20,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
 from didact.models.tokens import Tokens
 from didact.scoring.around.score_pool import merged_facts, model_batches
+from didact.scoring.judging.judging_model import with_note
 from didact.scoring.judging.model_scorer import missing_or_not_finite
 from didact.scoring.less.checkpoints import OpenCheckpoint, WarmUpCheckpoints
 from didact.scoring.less.sketch_store import (
@@ -81,13 +82,11 @@ class Sketching:
             tasks=target.task_names,
             reduce=reduce,
             passes=len(stores),
-            facts={
-                **self.warm.facts,
-                **facts,
-                "space": "projected",
-                "note": f"gradients are projected to {self.dimension:,} numbers; exact scores need "
+            facts=with_note(
+                {**self.warm.facts, **facts, "space": "projected"},
+                f"gradients are projected to {self.dimension:,} numbers; exact scores need "
                 "space=exact, and memory for the target directions (score.less.memory)",
-            },
+            ),
         )
 
     def _fill(self, index: int, ctx: Context) -> FilledStore:
