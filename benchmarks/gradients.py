@@ -25,11 +25,13 @@ ARMS = {
     "plain": "batched forward and backward, all parameters",
     "products": "didact: one direction and the norms of every sample",
     "dots": "didact: one direction, no norms",
+    "loop": "forward and backward of one sample after another, one direction and the norms",
     "vmap": "vmap(grad), gradients concatenated, same batches and attention",
     "released": "vmap(grad), float32, eager, padded to 1,024, batches of 8",
     "released padding": "didact on batches of 8 padded to 1,024, eager",
     "less plain": "batched forward and backward, adapters only, base frozen",
     "less": "didact: Adam's step of every sample, norms, 4 directions",
+    "less loop": "the same, forward and backward of one sample after another",
 }
 
 
@@ -160,10 +162,12 @@ def prepared(options: argparse.Namespace, model):
     module = adapted(options, model.module) if options.arm.startswith("less") else model.module
     chosen = {n: p for n, p in module.named_parameters() if p.requires_grad}
     torch.manual_seed(0)
-    n_directions = TASKS if options.arm == "less" else 1
+    n_directions = TASKS if options.arm.startswith("less") else 1
     directions = {n: torch.randn((n_directions, *p.shape)).to(p) for n, p in chosen.items()}
     if options.arm.endswith("plain"):
         return plain(module, chosen)
+    if options.arm.endswith("loop"):
+        return loop(module, chosen, directions, adam(options, model, chosen))
     if options.arm in {"vmap", "released"}:
         return vmapped(module, chosen, directions)
     return ours(options, model, module, chosen, directions)
@@ -221,23 +225,51 @@ def vmapped(module, chosen, directions):
     return step
 
 
-def ours(options: argparse.Namespace, model, module, chosen, directions):
+def adam(options: argparse.Namespace, model, chosen):
+    """Adam's step on a gradient, for the arms of LESS."""
     import torch
 
     from didact.gradients.influence import Moments, StepRule, adam_step
+
+    if not options.arm.startswith("less"):
+        return None
+    values = {n: (torch.randn_like(p) * 1e-3, torch.rand_like(p) * 1e-6) for n, p in chosen.items()}
+    moments = Moments(values=values, beta1=0.9, beta2=0.999, steps=100)
+    return adam_step(moments, StepRule(), model.device, next(iter(chosen.values())).dtype)
+
+
+def loop(module, chosen, directions, transform):
+    """What one would write first: a batch of one sample, its gradient, two products of it."""
+    import torch
+
+    from didact.models.losses import causal_losses
+
+    parameters = list(chosen.values())
+    rows = [v.flatten(1) for v in directions.values()]
+    small = sum(p.numel() for p in parameters) < 2**20  # adapters: one vector saves many calls
+    if small:
+        rows = [torch.cat(rows, 1)]
+
+    def step(batch):
+        gradients = torch.autograd.grad(causal_losses(module, batch).sum(), parameters)
+        if transform is not None:
+            gradients = [transform(n, g) for n, g in zip(chosen, gradients, strict=True)]
+        flat = [g.flatten() for g in gradients]
+        if small:
+            flat = [torch.cat(flat)]
+        dots = sum(v @ g for v, g in zip(rows, flat, strict=True))
+        return dots, sum(torch.dot(g, g) for g in flat).sqrt()
+
+    return step
+
+
+def ours(options: argparse.Namespace, model, module, chosen, directions):
     from didact.gradients.products import ProductKernel
     from didact.models.losses import causal_losses
 
     kernel = ProductKernel(module)
     kernel.__enter__()
-    transform = None
-    if options.arm == "less":
-        values = {
-            n: (torch.randn_like(p) * 1e-3, torch.rand_like(p) * 1e-6) for n, p in chosen.items()
-        }
-        moments = Moments(values=values, beta1=0.9, beta2=0.999, steps=100)
-        dtype = next(iter(chosen.values())).dtype
-        transform = adam_step(moments, StepRule(), model.device, dtype)
+    transform = adam(options, model, chosen)
     norms = options.arm != "dots"
 
     def step(batch):
