@@ -1,9 +1,11 @@
 """Per-sample gradient products beside other ways to the same numbers, on one machine.
 
 python benchmarks/gradients.py MODEL POOL [--samples 48] [--repeats 3] [--threads 1] [--device cpu]
+    [--lengths 1 1024] [--arms products,loop] [--name "3M"]
 
-Every arm runs in a process of its own over the same samples and reports seconds and the peak memory
-of that process beyond what it held with the model loaded. Arms take turns, repeat by repeat.
+Every arm runs in a process of its own over the same samples, `--passes` times, and reports the
+seconds of the fastest pass and the peak memory of that process beyond what it held with the model
+loaded. Arms take turns, repeat by repeat. The result is recorded under its name.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "gradients.json"
 RELEASED_LENGTH, RELEASED_BATCH = 1024, 8
+DRAWN = 1500  # rows of which samples of the wanted lengths are taken
 TASKS = 4  # directions of the LESS pass
 
 ARMS = {
@@ -41,11 +44,15 @@ def main() -> None:
     parser.add_argument("pool")
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--lengths", type=int, nargs=2, default=[1, RELEASED_LENGTH])
+    parser.add_argument("--attention", default="eager", help="of the arms with all parameters")
+    parser.add_argument("--name", default="3M")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
@@ -64,7 +71,8 @@ def main() -> None:
             print(repeat, arm, runs[arm][-1], file=sys.stderr)
     result = summary(runs, options)
     print(json.dumps(result, indent=1))
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
+    options.output.write_text(json.dumps(kept | {options.name: result}, indent=1) + "\n")
 
 
 def summary(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> dict:
@@ -77,7 +85,7 @@ def summary(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace
         return round(statistics.median(pairs), 3)
 
     def beyond_plain(arm: str) -> float | None:
-        if arm not in runs:
+        if arm not in runs or "plain" not in runs:
             return None
         pairs = zip(runs[arm], runs["plain"], strict=True)
         return statistics.median(a["peak_mib"] - p["peak_mib"] for a, p in pairs)
@@ -88,20 +96,26 @@ def summary(runs: dict[str, list[dict[str, float]]], options: argparse.Namespace
         arm: {k: round(statistics.median(r[k] for r in of), 4) for k in of[0]}
         for arm, of in runs.items()
     }
-    return {
-        "settings": {k: v for k, v in vars(options).items() if k not in {"arm", "output", "arms"}}
+    result = {
+        "settings": {
+            k: v for k, v in vars(options).items() if k not in {"arm", "output", "arms", "name"}
+        }
         | {"model": Path(options.model).name, "pool": Path(options.pool).name},
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "arms": {arm: {"what": ARMS[arm], **medians[arm]} for arm in runs},
         "ratios": {
             "products / plain": ratio("products", "plain"),
+            "loop / products": ratio("loop", "products"),
             "vmap / products": ratio("vmap", "products"),
             "MiB beyond plain: products, vmap": [beyond_plain("products"), beyond_plain("vmap")],
             "released / products": ratio("released", "products"),
             "of which padding (all of these arms are eager)": ratio("released padding", "products"),
             "less / less plain": ratio("less", "less plain"),
+            "less loop / less": ratio("less loop", "less"),
         },
     }
+    ratios = {name: r for name, r in result["ratios"].items() if r not in (None, [None, None])}
+    return result | {"ratios": ratios}
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -116,20 +130,23 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     from didact.models.language_model import open_model
 
     torch.set_num_threads(options.threads)
-    eager = options.arm in {"vmap", "released", "released padding", "products", "plain", "dots"}
+    alone = options.arm.endswith("loop")
     pool = didact.read(options.pool)
     dtype = "float32" if options.arm.startswith("released") else options.dtype
-    attention = "eager" if eager else None
+    attention = None if options.arm.startswith("less") else options.attention
     with open_model(
         Path(options.model), device=options.device, dtype=dtype, attention=attention
     ) as model:
-        rows = np.sort(np.random.default_rng(0).permutation(len(pool))[: options.samples])
+        rows = np.random.default_rng(0).permutation(len(pool))[:DRAWN]
         how = Encoding(kind=pool.kind, max_length=min(model.context, RELEASED_LENGTH))
         tokens = encode(pool.read(rows, ["turns"]).column("turns"), model.tokenizer, how)
-        groups = list(micro_batches(tokens.lengths, tokens.scored, options.tokens_per_batch))
-        if options.arm.startswith("released"):
-            fixed = tokens.scored
-            groups = [fixed[i : i + RELEASED_BATCH] for i in range(0, len(fixed), RELEASED_BATCH)]
+        least, most = options.lengths
+        lengths = tokens.lengths[tokens.scored]
+        chosen = tokens.scored[(lengths >= least) & (lengths <= most)][: options.samples]
+        groups = list(micro_batches(tokens.lengths, chosen, options.tokens_per_batch))
+        if options.arm.startswith("released") or alone:
+            size = 1 if alone else RELEASED_BATCH
+            groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         batches = [
             collate(tokens, group, pad_id=model.pad_id, device=model.device) for group in groups
         ]
@@ -140,17 +157,19 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         held = peak(options, reset=True)
         synchronise(options)
         # On one core of a shared machine, processor time says more than the clock on the wall.
-        alone = options.device == "cpu" and options.threads == 1
-        clock = time.process_time if alone else time.perf_counter
-        began = clock()
-        for batch in batches:
-            step(batch)
-        synchronise(options)
-        seconds = clock() - began
+        one_core = options.device == "cpu" and options.threads == 1
+        clock = time.process_time if one_core else time.perf_counter
+        seconds = []
+        for _ in range(options.passes):
+            began = clock()
+            for batch in batches:
+                step(batch)
+            synchronise(options)
+            seconds.append(clock() - began)
         return {
-            "seconds": seconds,
+            "seconds": min(seconds),
             "peak_mib": peak(options) - held,
-            "tokens": int(tokens.lengths[tokens.scored].sum()),
+            "tokens": int(tokens.lengths[chosen].sum()),
             "padded_tokens": sum(b.input_ids.numel() for b in batches),
         }
 
