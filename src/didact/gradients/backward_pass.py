@@ -17,8 +17,8 @@ TileTransform = Callable[[str, Tensor], Tensor]
 # Most elements of per-sample gradients that exist at once; one sample's gradient of one parameter
 # is never split.
 _TILE_ELEMENTS = 2**26
-# On a CPU norms and dots then read them from its caches: 16 MiB took 0.7 to 1.0 of the time of all
-# samples at once, by shape, and half or twice as much the same (benchmarks/README.md).
+# On a CPU norms and dots then read them from its caches: 16 MiB took 0.70 to 1.03 of the time of
+# all samples at once, by shape (benchmarks/README.md).
 _CACHED_ELEMENTS = 2**22
 
 
