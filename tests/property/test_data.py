@@ -129,7 +129,7 @@ def test_text_survives_a_table(texts):
 
 
 COLUMNS = ("id", "source", "n_bytes", "n_tokens", "id_hash", "content_hash", "text", "prompt",
-           "completion", "messages", "record")  # fmt: skip
+           "first_message", "completion", "messages", "record")  # fmt: skip
 
 
 @SETTINGS

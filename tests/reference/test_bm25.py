@@ -19,6 +19,8 @@ import pytest
 import rank_bm25  # type: ignore[import-untyped]
 import zstandard
 
+import didact
+from didact.testing import make_pool
 from didact.text import bm25
 from didact.text.words import word_strings
 
@@ -133,6 +135,28 @@ def test_a_pool_where_the_average_idf_is_negative() -> None:
     expected = by_rank_bm25(documents, ["a d"])
     assert (expected < 0).any()
     np.testing.assert_allclose(scores(documents, ["a d"], "okapi"), expected, rtol=1e-12)
+
+
+def test_first_messages_of_many_turns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+
+    def said(length: int) -> str:
+        return " ".join(f"w{i}" for i in np.minimum(rng.zipf(1.3, length), 400))
+
+    turns = [[said(9) for _ in range(1 + 2 * int(rng.integers(1, 4)))] for _ in range(60)]
+    roles = ("user", "assistant")
+    rows = [
+        {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(each)]}
+        for each in turns
+    ]
+    aim = [{"messages": rows[i]["messages"], "task": f"t{i % 2}"} for i in range(4)]
+    pool, target = make_pool(rows, tmp_path), make_pool(aim, tmp_path, name="target")
+    found = didact.score(pool, "bm25", target=target, field="first_message", target_field="text")
+    queries = [" ".join(w for each in turns[t:4:2] for w in each) for t in range(2)]
+    expected = by_rank_bm25([each[0] for each in turns], queries)
+    assert found.by_task is not None
+    np.testing.assert_allclose(found.by_task, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.values, expected.mean(1), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["okapi", "lucene"])

@@ -12,7 +12,9 @@ from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 
-MOST_PADDING = 0.1
+# At 512 rows sorted together, as scorers do, a tenth was reached by most batches: real instruction
+# samples took 1.096 times their tokens, 1.049 with a twentieth in batches of half the size.
+MOST_PADDING = 0.05
 _TYPICAL: Final = 8192  # most lengths that stand for a pool
 LEAST_SHARE = 1 / 8
 
@@ -65,7 +67,7 @@ def windowed_lengths(
 def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
     """Rows grouped by length, longest first, so that a batch too large shows at once.
 
-    A batch also ends where further samples would make more than a tenth of it padding, once it
+    A batch also ends where further samples would make more than a twentieth of it padding, once it
     holds an eighth of what it may: smaller batches cost less than padding.
 
     Args:

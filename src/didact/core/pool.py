@@ -252,8 +252,8 @@ class Pool:
         Args:
             rows: A range, or row indices in any order, repeats allowed; at most 2 GiB of text.
             columns: Of `id source task n_bytes n_tokens id_hash content_hash` · the derived
-                `text prompt completion chosen rejected messages` · `record`, the user's own row
-                as JSON bytes · for chunks `parent start end`.
+                `text prompt first_message completion chosen rejected messages` · `record`, the
+                user's own row as JSON bytes · for chunks `parent start end`.
 
         Raises:
             DataError: A column is not one of these, or a row is outside the pool.

@@ -2,8 +2,8 @@
 
 A sample is stored as a list of turns `{part, role, content, weight}`. `part` tells the branches of
 a preference pair apart; `weight` is 1 on what a trainer learns and 0 on what it is only shown.
-Everything derived (`text`, `prompt`, `completion`, `chosen`, `rejected`, `messages`) is computed
-from the turns when it is read, so that no content is stored twice.
+Everything derived (`text`, `prompt`, `first_message`, `completion`, …) is computed from the turns
+when it is read, so that no content is stored twice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ AROUND: Final[dict[str, tuple[str, str, str, str]]] = {
     "chatml": ("<|im_start|>", "\n", "<|im_end|>", "\n"),
 }
 TEMPLATES: Final = tuple(AROUND)
-DERIVED: Final = ("text", "prompt", "completion", "chosen", "rejected", "messages")
+DERIVED: Final = (
+    "text", "prompt", "first_message", "completion", "chosen", "rejected", "messages",
+)  # fmt: skip
 
 
 def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa.Array:
@@ -48,7 +50,8 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
         turns: The stored turns, `n` lists.
         column: One of `DERIVED`. `text` is every turn; `completion` the turns a trainer learns
             (weight > 0; the chosen branch of a pair); `prompt` the shared turns it does not learn;
-            `chosen` and `rejected` the branches of a pair; `messages` the shared turns as
+            `first_message` the first of the shared turns, whatever its role and weight; `chosen`
+            and `rejected` the branches of a pair; `messages` the shared turns as
             `{role, content, weight}`.
         template: One of `TEMPLATES`: `plain` joins contents by a newline, `roles` writes
             "role: content", `chatml` the ChatML marks.
@@ -72,7 +75,9 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
             marks[0], turn.field("role"), marks[1], pieces, marks[2], ""
         )
     wanted = None
-    if column != "text":
+    if column == "first_message":
+        wanted = _first(turns, pc.equal(turn.field("part"), SHARED))
+    elif column != "text":
         part, learned = turn.field("part"), pc.greater(turn.field("weight"), 0)
         wanted = {
             "prompt": pc.and_(pc.equal(part, SHARED), pc.invert(learned)),
@@ -80,9 +85,20 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
             "chosen": pc.equal(part, CHOSEN),
             "rejected": pc.equal(part, REJECTED),
         }[column]
+    if wanted is not None:
         pieces = pieces.filter(wanted)
     lists = pa.ListArray.from_arrays(_offsets(turns, wanted), pieces)
     return pc.binary_join(lists, between).cast(pa.large_string())  # the bytes are not copied
+
+
+def _first(turns: pa.ListArray, wanted: pa.BooleanArray) -> pa.BooleanArray:
+    """True on the first of the wanted turns of each sample."""
+    mask: npt.NDArray[np.bool_] = wanted.to_numpy(zero_copy_only=False)
+    counts = np.diff(turns.offsets.to_numpy())
+    sample = np.repeat(np.arange(len(turns)), counts)[mask]
+    first = np.zeros(len(mask), np.bool_)
+    first[np.flatnonzero(mask)[np.diff(sample, prepend=-1) > 0]] = True
+    return pa.array(first)
 
 
 def _offsets(turns: pa.ListArray, wanted: pa.BooleanArray | None) -> pa.Int32Array:

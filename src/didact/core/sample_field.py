@@ -7,7 +7,7 @@ from typing import Literal
 from didact.core.errors import ConfigError
 from didact.core.pool import Pool
 
-SampleField = Literal["text", "prompt", "completion"]
+SampleField = Literal["text", "prompt", "first_message", "completion"]
 
 
 def check_sample_field(pool: Pool, field: SampleField, setting: str, *, what: str = "pool") -> None:
@@ -15,7 +15,8 @@ def check_sample_field(pool: Pool, field: SampleField, setting: str, *, what: st
 
     Args:
         pool: The pool or target set.
-        field: `text` is every turn, `prompt` what a trainer shows, `completion` what it learns.
+        field: `text` is every turn, `prompt` every turn that a trainer shows and does not learn,
+            `first_message` the first turn (of a pair, of its prompt), `completion` what it learns.
         setting: The setting that asked for it, e.g. "score.length.field".
         what: "pool" or "target set", for the message.
     """

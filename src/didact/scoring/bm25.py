@@ -47,12 +47,16 @@ class BM25:
         epsilon: Okapi's ε.
         field: The part of the pool's samples that is scored.
         target_field: The part of the target's samples that makes the query; by default as `field`.
-            `field=prompt, target_field=text` is the setting of arXiv:2410.16208.
         reduce: How the scores of several tasks become one.
 
     **Source:** variants and defaults of `rank_bm25.BM25Okapi` and of `bm25s` with
     method="lucene"; equal to them in a differential test given the same words. As a selection
-    method: Yin and Rush 2025, arXiv:2410.16208.
+    method: Yin and Rush 2025, arXiv:2410.16208; `field: first_message, target_field: text` and the
+    other defaults are its released code (github.com/oseyosey/CCDS), which reads the first message
+    of a row of the pool alone and makes one query of each validation subtask, its shots with their
+    answers. Two things differ: its words are split at spaces after ASCII punctuation is dropped,
+    and its queries hold the tags of a chat template. `field: prompt` is another score on rows of
+    several turns, since it has all that is not learnt.
     **Cost:** two passes over the text, about 20 ns a byte on one core; no model.
     """
 

@@ -53,7 +53,7 @@ class Embedding(TextSimilarity):
         tokens_per_batch: Most tokens of a batch, padding included; less when memory runs out.
 
     **Source:** the embedding baseline of Yin and Rush 2025 (arXiv:2410.16208), which takes the mean
-    over target samples and of each sample the prompt (`field: prompt`).
+    over target samples and of each sample the first message (`field: first_message`).
     **Cost:** one pass of the encoder over at most `max_length` tokens of each sample, 2 FLOPs per
     weight and token and attention; with `within: each`, 8 bytes per sample and target sample.
     """

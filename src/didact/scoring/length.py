@@ -38,7 +38,7 @@ class Length:
         unit: `tokens` as the pool counts them (an estimate without a tokenizer), `words` of
             `didact.text.words`, Unicode `characters`, or UTF-8 `bytes`.
         prefer: Which end is better.
-        field: `text` is the whole sample; `prompt` and `completion` cannot be counted in tokens.
+        field: `text` is the whole sample; parts of it cannot be counted in tokens.
 
     **Source:** Zhao et al. 2024, "Long Is More for Alignment" (arXiv:2402.04833): the longest
     completions as a baseline.

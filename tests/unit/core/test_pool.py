@@ -17,7 +17,7 @@ from didact.testing import make_pool
 
 N = 50
 COLUMNS = ("id", "source", "task", "n_bytes", "n_tokens", "id_hash", "content_hash", "text", "prompt",
-           "completion", "chosen", "rejected", "messages", "record")  # fmt: skip
+           "first_message", "completion", "chosen", "rejected", "messages", "record")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,34 @@ def test_the_columns(pool, everything):
     assert row["messages"][1] == {"role": "assistant", "content": "a1 猫", "weight": 1.0}
     assert row["record"].startswith(b'{"id":"id-41"')
     assert (row["chosen"], row["rejected"]) == ("", "")
+
+
+SYSTEM = {"role": "system", "content": "s"}
+HI, HELLO = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("row", "template", "first"),
+    [
+        ({"messages": [HI, HELLO, {"role": "user", "content": "q"}, HELLO]}, "plain", "hi"),
+        ({"messages": [HI, HELLO, HI]}, "roles", "user: hi"),
+        ({"messages": [HELLO, HI]}, "plain", "hello"),
+        ({"messages": [SYSTEM, HI, HELLO]}, "plain", "s"),
+        ({"messages": [HI, HELLO], "system": "s"}, "chatml", "<|im_start|>system\ns<|im_end|>"),
+        ({"instruction": "do", "input": "this", "output": "done"}, "plain", "do\nthis"),
+        ({"prompt": "q", "completion": "a"}, "plain", "q"),
+        ({"prompt": [SYSTEM, HI], "completion": [HELLO]}, "plain", "s"),
+        ({"prompt": "q", "completion": "a", "label": False}, "plain", "q"),
+        ({"prompt": "q", "chosen": "good", "rejected": "bad"}, "plain", "q"),
+        ({"chosen": [HI, HELLO], "rejected": [HI, SYSTEM]}, "plain", "hi"),
+        ({"chosen": [HELLO], "rejected": [HI]}, "plain", ""),  # no prompt that both share
+    ],
+    ids=str,
+)
+def test_the_first_message_of_every_kind_of_row(tmp_path, row, template, first):
+    pool = make_pool([row, row], tmp_path, template=template)
+    found = pool.read(range(2), ["first_message"]).column(0)
+    assert found.to_pylist() == [first, first]
 
 
 def test_rows_without_ids_are_named_by_content(pool, everything):

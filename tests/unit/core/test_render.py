@@ -17,6 +17,7 @@ FORMS = {
 PICKS = {
     "text": lambda part, weight: True,
     "prompt": lambda part, weight: part == SHARED and weight == 0,
+    "first_message": lambda part, weight: True,
     "completion": lambda part, weight: part != REJECTED and weight > 0,
     "chosen": lambda part, weight: part == CHOSEN,
     "rejected": lambda part, weight: part == REJECTED,
@@ -36,6 +37,8 @@ def turns(rows):
 
 
 def expected(rows, column, template, chat):
+    if column == "first_message":
+        rows = [[turn for turn in row if turn[0] == SHARED][:1] for row in rows]
     if column == "messages":
         return [
             [{"role": r, "content": c, "weight": w} for p, r, c, w in row if p == SHARED]

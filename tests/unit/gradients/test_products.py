@@ -398,6 +398,34 @@ def test_ghost_products_by_hand(form: Any) -> None:
     assert seen[0].tolist() == [[[-1, -0.25], [5, -1]]]
 
 
+def test_tiles_on_a_cpu_are_small_unless_somebody_visits_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = nn.Linear(512, 512, bias=False).double()  # 2**18 elements a sample, and 2**22 at most
+    batch = rows(40, 3, 512, 512)
+    directions, seen = {"weight": torch.randn(2, 512, 512).double()}, []
+
+    def transform(_name: str, tile: Tensor) -> Tensor:
+        seen.append(len(tile))
+        return tile
+
+    def run(**more: Any) -> Any:
+        with ProductKernel(layer) as kernel:
+            return kernel.products(batch, directions, transform=transform, losses=weighed, **more)
+
+    small = run()
+    assert seen == [16, 16, 8]
+    seen.clear()
+    run(visitor=lambda name, tile, rows: None)
+    assert seen == [40]
+    monkeypatch.setattr(backward_pass, "_CACHED_ELEMENTS", 2**26)
+    whole = run()
+    assert seen == [40, 40]
+    torch.testing.assert_close(small.dots, whole.dots, **EXACT)
+    torch.testing.assert_close(small.squared_norms, whole.squared_norms, **EXACT)
+    assert small.flops == whole.flops
+
+
 @pytest.mark.parametrize("form", ["tile", "gram"])
 def test_embedding_sums_a_token_before_squaring(form: Any) -> None:
     table = nn.Embedding(7, 2).double()

@@ -271,7 +271,7 @@ def test_column_of_parquet_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["compression", "length"])
-@pytest.mark.parametrize("field", ["prompt", "completion"])
+@pytest.mark.parametrize("field", ["prompt", "first_message", "completion"])
 def test_raw_text_has_no_parts(method: str, field: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"score\.{method}\.field={field}: the pool is raw text"):
         run(texts(tmp_path, "x"), method, field=field)
