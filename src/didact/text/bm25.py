@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from didact.core.arrays import Float1D, Int1D, UInt64s
 from didact.text.hash_set import HashSet
-from didact.text.words import Words, hash_words
+from didact.text.words import Words, hash_terms
 
 Variant = Literal["okapi", "lucene"]
 
@@ -118,7 +118,7 @@ class Queries:
         words, owners, times = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.zeros(0)]
         for texts, owner in batches:
             for at in range(0, len(texts), _ROWS):
-                found = term_frequencies(hash_words(texts.slice(at, _ROWS)))
+                found = term_frequencies(hash_terms(texts.slice(at, _ROWS)))
                 words.append(np.repeat(found.words, found.df))
                 owners.append(np.asarray(owner, np.int64)[at + found.documents])
                 times.append(found.tf.astype(np.float64))
@@ -157,7 +157,7 @@ def count_batch(texts: pa.LargeStringArray, among: HashSet, *, vocabulary: bool)
     """
     out = []
     for at in range(0, len(texts), _ROWS):
-        words = hash_words(texts.slice(at, _ROWS))
+        words = hash_terms(texts.slice(at, _ROWS))
         found = term_frequencies(words, None if vocabulary else among)
         index = among.find(found.words)
         df = np.zeros(len(among.hashes), np.int64)
@@ -274,7 +274,7 @@ def score_batch(texts: pa.LargeStringArray, queries: Queries, fitted: Statistics
     out = np.zeros((len(texts), len(queries.counts)))
     tf_weight = okapi_tf if fitted.variant == "okapi" else lucene_tf
     for at in range(0, len(texts), _ROWS):
-        words = hash_words(texts.slice(at, _ROWS))
+        words = hash_terms(texts.slice(at, _ROWS))
         found = term_frequencies(words, queries.among)
         index = np.repeat(queries.among.find(found.words), found.df)
         known = np.flatnonzero(index >= 0)
