@@ -3,7 +3,8 @@
 Pass 1 counts (`count_batch`, `Totals`), `statistics` turns the counts into weights, pass 2 scores
 (`score_batch`). Memory holds the query words and, for Okapi's floor, the pool's vocabulary; never
 the texts. Sums run in the order of the words' hashes, so a score does not depend on which other
-samples are in the batch.
+samples are in the batch. Words are the terms of `didact.text.words`: runs of two or three
+characters where there are no spaces.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from didact.core.arrays import Float1D, Int1D, UInt64s
 from didact.text.hash_set import HashSet
 from didact.text.words import Words, hash_terms
 
-Variant = Literal["okapi", "lucene"]
+Variant = Literal["lucene", "okapi"]
 
 # A word's hash and its document travel in one 64-bit key, so that one sort counts everything: the
 # low bits hold the document, the words are told apart by the other 52.
