@@ -54,7 +54,8 @@ class BM25:
     **Source:** variants of `bm25s` with method="lucene" and of `rank_bm25.BM25Okapi`, whose other
     defaults are ours; equal to them in a differential test given the same words. As a selection
     method: Yin and Rush 2025, arXiv:2410.16208.
-    **Cost:** two passes over the text, about 20 ns a byte on one core; no model.
+    **Cost:** two passes over the text, about 20 ns a byte on one core, twice that where there are
+    no spaces; no model.
     """
 
     variant: Variant = "lucene"

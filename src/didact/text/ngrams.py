@@ -66,9 +66,9 @@ def run_hashes(words: UInt64s, ends: Int1D) -> UInt64s:
     **Cost:** about 15 ns a word.
     """
     inverse = np.uint64(pow(_BASE, -1, 1 << 64))
-    up = np.cumprod(np.full(len(words), _BASE, np.uint64))  # base^(k + 1)
+    up: UInt64s = np.cumprod(np.full(len(words), _BASE), dtype=np.uint64)  # base^(k + 1)
     sums = np.zeros(len(words) + 1, np.uint64)
-    np.cumsum(np.cumprod(np.full(len(words), inverse)) * words, out=sums[1:])
+    np.cumsum(np.cumprod(np.full(len(words), inverse), dtype=np.uint64) * words, out=sums[1:])
     return (sums.take(ends) - sums[: len(ends)]) * up.take(ends - 1)
 
 
