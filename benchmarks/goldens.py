@@ -357,7 +357,7 @@ def verbs() -> None:
     ctx = didact.context(seed=SEED, workers=1, cache_dir=CACHE)
     pool = didact.read("many.jsonl", seed=SEED, cache_dir=CACHE, validation=10)
     aim = didact.read("goal.jsonl", cache_dir=CACHE)
-    scores = didact.score(pool, "bm25", target=aim, ctx=ctx, variant="lucene")
+    scores = didact.score(pool, "bm25", target=aim, ctx=ctx, variant="okapi")
     for name in ("round_robin", "gumbel_top_k", "zip"):
         chosen = didact.select(pool, scores, name, budget=didact.Budget(samples=40), ctx=ctx)
         order = didact.order(pool, chosen, scores, "zigzag", epochs=2, jitter=9, ctx=ctx)

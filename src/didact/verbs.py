@@ -100,11 +100,11 @@ def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Inges
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()
     if settings.exclude:
-        from didact.text.overlap import overlap_with
+        from didact.text.overlap import RULE, overlap_with
 
         held_out = read_with_inputs(settings.exclude, _unfiltered(settings), ctx)
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
-        key = fingerprint([held_out.pool.fingerprint, settings.exclude_ngram])
+        key = fingerprint([RULE, held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
     found = read_pool(paths, settings, ctx, overlap=overlap, overlap_key=key)
     return replace(found, inputs=(*found.inputs, *others))

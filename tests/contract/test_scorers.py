@@ -57,7 +57,7 @@ RTOL = {
 LIBRARIES = {"embedding": "sentence_transformers", "static_embedding": "model2vec", "less": "peft"}
 # Further settings that take another way through the code.
 MORE: list[tuple[str, Mapping[str, Any]]] = [
-    ("bm25", {"variant": "lucene", "field": "prompt", "target_field": "text", "reduce": "max"}),
+    ("bm25", {"variant": "okapi", "field": "prompt", "target_field": "text", "reduce": "max"}),
     ("column", {"name": "meta.grade", "prefer": "lower"}),
     ("compression", {"codec": "isal", "field": "prompt"}),
     ("compression", {"codec": "zstd", "level": 9}),

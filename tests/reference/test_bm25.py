@@ -121,6 +121,28 @@ def test_lucene_is_bm25s(seed: int, settings: dict[str, Any]) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_terms_of_scripts_without_spaces() -> None:
+    # Runs of ideographs and of Thai letters; what the others count was cut here.
+    rng = np.random.default_rng(3)
+    texts, terms = [], []
+    for _ in range(120):
+        runs = [
+            (n, "".join(rng.choice(list(letters), rng.integers(n, 12))))
+            for n, letters in ((2, "東京都北南"), (3, "กขคงจ")) * int(rng.integers(1, 5))
+        ]
+        texts.append("".join(run for _, run in runs))
+        terms.append([run[i : i + n] for n, run in runs for i in range(len(run) - n + 1)])
+    for variant, oracle in (
+        ("okapi", rank_bm25.BM25Okapi(terms[:100])),
+        ("lucene", bm25s.BM25(method="lucene", dtype="float64")),
+    ):
+        if variant == "lucene":
+            oracle.index(terms[:100], show_progress=False)
+        expected = np.stack([oracle.get_scores(query) for query in terms[100:]], axis=1)
+        found = scores(texts[:100], texts[100:], variant)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_prose_of_docstrings() -> None:
     documents, queries = DOCSTRINGS[:350], DOCSTRINGS[350:]
     assert len(queries) == 50

@@ -11,7 +11,7 @@ import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import xxhash
 
@@ -19,6 +19,7 @@ from didact.core.errors import ConfigError, did_you_mean
 
 Group = Literal["scorers", "selectors", "orderers", "formats", "trainers"]
 METHOD_GROUPS: tuple[Group, ...] = ("scorers", "selectors", "orderers")
+_TEXT_KERNELS: Final = Path(__file__).parents[1] / "text"
 
 _BUILT_IN: dict[Group, dict[str, str]] = {
     "scorers": {
@@ -166,7 +167,8 @@ def source_of(found: Any) -> str:
     """Identity of a method's code: what was edited, or upgraded, is another method.
 
     Of didact's own the text of its module counts, and the version beside it; of a plug-in's the
-    text of its whole package, and its version.
+    text of its whole package, and its version; of both the text of `didact.text`, whose words and
+    sizes so many rest on.
     """
     place = f"{found.__module__}:{found.__qualname__}"
     module = sys.modules[found.__module__]
@@ -180,6 +182,8 @@ def source_of(found: Any) -> str:
             (_version(p) for g in METHOD_GROUPS for p in _points(g) if p.value == place), ""
         )
     hashed = xxhash.xxh3_64()
+    for path in sorted(_TEXT_KERNELS.rglob("*.py")):
+        hashed.update(path.read_bytes())
     for path in sorted({p.resolve() for p in paths}):
         hashed.update(path.read_bytes())
     return f"{place} {version} {hashed.hexdigest()}"

@@ -1,4 +1,4 @@
-"""BM25: how much a sample shares the words of a target set."""
+"""BM25: how much a sample shares the words of a target set, or runs of characters of them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
 @method("bm25")
 @dataclass(frozen=True, kw_only=True)
 class BM25:
-    """Okapi or Lucene BM25 of each sample against the target set; higher is better.
+    """Lucene or Okapi BM25 of each sample against the target set; higher is better.
 
     One query per target task: the words of all its samples, a repeated word counting as often as
     it occurs. The score is a sum over the query's words, so tasks with longer texts have larger
     scores; the scores of every task are kept, and selectors over tasks compare ranks. Words are
-    those of `didact.text.words`.
+    the terms of `didact.text.words`: in scripts without spaces, runs of two ideographs (Chinese,
+    Japanese) or of three letters (Thai, Khmer, Burmese).
 
     Args:
-        variant: `okapi` floors the weight of words that are in more than half of the samples at ε
-            times the mean weight of the pool's vocabulary; `lucene` has weights that are never
-            negative and lets such words count next to nothing.
+        variant: `lucene` has weights that are never negative and lets words that are in more than
+            half of the samples count next to nothing; `okapi` floors the weight of such words at
+            ε times the mean weight of the pool's vocabulary.
         k1: Saturation of repeated words; 0 counts a word once.
         b: Length normalisation, 0 none to 1 full.
         epsilon: Okapi's ε.
@@ -49,18 +50,19 @@ class BM25:
         target_field: The part of the target's samples that makes the query; by default as `field`.
         reduce: How the scores of several tasks become one.
 
-    **Source:** variants and defaults of `rank_bm25.BM25Okapi` and of `bm25s` with
-    method="lucene"; equal to them in a differential test given the same words. As a selection
-    method: Yin and Rush 2025, arXiv:2410.16208; `field: first_message, target_field: text` and the
-    other defaults are its released code (github.com/oseyosey/CCDS), which reads the first message
-    of a row of the pool alone and makes one query of each validation subtask, its shots with their
-    answers. Two things differ: its words are split at spaces after ASCII punctuation is dropped,
-    and its queries hold the tags of a chat template. `field: prompt` is another score on rows of
-    several turns, since it has all that is not learnt.
-    **Cost:** two passes over the text, about 20 ns a byte on one core; no model.
+    **Source:** variants of `bm25s` with method="lucene" and of `rank_bm25.BM25Okapi`, whose other
+    defaults are ours; equal to them in a differential test given the same words. As a selection
+    method: Yin and Rush 2025, arXiv:2410.16208; `variant: okapi, field: first_message, target_field:
+    text` are its released code (github.com/oseyosey/CCDS), which reads the first message of a row
+    of the pool alone and makes one query of each validation subtask, its shots with their answers.
+    Two things differ: its words are split at spaces after ASCII punctuation is dropped, and its
+    queries hold the tags of a chat template. `field: prompt` is another score on rows of several
+    turns, since it has all that is not learnt.
+    **Cost:** two passes over the text, about 20 ns a byte on one core, twice that where there are
+    no spaces; no model.
     """
 
-    variant: Variant = "okapi"
+    variant: Variant = "lucene"
     k1: Annotated[float, Field(ge=0)] = 1.5
     b: Annotated[float, Field(ge=0, le=1)] = 0.75
     epsilon: Annotated[float, Field(ge=0)] = 0.25

@@ -136,6 +136,19 @@ def test_the_module_s_text_changes_it(tmp_path, monkeypatch):
     sys.modules.pop("plugged_in")
 
 
+def test_the_text_kernels_change_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_TEXT_KERNELS", tmp_path)
+
+    def now(rule):
+        (tmp_path / "words.py").write_text(f"RULE = {rule}\n")
+        registry.source_of.cache_clear()
+        return of_mine()["source"]
+
+    assert now(1) != now(2)
+    assert now(1) == now(1)
+    registry.source_of.cache_clear()
+
+
 def test_two_methods_of_one_module_differ():
     def other():
         pass

@@ -23,7 +23,8 @@ import didact
 from didact.core.errors import ConfigError, DataError
 from didact.data.reading.ingest import open_cached, read_pool
 from didact.data.reading.settings import DataSettings
-from didact.verbs import context
+from didact.text import overlap
+from didact.verbs import context, read_with_inputs
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 
@@ -450,6 +451,17 @@ def test_exclusion_is_counted_and_listed(read, tmp_path):
     assert listed[0]["id"] == "b"
     assert listed[1]["id"] == f"{int.from_bytes(bytes.fromhex(listed[1]['id'])):016x}"
     assert listed[0]["shared"] == " ".join(f"word{i}" for i in range(13))
+
+
+def test_a_pool_is_read_again_when_the_rule_of_exclusion_has_changed(tmp_path, ctx, monkeypatch):
+    held_out = jsonl(tmp_path / "held.jsonl", [{"text": "ก" * 60}])
+    path = jsonl(tmp_path / "x.jsonl", [{"text": f"{'ก' * 51} a"}, {"text": "ก" * 52}])
+    settings = DataSettings(exclude=[str(held_out)])
+    first = read_with_inputs(path, settings, ctx)
+    assert len(first.pool) == 1
+    assert read_with_inputs(path, settings, ctx).reused
+    monkeypatch.setattr(overlap, "RULE", overlap.RULE + 1)
+    assert not read_with_inputs(path, settings, ctx).reused
 
 
 # -- the cache -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 from didact.core import registry
 from didact.core.binding import bind
@@ -158,16 +160,55 @@ def test_bm25_has_one_score_per_task(tmp_path: Path) -> None:
 
 def test_bm25_of_prompts_only(tmp_path: Path) -> None:
     pool, target = bm25_pool(tmp_path)
-    # lucene: no weight is zero for a word in half of the samples
-    whole = run(pool, "bm25", target, variant="lucene").by_task
+    whole = run(pool, "bm25", target).by_task
     assert whole is not None
     assert (whole[:2, 0] > 0).all()  # "cat" is in the dog's answer too
     one_word = make_pool([chat("q", "cat", "dog")], tmp_path, name="one")
-    prompts = run(pool, "bm25", one_word, field="prompt", variant="lucene").values
+    prompts = run(pool, "bm25", one_word, field="prompt").values
     assert (prompts > 0).tolist() == [True, False, False, False]
     # prompts of the pool, whole samples of the target
-    both = run(pool, "bm25", one_word, field="prompt", target_field="text", variant="lucene").values
+    both = run(pool, "bm25", one_word, field="prompt", target_field="text").values
     assert (both > 0).tolist() == [True, True, False, False]
+
+
+def test_bm25_is_lucenes_unless_asked_otherwise(tmp_path: Path) -> None:
+    pool, target = texts(tmp_path, "the cat", "the dog"), texts(tmp_path, "the", name="target")
+    # "the" is in both of two: log(1 + 0.5 / 2.5), and tf 1 of mean length counts 1 / 2.5
+    expected = pytest.approx([np.log(1.2) / 2.5] * 2)
+    assert run(pool, "bm25", target).values.tolist() == expected
+    assert run(pool, "bm25", target, variant="okapi").values.tolist() != expected
+
+
+def test_bm25_reads_runs_of_characters_where_there_are_no_spaces(tmp_path: Path) -> None:
+    # The same characters in another order share no pair, nor a run of three.
+    pool = texts(tmp_path, "京東は北", "กนไท", "東京北", "ไทยกน")
+    chinese, thai = (texts(tmp_path, t, name=t) for t in ("東京", "ไทย"))
+    assert (run(pool, "bm25", chinese).values > 0).tolist() == [False, False, True, False]
+    assert (run(pool, "bm25", thai).values > 0).tolist() == [False, False, False, True]
+
+
+# Measured: the share of a paragraph's R best others that are of its article, where it has R.
+# Single characters found 0.168 in Thai and 0.567 in Chinese.
+@pytest.mark.parametrize(
+    ("language", "precision"),
+    [("en", 0.568), ("ar", 0.569), ("ru", 0.486), ("tr", 0.571), ("th", 0.599), ("zh", 0.670)],
+)
+def test_bm25_finds_paragraphs_of_the_same_article(
+    language: str, precision: float, real_data: Path, tmp_path: Path
+) -> None:
+    path = real_data / "multilingual_paragraphs.jsonl.zst"
+    with zstandard.open(path, "rt", encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["source"] == language]
+    pool = texts(tmp_path, *(row["text"] for row in rows))
+    asked = [{"id": str(i), "text": r["text"], "task": f"{i:03}"} for i, r in enumerate(rows)]
+    by_task = run(pool, "bm25", make_pool(asked, tmp_path, name="asked")).by_task
+    assert by_task is not None
+    by_task = np.where(np.eye(len(rows), dtype=bool), -1, by_task)
+    article = np.unique([row["meta"]["article"] for row in rows], return_inverse=True)[1]
+    same = article[np.argsort(-by_task, axis=0, kind="stable")] == article
+    others = np.bincount(article)[article] - 1
+    found = [same[:n, i].mean() for i, n in enumerate(others) if n]
+    assert np.mean(found) == pytest.approx(precision, abs=0.002)
 
 
 def test_bm25_refuses_what_makes_no_query(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from didact.text.ngrams import hash_grams, ngram_hashes
+from didact.text.ngrams import hash_grams, ngram_hashes, run_hashes
 from didact.text.words import hash_words, word_strings
 
 TEXTS = [
@@ -102,3 +102,14 @@ def test_the_order_of_words_matters() -> None:
 
 def test_too_few_words_have_no_ngram() -> None:
     assert len(ngram_hashes(hash_words(strings("one two")).hashes, 3)) == 0
+
+
+def test_runs_of_any_length_are_hashed_like_n_grams() -> None:
+    words = hash_words(strings(numbered(*range(400)))).hashes
+    for n in (1, 2, 13, 60):
+        ends = np.arange(n, len(words) + 1)
+        assert run_hashes(words, ends).tolist() == ngram_hashes(words, n).tolist()
+    ends = np.minimum(np.arange(400) % 7 + np.arange(1, 401), 400)
+    expected = [ngram_hashes(words[i:end], end - i)[0] for i, end in enumerate(ends.tolist())]
+    assert run_hashes(words, ends).tolist() == expected
+    assert len(run_hashes(words[:0], ends[:0])) == 0

@@ -44,7 +44,8 @@ class DataSettings(BaseModel):
         on_bad_row: `raise` stops at the first bad row; `skip` writes them to `rejected.jsonl`.
         validation: Rows set aside and never selected: a share below 1, or a number of rows.
         exclude: Held-out files; rows that share an n-gram of words with them are dropped.
-        exclude_ngram: Words of that n-gram.
+        exclude_ngram: Words of that n-gram; where there are no spaces, four letters or two
+            ideographs count as one.
         max_row_bytes: A longer row is a bad row (a missing newline, usually).
         batch_rows: Most rows of a batch.
         batch_bytes: A batch is closed once it holds this many bytes.
