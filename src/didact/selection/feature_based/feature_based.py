@@ -15,6 +15,7 @@ from didact.core.identity import method
 from didact.core.protocols import Composition, Growing
 from didact.selection.around.budget import candidates
 from didact.selection.greedy.noise_last import noise_last
+from didact.selection.greedy.shares import kept_shares, scripts_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,6 +67,7 @@ def feature_based(
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
+    script_factor: Annotated[float, Field(ge=1.1)] | None = 1.5,
 ) -> Growing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
@@ -81,12 +83,18 @@ def feature_based(
     In scripts without spaces a word is a character. Samples that have no such g and no u_d add
     nothing to any sum and come last.
 
+    Scripts differ in how many grams their bytes make, which says nothing of what is said. So a pick
+    that would take a script beyond 1.5 times its share of the candidates' tokens waits, and a
+    script that would fall below its share by 1.5 is picked from first (`script_factor`). Within
+    that, and in a pool of one script, the rule is the above. A source that shrinks by more is
+    named in a note.
+
     What no other sample has cannot be told from noise one gram at a time, but sample by sample it
     can: see `didact.text.noise`. Samples that look like noise come last too, whatever they would
     add; they are not counted in m_g, and neither is an exact copy of another sample. Leaving u_d
     out (`own_pairs: 0`) favors samples whose rare grams are in a second sample, which is what
-    near-duplicates are made of. `noise: 0, own_pairs: 0, balance: 0` is the plain feature-based
-    function.
+    near-duplicates are made of. `noise: 0, own_pairs: 0, balance: 0,
+    script_factor: null` is the plain feature-based function.
 
     `per: sample` picks the longest samples. Under a budget in samples the default is per byte all
     the same: a set as varied as possible *for its length*.
@@ -98,8 +106,8 @@ def feature_based(
     does not fit would have added (the argument of Khuller, Moss & Naor 1999, and of Krause &
     Golovin 2014 for submodular f; their ½(1 - 1/e) without the minus needs a comparison with the
     best single sample, which would break the rule that a smaller budget is a prefix). With other
-    combinations, among them the default under a budget in samples, with quotas and with refused
-    near-duplicates there is no such bound. `auto` changes with the unit of the budget: a smaller
+    combinations, among them the default under a budget in samples, with quotas, with refused
+    near-duplicates and where `script_factor` held something back there is no such bound. `auto` changes with the unit of the budget: a smaller
     budget is a prefix of a larger one in the same unit.
 
     Args:
@@ -116,6 +124,9 @@ def feature_based(
             1; 0 lets everything pass, misdecoded text included.
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
         balance: What the shares of sources count next to grams; 0 ignores sources.
+        script_factor: By what factor a script's share of the tokens may rise or fall, for every
+            script that has at least 2 % of them; null lets scripts go where the gains are, to
+            those that say most in a byte.
 
     Raises:
         MissingDependencyError: numba is not installed.
@@ -140,7 +151,10 @@ def feature_based(
     def growth() -> Iterator[Grown]:
         from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
 
-        suspects, ranking = noise_last("feature_based", pool, rows, noise, ctx)
+        scripts = scripts_of(pool, rows)
+        suspects, ranking = noise_last(
+            "feature_based", pool, rows, scripts, ctx, strictness=noise, script_factor=script_factor
+        )
         features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
         size = _sizes(pool, rows, per)
         size[suspects] = np.inf  # whatever they add is nothing for their size
@@ -154,7 +168,8 @@ def feature_based(
             size,
             balance=balance,
         )
-        yield LazyGreedy(samples, weights), ranking
+        shares = kept_shares(pool, rows, scripts, script_factor)
+        yield LazyGreedy(samples, weights, shares), ranking
 
     return Growing(rows=rows, open=growth)
 

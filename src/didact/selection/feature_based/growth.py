@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from didact.core.arrays import Bool1D, Float1D, Int1D, Int32s, UInt64s
     from didact.core.pool import Pool
     from didact.core.protocols import Context
+    from didact.selection.greedy.shares import Shares
 
 
 _FULL: Final = 0.7  # the share of a table at which it is enlarged,
@@ -229,6 +230,7 @@ class LazyGreedy:
     Args:
         samples: The candidates.
         weight: Weight of each feature, `(f,)`; ≥ 0.
+        shares: Groups of candidates whose shares are kept.
 
     Attributes:
         chunk: Picks worth asking for at a time.
@@ -236,25 +238,30 @@ class LazyGreedy:
 
     chunk: int = 1000
 
-    def __init__(self, samples: kernel.Samples, weight: Float1D) -> None:
+    def __init__(self, samples: kernel.Samples, weight: Float1D, shares: Shares) -> None:
         n = len(samples.size)
         self._samples = samples
+        self._shares = shares
         self._state = kernel.State(weight, np.zeros(len(weight), np.int64), weight.copy())
         self._fresh = np.zeros(n, np.int32)
         self._gone = np.zeros(n, np.bool_)
         self._picked = 0
-        self._gains = np.empty(n)
-        self._rows = np.arange(n, dtype=np.int32)
-        self._entries = n
-        kernel.gains_of(self._gains, samples, self._state)
-        heapify(self._gains, self._rows, n)
+        gains = np.empty(n)
+        kernel.gains_of(gains, samples, self._state)
+        self._rows = np.argsort(shares.group, kind="stable").astype(np.int32)
+        self._gains = gains[self._rows]
+        self._entries = np.bincount(shares.group, minlength=len(shares.share))
+        self._begins = np.cumsum(self._entries) - self._entries
+        for begin, size in zip(self._begins, self._entries, strict=True):
+            ours = slice(begin, begin + size)
+            heapify(self._gains[ours], self._rows[ours], size)
 
     def pick(self, most: int) -> Int1D:
         """See `Growth`."""
         picks = np.empty(most, np.int64)
-        found, self._entries = kernel.pick(
-            picks, self._gains, self._rows, self._entries, self._fresh, self._picked, self._gone,
-            self._samples, self._state,
+        found = kernel.pick(
+            picks, self._gains, self._rows, self._begins, self._entries, self._fresh, self._picked,
+            self._gone, self._samples, self._state, self._shares,
         )  # fmt: skip
         self._picked += found
         return picks[:found]
@@ -267,5 +274,6 @@ class LazyGreedy:
         """See `Growth`."""
         for position in positions.tolist():
             kernel.add(position, self._samples, self._state)
+        np.add.at(self._shares.picked, self._shares.group[positions], self._shares.size[positions])
         self._gone[positions] = True
         self._picked += len(positions)

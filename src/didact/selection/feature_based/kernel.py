@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from didact.selection.greedy.heap import pop, replace_top
+from didact.selection.greedy.leading import leading
 from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from didact.selection.greedy.shares import Shares
 
     Array = npt.NDArray[Any]
 
@@ -313,38 +316,51 @@ def occurrences(once: Array, more: Array, times: Array, features: int) -> Array:
 
 
 @compiled
-def pick(picks: Array, gains: Array, rows: Array, entries: int, fresh: Array, done: int,
-         gone: Array, samples: Samples, state: State) -> tuple[int, int]:  # fmt: skip
-    """Lazy greedy: fill `picks` from the heap.
+def pick(picks: Array, gains: Array, rows: Array, begins: Array, entries: Array, fresh: Array,
+         done: int, gone: Array, samples: Samples, state: State, shares: Shares) -> int:  # fmt: skip
+    """Lazy greedy: fill `picks` from the heaps, one of each group of candidates.
 
-    The top's gain may be old; then it is an upper bound, so it is renewed and sinks. A top that
-    was renewed since the last pick beats every other row.
+    A top's gain may be old; then it is an upper bound, so it is renewed and sinks. A top that was
+    renewed since the last pick beats every other row of its group.
 
     Args:
         picks: int64 `(most,)`, filled from the front.
-        gains: The heap's gains, float64.
-        rows: The heap's rows, int32.
-        entries: Rows in the heap.
+        gains: The heaps' gains, float64, group after group.
+        rows: The heaps' rows, int32.
+        begins: Where each group's heap begins, `(g,)`.
+        entries: Rows in each heap, `(g,)`.
         fresh: Number of picks at each row's last evaluation, int32 `(n,)`.
         done: Number of picks so far.
         gone: True on rows that may not be picked, `(n,)`.
         samples: The candidates.
         state: Is changed.
+        shares: What is kept of the groups; is changed.
 
     Returns:
-        How many were picked, and the rows left in the heap.
+        How many were picked.
     """
     picked = 0
-    while picked < len(picks) and entries:
-        row = rows[0]
+    top_gains, top_rows = np.empty(len(begins)), np.empty(len(begins), np.int64)
+    for g in range(len(begins)):
+        top_rows[g] = rows[begins[g]] if entries[g] else -1
+        top_gains[g] = gains[begins[g]] if entries[g] else 0.0
+    while picked < len(picks):
+        g = leading(top_gains, top_rows, shares)
+        if g < 0:
+            break
+        own_gains, own_rows = gains[begins[g] :], rows[begins[g] :]
+        row = own_rows[0]
         if gone[row]:
-            entries = pop(gains, rows, entries)
+            entries[g] = pop(own_gains, own_rows, entries[g])
         elif fresh[row] == done + picked:
             picks[picked] = row
             picked += 1
-            entries = pop(gains, rows, entries)
+            entries[g] = pop(own_gains, own_rows, entries[g])
             add(row, samples, state)
+            shares.picked[g] += shares.size[row]
         else:
             fresh[row] = done + picked
-            replace_top(gains, rows, entries, gain_of(row, samples, state))
-    return picked, entries
+            replace_top(own_gains, own_rows, entries[g], gain_of(row, samples, state))
+        top_rows[g] = own_rows[0] if entries[g] else -1
+        top_gains[g] = own_gains[0] if entries[g] else 0.0
+    return picked

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from didact.core.protocols import Ranking
-from didact.text.noise import noise_notes, noisy
+from didact.selection.greedy.shares import share_notes
+from didact.text.noise.noise import noisy
+from didact.text.scripts import SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from didact.core.arrays import Bool1D, Int1D
+    import numpy.typing as npt
+
+    from didact.core.arrays import Bool1D, Int1D, UInt8s
     from didact.core.pool import Pool
     from didact.core.protocols import Context
 
+# A source is warned of that loses so large a share of so many rows.
+LARGE_SHARE, ENOUGH_ROWS = 0.2, 5
+_TOLD: Final = 3
+
 
 def noise_last(
-    method: str, pool: Pool, rows: Int1D, strictness: float, ctx: Context
+    method: str,
+    pool: Pool,
+    rows: Int1D,
+    scripts: UInt8s,
+    ctx: Context,
+    *,
+    strictness: float,
+    script_factor: float | None,
 ) -> tuple[Bool1D, Callable[[Int1D], Ranking]]:
     """Who looks like noise, and the ranking that picks become with the noise among them named.
 
@@ -26,8 +41,11 @@ def noise_last(
         method: The selector's name.
         pool: The samples.
         rows: The candidates, ascending, `(n,)`.
-        strictness: See `didact.text.noise.noisy`; 0 lets everything pass, misdecoded text included.
+        scripts: The script of each, see `didact.selection.greedy.shares.scripts_of`.
         ctx: Told of progress.
+        strictness: See `didact.text.noise.noise.noisy`; 0 lets everything pass, misdecoded text
+            included.
+        script_factor: By what a script's share may change, for the notes.
 
     Returns:
         Which candidates a growth should pick last, `(n,)`; and positions picked → ranking.
@@ -37,7 +55,12 @@ def noise_last(
         suspects = noisy(pool, rows, strictness, ctx.progress)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
-        return noise_notes(suspects, int(suspects[np.searchsorted(rows, chosen)].sum()), strictness)
+        taken = int(suspects[np.searchsorted(rows, chosen)].sum())
+        sources = [pool.source_names[code] for code in pool.source_codes[rows].tolist()]
+        return (
+            *noise_notes(suspects, taken, strictness, sources, [SCRIPTS[s] for s in scripts]),
+            *share_notes(pool, rows, chosen, scripts, script_factor),
+        )
 
     def ranking(picks: Int1D) -> Ranking:
         return Ranking(
@@ -48,3 +71,58 @@ def noise_last(
         )
 
     return suspects, ranking
+
+
+def noise_notes(
+    suspects: Bool1D,
+    chosen: int,
+    strictness: float,
+    sources: Sequence[str],
+    scripts: Sequence[str],
+) -> tuple[str, ...]:
+    """How many samples look like noise, where they are from, and which sources lose many.
+
+    Args:
+        suspects: Which of n candidates are noise.
+        chosen: How many of these are in the selection.
+        strictness: See `noisy`.
+        sources: Of each candidate.
+        scripts: Of each candidate.
+
+    Returns:
+        No line if none is noise; else one, and one more for sources that lose a fifth or more.
+    """
+    if not suspects.any():
+        return ()
+    by_source, by_script = _counts(suspects, sources), _counts(suspects, scripts)
+    line = (
+        f"{int(suspects.sum()):,} of {len(suspects):,} rows look like noise "
+        f"(noise={strictness:g}) and come last; {chosen:,} of them are chosen; "
+        f"sources: {_listed(by_source)}; scripts: {_listed(by_script)}"
+    )
+    large = [
+        f"{name} ({count:,} of {whole:,} rows)"
+        for name, count, whole in by_source
+        if count >= ENOUGH_ROWS and count >= LARGE_SHARE * whole
+    ]
+    if not large:
+        return (line,)
+    return (
+        line,
+        f"sources that lose a large share as noise: {', '.join(large)}; if they are not, "
+        "noise=0 lets them pass",
+    )
+
+
+def _counts(suspects: Bool1D, names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Of every name that has some: name, suspects and rows, the most suspects first."""
+    distinct, code = np.unique(np.asarray(names, dtype=object), return_inverse=True)
+    whole, found = np.bincount(code), np.bincount(code, suspects).astype(np.int64)
+    order: npt.NDArray[Any] = np.argsort(-found, kind="stable")
+    return [(str(distinct[i]), int(found[i]), int(whole[i])) for i in order if found[i]]
+
+
+def _listed(found: list[tuple[str, int, int]]) -> str:
+    told = ", ".join(f"{name} {count:,}" for name, count, _ in found[:_TOLD])
+    rest = sum(count for _, count, _ in found[_TOLD:])
+    return f"{told}, others {rest:,}" if rest else told

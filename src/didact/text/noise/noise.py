@@ -12,8 +12,7 @@ letters, keys and encoded bytes letters follow each other as they do in no langu
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np

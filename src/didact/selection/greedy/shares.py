@@ -1,0 +1,137 @@
+"""Shares of scripts in a growing set: who may be picked next, and what is said of those who moved.
+
+What compresses least or has the most different words for its bytes depends on how a language is
+written: letters of one, two or three bytes, words or none. Left alone, a greedy rule trades scripts
+for one another and calls that variety.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from didact.text.scripts import NONE, SCRIPTS, script_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from didact.core.arrays import Int1D, UInt8s
+    from didact.core.pool import Pool
+
+LEAST_SHARE: Final = 0.02  # of the candidates' tokens: what is smaller goes where it goes
+MOVED: Final = 1.5  # shares that change by more are told
+_TOLD: Final = 5
+
+
+class Shares(NamedTuple):
+    """Groups of candidates whose shares are kept, and what is picked of each; for kernels.
+
+    Attributes:
+        group: Each candidate's group, int64 `(n,)`, from 0.
+        size: Tokens of each candidate, float64 `(n,)`.
+        share: The share of the candidates' tokens that each group has, float64 `(g,)`; 0 for a
+            group that is free.
+        picked: Tokens picked of each group, float64 `(g,)`.
+        factor: By what a share may change, more than 1.
+        step: Tokens of an average candidate.
+    """
+
+    group: npt.NDArray[Any]
+    size: npt.NDArray[Any]
+    share: npt.NDArray[Any]
+    picked: npt.NDArray[Any]
+    factor: float
+    step: float
+
+
+def scripts_of(pool: Pool, rows: Int1D) -> UInt8s:
+    """The script of every row, numbers of `didact.text.scripts.SCRIPTS`, `(len(rows),)`."""
+    out = np.empty(len(rows), np.uint8)
+    for part, texts in pool.texts(rows):
+        out[part] = script_of(texts)
+    return out
+
+
+def kept_shares(pool: Pool, rows: Int1D, scripts: UInt8s, factor: float | None) -> Shares:
+    """Scripts whose shares are kept: each that has a fiftieth of the candidates' tokens.
+
+    The factor that a pick is held to is a tenth stricter than `factor`: a set ends with a whole
+    sample.
+
+    Args:
+        pool: The samples.
+        rows: The candidates, ascending, `(n,)`.
+        scripts: Of each, see `scripts_of`.
+        factor: By what a share may change, at least 1; None lets it.
+    """
+    size = np.maximum(pool.n_tokens[rows], 1).astype(np.float64)
+    share = np.bincount(scripts, size, len(SCRIPTS)) / max(float(size.sum()), 1.0)
+    share[NONE] = 0
+    share[share < LEAST_SHARE] = 0
+    kept = np.flatnonzero(share) if factor is not None else np.empty(0, np.int64)
+    group_of = np.zeros(len(SCRIPTS), np.int64)
+    group_of[kept] = np.arange(1, len(kept) + 1)
+    return Shares(
+        group=group_of[scripts],
+        size=size,
+        share=np.concatenate([np.zeros(1), share[kept]]),
+        picked=np.zeros(len(kept) + 1),
+        factor=1 + 0.9 * ((factor or 1.0) - 1),
+        step=float(size.mean()) if len(size) else 1.0,
+    )
+
+
+def share_notes(
+    pool: Pool, rows: Int1D, chosen: Int1D, scripts: UInt8s, factor: float | None
+) -> tuple[str, ...]:
+    """One line on sources, and one on scripts, whose share of the tokens moved by more than 1.5.
+
+    A source that gained is not told; of one that lost, how much of it is exact duplicates is.
+
+    Args:
+        pool: The samples.
+        rows: The candidates, ascending.
+        chosen: The rows chosen.
+        scripts: Of each candidate.
+        factor: By what a script's share may change; None lets it.
+    """
+    copies = np.bincount(pool.source_codes, pool.copy_number > 0, len(pool.source_names))
+    copies /= np.maximum(np.bincount(pool.source_codes, minlength=len(pool.source_names)), 1)
+    lost = [
+        f"{pool.source_names[i]} to 1/{by:.1f} ({copies[i]:.0%} of it are exact duplicates)"
+        for i, by in _moved(pool, rows, chosen, pool.source_codes[rows])
+        if by > 0
+    ]
+    notes = _line("sources with a smaller share of the tokens than in the pool", lost)
+    moved = [
+        f"{SCRIPTS[i]} {f'to 1/{by:.1f}' if by > 0 else f'{-by:.1f}-fold'}"
+        for i, by in _moved(pool, rows, chosen, scripts)
+    ]
+    held = "script_factor=" + ("null" if factor is None else f"{factor:g}")
+    return notes + _line(f"scripts whose share of the tokens changed ({held})", moved)
+
+
+def _line(what: str, found: list[str]) -> tuple[str, ...]:
+    more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return (f"{what}: {', '.join(found[:_TOLD])}{more}",) if found else ()
+
+
+def _moved(
+    pool: Pool, rows: Int1D, chosen: Int1D, codes: npt.NDArray[Any]
+) -> list[tuple[int, float]]:
+    """Codes whose share moved by more than `MOVED`, the farthest first; a gain has a minus."""
+    tokens = pool.n_tokens[rows].astype(np.float64)
+    inside = np.zeros(len(rows), np.bool_)
+    inside[np.searchsorted(rows, chosen)] = True
+    before = np.bincount(codes, tokens)
+    after = np.bincount(codes, tokens * inside, len(before))
+    before, after = before / max(before.sum(), 1.0), after / max(after.sum(), 1.0)
+    found = []
+    for code in np.flatnonzero(before >= LEAST_SHARE).tolist():
+        smaller = before[code] / max(after[code], 1e-9)
+        if smaller > MOVED:
+            found.append((code, smaller))
+        elif 1 / smaller > MOVED:
+            found.append((code, -1 / smaller))
+    return sorted(found, key=lambda item: -abs(item[1]))
