@@ -96,7 +96,7 @@ def share_notes(
         scripts: Of each candidate.
         factor: By what a script's share may change; None lets it.
     """
-    copies = np.bincount(pool.source_codes, pool.copy_number > 0, len(pool.source_names))
+    copies = np.bincount(pool.source_codes, pool.copy_number > 1, len(pool.source_names))
     copies /= np.maximum(np.bincount(pool.source_codes, minlength=len(pool.source_names)), 1)
     lost = [
         f"{pool.source_names[i]} to 1/{by:.1f} ({copies[i]:.0%} of it are exact duplicates)"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from didact.selection.greedy.heap import pop, replace_top
+from didact.selection.greedy.leading import leading
 from didact.text.compiling import compiled
 
 if TYPE_CHECKING:
-    from didact.core.arrays import Float1D, Float2D, Int1D, Int32s, UInt8s, UInt32s
+    from didact.core.arrays import Float1D, Float2D, Int1D, UInt8s, UInt32s
+    from didact.selection.greedy.shares import Shares
 
 
 WIDTH: Final = 12
@@ -142,7 +144,8 @@ def bound(gain: float, factor: float) -> float:
 def pick(
     heads: Float1D,
     tops: Int1D,
-    open_sources: Int1D,
+    firsts: Int1D,
+    open_cells: Int1D,
     gains: Float1D,
     rows: Int1D,
     begins: Int1D,
@@ -150,9 +153,11 @@ def pick(
     closed: UInt8s,
     weights: Float1D,
     lengths: Int1D,
-    sources: Int32s,
+    cell_of: Int1D,
+    source_of: Int1D,
     amounts: Float2D,
     balance: float,
+    shares: Shares,
     held: Int1D,
     offsets: Int1D,
     prints: UInt32s,
@@ -163,24 +168,28 @@ def pick(
 
     A gain is weight × novelty × its source's factor. All it depends on only falls, so a gain from
     before is an upper bound: a row whose bound, brought up to date, stays on top is the best of
-    all. Every source has a heap of its rows by weight × novelty, which its factor does not
-    disturb; one more heap holds the sources by their best.
+    all. A cell is what one source has in one group of `shares`. Every cell has a heap of its rows
+    by weight × novelty, which its source's factor does not disturb; every group has one more heap
+    that holds its cells by their best.
 
     Args:
-        heads: Heap of the sources: bounds.
-        tops: Heap of the sources: the best row of each.
-        open_sources: How many sources have rows left, `(1,)`.
-        gains: Heaps of the rows, source after source: bounds.
+        heads: Heaps of the cells, group after group: bounds.
+        tops: Heaps of the cells: the best row of each.
+        firsts: Where each group's heap of cells begins, `(g,)`.
+        open_cells: How many cells of each group have rows left, `(g,)`.
+        gains: Heaps of the rows, cell after cell: bounds.
         rows: Heaps of the rows: which.
-        begins: Where each source's heap begins.
-        sizes: Entries of each source's heap.
+        begins: Where each cell's heap begins.
+        sizes: Entries of each cell's heap.
         closed: `(n,)`, nonzero on rows that may not be picked; picked rows are closed.
         weights: `(n,)`; a negative weight is its row's gain, whatever is picked.
         lengths: `(n,)`, bytes.
-        sources: `(n,)`, each row's source.
+        cell_of: `(n,)`, each row's cell.
+        source_of: `(n,)`, each row's source.
         amounts: By source: its bytes; those picked and an average row's; the first over the second
             to the power of `balance`, the factor. `(3, sources)`.
         balance: ≥ 0.
+        shares: What is kept of the groups; is changed.
         held: Fingerprints in the table, `(1,)`.
         offsets: `(n + 1,)` into `prints`.
         prints: Fingerprints, row after row.
@@ -192,18 +201,27 @@ def pick(
         has to grow before the next one. Everything that changes is brought up to date.
     """
     picked = 0
-    fresh = np.int64(-1)  # the row whose bound is up to date
-    while picked < len(out) and open_sources[0]:
-        row = tops[0]
-        source = sources[row]
-        begin, size = begins[source], sizes[source]
+    groups = len(firsts)
+    fresh = np.full(groups, -1, np.int64)  # the rows whose novelty is up to date
+    best_gains, best_rows = np.zeros(groups), np.full(groups, -1, np.int64)
+    for g in range(groups):
+        if open_cells[g]:
+            best_gains[g], best_rows[g] = heads[firsts[g]], tops[firsts[g]]
+    while picked < len(out):
+        g = leading(best_gains, best_rows, shares)
+        if g < 0:
+            break
+        row = best_rows[g]
+        cell, source = cell_of[row], source_of[row]
+        begin, size = begins[cell], sizes[cell]
+        own_heads, own_tops = heads[firsts[g] :], tops[firsts[g] :]
         own_gains, own_rows = gains[begin : begin + size], rows[begin : begin + size]
         own = prints[offsets[row] : offsets[row + 1]]
         if closed[row]:
             size = pop(own_gains, own_rows, size)
-        elif row != fresh and weights[row] >= 0:
+        elif row != fresh[g] and weights[row] >= 0:
             replace_top(own_gains, own_rows, size, weights[row] * novelty(table, own))
-            fresh = row if own_rows[0] == row else np.int64(-1)
+            fresh[g] = row if own_rows[0] == row else np.int64(-1)
         elif held[0] + len(own) > room(table):
             break
         else:
@@ -211,13 +229,16 @@ def pick(
             closed[row] = CLOSED
             held[0] += cover(table, own)
             take(source, lengths[row], amounts, balance)
+            shares.picked[g] += shares.size[row]
             out[picked] = row
             picked += 1
-            fresh = np.int64(-1)
-        sizes[source] = size
+            fresh[:] = -1
+        sizes[cell] = size
         if size:
-            tops[0] = own_rows[0]
-            replace_top(heads, tops, open_sources[0], bound(own_gains[0], amounts[2, source]))
+            own_tops[0] = own_rows[0]
+            replace_top(own_heads, own_tops, open_cells[g], bound(own_gains[0], amounts[2, source]))
         else:
-            open_sources[0] = pop(heads, tops, open_sources[0])
+            open_cells[g] = pop(own_heads, own_tops, open_cells[g])
+        best_rows[g] = own_tops[0] if open_cells[g] else -1
+        best_gains[g] = own_heads[0] if open_cells[g] else 0.0
     return picked

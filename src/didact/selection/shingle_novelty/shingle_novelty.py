@@ -16,6 +16,7 @@ from didact.core.identity import method
 from didact.core.protocols import Composition, Growing, Progress
 from didact.selection.around.budget import candidates
 from didact.selection.greedy.noise_last import noise_last
+from didact.selection.greedy.shares import kept_shares, scripts_of
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
     from didact.core.scores import Budget, Scores
+    from didact.selection.greedy.shares import Shares
 
 _WINDOW: Final = 32_768  # bytes that DEFLATE looks back
 _SEPARATOR: Final = b"\n"
@@ -37,6 +39,7 @@ def estimate_shingle_novelty(
     sample: int,
     noise: float,
     balance: float,  # noqa: ARG001 - some more bounds brought up to date
+    script_factor: float | None,  # noqa: ARG001 - the same
 ) -> Cost:
     """Processor time: reference cost, noise and shingles of every byte, then the picks."""
     need("shingle_novelty", "fast")
@@ -58,6 +61,7 @@ def shingle_novelty(
     sample: Annotated[int, Field(ge=1, le=1024)] = 8,
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     balance: Annotated[float, Field(ge=0, le=16)] = 1.0,
+    script_factor: Annotated[float, Field(ge=1.1)] | None = 1.5,
 ) -> Growing:
     """The set that repeats itself least, grown greedily; ties go to the lowest row.
 
@@ -68,6 +72,11 @@ def shingle_novelty(
     others; so the gain is also multiplied by (a source's bytes / those chosen of it) ^ `balance`.
     All three only fall as the set grows, so the lazy greedy choice is *the* greedy choice. There is
     no (1 - 1/e) guarantee: cost and source belong to the sample, not to its shingles.
+
+    Twelve bytes are two words of English and one and a half of Thai. So a pick that would take a
+    script beyond 1.5 times its share of the candidates' tokens waits, and a script that would fall
+    below its share by 1.5 is picked from first (`script_factor`). A source that shrinks by more is
+    named in a note.
 
     Least redundant is most random, so noise comes last, after everything else: see
     `didact.text.noise` for what is noise and what is not found.
@@ -84,6 +93,8 @@ def shingle_novelty(
         balance: How firmly the pool's mix of sources is kept. 0 looks at no source and repeats
             itself least; at 1 a source of twice the gains is chosen from some √2 to 2 times as
             much. `quotas` with `proportional` keep the mix exactly.
+        script_factor: By what factor a script's share of the tokens may rise or fall, for every
+            script that has at least 2 % of them; null lets scripts go where the gains are.
 
     Raises:
         MissingDependencyError: numba is not installed.
@@ -100,10 +111,15 @@ def shingle_novelty(
 
     @contextmanager
     def growth() -> Iterator[Grown]:
-        suspects, ranking = noise_last("shingle_novelty", pool, rows, noise, ctx)
+        scripts = scripts_of(pool, rows)
+        suspects, ranking = noise_last(
+            "shingle_novelty", pool, rows, scripts, ctx, strictness=noise,
+            script_factor=script_factor,
+        )  # fmt: skip
         weights, offsets, prints = measured(pool, rows, ctx, sample=sample, suspects=suspects)
+        shares = kept_shares(pool, rows, scripts, script_factor)
         shingles = Shingles(
-            weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance
+            weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance, shares
         )
         yield shingles, ranking
 
@@ -200,6 +216,7 @@ class Shingles:
         lengths: `(n,)`, bytes.
         sources: `(n,)`, each row's source, from 0.
         balance: 0 and above.
+        shares: Groups of rows whose shares are kept.
 
     **Cost:** O(E·s + E·log n) for E bounds brought up to date and s shingles a row; E has been 3
     to 7 times the picks. Memory 40 bytes a row, and 6 to 12 bytes per fingerprint covered.
@@ -215,32 +232,37 @@ class Shingles:
         lengths: Int1D,
         sources: npt.NDArray[np.int32],
         balance: float,
+        shares: Shares,
     ) -> None:
         from didact.selection.greedy import heap
         from didact.selection.shingle_novelty import kernel
 
         self._kernel = kernel
-        self._lengths, self._sources = lengths.astype(np.int64), sources.astype(np.int32)
+        self._lengths, self._sources = lengths.astype(np.int64), sources.astype(np.int64)
         self._weights, self._offsets, self._prints = weights, offsets, prints
-        self._balance = float(balance)
+        self._balance, self._shares = float(balance), shares
         self._closed = np.zeros(len(weights), np.uint8)
         self._table, self._held = np.zeros(_SMALLEST_TABLE, np.uint32), np.zeros(1, np.int64)
-        self._rows = np.argsort(self._sources, kind="stable")
+        whole = np.maximum(np.bincount(self._sources, self._lengths), 1)
+        mean = whole / np.maximum(np.bincount(self._sources), 1)
+        self._amounts = np.stack([whole, mean, (whole / mean) ** balance])
+        cells, self._cells = np.unique(shares.group * len(whole) + self._sources, return_inverse=True)
+        groups, of_cell = np.divmod(cells, len(whole))
+        self._rows = np.argsort(self._cells, kind="stable")
         self._gains = weights[self._rows]
-        self._sizes = np.bincount(self._sources)
+        self._sizes = np.bincount(self._cells, minlength=len(cells))
         self._begins = np.cumsum(self._sizes) - self._sizes
         for begin, size in zip(self._begins, self._sizes, strict=True):
             ours = slice(begin, begin + size)
             heap.heapify(self._gains[ours], self._rows[ours], size)
-        whole = np.maximum(np.bincount(self._sources, self._lengths), 1)
-        mean = whole / np.maximum(self._sizes, 1)
-        self._amounts = np.stack([whole, mean, (whole / mean) ** balance])
-        filled = np.flatnonzero(self._sizes)
-        best = self._gains[self._begins[filled]]
-        self._heads = np.where(best > 0, best * self._amounts[2, filled], best)
-        self._tops = self._rows[self._begins[filled]]
-        self._open = np.array([len(filled)])
-        heap.heapify(self._heads, self._tops, len(filled))
+        best = self._gains[self._begins]
+        self._heads = np.where(best > 0, best * self._amounts[2, of_cell], best)
+        self._tops = self._rows[self._begins]
+        self._open = np.bincount(groups, minlength=len(shares.share))
+        self._firsts = np.cumsum(self._open) - self._open
+        for first, size in zip(self._firsts, self._open, strict=True):
+            ours = slice(first, first + size)
+            heap.heapify(self._heads[ours], self._tops[ours], size)
 
     def pick(self, most: int) -> Int1D:
         """The next picks in order: `most` of them, or fewer when the candidates run out."""
@@ -248,12 +270,12 @@ class Shingles:
         done = 0
         while True:
             done += self._kernel.pick(
-                self._heads, self._tops, self._open, self._gains, self._rows, self._begins,
-                self._sizes, self._closed, self._weights, self._lengths, self._sources,
-                self._amounts, self._balance, self._held, self._offsets, self._prints,
-                self._table, out[done:],
+                self._heads, self._tops, self._firsts, self._open, self._gains, self._rows,
+                self._begins, self._sizes, self._closed, self._weights, self._lengths, self._cells,
+                self._sources, self._amounts, self._balance, self._shares, self._held,
+                self._offsets, self._prints, self._table, out[done:],
             )  # fmt: skip
-            if done == most or not self._open[0]:
+            if done == most or not self._open.any():
                 return out[:done]
             self._enlarge()
 
@@ -271,6 +293,7 @@ class Shingles:
             self._held[0] += self._kernel.cover(self._table, own)
             source = self._sources[row]
             self._kernel.take(source, self._lengths[row], self._amounts, self._balance)
+            self._shares.picked[self._shares.group[row]] += self._shares.size[row]
 
     def _enlarge(self) -> None:
         """A table of twice the size with what the old one holds."""
