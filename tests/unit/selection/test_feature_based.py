@@ -22,11 +22,12 @@ from didact.selection.feature_based.feature_based import estimate_feature_based,
 from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
 from didact.selection.greedy import noise_last as noise_module
 from didact.selection.greedy.heap import heapify, pop, replace_top
+from didact.selection.greedy.shares import kept_shares
 from didact.testing import make_pool
-from didact.text.noise import noisy
+from didact.text.noise.noise import noisy
 from didact.verbs import context
 
-PLAIN = {"noise": 0.0, "own_pairs": 0.0, "balance": 0.0}
+PLAIN = {"noise": 0.0, "own_pairs": 0.0, "balance": 0.0, "script_factor": None}
 WEIGHTS = {"none": lambda _: 1.0, "log": math.log1p, "sqrt": math.sqrt}
 
 
@@ -136,8 +137,10 @@ def lazy(texts, folder, ctx, size=None):
     )
     size = np.ones(len(texts)) if size is None else np.asarray(size, float)
     ones, zeros = np.ones(len(found.frequency)), np.zeros(len(texts))
+    n = len(texts)
+    free = kept_shares(np.ones(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_), None)
     return LazyGreedy(
-        *with_sources(found, ones, zeros, pool.source_codes, pool.n_bytes, size, balance=0.0)
+        *with_sources(found, ones, zeros, pool.source_codes, pool.n_bytes, size, balance=0.0), free
     )
 
 
@@ -409,9 +412,10 @@ def test_noise_comes_last_and_is_told(tmp_path, ctx):
     assert set(reasons[suspects[chosen.rows]]) == {"noise, for want of others"}
     assert set(reasons[~suspects[chosen.rows]]) == {"feature_based"}
     n = int(suspects.sum())
-    assert chosen.notes[-1] == (
+    (note,) = chosen.notes
+    assert note.startswith(
         f"{n} of {len(pool):,} rows look like noise (noise=0.3) and come last; "
-        f"{n} of them are chosen"
+        f"{n} of them are chosen; sources: "
     )
 
 

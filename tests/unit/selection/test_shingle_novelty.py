@@ -20,6 +20,7 @@ from didact.selection.around.budget import candidates
 from didact.selection.around.choose import choose
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
+from didact.selection.greedy.shares import kept_shares
 from didact.selection.shingle_novelty import shingle_novelty as module
 from didact.selection.shingle_novelty.shingle_novelty import (
     Shingles,
@@ -30,7 +31,7 @@ from didact.selection.shingle_novelty.shingle_novelty import (
     shingle_novelty,
 )
 from didact.testing import make_pool
-from didact.text.noise import noisy
+from didact.text.noise.noise import noisy
 from didact.verbs import context
 
 pytest.importorskip("numba")
@@ -208,7 +209,9 @@ def naive(weights, prints, lengths, sources, balance, blocked=(), first=()):
 def grown(weights, prints, lengths, sources, balance):
     offsets = np.cumsum([0, *map(len, prints)])
     flat = np.array([p for group in prints for p in group], np.uint32)
-    return Shingles(np.array(weights, float), offsets, flat, lengths, sources, balance)
+    n = len(weights)
+    free = kept_shares(np.ones(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_), None)
+    return Shingles(np.array(weights, float), offsets, flat, lengths, sources, balance, free)
 
 
 @st.composite
@@ -410,7 +413,10 @@ def test_noise_comes_last_and_is_told(spoiled, ctx):
     assert not ranked[:250].any()
     assert ranked[250:].all()
     assert chosen.notes == (
-        "50 of 300 rows look like noise (noise=0.3) and come last; 10 of them are chosen",
+        "50 of 300 rows look like noise (noise=0.3) and come last; 10 of them are chosen; "
+        "sources: junk 50; scripts: Latin 50",
+        "sources that lose a large share as noise: junk (50 of 50 rows); if they are not, noise=0 "
+        "lets them pass",
     )
     reasons = np.array(chosen.reasons)[chosen.why]
     assert set(reasons[junk[chosen.rows]]) == {"noise, for want of others"}
@@ -421,7 +427,11 @@ def test_without_the_filter_noise_comes_first(spoiled, ctx):
     junk = spoiled.source_codes == spoiled.source_names.index("junk")
     chosen = choose(shingle_novelty, spoiled, None, Budget(samples=50), ctx, noise=0, balance=0)
     assert junk[chosen.rows].all()
-    assert chosen.notes == ()
+    (note,) = chosen.notes
+    assert note == (
+        "sources with a smaller share of the tokens than in the pool: "
+        "prose to nothing (0% of it are exact duplicates)"
+    )
 
 
 def test_balance_brings_the_mix_of_sources_nearer_to_the_pools(spoiled, ctx):

@@ -168,7 +168,7 @@ def feature_based(
             size,
             balance=balance,
         )
-        shares = kept_shares(pool, rows, scripts, script_factor)
+        shares = kept_shares(pool.n_tokens[rows], scripts, suspects, script_factor)
         yield LazyGreedy(samples, weights, shares), ranking
 
     return Growing(rows=rows, open=growth)

@@ -55,11 +55,11 @@ def noise_last(
         suspects = noisy(pool, rows, strictness, ctx.progress)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
-        taken = int(suspects[np.searchsorted(rows, chosen)].sum())
+        noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects
         sources = [pool.source_names[code] for code in pool.source_codes[rows].tolist()]
         return (
-            *noise_notes(suspects, taken, strictness, sources, [SCRIPTS[s] for s in scripts]),
-            *share_notes(pool, rows, chosen, scripts, script_factor),
+            *noise_notes(suspects, int(noise.sum()), strictness, sources, [SCRIPTS[s] for s in scripts]),
+            *share_notes(pool, rows[real], chosen[~noise], scripts[real], script_factor),
         )
 
     def ranking(picks: Int1D) -> Ranking:

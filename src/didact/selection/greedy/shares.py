@@ -16,12 +16,13 @@ from didact.text.scripts import NONE, SCRIPTS, script_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from didact.core.arrays import Int1D, UInt8s
+    from didact.core.arrays import Bool1D, Int1D, UInt8s
     from didact.core.pool import Pool
 
 LEAST_SHARE: Final = 0.02  # of the candidates' tokens: what is smaller goes where it goes
 MOVED: Final = 1.5  # shares that change by more are told
 _TOLD: Final = 5
+_ENOUGH: Final = 5
 
 
 class Shares(NamedTuple):
@@ -53,20 +54,23 @@ def scripts_of(pool: Pool, rows: Int1D) -> UInt8s:
     return out
 
 
-def kept_shares(pool: Pool, rows: Int1D, scripts: UInt8s, factor: float | None) -> Shares:
+def kept_shares(
+    tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float | None
+) -> Shares:
     """Scripts whose shares are kept: each that has a fiftieth of the candidates' tokens.
 
     The factor that a pick is held to is a tenth stricter than `factor`: a set ends with a whole
     sample.
 
     Args:
-        pool: The samples.
-        rows: The candidates, ascending, `(n,)`.
+        tokens: Of each candidate, `(n,)`.
         scripts: Of each, see `scripts_of`.
-        factor: By what a share may change, at least 1; None lets it.
+        suspects: Which of them are noise, and have no share.
+        factor: By what a share may change, more than 1; None lets it.
     """
-    size = np.maximum(pool.n_tokens[rows], 1).astype(np.float64)
-    share = np.bincount(scripts, size, len(SCRIPTS)) / max(float(size.sum()), 1.0)
+    size = np.maximum(tokens, 1).astype(np.float64)
+    real = size * ~suspects
+    share = np.bincount(scripts, real, len(SCRIPTS)) / max(float(real.sum()), 1.0)
     share[NONE] = 0
     share[share < LEAST_SHARE] = 0
     kept = np.flatnonzero(share) if factor is not None else np.empty(0, np.int64)
@@ -99,15 +103,12 @@ def share_notes(
     copies = np.bincount(pool.source_codes, pool.copy_number > 1, len(pool.source_names))
     copies /= np.maximum(np.bincount(pool.source_codes, minlength=len(pool.source_names)), 1)
     lost = [
-        f"{pool.source_names[i]} to 1/{by:.1f} ({copies[i]:.0%} of it are exact duplicates)"
+        f"{pool.source_names[i]} {_by(by)} ({copies[i]:.0%} of it are exact duplicates)"
         for i, by in _moved(pool, rows, chosen, pool.source_codes[rows])
-        if by > 0
+        if by < 1
     ]
     notes = _line("sources with a smaller share of the tokens than in the pool", lost)
-    moved = [
-        f"{SCRIPTS[i]} {f'to 1/{by:.1f}' if by > 0 else f'{-by:.1f}-fold'}"
-        for i, by in _moved(pool, rows, chosen, scripts)
-    ]
+    moved = [f"{SCRIPTS[i]} {_by(by)}" for i, by in _moved(pool, rows, chosen, scripts)]
     held = "script_factor=" + ("null" if factor is None else f"{factor:g}")
     return notes + _line(f"scripts whose share of the tokens changed ({held})", moved)
 
@@ -117,21 +118,26 @@ def _line(what: str, found: list[str]) -> tuple[str, ...]:
     return (f"{what}: {', '.join(found[:_TOLD])}{more}",) if found else ()
 
 
+def _by(factor: float) -> str:
+    if factor >= 1:
+        return f"{factor:.1f}-fold"
+    return f"to 1/{1 / factor:.1f}" if factor else "to nothing"
+
+
 def _moved(
     pool: Pool, rows: Int1D, chosen: Int1D, codes: npt.NDArray[Any]
 ) -> list[tuple[int, float]]:
-    """Codes whose share moved by more than `MOVED`, the farthest first; a gain has a minus."""
+    """Codes whose share of the tokens changed by more than `MOVED`, and by what factor.
+
+    The farthest first. Told of those only that at their share would have `_ENOUGH` rows chosen.
+    """
     tokens = pool.n_tokens[rows].astype(np.float64)
     inside = np.zeros(len(rows), np.bool_)
     inside[np.searchsorted(rows, chosen)] = True
     before = np.bincount(codes, tokens)
     after = np.bincount(codes, tokens * inside, len(before))
     before, after = before / max(before.sum(), 1.0), after / max(after.sum(), 1.0)
-    found = []
-    for code in np.flatnonzero(before >= LEAST_SHARE).tolist():
-        smaller = before[code] / max(after[code], 1e-9)
-        if smaller > MOVED:
-            found.append((code, smaller))
-        elif 1 / smaller > MOVED:
-            found.append((code, -1 / smaller))
-    return sorted(found, key=lambda item: -abs(item[1]))
+    enough = (before >= LEAST_SHARE) & (before * len(chosen) >= _ENOUGH)
+    found = [(code, float(after[code] / before[code])) for code in np.flatnonzero(enough).tolist()]
+    found = [(code, by) for code, by in found if not 1 / MOVED <= by <= MOVED]
+    return sorted(found, key=lambda item: -max(item[1], 1 / max(item[1], 1e-9)))

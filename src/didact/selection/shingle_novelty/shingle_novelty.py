@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,7 @@ def estimate_shingle_novelty(
     *,
     sample: int,
     noise: float,
-    balance: float,  # noqa: ARG001 - some more bounds brought up to date
-    script_factor: float | None,  # noqa: ARG001 - the same
+    **_settings: Any,
 ) -> Cost:
     """Processor time: reference cost, noise and shingles of every byte, then the picks."""
     need("shingle_novelty", "fast")
@@ -117,7 +116,7 @@ def shingle_novelty(
             script_factor=script_factor,
         )  # fmt: skip
         weights, offsets, prints = measured(pool, rows, ctx, sample=sample, suspects=suspects)
-        shares = kept_shares(pool, rows, scripts, script_factor)
+        shares = kept_shares(pool.n_tokens[rows], scripts, suspects, script_factor)
         shingles = Shingles(
             weights, offsets, prints, pool.n_bytes[rows], pool.source_codes[rows], balance, shares
         )
