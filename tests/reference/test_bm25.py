@@ -173,7 +173,9 @@ def test_first_messages_of_many_turns(tmp_path: Path) -> None:
     ]
     aim = [{"messages": rows[i]["messages"], "task": f"t{i % 2}"} for i in range(4)]
     pool, target = make_pool(rows, tmp_path), make_pool(aim, tmp_path, name="target")
-    found = didact.score(pool, "bm25", target=target, variant="okapi", field="first_message", target_field="text")
+    found = didact.score(
+        pool, "bm25", target=target, variant="okapi", field="first_message", target_field="text"
+    )
     queries = [" ".join(w for each in turns[t:4:2] for w in each) for t in range(2)]
     expected = by_rank_bm25([each[0] for each in turns], queries)
     assert found.by_task is not None

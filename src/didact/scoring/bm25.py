@@ -24,7 +24,7 @@ from didact.text.hash_set import HashSet
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), 14 queries, reading
 # included; each further query costs the second figure. Only `estimate` uses them.
-_SECONDS_PER_BYTE = 20e-9
+_SECONDS_PER_BYTE = 24e-9
 _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
 
 
@@ -52,13 +52,13 @@ class BM25:
 
     **Source:** variants of `bm25s` with method="lucene" and of `rank_bm25.BM25Okapi`, whose other
     defaults are ours; equal to them in a differential test given the same words. As a selection
-    method: Yin and Rush 2025, arXiv:2410.16208; `variant: okapi, field: first_message, target_field:
-    text` are its released code (github.com/oseyosey/CCDS), which reads the first message of a row
+    method: Yin and Rush 2025, arXiv:2410.16208. Its released code (github.com/oseyosey/CCDS) is
+    `variant: okapi, field: first_message, target_field: text`: it reads the first message of a row
     of the pool alone and makes one query of each validation subtask, its shots with their answers.
     Two things differ: its words are split at spaces after ASCII punctuation is dropped, and its
     queries hold the tags of a chat template. `field: prompt` is another score on rows of several
     turns, since it has all that is not learnt.
-    **Cost:** two passes over the text, about 20 ns a byte on one core, twice that where there are
+    **Cost:** two passes over the text, about 24 ns a byte on one core, twice that where there are
     no spaces; no model.
     """
 

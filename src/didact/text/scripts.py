@@ -113,4 +113,3 @@ def _table() -> UInt8s:
         for first, last in blocks:
             scripts[first : last + 1] = number
     return scripts
-

@@ -413,10 +413,14 @@ def test_noise_comes_last_and_is_told(spoiled, ctx):
     assert not ranked[:250].any()
     assert ranked[250:].all()
     assert chosen.notes == (
-        "50 of 300 rows look like noise (noise=0.3) and come last; 10 of them are chosen; "
-        "sources: junk 50; scripts: Latin 50",
-        "sources that lose a large share as noise: junk (50 of 50 rows); if they are not, noise=0 "
-        "lets them pass",
+        (
+            "50 of 300 rows look like noise (noise=0.3) and come last; 10 of them are chosen; "
+            "sources: junk 50; scripts: Latin 50"
+        ),
+        (
+            "sources that lose a large share as noise: junk (50 of 50 rows); if they are not, "
+            "noise=0 lets them pass"
+        ),
     )
     reasons = np.array(chosen.reasons)[chosen.why]
     assert set(reasons[junk[chosen.rows]]) == {"noise, for want of others"}

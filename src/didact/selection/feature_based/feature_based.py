@@ -14,7 +14,7 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing
 from didact.selection.around.budget import candidates
-from didact.selection.greedy.noise_last import noise_last
+from didact.selection.greedy.noise_last import estimate_noise, noise_last
 from didact.selection.greedy.shares import kept_shares, scripts_of
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]
 
-# Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3); the last, times the
-# share that is chosen. Only `estimate` uses them.
-_NOISE: Final = 35e-9
-_FEATURES: Final = 60e-9
+# Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3), scaled to it by those of
+# `compression` in one run (benchmarks/estimates.py); the last, times the share that is chosen.
+# Tables outgrow the caches: a pool of 16 MiB has the first, and each doubling adds `_DOUBLING`.
+_FEATURES: Final = 45e-9
 _GREEDY: Final = 60e-9
+_DOUBLING: Final = 7.5e-9
 
 
 def estimate_feature_based(
@@ -48,8 +49,9 @@ def estimate_feature_based(
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
-    seconds = ((_NOISE if noise else 0) + _FEATURES + _GREEDY * share) * stats.n_bytes
-    return Cost(cpu_seconds=seconds)
+    doublings = np.log2(max(stats.n_bytes, 2**20) / 2**24)
+    a_byte = _FEATURES + _DOUBLING * doublings + _GREEDY * share
+    return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
 
 
 @method("feature_based", libraries=("numba",))
@@ -107,8 +109,9 @@ def feature_based(
     Golovin 2014 for submodular f; their ½(1 - 1/e) without the minus needs a comparison with the
     best single sample, which would break the rule that a smaller budget is a prefix). With other
     combinations, among them the default under a budget in samples, with quotas, with refused
-    near-duplicates and where `script_factor` held something back there is no such bound. `auto` changes with the unit of the budget: a smaller
-    budget is a prefix of a larger one in the same unit.
+    near-duplicates and where `script_factor` held something back there is no such bound. `auto`
+    changes with the unit of the budget: a smaller budget is a prefix of a larger one in the same
+    unit.
 
     Args:
         pool: The samples.
@@ -120,8 +123,8 @@ def feature_based(
         min_df: Samples a gram must be in; noise and copies do not count.
         per: What gains are divided by: `byte`, `token`, `sample` (nothing); `auto` is `token` under
             a budget of tokens and `byte` otherwise.
-        noise: Samples that score less than this are noise, where the pool's median sample scores
-            1; 0 lets everything pass, misdecoded text included.
+        noise: Samples of which less than this share holds together are noise, see
+            `didact.text.noise.noise`; 0 lets everything pass, misdecoded text included.
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
         balance: What the shares of sources count next to grams; 0 ignores sources.
         script_factor: By what factor a script's share of the tokens may rise or fall, for every
@@ -134,13 +137,13 @@ def feature_based(
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
-    **Cost:** the filter, 35 ns a byte in one thread; two passes over the text, 38 ns a byte on one
-    core, which workers share; and lazy greedy in one thread, 25 to 60 ns a byte of the pool: 2.1 s
-    for a fifth of 40,000 samples (24 MB), some 10 s for a fifth of 154,000 (92 MB); up to twice as
-    much per byte at 1.5 million. Memory 4 to 8 bytes a gram that is a feature of its sample, about
-    one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million samples (906 MB), the pool's
-    index in it; before that, while noise is looked for, 3 to 6 bytes a byte of text, at most 320
-    MiB. Compiling, once per machine: some 7 s.
+    **Cost:** the filter, some 75 ns a byte in one thread, and more as the pool grows; two passes
+    over the text, 38 ns a byte on one core, which workers share; and lazy greedy in one thread, 25
+    to 60 ns a byte of the pool. All of it takes 3.3 times as long as `compression` for a fifth of
+    20,000 samples (12 MB), 4.4 times for a fifth of 154,000 (92 MB). Memory 4 to 8
+    bytes a gram that is a feature of its sample, about one a byte of text, and 30 bytes a feature:
+    1.8 GB at 1.5 million samples (906 MB), the pool's index in it; before that, while noise is
+    looked for, 5 bytes a byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
     """
     need("feature_based", "fast")
     rows = candidates(pool, scores)

@@ -317,7 +317,8 @@ def occurrences(once: Array, more: Array, times: Array, features: int) -> Array:
 
 @compiled
 def pick(picks: Array, gains: Array, rows: Array, begins: Array, entries: Array, fresh: Array,
-         done: int, gone: Array, samples: Samples, state: State, shares: Shares) -> int:  # fmt: skip
+         done: int, gone: Array, samples: Samples, state: State, shares: Shares
+         ) -> int:  # fmt: skip
     """Lazy greedy: fill `picks` from the heaps, one of each group of candidates.
 
     A top's gain may be old; then it is an upper bound, so it is renewed and sinks. A top that was

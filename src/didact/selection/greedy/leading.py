@@ -19,8 +19,8 @@ def leading(gains: Array, rows: Array, shares: Shares) -> int:
     """The group that the next pick is from, or -1 when none has a candidate left.
 
     That of the largest gain among those that the pick would not bring beyond their share times the
-    factor. But when it would leave another group below its share by the factor, it is the one that
-    is farthest below. Groups that have nothing to gain are neither waited for nor held back.
+    factor. But when groups would be below their share by the factor, it is the one that is farthest
+    below. Groups that have nothing to gain are neither waited for nor held back.
 
     Args:
         gains: The largest gain in each group, or a bound of it, `(g,)`.
@@ -46,7 +46,7 @@ def leading(gains: Array, rows: Array, shares: Shares) -> int:
     least = 1.0
     pick = best
     for g in range(len(rows)):
-        if g != best and rows[g] >= 0 and shares.share[g] > 0 and gains[g] > 0:
+        if rows[g] >= 0 and shares.share[g] > 0 and gains[g] > 0:
             of_least = shares.picked[g] * shares.factor / (shares.share[g] * total)
             if of_least < least:
                 least = of_least

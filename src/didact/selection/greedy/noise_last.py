@@ -17,12 +17,24 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.arrays import Bool1D, Int1D, UInt8s
-    from didact.core.pool import Pool
+    from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
 
 # A source is warned of that loses so large a share of so many rows.
 LARGE_SHARE, ENOUGH_ROWS = 0.2, 5
 _TOLD: Final = 3
+
+
+# Processor seconds a byte as in `feature_based`: of 16 MiB, and what each doubling adds.
+_A_BYTE, _DOUBLING = 74e-9, 7e-9
+
+
+def estimate_noise(stats: PoolStats, strictness: float) -> float:
+    """Processor seconds to look for noise."""
+    if not strictness:
+        return 0.0
+    doublings = np.log2(max(stats.n_bytes, 2**20) / 2**24)
+    return float((_A_BYTE + _DOUBLING * doublings) * stats.n_bytes)
 
 
 def noise_last(
@@ -58,7 +70,9 @@ def noise_last(
         noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects
         sources = [pool.source_names[code] for code in pool.source_codes[rows].tolist()]
         return (
-            *noise_notes(suspects, int(noise.sum()), strictness, sources, [SCRIPTS[s] for s in scripts]),
+            *noise_notes(
+                suspects, int(noise.sum()), strictness, sources, [SCRIPTS[s] for s in scripts]
+            ),
             *share_notes(pool, rows[real], chosen[~noise], scripts[real], script_factor),
         )
 
@@ -107,11 +121,8 @@ def noise_notes(
     ]
     if not large:
         return (line,)
-    return (
-        line,
-        f"sources that lose a large share as noise: {', '.join(large)}; if they are not, "
-        "noise=0 lets them pass",
-    )
+    warning = f"sources that lose a large share as noise: {', '.join(large)}"
+    return line, f"{warning}; if they are not, noise=0 lets them pass"
 
 
 def _counts(suspects: Bool1D, names: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -54,9 +54,7 @@ def scripts_of(pool: Pool, rows: Int1D) -> UInt8s:
     return out
 
 
-def kept_shares(
-    tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float | None
-) -> Shares:
+def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float | None) -> Shares:
     """Scripts whose shares are kept: each that has a fiftieth of the candidates' tokens.
 
     The factor that a pick is held to is a tenth stricter than `factor`: a set ends with a whole
@@ -100,8 +98,8 @@ def share_notes(
         scripts: Of each candidate.
         factor: By what a script's share may change; None lets it.
     """
-    copies = np.bincount(pool.source_codes, pool.copy_number > 1, len(pool.source_names))
-    copies /= np.maximum(np.bincount(pool.source_codes, minlength=len(pool.source_names)), 1)
+    every = np.bincount(pool.source_codes, minlength=len(pool.source_names))
+    copies = np.bincount(pool.source_codes, pool.copy_number > 1, len(every)) / np.maximum(every, 1)
     lost = [
         f"{pool.source_names[i]} {_by(by)} ({copies[i]:.0%} of it are exact duplicates)"
         for i, by in _moved(pool, rows, chosen, pool.source_codes[rows])

@@ -15,7 +15,7 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing, Progress
 from didact.selection.around.budget import candidates
-from didact.selection.greedy.noise_last import noise_last
+from didact.selection.greedy.noise_last import estimate_noise, noise_last
 from didact.selection.greedy.shares import kept_shares, scripts_of
 from didact.text.buffers import utf8
 from didact.text.deflate.sizes import DeflateSizes, Texts
@@ -44,8 +44,8 @@ def estimate_shingle_novelty(
     need("shingle_novelty", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
-    a_byte = 39e-9 + (35e-9 if noise else 0) + 30e-9 / sample
-    return Cost(cpu_seconds=stats.n_bytes * a_byte + stats.n * 12e-6)
+    a_byte = 64e-9 + 30e-9 / sample
+    return Cost(cpu_seconds=stats.n_bytes * a_byte + estimate_noise(stats, noise))
 
 
 @method("shingle_novelty", libraries=("numba",))
@@ -87,8 +87,8 @@ def shingle_novelty(
         sample: One in so many shingles is looked at, the same ones in every sample; 1 is all.
             Fingerprints have 32 bits: when 16 million are covered, 0.4 % of new ones are taken for
             covered, and more as more are; so look at fewer in large pools.
-        noise: Samples that score less than this are noise, where the pool's median sample scores
-            1; 0 lets everything pass, misdecoded text included.
+        noise: Samples of which less than this share holds together are noise, see
+            `didact.text.noise.noise`; 0 lets everything pass, misdecoded text included.
         balance: How firmly the pool's mix of sources is kept. 0 looks at no source and repeats
             itself least; at 1 a source of twice the gains is chosen from some √2 to 2 times as
             much. `quotas` with `proportional` keep the mix exactly.
@@ -99,10 +99,11 @@ def shingle_novelty(
         MissingDependencyError: numba is not installed.
 
     **Source:** didact; shingles after Broder 1997, lazy greedy after Minoux 1978.
-    **Cost:** some 80 ns a byte, 35 of them the filter's, and 12 µs a sample on one core of 2021.
+    **Cost:** some 140 ns a byte on one core of 2021, more than half of them the filter's: 3.3 to
+    3.7 times what `compression` takes.
     Memory, beside one batch of text: 4 bytes per distinct shingle in the sample, at `sample` 8 half
     a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12 bytes per shingle
-    covered; and while noise is looked for 3 to 6 bytes a byte of text, at most 320 MiB. 1.5 million
+    covered; and while noise is looked for 5 bytes a byte of text, at most 530 MiB. 1.5 million
     samples of 620 bytes: about 1.2 GB.
     """
     need("shingle_novelty", "fast")
@@ -245,7 +246,9 @@ class Shingles:
         whole = np.maximum(np.bincount(self._sources, self._lengths), 1)
         mean = whole / np.maximum(np.bincount(self._sources), 1)
         self._amounts = np.stack([whole, mean, (whole / mean) ** balance])
-        cells, self._cells = np.unique(shares.group * len(whole) + self._sources, return_inverse=True)
+        cells, self._cells = np.unique(
+            shares.group * len(whole) + self._sources, return_inverse=True
+        )
         groups, of_cell = np.divmod(cells, len(whole))
         self._rows = np.argsort(self._cells, kind="stable")
         self._gains = weights[self._rows]

@@ -90,7 +90,7 @@ def count(text: Text, met: Met) -> None:
 @compiled
 def attraction(seen: int, one: float, other: float, total: float) -> float:
     """Log ratio of how often a pair occurs elsewhere to how often by chance, ½ added to both."""
-    return np.log((seen + 0.5) / (one * other / total + 0.5))
+    return float(np.log((seen + 0.5) / (one * other / total + 0.5)))
 
 
 @compiled
@@ -110,7 +110,7 @@ def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
             here = place(hashes[i], len(words))
             alone = words[here, 0] - 1
             if alone > 0:
-                walk(data, starts[i], ends[i], letters, True)
+                walk(data, starts[i], ends[i], letters, 1)
             if near[i]:
                 there = place(hashes[i + 1], len(words))
                 seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - 1, 0)
@@ -125,7 +125,7 @@ def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
 
 
 @compiled
-def walk(data: Array, at: int, end: int, letters: Array, adding: bool) -> tuple[float, int, int]:
+def walk(data: Array, at: int, end: int, letters: Array, add: int) -> tuple[float, int, int]:
     """Walk through a word's letters, each after the one before it; digits are one letter.
 
     An underscore begins a word again. A number has no letters.
@@ -135,15 +135,16 @@ def walk(data: Array, at: int, end: int, letters: Array, adding: bool) -> tuple[
         at: Where the word begins,
         end: and ends.
         letters: What a letter is worth after another; see `Met.letters`.
-        adding: Whether to add one to each instead.
+        add: What to add to each instead of adding them up; 0 to add them up.
 
     Returns:
         The sum of what its letters are worth, the letters it is over, and all letters of the word.
     """
-    before, block_before = 0, -1
+    before: Any = 0
+    block_before: Any = -1
     known, length, digits, worth = 0, 0, 0, 0.0
     while at < end:
-        byte = np.int64(data[at])
+        byte: Any = np.int64(data[at])
         point, width = byte, 1
         if byte >= 0x80:
             width = 2 + (byte >= 0xE0) + (byte >= 0xF0)
@@ -159,8 +160,8 @@ def walk(data: Array, at: int, end: int, letters: Array, adding: bool) -> tuple[
             digits += 1
         block, letter = point >> 7, point & 127
         if block < ALPHABETS and (before == 0 or block == block_before):
-            if adding:
-                letters[block, before, letter] += 1
+            if add:
+                letters[block, before, letter] += add
             else:
                 worth += letters[block, before, letter]
             known += 1
@@ -172,57 +173,75 @@ def walk(data: Array, at: int, end: int, letters: Array, adding: bool) -> tuple[
 
 
 @compiled
+def meet(text: Text, t: int, met: Met, total: float, alone: Array, found: Array) -> None:
+    """How often a text's words occur elsewhere, and what their pairs attract; 0 where apart."""
+    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
+    first, size = text.offsets[t], text.offsets[t + 1] - text.offsets[t]
+    own = 1 if text.counted[t] else 0
+    for k in range(size):
+        alone[k] = max(words[place(hashes[first + k], len(words)), 0] - own, 0.0)
+    for k in range(size):
+        i = first + k
+        found[k] = 0.0
+        if near[i]:
+            seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - own, 0)
+            found[k] = attraction(seen, alone[k], alone[k + 1], total)
+
+
+@compiled
+def ties(text: Text, t: int, met: Met, typical: float, alone: Array, found: Array, tie: Array
+         ) -> None:  # fmt: skip
+    """The tie of each of a text's words: mean attraction of the pairs that it is in elsewhere.
+
+    Two of no attraction are counted with them; from 0 to `typical`.
+    """
+    hashes, near, words = text.hashes, text.near, met.words
+    first, own = text.offsets[t], text.counted[t]
+    for k in range(text.offsets[t + 1] - first):
+        tie[k] = 0.0
+        if alone[k] > 0:
+            here = place(hashes[first + k], len(words))
+            partners, worth = float(words[here, 1]), float(words[here, 2])
+            if own and near[first + k]:
+                partners, worth = partners - 1, worth - found[k]
+            if own and k and near[first + k - 1]:
+                partners, worth = partners - 1, worth - found[k - 1]
+            tie[k] = min(max(worth / (max(partners, 0.0) + 2), 0.0), typical)
+
+
+@compiled
 def judge(text: Text, met: Met, total: float, typical: float, values: Array) -> Array:
     """What texts are made of.
-
-    A word's *tie* is the mean attraction of the pairs that it is in elsewhere, two of no attraction
-    counted with them, from 0 to `typical`.
 
     Returns:
         float64 `(n, 7)`: the sum of attractions of a text's pairs; the same of what their words'
         ties have it be; the number of pairs, and of neighbors apart by `APART`; bytes of all words
-        but numbers; of these, by the share of `typical` that is missing of each word's tie, those that nothing
-        ties; and the sum of the values of their letters, and how many letters that is over.
+        but numbers; of these, by the share of `typical` that is missing of each word's tie, those
+        that nothing ties; and the sum of the values of their letters, and how many letters that is
+        over.
     """
-    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
     data, starts, ends, offsets = text.data, text.starts, text.ends, text.offsets
     out = np.zeros((len(text.counted), 7))
     longest = 0
-    for t in range(len(text.counted)):
+    for t in range(len(out)):
         longest = max(longest, offsets[t + 1] - offsets[t])
     found, alone, tie = np.zeros(longest + 1), np.zeros(longest + 1), np.zeros(longest + 1)
-    for t in range(len(text.counted)):
+    for t in range(len(out)):
         first, size = offsets[t], offsets[t + 1] - offsets[t]
-        own = 1 if text.counted[t] else 0
-        for k in range(size):
-            alone[k] = max(words[place(hashes[first + k], len(words)), 0] - own, 0.0)
-        for k in range(size):
-            i = first + k
-            found[k] = 0.0
-            if near[i]:
-                seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - own, 0)
-                found[k] = attraction(seen, alone[k], alone[k + 1], total)
+        meet(text, t, met, total, alone, found)
+        ties(text, t, met, typical, alone, found, tie)
         for k in range(size):
             i = first + k
-            tie[k] = 0.0
-            if alone[k] > 0:
-                here = place(hashes[i], len(words))
-                partners, worth = float(words[here, 1]), float(words[here, 2])
-                if own and near[i]:
-                    partners, worth = partners - 1, worth - found[k]
-                if own and k and near[i - 1]:
-                    partners, worth = partners - 1, worth - found[k - 1]
-                tie[k] = min(max(worth / (max(partners, 0.0) + 2), 0.0), typical)
             loose = 1 - tie[k] / typical
-            value, known, length = walk(data, starts[i], ends[i], values, False)
+            value, known, length = walk(data, starts[i], ends[i], values, 0)
             if length:
                 out[t, 3] += ends[i] - starts[i]
                 out[t, 4] += loose * (ends[i] - starts[i])
                 out[t, 5] += loose * (value + (length - known))
                 out[t, 6] += loose * length
         for k in range(size - 1):
-            out[t, 2] += 1 if near[first + k] else APART
-            if near[first + k]:
+            out[t, 2] += 1 if text.near[first + k] else APART
+            if text.near[first + k]:
                 out[t, 0] += found[k]
                 out[t, 1] += (tie[k] + tie[k + 1]) / 2
     return out

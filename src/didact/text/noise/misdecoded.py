@@ -45,8 +45,7 @@ def misdecoded(texts: pa.LargeStringArray) -> Bool1D:
         text = texts[i].as_py()
         marks = [len(mark) for mark in _MISDECODED.findall(text)]
         broken = sum(marks)
-        found[i] = (
-            broken - marks[0] >= _SOME * len(text)
-            and broken >= _MOST * len(_BEYOND_ASCII.findall(text))
+        found[i] = broken - marks[0] >= _SOME * len(text) and broken >= _MOST * len(
+            _BEYOND_ASCII.findall(text)
         )
     return found
