@@ -144,20 +144,18 @@ def test_what_is_told(tmp_path):
     pool = make_pool(rows, tmp_path, dedup="none")
     everything = np.arange(120)
     scripts = script_of(pool.read(range(120), ["text"]).column(0))
-    assert share_notes(pool, everything, everything, scripts, 1.5) == ()
+    assert share_notes(pool, everything, everything, scripts, "a rule") == ()
     chosen = np.concatenate([np.arange(40), np.arange(40, 50)])
-    sources, moved = share_notes(pool, everything, chosen, scripts, None)
+    sources, moved = share_notes(pool, everything, chosen, scripts, "a rule")
     assert sources.startswith(
         "sources with a smaller share of the tokens than in the pool: gone to "
     )
     assert "gone to nothing (0% of it are exact duplicates), lost to 1/1." in sources
     assert "(50% of it are exact duplicates)" in sources
     assert "kept" not in sources
-    assert moved.startswith(
-        "scripts whose share of the tokens changed (script_factor=null): Greek "
-    )
+    assert moved.startswith("scripts whose share of the tokens changed (a rule): Greek ")
     # so few rows say nothing of shares
-    assert share_notes(pool, everything, np.arange(3), scripts, 1.5) == ()
+    assert share_notes(pool, everything, np.arange(3), scripts, "a rule") == ()
 
 
 @pytest.mark.parametrize("selector", SELECTORS)

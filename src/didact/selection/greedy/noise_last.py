@@ -62,6 +62,7 @@ def noise_last(
     Returns:
         Which candidates a growth should pick last, `(n,)`; and positions picked → ranking.
     """
+    rule = "script_factor=" + ("null" if script_factor is None else f"{script_factor:g}")
     suspects = np.zeros(len(rows), np.bool_)
     if strictness:
         suspects = noisy(pool, rows, strictness, ctx.progress)
@@ -73,7 +74,7 @@ def noise_last(
             *noise_notes(
                 suspects, int(noise.sum()), strictness, sources, [SCRIPTS[s] for s in scripts]
             ),
-            *share_notes(pool, rows[real], chosen[~noise], scripts[real], script_factor),
+            *share_notes(pool, rows[real], chosen[~noise], scripts[real], rule),
         )
 
     def ranking(picks: Int1D) -> Ranking:

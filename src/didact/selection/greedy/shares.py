@@ -85,7 +85,7 @@ def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float 
 
 
 def share_notes(
-    pool: Pool, rows: Int1D, chosen: Int1D, scripts: UInt8s, factor: float | None
+    pool: Pool, rows: Int1D, chosen: Int1D, scripts: UInt8s, rule: str
 ) -> tuple[str, ...]:
     """One line on sources, and one on scripts, whose share of the tokens moved by more than 1.5.
 
@@ -96,7 +96,7 @@ def share_notes(
         rows: The candidates, ascending.
         chosen: The rows chosen.
         scripts: Of each candidate.
-        factor: By what a script's share may change; None lets it.
+        rule: What keeps scripts, or that nothing does.
     """
     every = np.bincount(pool.source_codes, minlength=len(pool.source_names))
     copies = np.bincount(pool.source_codes, pool.copy_number > 1, len(every)) / np.maximum(every, 1)
@@ -107,8 +107,7 @@ def share_notes(
     ]
     notes = _line("sources with a smaller share of the tokens than in the pool", lost)
     moved = [f"{SCRIPTS[i]} {_by(by)}" for i, by in _moved(pool, rows, chosen, scripts)]
-    held = "script_factor=" + ("null" if factor is None else f"{factor:g}")
-    return notes + _line(f"scripts whose share of the tokens changed ({held})", moved)
+    return notes + _line(f"scripts whose share of the tokens changed ({rule})", moved)
 
 
 def _line(what: str, found: list[str]) -> tuple[str, ...]:

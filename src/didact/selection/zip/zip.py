@@ -19,11 +19,13 @@ from didact.core.errors import ConfigError
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing, Ranking
 from didact.selection.around.budget import candidates
+from didact.selection.greedy.shares import scripts_of, share_notes
 from didact.selection.zip.released import check_released, released
 from didact.selection.zip.rounds import Rounds, alone, sample_texts
 from didact.text.deflate.sizes import DeflateSizes, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
+    from didact.core.arrays import Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
     from didact.core.scores import Budget, Scores, Selection
@@ -103,6 +105,10 @@ def zip_(
     the budget, and exact duplicates count as samples. It is refused where that code picks samples
     twice.
 
+    DEFLATE sees bytes: of the same text in two scripts, that of fewer bytes a letter compresses
+    less, and is taken first. A script or source whose share of the tokens shrinks or grows by more
+    than 1.5 is named in a note (`exact`).
+
     Args:
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
@@ -130,6 +136,10 @@ def zip_(
     stages = _clamped(len(rows), k1, k2, k3)
     notes = (*_clamping((k1, k2, k3), stages), *_zlib_note())
 
+    def remarks(chosen: Int1D) -> tuple[str, ...]:
+        scripts = scripts_of(pool, rows)
+        return share_notes(pool, rows, chosen, scripts, "zip looks at none; quotas keep sources")
+
     @contextmanager
     def growth() -> Iterator[Grown]:
         texts = sample_texts(pool, rows)
@@ -140,7 +150,7 @@ def zip_(
         ):
             first = alone(texts, whole, ctx)
             rounds = Rounds(texts, whole, fresh, first, stages, ctx.pieces)
-            yield rounds, lambda picks: Ranking(rows=rows[picks], notes=notes)
+            yield rounds, lambda picks: Ranking(rows=rows[picks], notes=notes, remarks=remarks)
 
     return Growing(rows=rows, open=growth, resumable=False)
 
