@@ -361,9 +361,11 @@ def test_strictness_orders_what_is_found(tmp_path):
     assert len({*sizes}) == len(sizes)
 
 
-def test_only_candidates_count(mixed):
+def test_only_candidates_count(mixed, scored):
     rows = candidates(mixed, None)[::2]
     alone = noisy(mixed, rows, 0.3)
+    scores = np.concatenate(scored)
+    scored.clear()
     names = [mixed.source_names[c] for c in mixed.source_codes[rows]]
     rebuilt = make_pool(
         [
@@ -375,6 +377,8 @@ def test_only_candidates_count(mixed):
         mixed.path.parent / "half",
     )
     assert noisy(rebuilt, np.arange(len(rebuilt)), 0.3).tolist() == alone.tolist()
+    assert np.concatenate(scored).tolist() == scores.tolist()
+    assert len({*scores.tolist()}) > 10
 
 
 def test_noise_does_not_vouch_for_its_copies(tmp_path):
@@ -393,11 +397,26 @@ def test_noise_does_not_vouch_for_its_copies(tmp_path):
     assert set(found.values()) == {1.0}
 
 
-def test_where_nothing_is_usual_nothing_is_noise(tmp_path):
+def test_copies_are_all_noise_or_none(tmp_path):
+    rng = random.Random(2)
+    texts = [stirred(sentences(rng, rng.randint(1, 8)), rng) for _ in range(200)]
+    texts += [invented(texts, rng) for _ in range(40)]
+    rows = [{"id": str(i), "text": t, "source": ""} for i, t in enumerate(texts * 2)]
+    pool = make_pool(rows, tmp_path, dedup="none")
+    found = noisy(pool, np.arange(len(rows)), 0.8)
+    assert found[: len(texts)].tolist() == found[len(texts) :].tolist()
+    assert 20 < found.sum() < len(texts)
+
+
+def test_where_pairs_do_not_attract_only_misdecoded_texts_are_noise(tmp_path):
+    letters = "abcdefghijkl"
+    grid = [f"{a * 9} {b * 8}" for a in letters for b in letters]  # no pair twice
     rng = random.Random(3)
     junk = [" ".join(rng.randbytes(5).hex() for _ in range(30)) for _ in range(40)]
-    pool = pool_with(junk, {}, tmp_path)
-    assert not noisy(pool, np.arange(len(pool)), 0.3).any()
+    for name, texts, strictness in (("grid", grid, 1.0), ("junk", junk, 0.3)):
+        pool = pool_with(texts, {"broken": ["crÃ¨me brÃ»lÃ©e"]}, tmp_path / name)
+        rows = candidates(pool, None)
+        assert shares(pool, noisy(pool, rows, strictness), rows) == {"text": 0, "broken": 1}
 
 
 def test_no_rows_and_one_row(tmp_path):
