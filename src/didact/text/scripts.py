@@ -14,8 +14,9 @@ from didact.text.buffers import utf8
 if TYPE_CHECKING:
     from didact.core.arrays import UInt8s
 
-# Blocks of letters, first and last code point. Signs, digits and marks are of no script. Our own
-# and fixed, so that scripts do not change with the Unicode version of an interpreter.
+# Blocks of letters, first and last code point; signs and digits that all scripts share are of none,
+# and a script that is not here has no letters. Our own and fixed, so that scripts do not change
+# with the Unicode version of an interpreter.
 _BLOCKS: Final = {
     "Latin": ((0x41, 0x5A), (0x61, 0x7A), (0xAA, 0xAA), (0xBA, 0xBA), (0xC0, 0xD6), (0xD8, 0xF6),
               (0xF8, 0x2AF), (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA720, 0xA7FF),
@@ -55,6 +56,13 @@ _BLOCKS: Final = {
     "Bopomofo": ((0x3105, 0x312F), (0x31A0, 0x31BF)),
     "Han": ((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
             (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
+    "Coptic": ((0x2C80, 0x2CFF),),
+    "Ol Chiki": ((0x1C50, 0x1C7F),),
+    "Meetei Mayek": ((0xAAE0, 0xAAFF), (0xABC0, 0xABFF)),
+    "Javanese": ((0xA980, 0xA9DF),),
+    "Balinese": ((0x1B00, 0x1B7F),),
+    "Sundanese": ((0x1B80, 0x1BBF),),
+    "Adlam": ((0x1E900, 0x1E95F),),
     "Yi": ((0xA000, 0xA4CF),),
     "Hangul": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF)),
 }  # fmt: skip

@@ -463,8 +463,8 @@ def test_estimate_is_of_the_right_order(tmp_path, ctx):
     started = time.process_time()
     choose(feature_based, pool, None, budget, ctx)
     seconds = time.process_time() - started
-    assert 0.2 < estimate_feature_based(pool.stats, budget).cpu_seconds / seconds < 5
-    assert estimate_feature_based(pool.stats, Budget(samples=0)).cpu_seconds == 0
+    assert 0.2 < estimate_feature_based(pool.stats, budget, noise=0.3).cpu_seconds / seconds < 5
+    assert estimate_feature_based(pool.stats, Budget(samples=0), noise=0.3).cpu_seconds == 0
 
 
 # -- the heap --------------------------------------------------------------------------------------

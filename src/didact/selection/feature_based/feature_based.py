@@ -14,7 +14,7 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing
 from didact.selection.around.budget import candidates
-from didact.selection.greedy.noise_last import estimate_noise, noise_last
+from didact.selection.greedy.noise_last import doublings, estimate_noise, noise_last
 from didact.selection.greedy.shares import kept_shares, scripts_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def estimate_feature_based(
     stats: PoolStats,
     budget: Budget | None,
     *,
-    noise: float = 0.3,
+    noise: float,
     **_settings: Any,
 ) -> Cost:
     """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
@@ -49,8 +49,7 @@ def estimate_feature_based(
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
-    doublings = np.log2(max(stats.n_bytes, 2**20) / 2**24)
-    a_byte = _FEATURES + _DOUBLING * doublings + _GREEDY * share
+    a_byte = _FEATURES + _DOUBLING * doublings(stats) + _GREEDY * share
     return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
 
 
@@ -69,7 +68,7 @@ def feature_based(
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
-    script_factor: Annotated[float, Field(ge=1.1)] | None = 1.5,
+    script_factor: Annotated[float, Field(ge=1.1, le=100)] | None = 1.5,
 ) -> Growing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
@@ -92,11 +91,11 @@ def feature_based(
     named in a note.
 
     What no other sample has cannot be told from noise one gram at a time, but sample by sample it
-    can: see `didact.text.noise`. Samples that look like noise come last too, whatever they would
-    add; they are not counted in m_g, and neither is an exact copy of another sample. Leaving u_d
-    out (`own_pairs: 0`) favors samples whose rare grams are in a second sample, which is what
-    near-duplicates are made of. `noise: 0, own_pairs: 0, balance: 0,
-    script_factor: null` is the plain feature-based function.
+    can: see `didact.text.noise.noise`. Samples that look like noise come last too, whatever they
+    would add; they are not counted in m_g, and neither is an exact copy of another sample. Leaving
+    u_d out (`own_pairs: 0`) favors samples whose rare grams are in a second sample, which is what
+    near-duplicates are made of. `noise: 0, own_pairs: 0, balance: 0, script_factor: null` is the
+    plain feature-based function.
 
     `per: sample` picks the longest samples. Under a budget in samples the default is per byte all
     the same: a set as varied as possible *for its length*.
@@ -128,8 +127,8 @@ def feature_based(
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
         balance: What the shares of sources count next to grams; 0 ignores sources.
         script_factor: By what factor a script's share of the tokens may rise or fall, for every
-            script that has at least 2 % of them; null lets scripts go where the gains are, to
-            those that say most in a byte.
+            script that has at least 2 % of them and something left to gain, from some dozens of
+            samples on; null lets scripts go to those that say most in a byte.
 
     Raises:
         MissingDependencyError: numba is not installed.
@@ -143,7 +142,7 @@ def feature_based(
     20,000 samples (12 MB), 4.4 times for a fifth of 154,000 (92 MB). Memory 4 to 8
     bytes a gram that is a feature of its sample, about one a byte of text, and 30 bytes a feature:
     1.8 GB at 1.5 million samples (906 MB), the pool's index in it; before that, while noise is
-    looked for, 5 bytes a byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
+    looked for, 4 to 8 bytes a byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
     """
     need("feature_based", "fast")
     rows = candidates(pool, scores)

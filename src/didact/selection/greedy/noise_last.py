@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from didact.core.protocols import Context
 
 # A source is warned of that loses so large a share of so many rows.
-LARGE_SHARE, ENOUGH_ROWS = 0.2, 5
+_LARGE_SHARE, _ENOUGH_ROWS = 0.2, 5
 _TOLD: Final = 3
 
 
@@ -33,8 +33,12 @@ def estimate_noise(stats: PoolStats, strictness: float) -> float:
     """Processor seconds to look for noise."""
     if not strictness:
         return 0.0
-    doublings = np.log2(max(stats.n_bytes, 2**20) / 2**24)
-    return float((_A_BYTE + _DOUBLING * doublings) * stats.n_bytes)
+    return (_A_BYTE + _DOUBLING * doublings(stats)) * stats.n_bytes
+
+
+def doublings(stats: PoolStats) -> float:
+    """How often the pool's bytes are twice 16 MiB; for tables that outgrow the caches."""
+    return float(np.log2(max(stats.n_bytes, 2**20) / 2**24))
 
 
 def noise_last(
@@ -118,7 +122,7 @@ def noise_notes(
     large = [
         f"{name} ({count:,} of {whole:,} rows)"
         for name, count, whole in by_source
-        if count >= ENOUGH_ROWS and count >= LARGE_SHARE * whole
+        if count >= _ENOUGH_ROWS and count >= _LARGE_SHARE * whole
     ]
     if not large:
         return (line,)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 LEAST_SHARE: Final = 0.02  # of the candidates' tokens: what is smaller goes where it goes
 MOVED: Final = 1.5  # shares that change by more are told
-_TOLD: Final = 5
-_ENOUGH: Final = 5
+_TOLD, _ENOUGH = 5, 5
 
 
 class Shares(NamedTuple):
@@ -70,16 +69,15 @@ def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float 
     real = size * ~suspects
     share = np.bincount(scripts, real, len(SCRIPTS)) / max(float(real.sum()), 1.0)
     share[NONE] = 0
-    share[share < LEAST_SHARE] = 0
-    kept = np.flatnonzero(share) if factor is not None else np.empty(0, np.int64)
+    kept = np.flatnonzero(share >= LEAST_SHARE) if factor else np.empty(0, np.int64)
     group_of = np.zeros(len(SCRIPTS), np.int64)
     group_of[kept] = np.arange(1, len(kept) + 1)
     return Shares(
         group=group_of[scripts],
         size=size,
-        share=np.concatenate([np.zeros(1), share[kept]]),
+        share=np.append(0.0, share[kept]),
         picked=np.zeros(len(kept) + 1),
-        factor=1 + 0.9 * ((factor or 1.0) - 1),
+        factor=1 + 0.9 * (factor - 1) if factor else 1.0,
         step=float(size.mean()) if len(size) else 1.0,
     )
 

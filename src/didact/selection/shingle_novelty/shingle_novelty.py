@@ -60,7 +60,7 @@ def shingle_novelty(
     sample: Annotated[int, Field(ge=1, le=1024)] = 8,
     noise: Annotated[float, Field(ge=0, le=1)] = 0.3,
     balance: Annotated[float, Field(ge=0, le=16)] = 1.0,
-    script_factor: Annotated[float, Field(ge=1.1)] | None = 1.5,
+    script_factor: Annotated[float, Field(ge=1.1, le=100)] | None = 1.5,
 ) -> Growing:
     """The set that repeats itself least, grown greedily; ties go to the lowest row.
 
@@ -78,7 +78,7 @@ def shingle_novelty(
     named in a note.
 
     Least redundant is most random, so noise comes last, after everything else: see
-    `didact.text.noise` for what is noise and what is not found.
+    `didact.text.noise.noise` for what is noise and what is not found.
 
     Args:
         pool: The samples.
@@ -93,7 +93,8 @@ def shingle_novelty(
             itself least; at 1 a source of twice the gains is chosen from some √2 to 2 times as
             much. `quotas` with `proportional` keep the mix exactly.
         script_factor: By what factor a script's share of the tokens may rise or fall, for every
-            script that has at least 2 % of them; null lets scripts go where the gains are.
+            script that has at least 2 % of them and something left to gain, from some dozens of
+            samples on; null lets scripts go where the gains are.
 
     Raises:
         MissingDependencyError: numba is not installed.
@@ -103,7 +104,7 @@ def shingle_novelty(
     3.7 times what `compression` takes.
     Memory, beside one batch of text: 4 bytes per distinct shingle in the sample, at `sample` 8 half
     a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12 bytes per shingle
-    covered; and while noise is looked for 5 bytes a byte of text, at most 530 MiB. 1.5 million
+    covered; and while noise is looked for 4 to 8 bytes a byte of text, at most 530 MiB. 1.5 million
     samples of 620 bytes: about 1.2 GB.
     """
     need("shingle_novelty", "fast")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LETTERS: Final = 128  # code points of an alphabet: one block of Unicode
 ALPHABETS: Final = 96  # alphabets; beyond U+3000 a character is a word or a syllable
 APART: Final = 0.25  # what neighbors are counted that something stands between
+TRIES: Final = 16
 _BASE: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -28,7 +29,7 @@ class Met(NamedTuple):
 
     Attributes:
         words: float32 `(2^w, 4)`: how often a word occurs; how many pairs it is in; the sum of
-            their attractions; nothing, so that a word is in one line of the processor's cache.
+            their attractions; and 24 more bits of its hash, by which it is known.
         pairs: How often a pair occurs, int32 `(2^p,)`.
         letters: How often a letter follows a letter, or 0 as the first of its word, in words that
             were met twice; float64 `(ALPHABETS, LETTERS, LETTERS)`.
@@ -70,6 +71,18 @@ def place(hashed: np.uint64, buckets: int) -> np.int64:
 
 
 @compiled
+def find(hashed: np.uint64, words: Array) -> np.int64:
+    """The bucket of a word: the first of `TRIES` that is its own or empty, else a shared one."""
+    at, mask = place(hashed, len(words)), len(words) - 1
+    tag = np.float32(hashed & np.uint64(0xFFFFFF))
+    for _ in range(TRIES):
+        if words[at, 0] == 0 or words[at, 3] == tag:
+            return at
+        at = (at + 1) & mask
+    return at
+
+
+@compiled
 def pair(one: np.uint64, other: np.uint64) -> np.uint64:
     """The hash of a pair of words."""
     return one * _BASE + other
@@ -82,7 +95,10 @@ def count(text: Text, met: Met) -> None:
     for t in range(len(text.counted)):
         if text.counted[t]:
             for i in range(text.offsets[t], text.offsets[t + 1]):
-                words[place(hashes[i], len(words)), 0] += 1
+                here = find(hashes[i], words)
+                if words[here, 0] == 0:
+                    words[here, 3] = np.float32(hashes[i] & np.uint64(0xFFFFFF))
+                words[here, 0] += 1
                 if near[i]:
                     pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] += 1
 
@@ -107,12 +123,12 @@ def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
         if not text.counted[t]:
             continue
         for i in range(text.offsets[t], text.offsets[t + 1]):
-            here = place(hashes[i], len(words))
+            here = find(hashes[i], words)
             alone = words[here, 0] - 1
             if alone > 0:
                 walk(data, starts[i], ends[i], letters, 1)
             if near[i]:
-                there = place(hashes[i + 1], len(words))
+                there = find(hashes[i + 1], words)
                 seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - 1, 0)
                 found = attraction(seen, max(alone, 0.0), max(words[there, 0] - 1, 0.0), total)
                 words[here, 1] += 1
@@ -126,7 +142,7 @@ def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
 
 @compiled
 def walk(data: Array, at: int, end: int, letters: Array, add: int) -> tuple[float, int, int]:
-    """Walk through a word's letters, each after the one before it; digits are one letter.
+    """Walk through a word's letters, each after the one before it.
 
     An underscore begins a word again. A number has no letters.
 
@@ -142,7 +158,9 @@ def walk(data: Array, at: int, end: int, letters: Array, add: int) -> tuple[floa
     """
     before: Any = 0
     block_before: Any = -1
-    known, length, digits, worth = 0, 0, 0, 0.0
+    known, length, worth = 0, 0, 0.0
+    if is_number(data, at, end):
+        return worth, known, length
     while at < end:
         byte: Any = np.int64(data[at])
         point, width = byte, 1
@@ -155,9 +173,6 @@ def walk(data: Array, at: int, end: int, letters: Array, add: int) -> tuple[floa
         if point == 95:
             before = 0
             continue
-        if 48 <= point <= 57:
-            point = 48
-            digits += 1
         block, letter = point >> 7, point & 127
         if block < ALPHABETS and (before == 0 or block == block_before):
             if add:
@@ -167,9 +182,16 @@ def walk(data: Array, at: int, end: int, letters: Array, add: int) -> tuple[floa
             known += 1
         before, block_before = letter, block
         length += 1
-    if digits == length:
-        return 0.0, 0, 0
     return worth, known, length
+
+
+@compiled
+def is_number(data: Array, at: int, end: int) -> bool:
+    """Whether a word has nothing but digits and underscores."""
+    for i in range(at, end):  # noqa: SIM110 - numba compiles no generator
+        if not (48 <= data[i] <= 57 or data[i] == 95):
+            return False
+    return True
 
 
 @compiled
@@ -179,7 +201,7 @@ def meet(text: Text, t: int, met: Met, total: float, alone: Array, found: Array)
     first, size = text.offsets[t], text.offsets[t + 1] - text.offsets[t]
     own = 1 if text.counted[t] else 0
     for k in range(size):
-        alone[k] = max(words[place(hashes[first + k], len(words)), 0] - own, 0.0)
+        alone[k] = max(words[find(hashes[first + k], words), 0] - own, 0.0)
     for k in range(size):
         i = first + k
         found[k] = 0.0
@@ -200,7 +222,7 @@ def ties(text: Text, t: int, met: Met, typical: float, alone: Array, found: Arra
     for k in range(text.offsets[t + 1] - first):
         tie[k] = 0.0
         if alone[k] > 0:
-            here = place(hashes[first + k], len(words))
+            here = find(hashes[first + k], words)
             partners, worth = float(words[here, 1]), float(words[here, 2])
             if own and near[first + k]:
                 partners, worth = partners - 1, worth - found[k]

@@ -2,7 +2,7 @@
 
 No model, no list of a language's words: what is usual is read from the pool itself, and every word
 is asked for what *it* does elsewhere. So a text is judged by its own language, however few others
-are written in it, and where nothing is known of a language nothing in it is noise.
+are written in it, and where nothing is known of an alphabet nothing in it is noise.
 
 A pair of neighboring words *attracts* as far as it occurs elsewhere more often than chance would
 have its words meet. Words that keep company elsewhere are expected to keep it here: drawn at random
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 PRIOR_BYTES: Final = 8
 PRIOR_NATS: Final = 2.0
 # What a letter is worth, in nats over a letter drawn from 36, in random spelling and in a
-# language's: among words of English mash has at most -0.1, Turkish and Vietnamese 0.2 and more.
-RANDOM, SPELLED = -0.2, 0.3
+# language's: among words of English mash has -0.4 and less, Turkish and Vietnamese 0.2 and more.
+RANDOM, SPELLED = -0.35, 0.2
 # An alphabet is known when so many letters of it were met; unknown letters are worth `UNKNOWN`.
 KNOWN_LETTERS: Final = 1000
 UNKNOWN: Final = 1.0
@@ -72,10 +72,13 @@ def noisy(
 
     Found are random letters, keys and encoded bytes with or without spaces, words in random order,
     and UTF-8 read as Latin-1 or Windows-1252, once or twice. At a strictness of 0.3 it takes 19
-    bytes of the first. Not found: shorter noise, a blob inside a longer text, noise that repeats
-    noise, noise in a language or an alphabet that the pool hardly has, and noise that makes up half
-    of the pool: where pairs do not attract at all, only misdecoded samples are noise. Taken for
-    noise: a few command lines and formulas whose words are at home in sentences.
+    bytes of the first. Not found: shorter noise, a blob inside a longer text, words in random
+    order with more than a space between them, rows without letters, noise that repeats noise, noise
+    in a language or an alphabet that the pool hardly has, and noise that makes up half of the pool:
+    where pairs do not attract at all, only misdecoded samples are noise. Taken for noise: what is
+    in no language, such as chess games, chords, DNA and lists of acronyms; a few command lines and
+    formulas whose words are at home in sentences; and single short sentences in a language that is
+    spelled unlike the rest, such as Polish in English.
 
     Args:
         pool: The samples.
