@@ -24,7 +24,7 @@ from didact.text.hash_set import HashSet
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), 14 queries, reading
 # included; each further query costs the second figure. Only `estimate` uses them.
-_SECONDS_PER_BYTE = 24e-9
+_SECONDS_PER_BYTE = 25e-9
 _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
 
 
@@ -58,7 +58,7 @@ class BM25:
     Two things differ: its words are split at spaces after ASCII punctuation is dropped, and its
     queries hold the tags of a chat template. `field: prompt` is another score on rows of several
     turns, since it has all that is not learnt.
-    **Cost:** two passes over the text, about 24 ns a byte on one core, twice that where there are
+    **Cost:** two passes over the text, about 25 ns a byte on one core, twice that where there are
     no spaces; no model.
     """
 

@@ -31,7 +31,7 @@ Per = Literal["auto", "byte", "token", "sample"]
 # Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3), scaled to it by those of
 # `compression` in one run (benchmarks/estimates.py); the last, times the share that is chosen.
 # Tables outgrow the caches: a pool of 16 MiB has the first, and each doubling adds `_DOUBLING`.
-_FEATURES: Final = 45e-9
+_FEATURES: Final = 50e-9
 _GREEDY: Final = 60e-9
 _DOUBLING: Final = 7.5e-9
 
@@ -136,7 +136,7 @@ def feature_based(
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
-    **Cost:** the filter, some 75 ns a byte in one thread, and more as the pool grows; two passes
+    **Cost:** the filter, some 82 ns a byte in one thread, and more as the pool grows; two passes
     over the text, 38 ns a byte on one core, which workers share; and lazy greedy in one thread, 25
     to 60 ns a byte of the pool. All of it takes 3.3 times as long as `compression` for a fifth of
     20,000 samples (12 MB), 4.4 times for a fifth of 154,000 (92 MB). Memory 4 to 8

@@ -26,7 +26,7 @@ _TOLD: Final = 3
 
 
 # Processor seconds a byte as in `feature_based`: of 16 MiB, and what each doubling adds.
-_A_BYTE, _DOUBLING = 74e-9, 7e-9
+_A_BYTE, _DOUBLING = 82e-9, 7e-9
 
 
 def estimate_noise(stats: PoolStats, strictness: float) -> float:

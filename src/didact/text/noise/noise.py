@@ -92,7 +92,7 @@ def noisy(
 
     **Source:** the attraction is pointwise mutual information (Church and Hanks 1990, "Word
     association norms", Computational Linguistics 16), each text's own words left out.
-    **Cost:** some 75 ns a byte on one core of 2021 in a pool of 16 MiB and 7 more for every
+    **Cost:** some 82 ns a byte on one core of 2021 in a pool of 16 MiB and 7 more for every
     doubling, three passes over the text; memory 5 bytes a byte of text, at most 530 MiB, and that
     of one batch.
     """
