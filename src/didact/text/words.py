@@ -113,16 +113,10 @@ def hash_words(texts: pa.LargeStringArray) -> Words:
     word and 10 MiB.
     """
     data, offsets = utf8(pc.utf8_lower(texts))
-    hashes: list[UInt64s] = []
-    word_offsets = np.zeros(len(offsets), np.int64)
-    total = 0
-    for at, stop, starts, ends in _pieces(data, offsets):
-        first, last = np.searchsorted(offsets, [at, stop])
-        word_offsets[first:last] = total + np.searchsorted(starts, offsets[first:last] - at)
-        hashes.append(_hash(data[at:stop], starts, ends))
-        total += len(starts)
-    word_offsets[np.searchsorted(offsets, len(data)) :] = total
-    return Words(np.concatenate([np.empty(0, np.uint64), *hashes]), word_offsets)
+    hashes, begin = [np.empty(0, np.uint64)], np.zeros(len(offsets), np.int64)
+    for _, _, piece, starts, ends in _numbered(data, offsets, begin):
+        hashes.append(_hash(piece, starts, ends))
+    return Words(np.concatenate(hashes), begin)
 
 
 def hash_terms(texts: pa.LargeStringArray) -> Words:
@@ -206,22 +200,15 @@ class _Unspaced:
 def _scan(texts: pa.LargeStringArray) -> tuple[Words, _Unspaced]:
     """Words, and those of scripts without spaces among them."""
     data, offsets = utf8(pc.utf8_lower(texts))
-    hashes = [np.empty(0, np.uint64)]
+    hashes, begin = [np.empty(0, np.uint64)], np.zeros(len(offsets), np.int64)
     unspaced = [_Unspaced.of(data[:0], np.empty(0, np.int64))]
-    word_offsets = np.zeros(len(offsets), np.int64)
-    total = 0
-    for at, stop, starts, ends in _pieces(data, offsets):
-        piece = data[at:stop]
-        first, last = np.searchsorted(offsets, [at, stop])
-        word_offsets[first:last] = total + np.searchsorted(starts, offsets[first:last] - at)
+    for at, words, piece, starts, ends in _numbered(data, offsets, begin):
         hashes.append(_hash(piece, starts, ends))
-        unspaced.append(_Unspaced.of(piece, starts, words=total, at=at))
-        total += len(starts)
-    word_offsets[np.searchsorted(offsets, len(data)) :] = total
+        unspaced.append(_Unspaced.of(piece, starts, words=words, at=at))
     together = (
         np.concatenate([getattr(u, name) for u in unspaced]) for name in _Unspaced.__slots__
     )
-    return Words(np.concatenate(hashes), word_offsets), _Unspaced(*together)
+    return Words(np.concatenate(hashes), begin), _Unspaced(*together)
 
 
 def count_words(texts: pa.LargeStringArray) -> Int1D:
@@ -245,6 +232,22 @@ def word_strings(text: str, start: int = 0, stop: int | None = None) -> list[str
             out.append(raw[a:b].decode())
         seen += len(starts)
     return out
+
+
+def _numbered(
+    data: UInt8s, offsets: Int1D, begin: Int1D
+) -> Iterator[tuple[int, int, UInt8s, Int1D, Int1D]]:
+    """Each piece: bytes and words before it, its bytes, and the bounds of its words in it.
+
+    The number of the word that each text begins with is written into `begin`, `(n + 1,)`.
+    """
+    total = 0
+    for at, stop, starts, ends in _pieces(data, offsets):
+        first, last = np.searchsorted(offsets, [at, stop])
+        begin[first:last] = total + np.searchsorted(starts, offsets[first:last] - at)
+        yield at, total, data[at:stop], starts, ends
+        total += len(starts)
+    begin[np.searchsorted(offsets, len(data)) :] = total
 
 
 def _pieces(data: UInt8s, offsets: Int1D) -> Iterator[tuple[int, int, Int1D, Int1D]]:
@@ -406,10 +409,11 @@ def place_words(texts: pa.LargeStringArray) -> PlacedWords:
     data, offsets = utf8(pc.utf8_lower(texts))
     none = np.empty(0, np.int64)
     hashes, starts, ends = [np.empty(0, np.uint64)], [none], [none]
-    for at, stop, first, last in _pieces(data, offsets):
-        hashes.append(_hash(data[at:stop], first, last))
+    begin = np.zeros(len(offsets), np.int64)
+    for at, _, piece, first, last in _numbered(data, offsets, begin):
+        hashes.append(_hash(piece, first, last))
         starts.append(first + at)
         ends.append(last + at)
-    begin = np.concatenate(starts)
-    of_text = np.searchsorted(begin, offsets).astype(np.int64)
-    return PlacedWords(np.concatenate(hashes), of_text, data, begin, np.concatenate(ends))
+    return PlacedWords(
+        np.concatenate(hashes), begin, data, np.concatenate(starts), np.concatenate(ends)
+    )

@@ -138,11 +138,11 @@ def feature_based(
     and the sum over sources are our own.
     **Cost:** the filter, some 82 ns a byte in one thread, and more as the pool grows; two passes
     over the text, 38 ns a byte on one core, which workers share; and lazy greedy in one thread, 25
-    to 60 ns a byte of the pool. All of it takes 3.3 times as long as `compression` for a fifth of
-    20,000 samples (12 MB), 4.4 times for a fifth of 154,000 (92 MB). Memory 4 to 8
-    bytes a gram that is a feature of its sample, about one a byte of text, and 30 bytes a feature:
-    1.8 GB at 1.5 million samples (906 MB), the pool's index in it; before that, while noise is
-    looked for, 4 to 8 bytes a byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
+    to 60 ns a byte of the pool. All of it takes some four times as long as
+    `compression` for a fifth of 40,000 samples (24 MB). Memory 4 to 8 bytes a gram that is a
+    feature of its sample, about one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million
+    samples (906 MB), the pool's index in it; before that, while noise is looked for, 4 to 8 bytes a
+    byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
     """
     need("feature_based", "fast")
     rows = candidates(pool, scores)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # A source is warned of that loses so large a share of so many rows.
 _LARGE_SHARE, _ENOUGH_ROWS = 0.2, 5
 _TOLD: Final = 3
+Count = tuple[str, int, int]  # name, how many of it, of how many
 
 
 # Processor seconds a byte as in `feature_based`: of 16 MiB, and what each doubling adds.
@@ -73,11 +74,10 @@ def noise_last(
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
         noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects
-        sources = [pool.source_names[code] for code in pool.source_codes[rows].tolist()]
+        sources = _counts(suspects, pool.source_codes[rows], pool.source_names)
+        told = (sources, _counts(suspects, scripts, SCRIPTS))
         return (
-            *noise_notes(
-                suspects, int(noise.sum()), strictness, sources, [SCRIPTS[s] for s in scripts]
-            ),
+            *noise_notes(suspects, int(noise.sum()), strictness, *told),
             *share_notes(pool, rows[real], chosen[~noise], scripts[real], rule),
         )
 
@@ -96,8 +96,8 @@ def noise_notes(
     suspects: Bool1D,
     chosen: int,
     strictness: float,
-    sources: Sequence[str],
-    scripts: Sequence[str],
+    sources: Sequence[Count],
+    scripts: Sequence[Count],
 ) -> tuple[str, ...]:
     """How many samples look like noise, where they are from, and which sources lose many.
 
@@ -105,23 +105,22 @@ def noise_notes(
         suspects: Which of n candidates are noise.
         chosen: How many of these are in the selection.
         strictness: See `noisy`.
-        sources: Of each candidate.
-        scripts: Of each candidate.
+        sources: Those that have some, the most first,
+        scripts: and the scripts.
 
     Returns:
         No line if none is noise; else one, and one more for sources that lose a fifth or more.
     """
     if not suspects.any():
         return ()
-    by_source, by_script = _counts(suspects, sources), _counts(suspects, scripts)
     line = (
         f"{int(suspects.sum()):,} of {len(suspects):,} rows look like noise "
         f"(noise={strictness:g}) and come last; {chosen:,} of them are chosen; "
-        f"sources: {_listed(by_source)}; scripts: {_listed(by_script)}"
+        f"sources: {_listed(sources)}; scripts: {_listed(scripts)}"
     )
     large = [
         f"{name} ({count:,} of {whole:,} rows)"
-        for name, count, whole in by_source
+        for name, count, whole in sources
         if count >= _ENOUGH_ROWS and count >= _LARGE_SHARE * whole
     ]
     if not large:
@@ -130,15 +129,15 @@ def noise_notes(
     return line, f"{warning}; if they are not, noise=0 lets them pass"
 
 
-def _counts(suspects: Bool1D, names: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Of every name that has some: name, suspects and rows, the most suspects first."""
-    distinct, code = np.unique(np.asarray(names, dtype=object), return_inverse=True)
-    whole, found = np.bincount(code), np.bincount(code, suspects).astype(np.int64)
+def _counts(suspects: Bool1D, codes: npt.NDArray[Any], names: Sequence[str]) -> list[Count]:
+    """Of every name that has suspects: name, suspects and rows, the most suspects first."""
+    whole = np.bincount(codes, minlength=len(names))
+    found = np.bincount(codes[suspects], minlength=len(names))
     order: npt.NDArray[Any] = np.argsort(-found, kind="stable")
-    return [(str(distinct[i]), int(found[i]), int(whole[i])) for i in order if found[i]]
+    return [(names[i], int(found[i]), int(whole[i])) for i in order.tolist() if found[i]]
 
 
-def _listed(found: list[tuple[str, int, int]]) -> str:
+def _listed(found: Sequence[Count]) -> str:
     told = ", ".join(f"{name} {count:,}" for name, count, _ in found[:_TOLD])
     rest = sum(count for _, count, _ in found[_TOLD:])
     return f"{told}, others {rest:,}" if rest else told
