@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from didact import config as configs
 from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
-from didact.core.cost import Cost
-from didact.core.errors import need
+from didact.core.cost import Cost, Metered
+from didact.core.errors import ConfigError, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
@@ -36,11 +37,16 @@ from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
+from didact.execution.devices import local_devices
 from didact.execution.executors import threads
+from didact.models.encode import Encoding
+from didact.scoring.judging.model_scorer import model_spec
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
+from didact.training.settings import DEFAULT_BATCH, SCRATCH, Seeds, TrainSettings
+from didact.training.trained import Trained
 
 PathLike = str | Path
 Paths = PathLike | Sequence[PathLike]
@@ -370,24 +376,93 @@ def train(
     *,
     model: PathLike,
     out: PathLike,
+    seeds: Seeds | None = None,
+    replace_other: bool = False,
     ctx: Context | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Trained:
     """Train a model on the pool in the order given; see `didact.training.causal.train`.
 
     Args:
         pool: Where the samples are.
         ordered: The order; everything that may be chosen, in the pool's order, when None.
-        model: A folder with a causal language model (safetensors), or a hub name.
+        model: A folder with a causal language model (safetensors), a hub name, or `scratch`: a
+            new one of the size `params`, whose tokenizer is trained on the pool.
         out: Folder of the trained model.
-        ctx: Seed, progress.
-        settings: See `didact.training.causal.TrainSettings`: learning_rate, batch_size, …
+        seeds: `init` seeds weights from scratch, adapters and dropout, and is the context's seed
+            when not given; what else was drawn is noted beside it.
+        replace_other: Remove a model of another training at `out`, or its checkpoints.
+        ctx: Seed, progress, cache.
+        settings: See `didact.training.settings.TrainSettings`: learning_rate, batch_size, …
     """
     need("training", "models")
     from didact.training import causal
 
     ctx = ctx or _context_of(pool)
-    checked = causal.TrainSettings(**binding.bind(causal.TrainSettings, settings, "train"))
+    seeds = seeds or Seeds()
+    seeds = replace(seeds, init=ctx.seed if seeds.init is None else seeds.init)
+    checked = TrainSettings(**binding.bind(TrainSettings, settings, "train"))
+    base = starting_model(pool, model, checked, int(seeds.init or 0), ctx)
     rows = everything(pool, None).rows if ordered is None else ordered
-    done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)
-    return done.facts()
+    call = partial(
+        causal.train, pool, rows, base, out, checked, seeds=seeds, replace_other=replace_other,
+        progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
+    )  # fmt: skip
+    return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
+
+
+def starting_model(
+    pool: Pool, model: PathLike, settings: TrainSettings, seed: int, ctx: Context
+) -> PathLike:
+    """The model that a training begins with: `model`, or a new one where that is `scratch`.
+
+    Raises:
+        ConfigError: A size is given without `scratch`, or `scratch` without a size.
+    """
+    size = {"params": settings.params, "vocab": settings.vocab, "context": settings.context}
+    given = {name: value for name, value in size.items() if value is not None}
+    if model != SCRATCH:
+        if given:
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"train.{name}={value!r} is of a model from scratch, and model is {str(model)!r}; "
+                f"set model: {SCRATCH}, or leave {name} out"
+            )
+        return model
+    if settings.params is None:
+        raise ConfigError(f"train.params: model: {SCRATCH} needs the size, such as params: 3M")
+    key = {"pool": pool.fingerprint, **given, "seed": seed, "libraries": base_libraries()}
+
+    def save(_: None, folder: Path) -> None:
+        new_proxy(folder / "model", pool, params=str(settings.params), seed=seed, **_others(given))
+
+    return keep(
+        ctx, "scratch", key, lambda _: None, save=save, load=lambda folder: folder / "model"
+    )
+
+
+def _others(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name != "params"}
+
+
+def estimate_training(
+    pool: Pool,
+    model: PathLike,
+    settings: Mapping[str, Any],
+    *,
+    samples: float,
+    tokens: float,
+    batch_size: int | None = None,
+) -> Cost:
+    """What `train` will execute; see `didact.training.estimate.estimate_training`."""
+    need("training", "models")
+    from didact.training import estimate
+
+    checked = TrainSettings(**settings)
+    encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
+    spec = model_spec(str(model), [encoding], headed=True)
+    return estimate.estimate_training(
+        pool.stats, spec, checked, samples=samples, tokens=tokens,
+        batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
+        device=local_devices(checked.device)[0],
+    )  # fmt: skip

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
-from didact.accounting.flops import Lengths
+from didact.accounting.flops import NOTHING, Lengths
 from didact.core.arrays import Int1D
-from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 
 # At 512 rows sorted together, as scorers do, a tenth was reached by most batches: real instruction
@@ -17,6 +16,7 @@ from didact.core.pool import LENGTH_BINS, PoolStats
 MOST_PADDING = 0.05
 _TYPICAL: Final = 8192  # most lengths that stand for a pool
 LEAST_SHARE = 1 / 8
+MOST_PADDING_OF_A_STEP: Final = 0.1
 
 
 def typical_lengths(stats: PoolStats, *, overhead: int, max_length: int | None) -> Int1D:
@@ -64,16 +64,19 @@ def windowed_lengths(
     return np.concatenate([lengths - before * stride, whole]), stats.n / max(len(lengths), 1)
 
 
-def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterator[Int1D]:
+def micro_batches(
+    lengths: Int1D, rows: Int1D, tokens_per_batch: int, *, least_share: float = LEAST_SHARE
+) -> Iterator[Int1D]:
     """Rows grouped by length, longest first, so that a batch too large shows at once.
 
     A batch also ends where further samples would make more than a twentieth of it padding, once it
-    holds an eighth of what it may: smaller batches cost less than padding.
+    holds a certain share of what it may: smaller batches cost less than padding.
 
     Args:
         lengths: Tokens of every sample.
         rows: The samples to group.
         tokens_per_batch: Most padded tokens of a batch; a longer sample is a batch of its own.
+        least_share: The share of `tokens_per_batch` that a batch may reach with any padding.
     """
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     at = 0
@@ -83,33 +86,75 @@ def micro_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> Iterato
         padded = longest * np.arange(1, len(most) + 1)
         wasteful = np.flatnonzero(
             (np.cumsum(lengths[most]) < (1 - MOST_PADDING) * padded)
-            & (padded > LEAST_SHARE * tokens_per_batch)
+            & (padded > least_share * tokens_per_batch)
         )
         size = int(wasteful[0]) if len(wasteful) and wasteful[0] else len(most)
         yield most[:size]
         at += size
 
 
-def micro_batch_size(batch_size: int, asked: int | None, tokens: int, longest: int) -> int:
-    """Samples per forward pass: as asked, else the largest divisor that keeps to `tokens`.
+def step_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> list[Int1D]:
+    """The samples of one optimizer step in micro-batches: the fewest with little padding.
+
+    Of 8 samples, or 32, few are of like length: small batches may be padded only as far as the
+    step as a whole keeps to `MOST_PADDING_OF_A_STEP`.
 
     Args:
-        batch_size: Samples per optimizer step.
-        asked: The user's own size.
-        tokens: Most tokens of a forward pass, padding included.
-        longest: Tokens of the longest sample allowed.
-
-    Raises:
-        ConfigError: The size that was asked for does not divide the batch.
+        lengths: Tokens of every sample.
+        rows: The step's samples.
+        tokens_per_batch: Most padded tokens of a batch; a longer sample is a batch of its own.
     """
-    if asked is not None:
-        if batch_size % asked:
-            raise ConfigError(
-                f"micro_batch_size={asked}: expected a divisor of batch_size={batch_size}"
-            )
-        return asked
-    most = max(1, tokens // max(longest, 1))
-    return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= most)
+    tokens = int(lengths[rows].sum())
+    for least_share in (LEAST_SHARE, LEAST_SHARE / 2, LEAST_SHARE / 4, LEAST_SHARE / 8, 0.0):
+        batches = list(micro_batches(lengths, rows, tokens_per_batch, least_share=least_share))
+        if padded_lengths(lengths, batches).tokens <= (1 + MOST_PADDING_OF_A_STEP) * tokens:
+            break
+    return batches
+
+
+def padded_lengths(lengths: Int1D, batches: Iterable[Int1D]) -> Lengths:
+    """Lengths of sequences as batches of them run, each padded to its longest."""
+    ran = NOTHING
+    for rows in batches:
+        longest = int(lengths[rows].max(initial=1))
+        ran += Lengths(len(rows), len(rows) * longest, float(len(rows) * longest**2))
+    return ran
+
+
+def executed_steps(steps: Iterable[Int1D], tokens_per_batch: int) -> Lengths:
+    """Lengths of sequences as a training runs them, padding included.
+
+    Args:
+        steps: Tokens of the samples of each optimizer step.
+        tokens_per_batch: Most padded tokens of a micro-batch.
+    """
+    ran = NOTHING
+    for lengths in steps:
+        places = np.arange(len(lengths))
+        ran += padded_lengths(lengths, step_batches(lengths, places, tokens_per_batch))
+    return ran
+
+
+def executed_training(
+    lengths: Int1D, *, n: float, batch_size: int, tokens_per_batch: int
+) -> Lengths:
+    """Lengths of `n` sequences as a training on random batches of them executes them.
+
+    Args:
+        lengths: Lengths that stand for all of them, such as `typical_lengths`.
+        n: Number of sequences, over all epochs.
+        batch_size: Samples per optimizer step.
+        tokens_per_batch: Most padded tokens of a micro-batch.
+    """
+    size = min(batch_size, len(lengths))
+    if not size:
+        return NOTHING
+    rng = np.random.default_rng(0)
+    drawn = max(32, len(lengths) // size)
+    mixed = rng.permutation(np.resize(lengths, drawn * size)).reshape(drawn, size)
+    ran = executed_steps(mixed, tokens_per_batch)
+    scale = n / (drawn * size)
+    return Lengths(round(n), round(ran.tokens * scale), ran.squares * scale)
 
 
 def executed(

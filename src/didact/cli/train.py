@@ -9,32 +9,43 @@ import typer
 
 from didact.cli.inputs import method_settings, opened_pool
 from didact.cli.options import Cache, Data, Json, PoolFiles, Seed
-from didact.cli.streams import print_json
+from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
     "Examples: didact train pool.jsonl --model proxy-3m -o trained "
-    "--set learning_rate=2e-3 · ... --order order.parquet --set max_steps=100"
+    "--set learning_rate=2e-3 · ... --order order.parquet --set final_rate=0.33 --set average=ema "
+    "· ... --model scratch --set params=3M --order shuffle --epochs 2 · "
+    "accelerate launch -m didact.cli train ... (several devices)"
 )
 
 
 def train(
     pool: PoolFiles,
     model: Annotated[
-        str, typer.Option("--model", help="A folder with a causal language model, or a hub name.")
+        str,
+        typer.Option(
+            "--model",
+            help="A folder with a causal language model, a hub name, or 'scratch' with "
+            "--set params=3M.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The trained model's folder; again = go on.")
     ],
     order_: Annotated[
-        Path | None,
-        typer.Option("--order", help="order.parquet, or its folder [default: the pool's order]."),
-    ] = None,
+        str,
+        typer.Option("--order", help="order.parquet, its folder, or 'shuffle'; 'keep' as they are."),
+    ] = "keep",
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Passes over the samples; a file has its own.")
+    ] = 1,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="K=V",
-            help="learning_rate, schedule, batch_size, max_length, max_steps, loss, … Repeatable.",
+            help="learning_rate, schedule, final_rate, average, lora_rank, batch_size, max_length, "
+            "max_steps, loss, report_to, … Repeatable.",
         ),
     ] = None,
     data: Data = None,
@@ -45,10 +56,30 @@ def train(
     """Train a model on the samples, in exactly the order given."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.errors import ConfigError
     from didact.data import tables
+    from didact.training.ranks import is_first
+    from didact.training.settings import Seeds
 
-    ordered = tables.read_order(order_) if order_ is not None else None
+    drawn = order_ in {"keep", "shuffle"}
+    if not drawn and epochs != 1:
+        raise ConfigError(f"--epochs {epochs}: {order_} has its epochs written out; leave it out")
+    ordered = None if drawn else tables.read_order(Path(order_))
     with opened_pool(pool, data, cache_dir, seed) as (found, _, ctx):
         settings = method_settings(set_, verbs.train)
-        done = verbs.train(found, ordered, model=model, out=out, ctx=ctx, **settings)
-    print_json(done) if json else facts_table(done)
+        if ordered is None:
+            everything = verbs.everything(found, None)
+            ordered = verbs.order(found, everything, None, order_, epochs=epochs, ctx=ctx)
+        seeds = Seeds(init=seed, order=seed if order_ == "shuffle" else None)
+        done = verbs.train(
+            found, ordered, model=model, out=out, seeds=seeds, ctx=ctx, **settings
+        )
+    if not is_first():  # of several processes one speaks
+        return
+    facts = done.facts()
+    if json:
+        print_json(facts)
+        return
+    for note in facts.pop("notes"):
+        say(f"note: {note}")
+    facts_table(facts)

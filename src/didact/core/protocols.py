@@ -291,12 +291,13 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a long stage: `done` of `total` in `unit`."""
+    """One step of a long stage: `done` of `total` in `unit`; `note` is shown beside it."""
 
     stage: str
     done: int
     total: int
     unit: str = "rows"
+    note: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

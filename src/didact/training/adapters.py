@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from didact.accounting.spec import LoraSpec
+from didact.core.entries import temporary_folder
 from didact.core.errors import DataError
+from didact.core.protocols import Dtype
 from didact.gradients.influence import Moments
 from didact.models.architecture import read_lora
-from didact.models.language_model import LanguageModel
+from didact.models.language_model import LanguageModel, open_model
 
 MOMENTS, ABOUT = "moments.safetensors", "checkpoint.json"
 
@@ -41,6 +43,58 @@ class Checkpoint:
     learning_rate: float
     n_params: int
     first_loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAdapters:
+    """Adapters that a model is given.
+
+    Attributes:
+        rank: Their rank.
+        alpha: Their scale times `rank`.
+        dropout: Dropout on their inputs, while they train.
+        targets: Last parts of the names of the modules that get one.
+        seed: Seed of their weights.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    seed: int
+
+
+def add_adapters(base: LanguageModel, new: NewAdapters) -> LanguageModel:
+    """The model with new adapters; only they are trained. The base's modules are wrapped in place.
+
+    **Source:** LoRA (arXiv:2106.09685).
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = any(
+        isinstance(module, Conv1D)
+        for name, module in base.module.named_modules()
+        if name.rpartition(".")[2] in new.targets
+    )
+    config = LoraConfig(
+        r=new.rank, lora_alpha=new.alpha, lora_dropout=new.dropout,  # type: ignore[arg-type]
+        target_modules=list(new.targets), fan_in_fan_out=transposed, bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), without_renaming_warnings():
+        torch.manual_seed(new.seed)
+        return replace(base, module=get_peft_model(base.module, config))
+
+
+def save_merged(model: LanguageModel, base: Path, folder: Path) -> None:
+    """Write a model with its adapters added to the weights, as a model without adapters."""
+    with temporary_folder(folder.parent) as adapters:
+        model.module.save_pretrained(adapters)
+        dtype: Dtype = "float64" if model.dtype == "float64" else "float32"
+        with open_model(base, device="cpu", dtype=dtype) as fresh:
+            merged = open_adapter(fresh, adapters).module.merge_and_unload()
+            merged.save_pretrained(folder)
 
 
 def save_checkpoint(model: Any, optimizer: Any, about: dict[str, Any], folder: Path) -> None:

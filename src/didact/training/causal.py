@@ -2,118 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from didact.accounting.flops import training_flops
-from didact.accounting.lengths import micro_batch_size
-from didact.core.arrays import Int1D
+from didact.accounting.flops import lora_counted, training_flops
+from didact.accounting.spec import LoraSpec
+from didact.core.arrays import Int1D, UInt64s
 from didact.core.atomic import write_text
-from didact.core.cost import Cost
+from didact.core.cost import Cost, Meter
 from didact.core.errors import ConfigError, DataError
 from didact.core.manifest import fingerprint
+from didact.core.pieces import ignore
 from didact.core.pool import Pool
-from didact.core.protocols import Device, Progress, ignore_progress
+from didact.core.protocols import Progress, ignore_progress
 from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
-from didact.models.encode import Encoding, Loss, ModelTemplate, check_chat_template
+from didact.models.architecture import default_lora_targets, read_lora
+from didact.models.encode import Encoding, check_chat_template
 from didact.models.folder import digest, find
-from didact.models.language_model import open_model, torch_dtype
+from didact.models.language_model import LanguageModel, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
-from didact.training.loop import Recipe, StepRecord, executed_lengths, train_in_place
-from didact.training.samples import Samples, rows_digest
-from didact.training.schedule import Schedule
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-DONE, STEPS = "training.json", "steps.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """The settings of a training.
-
-    Args:
-        learning_rate: The highest learning rate. The default suits small models trained from
-            scratch; a large trained one wants 1e-5 to 5e-5.
-        schedule: The learning rate after the warm-up: `cosine` or `linear` to zero, `constant`, or
-            `wsd`: constant, then linear to zero over the last fifth.
-        warmup_ratio: Share of the steps in which the learning rate rises from zero.
-        batch_size: Samples per optimizer step; the order's own, else 32.
-        micro_batch_size: Samples per forward pass, a divisor of `batch_size`; what fits
-            `tokens_per_batch` at the longest sample allowed.
-        tokens_per_batch: Most tokens of a forward pass, padding included: 8,192 on an accelerator;
-            1,024 on the CPU, where more gain nothing and small batches of like lengths pad less.
-        max_length: Most tokens of a sample; the model's context when not given.
-        max_steps: Stop after so many steps, with the schedule laid over them.
-        weight_decay: AdamW's weight decay, on matrices.
-        beta1: Decay of Adam's first moment.
-        beta2: Decay of Adam's second moment.
-        epsilon: Adam's ε.
-        max_grad_norm: The norm to which longer gradients are shortened.
-        loss: The tokens that are learnt: the `completion`, each turn by its weight; `all` tokens;
-            or the sample as plain `text`.
-        template: The template that chats are written in: the `model`'s own chat template, or one of
-            didact's.
-        device: The device; `auto` is the first accelerator, else the CPU.
-        dtype: Type of arithmetic: `auto` is bfloat16 on an accelerator that has it, with weights
-            and updates in float32; float32 elsewhere.
-    """
-
-    learning_rate: Positive = 5e-4
-    schedule: Schedule = "cosine"
-    warmup_ratio: Share = 0.03
-    batch_size: Count | None = None
-    micro_batch_size: Count | None = None
-    tokens_per_batch: Count | None = None
-    max_length: Annotated[int, Field(ge=2)] | None = None
-    max_steps: Count | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    epsilon: Positive = 1e-8
-    max_grad_norm: Positive = 1.0
-    loss: Loss = "completion"
-    template: ModelTemplate = "model"
-    device: Device = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A trained model.
-
-    Attributes:
-        path: Folder of the model: weights, tokenizer, `training.json`, and `steps.jsonl`.
-        steps: A record of every step.
-        cost: FLOPs as executed, padding included, and tokens without it.
-        reused: Whether the training was found finished.
-    """
-
-    path: Path
-    steps: tuple[StepRecord, ...]
-    cost: Cost
-    reused: bool = False
-
-    def facts(self) -> dict[str, Any]:
-        """Facts for people and machines, JSON values."""
-        first, last = self.steps[0], self.steps[-1]
-        return {
-            "model": str(self.path), "steps": len(self.steps),
-            "samples": sum(s.samples for s in self.steps),
-            "left_out": sum(s.skipped for s in self.steps), "tokens": self.cost.tokens,
-            "flops": self.cost.flops, "first_loss": first.loss, "last_loss": last.loss,
-            "found_done": self.reused,
-        }  # fmt: skip
+from didact.training.adapters import NewAdapters, add_adapters, save_merged
+from didact.training.averaging import Averager, LastCheckpoints, MovingAverage
+from didact.training.loop import LoopCost, Recipe, train_in_place
+from didact.training.ranks import is_first, meet, one_first, own_device, processes
+from didact.training.samples import Samples, foretold
+from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
+from didact.training.telemetry import cost_so_far, rows_digest
+from didact.training.trained import AVERAGED, DONE, Trained, read_trained, seen_by, write_trained
+from didact.training.utilization import device_name, peak_flops_per_second
 
 
 def train(
@@ -123,14 +48,19 @@ def train(
     out: str | Path,
     settings: TrainSettings | None = None,
     *,
-    seed: int = 0,
+    seeds: Seeds | None = None,
+    replace_other: bool = False,
     progress: Callable[[Progress], None] = ignore_progress,
+    meter: Meter | None = None,
+    tell: Callable[[str], None] = ignore,
 ) -> Trained:
     """Train a model on rows of a pool, in exactly this sequence, once through.
 
     The new model appears at `out` whole or not at all. Until then `.OUT.training` beside it holds
     the checkpoints from which the same call goes on; a finished `out` is not trained again. On the
-    CPU the same call gives the same bytes, interrupted or not.
+    CPU the same call gives the same weights, interrupted or not. Under `accelerate launch` or
+    torchrun each step is shared out among the processes; its rows, its loss and its learning rate
+    are those of one process.
 
     Args:
         pool: The pool of the samples.
@@ -138,83 +68,176 @@ def train(
         model: A folder with a causal language model (safetensors), or a hub name.
         out: Folder of the trained model.
         settings: The settings of the training.
-        seed: Seed of dropout, where the model has it; masks belong to step and sample, however
-            a step is split into micro-batches.
+        seeds: `init` is that of adapters and of dropout, where there are any; masks belong to step
+            and sample, however a step is split into micro-batches. The others are only noted.
+        replace_other: Remove a model of another training at `out`, or its checkpoints, instead of
+            refusing to go on.
         progress: Told of every step.
+        meter: Charged with FLOPs and tokens; what an interrupted or a finished run spent is value.
+        tell: Called with a message where a checkpoint is damaged.
 
     Raises:
         ConfigError: `out` or its checkpoints belong to another training, or a setting does not fit.
         DataError: The model cannot be opened; no sample has a loss.
-        ExecutionError: Loss or gradient stop being finite, or memory runs out.
+        ExecutionError: Loss or gradient stop being finite, or memory runs out; names step and rows.
 
-    **Source:** AdamW (arXiv:1711.05101), cosine schedule (arXiv:1608.03983).
+    **Source:** AdamW (arXiv:1711.05101), cosine schedule (arXiv:1608.03983), LoRA
+    (arXiv:2106.09685).
     **Cost:** about 6 FLOPs per parameter and token, and attention; see `accounting.flops`.
     """
-    settings = settings or TrainSettings()
+    settings, seeds, meter = settings or TrainSettings(), seeds or Seeds(init=0), meter or Meter()
     out = Path(out)
     rows = _rows(pool, order)
+    epochs = order.epochs if isinstance(order, TrainingOrder) else 1
     path = find(model)
     batch_size = _batch_size(settings, order)
-    device = local_devices(settings.device)[0]
+    device = own_device(local_devices(settings.device)[0])
     precise = settings.dtype == "float64"
+    adapters = _adapters(path, settings, seeds)
     with quiet(), open_model(path, device=device, dtype="float64" if precise else "float32") as lm:
         how = _encoding(pool, lm.tokenizer, settings, lm.context)
         key = fingerprint(
-            [digest(path), pool.fingerprint, rows_digest(rows), asdict(settings), batch_size, seed]
-        )
-        if (found := _finished(out, key)) is not None:
-            return found
+            [digest(path), pool.fingerprint, rows_digest(rows), epochs, asdict(settings),
+             batch_size, seeds.init]
+        )  # fmt: skip
+        with one_first(device):
+            if (found := _finished(out, key, replace_other=replace_other)) is not None:
+                meter.found(found.cost)
+                return found
+            work = _checkpoints_folder(out, key, replace_other=replace_other)
+        notes = _notes(lm, settings, seeds)
+        model_in_training = lm if adapters is None else add_adapters(lm, adapters)
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule=settings.schedule,
-            warmup_ratio=settings.warmup_ratio, batch_size=batch_size,
-            micro_batch_size=micro_batch_size(
-                batch_size, settings.micro_batch_size,
-                settings.tokens_per_batch or (1024 if device == "cpu" else 8192),
-                how.max_length or lm.context,
-            ),
+            final_rate=settings.final_rate, warmup_ratio=settings.warmup_ratio,
+            batch_size=batch_size,
+            tokens_per_batch=settings.tokens_per_batch or tokens_per_batch(device),
             weight_decay=settings.weight_decay, beta1=settings.beta1, beta2=settings.beta2,
-            epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seed,
-            max_steps=settings.max_steps,
+            epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seeds.init or 0,
+            max_steps=settings.max_steps, report_to=settings.report_to,
         )  # fmt: skip
-        work = _checkpoints_folder(out, key)
-        samples = Samples(pool, [rows], lm.tokenizer, how)
-        mixed = torch_dtype(settings.dtype, device).itemsize == 2
-        steps, _ = train_in_place(lm, samples, recipe, work, mixed=mixed, progress=progress)
-        ran = executed_lengths(steps)
-        cost = Cost(
-            flops=training_flops(lm.spec, ran.tokens, ran.squares),
-            tokens=sum(s.tokens for s in steps),
+        samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
+        lora = None if adapters is None else _lora_spec(path, adapters)
+        flops = partial(_flops, lm, lora)
+        n_steps = samples.steps(batch_size, settings.max_steps)
+        expected = foretold(
+            samples, batch_size=batch_size, steps=n_steps, tokens_per_batch=recipe.tokens_per_batch
         )
-        with saving(out) as folder:
-            lm.module.save_pretrained(folder)
-            lm.tokenizer.save_pretrained(folder)
-            lines = [json.dumps(asdict(step)) + "\n" for step in steps]
-            (folder / STEPS).write_text("".join(lines), "utf-8")
-            done = {
-                "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
-                "settings": {**asdict(settings), "batch_size": batch_size}, "seed": seed,
-                "flops": cost.flops, "tokens": cost.tokens,
-            }  # fmt: skip
-            (folder / DONE).write_text(json.dumps(done, indent=2) + "\n", "utf-8")
-    shutil.rmtree(work)
-    return Trained(out, steps, cost)
+        averager = _averager(settings)
+        arithmetic = torch_dtype(settings.dtype, device)
+        steps, earlier = train_in_place(
+            model_in_training, samples, recipe, work, mixed=arithmetic.itemsize == 2,
+            progress=progress, callbacks=[averager] if averager else [],
+            cost=LoopCost(flops, meter), tell=tell,
+        )  # fmt: skip
+        before, whole = cost_so_far(steps[:earlier]), cost_so_far(steps)
+        meter.found(before)
+        meter.add(Cost(flops=whole.flops - before.flops, tokens=whole.tokens - before.tokens))
+        last = steps[-1]
+        seconds, total_flops = float(last.seconds or 0), float(last.total_flops or 0)
+        tokens = int(last.total_tokens or 0)
+        useful = total_flops * tokens / max(sum(s.executed or 0 for s in steps), 1)
+        dtype = str(arithmetic).removeprefix("torch.")
+        peak = processes() * peak_flops_per_second(device, dtype)
+        about = {
+            "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
+            "settings": {**asdict(settings), "batch_size": batch_size}, "seeds": asdict(seeds),
+            "set": fingerprint(np.unique(pool.content_hash[rows]).tolist()),
+            "rows": len(np.unique(rows)), "epochs": epochs, "batch_size": batch_size,
+            "n_params": lm.spec.n_total, "flops": total_flops,
+            "foretold_flops": flops(expected.tokens, expected.squares), "tokens": tokens,
+            "seconds": seconds, "device": device_name(device), "devices": processes(),
+            "dtype": dtype, "peak_flops_per_second": peak,
+            "mfu": useful / max(seconds, 1e-9) / peak, "notes": notes,
+        }  # fmt: skip
+        if is_first():
+            with saving(out) as folder:
+                _save(model_in_training, path, averager, settings, folder)
+                spent = meter.bill.own
+                cost = replace(
+                    whole, cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds
+                )
+                write_trained(folder, steps, _seen(pool, rows, path), about, cost)
+            shutil.rmtree(work)
+        meet(device)
+    return replace(read_trained(out), reused=False)
 
 
-def read_trained(out: Path) -> Trained:
-    """A finished training, read from the folder of its model.
+def _adapters(path: Path, settings: TrainSettings, seeds: Seeds) -> NewAdapters | None:
+    if settings.lora_rank is None:
+        return None
+    return NewAdapters(
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha or 2.0 * settings.lora_rank,
+        dropout=settings.lora_dropout,
+        targets=settings.lora_targets or default_lora_targets(path),
+        seed=seeds.init or 0,
+    )
 
-    Raises:
-        DataError: The folder holds none, or it is damaged.
-    """
-    try:
-        done = json.loads((out / DONE).read_text("utf-8"))
-        lines = (out / STEPS).read_text("utf-8").splitlines()
-        steps = tuple(StepRecord(**json.loads(line)) for line in lines)
-        return Trained(out, steps, Cost(flops=done["flops"], tokens=done["tokens"]), reused=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{out}: no finished training of didact ({error}); remove it and train again"
-        ) from error
+
+def _lora_spec(path: Path, adapters: NewAdapters) -> LoraSpec:
+    return read_lora(path, rank=adapters.rank, targets=adapters.targets)
+
+
+def _flops(model: LanguageModel, lora: LoraSpec | None, tokens: int, squares: float) -> float:
+    """FLOPs of forward and backward, as executed."""
+    if lora is None:
+        return training_flops(model.spec, tokens, squares)
+    return lora_counted(model.spec, lora, tokens, squares)
+
+
+def _averager(settings: TrainSettings) -> Averager | None:
+    if settings.average == "ema":
+        return Averager(MovingAverage(settings.ema_decay))
+    if settings.average == "last":
+        return Averager(LastCheckpoints(settings.average_last, settings.average_every))
+    return None
+
+
+def _notes(model: LanguageModel, settings: TrainSettings, seeds: Seeds) -> list[str]:
+    """Sentences on settings that turn out to do nothing."""
+    dropout = any(
+        float(getattr(part, "p", 0)) > 0
+        for part in model.module.modules()
+        if "Dropout" in type(part).__name__
+    ) or any(
+        float(value or 0) > 0
+        for name, value in vars(model.module.config).items()
+        if name.endswith(("dropout", "_pdrop")) and isinstance(value, int | float)
+    )
+    if seeds.init and settings.lora_rank is None and not settings.params and not dropout:
+        why = "the weights come from a folder, and neither adapters nor dropout draw"
+        return [f"seed init={seeds.init} changes nothing: {why}"]
+    return []
+
+
+def _save(
+    model: LanguageModel,
+    base: Path,
+    averager: Averager | None,
+    settings: TrainSettings,
+    folder: Path,
+) -> None:
+    """The model, and the averaged one in a folder of its own."""
+    merged = settings.lora_rank is not None and settings.merge
+    states: list[tuple[Path, Any]] = [(folder, nullcontext())]
+    if averager is not None:
+        states.append((folder / AVERAGED, averager.in_place(model.module)))
+    for place, state in states:
+        with state:
+            if merged:
+                save_merged(model, base, place)
+            else:
+                model.module.save_pretrained(place)
+        (place / "README.md").unlink(missing_ok=True)  # a card with nothing filled in
+        model.tokenizer.save_pretrained(place)
+
+
+def _seen(pool: Pool, rows: Int1D, base: Path) -> UInt64s:
+    """Content hashes of what the weights have seen, the base model's among them."""
+    before = seen_by(base)
+    own = pool.content_hash[rows]
+    return np.unique(own if before is None else np.concatenate([own, before]))
 
 
 def _rows(pool: Pool, order: TrainingOrder | npt.ArrayLike) -> Int1D:
@@ -240,7 +263,7 @@ def _batch_size(settings: TrainSettings, order: TrainingOrder | npt.ArrayLike) -
             f"batch_size={settings.batch_size}: the order was made for steps of {given} samples; "
             "leave batch_size out, or order again"
         )
-    return settings.batch_size or given or 32
+    return settings.batch_size or given or DEFAULT_BATCH
 
 
 def _encoding(pool: Pool, tokenizer: Any, settings: TrainSettings, context: int) -> Encoding:
@@ -257,13 +280,16 @@ def _encoding(pool: Pool, tokenizer: Any, settings: TrainSettings, context: int)
     return how
 
 
-def _finished(out: Path, key: str) -> Trained | None:
+def _finished(out: Path, key: str, *, replace_other: bool) -> Trained | None:
     """The model at `out` when this very training made it."""
     if not (out / DONE).is_file():
         check_free(out, "-o")
         return None
-    found, made = read_trained(out), json.loads((out / DONE).read_text("utf-8"))["fingerprint"]
-    if made != key:
+    found = read_trained(out)
+    if found.about["fingerprint"] != key and replace_other:
+        shutil.rmtree(out)
+        return None
+    if found.about["fingerprint"] != key:
         raise ConfigError(
             f"-o {out}: holds a model trained on other data or with other settings; remove it or "
             "choose another name"
@@ -271,14 +297,14 @@ def _finished(out: Path, key: str) -> Trained | None:
     return found
 
 
-def _checkpoints_folder(out: Path, key: str) -> Path:
+def _checkpoints_folder(out: Path, key: str, *, replace_other: bool) -> Path:
     """The folder of checkpoints, kept for this training alone."""
     out = out.absolute()
     work = out.with_name(f".{out.name}.training")
     mark = work / "fingerprint"
     others = mark.is_file() and mark.read_text("utf-8") != key
-    if others and not any(work.glob("checkpoint-*")):
-        shutil.rmtree(work)  # it never came to a checkpoint: nothing is lost
+    if others and (replace_other or not any(work.glob("checkpoint-*"))):
+        shutil.rmtree(work)  # nothing that anybody asked to keep
     elif others:
         raise ConfigError(
             f"{work}: holds the checkpoints of another training to the same place; remove it, or "

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from didact.accounting.flops import lora_counted
-from didact.accounting.lengths import micro_batch_size
 from didact.core.arrays import Int1D
 from didact.core.atomic import remove
 from didact.core.cost import Cost, Metered
@@ -27,19 +24,19 @@ from didact.core.protocols import Context, Device, Dtype
 from didact.models.architecture import default_lora_targets, read_lora
 from didact.models.encode import Encoding
 from didact.models.folder import digest
-from didact.models.language_model import LanguageModel, open_model
+from didact.models.language_model import open_model
 from didact.models.saving import quiet
 from didact.training.adapters import (
     Checkpoint,
+    NewAdapters,
+    add_adapters,
     read_checkpoint,
     save_checkpoint,
-    without_renaming_warnings,
 )
+from didact.training.telemetry import cost_so_far
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
-
-    from didact.training.loop import StepRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +52,6 @@ class WarmUpSettings:
         warmup_ratio: Share of the steps in which the learning rate rises.
         epochs: Passes over the rows, each in an order of its own.
         batch_size: Samples per optimizer step.
-        micro_batch_size: Samples per forward pass; by default what fits `tokens_per_batch`.
         tokens_per_batch: Most tokens of a forward pass, padding included.
         weight_decay: AdamW's weight decay.
         beta1: Decay of Adam's first moment.
@@ -74,7 +70,6 @@ class WarmUpSettings:
     warmup_ratio: float = 0.03
     epochs: int = 4
     batch_size: int = 128
-    micro_batch_size: int | None = None
     tokens_per_batch: int = 8192
     weight_decay: float = 0.0
     beta1: float = 0.9
@@ -156,7 +151,7 @@ def _train(
     device: str,
 ) -> Metered[Pieces]:
     """All epochs, each a piece; what an interrupted run left of them is used again."""
-    from didact.training.loop import Recipe, executed_lengths, train_in_place
+    from didact.training.loop import LoopCost, Recipe, train_in_place
     from didact.training.samples import Samples
     from didact.training.trainer_checkpoints import epoch_of, last_checkpoint
 
@@ -167,31 +162,32 @@ def _train(
     if last is not None and epoch_of(last) > done:  # an epoch before it is gone
         remove(work)
     with quiet(), open_model(model_path, device=device, dtype=settings.dtype) as base:
-        model = replace(base, module=_adapted(base, settings, targets))
-        longest = how.max_length or base.context
+        model = add_adapters(
+            base,
+            NewAdapters(
+                rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout,
+                targets=targets, seed=settings.seed,
+            ),
+        )  # fmt: skip
         recipe = Recipe(
             learning_rate=settings.learning_rate, schedule="linear",
             warmup_ratio=settings.warmup_ratio, batch_size=settings.batch_size,
-            micro_batch_size=micro_batch_size(
-                settings.batch_size, settings.micro_batch_size, settings.tokens_per_batch, longest
-            ),
+            tokens_per_batch=settings.tokens_per_batch,
             weight_decay=settings.weight_decay, beta1=settings.beta1, beta2=settings.beta2,
             epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=settings.seed,
         )  # fmt: skip
         samples = Samples(pool, _epochs(rows, settings), base.tokenizer, how)
+        lora = read_lora(model_path, rank=settings.rank, targets=targets)
+        flops = partial(lora_counted, base.spec, lora)
         steps, earlier = train_in_place(
             model, samples, recipe, work, mixed=False, progress=ctx.progress, stage="warm-up",
-            callbacks=[_keeper(pieces, settings)], meter=ctx.meter, tell=ctx.tell,
+            callbacks=[_keeper(pieces, settings)], cost=LoopCost(flops, ctx.meter), tell=ctx.tell,
         )  # fmt: skip
-    lora = read_lora(model_path, rank=settings.rank, targets=targets)
-
-    def cost(some: Sequence[StepRecord]) -> Cost:
-        ran = executed_lengths(some)
-        flops = lora_counted(base.spec, lora, ran.tokens, ran.squares)
-        return Cost(flops=flops, tokens=sum(step.tokens for step in some))
-
-    ctx.meter.found(cost(steps[:earlier]))
-    return Metered(pieces, cost(steps[earlier:]))
+    found = cost_so_far(steps[:earlier])
+    ctx.meter.found(found)
+    whole = cost_so_far(steps)
+    now = Cost(flops=whole.flops - found.flops, tokens=whole.tokens - found.tokens)
+    return Metered(pieces, now)
 
 
 def _name(epoch: int) -> str:
@@ -206,26 +202,6 @@ def _epochs(rows: Int1D, settings: WarmUpSettings) -> list[Int1D]:
     ]
 
 
-def _adapted(base: LanguageModel, settings: WarmUpSettings, targets: tuple[str, ...]) -> Any:
-    """The model with new adapters; only they are trained."""
-    from peft import LoraConfig, TaskType, get_peft_model
-    from transformers.pytorch_utils import Conv1D
-
-    transposed = any(
-        isinstance(module, Conv1D)
-        for name, module in base.module.named_modules()
-        if name.rpartition(".")[2] in targets
-    )
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,  # type: ignore[arg-type]
-        target_modules=list(targets), fan_in_fan_out=transposed, bias="none",
-        task_type=TaskType.CAUSAL_LM,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]), without_renaming_warnings():
-        torch.manual_seed(settings.seed)
-        return get_peft_model(base.module, config)
-
-
 def _keeper(pieces: Pieces, settings: WarmUpSettings) -> TrainerCallback:
     """Keeps the adapter and Adam's moments at the end of every epoch."""
     from transformers import TrainerCallback
@@ -235,8 +211,8 @@ def _keeper(pieces: Pieces, settings: WarmUpSettings) -> TrainerCallback:
             """Before the loop's own checkpoint, so that no epoch is passed over."""
             del args, control
             epoch = round(state.epoch)
-            steps = [entry for entry in state.log_history if "loss" in entry]
-            rates = [s["learning_rate"] for s in steps if epoch - 1 < s["epoch"] <= epoch]
+            steps = [entry["told"] for entry in state.log_history if "told" in entry]
+            rates = [s["learning_rate"] for s in steps if s["epoch"] == epoch]
             about = {
                 "epoch": epoch, "steps": state.global_step,
                 "first_loss": next((s["loss"] for s in steps if s["samples"]), math.nan),

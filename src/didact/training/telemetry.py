@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
+from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.data.reading.files import readable
 
@@ -36,7 +41,7 @@ class Step:
         total_tokens: Tokens of all steps so far, without padding.
         total_flops: FLOPs of all steps so far, as executed.
         seconds: Time since the training began, that of interrupted runs included.
-        rows: Digest of the rows read, in sequence; see `training.samples.rows_digest`.
+        rows: Digest of the rows read, in sequence; see `rows_digest`.
         loss_by_source: Source → its loss in nats per token, and the weight of its learnt tokens.
     """
 
@@ -52,12 +57,18 @@ class Step:
     executed: int | None = None
     total_tokens: int | None = None
     total_flops: float | None = None
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)  # measured
     rows: str = ""
     loss_by_source: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 _NAMES = frozenset(f.name for f in fields(Step))
+
+
+def rows_digest(rows: npt.ArrayLike) -> str:
+    """16 hex digits of a sequence of rows: tells whether a step read what the order says."""
+    data = np.ascontiguousarray(np.asarray(rows, np.int64)).tobytes()
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def step_lines(steps: Iterable[Step]) -> str:
@@ -90,11 +101,24 @@ def read_steps(path: Path) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def cost_so_far(steps: Sequence[Step]) -> Cost:
+    """FLOPs and tokens of all steps up to the last of some."""
+    last = steps[-1] if steps else None
+    if last is None:
+        return Cost()
+    return Cost(flops=last.total_flops or 0.0, tokens=last.total_tokens or 0)
+
+
+def step_from_json(told: Mapping[str, Any]) -> Step:
+    """A step from its `asdict`, as JSON gives it back; what is unknown is passed over."""
+    pairs = {name: tuple(pair) for name, pair in told.get("loss_by_source", {}).items()}
+    known = {name: value for name, value in told.items() if name in _NAMES}
+    return Step(**{**known, "loss_by_source": pairs})
+
+
 def _step(told: Any, place: str, before: Sequence[Step]) -> Step:
     try:
-        pairs = {name: tuple(pair) for name, pair in told.get("loss_by_source", {}).items()}
-        known = {name: value for name, value in told.items() if name in _NAMES}
-        step = Step(**{**known, "loss_by_source": pairs})
+        step = step_from_json(told)
     except (AttributeError, TypeError) as error:
         raise DataError(f"{place}: not a step ({error}); expected step, loss, …") from error
     if not isinstance(step.step, int) or not isinstance(step.loss, int | float):

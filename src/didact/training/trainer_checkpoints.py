@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.entries import intact_entry, seal
 from didact.core.pieces import ignore
+from didact.training.ranks import meet
 
 
 class Sealer(TrainerCallback):
@@ -24,6 +25,9 @@ class Sealer(TrainerCallback):
         """Called after every checkpoint."""
         del control
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        meet(args.device.type)  # every process writes the state of its random numbers
+        if not state.is_world_process_zero:
+            return
         spent = Cost() if self.meter is None else self.meter.bill.own
         clocks = Cost(cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds)
         seal(folder, Bill(own=clocks))

@@ -9,16 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file
+
 from didact.accounting.flops import training_flops
-from didact.accounting.lengths import micro_batch_size
 from didact.core.errors import ConfigError, DataError, ExecutionError, PoolMismatchError
 from didact.core.scores import TrainingOrder
 from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, encode
 from didact.models.folder import check, digest
 from didact.models.language_model import open_model
-from didact.training.causal import TrainSettings, read_trained, train
-from didact.training.samples import Samples, padded_micro_batches, rows_digest
+from didact.training.causal import train
+from didact.training.samples import Samples, StepSamples
+from didact.training.settings import Seeds, TrainSettings
+from didact.training.telemetry import rows_digest
+from didact.training.trained import read_trained
 
 QUICK = TrainSettings(batch_size=8, learning_rate=3e-3, device="cpu", max_length=96)
 
@@ -71,7 +75,7 @@ def test_rows_become_their_own_tokens_in_sequence(sums, tiny, order, monkeypatch
 def test_a_step_does_what_adam_does_to_the_mean_loss_of_its_tokens(sums, tiny, tmp_path):
     rows = np.arange(20, 26)
     settings = dataclasses.replace(
-        QUICK, batch_size=6, micro_batch_size=2, dtype="float64", schedule="constant",
+        QUICK, batch_size=6, tokens_per_batch=80, dtype="float64", schedule="constant",
         warmup_ratio=0.0, weight_decay=0.0, max_grad_norm=1e9,
     )  # fmt: skip
     done = train(sums, rows, tiny, tmp_path / "m", settings)
@@ -106,10 +110,13 @@ def test_the_model_opens_and_says_how_it_was_made(trained, tiny, sums):
     assert about["model"] == digest(tiny)
     assert read_trained(trained.path).steps == trained.steps
     spec = read_spec(tiny)
-    flops = training_flops(
-        spec, sum(s.executed for s in trained.steps), sum(s.squares for s in trained.steps)
-    )
-    assert trained.cost.flops == flops > 6 * spec.n_matmul * trained.cost.tokens
+    last = trained.steps[-1]
+    assert (trained.cost.flops, trained.cost.tokens) == (last.total_flops, last.total_tokens)
+    assert last.total_tokens == sum(s.tokens for s in trained.steps)
+    executed = sum(s.executed for s in trained.steps)
+    assert 6 * spec.n_matmul * executed < trained.cost.flops < 7 * spec.n_matmul * executed
+    assert executed <= 1.1 * last.total_tokens
+    assert about["foretold_flops"] == pytest.approx(trained.cost.flops, rel=0.05)
     names = {p.name for p in trained.path.iterdir()}
     assert not {n for n in names if n.endswith((".bin", ".pt", ".pth"))}
     assert not list(trained.path.parent.glob(".*"))
@@ -147,14 +154,17 @@ def test_interrupted_and_started_again_gives_the_same_bytes(
     again = train(sums, order, tiny, tmp_path / "m", QUICK, progress=lambda p: seen.append(p.done))
     assert seen == [6, 7, 8, 9, 10]
     assert again.steps == trained.steps
-    assert again.cost == trained.cost
-    for name in ("model.safetensors", "steps.jsonl", "config.json", "tokenizer.json"):
+    assert (again.cost.flops, again.cost.tokens) == (trained.cost.flops, trained.cost.tokens)
+    seconds = [step.seconds for step in again.steps]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+    for name in ("model.safetensors", "trained_on.npy", "config.json", "tokenizer.json"):
         assert (again.path / name).read_bytes() == (trained.path / name).read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     seen.clear()
     found = train(sums, order, tiny, tmp_path / "m", QUICK, progress=lambda p: seen.append(p.done))
     assert found.reused
-    assert (found.steps, found.cost, seen) == (trained.steps, trained.cost, [])
+    assert (found.steps, found.cost, seen) == (trained.steps, again.cost, [])
 
 
 def test_interrupted_before_the_model_is_saved(sums, tiny, order, tmp_path, trained, monkeypatch):
@@ -168,7 +178,7 @@ def test_interrupted_before_the_model_is_saved(sums, tiny, order, tmp_path, trai
         train(sums, order, tiny, tmp_path / "m", QUICK)
     seen = []
     again = train(sums, order, tiny, tmp_path / "m", QUICK, progress=lambda p: seen.append(p.done))
-    assert (seen, again.steps, again.cost) == ([], trained.steps, trained.cost)
+    assert (seen, again.steps, again.cost.flops) == ([], trained.steps, trained.cost.flops)
     weights = "model.safetensors"
     assert (again.path / weights).read_bytes() == (trained.path / weights).read_bytes()
 
@@ -195,7 +205,11 @@ def test_another_training_to_the_same_place_is_refused(sums, tiny, order, traine
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"micro_batch_size": 3}, "divisor of batch_size=8"), ({"max_length": 4096}, "at most 128")],
+    [
+        ({"max_length": 4096}, "at most 128"),
+        ({"merge": False}, "does nothing without lora_rank"),
+        ({"schedule": "constant", "final_rate": 0.1}, "nothing with schedule: constant"),
+    ],
 )
 def test_settings_that_do_not_fit(sums, tiny, tmp_path, settings, words):
     with pytest.raises(ConfigError, match=words):
@@ -217,7 +231,7 @@ def test_an_order_is_checked_and_brings_its_batch_size(sums, tiny, tmp_path):
 
 def test_training_that_diverges_stops(sums, tiny, tmp_path):
     wild = dataclasses.replace(QUICK, learning_rate=1e30, warmup_ratio=0.0, max_grad_norm=1e30)
-    with pytest.raises(ExecutionError, match="lower learning_rate"):
+    with pytest.raises(ExecutionError, match=r"step \d.*lower learning_rate"):
         train(sums, np.arange(20, 60), tiny, tmp_path / "m", wild)
     assert not (tmp_path / "m").exists()
 
@@ -228,26 +242,26 @@ def test_micro_batches_are_of_like_lengths_and_hold_every_sample_once(sums, tiny
             sums, [np.arange(24)], model.tokenizer, Encoding(kind="chat", max_length=96)
         )
         items = [samples[i] for i in range(24)]
-        batches = padded_micro_batches(items, 4, model.pad_id)
-    sizes = [len(b) for b in batches]
-    assert (sum(sizes), max(sizes) - min(sizes)) == (23, 1)
-    longest = [b.input_ids.shape[1] for b in batches]
-    assert longest == sorted(longest, reverse=True)
-    tokens = samples[0][1]
-    assert sum(int(b.attention_mask.sum()) for b in batches) == sum(
-        int(tokens.lengths[i]) for i in range(24) if i != 7
-    )
-    (alone,) = padded_micro_batches([items[7]], 1, model.pad_id)
+        cpu = torch.device("cpu")
+        for devices in (1, 3):
+            step = StepSamples(items, 200, devices=devices)
+            found = [list(step.batches(d, pad_id=0, on=cpu)) for d in range(devices)]
+            batches = [batch for of_device in found for batch, _ in of_device]
+            assert [[last for _, last in own].index(True) for own in found] == [
+                len(own) - 1 for own in found
+            ]
+            assert sorted(np.concatenate([b.rows for b in batches])) == [
+                i for i in range(24) if i != 7
+            ]
+            assert all(b.input_ids.numel() <= 200 or len(b) == 1 for b in batches)
+            assert step.executed.tokens == sum(b.input_ids.numel() for b in batches)
+            assert step.tokens == sum(int(b.attention_mask.sum()) for b in batches)
+            assert step.executed.tokens <= 1.1 * step.tokens + 20 * (devices - 1)
+            assert step.weight == pytest.approx(sum(float(b.weights.sum()) for b in batches))
+        ((alone, is_last),) = StepSamples([items[7]], 200).batches(0, pad_id=0, on=cpu)
+    assert is_last
     assert alone.input_ids.shape == (1, 1)
     assert float(alone.weights.sum()) == 0
-
-
-def test_micro_batch_is_the_largest_divisor_that_fits():
-    assert micro_batch_size(128, None, 8192, 1024) == 8
-    assert micro_batch_size(100, None, 8192, 256) == 25
-    assert micro_batch_size(7, None, 8192, 4096) == 1
-    assert micro_batch_size(8, None, 10, 4096) == 1
-    assert micro_batch_size(8, 4, 1, 1) == 4
 
 
 def test_bfloat16_is_of_arithmetic_and_not_of_weights(sums, tiny, tmp_path, trained, order):
@@ -261,3 +275,124 @@ def test_bfloat16_is_of_arithmetic_and_not_of_weights(sums, tiny, tmp_path, trai
         weights = {p.dtype for p in model.module.parameters()}
     assert weights == {torch.float32}
     assert json.loads((done.path / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_a_loss_that_is_not_finite_names_the_rows(sums, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "damaged")
+    with open_model(tiny, device="cpu") as model:
+        (word,) = {int(i) for i in model.tokenizer("9")["input_ids"]} - {0}
+        with torch.no_grad():
+            model.module.get_input_embeddings().weight[word] = float("nan")
+        model.module.save_pretrained(tmp_path / "damaged")
+    rows = np.asarray([20, 29, 31, 33])  # the head is the embedding: every loss is lost
+    with pytest.raises(ExecutionError, match=r"step 1: the loss is not finite on 4 of 4 .*sum-20"):
+        train(sums, rows, tmp_path / "damaged", tmp_path / "m", QUICK)
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_loss_of_every_source_is_its_tokens(sums, tiny, tmp_path):
+    from didact.testing import make_pool
+
+    rows = [{"id": str(i), "source": "ab"[i % 2], "text": f"{'x y' * (1 + i % 5)} {i}"}
+            for i in range(24)]  # fmt: skip
+    pool = make_pool(rows, tmp_path / "pool")
+    settings = dataclasses.replace(QUICK, dtype="float64", learning_rate=1e-12)
+    both = train(pool, np.arange(24), tiny, tmp_path / "both", settings)
+    for source in "ab":
+        own = np.arange("ab".index(source), 24, 2)
+        alone = train(pool, own, tiny, tmp_path / source, settings)
+        found = [step.loss_by_source[source] for step in both.steps]
+        weight = sum(w for _, w in found)
+        assert weight == sum(step.learnt for step in alone.steps)
+        expected = sum(s.loss * s.learnt for s in alone.steps) / weight
+        assert sum(v * w for v, w in found) / weight == pytest.approx(expected, rel=1e-6)
+    assert {name for step in both.steps for name in step.loss_by_source} == {"a", "b"}
+    for step in both.steps:
+        parts = step.loss_by_source.values()
+        assert step.loss * step.learnt == pytest.approx(sum(v * w for v, w in parts), rel=1e-12)
+
+
+def test_epochs_are_told_of_and_each_has_its_order(sums, tiny, tmp_path):
+    from didact.core.scores import Selection
+    from didact.verbs import order as ordered
+
+    chosen = Selection(np.arange(20, 40), sums.fingerprint, "test")
+    found = ordered(sums, chosen, None, "shuffle", epochs=3)
+    done = train(sums, found, tiny, tmp_path / "m", QUICK)
+    assert [s.epoch for s in done.steps] == [1, 1, 1, 2, 2, 3, 3, 3]
+    assert done.about["epochs"] == 3
+    passes = found.rows.reshape(3, 20)
+    assert all(sorted(p) == list(range(20, 40)) for p in passes)
+    assert not np.array_equal(passes[0], passes[1])
+    assert np.array_equal(np.load(done.path / "trained_on.npy"), np.unique(sums.content_hash[20:40]))
+
+
+@pytest.mark.parametrize("average", ["ema", "last"])
+def test_an_average_is_that_of_the_weights_on_the_way(sums, tiny, order, tmp_path, average):
+    own = {"ema_decay": 0.5} if average == "ema" else {"average_last": 3, "average_every": 2}
+    settings = dataclasses.replace(QUICK, average=average, schedule="constant", **own)
+    weights = {}  # after every step, from trainings that stop there
+    for steps in range(1, 11):
+        short = dataclasses.replace(QUICK, schedule="constant", warmup_ratio=0.0, max_steps=steps)
+        done = train(sums, order, tiny, tmp_path / f"{steps}", short)
+        weights[steps] = load_file(done.path / "model.safetensors")
+    settings = dataclasses.replace(settings, warmup_ratio=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(sums, order, tiny, tmp_path / "m", settings, progress=stop_at(7))
+    done = train(sums, order, tiny, tmp_path / "m", settings)
+    found = load_file(done.averaged / "model.safetensors")
+    start = load_file(tiny / "model.safetensors")
+    for name, value in load_file(done.path / "model.safetensors").items():
+        torch.testing.assert_close(value, weights[10][name])
+        if average == "last":
+            expected = (weights[6][name] + weights[8][name] + weights[10][name]) / 3
+        else:
+            expected = start[name]
+            for step in range(1, 11):
+                decay = min(0.5, (1 + step) / (10 + step))
+                expected = decay * expected + (1 - decay) * weights[step][name]
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(found[name], value)
+    check(done.averaged)
+
+
+def test_adapters_are_trained_and_added_to_the_weights(sums, tiny, order, tmp_path):
+    from didact.accounting.flops import lora_counted
+    from didact.models.architecture import default_lora_targets, read_lora
+    from didact.training.adapters import open_adapter
+
+    settings = dataclasses.replace(
+        QUICK, lora_rank=4, learning_rate=3e-2, average="ema", ema_decay=0.9
+    )
+    merged = train(sums, order, tiny, tmp_path / "merged", settings)
+    apart = train(
+        sums, order, tiny, tmp_path / "apart", dataclasses.replace(settings, merge=False)
+    )
+    assert merged.steps == apart.steps
+    assert merged.steps[-1].loss < merged.steps[0].loss - 0.3
+    lora = read_lora(tiny, rank=4, targets=default_lora_targets(tiny))
+    spec = read_spec(tiny)
+    executed = sum(s.executed for s in merged.steps)
+    least = lora_counted(spec, lora, executed, 0.0)
+    assert least < merged.cost.flops < 1.2 * least < training_flops(spec, executed)
+    assert {p.name for p in apart.path.glob("*.safetensors")} == {"adapter_model.safetensors"}
+    ids = torch.arange(5, 25)[None]
+    for a, b in ((merged.path, apart.path), (merged.averaged, apart.averaged)):
+        with open_model(a, device="cpu") as whole, open_model(tiny, device="cpu") as base:
+            expected = open_adapter(base, b).module(ids).logits
+            torch.testing.assert_close(whole.module(ids).logits, expected, rtol=1e-4, atol=1e-5)
+    other = train(sums, order, tiny, tmp_path / "other", settings, seeds=Seeds(init=1))
+    assert other.steps[1].loss != merged.steps[1].loss
+    assert other.about["seeds"] == {"init": 1, "draw": None, "order": None}
+
+
+def test_a_seed_that_does_nothing_is_said_to(sums, tiny, trained, order, tmp_path):
+    done = train(sums, order, tiny, tmp_path / "m", QUICK, seeds=Seeds(init=5))
+    assert done.steps == trained.steps
+    assert "init=5 changes nothing" in done.about["notes"][0]
+
+
+def test_what_a_training_stands_on_has_seen_is_seen(sums, trained, tmp_path):
+    done = train(sums, np.arange(100, 108), trained.path, tmp_path / "m", QUICK)
+    seen = np.load(done.path / "trained_on.npy")
+    assert set(seen) == set(sums.content_hash[[*range(80), *range(100, 108)]])

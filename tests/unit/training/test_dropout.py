@@ -14,7 +14,8 @@ from didact.core.protocols import Context
 from didact.execution.executors import serial
 from didact.models.encode import Encoding, encode
 from didact.models.language_model import open_tokenizer
-from didact.training.causal import TrainSettings, train
+from didact.training.causal import train
+from didact.training.settings import Seeds, TrainSettings
 from didact.training.dropout import SampleDropout, sample_keys
 from didact.training.regression import RegressionSettings, fit_regression
 
@@ -113,18 +114,18 @@ def test_micro_batches_are_no_seed_of_a_training(sums, tiny, tmp_path):
     sizes = {"vocab_size": len(tokenizer), "n_embd": 32, "n_layer": 2, "n_head": 4}
     GPT2LMHeadModel(GPT2Config(**sizes, n_positions=128)).save_pretrained(tmp_path / "gpt2")
 
-    def losses(micro_batch_size, seed=0):
+    def losses(tokens_per_batch, seed=0):
         settings = TrainSettings(
             batch_size=8, learning_rate=3e-3, device="cpu", max_length=96, dtype="float64",
-            micro_batch_size=micro_batch_size,
+            tokens_per_batch=tokens_per_batch,
         )  # fmt: skip
-        out = tmp_path / f"{micro_batch_size}-{seed}"
-        done = train(sums, np.arange(40), tmp_path / "gpt2", out, settings, seed=seed)
+        out = tmp_path / f"{tokens_per_batch}-{seed}"
+        done = train(sums, np.arange(40), tmp_path / "gpt2", out, settings, seeds=Seeds(init=seed))
         return np.asarray([[step.loss, step.grad_norm] for step in done.steps])
 
-    whole = losses(8)
+    whole = losses(1000)
     np.testing.assert_allclose(losses(1), whole, rtol=1e-6)
-    assert np.abs(losses(8, seed=1) / whole - 1).max() > 1e-3
+    assert np.abs(losses(1000, seed=1) / whole - 1).max() > 1e-3
 
 
 def test_tokens_per_batch_is_no_seed_of_a_data_scorer(sums, tiny, tmp_path):

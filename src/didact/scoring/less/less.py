@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting import flops
-from didact.accounting.lengths import micro_batch_size
+from didact.accounting.lengths import executed_training
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Int1D
@@ -127,27 +127,15 @@ class LESS(ModelScorer):
             )
         times = 1 if projected else 2  # exact directions take norms first
         each = gradients(lengths) + products + times * gradients(of_target)
-        each += gradients(self._trained(self.typical(pool, spec), pool.n))
+        warm_up = executed_training(
+            self.typical(pool, spec), n=self.share * pool.n, batch_size=self.batch_size,
+            tokens_per_batch=self.tokens_per_batch,
+        )  # fmt: skip
+        each += gradients(warm_up)
         return Cost(
             flops=self.epochs * each,
             tokens=round(self.epochs * ((1 + self.share) * tokens + times * target_tokens)),
         )
-
-    def _trained(self, lengths: Int1D, n: int) -> flops.Lengths:
-        """What an epoch of the warm-up reads: random batches, sorted and padded inside of each."""
-        size = min(self.batch_size, len(lengths))
-        if not size:
-            return flops.NOTHING
-        part = micro_batch_size(size, None, self.tokens_per_batch, int(lengths.max()))
-        rng, drawn = np.random.default_rng(0), 32
-        tokens, squares = 0, 0.0
-        for _ in range(drawn):
-            batch = np.sort(rng.choice(lengths, size, replace=False))[::-1]
-            longest = np.repeat(batch[::part], part)[:size]
-            tokens += int(longest.sum())
-            squares += float((longest.astype(float) ** 2).sum())
-        scale = self.share * n / (drawn * size)
-        return flops.Lengths(round(self.share * n), round(tokens * scale), squares * scale)
 
     def projected(self, n_tasks: int, n_params: int) -> bool:
         """Whether gradients are projected: asked for, or their targets do not fit."""
