@@ -25,7 +25,9 @@ from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.selection.around.near_duplicates import NearDuplicates
+from didact.evaluation.settings import EvaluateSettings
 from didact.selection.around.quotas import Quotas
+from didact.training.settings import TrainSettings
 
 Paths = str | list[str]
 
@@ -131,6 +133,52 @@ class OrderConfig(_Method):
     interleave: bool = False
 
 
+class TrainConfig(_Method):
+    """A model to train in the order, with the settings of the training beside it.
+
+    Attributes:
+        model: A folder with a causal language model, a hub name, or `scratch` with `params`.
+    """
+
+    model: str
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training, checked and with defaults filled in."""
+        return binding.bind(TrainSettings, self.model_extra or {}, "train")
+
+
+class EvaluateConfig(_Method):
+    """Held-out files to evaluate models on, with the settings of the evaluation beside them.
+
+    Attributes:
+        files: The held-out files.
+        base: Evaluate the model that the training began with, too: what it was worth.
+    """
+
+    files: Paths
+    base: bool = True
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the evaluation, checked and with defaults filled in."""
+        return binding.bind(EvaluateSettings, self.model_extra or {}, "evaluate")
+
+
+class SeedsConfig(BaseModel):
+    """Seeds of what is drawn, one by one; `seed` where not given.
+
+    Attributes:
+        init: Of weights from scratch, of adapters, of dropout.
+        draw: Of the selection.
+        order: Of the sequence.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    init: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    draw: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    order: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
 class ReportConfig(BaseModel):
     """Settings of the report.
 
@@ -144,31 +192,42 @@ class ReportConfig(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """A whole run: data → score → select → order → export → report.
+    """A whole run: data → score → select → order → export → train → evaluate → report.
 
     Attributes:
         seed: Root of every random number.
+        seeds: Seeds of selection, order and training where they differ from it.
         data: The pool's files and how they are read.
         score: Optional when nothing reads scores.
         select: Without it, everything that may be chosen is.
         order: Without it, the pool's order is kept.
         export: The files to write.
+        train: A model to train; without it, none is.
+        evaluate: What models are evaluated on; without it, none is.
         report: The report.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: SeedsConfig = SeedsConfig()
     data: DataConfig
     score: ScoreConfig | None = None
     select: SelectConfig | None = None
     order: OrderConfig | None = None
     export: ExportSettings = Field(default_factory=lambda: ExportSettings.model_validate({}))
+    train: TrainConfig | None = None
+    evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
+
+    def seed_of(self, what: Literal["init", "draw", "order"]) -> int:
+        """The seed of one thing that is drawn."""
+        own = getattr(self.seeds, what)
+        return self.seed if own is None else int(own)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its default filled in, as JSON values."""
-        out = self.model_dump(mode="json", by_alias=True, exclude={"score", "select", "order"})
+        out = self.model_dump(mode="json", by_alias=True, exclude=_METHODS)
         out["score"] = _resolved_score(self.score)
         out["select"] = None
         if self.select is not None:
@@ -186,7 +245,22 @@ class RunConfig(BaseModel):
                 **bound("orderers", self.order.method, self.order.settings(), "order").as_json,
                 "score": _resolved_score(self.order.score),
             }
+        out["seeds"] = {what: self.seed_of(what) for what in ("init", "draw", "order")}
+        out["train"] = out["evaluate"] = None
+        if self.train is not None:
+            settings = self.train.settings()
+            TrainSettings(**settings)  # its own checks, before anything runs
+            as_json = binding.as_json(TrainSettings, settings)
+            out["train"] = {"model": self.train.model, **as_json}
+        if self.evaluate is not None:
+            settings = self.evaluate.settings()
+            EvaluateSettings(**settings)
+            as_json = binding.as_json(EvaluateSettings, settings)
+            out["evaluate"] = {**self.evaluate.model_dump(include={"files", "base"}), **as_json}
         return {k: out[k] for k in type(self).model_fields}
+
+
+_METHODS = {"score", "select", "order", "train", "evaluate"}  # what has settings beside a name
 
 
 def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:
@@ -404,4 +478,9 @@ def json_schema() -> dict[str, Any]:
         names = list(registry.known(group))
         schema["$defs"][section]["allOf"] = cases
         schema["$defs"][section].setdefault("properties", {})["method"] = {"enum": names}
+    for section, settings in (("TrainConfig", TrainSettings), ("EvaluateConfig", EvaluateSettings)):
+        own = binding.schema(settings).model_json_schema()
+        schema["$defs"].update(own.pop("$defs", {}))
+        schema["$defs"][section]["properties"] |= own["properties"]
+        schema["$defs"][section]["additionalProperties"] = False
     return schema

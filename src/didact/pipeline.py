@@ -24,7 +24,7 @@ from didact.core.protocols import Context, ProgressCallback, ignore_progress
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import side_by_side
 from didact.runs.folder import RunFolder, open_run_folder, read_manifest
-from didact.stages import data, export, order, score, select
+from didact.stages import data, evaluate, export, order, score, select, train
 from didact.stages import report as reports
 from didact.stages.stage import Stage, Values
 from didact.verbs import PathLike, context
@@ -36,6 +36,8 @@ STAGES: Final[tuple[Stage, ...]] = (
     select.STAGE,
     order.STAGE,
     export.STAGE,
+    train.STAGE,
+    evaluate.STAGE,
     reports.STAGE,
 )
 _MOST_MENDED: Final = 8  # damaged entries of the cache that one run makes again before it gives up
@@ -107,7 +109,8 @@ def _run(config: RunConfig, folder: RunFolder, ctx: Context, meters: Mapping[str
         )
         values = values.having(record, stage.load(folder.path, record, values, staged))
     inputs = [i for s in _wanted(config) for i in s.inputs(values.read[s.name])]
-    manifest = folder.finish(values.resolved, config.seed, inputs)
+    lasting = {stage.name for stage in STAGES if stage.lasting}
+    manifest = folder.finish(values.resolved, config.seed, inputs, lasting)
     return Run(folder.path, manifest, tuple(folder.changes))
 
 

@@ -66,7 +66,7 @@ def context(
     )
 
 
-def _context_of(pool: Pool) -> Context:
+def context_of(pool: Pool) -> Context:
     """A context whose cache is the one that the pool lies in."""
     return context(cache_dir=pool.path.parent.parent)
 
@@ -160,7 +160,7 @@ def score(
     """
     from didact.scoring.around.score_pool import score_pool
 
-    ctx = ctx or _context_of(pool)
+    ctx = ctx or context_of(pool)
     name, make, checked, as_json = configs.bound("scorers", method, settings, "score")
     key = None
     if isinstance(method, str):  # what is registered can be told apart from what it was
@@ -192,6 +192,12 @@ def _content(model: str) -> str:
     from didact.models.folder import digest, find
 
     return digest(find(model))
+
+
+def model_identity(model: PathLike) -> str:
+    """Identity of what is in a model's folder, or of a hub's model."""
+    need("reading a model", "models")
+    return _content(str(model))
 
 
 def combine(
@@ -230,7 +236,7 @@ def select(
         ctx: Seed, workers, cache.
         settings: The selector's own settings.
     """
-    ctx = ctx or _context_of(pool)
+    ctx = ctx or context_of(pool)
     if scores is not None:
         scores.check(pool)
     name, selector, checked, as_json = configs.bound("selectors", method, settings, "select")
@@ -323,7 +329,7 @@ def order(
     """
     from didact.ordering.around.arrange import arrange
 
-    ctx = ctx or _context_of(pool)
+    ctx = ctx or context_of(pool)
     name, orderer, checked, _ = configs.bound("orderers", method, settings, "order")
     around: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "jitter": jitter, "interleave": interleave
@@ -398,7 +404,7 @@ def train(
     need("training", "models")
     from didact.training import causal
 
-    ctx = ctx or _context_of(pool)
+    ctx = ctx or context_of(pool)
     seeds = seeds or Seeds()
     seeds = replace(seeds, init=ctx.seed if seeds.init is None else seeds.init)
     checked = TrainSettings(**binding.bind(TrainSettings, settings, "train"))

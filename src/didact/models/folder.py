@@ -17,6 +17,7 @@ from didact.core.errors import DataError, MissingDependencyError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+RECORD = "training.json"  # of how a model was made, with times: no part of it
 _BESIDE = ("*.json", "*.model", "*.txt", "*.jinja")  # configuration and tokenizers
 _MAY_ASK_FOR_CODE = ("config.json", "tokenizer_config.json", "processor_config.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -222,7 +223,8 @@ def digest(path: Path) -> str:
     """
     # All safetensors: transformers puts an adapter that lies beside the weights on the model.
     globs = (*_BESIDE, "*.safetensors")
-    files = {f for place in _places(path) for glob in globs for f in place.glob(glob)}
+    found = {f for place in _places(path) for glob in globs for f in place.glob(glob)}
+    files = {f for f in found if f.name != RECORD}
     named = sorted((f.relative_to(path).as_posix(), f) for f in files)
     return _digest(tuple((name, file, _stamp(file)) for name, file in named))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -42,7 +42,7 @@ class Outcome:
         counts: Rows, tokens and the like that went in and came out.
         notes: Decisions worth telling.
         facts: Library versions and statistics the result depends on.
-        hashed: False when the outputs show measured times and so differ between equal runs.
+        timed: Those of `outputs` that show measured times and so differ between equal runs.
         found: The work was found done, outside of the run folder.
     """
 
@@ -50,7 +50,7 @@ class Outcome:
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    hashed: bool = True
+    timed: Sequence[Path] = ()
     found: bool = False
 
 
@@ -103,7 +103,8 @@ class RunFolder:
         self._invalidate(name, earlier)
         with measure() as used, meter.running():
             outcome = work()
-            hashes = {p.relative_to(self.path).as_posix(): digest(p) for p in outcome.outputs}
+            hashes = {self._name(p): digest(p) for p in outcome.outputs}
+            timed = {self._name(p) for p in outcome.timed}
         for stale in set(earlier.outputs if earlier is not None else ()) - set(hashes):
             remove(self.path / stale)
         record = StageRecord(
@@ -111,7 +112,7 @@ class RunFolder:
             fingerprint=key,
             depends_on=depends_on,
             counts=outcome.counts,
-            outputs=hashes if outcome.hashed else dict.fromkeys(hashes, ""),
+            outputs={name: "" if name in timed else told for name, told in hashes.items()},
             notes=outcome.notes,
             facts=outcome.facts,
             estimated=estimated or Cost(),
@@ -120,7 +121,7 @@ class RunFolder:
                 used.wall_seconds + used_before.wall_seconds,
                 max(used.peak_memory_bytes, used_before.peak_memory_bytes),
                 reused=outcome.found,
-                hashes={} if outcome.hashed else hashes,
+                hashes={name: told for name, told in hashes.items() if name in timed},
             ),
         )
         write_text(self._record_path(name), signed(record.to_json()))
@@ -130,10 +131,28 @@ class RunFolder:
         self.records.append(record)
         return record
 
-    def finish(self, config: Mapping[str, Any], seed: int, inputs: Sequence[Any]) -> Manifest:
-        """Remove what earlier runs left and this one did not make; write the manifest, last."""
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+    def finish(
+        self,
+        config: Mapping[str, Any],
+        seed: int,
+        inputs: Sequence[Any],
+        lasting: Collection[str] = (),
+    ) -> Manifest:
+        """Remove what earlier runs left and this one did not make; write the manifest, last.
+
+        Args:
+            config: The run's, resolved.
+            seed: Its seed.
+            inputs: The files behind it.
+            lasting: Stages whose files stay although this run had no such stage.
+        """
         for stale in (self.path / "stages").glob("*.json"):
-            if stale.stem not in {r.name for r in self.records}:
+            if stale.stem in lasting and stale.stem not in {r.name for r in self.records}:
+                self.changes.append(f"{stale.stem}: not in the config; its files stay as they were")
+            elif stale.stem not in {r.name for r in self.records}:
                 record = self._earlier_record(stale.stem)
                 for output in record.outputs if record is not None else ():
                     remove(self.path / output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ def _depends(values: Values) -> Mapping[str, Any]:
         # scores of its own count by their content, above
         "order": {k: v for k, v in (values.resolved["order"] or {}).items() if k != "score"},
         "method": method,
-        "seed": values.config.seed,
+        "seed": values.config.seed_of("order"),
     }
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     pool, chosen, section = values.pool, values.made["select"], values.config.order
     scores = values.made.get("order_score", values.made.get("score"))
+    ctx = replace(ctx, seed=values.config.seed_of("order"))
     if section is None:
         ordered = order(pool, chosen, scores, "keep", ctx=ctx)
     else:

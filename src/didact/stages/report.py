@@ -31,7 +31,7 @@ def _estimate(values: Values) -> Cost:
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     write(folder / _FILE, values, ctx, environment())
-    return Outcome([folder / _FILE], hashed=False)
+    return Outcome([folder / _FILE], timed=[folder / _FILE])
 
 
 def write(

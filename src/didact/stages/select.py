@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def _depends(values: Values) -> Mapping[str, Any]:
         "scores": values.result("score"),
         "select": values.resolved["select"],
         "method": method,
-        "seed": values.config.seed,
+        "seed": values.config.seed_of("draw"),
     }
 
 
@@ -45,6 +46,7 @@ def _estimate(values: Values) -> Cost:
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     pool, scores, section = values.pool, values.made.get("score"), values.config.select
+    ctx = replace(ctx, seed=values.config.seed_of("draw"))
     if section is None:
         chosen = everything(pool, scores)
     else:

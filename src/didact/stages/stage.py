@@ -87,6 +87,7 @@ class Stage:
         compare: What its values of two finished runs have in common; JSON values.
         does: What a table of the plan says it does.
         samples: Which of its counts tells the samples that it leaves.
+        lasting: Whether what it made stays in the run folder when a config leaves it out.
     """
 
     name: str
@@ -101,3 +102,4 @@ class Stage:
     compare: Compare | None = None
     does: Callable[[RunConfig], str] = lambda _: ""
     samples: str = "rows"
+    lasting: bool = False

@@ -157,7 +157,11 @@ def train(
                 cost = replace(
                     whole, cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds
                 )
-                write_trained(folder, steps, _seen(pool, rows, path), about, cost)
+                seen = _seen(pool, rows, path)
+                write_trained(folder, steps, seen, {**about, "weights": "last step"}, cost)
+                if averager is not None:
+                    average = {**about, "weights": settings.average}
+                    write_trained(folder / AVERAGED, steps, seen, average, cost)
             shutil.rmtree(work)
         meet(device)
     return replace(read_trained(out), reused=False)

@@ -13,9 +13,10 @@ import numpy as np
 from didact.core.arrays import UInt64s
 from didact.core.cost import Cost
 from didact.core.errors import DataError
+from didact.models.folder import RECORD
 from didact.training.telemetry import STEPS, Step, read_steps, step_lines
 
-DONE: Final = "training.json"
+DONE: Final = RECORD
 TRAINED_ON: Final = "trained_on.npy"
 AVERAGED: Final = "averaged"
 

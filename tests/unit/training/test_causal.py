@@ -1,5 +1,6 @@
 # ruff: noqa: E402 - what needs torch is imported where it is there
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -120,6 +121,21 @@ def test_the_model_opens_and_says_how_it_was_made(trained, tiny, sums):
     names = {p.name for p in trained.path.iterdir()}
     assert not {n for n in names if n.endswith((".bin", ".pt", ".pth"))}
     assert not list(trained.path.parent.glob(".*"))
+
+
+def test_flops_are_those_that_torch_counts(sums, tiny, tmp_path, monkeypatch):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from didact.training import causal, utilization
+
+    utilization.peak_flops_per_second("cpu", "float32")  # measured once, and not here
+    eager = functools.partial(open_model, attention="eager")
+    monkeypatch.setattr(causal, "open_model", eager)
+    for name, more in (("whole", {}), ("lora", {"lora_rank": 4, "merge": False})):
+        settings = dataclasses.replace(QUICK, tokens_per_batch=150, **more)
+        with FlopCounterMode(display=False) as counter:
+            done = train(sums, np.arange(20, 52), tiny, tmp_path / name, settings)
+        assert done.cost.flops == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
 def test_a_sample_without_a_loss_is_left_out_and_counted(sums, tiny, tmp_path, trained, order):

@@ -152,10 +152,10 @@ def test_costs_are_those_of_a_frozen_base(warmed, sums, tiny, tmp_path, monkeypa
     ((steps, earlier),) = seen
     assert (len(steps), earlier) == (9, 0)
     lora = read_lora(tiny, rank=4, targets=default_lora_targets(tiny))
-    flops = lora_counted(
-        read_spec(tiny), lora, sum(s.executed for s in steps), sum(s.squares for s in steps)
-    )
-    tokens = sum(s.tokens for s in steps)
+    executed = sum(s.executed for s in steps)
+    flops, tokens = steps[-1].total_flops, sum(s.tokens for s in steps)
+    least, most = (lora_counted(read_spec(tiny), lora, executed, executed * n) for n in (0, 96))
+    assert least < flops < most
     for bill in (done.bill, warmed.bill):
         assert (bill.charged.flops, bill.charged.tokens) == (flops, tokens)
         assert (bill.value.flops, bill.value.tokens) == (flops, tokens)

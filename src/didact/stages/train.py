@@ -1,0 +1,123 @@
+"""train: a model trained in the order, and what every step of it read and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didact.config import RunConfig, TrainConfig
+from didact.core.cost import Cost
+from didact.core.identity import versions
+from didact.core.manifest import StageRecord
+from didact.core.pool import PoolStats
+from didact.core.protocols import Context
+from didact.core.scores import Budget
+from didact.runs.folder import Outcome
+from didact.stages.stage import Stage, Values
+from didact.training.settings import SCRATCH, Seeds, TrainSettings
+from didact.training.trained import DONE, STEPS, Trained, read_trained
+from didact.verbs import context_of, estimate_training, model_identity, starting_model, train
+
+FOLDER = "model"  # not train…: a pattern for the training file would find it
+_LIBRARIES = ("torch", "transformers", "accelerate", "peft", "tokenizers")
+
+
+def _wanted(config: RunConfig) -> bool:
+    return config.train is not None
+
+
+def _section(values: Values) -> TrainConfig:
+    section = values.config.train
+    assert section is not None  # noqa: S101 - the stage is wanted
+    return section
+
+
+def starting(values: Values, ctx: Context) -> Path | str:
+    """The model that the training begins with; one from scratch is made on the first call."""
+    section = _section(values)
+    settings = TrainSettings(**section.settings())
+    pool = values.made.get("data") or values.read["data"].pool
+    return starting_model(pool, section.model, settings, values.config.seed_of("init"), ctx)
+
+
+def _depends(values: Values) -> Mapping[str, Any]:
+    section = _section(values)
+    settings = {k: v for k, v in values.resolved["train"].items() if k != "model"}
+    scratch = section.model == SCRATCH
+    return {
+        "pool": values.pool.fingerprint,
+        "order": values.result("order"),
+        "model": SCRATCH if scratch else model_identity(section.model),
+        "train": settings,
+        "seed": values.config.seed_of("init"),
+        "libraries": versions(_LIBRARIES),
+    }
+
+
+def _estimate(values: Values) -> Cost:
+    section, config, pool = _section(values), values.config, values.read["data"].pool
+    epochs = config.order.epochs if config.order else 1
+    samples, tokens = chosen(pool.stats, config.select.budget if config.select else None)
+    return estimate_training(
+        pool,
+        starting(values, context_of(pool)),
+        section.settings(),
+        samples=epochs * samples,
+        tokens=epochs * tokens,
+        batch_size=config.order.batch_size if config.order else None,
+    )
+
+
+def chosen(stats: PoolStats, budget: Budget | None) -> tuple[float, float]:
+    """Samples and tokens that a budget leaves of a pool, were they like the rest of it."""
+    n, tokens = float(stats.n), float(stats.n_tokens)
+    if budget is None:
+        return n, tokens
+    share = 1.0
+    if budget.ratio is not None:
+        share = float(budget.ratio)
+    elif budget.samples is not None:
+        share = budget.samples / max(n, 1)
+    elif budget.tokens is not None:
+        share = budget.tokens / max(tokens, 1)
+    return min(share, 1.0) * n, min(share, 1.0) * tokens
+
+
+def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+    config, section = values.config, _section(values)
+    seeds = Seeds(*(config.seed_of(what) for what in ("init", "draw", "order")))
+    done = train(
+        values.pool, values.made["order"], model=section.model, out=folder / FOLDER, seeds=seeds,
+        replace_other=True, ctx=ctx, **section.settings(),
+    )  # fmt: skip
+    files = sorted(path for path in done.path.rglob("*") if path.is_file())
+    facts = done.facts()
+    counts = {"rows": facts["samples"], "steps": facts["steps"], "tokens": facts["tokens"]}
+    notes = list(done.about["notes"])
+    if facts["left_out"]:
+        notes.append(f"samples without a token to learn, left out: {facts['left_out']:,}")
+    timed = [path for path in files if path.name in {STEPS, DONE}]
+    told = {"base": done.about["model"], "set": done.about["set"], "dtype": done.about["dtype"]}
+    return Outcome(files, counts, tuple(notes), told, timed=timed, found=done.reused)
+
+
+def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Trained:
+    del record, values, ctx
+    return read_trained(folder / FOLDER)
+
+
+def _does(config: RunConfig) -> str:
+    return config.train.model if config.train is not None else ""
+
+
+STAGE = Stage(
+    name="train",
+    wanted=_wanted,
+    depends=_depends,
+    estimate=_estimate,
+    work=_work,
+    load=_load,
+    does=_does,
+    lasting=True,
+)
