@@ -1,4 +1,4 @@
-"""The verbs: read, score, combine, select, order, export, train. Values in, values out.
+"""The verbs: read, score, combine, select, order, export, train, evaluate. Values in, values out.
 
 `didact.pipeline` chains them into a run; the command line has one command for each.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from didact.core.protocols import (
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.data.reading.discovery import expand
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.executors import threads
@@ -41,6 +42,10 @@ from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
+
+if TYPE_CHECKING:
+    from didact.evaluation.evaluate import HeldOut
+    from didact.evaluation.results import Evaluation
 
 PathLike = str | Path
 Paths = PathLike | Sequence[PathLike]
@@ -391,3 +396,87 @@ def train(
     rows = everything(pool, None).rows if ordered is None else ordered
     done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)
     return done.facts()
+
+
+# -- evaluate --------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: PathLike,
+    files: Paths,
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Evaluate a model on held-out files, sample by sample.
+
+    Args:
+        model: A folder with a causal language model (safetensors), a LoRA adapter or a run, or a
+            hub name.
+        files: The held-out files, folders or globs; every row counts, copies too.
+        read_as: How the pool was read: columns, template; see `DataSettings`.
+        ctx: Workers, cache, progress.
+        settings: See `didact.evaluation.settings.EvaluateSettings`: choices, on_overlap, loss,
+            template, window, …
+
+    Returns:
+        A table of the samples with its metadata; `.summary()` is what it comes to, and
+        `didact.evaluation.results.write_evaluation` writes it.
+
+    Raises:
+        DataError: A row is not what it should be, or the model cannot be opened.
+        ConfigError: A setting is wrong, or does not fit the model.
+
+    **Cost:** a forward pass over every sample, and one for every option of a multiple choice; what
+    the same model took on the same rows is kept.
+    """
+    from didact.evaluation.evaluate import evaluate as evaluated
+    from didact.evaluation.model import find_evaluated
+    from didact.evaluation.settings import EvaluateSettings
+
+    ctx = ctx or context()
+    checked = EvaluateSettings(**binding.bind(EvaluateSettings, settings, "evaluate"))
+    found = find_evaluated(model)
+    return evaluated(held_out(files, read_as or DataSettings(), ctx), found, checked, ctx)
+
+
+def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]:
+    """Held-out files, each a pool of its own, read like the pool that `read_as` describes."""
+    from didact.evaluation.evaluate import HeldOut
+
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    out = []
+    for file in expand(paths, ignored=ctx.cache_dir):
+        found = read_target(file.path, read_as, ctx)
+        out.append(HeldOut(str(file.path), found.inputs[0]["blake2b"], found.pool))
+    return out
+
+
+def estimate_evaluation(
+    model: PathLike,
+    files: Paths,
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    **settings: Any,
+) -> Cost:
+    """What `evaluate` will cost when nothing is found in the cache; loads no weights.
+
+    The options of the files are counted, so that the files are read.
+    """
+    from didact.evaluation import estimate as estimates
+    from didact.evaluation.evaluate import encoding_of
+    from didact.evaluation.model import find_evaluated
+    from didact.evaluation.options import mean_options, survey
+    from didact.evaluation.settings import EvaluateSettings
+
+    ctx = ctx or context()
+    checked = EvaluateSettings(**binding.bind(EvaluateSettings, settings, "evaluate"))
+    found, cost = find_evaluated(model), Cost()
+    for file in held_out(files, read_as or DataSettings(), ctx):
+        rows = np.arange(len(file.pool))
+        options = mean_options([survey(file.pool, rows, checked.choices, file.name)])
+        spec = found.spec([encoding_of(file.pool, checked)])
+        cost += estimates.estimate_evaluation(file.pool.stats, spec, checked, options=options)
+    return cost
