@@ -466,9 +466,9 @@ def estimate_evaluation(
     The options of the files are counted, so that the files are read.
     """
     from didact.evaluation import estimate as estimates
-    from didact.evaluation.evaluate import encoding_of
     from didact.evaluation.model import find_evaluated
     from didact.evaluation.options import mean_options, survey
+    from didact.evaluation.rows import encoding_of
     from didact.evaluation.settings import EvaluateSettings
 
     ctx = ctx or context()

@@ -7,7 +7,7 @@ from didact.accounting.lengths import executed, windowed_lengths
 from didact.accounting.spec import ModelSpec
 from didact.core.cost import Cost
 from didact.core.pool import PoolStats
-from didact.evaluation.evaluate import ROWS, windows_of
+from didact.evaluation.rows import ROWS, windows_of
 from didact.evaluation.settings import EvaluateSettings
 
 UNLIMITED = 10**9  # tokens of a context that is not known
