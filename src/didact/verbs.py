@@ -26,6 +26,8 @@ from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
     Context,
+    Device,
+    Dtype,
     Orderer,
     ProgressCallback,
     Scorer,
@@ -480,3 +482,47 @@ def estimate_evaluation(
         spec = found.spec([encoding_of(file.pool, checked)])
         cost += estimates.estimate_evaluation(file.pool.stats, spec, checked, options=options)
     return cost
+
+
+def write_tasks(
+    files: Paths,
+    folder: PathLike,
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    choices: Literal["column", "labels", "letters"] | None = None,
+) -> list[str]:
+    """Write held-out files as tasks of lm-eval; see `didact.evaluation.tasks`. Their names."""
+    from didact.evaluation import tasks
+
+    found = held_out(files, read_as or DataSettings(), ctx or context())
+    return tasks.write_tasks(found, Path(folder), choices)
+
+
+def run_tasks(
+    model: PathLike,
+    names: Sequence[str],
+    *,
+    folder: PathLike | None = None,
+    limit: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> list[dict[str, Any]]:
+    """Accuracy through lm-eval; see `didact.evaluation.harness.run_tasks`. Summary records.
+
+    Args:
+        model: As in `evaluate`.
+        names: Tasks: those that `write_tasks` gave, or lm-eval's own.
+        folder: The folder of `write_tasks`; None for lm-eval's own tasks.
+        limit: Most samples of a task.
+        device: Where it runs.
+        dtype: Type of weights and arithmetic.
+    """
+    need("evaluating with lm-eval", "eval")
+    from didact.evaluation import harness
+    from didact.evaluation.model import find_evaluated
+
+    return harness.run_tasks(
+        find_evaluated(model), names, folder=None if folder is None else Path(folder),
+        limit=limit, device=device, dtype=dtype,
+    )  # fmt: skip
