@@ -24,8 +24,8 @@ from didact.core.scores import Budget
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
-from didact.selection.around.near_duplicates import NearDuplicates
 from didact.evaluation.settings import EvaluateSettings
+from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.training.settings import TrainSettings
 

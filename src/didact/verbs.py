@@ -1,4 +1,4 @@
-"""The verbs: read, score, combine, select, order, export, train. Values in, values out.
+"""The verbs: read, score, combine, select, order, export, train, evaluate. Values in, values out.
 
 `didact.pipeline` chains them into a run; the command line has one command for each.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
     Context,
+    Device,
+    Dtype,
     Orderer,
     ProgressCallback,
     Scorer,
@@ -35,6 +37,7 @@ from didact.core.protocols import (
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.data.reading.discovery import expand
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.devices import local_devices
@@ -47,6 +50,10 @@ from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.training.settings import DEFAULT_BATCH, SCRATCH, Seeds, TrainSettings
 from didact.training.trained import Trained
+
+if TYPE_CHECKING:
+    from didact.evaluation.evaluate import HeldOut
+    from didact.evaluation.results import Evaluation
 
 PathLike = str | Path
 Paths = PathLike | Sequence[PathLike]
@@ -471,4 +478,141 @@ def estimate_training(
         pool.stats, spec, checked, samples=samples, tokens=tokens,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
         device=local_devices(checked.device)[0],
+    )  # fmt: skip
+
+
+# -- evaluate --------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: PathLike,
+    files: Paths | Sequence[HeldOut],
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Evaluate a model on held-out files, sample by sample.
+
+    Args:
+        model: A folder with a causal language model (safetensors), a LoRA adapter or a run, or a
+            hub name.
+        files: The held-out files, folders or globs, or what `held_out` gives of them; every row
+            counts, copies too.
+        read_as: How the pool was read: columns, template; see `DataSettings`.
+        ctx: Workers, cache, progress.
+        settings: See `didact.evaluation.settings.EvaluateSettings`: choices, on_overlap, loss,
+            template, window, …
+
+    Returns:
+        A table of the samples with its metadata; `.summary()` is what it comes to, and
+        `didact.evaluation.results.write_evaluation` writes it.
+
+    Raises:
+        DataError: A row is not what it should be, or the model cannot be opened.
+        ConfigError: A setting is wrong, or does not fit the model.
+
+    **Cost:** a forward pass over every sample, and one for every option of a multiple choice; what
+    the same model took on the same rows is kept.
+    """
+    from didact.evaluation.evaluate import evaluate as evaluated
+    from didact.evaluation.model import find_evaluated
+    from didact.evaluation.settings import EvaluateSettings
+
+    ctx = ctx or context()
+    checked = EvaluateSettings(**binding.bind(EvaluateSettings, settings, "evaluate"))
+    found = find_evaluated(model)
+    return evaluated(_held_out(files, read_as, ctx), found, checked, ctx)
+
+
+def _held_out(
+    files: Paths | Sequence[HeldOut], read_as: DataSettings | None, ctx: Context
+) -> Sequence[HeldOut]:
+    if isinstance(files, str | Path) or any(isinstance(file, str | Path) for file in files):
+        return held_out(cast("Paths", files), read_as or DataSettings(), ctx)
+    return cast("Sequence[HeldOut]", files)
+
+
+def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]:
+    """Held-out files, each a pool of its own, read like the pool that `read_as` describes."""
+    from didact.evaluation.evaluate import HeldOut
+
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    out = []
+    for file in expand(paths, ignored=ctx.cache_dir):
+        found = read_target(file.path, read_as, ctx)
+        out.append(HeldOut(str(file.path), found.inputs[0]["blake2b"], found.pool))
+    return out
+
+
+def estimate_evaluation(
+    model: PathLike,
+    files: Paths | Sequence[HeldOut],
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    **settings: Any,
+) -> Cost:
+    """What `evaluate` will cost when nothing is found in the cache; loads no weights.
+
+    The options of the files are counted, so that the files are read.
+    """
+    from didact.evaluation import estimate as estimates
+    from didact.evaluation.model import find_evaluated
+    from didact.evaluation.options import mean_options, survey
+    from didact.evaluation.rows import encoding_of
+    from didact.evaluation.settings import EvaluateSettings
+
+    ctx = ctx or context()
+    checked = EvaluateSettings(**binding.bind(EvaluateSettings, settings, "evaluate"))
+    found, cost = find_evaluated(model), Cost()
+    for file in _held_out(files, read_as, ctx):
+        rows = np.arange(len(file.pool))
+        options = mean_options([survey(file.pool, rows, checked.choices, file.name)])
+        spec = found.spec([encoding_of(file.pool, checked)])
+        cost += estimates.estimate_evaluation(file.pool.stats, spec, checked, options=options)
+    return cost
+
+
+def write_tasks(
+    files: Paths,
+    folder: PathLike,
+    *,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+    choices: Literal["column", "labels", "letters"] | None = None,
+) -> list[str]:
+    """Write held-out files as tasks of lm-eval; see `didact.evaluation.tasks`. Their names."""
+    from didact.evaluation import tasks
+
+    found = held_out(files, read_as or DataSettings(), ctx or context())
+    return tasks.write_tasks(found, Path(folder), choices)
+
+
+def run_tasks(
+    model: PathLike,
+    names: Sequence[str],
+    *,
+    folder: PathLike | None = None,
+    limit: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> list[dict[str, Any]]:
+    """Accuracy through lm-eval; see `didact.evaluation.harness.run_tasks`. Summary records.
+
+    Args:
+        model: As in `evaluate`.
+        names: Tasks: those that `write_tasks` gave, or lm-eval's own.
+        folder: The folder of `write_tasks`; None for lm-eval's own tasks.
+        limit: Most samples of a task.
+        device: Where it runs.
+        dtype: Type of weights and arithmetic.
+    """
+    need("evaluating with lm-eval", "eval")
+    from didact.evaluation import harness
+    from didact.evaluation.model import find_evaluated
+
+    return harness.run_tasks(
+        find_evaluated(model), names, folder=None if folder is None else Path(folder),
+        limit=limit, device=device, dtype=dtype,
     )  # fmt: skip

@@ -103,6 +103,10 @@ FLAGS = {
     "config show": {"--json", "--set"},
     "demo": {"--cache-dir", "--json", "--out", "--workers"},
     "diff": {"--json"},
+    "evaluate": {
+        "--cache-dir", "--choices", "--data", "--json", "--limit", "--lm-eval", "--on-overlap",
+        "--out", "--runs", "--set", "--tasks", "--workers", "--write-tasks",
+    },
     "export": {"--cache-dir", "--data", "--for", "--json", "--order", "--out", "--seed", "--set"},
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
     "inspect": {"--cache-dir", "--data", "--json"},

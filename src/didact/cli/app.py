@@ -16,6 +16,7 @@ from didact.cli import (
     config,
     demo,
     diff,
+    evaluate,
     export,
     init,
     inspect,
@@ -49,6 +50,7 @@ app.command(epilog=select.EXAMPLES)(select.select)
 app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)
 app.command(epilog=methods.EXAMPLES)(methods.methods)

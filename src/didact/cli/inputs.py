@@ -25,15 +25,22 @@ def opened_pool(
     workers: int | None = None,
 ) -> Iterator[tuple[Pool, DataSettings, Context]]:
     """The pool, how it was read, and a context; progress is drawn until the block ends."""
-    from didact import config as configs
     from didact import verbs
     from didact.cli.printing import progress_bars
-    from didact.data.reading.settings import DataSettings
 
-    settings = configs.validated(DataSettings, configs.apply({}, data or ()), "--data")
+    settings = read_settings(data)
     with progress_bars() as progress:
         ctx = verbs.context(seed, workers, cache_dir, progress, say)
         yield verbs.read_with_inputs(paths, settings, ctx).pool, settings, ctx
+
+
+def read_settings(data: list[str] | None) -> DataSettings:
+    """How files are read, from --data."""
+    from didact import config as configs
+    from didact.data.reading.settings import DataSettings
+
+    checked: DataSettings = configs.validated(DataSettings, configs.apply({}, data or ()), "--data")
+    return checked
 
 
 def method_settings(

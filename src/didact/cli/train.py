@@ -34,7 +34,7 @@ def train(
     ],
     order_: Annotated[
         str,
-        typer.Option("--order", help="order.parquet, its folder, or 'shuffle'; 'keep' as they are."),
+        typer.Option("--order", help="order.parquet, its folder, 'shuffle', or 'keep'."),
     ] = "keep",
     epochs: Annotated[
         int, typer.Option("--epochs", min=1, help="Passes over the samples; a file has its own.")
@@ -71,9 +71,7 @@ def train(
             everything = verbs.everything(found, None)
             ordered = verbs.order(found, everything, None, order_, epochs=epochs, ctx=ctx)
         seeds = Seeds(init=seed, order=seed if order_ == "shuffle" else None)
-        done = verbs.train(
-            found, ordered, model=model, out=out, seeds=seeds, ctx=ctx, **settings
-        )
+        done = verbs.train(found, ordered, model=model, out=out, seeds=seeds, ctx=ctx, **settings)
     if not is_first():  # of several processes one speaks
         return
     facts = done.facts()

@@ -76,13 +76,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {listed})" if known else hint
 
 
-Libraries = Literal["models", "sentences", "static", "fast", "dedup"]
+Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval"]
 EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
     "static": ("model2vec",),
     "fast": ("numba",),
     "dedup": ("rensa",),
+    "eval": ("lm_eval",),
 }
 _BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 

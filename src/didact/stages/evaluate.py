@@ -101,9 +101,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     return Outcome(written, {"rows": rows, "models": len(written)}, tuple(notes))
 
 
-def _load(
-    folder: Path, record: StageRecord, values: Values, ctx: Context
-) -> dict[str, Evaluation]:
+def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> dict[str, Evaluation]:
     """Name of the table → the evaluation."""
     del values, ctx
     names = [name for name in record.outputs if name.endswith(".parquet")]

@@ -16,7 +16,8 @@ from didact.core.scores import Budget
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH, Seeds, TrainSettings
-from didact.training.trained import DONE, STEPS, Trained, read_trained
+from didact.training.telemetry import STEPS
+from didact.training.trained import DONE, Trained, read_trained
 from didact.verbs import context_of, estimate_training, model_identity, starting_model, train
 
 FOLDER = "model"  # not train…: a pattern for the training file would find it

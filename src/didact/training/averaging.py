@@ -73,7 +73,9 @@ class Averager(TrainerCallback):
         self.rule = rule
         self.values: dict[str, Tensor] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+    ) -> None:
         """Start from the weights as they are, or from the checkpoint that is gone on from."""
         from safetensors.torch import load_file
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from didact.accounting import flops
 from didact.accounting.lengths import executed_training
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
-from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.identity import method

@@ -1,0 +1,139 @@
+"""`didact evaluate`: what a model is worth on held-out samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final, Literal
+
+import typer
+
+from didact.cli.inputs import method_settings, read_settings
+from didact.cli.options import Cache, Data, Json, Workers
+from didact.cli.streams import print_json, say
+
+EXAMPLES: Final = (
+    "Examples: didact evaluate trained held_out.jsonl -o E.parquet · "
+    "... csqa.jsonl --choices letters · didact evaluate trained gsm8k.jsonl --lm-eval --limit 100 "
+    "· didact evaluate --runs a.parquet b.parquet c.parquet"
+)
+
+
+def evaluate(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model's folder, an adapter's or a run's, or a hub name."),
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILES...", help="Held-out files, folders or globs."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The table: one row for each sample.")
+    ] = None,
+    choices: Annotated[
+        Literal["column", "labels", "letters"] | None,
+        typer.Option(
+            "--choices",
+            help="Multiple choice: the rows' column 'choices', the file's distinct answers "
+            "(labels), or letters in the prompt [default: rows that have 'choices'].",
+        ),
+    ] = None,
+    on_overlap: Annotated[
+        Literal["drop", "error", "keep"],
+        typer.Option("--on-overlap", help="Held-out rows that the model was trained on."),
+    ] = "drop",
+    runs: Annotated[
+        bool,
+        typer.Option("--runs", help="Can runs be told apart? Tables or folders instead of MODEL."),
+    ] = False,
+    lm_eval: Annotated[
+        bool, typer.Option("--lm-eval", help="Accuracy on the files through lm-eval, offline.")
+    ] = False,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="lm-eval's own tasks, e.g. gsm8k,arc_easy.")
+    ] = None,
+    write_tasks: Annotated[
+        Path | None,
+        typer.Option("--write-tasks", help="Folder for the files as tasks of lm-eval."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Most samples of a task of lm-eval.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="K=V",
+            help="loss, template, max_length, window, tokens_per_batch, device, dtype. Repeatable.",
+        ),
+    ] = None,
+    data: Data = None,
+    workers: Workers = None,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a model on held-out samples, or say whether runs can be told apart.
+
+    Bits per byte of answers and of everything; likelihoods and accuracy of multiple choice.
+    """
+    from didact import verbs
+    from didact.cli import printing
+    from didact.core.errors import ConfigError
+
+    named = [*([] if model is None else [model]), *(files or [])]
+    if runs:
+        if len(named) < 2:
+            raise ConfigError("--runs: expected the evaluations of two runs or more")
+        result = verbs.tell_apart(named)  # type: ignore[attr-defined, unused-ignore]
+        print_json(result) if json else printing.apart_table(result)  # type: ignore[attr-defined, unused-ignore]
+        return
+    if not named[:1] or not (named[1:] or tasks):
+        raise ConfigError(
+            "expected MODEL and held-out FILES, MODEL with --tasks, or --runs with evaluations"
+        )
+    settings = method_settings(set_, verbs.evaluate)
+    read_as = read_settings(data)
+    if tasks or lm_eval or write_tasks:
+        ctx = verbs.context(cache_dir=cache_dir, tell=say)
+        records = []
+        with nullcontext(write_tasks) if write_tasks else temporary_folder() as folder:
+            own = tasks.split(",") if tasks else None
+            names = own or verbs.write_tasks(
+                named[1:], folder, read_as=read_as, ctx=ctx, choices=choices
+            )
+            if own or lm_eval:
+                records = verbs.run_tasks(
+                    named[0], names, folder=None if own else folder, limit=limit, **settings
+                )
+            elif not json:
+                say(f"wrote {', '.join(names)} to {folder}")
+        print_json(records) if json else printing.records_table(records)
+        return
+    from didact.data import tables
+    from didact.evaluation.results import write_evaluation
+
+    if out is not None:
+        tables.check_replaceable(out)
+    with printing.progress_bars() as progress:
+        ctx = verbs.context(0, workers, cache_dir, progress, say)
+        found = verbs.evaluate(
+            named[0], named[1:], read_as=read_as, ctx=ctx, choices=choices, on_overlap=on_overlap,
+            **settings,
+        )  # fmt: skip
+        if out is not None:
+            write_evaluation(found, out)
+    for note in found.notes:
+        say(f"note: {note}")
+    bill = ctx.meter.bill
+    say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
+    print_json(found.summary()) if json else printing.evaluation_table(found.summary())
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for the block alone."""
+    with TemporaryDirectory() as name:
+        yield Path(name)

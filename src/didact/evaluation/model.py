@@ -1,0 +1,178 @@
+"""The model that is evaluated: found, opened, and what its folder says of its training."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from didact.accounting.spec import ModelSpec
+from didact.core.arrays import UInt64s
+from didact.core.errors import DataError, need
+from didact.core.manifest import fingerprint
+from didact.core.protocols import Dtype
+from didact.models.architecture import read_spec
+from didact.models.encode import Encoding, overhead
+from didact.models.folder import digest, find, header, read_json, weight_files
+
+if TYPE_CHECKING:
+    from didact.models.language_model import LanguageModel
+
+ADAPTER: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+_LOW_RANK: Final = re.compile(r"\.lora_[AB]\.")
+TRAINING: Final = "training.json"
+TRAINED_ON: Final = "trained_on.npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedModel:
+    """A model that was found and checked, and can be opened; small and picklable.
+
+    Attributes:
+        given: As the user named it.
+        folder: The folder that was trained: the model's, or the adapter's.
+        path: The model's folder; of an adapter its base's.
+        digest: Identity of its files.
+    """
+
+    given: str
+    folder: Path
+    path: Path
+    digest: str
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the folder is an adapter's."""
+        return self.folder != self.path
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where its tokenizer is: beside the adapter if there is one, else the model's."""
+        return self.folder if (self.folder / "tokenizer.json").is_file() else self.path
+
+    @contextmanager
+    def open(self, device: str, dtype: Dtype) -> Iterator[LanguageModel]:
+        """The model on a device."""
+        from didact.models.language_model import open_model, open_tokenizer
+        from didact.training.adapters import open_adapter
+
+        with open_model(self.path, device=device, dtype=dtype) as model:
+            opened = model
+            if self.adapted:
+                opened = replace(open_adapter(model, self.folder), spec=self.spec())
+                if self.tokenizer_folder != self.path:
+                    tokenizer = open_tokenizer(self.folder)
+                    opened = replace(
+                        opened, tokenizer=tokenizer, pad_id=tokenizer.pad_token_id or 0
+                    )
+            yield opened
+
+    def spec(self, encodings: Sequence[Encoding] = ()) -> ModelSpec:
+        """The numbers of the model, its adapter's included, as its cost depends on them.
+
+        Args:
+            encodings: How it is shown samples, of each kind that there is.
+        """
+        from didact.models.language_model import context_of, open_tokenizer
+
+        spec = read_spec(self.path)
+        if self.adapted:
+            tensors = header(self.folder / ADAPTER_WEIGHTS).items()
+            low = [(t.shape[0], t.shape[1], 1) for name, t in tensors if _LOW_RANK.search(name)]
+            spec = replace(spec, matrices=(*spec.matrices, *low))
+        tokenizer = open_tokenizer(self.tokenizer_folder)
+        return replace(
+            spec,
+            context=context_of(self.path, tokenizer),
+            overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
+        )
+
+    def training(self) -> dict[str, Any] | None:
+        """What its folder says of its training; None where it says nothing.
+
+        Raises:
+            DataError: What it says is damaged.
+        """
+        path = self.folder / TRAINING
+        return read_json(path, dict) if path.is_file() else None
+
+    def trained_on(self) -> UInt64s | None:
+        """Content hashes of every sample that its weights have seen, sorted; None if not told.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        path = self.folder / TRAINED_ON
+        if not path.is_file():
+            return None
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); copy or train it again") from error
+        if found.dtype != np.uint64 or found.ndim != 1:
+            raise DataError(
+                f"{path}: holds {found.dtype} of shape {found.shape}; expected the hashes that "
+                "didact train writes, uint64 of one dimension: copy or train the model again"
+            )
+        return np.unique(found)
+
+
+def find_evaluated(model: str | Path) -> EvaluatedModel:
+    """The model behind a name: a folder, a run's folder, an adapter's, or a hub name.
+
+    Raises:
+        DataError: There is none; it is half written or damaged; its base is not to be found.
+        MissingDependencyError: The libraries of models are not installed.
+    """
+    need("evaluating a model", "models")
+    path = Path(model)
+    if not (path / "config.json").is_file() and not (path / ADAPTER).is_file():
+        inside = path / "model"  # a run keeps its model there
+        if path.is_dir() and inside.is_dir():
+            path = inside
+    if (path / ADAPTER).is_file() and not weight_files(path):
+        return _adapted(str(model), path)
+    found = find(path if path.exists() else model)
+    return EvaluatedModel(given=str(model), folder=found, path=found, digest=digest(found))
+
+
+def _adapted(given: str, folder: Path) -> EvaluatedModel:
+    """The model of an adapter's folder, on its base."""
+    config = read_json(folder / ADAPTER, dict)
+    kind, named = config.get("peft_type"), str(config.get("base_model_name_or_path") or "")
+    if kind != "LORA" or not named:
+        raise DataError(
+            f"{folder / ADAPTER}: an adapter of type {kind} on {named or 'no model'}; expected "
+            "LORA and its base model: merge the two (merge_and_unload and save_pretrained in PEFT)"
+        )
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise DataError(
+            f"{folder}: no {ADAPTER_WEIGHTS}; the adapter was not written whole, or as a "
+            "pickle, which can run code: save it again with save_pretrained"
+        )
+    near = [p for p in (Path(named), folder / named, folder.parent / named) if p.is_dir()]
+    try:
+        base = find(near[0] if near else named)
+    except DataError as error:
+        raise DataError(
+            f"{folder}: the adapter's base model {named!r} is not to be found ({error}); put it "
+            f"there, or correct base_model_name_or_path in {folder / ADAPTER}"
+        ) from error
+    both = fingerprint([digest(base), digest(folder)])
+    return EvaluatedModel(given=given, folder=folder, path=base, digest=both)
+
+
+def training_facts(model: EvaluatedModel) -> dict[str, Any] | None:
+    """Its training without the settings, as tables carry it."""
+    found = model.training()
+    if found is None:
+        return None
+    kept = {name: value for name, value in found.items() if name != "settings"}
+    return dict(json.loads(json.dumps(kept)))
