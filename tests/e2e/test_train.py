@@ -18,12 +18,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.llama.modeling_llama import LlamaModel
 from typer.testing import CliRunner
 
 from didact.cli import app
 from didact.core.errors import ConfigError
 from didact.data import tables
+from didact.training.telemetry import read_steps
 
 N, BATCH, STEPS = 160, 8, 20
 SETTINGS = ["--set", "learning_rate=5e-3", "--set", f"batch_size={BATCH}", "--set", "device=cpu"]
@@ -85,15 +87,15 @@ def trained(place):
     """A finished training, and the numbers that the samples of every step said."""
     folder, _ = place
     tokenizer = AutoTokenizer.from_pretrained(folder / "proxy")
-    said, step = [], Trainer.training_step
+    said, forward = [], LlamaModel.forward
 
-    def recorded(self, model, inputs, *more, **named):
-        texts = tokenizer.batch_decode(inputs["input_ids"])
-        said.append([int(re.search(r"you are: (\d+)", text)[1]) for text in texts])
-        return step(self, model, inputs, *more, **named)
+    def recorded(self, input_ids=None, *more, **named):
+        texts = tokenizer.batch_decode(input_ids)
+        said.extend(int(re.search(r"you are: (\d+)", text)[1]) for text in texts)
+        return forward(self, input_ids, *more, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "training_step", recorded)
+        patch.setattr(LlamaModel, "forward", recorded)
         return train(place, folder / "trained"), said
 
 
@@ -102,9 +104,9 @@ def test_what_enters_the_model_is_in_the_order(place, trained):
     rows = tables.read_order(folder / "order.parquet").rows.tolist()
     assert rows != sorted(rows)
     _, said = trained
-    assert len(said) == STEPS
-    for i, step in enumerate(said):  # inside a step they go by length
-        assert sorted(step) == sorted(rows[i * BATCH : (i + 1) * BATCH])
+    assert len(said) == STEPS * BATCH
+    for i in range(0, len(said), BATCH):  # inside a step they go by length
+        assert sorted(said[i : i + BATCH]) == sorted(rows[i : i + BATCH])
 
 
 def test_the_loss_falls_and_the_model_opens_again(place, trained):
@@ -151,7 +153,77 @@ def test_killed_and_started_again_gives_the_same_bytes(place, trained):
     assert process.returncode == -signal.SIGKILL, "it was over before it could be killed"
     assert not (folder / "again").exists()
     result, _ = trained
-    assert train(place, folder / "again") == {**result, "model": str(folder / "again")}
-    for name in ("model.safetensors", "steps.jsonl"):
+    again = train(place, folder / "again")
+    for name in ("steps", "tokens", "flops", "foretold_flops", "first_loss", "last_loss", "seeds"):
+        assert again[name] == result[name]
+    for name in ("model.safetensors", "trained_on.npy"):
         assert (folder / "again" / name).read_bytes() == (folder / "trained" / name).read_bytes()
+    assert read_steps(folder / "again") == read_steps(folder / "trained")
     assert not work.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_step_out_and_keep_the_order(place, trained):
+    folder, shared = place
+    words = ["train", folder / "pool.jsonl", "--model", folder / "proxy", "-o", folder / "two",
+             "--order", folder / "order.parquet", *SETTINGS, "--set", "average=ema",
+             *shared]  # fmt: skip
+    # what `accelerate launch` does for several devices; for several CPU processes it wants MPI
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               "--nproc-per-node", "2", "-m", "didact.cli", *map(str, words)]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)  # one of them speaks
+    result, _ = trained
+    assert json.loads((folder / "two" / "training.json").read_text())["devices"] == 2
+    assert (told["tokens"], told["steps"]) == (result["tokens"], result["steps"])
+    alone, shared_out = read_steps(folder / "trained"), read_steps(folder / "two")
+    assert [s.rows for s in shared_out] == [s.rows for s in alone]
+    assert [s.learning_rate for s in shared_out] == [s.learning_rate for s in alone]
+    # sums of float32 in another order, carried along by twenty updates of Adam
+    assert [s.loss for s in shared_out] == pytest.approx([s.loss for s in alone], rel=1e-3)
+    assert [s.grad_norm for s in shared_out][:3] == pytest.approx(
+        [s.grad_norm for s in alone][:3], rel=1e-4
+    )
+    AutoModelForCausalLM.from_pretrained(folder / "two" / "averaged")
+    assert not (folder / ".two.training").exists()
+
+
+def test_seeds_do_something_one_by_one(place, tmp_path):
+    folder, shared = place
+
+    def call_it(out, *more):
+        return call("train", folder / "pool.jsonl", "-o", tmp_path / out, *SETTINGS,
+                    "--set", "max_steps=2", *more, *shared)  # fmt: skip
+
+    def first(out):
+        step = read_steps(tmp_path / out)[0]
+        return step.rows, step.loss
+
+    scratch = ["--model", "scratch", "--set", "params=60k", "--set", "context=128"]
+    told = call_it("a", *scratch, "--order", "shuffle")
+    assert told["seeds"] == {"init": 0, "draw": None, "order": 0}
+    call_it("b", *scratch, "--order", "shuffle", "--seed", "1")
+    call_it("c", *scratch)
+    call_it("d", *scratch, "--seed", "1")
+    assert first("a")[0] != first("b")[0]  # another order
+    assert first("c")[0] == first("d")[0]  # the pool's
+    assert first("c")[1] != first("d")[1]  # other weights
+    nothing = call_it("e", "--model", folder / "proxy", "--seed", "1")
+    assert "changes nothing" in nothing["notes"][0]
+
+
+def test_what_does_not_go_together_is_refused(place, tmp_path):
+    folder, shared = place
+    base = ["train", folder / "pool.jsonl", "-o", tmp_path / "m", *shared]
+    for words, message in (
+        (["--model", "scratch"], "needs the size"),
+        (["--model", folder / "proxy", "--set", "params=3M"], "is of a model from scratch"),
+        (["--model", folder / "proxy", "--order", folder / "order.parquet", "--epochs", "2"],
+         "has its epochs written out"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            call(*base, *words)

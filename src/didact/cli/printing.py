@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,24 +32,56 @@ def progress_bars() -> Iterator[Callable[[Step], None]]:
 
 def _bars(console: Console) -> Iterator[Callable[[Step], None]]:
     if not console.is_terminal:
-        yield lambda _: None
+        yield _Log(console)
         return
     columns = (
         TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def watch(step: Step) -> None:
             if step.stage not in tasks:
-                tasks[step.stage] = bars.add_task(step.stage, total=step.total, rate="")
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total, rate="", note="")
             task = tasks[step.stage]
-            bars.update(task, completed=step.done, total=step.total)
+            bars.update(task, completed=step.done, total=step.total, note=step.note)
             speed = bars.tasks[bars.task_ids.index(task)].speed
             bars.update(task, rate=_rate(speed, step.unit) if speed else "")
 
         yield watch
+
+
+class _Log:
+    """Progress in a file: a line a minute, of work that takes longer than that."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.stage = console, ""
+        self.began = self.told = 0.0
+        self.first = 0
+
+    def __call__(self, step: Step) -> None:
+        """Tell of a step, if it is time."""
+        now = time.monotonic()
+        if step.stage != self.stage:
+            self.stage, self.began, self.told, self.first = step.stage, now, now, step.done
+        if now - self.told < _LOG_SECONDS or step.done <= self.first:
+            return
+        self.told = now
+        left = (now - self.began) * (step.total - step.done) / (step.done - self.first)
+        line = f"{step.stage}: {step.done:,} of {step.total:,} {step.unit}"
+        note = f", {step.note}" if step.note else ""
+        self.console.print(f"{line}{note}, {_duration(left)} left", highlight=False)
+
+
+_LOG_SECONDS = 60.0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def _rate(speed: float, unit: str) -> str:
