@@ -168,7 +168,7 @@ class SeedsConfig(BaseModel):
 
     Attributes:
         init: Of weights from scratch, of adapters, of dropout.
-        draw: Of the selection.
+        draw: Of scores and selection.
         order: Of the sequence.
     """
 

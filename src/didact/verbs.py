@@ -488,6 +488,7 @@ def evaluate(
     model: PathLike,
     files: Paths | Sequence[HeldOut],
     *,
+    name: str | None = None,
     read_as: DataSettings | None = None,
     ctx: Context | None = None,
     **settings: Any,
@@ -499,6 +500,7 @@ def evaluate(
             hub name.
         files: The held-out files, folders or globs, or what `held_out` gives of them; every row
             counts, copies too.
+        name: What records call the model; as it is given by default.
         read_as: How the pool was read: columns, template; see `DataSettings`.
         ctx: Workers, cache, progress.
         settings: See `didact.evaluation.settings.EvaluateSettings`: choices, on_overlap, loss,
@@ -522,6 +524,7 @@ def evaluate(
     ctx = ctx or context()
     checked = EvaluateSettings(**binding.bind(EvaluateSettings, settings, "evaluate"))
     found = find_evaluated(model)
+    found = replace(found, given=name or found.given)
     return evaluated(_held_out(files, read_as, ctx), found, checked, ctx)
 
 

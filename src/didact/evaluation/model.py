@@ -29,6 +29,7 @@ ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _LOW_RANK: Final = re.compile(r"\.lora_[AB]\.")
 TRAINING: Final = "training.json"
 TRAINED_ON: Final = "trained_on.npy"
+_NOT_TOLD: Final = {"settings", "seconds", "peak_flops_per_second", "mfu", "cost", "device"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +171,9 @@ def _adapted(given: str, folder: Path) -> EvaluatedModel:
 
 
 def training_facts(model: EvaluatedModel) -> dict[str, Any] | None:
-    """Its training without the settings, as tables carry it."""
+    """Its training as tables carry it: without the settings, and without what was measured."""
     found = model.training()
     if found is None:
         return None
-    kept = {name: value for name, value in found.items() if name != "settings"}
+    kept = {name: value for name, value in found.items() if name not in _NOT_TOLD}
     return dict(json.loads(json.dumps(kept)))

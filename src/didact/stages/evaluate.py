@@ -21,6 +21,10 @@ from didact.training.settings import SCRATCH
 from didact.training.trained import Trained
 from didact.verbs import context_of, estimate_evaluation, evaluate, held_out
 
+# Table → what records call its model.
+_NAMES = {
+    "evaluation": "trained", "evaluation-averaged": "averaged", "evaluation-base": "base"
+}  # fmt: skip
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
 
@@ -92,7 +96,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     section, files = _section(values.config), values.read["evaluate"]
     written, notes, rows = [], [], 0
     for name, model in _models(values, folder, ctx):
-        found = evaluate(model, files, ctx=ctx, **section.settings())
+        found = evaluate(model, files, name=_NAMES[name], ctx=ctx, **section.settings())
         path = folder / f"{name}.parquet"
         write_evaluation(found, path)
         written.append(path)

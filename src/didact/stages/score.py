@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _depends(section: Section, name: str, values: Values) -> Mapping[str, Any]:
         "methods": methods,
         "targets": [t.pool.fingerprint if t else None for t in values.read[name]],
         "score": _without_paths(settings),
-        "seed": config.seed,
+        "seed": config.seed_of("draw"),
     }
 
 
@@ -91,6 +92,7 @@ def _estimate(section: Section, name: str, values: Values) -> Cost:
 def _work(section: Section, name: str, values: Values, folder: Path, ctx: Context) -> Outcome:
     found = section(values.config)
     assert found is not None  # noqa: S101 - the stage is wanted
+    ctx = replace(ctx, seed=values.config.seed_of("draw"))
     scores = _scored(found, iter(values.read[name]), values, ctx)
     path = folder / f"{name}s.parquet"
     tables.write_scores(scores, values.pool, path)
