@@ -1,0 +1,192 @@
+"""What a training executes beside what was foretold and what its samples would take unpadded.
+
+    python benchmarks/training.py DATA [--against SRC] [--pairs 3] [-o RESULT]
+
+DATA is a folder with `instruct_pool` and `text_pool`. Six settings: chats and books, small and
+large steps, forward passes as on the CPU and as on an accelerator, adapters, an order by length.
+With `--against`, the `src` folder of another checkout, both train the same samples in turn on one
+thread: tokens a second, the median of the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import zstandard
+
+import didact
+from didact.core.scores import TrainingOrder
+from didact.data import tables
+
+RESULTS: Final = Path(__file__).resolve().parent / "results" / "training.json"
+HERE: Final = Path(didact.__file__).resolve().parent.parent
+PARAMS: Final = "1M"
+# name → file, order, steps, settings of `didact train`
+SETTINGS: Final[dict[str, tuple[str, str, int, dict[str, Any]]]] = {
+    "chats, batch 32, CPU": ("instruct_pool", "shuffle", 40, {"batch_size": 32}),
+    "chats, batch 8, CPU": ("instruct_pool", "shuffle", 120, {"batch_size": 8}),
+    "chats, batch 32, accelerator": (
+        "instruct_pool", "shuffle", 40, {"batch_size": 32, "tokens_per_batch": 8192}
+    ),
+    "chats, batch 8, accelerator": (
+        "instruct_pool", "shuffle", 120, {"batch_size": 8, "tokens_per_batch": 8192}
+    ),
+    "books cut at 512, batch 16, accelerator": (
+        "text_pool", "shuffle", 10,
+        {"batch_size": 16, "tokens_per_batch": 8192, "max_length": 512},
+    ),
+    "chats by length, adapters, batch 32, accelerator": (
+        "instruct_pool", "length", 40,
+        {"batch_size": 32, "tokens_per_batch": 8192, "lora_rank": 8},
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--against", type=Path)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        files = {name: rows(options.data, name, work) for name in ("instruct_pool", "text_pool")}
+        for name, file in files.items():
+            didact_("proxy", "new", work / f"proxy-{name}", "--params", PARAMS, "--pool", file,
+                    "--cache-dir", work / "cache")  # fmt: skip
+        kept["executed"] = {
+            name: executed(files[file], work, work / f"proxy-{file}", order, steps, more)
+            for name, (file, order, steps, more) in SETTINGS.items()
+        }
+        print(json.dumps(kept["executed"], indent=1), flush=True)
+        if options.against is not None:
+            kept["tokens_per_second_over_before"] = {
+                name: against(options.against, options.pairs, files[file], work, name)
+                for name, (file, order, _, more) in SETTINGS.items()
+                if order == "shuffle" and "lora_rank" not in more
+            }
+    kept["machine"] = {"cores": os.cpu_count(), "params": PARAMS, "threads": 1}
+    options.output.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def rows(data: Path, name: str, work: Path) -> Path:
+    """The first 4,000 rows of a file, unpacked."""
+    out = work / f"{name}.jsonl"
+    with zstandard.open(data / f"{name}.jsonl.zst", "rb") as source, out.open("wb") as target:
+        for _, line in zip(range(4_000), source, strict=False):
+            target.write(line)
+    return out
+
+
+def didact_(*words: object) -> dict[str, Any]:
+    """A command, its result as JSON."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "didact.cli", *map(str, words), "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return orjson.loads(done.stdout)
+
+
+def settings(more: dict[str, Any], steps: int) -> list[str]:
+    given = {**more, "max_steps": steps, "learning_rate": 1e-3, "device": "cpu"}
+    return [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+
+
+def executed(
+    file: Path, work: Path, model: Path, order: str, steps: int, more: dict[str, Any]
+) -> dict[str, float]:
+    """Executed FLOPs over those foretold, by the plan and at the start, and over unpadded ones."""
+    from didact.training.telemetry import read_steps
+    from didact.verbs import estimate_training
+
+    pool = didact.read(file, tokenizer=str(model / "tokenizer.json"), cache_dir=work / "cache")
+    chosen = np.arange(len(pool))
+    if order == "shuffle":
+        sequence = np.random.default_rng(0).permutation(chosen)
+    else:
+        sequence = chosen[np.argsort(pool.n_tokens, kind="stable")]
+    sequence = sequence[: steps * more["batch_size"]]
+    table = work / "order.parquet"
+    ordered = TrainingOrder(sequence, pool.fingerprint, order)
+    tables.write_order(ordered, pool.read(sequence, ["id"]).column("id"), table)
+    out = work / f"m{len(list(work.iterdir()))}"
+    words = ["train", file, "--model", model, "-o", out, "--order", table,
+             "--data", f"tokenizer={model / 'tokenizer.json'}", "--cache-dir", work / "cache",
+             *settings(more, steps)]  # fmt: skip
+    done = didact_(*words)
+    tokens = int(pool.n_tokens[sequence].sum())
+    plan = estimate_training(
+        pool, model, {**more, "device": "cpu"}, samples=len(sequence), tokens=tokens
+    )
+    unpadded = estimate_training(
+        pool, model, {**more, "device": "cpu", "tokens_per_batch": 1}, samples=len(sequence),
+        tokens=tokens,
+    )  # fmt: skip
+    steps_told = read_steps(out)
+    padded = sum(s.executed or 0 for s in steps_told) / done["tokens"]
+    return {
+        "executed_over_foretold": round(done["flops"] / done["foretold_flops"], 4),
+        "executed_over_plan": round(done["flops"] / plan.flops, 4),
+        "executed_over_unpadded": round(done["flops"] / unpadded.flops, 4),
+        "padded_tokens": round(padded, 4),
+        "tokens": done["tokens"],
+    }
+
+
+# Both checkouts train in a process of their own; timed from the end of the first step.
+DRIVER: Final = """
+import json, sys, time
+import numpy as np, didact, torch
+from didact.training import causal
+try:
+    from didact.training.settings import TrainSettings
+except ImportError:
+    from didact.training.causal import TrainSettings
+torch.set_num_threads(1)
+file, model, out, cache, given = sys.argv[1:]
+pool = didact.read(file, cache_dir=cache)
+rows = np.random.default_rng(0).permutation(len(pool))
+ends = []
+settings = TrainSettings(**json.loads(given))
+done = causal.train(
+    pool, rows, model, out, settings, progress=lambda _: ends.append(time.perf_counter())
+)
+print(json.dumps(sum(s.tokens for s in done.steps[1:]) / (ends[-1] - ends[0])))
+"""
+
+
+def against(src: Path, pairs: int, file: Path, work: Path, name: str) -> dict[str, Any]:
+    """Tokens a second over those of another checkout, the same samples in turn."""
+    which, _, steps, more = SETTINGS[name]
+    given = {**more, "max_steps": max(8, steps // 4), "device": "cpu"}
+    ratios = []
+    for pair in range(pairs):
+        rates = {}
+        for place in (src, HERE) if pair % 2 else (HERE, src):
+            out = work / f"m{len(list(work.iterdir()))}"
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(place)}
+            arguments = [file, work / f"proxy-{which}", out, work / f"cache-{place == src}",
+                         json.dumps(given)]  # fmt: skip
+            command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=environment
+            )
+            rates[place] = float(done.stdout)
+        ratios.append(rates[HERE] / rates[src])
+    print(name, ratios, flush=True)
+    return {"median": round(statistics.median(ratios), 3), "pairs": [round(r, 3) for r in ratios]}
+
+
+if __name__ == "__main__":
+    main()
