@@ -15,6 +15,7 @@ from didact.evaluation.intervals import NOTHING, Interval, Z, share_interval
 from didact.evaluation.model import EvaluatedModel
 from didact.execution.devices import local_devices
 
+LONGEST: Final = 256  # tokens of a generated answer; half the context where that is less
 _LOWER_IS_BETTER: Final = frozenset({"perplexity", "word_perplexity", "byte_perplexity",
                                      "bits_per_byte", "brier_score"})  # fmt: skip
 _SHARES: Final = frozenset({"acc", "acc_norm", "exact_match"})
@@ -74,11 +75,14 @@ def run_tasks(
         if model.adapted:
             arguments["peft"] = str(model.folder)
         arguments["tokenizer"] = str(model.tokenizer_folder)
+        short = model.spec().context // 2
+        generated = {"max_gen_toks": short} if short < LONGEST else None
         try:
             found = simple_evaluate(
                 model="hf", model_args=arguments, tasks=list(tasks), limit=limit,
                 batch_size=batch_size, task_manager=manager,
                 apply_chat_template=model.has_chat_template, bootstrap_iters=100, log_samples=False,
+                gen_kwargs=generated,
             )  # fmt: skip
         except (OSError, ConnectionError) as error:
             raise DataError(

@@ -14,6 +14,7 @@ from didact import verbs
 from didact.core.errors import ConfigError, DataError
 from didact.data.reading.settings import DataSettings
 from didact.evaluation.results import read_evaluation, write_evaluation
+from didact.evaluation.settings import EvaluateSettings
 from didact.testing import chat, sample_rows
 
 torch = pytest.importorskip("torch")
@@ -235,3 +236,13 @@ def test_progress_goes_up_to_all_rows(file, model):
     assert steps[0] == (0, 37)
     assert steps[-1] == (37, 37)
     assert steps == sorted(steps)
+
+
+def test_settings_are_a_section_of_a_config():
+    from pydantic import TypeAdapter, ValidationError
+
+    section = TypeAdapter(EvaluateSettings)
+    assert section.validate_python({"choices": "letters", "window": 64}).window == 64
+    for wrong in ({"window": 1}, {"windows": 64}, {"on_overlap": "ignore"}):
+        with pytest.raises(ValidationError):
+            section.validate_python(wrong)
