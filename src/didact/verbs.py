@@ -578,6 +578,7 @@ def estimate_evaluation(
 
 
 def write_tasks(
+    model: PathLike,
     files: Paths,
     folder: PathLike,
     *,
@@ -585,11 +586,22 @@ def write_tasks(
     ctx: Context | None = None,
     choices: Literal["column", "labels", "letters"] | None = None,
 ) -> list[str]:
-    """Write held-out files as tasks of lm-eval; see `didact.evaluation.tasks`. Their names."""
-    from didact.evaluation import tasks
+    """Write held-out files as tasks of lm-eval; see `didact.evaluation.tasks`. Their names.
 
+    Args:
+        model: The model that they are for; see `evaluate`.
+        files: The held-out files.
+        folder: Where the tasks go.
+        read_as: How the pool was read.
+        ctx: Cache, progress.
+        choices: Where options come from; found by what the rows look like when not given.
+    """
+    from didact.evaluation import tasks
+    from didact.evaluation.model import find_evaluated
+
+    chat = find_evaluated(model).has_chat_template
     found = held_out(files, read_as or DataSettings(), ctx or context())
-    return tasks.write_tasks(found, Path(folder), choices)
+    return tasks.write_tasks(found, Path(folder), choices, chat=chat)
 
 
 def run_tasks(

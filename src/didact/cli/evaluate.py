@@ -24,7 +24,9 @@ EXAMPLES: Final = (
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="A model's folder, an adapter's or a run's, or a hub name."),
+        typer.Argument(
+            metavar="MODEL", help="A model's folder, an adapter's or a run's, or a hub name."
+        ),
     ] = None,
     files: Annotated[
         list[str] | None,
@@ -102,7 +104,7 @@ def evaluate(
         with nullcontext(write_tasks) if write_tasks else temporary_folder() as folder:
             own = tasks.split(",") if tasks else None
             names = own or verbs.write_tasks(
-                named[1:], folder, read_as=read_as, ctx=ctx, choices=choices
+                named[0], named[1:], folder, read_as=read_as, ctx=ctx, choices=choices
             )
             if own or lm_eval:
                 records = verbs.run_tasks(

@@ -244,33 +244,48 @@ def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> No
     Console(highlight=False).print(table)
 
 
-_COLUMNS = {
-    "bits_per_byte": "bits/byte", "bits_per_byte_all": "of all", "accuracy": "accuracy",
-    "chance": "chance", "accuracy_per_char": "by char", "answer_nats_per_char": "nats/char",
-    "answer_probability": "probability", "margin": "margin",
+_LIKELIHOODS = {"bits_per_byte": "bits/byte", "bits_per_byte_all": "of everything"}
+_CHOICES = {
+    "accuracy": "accuracy", "chance": "chance", "accuracy_per_char": "by char",
+    "answer_nats_per_char": "nats/char", "answer_probability": "prob.", "margin": "margin",
 }  # fmt: skip
+_BRACKETED = ("bits_per_byte", "accuracy")
 
 
 def evaluation_table(records: Sequence[Mapping[str, Any]]) -> None:
-    """What `didact evaluate` found: a line for each file, source and task, a column a metric."""
-    lines: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
-    for record in records:
-        place = (record["file"], record["source"], record["task"])
-        lines.setdefault(place, {})[record["metric"]] = record
-    metrics = [m for m in _COLUMNS if any(m in found for found in lines.values())]
-    table = _table("file", "source or task", "n", *(_COLUMNS[m] for m in metrics))
-    for (file, source, task), found in lines.items():
-        n = max(record["n"] for record in found.values())
-        of = source or (task and f"task {task}") or "all"
-        shown = (_interval(found[m]) if m in found else "" for m in metrics)
-        table.add_row(_safe(file), _safe(of), f"{n:,}", *shown)
+    """What `didact evaluate` found: for each file its likelihoods, then its multiple choice."""
     console = _stdout()
-    console.print(table)
+    for file in dict.fromkeys(record["file"] for record in records):
+        found: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for record in records:
+            if record["file"] == file:
+                of = record["source"] or (record["task"] and f"task {record['task']}") or "all"
+                found.setdefault(of, {})[record["metric"]] = record
+        if len(found) == 2:
+            found.pop(next(of for of in found if of != "all"))
+        for metrics in (_LIKELIHOODS, _CHOICES):
+            first = next(iter(metrics))
+            if any(first in of for of in found.values()):
+                console.print(_metrics_table(file, found, metrics))
     console.print(
-        "lower is better for bits/byte and nats/char; in brackets 95 % over samples, for this "
-        "model alone:\ntwo models are told apart over runs (seed and draw): didact evaluate --runs",
+        "bits/byte and nats/char: lower is better. In brackets: 95 % over samples, for this model\n"
+        "alone; two models are told apart over runs (seed and draw): didact evaluate --runs",
         style="dim", markup=False,
     )  # fmt: skip
+
+
+def _metrics_table(
+    file: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Mapping[str, str]
+) -> Table:
+    first = next(iter(metrics))
+    table = _table(_safe(file), "n", *metrics.values())
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for of, values in found.items():
+        if first in values:
+            shown = (_value(values[m], bracketed=m in _BRACKETED) for m in metrics if m in values)
+            table.add_row(_safe(of), f"{values[first]['n']:,}", *shown)
+    return table
 
 
 def records_table(records: Sequence[Mapping[str, Any]]) -> None:
@@ -278,17 +293,18 @@ def records_table(records: Sequence[Mapping[str, Any]]) -> None:
     table = _table("task", "metric", "value", "n")
     for record in records:
         n = "" if record["n"] is None else f"{record['n']:,}"
-        table.add_row(_safe(record["task"]), _safe(record["metric"]), _interval(record), n)
+        table.add_row(
+            _safe(record["task"]), _safe(record["metric"]), _value(record, bracketed=True), n
+        )
     if records:
         _stdout().print(table)
 
 
-def _interval(record: Mapping[str, Any]) -> str:
+def _value(record: Mapping[str, Any], *, bracketed: bool) -> str:
     """A value and, in brackets, its interval."""
     value, low, high = (record[name] for name in ("value", "low", "high"))
-    digits = 2 if abs(value) >= 100 else 3
-    ends = "" if low is None else f" \\[{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}{ends}"
+    ends = f" \\[{low:.2f}, {high:.2f}]" if bracketed and low is not None else ""
+    return f"{value:.3f}{ends}"
 
 
 def diff_table(result: Mapping[str, Any]) -> None:

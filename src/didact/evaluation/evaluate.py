@@ -18,7 +18,7 @@ from didact.core.protocols import Context
 from didact.evaluation.model import EvaluatedModel, training_facts
 from didact.evaluation.options import Survey, survey
 from didact.evaluation.results import SCHEMA, Evaluation
-from didact.evaluation.rows import KEPT, Work, kept_table, work_on
+from didact.evaluation.rows import KEPT, Work, kept_table
 from didact.evaluation.settings import EvaluateSettings
 
 UNTRAINED: Final = 0.9  # of ln V, what a token takes that a model knows nothing of
@@ -84,7 +84,16 @@ def evaluate(
     for file in files:  # everything that can be refused is, before the model is opened
         rows, overlap, said = _without_overlap(file, seen, settings)
         found = survey(file.pool, rows, settings.choices, file.name)
-        works.append(work_on(file.pool, file.name, rows, found.labels, model, settings))
+        works.append(
+            Work(
+                model=model,
+                pool=file.pool,
+                file=file.name,
+                rows=rows,
+                settings=settings,
+                labels=found.labels,
+            )
+        )
         notes += [*said, *_about_options(file, found, settings)]
         told.append(
             {"file": file.name, "path": file.path, "blake2b": file.blake2b,

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from didact.core.errors import ConfigError, DataError, need
 from didact.core.protocols import Device, Dtype
-from didact.evaluation.intervals import Z
+from didact.evaluation.intervals import NOTHING, Interval, Z, share_interval
 from didact.evaluation.model import EvaluatedModel
 from didact.execution.devices import local_devices
 
+LONGEST: Final = 256  # tokens of a generated answer; half the context where that is less
 _LOWER_IS_BETTER: Final = frozenset({"perplexity", "word_perplexity", "byte_perplexity",
                                      "bits_per_byte", "brier_score"})  # fmt: skip
+_SHARES: Final = frozenset({"acc", "acc_norm", "exact_match"})
 
 
 def run_tasks(
@@ -42,7 +44,7 @@ def run_tasks(
         batch_size: Samples of a batch.
 
     Returns:
-        Records as of `results.summarise`; `low` and `high` are ±1.96 standard errors over samples.
+        Records as of `results.summarise`; `low` and `high` are 95 % over samples.
 
     Raises:
         MissingDependencyError: lm-eval is not installed.
@@ -57,8 +59,6 @@ def run_tasks(
     with _offline(folder is not None):
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
-
-        from didact.models.language_model import open_tokenizer
 
         manager = TaskManager(
             include_path=None if folder is None else str(folder), include_defaults=folder is None
@@ -75,12 +75,14 @@ def run_tasks(
         if model.adapted:
             arguments["peft"] = str(model.folder)
         arguments["tokenizer"] = str(model.tokenizer_folder)
-        chat = bool(getattr(open_tokenizer(model.tokenizer_folder), "chat_template", None))
+        short = model.spec().context // 2
+        generated = {"max_gen_toks": short} if short < LONGEST else None
         try:
             found = simple_evaluate(
                 model="hf", model_args=arguments, tasks=list(tasks), limit=limit,
-                batch_size=batch_size, task_manager=manager, apply_chat_template=chat,
-                bootstrap_iters=100, log_samples=False,
+                batch_size=batch_size, task_manager=manager,
+                apply_chat_template=model.has_chat_template, bootstrap_iters=100, log_samples=False,
+                gen_kwargs=generated,
             )  # fmt: skip
         except (OSError, ConnectionError) as error:
             raise DataError(
@@ -101,14 +103,20 @@ def _records(found: Mapping[str, Any], model: str) -> Iterator[dict[str, Any]]:
                 continue
             error = results.get(f"{name}_stderr,{kind}")
             known = isinstance(error, int | float) and math.isfinite(error)
-            half = Z * float(error) if known else None
+            ends = _ends(name, float(value), float(error) if known else None, n)
             yield {
                 "model": model, "file": "", "task": task, "source": "",
                 "metric": name if kind == "none" else f"{name} ({kind})",
                 "higher_is_better": bool(directions.get(name, name not in _LOWER_IS_BETTER)),
-                "value": float(value), "low": None if half is None else value - half,
-                "high": None if half is None else value + half, "n": n, "unit": "samples",
+                "value": float(value), "low": ends[0], "high": ends[1], "n": n, "unit": "samples",
             }  # fmt: skip
+
+
+def _ends(name: str, value: float, error: float | None, n: int | None) -> Interval:
+    """The interval of a result: of a share that of shares, else ±1.96 standard errors."""
+    if name in _SHARES and n:
+        return share_interval(value * n, n)
+    return NOTHING if error is None else (value - Z * error, value + Z * error)
 
 
 @contextmanager

@@ -58,6 +58,13 @@ class EvaluatedModel:
         """Where its tokenizer is: beside the adapter if there is one, else the model's."""
         return self.folder if (self.folder / "tokenizer.json").is_file() else self.path
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether its tokenizer has a chat template."""
+        from didact.models.language_model import open_tokenizer
+
+        return bool(getattr(open_tokenizer(self.tokenizer_folder), "chat_template", None))
+
     @contextmanager
     def open(self, device: str, dtype: Dtype) -> Iterator[LanguageModel]:
         """The model on a device."""

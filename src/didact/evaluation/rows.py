@@ -47,8 +47,6 @@ class Work:
         rows: int64, ascending: the rows to evaluate.
         settings: The settings.
         labels: The distinct answers, where the options are labels.
-        size: Most tokens of a window.
-        stride: From the start of a window to that of the next.
     """
 
     model: EvaluatedModel
@@ -57,8 +55,6 @@ class Work:
     rows: Int1D
     settings: EvaluateSettings
     labels: tuple[str, ...]
-    size: int
-    stride: int
 
     @property
     def encoding(self) -> Encoding:
@@ -92,32 +88,22 @@ def windows_of(context: int, settings: EvaluateSettings) -> tuple[int, int]:
     return size, stride
 
 
-def work_on(
-    pool: Pool,
-    file: str,
-    rows: Int1D,
-    labels: tuple[str, ...],
-    model: EvaluatedModel,
-    settings: EvaluateSettings,
-) -> Work:
-    """The work that a file is, checked against the model's tokenizer.
+def check_work(work: Work) -> tuple[int, int]:
+    """Size and stride of the windows, once samples and settings are known to fit the model.
 
     Raises:
         ConfigError: The model has no chat template, or the windows do not fit it.
     """
     from didact.models.language_model import context_of, open_tokenizer
 
-    tokenizer = open_tokenizer(model.tokenizer_folder)
-    if pool.kind != "text" and settings.loss != "text" and settings.template == "model":
+    settings = work.settings
+    tokenizer = open_tokenizer(work.model.tokenizer_folder)
+    if work.pool.kind != "text" and settings.loss != "text" and settings.template == "model":
         try:
             check_chat_template(tokenizer)
         except ConfigError as error:
-            raise ConfigError(f"evaluate: {file}: {error}") from error
-    size, stride = windows_of(context_of(model.path, tokenizer), settings)
-    return Work(
-        model=model, pool=pool, file=file, rows=rows, settings=settings,
-        labels=labels, size=size, stride=stride,
-    )  # fmt: skip
+            raise ConfigError(f"evaluate: {work.file}: {error}") from error
+    return windows_of(context_of(work.model.path, tokenizer), settings)
 
 
 def kept_table(work: Work, ctx: Context, done: int, total: int) -> pa.Table:
@@ -145,11 +131,12 @@ def kept_table(work: Work, ctx: Context, done: int, total: int) -> pa.Table:
 
 
 def _make(work: Work, done: int, total: int, ctx: Context) -> pa.Table:
+    windows = check_work(work)
     cuts = range(0, len(work.rows), ROWS)
     pieces = [Piece(f"rows-{at:09d}", [(at, min(at + ROWS, len(work.rows)))]) for at in cuts]
     parts = []
     for part in kept_pieces(
-        ctx, pieces, shared=work, open=_opened, device=work.settings.device, join=only,
+        ctx, pieces, shared=(work, windows), open=_opened, device=work.settings.device, join=only,
         save=_save, load=_load,
     ):  # fmt: skip
         parts.append(part)
@@ -172,20 +159,23 @@ def _load(folder: Path) -> pa.Table:
 
 
 @contextmanager
-def _opened(work: Work, device: str) -> Iterator[Any]:
+def _opened(shared: tuple[Work, tuple[int, int]], device: str) -> Iterator[Any]:
     """The model, opened once in a worker."""
+    work, windows = shared
     with work.model.open(device, work.settings.dtype) as model:
-        yield partial(_evaluated, work, model)
+        yield partial(_evaluated, work, windows, model)
 
 
-def _evaluated(work: Work, model: Any, span: tuple[int, int]) -> Metered[pa.Table]:
+def _evaluated(
+    work: Work, windows: tuple[int, int], model: Any, span: tuple[int, int]
+) -> Metered[pa.Table]:
     """Some of the rows, by their places in `work.rows`."""
     from didact.evaluation.likelihoods import Reading, of_options, of_samples
 
     rows = work.rows[slice(*span)]
     batch = work.pool.read(rows, ["id", "source", "task", "turns"])
     how = Reading(
-        encoding=work.encoding, size=work.size, stride=work.stride,
+        encoding=work.encoding, size=windows[0], stride=windows[1],
         tokens_per_batch=work.settings.tokens_per_batch,
     )  # fmt: skip
     found = of_samples(model, batch.column("turns"), how)

@@ -32,7 +32,11 @@ LEAST_USES: Final = 4  # and how often each must stand there on average
 
 
 def write_tasks(
-    files: Sequence[HeldOut], folder: Path, choices: ChoicesFrom | None = None
+    files: Sequence[HeldOut],
+    folder: Path,
+    choices: ChoicesFrom | None = None,
+    *,
+    chat: bool = True,
 ) -> list[str]:
     """Write held-out files as tasks of lm-eval, one for each file and source; their names.
 
@@ -45,6 +49,8 @@ def write_tasks(
         files: The held-out files.
         folder: Where `NAME.yaml` and `NAME.jsonl` go.
         choices: Where options come from; found by what the rows look like when not given.
+        chat: Whether they are for a model with a chat template; else a new line parts prompt and
+            answer.
 
     Raises:
         DataError: A row has no prompt or no answer, or its options are wrong; two tasks would have
@@ -64,7 +70,7 @@ def write_tasks(
                     f"source {source!r}"
                 )
             rows = np.flatnonzero(codes == code)
-            _write_task(name, file, rows, folder, choices)
+            _write_task(name, file, rows, folder, choices, chat=chat)
             names.append(name)
     return names
 
@@ -74,7 +80,7 @@ def _plain(name: str) -> str:
 
 
 def _write_task(
-    name: str, file: HeldOut, rows: Any, folder: Path, choices: ChoicesFrom | None
+    name: str, file: HeldOut, rows: Any, folder: Path, choices: ChoicesFrom | None, *, chat: bool
 ) -> None:
     turns = file.pool.read(rows, ["turns"]).column("turns").to_pylist()
     samples = list(_samples(file, rows, turns))
@@ -109,7 +115,9 @@ def _write_task(
             sample["number"] = found_number[1].replace(",", "") if found_number else ""
     else:
         task |= {
-            "output_type": "loglikelihood", "doc_to_target": "{{answer}}",
+            "output_type": "loglikelihood",
+            # lm-eval puts no delimiter here, unlike before the options of a multiple choice
+            "doc_to_target": "{{answer}}" if chat else "\n{{answer}}",
             "metric_list": [_mean("acc")],
         }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
