@@ -15,7 +15,7 @@ from didact.reporting.joints import Joint
 
 NAME: Final = 24  # columns of a name at the end of a line
 _LETTERS: Final = 15  # pixels from one line of letters to the next
-_APART: Final = 0.17  # of the plot's width between two names of joints, so that both can be read
+_WIDE: Final = 0.18  # what the name of a joint takes of the plot's width on a phone, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +164,15 @@ def _joint(x: float, height: float) -> str:
 
 def _joint_names(joints: Sequence[Joint], start: float, length: float) -> list[str]:
     """The names of joints at their lines, those of epochs first where there is no room for all."""
-    placed: list[float] = []
+    taken: list[tuple[float, float]] = []
     out = []
-    ranked = sorted(joints, key=lambda joint: (not joint.name.startswith("epoch"), joint.at))
-    for joint in ranked:
+    for joint in sorted(joints, key=lambda joint: (not joint.starts_epoch, joint.at)):
         x = (joint.at - start) / length
-        if not joint.name or any(abs(x - other) < _APART for other in placed):
+        right = x < 1 - _WIDE
+        a, b = (x, x + _WIDE) if right else (x - _WIDE, x)
+        if not joint.name or any(a < d and c < b for c, d in taken):
             continue
-        placed.append(x)
-        right = x < 1 - _APART
+        taken.append((a, b))
         out.append(
             svg.label(
                 joint.name, class_="joint", x=svg.across(x), y=9, dx=5 if right else -5,

@@ -15,6 +15,8 @@ from didact.ordering.stair import windows
 from didact.training.telemetry import Step
 
 MOST_SWEEPS: Final = 50  # more joints than that would hide the line they explain
+MOST_JOINTS: Final = 60
+_EPOCH: Final = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,18 @@ class Joint:
     at: float
     name: str
 
+    @property
+    def starts_epoch(self) -> bool:
+        """Whether an epoch begins there."""
+        return self.name.startswith(_EPOCH)
+
 
 def epoch_joints(length: int, epochs: int) -> tuple[Joint, ...]:
     """Positions where an epoch ends and the next begins, of `length` positions in all."""
     if not length:
         return ()
     size = length // epochs
-    return tuple(Joint(epoch * size, f"epoch {epoch + 1}") for epoch in range(1, epochs))
+    return tuple(Joint(epoch * size, f"{_EPOCH} {epoch + 1}") for epoch in range(1, epochs))
 
 
 def part_joints(order: TrainingOrder) -> tuple[Joint, ...]:
@@ -88,11 +95,15 @@ def step_joints(
         if positions[0] < (at := joint.at + lap * len(order)) < positions[-1]
     ]
     epochs = [
-        Joint(float(before.step), f"epoch {after.epoch}")
+        Joint(float(before.step), f"{_EPOCH} {after.epoch}")
         for before, after in pairwise(steps)
         if after.epoch is not None and after.epoch != before.epoch
     ]
-    return tuple(sorted([*placed, *epochs], key=lambda joint: joint.at))
+    # Where there are too many to tell apart, epochs alone are marked, or nothing.
+    for marked in ([*placed, *epochs], [*(j for j in placed if j.starts_epoch), *epochs]):
+        if len(marked) <= MOST_JOINTS:
+            return tuple(sorted(marked, key=lambda joint: joint.at))
+    return ()
 
 
 def sweeps(order: TrainingOrder) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,53 +76,86 @@ def source_losses(
         first_epoch: True for the steps of the first epoch.
         tenth: Steps of a tenth of the training.
     """
-    sums: dict[str, Float1D] = {}  # over all, first epoch, first and last tenth: value, weight
-    for i, step in enumerate(steps):
-        where = np.array([True, first_epoch[i], i < tenth, i >= len(steps) - tenth], dtype=float)
-        for name, (loss, weight) in step.loss_by_source.items():
-            if math.isfinite(loss) and weight > 0:
-                own = sums.setdefault(name, np.zeros((2, 4)))
-                own[0] += where * loss * weight
-                own[1] += where * weight
-    if len(sums) < 2:
+    told = _Told.of(steps)
+    if len(told.names) < 2:
         return None
-    ranked = sorted(sums, key=lambda name: -sums[name][1, 0])  # ties in order of appearance
+    everything = np.ones(len(steps), bool)
+    first, last = np.arange(len(steps)) < tenth, np.arange(len(steps)) >= len(steps) - tenth
+    sums = np.array([told.sums(where) for where in (everything, first_epoch, first, last)])
+    ranked = np.argsort(-sums[0, 1], kind="stable")  # ties in order of appearance
     shown = ranked if len(ranked) <= MOST_LINES + 1 else ranked[:MOST_LINES]
     edges = step_edges(steps, joints, SOURCE_BINS)
-    lines = _source_lines(steps, shown, edges, joints)
-    names = [source_name(name) for name in shown]
-    if len(lines) > len(names):
-        names.append(REST)
-    everything = float(sum(own[1, 0] for own in sums.values()))
-    beyond = ranked[LISTED:] if len(ranked) > LISTED + 1 else []
-    listed = [(source_name(name), sums[name]) for name in ranked[: len(ranked) - len(beyond)]]
-    if beyond:
-        rest = np.sum([sums[name] for name in beyond], axis=0)
-        listed.append((f"({len(beyond):,} more sources)", rest))
-    rows = []
-    for name, (total, weight) in listed:
-        means = [t / w if w > 0 else None for t, w in zip(total, weight, strict=True)]
-        rows.append(SourceLoss(name, float(weight[0]) / everything, *means[1:]))
-    return SourceLosses(tuple(edges.tolist()), tuple(names), lines, tuple(rows), len(ranked))
-
-
-def _source_lines(
-    steps: Sequence[Step], shown: Sequence[str], edges: Int1D, joints: Sequence[int]
-) -> tuple[MaybeFloats, ...]:
-    """A line for each source shown, and one for all the others where there are others."""
-    nth = {name: i for i, name in enumerate(shown)}
-    bins = np.repeat(np.arange(len(edges) - 1), np.diff(edges)).tolist()
-    table = np.zeros((2, len(shown) + 1, len(edges) - 1))
-    for at, step in zip(bins, steps, strict=True):
-        for name, (loss, weight) in step.loss_by_source.items():
-            if math.isfinite(loss) and weight > 0:
-                i = nth.get(name, len(shown))
-                table[0, i, at] += loss * weight
-                table[1, i, at] += weight
     starts = np.searchsorted(edges[:-1], [steps[0].step - 1, *joints])
     half = 2 if len(edges) - 1 > SOURCE_BINS // 2 else 0
-    return tuple(
-        or_none(smoothed(table[0, i], table[1, i], starts, half))
-        for i in range(len(shown) + 1)
-        if table[1, i].any()
+    lines = tuple(
+        or_none(smoothed(total, weight, starts, half)) for total, weight in told.lines(shown, edges)
     )
+    names = [source_name(told.names[i]) for i in shown]
+    if len(shown) < len(ranked):
+        names.append(REST)
+    beyond = ranked[LISTED:] if len(ranked) > LISTED + 1 else ranked[:0]
+    listed = [
+        (source_name(told.names[i]), sums[..., i]) for i in ranked[: len(ranked) - len(beyond)]
+    ]
+    if len(beyond):
+        listed.append((f"({len(beyond):,} more sources)", sums[..., beyond].sum(axis=-1)))
+    whole = float(sums[0, 1].sum())
+    rows = tuple(
+        SourceLoss(name, float(own[0, 1]) / whole, *(_mean(*pair) for pair in own[1:].tolist()))
+        for name, own in listed
+    )
+    return SourceLosses(tuple(edges.tolist()), tuple(names), lines, rows, len(ranked))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the steps tell of sources, one entry for each source of a step: parallel arrays.
+
+    Attributes:
+        names: The sources, in order of appearance.
+        at: Which step.
+        source: Which source.
+        total: Its loss times its weight.
+        weight: The weight of its learnt tokens, above 0.
+    """
+
+    names: tuple[str, ...]
+    at: Int1D
+    source: Int1D
+    total: Float1D
+    weight: Float1D
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> _Told:
+        codes: dict[str, int] = {}
+        entries = [
+            (i, codes.setdefault(name, len(codes)), loss * weight, weight)
+            for i, step in enumerate(steps)
+            for name, (loss, weight) in step.loss_by_source.items()
+            if weight > 0 and math.isfinite(loss)
+        ]
+        columns = list(zip(*entries, strict=True)) or [(), (), (), ()]
+        at, source = (np.array(column, dtype=np.int64) for column in columns[:2])
+        total, weight = (np.array(column, dtype=np.float64) for column in columns[2:])
+        return cls(tuple(codes), at, source, total, weight)
+
+    def sums(self, where: Bool1D) -> tuple[Float1D, Float1D]:
+        """Total and weight of each source over some steps, `(sources,)` each."""
+        there = where[self.at]
+        source, n = self.source[there], len(self.names)
+        total = np.bincount(source, self.total[there], n).astype(np.float64)
+        return total, np.bincount(source, self.weight[there], n).astype(np.float64)
+
+    def lines(self, shown: Int1D, edges: Int1D) -> Iterator[tuple[Float1D, Float1D]]:
+        """Total and weight in each bin: of the sources shown, then of all others if there are."""
+        nth = np.full(len(self.names), len(shown))
+        nth[shown] = np.arange(len(shown))
+        bins = np.repeat(np.arange(len(edges) - 1), np.diff(edges))[self.at]
+        n_lines = len(shown) + (len(shown) < len(self.names))
+        place, size = nth[self.source] * (len(edges) - 1) + bins, n_lines * (len(edges) - 1)
+        columns = (np.bincount(place, values, size) for values in (self.total, self.weight))
+        return zip(*(column.reshape(n_lines, -1) for column in columns), strict=True)
+
+
+def _mean(total: float, weight: float) -> float | None:
+    return total / weight if weight > 0 else None

@@ -10,7 +10,6 @@ from didact.reporting import svg
 from didact.reporting.charts import axis, nothing
 from didact.reporting.formatting import scale, shorten, visible
 
-
 ROW: Final = 36  # pixels between two rows: on a phone each holds a line of letters, too
 
 

@@ -81,8 +81,8 @@ def _signed(value: float | None) -> str:
 
 def _marked(found: Training, header: Header) -> str:
     """What the vertical lines are."""
-    epochs = any(joint.name.startswith("epoch") for joint in found.joints)
-    parts = any(not joint.name.startswith("epoch") for joint in found.joints)
+    epochs = any(joint.starts_epoch for joint in found.joints)
+    parts = any(not joint.starts_epoch for joint in found.joints)
     if not found.joints:
         return ""
     what = [f"the parts of the {header.order.name} order"] if parts else []
@@ -131,7 +131,7 @@ def _charts(found: Training) -> dict[str, str]:
             edges, [Line("", found.rate.mean)], joints=_unnamed(found.joints), from_zero=True,
             share_of=peak or None, height=76,
             y_label=f"learning rate, share of its peak ({_short(peak, 3)})",
-            described=f"Learning rate over the same steps, as a share of its peak {_short(peak, 3)}",
+            described=f"Learning rate over the same steps, as a share of {_short(peak, 3)}",
             x_label=x_label, second_ticks=ticks,
         )  # fmt: skip
     if found.norm is not None:
