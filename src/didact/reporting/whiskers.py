@@ -86,9 +86,6 @@ def _marks(row: Whisker, y: float, place: Callable[[float], float]) -> list[str]
     value = row.value or 0.0
     said, end = f"{row.name}: {row.shown}", value
     out = []
-    if row.chance is not None:
-        x = svg.across(place(row.chance))
-        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 8, y2=y + 8))
     if row.low is not None and row.high is not None:
         a, b = svg.across(place(row.low)), svg.across(place(row.high))
         out.append(svg.tag("line", class_="whisker", x1=a, x2=b, y1=y, y2=y))
@@ -96,6 +93,9 @@ def _marks(row: Whisker, y: float, place: Callable[[float], float]) -> list[str]
             svg.tag("line", class_="whisker", x1=x, x2=x, y1=y - 4, y2=y + 4) for x in (a, b)
         )
         end = max(row.high, value)
+    if row.chance is not None:
+        x = svg.across(place(row.chance))
+        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 8, y2=y + 8))
     out.append(svg.tag("circle", class_="after", cx=svg.across(place(value)), cy=y, r=5))
     x = svg.across(place(end))
     out.append(svg.label(row.shown, class_="value", x=x, y=y + 4, dx=10, text_anchor="start"))

@@ -132,10 +132,9 @@ def test_the_section_shows_each_metric_with_its_numbers(case, tmp_path, made_eva
     assert titles == [metric.title for metric in METRICS.values()]
     assert "heldout.jsonl: 3 of 250 rows are rows of the training set" in text
     assert "Two runs that differ in their seeds alone differ by more than that." in text
-    assert "heldout.jsonl all Bits per byte of the answers 2.810 2.750 to 2.870 lower" in text
+    assert "heldout.jsonl all Bits per byte of the answers 2.810 2.750 to 2.870 250 samples" in text
     assert (
-        "commonsense_qa.jsonl date understanding Accuracy 28.0% 23.0% to 33.0% 25.0% higher 300 "
-        "samples"
+        "commonsense_qa.jsonl date understanding Accuracy 28.0% 23.0% to 33.0% 25.0% 300 samples"
     ) in text
     assert "heldout.jsonl all web Bits per byte of the answers 2.810 2.700 to 2.920" in text
     labels = re.findall(r'aria-label="([^"]*)"', html)

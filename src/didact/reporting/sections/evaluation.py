@@ -45,7 +45,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "answer_nats_per_char": Metric("Nats per character of the right answer", "nats per character"),
     "answer_probability": Metric("Probability of the right answer", "mean probability", share=True),
-    "margin": Metric("Margin of the right answer over the best wrong one", "nats"),
+    "margin": Metric("Margin over the best wrong answer", "nats"),
 }
 
 
