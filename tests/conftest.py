@@ -215,3 +215,125 @@ def tiny_static(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     StaticModel(vectors, tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_training() -> Callable[..., Any]:
+    """Builds what a training tells of a folded order: the loss falls, and rises in each sweep."""
+    import math
+
+    import numpy as np
+
+    from didact.reporting import TrainingFacts
+    from didact.training.telemetry import Step
+
+    def build(
+        order: Any,
+        sources: tuple[str, ...] = ("web", "books", "code"),
+        *,
+        batch_size: int = 8,
+        sweeps: int = 3,
+        skipped: int = 0,
+        **about: Any,
+    ) -> TrainingFacts:
+        rng = np.random.default_rng(11)
+        size = len(order) // order.epochs
+        per_epoch = -(-size // batch_size)
+        n = per_epoch * order.epochs
+        steps, tokens, flops, seconds = [], 0, 0.0, 0.0
+        for i in range(n):
+            epoch, place = divmod(i, per_epoch)
+            read = min(batch_size, size - place * batch_size)
+            inside = place / per_epoch * sweeps % 1  # along the sweep
+            hard = 0.35 * inside + rng.normal(0, 0.08) - 0.2 * epoch
+            level = 2.2 + 3.5 * math.exp(-i / (0.12 * n + 1)) + hard
+            parts = rng.multinomial(read * 40, np.arange(len(sources), 0, -1) / sum(
+                range(1, len(sources) + 1)
+            ))  # fmt: skip
+            told = {
+                name: (level + 0.3 * (j - 1) + float(rng.normal(0, 0.1)), float(weight))
+                for j, (name, weight) in enumerate(zip(sources, parts, strict=True))
+                if weight
+            }
+            learnt = sum(weight for _, weight in told.values())
+            used = read * int(50 + 60 * inside)
+            tokens, flops, seconds = tokens + used, flops + used * 6e6, seconds + 0.21
+            warm = min(1.0, (i + 1) / (0.05 * n + 1))
+            steps.append(
+                Step(
+                    step=i + 1, epoch=epoch + 1, learnt=learnt,
+                    loss=sum(loss * weight for loss, weight in told.values()) / learnt,
+                    learning_rate=2e-4 * warm * (0.55 + 0.45 * math.cos(math.pi * i / n)),
+                    grad_norm=0.6 + 2 * math.exp(-i / (0.1 * n + 1)) + abs(float(rng.normal(0, 0.2))),
+                    samples=read - (i == 0) * skipped, skipped=(i == 0) * skipped, tokens=used,
+                    executed=int(used * 1.08), total_tokens=tokens, total_flops=flops,
+                    seconds=seconds, loss_by_source=told,
+                )
+            )  # fmt: skip
+        record = {
+            "epochs": order.epochs, "flops": flops, "foretold_flops": flops / 1.021,
+            "tokens": tokens, "seconds": seconds, "device": "cpu", "devices": 1,
+            "dtype": "float32", "mfu": 0.214, "seeds": {"init": None, "draw": 3, "order": 17},
+            "settings": {
+                "schedule": "cosine", "final_rate": 0.1, "average": 0.99, "learning_rate": 2e-4,
+                "batch_size": batch_size, "lora_rank": None,
+            },
+        }  # fmt: skip
+        return TrainingFacts(tuple(steps), {**record, **about})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def made_evaluation() -> Callable[..., Any]:
+    """Builds what held-out files say of models: bits per byte of two, choices of a third."""
+    from didact.reporting import EvaluationFacts
+
+    def build(
+        models: tuple[str, ...] = ("run/model",),
+        *,
+        files: tuple[str, ...] = ("heldout.jsonl", "gsm8k.jsonl", "commonsense_qa.jsonl"),
+        unit: str = "samples",
+        notes: tuple[str, ...] = ("heldout.jsonl: 3 of 250 rows are rows of the training set",),
+    ) -> EvaluationFacts:
+        records: list[dict[str, Any]] = []
+
+        def tell(place: tuple[str, ...], metric: str, value: float, half: float, n: int) -> None:
+            model, file, task, source = place
+            higher = not metric.startswith(("bits", "answer_nats"))
+            records.append(
+                {
+                    "model": model, "file": file, "task": task, "source": source,
+                    "metric": metric, "higher_is_better": higher, "value": value,
+                    "low": value - half, "high": value + half, "n": n, "unit": unit,
+                }
+            )  # fmt: skip
+
+        for i, model in enumerate(models):
+            for file, level in zip(files, (2.81, 3.42), strict=False):
+                for metric, more in (("bits_per_byte", 0.0), ("bits_per_byte_all", 0.35)):
+                    tell((model, file, "", ""), metric, level + more - 0.3 * i, 0.06, 250)
+                    for j, source in enumerate(("web", "books")):
+                        place = (model, file, "", source)
+                        tell(place, metric, level + 0.2 * j - 0.3 * i, 0.11, 120)
+            if len(files) < 3:
+                continue
+            for task, accuracy, chance in (
+                ("", 0.31, 0.22), ("commonsense_qa", 0.34, 0.2), ("date understanding", 0.28, 0.25),
+            ):  # fmt: skip
+                place = (model, files[2], task, "")
+                tell(place, "accuracy", accuracy + 0.04 * i, 0.05, 300)
+                tell(place, "accuracy_per_char", accuracy + 0.02, 0.05, 300)
+                tell(place, "answer_nats_per_char", 1.31 - 0.1 * i, 0.04, 300)
+                tell(place, "answer_probability", accuracy - 0.05, 0.02, 300)
+                tell(place, "margin", -0.42 + 0.3 * i, 0.21, 300)
+                records.append(
+                    {
+                        "model": model, "file": files[2], "task": task, "source": "",
+                        "metric": "chance", "higher_is_better": True, "value": chance,
+                        "low": None, "high": None, "n": 300, "unit": unit,
+                    }
+                )  # fmt: skip
+        return EvaluationFacts(tuple(records), notes)
+
+    return build

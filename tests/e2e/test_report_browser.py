@@ -9,11 +9,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
-from didact import pipeline
+from didact import pipeline, verbs
+from didact.core.cost import Bill, Cost
+from didact.core.manifest import Measured, StageRecord
+from didact.core.scores import Budget, Scores
+from didact.reporting import Subject, write_report
+from didact.testing import make_pool
 
 pytestmark = pytest.mark.browser
 
@@ -41,6 +48,14 @@ HOSTILE = [
 
 # Opens everything that is folded, then measures.
 PROBE = """<script>
+// Pairs of letters that lie on each other in one chart.
+const overlapping = charts => [...document.querySelectorAll(charts)].flatMap(chart => {
+  const boxes = [...chart.querySelectorAll('text')].map(
+    t => [t.textContent, t.getBoundingClientRect()]).filter(([, b]) => b.width);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
+    p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 4 && q.top < p.bottom - 4
+  ).map(([b]) => a + ' | ' + b));
+});
 addEventListener('load', () => {
   for (const d of document.querySelectorAll('details')) d.open = true;
   const root = document.documentElement, width = root.clientWidth;
@@ -55,6 +70,7 @@ addEventListener('load', () => {
       e => [...e.attributes].some(a => a.name.startsWith('on'))).length,
     scrollWidth: root.scrollWidth, innerWidth: innerWidth, cut: cut,
     paper: getComputedStyle(document.body).backgroundColor,
+    overlapping: overlapping('#training svg.chart'),
     sections: document.querySelectorAll('section').length,
   };
   parent.postMessage(JSON.stringify(message), '*');
@@ -138,6 +154,51 @@ def test_hostile_data_neither_runs_nor_breaks_the_page(hostile_report, tmp_path,
     assert found["scrollWidth"] <= width
     assert found["cut"] == []
     assert found["sections"] == 8
+
+
+@pytest.fixture(scope="module")
+def trained_report(
+    tmp_path_factory: pytest.TempPathFactory, made_training: Any, made_evaluation: Any
+) -> Path:
+    """The report of a run with a training and its evaluation, with names that try to break it."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    folder = tmp_path_factory.mktemp("trained")
+    pool = make_pool(
+        [{"id": str(i), "text": f"text {i} " * (i % 9 + 1)} for i in range(1200)], folder
+    )
+    ctx = verbs.context(7, 1, folder / "cache")
+    scores = Scores(np.arange(1200.0), True, "made_up", pool.fingerprint)
+    chosen = verbs.select(pool, scores, "top_k", budget=Budget(ratio=1.0), ctx=ctx)
+    order = verbs.order(pool, chosen, scores, "fold", ctx=ctx, layers=3, batch_size=8, epochs=2)
+    names = (*(f"{bad[:200]} {i}" for i, bad in enumerate(HOSTILE[:6])), "long_name" * 30, "last")
+    cost = Measured(Bill(own=Cost(flops=1.23e21, tokens=10**12, cpu_seconds=1e6)))
+    facts = made_evaluation(
+        ("a/" + "base" * 40, "b/model"), notes=tuple(HOSTILE[:6]),
+        files=tuple(f"{'file' * 30}{bad[:60]}" for bad in HOSTILE[:3]),
+    )  # fmt: skip
+    write_report(
+        folder / "report.html",
+        Subject(
+            pool=pool, scores=scores, selection=chosen, order=order, ctx=ctx,
+            training=made_training(order, names, skipped=2, device=HOSTILE[1]), evaluation=facts,
+            stages=[StageRecord(n, "a" * 32, {}, measured=cost) for n in ("score", "train")],
+        ),
+    )  # fmt: skip
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_training_and_its_evaluation_fit_the_page(trained_report, tmp_path, width, dark):
+    found = measure(trained_report, tmp_path, width, dark=dark)
+    assert found["pwned"] is None
+    assert found["injected"] == 0
+    assert found["handlers"] == 0
+    assert found["scrollWidth"] <= width
+    assert found["cut"] == []
+    assert found["overlapping"] == []
+    assert found["sections"] == 10
 
 
 def test_the_page_follows_the_reader_s_color_scheme(hostile_report, tmp_path):

@@ -12,7 +12,7 @@ from didact.ordering.fold import folded
 from didact.ordering.sort import sorted_by_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from didact.core.arrays import Float1D, Int1D
 
@@ -56,14 +56,20 @@ def rearranged_at_cuts(
         rearranged: The order of a window's positions, by their number.
     """
     out = np.arange(n)
+    for begin, end in windows(n, sections, ratio):
+        out[begin:end] = begin + rearranged(end - begin)
+    return out
+
+
+def windows(n: int, sections: int, ratio: float) -> Iterator[tuple[int, int]]:
+    """First position and the one behind the last of each window of `rearranged_at_cuts`."""
     radius, cursor = round(n * ratio), 0
     for cut in range(1, sections):
         middle = round(n * cut / sections)
         begin, end = max(middle - radius, cursor), min(middle + radius, n)
         if begin < end:
-            out[begin:end] = begin + rearranged(end - begin)
+            yield begin, end
             cursor = end
-    return out
 
 
 stair = by_utility("stair", staired)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from didact.reporting.page import write_report
 from didact.reporting.report import Report
-from didact.reporting.subject import Subject
+from didact.reporting.subject import EvaluationFacts, Subject, TrainingFacts
 
-__all__ = ["Report", "Subject", "write_report"]
+__all__ = ["EvaluationFacts", "Report", "Subject", "TrainingFacts", "write_report"]

@@ -47,7 +47,7 @@ def histogram(
     """
     if len(edges) < 2:
         return nothing("no values to draw")
-    place = _axis(edges[0], edges[-1], log=log)
+    place = axis(edges[0], edges[-1], log=log)
     top = max([*pool, *chosen], default=0) * 1.08 or 1.0
     xs = [place(e) for e in edges]
 
@@ -64,7 +64,7 @@ def histogram(
         said = f"{number(a)} to {number(b)}: {percent(share)} of the pool"
         if chosen:
             said += f", {percent(chosen[i])} of the chosen"
-        out.append(_probe(place(a), place(b), height, said))
+        out.append(probe(place(a), place(b), height, said))
     x_values = svg.log_ticks(edges[0], edges[-1]) if log else svg.ticks(edges[0], edges[-1])
     x_texts = [compact(t) for t in x_values] if log else scale(x_values)
     return svg.frame(
@@ -139,7 +139,7 @@ def dots(
     everything = [chosen, *others]
     middle = (min(everything) + max(everything)) / 2
     reach = max((max(everything) - min(everything)) * 0.62, 0.05 * abs(middle)) or 1.0
-    place = _axis(middle - reach, middle + reach)
+    place = axis(middle - reach, middle + reach)
     height = 118
     values = svg.ticks(middle - reach, middle + reach)
     x_ticks = [(place(t), text) for t, text in zip(values, scale(values), strict=True)]
@@ -239,7 +239,7 @@ def course(
         else:
             span = f"10% to 90%: {number(lo)} to {number(hi)}"
             said = f"samples {a + 1:,} to {b:,}: mean {number(m)}, {span}"
-        out.append(_probe(a / length, b / length, height, said))
+        out.append(probe(a / length, b / length, height, said))
     if log:
         y_values = svg.log_ticks(math.exp(floor), math.exp(ceiling))
         y_texts = [compact(t) if t >= 1 else number(t) for t in y_values]
@@ -302,7 +302,7 @@ def nothing(why: str) -> str:
     return svg.tag("p", svg.escape(f"Nothing to draw: {why}."), class_="nothing")
 
 
-def _axis(low: float, high: float, *, log: bool = False) -> Callable[[float], float]:
+def axis(low: float, high: float, *, log: bool = False) -> Callable[[float], float]:
     """Value → 0-1 along an axis; the middle when the axis has no length."""
     warp: Callable[[float], float] = math.log if log else float
     start, span = warp(low), warp(high) - warp(low)
@@ -338,7 +338,7 @@ def _flags(xs: Sequence[float], text: str, height: float) -> list[str]:
     return out
 
 
-def _probe(start: float, stop: float, height: float, said: str) -> str:
+def probe(start: float, stop: float, height: float, said: str) -> str:
     """An invisible place that answers a resting pointer."""
     return svg.tag(
         "rect", svg.title(said), class_="probe", x=svg.across(start),

@@ -15,7 +15,7 @@ _BYTE_UNITS: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _BIDI: Final = frozenset(range(0x202A, 0x202F)) | frozenset(range(0x2066, 0x206A))
 _HIDDEN: Final = _BIDI | {0x2028, 0x2029, 0xFEFF, 0x00AD} | frozenset(range(0xE0000, 0xE0080))
 NONE: Final = "\u2013"  # en dash
-_MINUS: Final = "\u2212"
+MINUS: Final = "\u2212"
 NAME_WIDTH: Final = 120  # of ids and sources
 
 
@@ -54,7 +54,7 @@ def change(before: float, after: float) -> str:
     if abs(value) < 0.005:
         return "±0"
     text = f"{abs(value):.2f}" if abs(value) < 1 else f"{abs(value):.1f}"
-    return f"{'+' if value > 0 else _MINUS}{text}"
+    return f"{'+' if value > 0 else MINUS}{text}"
 
 
 def number(value: float | None) -> str:
@@ -98,13 +98,20 @@ def scale(values: Sequence[float], *, as_percent: bool = False) -> list[str]:
         size, unit = next((s, u) for s, u in _UNITS if largest >= s)
         factor = 1 / size
     shown = [factor * v for v in values]
-    gap = min((b - a for a, b in pairwise(shown)), default=0) or abs(shown[0] if shown else 1) or 1
-    digit = math.floor(math.log10(gap) + 1e-9)  # of the last digit that differs
+    gap = min((b - a for a, b in pairwise(shown)), default=0)
+    digit = math.floor(math.log10(gap) + 1e-9) if gap else _last_digit(shown[0] if shown else 0)
     if digit < -5:
         significant = math.floor(math.log10(largest)) - digit
         return [f"{v:.{max(significant, 0)}e}" for v in shown]
     # Zero needs no unit of thousands, but a share of nothing is 0%.
     return [f"{v:,.{max(-digit, 0)}f}{unit}" if v or as_percent or not unit else "0" for v in shown]
+
+
+def _last_digit(value: float) -> int:
+    """Place of the last digit that is not zero, of six: 0 for 3, -1 for 3.5."""
+    shown = f"{value:.5e}"
+    digits = shown[: shown.index("e")].replace(".", "").lstrip("-").rstrip("0")
+    return int(shown[shown.index("e") + 1 :]) - max(len(digits) - 1, 0)
 
 
 def _digits(value: float, significant: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from didact.reporting.sections import (
     cost,
+    evaluation,
     lengths,
     order,
     redundancy,
@@ -15,6 +16,7 @@ from didact.reporting.sections import (
     scores,
     settings,
     sources,
+    training,
 )
 from didact.reporting.sections.header import Header, gather_header
 from didact.reporting.sections.section import Section
@@ -26,6 +28,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
     scores.SECTION,
     redundancy.SECTION,
     order.SECTION,
+    training.SECTION,
+    evaluation.SECTION,
     cost.SECTION,
     samples.SECTION,
     settings.SECTION,

@@ -16,6 +16,35 @@ from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection, TrainingOrder, check_pool
 from didact.selection.around.budget import eligible
+from didact.training.telemetry import Step
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """A training on the order, as its log and its record tell it.
+
+    Attributes:
+        steps: The lines of `steps.jsonl`.
+        about: The values of `training.json`; what is not there is not said.
+    """
+
+    steps: tuple[Step, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """What held-out files say of one or more models.
+
+    Attributes:
+        records: One for each number: `model`, `file`, `task` and `source` ("" is all of them),
+            `metric`, `higher_is_better`, `value`, `low` and `high` of its interval, `n`, and the
+            `unit` that the interval counts: "samples" or "runs".
+        notes: Decisions worth telling.
+    """
+
+    records: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +63,8 @@ class Subject:
         samples: False leaves all user text out: samples and ids.
         output_files: What was exported, relative to the report where possible.
         environment: Versions a result may depend on.
+        training: How a model learnt from the order, or None.
+        evaluation: What held-out files say of it, or None.
 
     Raises:
         PoolMismatchError: One of the values belongs to another pool.
@@ -50,6 +81,8 @@ class Subject:
     samples: bool = True
     output_files: Sequence[str | Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    training: TrainingFacts | None = None
+    evaluation: EvaluationFacts | None = None
 
     def __post_init__(self) -> None:
         self.selection.check(self.pool)

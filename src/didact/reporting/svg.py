@@ -130,6 +130,7 @@ def frame(
     x_label: str,
     y_label: str,
     kind: str,
+    second_ticks: Sequence[Tick] = (),
 ) -> str:
     """A chart: grid, axes with units, marks.
 
@@ -142,6 +143,8 @@ def frame(
         x_label: Name and unit of the horizontal axis.
         y_label: Name and unit of the vertical axis; written above the plot.
         kind: CSS class.
+        second_ticks: Ticks of another quantity along the horizontal axis, a line below the first;
+            the label names both.
     """
     out = []
     for at, text in y_ticks:
@@ -152,14 +155,22 @@ def frame(
     out.append(tag("line", class_="axis", x1="0", x2="100%", y1=height, y2=height))
     for at, text in x_ticks:
         x = across(at)
-        anchor = "start" if at < 0.03 else "end" if at > 0.93 else "middle"
         out.append(tag("line", class_="axis", x1=x, x2=x, y1=height, y2=height + 5))
-        out.append(label(text, class_="tick", x=x, y=height + 19, text_anchor=anchor))
+        out.append(label(text, class_="tick", x=x, y=height + 19, text_anchor=_anchor(at)))
+    for at, text in second_ticks:
+        y = height + 36
+        out.append(label(text, class_="tick", x=across(at), y=y, text_anchor=_anchor(at)))
     if x_label:
-        out.append(label(x_label, class_="name", x="100%", y=height + 38, text_anchor="end"))
+        y = height + (56 if second_ticks else 38)
+        out.append(label(x_label, class_="name", x="100%", y=y, text_anchor="end"))
     if y_label:
         out.append(label(y_label, class_="name", x=-44, y=-14))
     return tag(
         "svg", *out, class_=f"chart {kind}", role="img", width="100%", height=height,
         aria_label=described,
     )  # fmt: skip
+
+
+def _anchor(at: float) -> str:
+    """How the text of a tick stands to it, so that none runs off the plot."""
+    return "start" if at < 0.03 else "end" if at > 0.93 else "middle"

@@ -17,7 +17,11 @@ from didact.core.errors import PoolMismatchError
 from didact.core.manifest import StageRecord
 from didact.core.scores import Budget, Scores, TrainingOrder
 from didact.ordering.fold import folded
+from didact.ordering.saw import sawed
+from didact.ordering.segment import segmented
+from didact.ordering.stair import staired
 from didact.ordering.zigzag import zigzagged
+from didact.reporting.joints import epoch_joints, part_joints
 from didact.reporting.report import gather
 from didact.reporting.sections import order as along_the_order
 from didact.reporting.sections.lengths import length_distribution
@@ -228,8 +232,8 @@ def test_joints_are_where_sweeps_really_end(n, layers, phase, epochs, method):
     # anew, is a joint.
     changes = {i for i in range(1, n) if once[i] % layers != once[i - 1] % layers}
     inside = {i + e * n for i in changes for e in range(epochs)}
-    assert set(along_the_order._layer_joints(order)) == inside
-    assert set(along_the_order._epoch_joints(len(order), epochs)) == {
+    assert {joint.at for joint in part_joints(order)} == inside
+    assert {joint.at for joint in epoch_joints(len(order), epochs)} == {
         n * e for e in range(1, epochs)
     }
 
@@ -237,7 +241,35 @@ def test_joints_are_where_sweeps_really_end(n, layers, phase, epochs, method):
 def test_other_orders_have_no_sweeps_to_mark():
     rows = np.arange(9)
     for method, settings in (("sort", {}), ("fold", {"layers": 3, "interleave": True})):
-        assert along_the_order._layer_joints(TrainingOrder(rows, POOL, method, settings)) == ()
+        assert part_joints(TrainingOrder(rows, POOL, method, settings)) == ()
+
+
+@given(
+    st.integers(1, 80), st.integers(1, 4), st.floats(0, 0.5), st.integers(1, 4),
+    st.sampled_from(["stair", "saw"]),
+)  # fmt: skip
+def test_windows_are_marked_where_the_order_leaves_the_sorted_one(n, sections, ratio, layers, name):
+    orderer = staired if name == "stair" else sawed
+    once = orderer(np.arange(float(n)), sections=sections, ratio=ratio, layers=layers)
+    settings = {"sections": sections, "ratio": ratio, "layers": layers}
+    found = {joint.at for joint in part_joints(TrainingOrder(once, POOL, name, settings))}
+    # Where neighbors do not ascend by one, a window's sweep begins, goes on, or ends.
+    broken = [i for i in range(1, n) if once[i] - once[i - 1] != 1]
+    assert {i for i in broken if once[i] < once[i - 1] and name == "stair"} <= found
+    outside = [i for i in broken if min(abs(i - j) for j in found | {-n}) > round(n * ratio)]
+    assert outside == []
+
+
+@given(st.integers(1, 60), st.integers(0, 5), st.integers(0, 5), st.booleans(), st.integers(1, 3))
+def test_a_segment_is_marked_where_its_parts_meet(n, low, high, lowest_first, epochs):
+    settings = {"low": low / 10, "high": high / 10, "lowest_first": lowest_first}
+    rng = np.random.default_rng(0)
+    once = segmented(np.arange(float(n)), rng, **settings)
+    ends = [n * low // 10, n - n * high // 10]
+    part = [bisect.bisect_right(ends, rank) for rank in once.tolist()]
+    changes = {i + e * n for i in range(1, n) if part[i] != part[i - 1] for e in range(epochs)}
+    order = TrainingOrder(np.tile(once, epochs), POOL, "segment", settings, epochs=epochs)
+    assert {joint.at for joint in part_joints(order)} == changes
 
 
 @given(st.integers(0, 5000), st.sets(st.integers(1, 4999), max_size=4), st.integers(1, 300))

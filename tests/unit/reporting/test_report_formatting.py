@@ -90,6 +90,14 @@ def test_the_ticks_of_one_axis_read_back_and_look_alike(first, step, n):
     assert len(set(texts)) == n
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [(3.5, "3.5"), (3.0, "3"), (0, "0"), (-0.25, "-0.25"), (20_000, "20k")]
+)
+def test_a_tick_alone_says_its_value(value, said):
+    assert scale([value]) == [said]
+    assert scale([0.125], as_percent=True) == ["12.5%"]
+
+
 FORBIDDEN = {"Cc", "Cs"}
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 

@@ -383,5 +383,5 @@ def test_contrast_is_enough_in_both_themes(theme):
         assert contrast(ink, paper) >= 4.5, (ink, paper)  # WCAG AA, text
     for ink in ("ink", "warn"):
         assert contrast(ink, "warn-card") >= 4.5
-    for mark in ("pool", "chosen", "cut"):
+    for mark in ("pool", "chosen", "cut", "l0", "l1", "l2", "l3"):
         assert contrast(mark, "paper") >= 3  # WCAG AA, graphics

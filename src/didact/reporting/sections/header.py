@@ -174,9 +174,11 @@ def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
     pool, scores = subject.pool, subject.scores
     warnings, notes = [], []
     if pool.tokens_are_estimated:
+        read = subject.training is not None or subject.evaluation is not None
+        but = " but those of models" if read else ""
         warnings.append(
-            f"Every token count on this page is an estimate ({pool.token_counter}), because no "
-            "tokenizer was given. Set data.tokenizer to count them."
+            f"Every token count on this page{but} is an estimate ({pool.token_counter}), because "
+            "no tokenizer was given. Set data.tokenizer to count them."
         )
     if not flow.chosen:
         warnings.append("Nothing was chosen.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.pool import Pool
 from didact.core.scores import Scores, TrainingOrder
 from didact.reporting import charts
+from didact.reporting.bins import MaybeFloats, bin_edges, wide
 from didact.reporting.formatting import count, shorten, source_name, visible
+from didact.reporting.joints import epoch_joints, part_joints, sweeps
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
 from didact.reporting.subject import Subject
@@ -22,12 +23,8 @@ BINS = 400
 MIX_BINS = 80
 MIX_SAMPLES = 20  # in a bin at least: shares of fewer are noise
 MOST_SOURCES = 6
-MOST_SWEEPS = 50  # more joints than that would hide the line they explain
 REST = "other sources"
-WIDE = 20  # largest ÷ smallest value from which an axis is logarithmic
 _LOG = ", log scale"
-
-MaybeFloats = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,8 @@ class AlongOrder:
         length: Samples in the sequence, all epochs.
         steps: Optimizer steps, when the batch size is known.
         batch_size: Samples per optimizer step.
-        layer_joints: Positions where a sweep ends and the next begins.
+        part_joints: Positions where a part of the order ends and the next begins.
+        sweeps: Number of sweeps in an epoch that are marked; 0 where the parts are others.
         epoch_joints: Positions where an epoch ends and the next begins.
         score_method: The score drawn, or None.
         higher_is_better: Its direction.
@@ -82,7 +80,8 @@ class AlongOrder:
     length: int
     steps: int | None
     batch_size: int | None
-    layer_joints: tuple[int, ...]
+    part_joints: tuple[int, ...]
+    sweeps: int
     epoch_joints: tuple[int, ...]
     score_method: str | None
     higher_is_better: bool | None
@@ -93,7 +92,7 @@ class AlongOrder:
     @property
     def joints(self) -> tuple[int, ...]:
         """All of them, ascending."""
-        return tuple(sorted({*self.layer_joints, *self.epoch_joints}))
+        return tuple(sorted({*self.part_joints, *self.epoch_joints}))
 
 
 def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> AlongOrder:
@@ -107,16 +106,17 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
     Cost: O(m log m) for m positions, over columns in memory.
     """
     length = len(order)
-    epochs = _epoch_joints(length, order.epochs)
-    sweeps = _layer_joints(order)
-    joints = sorted({*epochs, *sweeps})
+    epochs = tuple(int(joint.at) for joint in epoch_joints(length, order.epochs))
+    parts = tuple(int(joint.at) for joint in part_joints(order))
+    joints = sorted({*epochs, *parts})
     edges = bin_edges(length, joints, order.batch_size, BINS)
     mix_edges = bin_edges(length, joints, None, max(min(MIX_BINS, length // MIX_SAMPLES), 1))
     return AlongOrder(
         length=length,
         steps=order.steps,
         batch_size=order.batch_size,
-        layer_joints=sweeps,
+        part_joints=parts,
+        sweeps=sweeps(order),
         epoch_joints=epochs,
         score_method=scores.method if scores else None,
         higher_is_better=scores.higher_is_better if scores else None,
@@ -124,30 +124,6 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
         tokens=course(pool.n_tokens[order.rows].astype(np.float64), edges),
         mix=_mix(pool, order.rows, mix_edges),
     )
-
-
-def bin_edges(length: int, joints: list[int], batch_size: int | None, at_most: int) -> Int1D:
-    """Where bins begin and end: on steps when they are few enough, else never across a joint.
-
-    Args:
-        length: Positions in all.
-        joints: Positions that a bin should not straddle.
-        batch_size: Positions in a step, when it is known.
-        at_most: Bins wanted; as many more as there are joints may come.
-
-    Returns:
-        int64, ascending from 0 to `length`; each position is a bin of its own when they are few.
-    """
-    if length <= at_most:
-        return np.arange(length + 1)
-    if batch_size is not None and -(-length // batch_size) <= at_most:
-        return np.append(np.arange(0, length, batch_size), length)
-    ends = np.array([0, *joints, length])
-    parts = [
-        np.linspace(a, b, max(round(at_most * (b - a) / length), 1), endpoint=False)
-        for a, b in pairwise(ends.tolist())
-    ]
-    return np.unique(np.append(np.concatenate(parts), length).astype(np.int64))
 
 
 def course(values: Float1D, edges: Int1D) -> Course:
@@ -182,28 +158,6 @@ def _quantile(values: Float1D, start: Int1D, size: Int1D, q: float) -> Float1D:
 def _maybe(values: Float1D, known: Bool1D) -> MaybeFloats:
     found = iter(values.tolist())
     return tuple(next(found) if k else None for k in known)
-
-
-def _epoch_joints(length: int, epochs: int) -> tuple[int, ...]:
-    return tuple(range(length // epochs, length, length // epochs)) if length else ()
-
-
-def _layer_joints(order: TrainingOrder) -> tuple[int, ...]:
-    """Ends of the sweeps of a fold or zigzag: layer j of L holds every L-th row of the sorted ones.
-
-    Interleaving spreads each source's own sweeps over the epoch; then there are none to mark.
-    """
-    layers = order.settings.get("layers")
-    if not isinstance(layers, int) or order.method not in {"fold", "zigzag"}:
-        return ()
-    if order.settings.get("interleave") or layers > MOST_SWEEPS:
-        return ()
-    n = len(order) // order.epochs
-    firsts = [(order.settings.get("phase", 0) + j) % layers for j in range(layers)]
-    ends = np.cumsum([max(-(-(n - first) // layers), 0) for first in firsts])
-    return tuple(
-        sorted({int(e) + epoch * n for epoch in range(order.epochs) for e in ends if 0 < e < n})
-    )
 
 
 def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> SourceMix | None:
@@ -246,7 +200,6 @@ def _template_values(along: AlongOrder, header: Header) -> Mapping[str, Any]:
     return {
         "charts": _charts(along, tokens),
         "binning": _binning(along),
-        "sweeps": len(along.layer_joints) // header.epochs + 1,
     }
 
 
@@ -257,18 +210,18 @@ def _charts(along: AlongOrder, tokens: str) -> dict[str, str]:
     if along.score is not None:
         name = shorten(visible(along.score_method or ""), 20)
         direction = "higher" if along.higher_is_better else "lower"
-        wide = _wide(along.score)
+        log = wide((*along.score.low, *along.score.high))
         out["order_score"] = charts.course(
             along.score.edges, along.score.mean, along.score.low, along.score.high,
-            joints=along.joints, per_x=per_x, x_label=x_label, log=wide,
-            y_label=f"{name} score, {direction} is preferred{_LOG if wide else ''}",
+            joints=along.joints, per_x=per_x, x_label=x_label, log=log,
+            y_label=f"{name} score, {direction} is preferred{_LOG if log else ''}",
             described=f"{along.score_method} score along the training order",
         )  # fmt: skip
-    wide = _wide(along.tokens)
+    log = wide((*along.tokens.low, *along.tokens.high))
     out["order_tokens"] = charts.course(
         along.tokens.edges, along.tokens.mean, along.tokens.low, along.tokens.high,
-        joints=along.joints, per_x=per_x, x_label=x_label, from_zero=not wide, log=wide,
-        y_label=tokens + (_LOG if wide else ""),
+        joints=along.joints, per_x=per_x, x_label=x_label, from_zero=not log, log=log,
+        y_label=tokens + (_LOG if log else ""),
         described="Tokens per sample along the training order", height=140,
     )  # fmt: skip
     if along.mix is not None:
@@ -277,12 +230,6 @@ def _charts(along: AlongOrder, tokens: str) -> dict[str, str]:
             described="Sources along the training order",
         )  # fmt: skip
     return out
-
-
-def _wide(course: Course) -> bool:
-    """Whether a linear axis would hide most of a quantity: positive, and of many magnitudes."""
-    known = [v for v in (*course.low, *course.high) if v is not None]
-    return bool(known) and min(known) > 0 and max(known) > WIDE * min(known)
 
 
 def _binning(along: AlongOrder) -> str:
