@@ -87,21 +87,21 @@ def write_files(data: Path, work: Path) -> dict[str, Path]:
     if all(file.exists() for file in files.values()):
         return files
     chats = distinct(data / "instruct_pool.jsonl.zst", POOL_ROWS + HELD_OUT)
-    parts: dict[str, list[bytes]] = {
+    parts: dict[str, list[str]] = {
         "held_out": chats[:HELD_OUT],
         "pool": chats[HELD_OUT:],
         "target": distinct(data / "target_gsm8k_val.jsonl.zst", 10**9),
         "gsm8k": distinct(data / "target_gsm8k_test.jsonl.zst", ANSWERS),
     }
     for name, lines in parts.items():
-        files[name].write_bytes(b"".join(lines))
+        files[name].write_text("".join(lines), "utf-8")
     return files
 
 
-def distinct(path: Path, most: int) -> list[bytes]:
+def distinct(path: Path, most: int) -> list[str]:
     """The first lines of a file whose messages differ."""
-    seen: dict[str, bytes] = {}
-    with zstandard.open(path, "rb") as lines:
+    seen: dict[str, str] = {}
+    with zstandard.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             key = json.dumps(json.loads(line)["messages"], ensure_ascii=False)
             seen.setdefault(key, line)

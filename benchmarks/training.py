@@ -84,9 +84,9 @@ def main() -> None:
 def rows(data: Path, name: str, work: Path) -> Path:
     """The first 4,000 rows of a file, unpacked."""
     out = work / f"{name}.jsonl"
-    with zstandard.open(data / f"{name}.jsonl.zst", "rb") as source, out.open("wb") as target:
-        for _, line in zip(range(4_000), source, strict=False):
-            target.write(line)
+    with zstandard.open(data / f"{name}.jsonl.zst", "rt", encoding="utf-8") as source:
+        lines = [line for _, line in zip(range(4_000), source, strict=False)]
+    out.write_text("".join(lines), "utf-8")
     return out
 
 

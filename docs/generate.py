@@ -7,6 +7,8 @@ and fails if the page is out of date.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -44,7 +46,29 @@ def page() -> str:
     parts.append("[Choose a method](choose-a-method.md) says when to use which.\n\n")
     parts.append(methods_table())
     parts.append(around())
+    for section, kind in sections().items():
+        parts.append(f"\n# Settings of {section}\n\n{settings_table(kind)}")
     return "".join(parts)
+
+
+def sections() -> dict[str, type]:
+    """Commands with settings of their own, which are also sections of a config."""
+    from didact.evaluation.settings import EvaluateSettings
+    from didact.training.settings import TrainSettings
+
+    return {"`train`": TrainSettings, "`evaluate`": EvaluateSettings}
+
+
+def settings_table(kind: type) -> str:
+    """Settings, their defaults, and what their class says of each."""
+    from dataclasses import fields
+
+    doc = inspect.getdoc(kind) or ""
+    said = re.split(r"^    (\w+): ", doc.partition("Args:\n")[2], flags=re.MULTILINE)[1:]
+    texts = {name: " ".join(t.split()) for name, t in zip(said[::2], said[1::2], strict=True)}
+    rows = ["| setting | default | |", "|---|---|---|"]
+    rows += [f"| `{f.name}` | `{f.default!r}` | {texts[f.name]} |" for f in fields(kind)]
+    return "\n".join(rows) + "\n"
 
 
 def _leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:

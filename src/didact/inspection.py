@@ -169,6 +169,15 @@ order:
 
 export:
   for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
+
+# train:                         # a model trained in this order, in OUT/model
+#   model: scratch               # or a folder, or a hub name
+#   params: 1M                   # of a model from scratch
+#   learning_rate: 1e-3          # 1e-5 to 5e-5 for a large trained model; lora_rank: 16
+#   final_rate: 0.33             # share of it at the end; average: ema beside it
+
+# evaluate:                      # bits per byte and choices of that model, beside its base
+#   files: [held_out.jsonl]
 """
 
 

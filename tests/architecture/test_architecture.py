@@ -129,7 +129,8 @@ FLAGS = {
         "--seed", "--set", "--workers",
     },
     "train": {
-        "--cache-dir", "--data", "--json", "--model", "--order", "--out", "--seed", "--set",
+        "--cache-dir", "--data", "--epochs", "--json", "--model", "--order", "--out", "--seed",
+        "--set",
     },
 }  # fmt: skip
 

@@ -104,7 +104,11 @@ def test_two_runs_are_equal_but_for_what_is_measured(done, config, cache, tmp_pa
         for d in (done, other)
     )
     assert ours == theirs
-    for name in ("model/model.safetensors", "model/averaged/model.safetensors", "evaluation.parquet"):
+    for name in (
+        "model/model.safetensors",
+        "model/averaged/model.safetensors",
+        "evaluation.parquet",
+    ):
         assert (done.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 

@@ -32,7 +32,8 @@ def progress_bars() -> Iterator[Callable[[Step], None]]:
 
 def _bars(console: Console) -> Iterator[Callable[[Step], None]]:
     if not console.is_terminal:
-        yield _Log(console)
+        with progress_log(console) as watch:
+            yield watch
         return
     columns = (
         TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
@@ -53,26 +54,28 @@ def _bars(console: Console) -> Iterator[Callable[[Step], None]]:
         yield watch
 
 
-class _Log:
-    """Progress in a file: a line a minute, of work that takes longer than that."""
+@contextmanager
+def progress_log(console: Console) -> Iterator[Callable[[Step], None]]:
+    """A line a minute, of work that takes longer than that: for a stderr that is a file."""
+    stage, began, told, first = "", 0.0, 0.0, 0
 
-    def __init__(self, console: Console) -> None:
-        self.console, self.stage = console, ""
-        self.began = self.told = 0.0
-        self.first = 0
-
-    def __call__(self, step: Step) -> None:
-        """Tell of a step, if it is time."""
+    def watch(step: Step) -> None:
+        nonlocal stage, began, told, first
         now = time.monotonic()
-        if step.stage != self.stage:
-            self.stage, self.began, self.told, self.first = step.stage, now, now, step.done
-        if now - self.told < _LOG_SECONDS or step.done <= self.first:
+        if step.stage != stage:
+            stage, began, told, first = step.stage, now, now, step.done
+        if now - told < _LOG_SECONDS or step.done <= first:
             return
-        self.told = now
-        left = (now - self.began) * (step.total - step.done) / (step.done - self.first)
-        line = f"{step.stage}: {step.done:,} of {step.total:,} {step.unit}"
+        told = now
+        left = (now - began) * (step.total - step.done) / (step.done - first)
         note = f", {step.note}" if step.note else ""
-        self.console.print(f"{line}{note}, {_duration(left)} left", highlight=False)
+        console.print(
+            f"{step.stage}: {step.done:,} of {step.total:,} {step.unit}{note}, "
+            f"{_duration(left)} left",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
+
+    yield watch
 
 
 _LOG_SECONDS = 60.0

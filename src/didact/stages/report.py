@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from didact.core.cost import Cost
 from didact.core.protocols import Context
 from didact.runs.folder import Outcome, environment
 from didact.stages.stage import Stage, Values
+
+if TYPE_CHECKING:
+    from didact.evaluation.results import Evaluation
+    from didact.reporting import EvaluationFacts
 
 # Processor seconds a byte and in all, from benchmarks/main_job.py on one core: text is read twice.
 _SECONDS_PER_BYTE = 0.5e-8
@@ -51,18 +55,30 @@ def write(
         versions: Versions of the libraries the run was made with.
         samples: Show samples to read; None as the run's config has it.
     """
-    from didact.reporting import Subject, write_report
+    from didact.reporting import Subject, TrainingFacts, write_report
 
     if samples is None:
         samples = bool(values.resolved["report"]["samples"])
     made = values.made
+    training, evaluation = made.get("train"), made.get("evaluate")
     subject = Subject(
         pool=values.pool, scores=made.get("score"), order_scores=made.get("order_score"),
         selection=made["select"], order=made["order"], stages=values.records,
         config=values.resolved, samples=samples, ctx=ctx, environment=versions,
         output_files=made["export"],
+        training=None if training is None else TrainingFacts(training.steps, training.about),
+        evaluation=None if evaluation is None else _evaluation(evaluation.values()),
     )  # fmt: skip
     write_report(path, subject)
+
+
+def _evaluation(found: Iterable[Evaluation]) -> EvaluationFacts:
+    """What the models of a run foretell, as the report shows it."""
+    from didact.reporting import EvaluationFacts
+
+    each = list(found)
+    notes = dict.fromkeys(note for one in each for note in one.notes)
+    return EvaluationFacts(tuple(r for one in each for r in one.summary()), tuple(notes))
 
 
 STAGE = Stage(name="report", depends=_depends, estimate=_estimate, work=_work)

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from didact.core.arrays import Float1D
 from didact.core.cost import Meter
 from didact.core.entries import open_entry
-from didact.core.errors import DataError, ExecutionError
+from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Progress
 from didact.models.batches import memory_errors
@@ -305,6 +306,21 @@ def train_in_place(
     return done, earlier
 
 
+def check_trackers(report_to: str) -> list[str]:
+    """The names of trackers.
+
+    Raises:
+        ConfigError: transformers knows no such tracker, or its library is not installed.
+    """
+    names = [name.strip() for name in report_to.split(",")]
+    try:
+        for tracker in get_reporting_integration_callbacks([n for n in names if n != "none"]):
+            tracker()
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"report_to={report_to!r}: {error}") from error
+    return names
+
+
 def _uncollated(items: list[SampleInBlock]) -> dict[str, list[SampleInBlock]]:
     return {"items": items}
 
@@ -333,7 +349,7 @@ def _arguments(
         save_strategy="epoch" if epochs > 1 else "steps",
         save_steps=max(1, -(-steps // 10)),
         save_total_limit=2,  # the last one may be cut short
-        report_to=[name.strip() for name in recipe.report_to.split(",")],
+        report_to=check_trackers(recipe.report_to),
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,

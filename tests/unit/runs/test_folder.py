@@ -20,14 +20,14 @@ from didact.runs.differences import differences, side_by_side
 from didact.runs.folder import Outcome, open_run_folder, output, read_manifest
 
 
-def write(folder, name, text, *, meter=None, hashed=True):
+def write(folder, name, text, *, meter=None, timed=False):
     def work():
         path = folder.path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         if meter is not None:
             meter.add(Cost(flops=7.0))
-        return Outcome([path], {"rows": 1}, ("noted",), hashed=hashed)
+        return Outcome([path], {"rows": 1}, ("noted",), timed=[path] if timed else [])
 
     return work
 
@@ -72,11 +72,11 @@ def test_a_kept_value_that_two_stages_use_counts_once():
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))).bill == manifest.bill
 
 
-@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("damage", ["remove", "change", "empty", "cut", "record", "flip record"])
-def test_a_damaged_stage_runs_again(tmp_path, damage, hashed):
+def test_a_damaged_stage_runs_again(tmp_path, damage, timed):
     with open_run_folder(tmp_path) as folder:
-        stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", hashed=hashed))
+        stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", timed=timed))
     record = tmp_path / "stages" / "a.json"
     if damage == "remove":
         (tmp_path / "a.txt").unlink()
@@ -91,7 +91,7 @@ def test_a_damaged_stage_runs_again(tmp_path, damage, hashed):
     else:  # a number in it that is still a number
         record.write_text(record.read_text().replace('"rows": 1', '"rows": 3'))
     with open_run_folder(tmp_path) as folder:
-        again = stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", hashed=hashed))
+        again = stage(folder, "a", {"k": 1}, write(folder, "a.txt", "whole", timed=timed))
         assert len(folder.changes) == 1
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert again.counts == {"rows": 1}

@@ -223,6 +223,7 @@ def test_another_training_to_the_same_place_is_refused(sums, tiny, order, traine
     ("settings", "words"),
     [
         ({"max_length": 4096}, "at most 128"),
+        ({"report_to": "nobody"}, "report_to='nobody': nobody is not supported"),
         ({"merge": False}, "does nothing without lora_rank"),
         ({"schedule": "constant", "final_rate": 0.1}, "nothing with schedule: constant"),
     ],
@@ -340,7 +341,9 @@ def test_epochs_are_told_of_and_each_has_its_order(sums, tiny, tmp_path):
     passes = found.rows.reshape(3, 20)
     assert all(sorted(p) == list(range(20, 40)) for p in passes)
     assert not np.array_equal(passes[0], passes[1])
-    assert np.array_equal(np.load(done.path / "trained_on.npy"), np.unique(sums.content_hash[20:40]))
+    assert np.array_equal(
+        np.load(done.path / "trained_on.npy"), np.unique(sums.content_hash[20:40])
+    )
 
 
 @pytest.mark.parametrize("average", ["ema", "last"])
@@ -381,9 +384,7 @@ def test_adapters_are_trained_and_added_to_the_weights(sums, tiny, order, tmp_pa
         QUICK, lora_rank=4, learning_rate=3e-2, average="ema", ema_decay=0.9
     )
     merged = train(sums, order, tiny, tmp_path / "merged", settings)
-    apart = train(
-        sums, order, tiny, tmp_path / "apart", dataclasses.replace(settings, merge=False)
-    )
+    apart = train(sums, order, tiny, tmp_path / "apart", dataclasses.replace(settings, merge=False))
     assert merged.steps == apart.steps
     assert merged.steps[-1].loss < merged.steps[0].loss - 0.3
     lora = read_lora(tiny, rank=4, targets=default_lora_targets(tiny))

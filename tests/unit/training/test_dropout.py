@@ -15,9 +15,9 @@ from didact.execution.executors import serial
 from didact.models.encode import Encoding, encode
 from didact.models.language_model import open_tokenizer
 from didact.training.causal import train
-from didact.training.settings import Seeds, TrainSettings
 from didact.training.dropout import SampleDropout, sample_keys
 from didact.training.regression import RegressionSettings, fit_regression
+from didact.training.settings import Seeds, TrainSettings
 
 KEYS = sample_keys(3, 7, np.arange(6))
 
