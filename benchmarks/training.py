@@ -30,23 +30,23 @@ from didact.data import tables
 
 RESULTS: Final = Path(__file__).resolve().parent / "results" / "training.json"
 HERE: Final = Path(didact.__file__).resolve().parent.parent
-PARAMS: Final = "1M"
+PARAMS: Final = "300k"
 # name → file, order, steps, settings of `didact train`
 SETTINGS: Final[dict[str, tuple[str, str, int, dict[str, Any]]]] = {
-    "chats, batch 32, CPU": ("instruct_pool", "shuffle", 40, {"batch_size": 32}),
-    "chats, batch 8, CPU": ("instruct_pool", "shuffle", 120, {"batch_size": 8}),
+    "chats, batch 32, CPU": ("instruct_pool", "shuffle", 16, {"batch_size": 32}),
+    "chats, batch 8, CPU": ("instruct_pool", "shuffle", 60, {"batch_size": 8}),
     "chats, batch 32, accelerator": (
-        "instruct_pool", "shuffle", 40, {"batch_size": 32, "tokens_per_batch": 8192}
+        "instruct_pool", "shuffle", 16, {"batch_size": 32, "tokens_per_batch": 8192}
     ),
     "chats, batch 8, accelerator": (
-        "instruct_pool", "shuffle", 120, {"batch_size": 8, "tokens_per_batch": 8192}
+        "instruct_pool", "shuffle", 60, {"batch_size": 8, "tokens_per_batch": 8192}
     ),
     "books cut at 512, batch 16, accelerator": (
         "text_pool", "shuffle", 10,
         {"batch_size": 16, "tokens_per_batch": 8192, "max_length": 512},
     ),
     "chats by length, adapters, batch 32, accelerator": (
-        "instruct_pool", "length", 40,
+        "instruct_pool", "length", 100,
         {"batch_size": 32, "tokens_per_batch": 8192, "lora_rank": 8},
     ),
 }  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from didact.training.loop import LoopCost, Recipe, train_in_place
 from didact.training.ranks import is_first, meet, one_first, own_device, processes
 from didact.training.samples import Samples, foretold
 from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
-from didact.training.telemetry import cost_so_far, rows_digest
+from didact.training.telemetry import Step, cost_so_far, rows_digest
 from didact.training.trained import AVERAGED, DONE, Trained, read_trained, seen_by, write_trained
 from didact.training.utilization import device_name, peak_flops_per_second
 
@@ -105,54 +105,37 @@ def train(
                 meter.found(found.cost)
                 return found
             work = _checkpoints_folder(out, key, replace_other=replace_other)
-        notes = _notes(lm, settings, seeds)
-        model_in_training = lm if adapters is None else add_adapters(lm, adapters)
-        recipe = Recipe(
-            learning_rate=settings.learning_rate, schedule=settings.schedule,
-            final_rate=settings.final_rate, warmup_ratio=settings.warmup_ratio,
-            batch_size=batch_size,
-            tokens_per_batch=settings.tokens_per_batch or tokens_per_batch(device),
-            weight_decay=settings.weight_decay, beta1=settings.beta1, beta2=settings.beta2,
-            epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm, seed=seeds.init or 0,
-            max_steps=settings.max_steps, report_to=settings.report_to,
-        )  # fmt: skip
+        training = lm if adapters is None else add_adapters(lm, adapters)
+        recipe = _recipe(settings, seeds, batch_size, device)
         samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
-        lora = None if adapters is None else _lora_spec(path, adapters)
-        flops = partial(_flops, lm, lora)
-        n_steps = samples.steps(batch_size, settings.max_steps)
+        flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
         expected = foretold(
-            samples, batch_size=batch_size, steps=n_steps, tokens_per_batch=recipe.tokens_per_batch
-        )
+            samples, batch_size=batch_size, steps=samples.steps(batch_size, settings.max_steps),
+            tokens_per_batch=recipe.tokens_per_batch,
+        )  # fmt: skip
         averager = _averager(settings)
         arithmetic = torch_dtype(settings.dtype, device)
         steps, earlier = train_in_place(
-            model_in_training, samples, recipe, work, mixed=arithmetic.itemsize == 2,
+            training, samples, recipe, work, mixed=arithmetic.itemsize == 2,
             progress=progress, callbacks=[averager] if averager else [],
             cost=LoopCost(flops, meter), tell=tell,
         )  # fmt: skip
         before, whole = cost_so_far(steps[:earlier]), cost_so_far(steps)
         meter.found(before)
         meter.add(Cost(flops=whole.flops - before.flops, tokens=whole.tokens - before.tokens))
-        last = steps[-1]
-        seconds, total_flops = float(last.seconds or 0), float(last.total_flops or 0)
-        tokens = int(last.total_tokens or 0)
-        useful = total_flops * tokens / max(sum(s.executed or 0 for s in steps), 1)
-        dtype = str(arithmetic).removeprefix("torch.")
-        peak = processes() * peak_flops_per_second(device, dtype)
         about = {
             "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
             "settings": {**asdict(settings), "batch_size": batch_size}, "seeds": asdict(seeds),
             "set": fingerprint(np.unique(pool.content_hash[rows]).tolist()),
             "rows": len(np.unique(rows)), "epochs": epochs, "batch_size": batch_size,
-            "n_params": lm.spec.n_total, "flops": total_flops,
-            "foretold_flops": flops(expected.tokens, expected.squares), "tokens": tokens,
-            "seconds": seconds, "device": device_name(device), "devices": processes(),
-            "dtype": dtype, "peak_flops_per_second": peak,
-            "mfu": useful / max(seconds, 1e-9) / peak, "notes": notes,
+            "n_params": lm.spec.n_total, "flops": whole.flops, "tokens": whole.tokens,
+            "foretold_flops": flops(expected.tokens, expected.squares),
+            **_speed(steps, device, str(arithmetic).removeprefix("torch.")),
+            "notes": _notes(lm, settings, seeds),
         }  # fmt: skip
         if is_first():
             with saving(out) as folder:
-                _save(model_in_training, path, averager, settings, folder)
+                _save(training, path, averager, settings, folder)
                 spent = meter.bill.own
                 cost = replace(
                     whole, cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds
@@ -165,6 +148,27 @@ def train(
             shutil.rmtree(work)
         meet(device)
     return replace(read_trained(out), reused=False)
+
+
+def _recipe(settings: TrainSettings, seeds: Seeds, batch_size: int, device: str) -> Recipe:
+    same = {f.name for f in fields(Recipe)} & {f.name for f in fields(TrainSettings)}
+    given = {name: getattr(settings, name) for name in same}
+    given["batch_size"] = batch_size
+    given["tokens_per_batch"] = settings.tokens_per_batch or tokens_per_batch(device)
+    return Recipe(**given, seed=seeds.init or 0)
+
+
+def _speed(steps: Sequence[Step], device: str, dtype: str) -> dict[str, Any]:
+    """Where the steps ran, how long they took, and what of the device they used."""
+    last = steps[-1]
+    seconds = float(last.seconds or 0)
+    padded = sum(s.executed or 0 for s in steps)
+    useful = (last.total_flops or 0) * (last.total_tokens or 0) / max(padded, 1)
+    peak = processes() * peak_flops_per_second(device, dtype)
+    return {
+        "seconds": seconds, "device": device_name(device), "devices": processes(),
+        "dtype": dtype, "peak_flops_per_second": peak, "mfu": useful / max(seconds, 1e-9) / peak,
+    }  # fmt: skip
 
 
 def _adapters(path: Path, settings: TrainSettings, seeds: Seeds) -> NewAdapters | None:
