@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from didact.core.arrays import Float1D
 from didact.core.cost import Meter
@@ -314,7 +314,8 @@ def check_trackers(report_to: str) -> list[str]:
     """
     names = [name.strip() for name in report_to.split(",")]
     try:
-        for tracker in get_reporting_integration_callbacks([n for n in names if n != "none"]):
+        wanted = [name for name in names if name != "none"]
+        for tracker in get_reporting_integration_callbacks(wanted):  # type: ignore[no-untyped-call]
             tracker()
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"report_to={report_to!r}: {error}") from error
