@@ -391,3 +391,37 @@ def train(
     rows = everything(pool, None).rows if ordered is None else ordered
     done = causal.train(pool, rows, model, out, checked, seed=ctx.seed, progress=ctx.progress)
     return done.facts()
+
+
+# -- analysis --------------------------------------------------------------------------------------
+
+
+def tell_apart(
+    paths: Paths, *, wanted: float | Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Whether sets of training samples can be told apart by the runs that were made of them.
+
+    The run (seed and draw) is the unit, held-out samples are nested inside; below a signal to
+    noise of 2 nothing is ranked. See `didact.analysis.told.Told` for every number.
+
+    Args:
+        paths: A file a run: evaluation tables, or folders of runs; and `.csv` or `.jsonl` tables
+            of many runs, see `didact.analysis.run_tables`. NAME=PATH names the set of a run;
+            without it runs of the same rows, in whatever order, are of one set.
+        wanted: The difference that one wants to find, in the metric's unit, or metric →
+            difference; when not given, the SD of the sets' means.
+
+    Returns:
+        JSON values: `tasks`, a list of `Told.to_json()`, and `notes`.
+
+    Raises:
+        DataError: There is one set only, a run is given twice, a file is bad or has other
+            held-out samples than the rest.
+        ConfigError: `wanted` is not above 0, or names a metric that no run has.
+    """
+    from didact.analysis.apart import told_apart
+    from didact.analysis.reading import read_runs
+
+    runs, notes = read_runs([paths] if isinstance(paths, str | Path) else list(paths))
+    found, said = told_apart(runs, wanted)
+    return {"tasks": [told.to_json() for told in found], "notes": [*notes, *said]}
