@@ -70,7 +70,9 @@ class Table:
 
 def grouped_means(values: Float1D, group_of: Int1D) -> Float1D:
     """Mean of the rows of each group, `(groups, …)`; groups are numbered from 0, none is empty."""
-    return np.stack([values[group_of == g].mean(axis=0) for g in range(int(group_of.max()) + 1)])
+    inside = (group_of == np.arange(group_of.max() + 1)[:, None]).astype(np.float64)
+    sums: Float1D = inside @ values
+    return np.asarray((sums.T / inside.sum(axis=1)).T)
 
 
 def influences(samples: Samples) -> Float1D:

@@ -142,7 +142,9 @@ def _measures(table: pa.Table, path: Path) -> Iterator[tuple[What, Measure]]:
 def _keys(table: pa.Table, path: Path) -> UInt64s:
     """Identity of every sample: a hash of its file and its id."""
     names = zip(table.column("file").to_pylist(), table.column("id").to_pylist(), strict=True)
-    keys = np.array([xxhash.xxh3_64_intdigest(f"{f}\0{i}".encode()) for f, i in names], dtype=np.uint64)
+    keys = np.array(
+        [xxhash.xxh3_64_intdigest(f"{f}\0{i}".encode()) for f, i in names], dtype=np.uint64
+    )
     found, counts = np.unique(keys, return_counts=True)
     if (counts > 1).any():
         row = int(np.flatnonzero(keys == found[counts > 1][0])[1])

@@ -74,30 +74,26 @@ def spreads(arms: Sequence[Arm]) -> tuple[dict[str, Spread], tuple[str, ...]]:
     **Cost:** O(runs).
     """
     own = {arm.set: squares(arm.units) for arm in arms}
-    kinds = {arm.set: arm.draws for arm in arms}
     inside = [_within_draws(arm) for arm in arms if arm.draws]
-    notes: list[str] = []
-    apart: dict[str, Spread] = {}
-    for arm in arms:
-        rest = [own[a.set] for a in arms if a.draws == arm.draws and a.set != arm.set]
-        rest += [] if arm.draws else inside
-        others, mine = pooled(rest), pooled([own[arm.set]])
-        if others and mine and _unlike(mine, others, len(arms)):
-            apart[arm.set] = mine
-            notes.append(
-                f"runs of {arm.set!r} vary by {math.sqrt(mine.variance):.3g} (SD) and those of the "
-                f"other sets by {math.sqrt(others.variance):.3g}: its spread is taken by itself"
-            )
-    shared: dict[bool, Spread | None] = {}
-    for kind in (False, True):
-        parts = [own[s] for s, k in kinds.items() if k == kind and s not in apart]
-        shared[kind] = pooled(parts + ([] if kind else inside))
     found: dict[str, Spread] = {}
+    shared: list[Spread | None] = []
+    notes: list[str] = []
+    for kind in (False, True):
+        alike = [arm.set for arm in arms if arm.draws == kind]
+        others = [] if kind else inside
+        while label := _unlike(alike, own, others, len(arms)):
+            alike.remove(label)
+            alone, rest = pooled([own[label]]), pooled([own[a] for a in alike] + others)
+            if alone and rest:  # as `_unlike` has seen
+                found[label] = alone
+                notes.append(
+                    f"Runs of {label!r} vary by {math.sqrt(alone.variance):.3g} (SD) and those of "
+                    f"other sets by {math.sqrt(rest.variance):.3g}: its spread is taken by itself."
+                )
+        shared.append(pooled([own[a] for a in alike] + others))
     for arm in arms:
-        spread = apart.get(arm.set) or shared[arm.draws] or shared[not arm.draws]
-        if spread is None:
-            spread = next(iter(apart.values()), None)
-        if spread is not None:
+        spread = found.get(arm.set) or shared[arm.draws] or shared[not arm.draws]
+        if spread:
             found[arm.set] = spread
     return found, tuple(notes)
 
@@ -109,12 +105,24 @@ def _within_draws(arm: Arm) -> tuple[float, int]:
     return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
 
-def _unlike(a: Spread, b: Spread, sets: int) -> bool:
-    if min(a.variance, b.variance) == 0:  # equal values are rounded ones: no proof of no spread
-        return False
-    ratio = a.variance / b.variance
-    tails = f_tail(ratio, a.df, b.df), f_tail(1 / ratio, b.df, a.df)
-    return 2 * min(tails) < UNLIKE / sets
+def _unlike(
+    alike: Sequence[str],
+    own: Mapping[str, tuple[float, int]],
+    others: Sequence[tuple[float, int]],
+    sets: int,
+) -> str:
+    """The set whose spread is farthest from that of the rest, if it is too far; else nothing."""
+    tails: dict[str, float] = {}
+    for label in alike:
+        mine = pooled([own[label]])
+        rest = pooled([*(own[other] for other in alike if other != label), *others])
+        # equal values may be rounded ones: they are no proof that nothing varies
+        if mine and rest and mine.variance and rest.variance:
+            ratio = mine.variance / rest.variance
+            wilder, calmer = f_tail(ratio, mine.df, rest.df), f_tail(1 / ratio, rest.df, mine.df)
+            tails[label] = 2 * min(wilder, calmer)
+    label = min(tails, key=tails.__getitem__, default="")
+    return label if label and tails[label] < UNLIKE / sets else ""
 
 
 def by_spread(weights: Mapping[str, float], found: Mapping[str, Spread]) -> list[Spread]:

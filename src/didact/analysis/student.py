@@ -30,20 +30,20 @@ def t_tail(t: float, df: float) -> float:
 def t_quantile(p: float, df: float) -> float:
     """The t that Student's t stays below with probability `p`.
 
-    Newton's steps on the tail, which is convex: from the normal quantile, which lies nearer to 0,
-    they go outward and never too far.
+    Newton's steps on the tail, which is convex: from a start nearer to 0 they go outward and never
+    too far.
 
     Args:
         p: 0 to 1, both excluded.
         df: As in `t_tail`.
     """
-    z = _NORMAL.inv_cdf(p)
     if p < 0.5:
         return -t_quantile(1 - p, df)
+    z = _NORMAL.inv_cdf(p)
     if df > _NEARLY_NORMAL or p == 0.5:
         return z
     log_scale = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(df * math.pi) / 2
-    t = z
+    t = z + (z**3 + z) / (4 * df)  # Abramowitz and Stegun 1964, 26.7.5, whose next terms add
     for _ in range(200):
         density = math.exp(log_scale - (df + 1) / 2 * math.log1p(t * t / df))
         step = (t_tail(t, df) - (1 - p)) / density
