@@ -112,7 +112,6 @@ def drawn(regime: Regime, rng: np.random.Generator) -> list[Arm]:
             values=np.array(values),
             unit_of=np.arange(m),
             influences=np.stack(moved),
-            effective=sizes.sum() ** 2 / (sizes**2).sum(),
         )
         arms.append(arm)
     return arms
@@ -192,6 +191,8 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=4000)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    from main_job import machine  # beside this script; tests load the rest of it
+
     found = {}
     for name, regime in regimes():
         began = time.perf_counter()
@@ -204,7 +205,12 @@ def main() -> None:
         for runs in (2, 3, 5)
     }
     print(powers)
-    result = {"tables": options.tables, "regimes": found, "power at what is detectable": powers}
+    result = {
+        "tables": options.tables,
+        "regimes": found,
+        "power at what is detectable": powers,
+        "machine": machine(),
+    }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {options.output}")
 

@@ -176,10 +176,10 @@ def _cautions(table: Table, arms: Sequence[Arm]) -> tuple[str, ...]:
         notes.append(
             "Samples are not known: intervals are of other trainings on these very samples."
         )
-    elif (least := min(arm.effective for arm in arms)) < _FEW:
+    elif table.effective < _FEW:
         notes.append(
-            f"The {table.n_samples:,} samples weigh as much as {least:.0f} of equal size would: "
-            "intervals of so few hold the mean in about 92 % of cases, not 95 %."
+            f"The {table.n_samples:,} samples weigh as much as {table.effective:.0f} of equal size "
+            "would: intervals of so few hold the mean in about 92 % of cases, not 95 %."
         )
     single = [arm.set for arm in arms if len(arm.units) == 1]
     if single and len(single) < len(arms):

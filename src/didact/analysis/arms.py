@@ -25,8 +25,6 @@ class Arm:
         draws: Whether the units are draws.
         influences: What every held-out sample moves the value of each unit by, times n,
             `(units, n)`; None where samples are not known.
-        effective: Number of samples that count, were they of equal weight: (Σ d)² ÷ Σ d² of the
-            denominators d.
     """
 
     set: str
@@ -34,7 +32,6 @@ class Arm:
     unit_of: Int1D
     draws: bool = False
     influences: Float2D | None = None
-    effective: float = 0.0
 
     @property
     def units(self) -> Float1D:
@@ -57,6 +54,8 @@ class Table:
         size: Number of parameters of the models; None when not known.
         arms: A set each, by label.
         n_samples: Number of held-out samples that all runs have; 0 where samples are not known.
+        effective: As how many samples of equal weight they count: (Σ d)² ÷ Σ d² of the
+            denominators d.
         notes: What was left out.
     """
 
@@ -65,6 +64,7 @@ class Table:
     size: int | None
     arms: tuple[Arm, ...]
     n_samples: int = 0
+    effective: float = 0.0
     notes: tuple[str, ...] = field(default=())
 
 
@@ -130,14 +130,16 @@ def _missing(left: Sequence[str], n: int, what: What) -> tuple[str, ...]:
 def _table(what: What, size: int | None, runs: Sequence[Run], notes: tuple[str, ...]) -> Table:
     measures = {run.name: run.measures[what] for run in runs}
     samples = {name: m.samples for name, m in measures.items() if m.samples is not None}
-    n = 0
+    n, effective = 0, 0.0
     if samples and len(samples) < len(runs):
         some = next(run.name for run in runs if run.name not in samples)
         notes += (f"samples are not known of all runs, such as {some}, so they are not used",)
         samples = {}
     if samples:
         samples, told = on_common_samples(samples, what)
-        n, notes = len(next(iter(samples.values()))), notes + told
+        weights = next(iter(samples.values())).denominators
+        n, effective = len(weights), float(weights.sum() ** 2 / (weights**2).sum())
+        notes += told
     values = {name: samples[name].value if samples else m.value for name, m in measures.items()}
     arms = []
     for label in sorted({run.set for run in runs}):
@@ -145,8 +147,9 @@ def _table(what: What, size: int | None, runs: Sequence[Run], notes: tuple[str, 
         arms.append(_arm(label, mine, values, samples))
     direction = next(iter(measures.values())).higher_is_better
     return Table(
-        what=what, higher_is_better=direction, size=size, arms=tuple(arms), n_samples=n, notes=notes
-    )
+        what=what, higher_is_better=direction, size=size, arms=tuple(arms), n_samples=n,
+        effective=effective, notes=notes,
+    )  # fmt: skip
 
 
 def _arm(
@@ -156,15 +159,13 @@ def _arm(
     draws = len(known) > 1 and "" not in known
     numbers = {draw: i for i, draw in enumerate(dict.fromkeys(run.draw for run in runs))}
     unit_of = np.array([numbers[run.draw] if draws else i for i, run in enumerate(runs)])
-    moved, effective = None, 0.0
+    moved = None
     if samples:
         of_runs = np.stack([influences(samples[run.name]) for run in runs])
         moved = grouped_means(of_runs, unit_of)
-        weights = samples[runs[0].name].denominators
-        effective = float(weights.sum() ** 2 / (weights**2).sum())
     return Arm(
         set=label, values=np.array([values[run.name] for run in runs]), unit_of=unit_of,
-        draws=draws, influences=moved, effective=effective,
+        draws=draws, influences=moved,
     )  # fmt: skip
 
 

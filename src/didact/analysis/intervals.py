@@ -108,18 +108,34 @@ def sample_spread(signed: Sequence[tuple[Arm, float]], rest: float) -> Spread | 
         None where samples are not known, or add nothing.
     """
     moved: Float1D | None = None
-    third, effective = 0.0, math.inf
+    third = 0.0
     for arm, sign in signed:
         if arm.influences is None:
             return None
         its = sign * arm.influences.mean(axis=0)
         moved = its if moved is None else moved + its
         third += sign**2 * rest / len(arm.units)
-        effective = min(effective, arm.effective)
-    if moved is None or effective < 2:
+    if moved is None or len(moved) < 2:
         return None
     variance = (float(moved.var(ddof=1)) - third) / len(moved)
-    return Spread(variance, effective - 1) if variance > 0 else None
+    return Spread(variance, heavy_tailed_df(moved)) if variance > 0 else None
+
+
+def heavy_tailed_df(values: Float1D) -> float:
+    """Degrees of freedom of the variance of values with heavy tails: 2n ÷ (kurtosis − 1).
+
+    A few long samples that weigh much make a variance less certain than n normal values would, with
+    their kurtosis of 3 and n degrees of freedom. 1 at least and n − 1 at most.
+
+    Args:
+        values: Not all equal, `(n,)`, n of 2 or more.
+
+    **Source:** the variance of a sample variance, Box 1953, "Non-normality and tests on variances",
+    Biometrika 40, matched to that of a χ² as by Satterthwaite.
+    """
+    squared = (values - values.mean()) ** 2
+    kurtosis = float((squared**2).mean() / squared.mean() ** 2)
+    return min(max(2 * len(values) / max(kurtosis - 1, 1e-9), 1.0), len(values) - 1.0)
 
 
 def rest_variance(arms: Sequence[Arm]) -> float:
