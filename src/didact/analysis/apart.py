@@ -181,6 +181,13 @@ def _cautions(table: Table, arms: Sequence[Arm]) -> tuple[str, ...]:
             f"The {table.n_samples:,} samples weigh as much as {table.effective:.0f} of equal size "
             "would: intervals of so few hold the mean in about 92 % of cases, not 95 %."
         )
+    several = [len(arm.units) for arm in arms if len(arm.units) > 1]
+    if several and max(several) >= 2 * min(several):
+        notes.append(
+            f"Sets have from {min(several)} to {max(several)} runs, all taken to vary alike: if "
+            "those of few runs vary more, their intervals hold less than 95 %. Equal numbers "
+            "are safe."
+        )
     single = [arm.set for arm in arms if len(arm.units) == 1]
     if single and len(single) < len(arms):
         notes.append(

@@ -90,7 +90,8 @@ class Told:
         detectable: The smallest difference that is found with 80 % power at 5 % among all pairs of
             sets, with the runs and samples there are; by t quantiles, which few runs need.
         wanted: The difference that `seeds_needed` is for; if none was asked for, `set_sd`.
-        seeds_needed: Runs of each set for it; None where no number would do, or nothing is known.
+        seeds_needed: Runs of each set for it, each of its own draw where draws are the unit; None
+            where no number would do, or nothing is known.
         decision_accuracy: How often one run a set ranks two sets as the means of the others do.
         decides_larger: Size → share of pairs of sets whose means are in the same order there, for
             sizes above this one.

@@ -282,6 +282,13 @@ def test_a_wanted_difference_of_no_metric_is_refused(runs_of):
         told_apart(runs_of(FAR), {"bpb": 0.1})
 
 
+def test_unequal_numbers_of_runs_are_said(runs_of):
+    told, _ = told_of(runs_of({"a": [1.0, 2, 1, 2], "b": [2.0, 3]}))
+    assert any(n.startswith("Sets have from 2 to 4 runs") for n in told.notes)
+    told, _ = told_of(runs_of({"a": [1.0, 2, 1], "b": [2.0, 3]}))
+    assert not any(n.startswith("Sets have") for n in told.notes)
+
+
 def test_few_samples_are_said(sampled):
     rng = np.random.default_rng(6)
     runs = [
