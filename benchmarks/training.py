@@ -106,7 +106,17 @@ def settings(more: dict[str, Any], steps: int) -> list[str]:
 def executed(
     file: Path, work: Path, model: Path, order: str, steps: int, more: dict[str, Any]
 ) -> dict[str, float]:
-    """Executed FLOPs over those foretold, by the plan and at the start, and over unpadded ones."""
+    """Executed FLOPs over those foretold, at the start and by the plan, and over unpadded ones.
+
+    A part is trained; of all 4,000 rows, what would execute is counted step by step.
+    """
+    from didact.accounting.flops import training_flops
+    from didact.accounting.lengths import executed_steps
+    from didact.models.architecture import read_spec
+    from didact.models.encode import Encoding
+    from didact.models.language_model import open_tokenizer
+    from didact.training.samples import Samples, foretold
+    from didact.training.settings import tokens_per_batch
     from didact.training.telemetry import read_steps
     from didact.verbs import estimate_training
 
@@ -116,32 +126,41 @@ def executed(
         sequence = np.random.default_rng(0).permutation(chosen)
     else:
         sequence = chosen[np.argsort(pool.n_tokens, kind="stable")]
-    sequence = sequence[: steps * more["batch_size"]]
+    size = more["batch_size"]
+    part = sequence[:: len(sequence) // (steps * size)][: steps * size]
     table = work / "order.parquet"
-    ordered = TrainingOrder(sequence, pool.fingerprint, order)
-    tables.write_order(ordered, pool.read(sequence, ["id"]).column("id"), table)
+    ordered = TrainingOrder(part, pool.fingerprint, order)
+    tables.write_order(ordered, pool.read(part, ["id"]).column("id"), table)
     out = work / f"m{len(list(work.iterdir()))}"
-    words = ["train", file, "--model", model, "-o", out, "--order", table,
-             "--data", f"tokenizer={model / 'tokenizer.json'}", "--cache-dir", work / "cache",
-             *settings(more, steps)]  # fmt: skip
-    done = didact_(*words)
-    tokens = int(pool.n_tokens[sequence].sum())
-    plan = estimate_training(
-        pool, model, {**more, "device": "cpu"}, samples=len(sequence), tokens=tokens
-    )
-    unpadded = estimate_training(
-        pool, model, {**more, "device": "cpu", "tokens_per_batch": 1}, samples=len(sequence),
-        tokens=tokens,
+    done = didact_(
+        "train", file, "--model", model, "-o", out, "--order", table,
+        "--data", f"tokenizer={model / 'tokenizer.json'}", "--cache-dir", work / "cache",
+        *settings(more, steps),
     )  # fmt: skip
-    steps_told = read_steps(out)
-    padded = sum(s.executed or 0 for s in steps_told) / done["tokens"]
-    return {
-        "executed_over_foretold": round(done["flops"] / done["foretold_flops"], 4),
-        "executed_over_plan": round(done["flops"] / plan.flops, 4),
-        "executed_over_unpadded": round(done["flops"] / unpadded.flops, 4),
-        "padded_tokens": round(padded, 4),
-        "tokens": done["tokens"],
+    told = read_steps(out)
+    how = Encoding(kind=pool.kind, max_length=more.get("max_length", 1024))
+    samples = Samples(pool, [sequence], open_tokenizer(model), how)
+    tokens = samples.tokens(sequence)
+    lengths = np.where(np.isin(chosen, list(tokens.missing)), 0, tokens.lengths)
+    most = more.get("tokens_per_batch", tokens_per_batch("cpu"))
+    cut = [part[part > 0] for part in np.split(lengths, range(size, len(lengths), size))]
+    ran = executed_steps(cut, most)
+    ahead = foretold(samples, batch_size=size, steps=len(cut), tokens_per_batch=most)
+    spec = read_spec(model)
+    flops = training_flops(spec, ran.tokens, ran.squares)
+    unpadded = training_flops(spec, int(lengths.sum()), float((lengths.astype(float) ** 2).sum()))
+    found = {
+        "trained_steps": len(told),
+        "trained_executed_over_foretold": done["flops"] / done["foretold_flops"],
+        "trained_executed_tokens_over_tokens": sum(s.executed or 0 for s in told) / done["tokens"],
+        "steps": len(cut),
+        "executed_over_foretold": flops / training_flops(spec, ahead.tokens, ahead.squares),
+        "executed_over_unpadded": flops / unpadded,
     }
+    if order == "shuffle":
+        plan = estimate_training(pool, model, {**more, "device": "cpu"}, samples=len(sequence))
+        found["executed_over_plan"] = flops / plan.flops
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 # Both checkouts train in a process of their own; timed from the end of the first step.

@@ -464,7 +464,6 @@ def estimate_training(
     settings: Mapping[str, Any],
     *,
     samples: float,
-    tokens: float,
     batch_size: int | None = None,
 ) -> Cost:
     """What `train` will execute; see `didact.training.estimate.estimate_training`."""
@@ -475,7 +474,7 @@ def estimate_training(
     encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
     spec = model_spec(str(model), [encoding], headed=True)
     return estimate.estimate_training(
-        pool.stats, spec, checked, samples=samples, tokens=tokens,
+        pool.stats, spec, checked, samples=samples,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
         device=local_devices(checked.device)[0],
     )  # fmt: skip
@@ -631,3 +630,37 @@ def run_tasks(
         find_evaluated(model), names, folder=None if folder is None else Path(folder),
         limit=limit, device=device, dtype=dtype,
     )  # fmt: skip
+
+
+# -- analysis --------------------------------------------------------------------------------------
+
+
+def tell_apart(
+    paths: Paths, *, wanted: float | Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Whether sets of training samples can be told apart by the runs that were made of them.
+
+    The run (seed and draw) is the unit, held-out samples are nested inside; below a signal to
+    noise of 2 nothing is ranked. See `didact.analysis.told.Told` for every number.
+
+    Args:
+        paths: A file a run: evaluation tables, or folders of runs; and `.csv` or `.jsonl` tables
+            of many runs, see `didact.analysis.run_tables`. NAME=PATH names the set of a run;
+            without it runs of the same rows, in whatever order, are of one set.
+        wanted: The difference that one wants to find, in the metric's unit, or metric →
+            difference; when not given, the SD of the sets' means.
+
+    Returns:
+        JSON values: `tasks`, a list of `Told.to_json()`, and `notes`.
+
+    Raises:
+        DataError: There is one set only, a run is given twice, a file is bad or has other
+            held-out samples than the rest.
+        ConfigError: `wanted` is not above 0, or names a metric that no run has.
+    """
+    from didact.analysis.apart import told_apart
+    from didact.analysis.reading import read_runs
+
+    runs, notes = read_runs([paths] if isinstance(paths, str | Path) else list(paths))
+    found, said = told_apart(runs, wanted)
+    return {"tasks": [told.to_json() for told in found], "notes": [*notes, *said]}

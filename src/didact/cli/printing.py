@@ -326,6 +326,30 @@ def diff_table(result: Mapping[str, Any]) -> None:
             _stdout().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
 
 
+def apart_table(result: Mapping[str, Any]) -> None:
+    """What `verbs.tell_apart` found: a table of sets for every measure, then what it comes to."""
+    console = _stdout()
+    for i, told in enumerate(result["tasks"]):
+        size = f"{told['size']:,} parameters" if told["size"] else ""
+        parts = (told["file"], told["task"], told["metric"].replace("_", " "), size)
+        better = "higher is better" if told["higher_is_better"] else "lower is better"
+        title = " · ".join(_safe(part) for part in parts if part)
+        console.print("\n" * (i > 0) + f"[bold]{title}[/bold] ({better})")
+        table = _table("set", "mean", "95 %", "SD of runs", "runs")
+        for row in told["sets"]:
+            interval = "" if row["low"] is None else f"{row['low']:.5g} to {row['high']:.5g}"
+            runs = f"{row['runs']:,}" + (f" of {row['draws']} draws" if row["draws"] else "")
+            table.add_row(
+                _safe(row["set"]), f"{row['mean']:.5g}", interval,
+                "" if row["sd"] is None else f"{row['sd']:.2g}", runs,
+            )  # fmt: skip
+        console.print(table)
+        for sentence in told["sentences"]:
+            console.print(_safe(sentence))
+    for note in result["notes"]:
+        console.print(f"note: {_safe(note)}")
+
+
 def cache_table(result: Mapping[str, Any]) -> None:
     """What `didact cache ls` found."""
     table = _table("kind", "entries", "size", "CPU s", "FLOPs", "last used")

@@ -59,30 +59,26 @@ def _depends(values: Values) -> Mapping[str, Any]:
 def _estimate(values: Values) -> Cost:
     section, config, pool = _section(values), values.config, values.read["data"].pool
     epochs = config.order.epochs if config.order else 1
-    samples, tokens = chosen(pool.stats, config.select.budget if config.select else None)
+    samples = chosen(pool.stats, config.select.budget if config.select else None)
     return estimate_training(
         pool,
         starting(values, context_of(pool)),
         section.settings(),
         samples=epochs * samples,
-        tokens=epochs * tokens,
         batch_size=config.order.batch_size if config.order else None,
     )
 
 
-def chosen(stats: PoolStats, budget: Budget | None) -> tuple[float, float]:
-    """Samples and tokens that a budget leaves of a pool, were they like the rest of it."""
-    n, tokens = float(stats.n), float(stats.n_tokens)
-    if budget is None:
-        return n, tokens
+def chosen(stats: PoolStats, budget: Budget | None) -> float:
+    """Samples that a budget leaves of a pool, were those that are chosen like the others."""
     share = 1.0
-    if budget.ratio is not None:
+    if budget is not None and budget.ratio is not None:
         share = float(budget.ratio)
-    elif budget.samples is not None:
-        share = budget.samples / max(n, 1)
-    elif budget.tokens is not None:
-        share = budget.tokens / max(tokens, 1)
-    return min(share, 1.0) * n, min(share, 1.0) * tokens
+    elif budget is not None and budget.samples is not None:
+        share = budget.samples / max(stats.n, 1)
+    elif budget is not None and budget.tokens is not None:
+        share = budget.tokens / max(stats.n_tokens, 1)
+    return min(share, 1.0) * stats.n
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from didact.accounting.flops import lora_counted, training_flops
 from didact.accounting.lengths import executed_training, typical_lengths
 from didact.accounting.lora import default_targets, lora_spec
@@ -19,7 +17,6 @@ def estimate_training(
     settings: TrainSettings,
     *,
     samples: float,
-    tokens: float,
     batch_size: int,
     device: str,
 ) -> Cost:
@@ -34,16 +31,13 @@ def estimate_training(
         spec: The model, with its context and what its template adds to a sample.
         settings: The settings of the training.
         samples: Samples that are read, over all epochs.
-        tokens: Their tokens by the pool's own count.
         batch_size: Samples per optimizer step.
         device: "cpu" or an accelerator, which takes larger batches by default.
     """
-    if settings.max_steps is not None and samples > settings.max_steps * batch_size:
-        tokens *= settings.max_steps * batch_size / samples
-        samples = settings.max_steps * batch_size
-    each = tokens / max(samples, 1)
+    if settings.max_steps is not None:
+        samples = min(samples, settings.max_steps * batch_size)
     lengths = typical_lengths(
-        replace(stats, n_tokens=round(each * stats.n)),
+        stats,
         overhead=spec.added(stats.kind),
         max_length=settings.max_length or spec.context or None,
     )

@@ -1,0 +1,54 @@
+"""Runs from paths: evaluation tables, folders of runs, tables of values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from didact.analysis.evaluations import Evaluation, check_alike, read_evaluation
+from didact.analysis.run_tables import read_run_table
+from didact.analysis.runs import Run
+from didact.core.errors import DataError
+
+
+def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The runs in some files, and notes on what they were asked differently.
+
+    A `.csv` or `.jsonl` is a table of many runs (`run_tables.read_run_table`); everything else is
+    one run: an evaluation table, or the folder of a run that holds `evaluation.parquet`. NAME=PATH
+    says which set a run is of; otherwise it is that of the rows it was trained on, whatever their
+    order, so runs that differ in method of ordering need names.
+
+    Args:
+        paths: The files and folders.
+
+    Raises:
+        DataError: A file cannot be read, is given twice, or held-out files of one name differ.
+    """
+    runs: list[Run] = []
+    evaluations: list[Evaluation] = []
+    seen: dict[Path, str] = {}
+    for given in paths:
+        label, path = _named(given)
+        place = path.resolve()
+        if place in seen:
+            raise DataError(
+                f"{given}: is the same file as {seen[place]}; a run counts once: remove one"
+            )
+        seen[place] = str(given)
+        if path.suffix.lower() in {".csv", ".jsonl"}:
+            if label:
+                raise DataError(f"{given}: a table names the sets of its runs; give {path} alone")
+            runs += read_run_table(path)
+        else:
+            evaluations.append(read_evaluation(path, label))
+            runs.append(evaluations[-1].run)
+    return tuple(runs), check_alike(evaluations)
+
+
+def _named(given: str | Path) -> tuple[str, Path]:
+    """Label of the set, empty when not given, and the path."""
+    if isinstance(given, Path) or Path(given).exists():
+        return "", Path(given)
+    label, equals, path = given.partition("=")
+    return (label, Path(path)) if equals and label and path else ("", Path(given))
