@@ -105,7 +105,7 @@ FLAGS = {
     "diff": {"--json"},
     "evaluate": {
         "--cache-dir", "--choices", "--data", "--json", "--limit", "--lm-eval", "--on-overlap",
-        "--out", "--runs", "--set", "--tasks", "--workers", "--write-tasks",
+        "--out", "--runs", "--set", "--tasks", "--wanted", "--workers", "--write-tasks",
     },
     "export": {"--cache-dir", "--data", "--for", "--json", "--order", "--out", "--seed", "--set"},
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},

@@ -17,7 +17,7 @@ from didact.cli.streams import print_json, say
 EXAMPLES: Final = (
     "Examples: didact evaluate trained held_out.jsonl -o E.parquet · "
     "... csqa.jsonl --choices letters · didact evaluate trained gsm8k.jsonl --lm-eval --limit 100 "
-    "· didact evaluate --runs a.parquet b.parquet c.parquet"
+    "· didact evaluate --runs bm25=A bm25=B random=C random=D --wanted 0.01"
 )
 
 
@@ -49,8 +49,14 @@ def evaluate(
     ] = "drop",
     runs: Annotated[
         bool,
-        typer.Option("--runs", help="Can runs be told apart? Tables or folders instead of MODEL."),
+        typer.Option(
+            "--runs", help="Can runs be told apart? [SET=]PATH instead of MODEL."
+        ),
     ] = False,
+    wanted: Annotated[
+        float | None,
+        typer.Option("--wanted", min=0, help="With --runs: a difference that you want to see."),
+    ] = None,
     lm_eval: Annotated[
         bool, typer.Option("--lm-eval", help="Accuracy on the files through lm-eval, offline.")
     ] = False,
@@ -87,10 +93,8 @@ def evaluate(
 
     named = [*([] if model is None else [model]), *(files or [])]
     if runs:
-        if len(named) < 2:
-            raise ConfigError("--runs: expected the evaluations of two runs or more")
-        result = verbs.tell_apart(named)  # type: ignore[attr-defined, unused-ignore]
-        print_json(result) if json else printing.apart_table(result)  # type: ignore[attr-defined, unused-ignore]
+        result = verbs.tell_apart(named, wanted=wanted)
+        print_json(result) if json else printing.apart_table(result)
         return
     if not named[:1] or not (named[1:] or tasks):
         raise ConfigError(
