@@ -29,28 +29,41 @@ BATCH = 4
 
 DRIVER = """
 import json, runpy, sys, traceback
+from pathlib import Path
 import torch
 from transformers import Trainer
 
+from didact.callbacks import OrderGuard, Telemetry
+
 torch.set_num_threads(1)
 jobs, out, model = sys.argv[1:4]
-step = Trainer.training_step
+step, train = Trainer.training_step, Trainer.train
 
 def recorded(self, model, inputs, *more, **named):
     steps.append([row.tolist() for row in inputs["input_ids"]])
     return step(self, model, inputs, *more, **named)
 
-Trainer.training_step = recorded
+def watched(self, *more, **named):
+    guard = OrderGuard(Path(sys.argv[0]).parents[1], action="warn")
+    watching.append(guard)
+    self.add_callback(guard)
+    self.add_callback(Telemetry())
+    return train(self, *more, **named)
+
+Trainer.training_step, Trainer.train = recorded, watched
 results = {}
 for name, script in json.load(open(jobs)).items():
-    steps, error, globals_ = [], None, {}
+    steps, watching, error, globals_ = [], [], None, {}
     sys.argv = [script, model, script + ".trained"]
     try:
         globals_ = runpy.run_path(script, run_name="__main__")
     except BaseException:
         error = traceback.format_exc()
     updates = globals_["trainer"].state.global_step if globals_ else None
-    results[name] = {"steps": steps, "error": error, "updates": updates}
+    results[name] = {
+        "steps": steps, "error": error, "updates": updates,
+        "guards": [[g.verdict, g.seconds, g.step_seconds] for g in watching],
+    }
 json.dump(results, open(out, "w"))
 """
 

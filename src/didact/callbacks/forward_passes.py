@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,16 @@ def pass_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass 
         ids.detach(), beside("attention_mask"), beside("position_ids"),
         bool(module.training) and torch.is_grad_enabled(), beside("labels"),
     )  # fmt: skip
+
+
+def tokenizer_of(more: Mapping[str, Any]) -> Any:
+    """The tokenizer among what a trainer tells its callbacks: its own, or its collator's."""
+    found = more.get("processing_class") or more.get("tokenizer")
+    collator = getattr(more.get("train_dataloader"), "collate_fn", None)
+    for _ in range(3):  # trainers wrap the script's collator
+        found = found or getattr(collator, "tokenizer", None)
+        collator = getattr(collator, "data_collator", None)
+    return found
 
 
 def _inside(model: Any) -> list[Any]:

@@ -1,10 +1,10 @@
-"""Whether the rows of each step are those that the order has for it; the first step that is wrong."""
+"""Whether the rows of each step are those of the order; the first step that is wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -61,10 +61,11 @@ class Judge:
         batch_size: Rows of a step.
         wrong: The first wrong step.
         judged: Number of steps in order.
-        unverified: Number of steps of which too little was recognized, with the first and its
-            counts.
+        unverified: Number of steps of which too little was recognized.
+        first_unverified: The first of them, its sequences that were recognized, and all of them.
         ambiguous: Number of sequences that several rows match.
         end: Position behind the last row that was read.
+        began: Steps before the first that is judged: those of a run that went on from here.
     """
 
     row: Int1D
@@ -76,7 +77,7 @@ class Judge:
     first_unverified: tuple[int, int, int] | None = None
     ambiguous: int = 0
     end: int = 0
-    began: int = field(default=0)
+    began: int = 0
 
     @property
     def steps(self) -> int:
@@ -102,64 +103,48 @@ class Judge:
         start = (number - 1) * self.batch_size
         positions = np.arange(start, min(start + self.batch_size, len(self.row)))
         slots = _Slots(self.row[positions].tolist(), positions.tolist())
-        strange: list[int] = []
+        strange, unsure = _taken(found, slots, closer, unexplained)
+        among: list[frozenset[int]] = []
         unknown = 0
-        unsure = [one for one in found if not one.rows]
-        for one in found:
-            if not one.rows:
-                continue
-            known = [row for row in one.rows if row in slots.wanted]
-            for row in known:
-                slots.take(row)
-            if known:
-                more = (row for row in one.rows if row not in slots.wanted)
-                strange += [row for row in more if unexplained(one.place, row, slots.wanted)]
-            else:
-                near = closer(one.place, slots.wanted, one.rows)
-                if near:
-                    unsure.append(Found((), frozenset(near), one.place))
-                elif not self._looped_back(number, one.rows):
-                    strange.append(one.rows[0])
-        among = []
         for one in unsure:
-            rows = frozenset(one.among) & slots.wanted.keys()
-            if not rows:
-                rows = frozenset(closer(one.place, slots.wanted, one.among))
+            rows = frozenset(one.among & slots.wanted.keys())
+            rows = rows or frozenset(closer(one.place, slots.wanted, one.among))
             if rows:
                 among.append(rows)
-            elif not one.among:
-                unknown += 1
-            elif not self._looped_back(number, one.among):
+            elif one.among:
                 strange.append(min(one.among))
+            else:
+                unknown += 1
+        strange = [row for row in strange if not self._looped_back(number, row)]
         self.ambiguous += sum(len(rows) > 1 for rows in among)
         slots.match(among)
         missing = slots.free()
-        verdict: Verdict = "in order"
-        if not found or unknown > (1 - ENOUGH) * len(found):
-            verdict = "cannot tell"
-            self.unverified += 1
-            self.first_unverified = self.first_unverified or (
-                number, len(found) - unknown, len(found)
-            )  # fmt: skip
-        elif strange or len(missing) > unknown:
-            verdict = "broken"
-            if self.wrong is None:
-                self.wrong = self._wrong(number, missing, strange, found)
-        else:
-            self.judged += 1
+        verdict = self._verdict_of(number, found, unknown, broken=len(missing) > unknown or strange)
+        if verdict == "broken" and self.wrong is None:
+            self.wrong = self._wrong(number, missing, strange, found)
         self.end = max(self.end, int(positions[-1]) + 1 if len(positions) else 0)
-        taken = sorted(set(positions.tolist()) - set(missing))
+        taken = set(positions.tolist()) - set(missing)
         seen = sorted({*taken, *(int(self.first[row]) for row in strange)})
         return Judged(tuple(seen), unknown, verdict)
 
-    def _looped_back(self, number: int, rows: Iterable[int]) -> bool:
-        """Whether rows are those with which several processes fill their last step up."""
-        opening = set(self.row[: self.batch_size].tolist())
-        return (
-            number == self.steps
-            and len(self.row) % self.batch_size > 0
-            and bool(opening.intersection(rows))
-        )
+    def _verdict_of(
+        self, number: int, found: Sequence[Found], unknown: int, *, broken: object
+    ) -> Verdict:
+        """The verdict of a step, which is counted."""
+        if not found or unknown > (1 - ENOUGH) * len(found):
+            self.unverified += 1
+            counts = number, len(found) - unknown, len(found)
+            self.first_unverified = self.first_unverified or counts
+            return "cannot tell"
+        if broken:
+            return "broken"
+        self.judged += 1
+        return "in order"
+
+    def _looped_back(self, number: int, row: int) -> bool:
+        """Whether a row is one with which several processes fill their last step up."""
+        uneven = number == self.steps and len(self.row) % self.batch_size > 0
+        return uneven and row in self.row[: self.batch_size]
 
     def _wrong(
         self, number: int, missing: Sequence[int], strange: Sequence[int], found: Sequence[Found]
@@ -205,6 +190,32 @@ class Judge:
         if self.wrong is not None or missing_at_end:
             return "broken"
         return "cannot tell" if self.unverified or not self.judged else "in order"
+
+
+def _taken(
+    found: Sequence[Found], slots: _Slots, closer: Closer, unexplained: Unexplained
+) -> tuple[list[int], list[Found]]:
+    """Take the rows that sequences are of for certain.
+
+    Returns:
+        Rows that are not expected, and the sequences that may be of several rows, or of none.
+    """
+    strange: list[int] = []
+    unsure: list[Found] = []
+    for one in found:
+        known = [row for row in one.rows if row in slots.wanted]
+        for row in known:
+            slots.take(row)
+        if not one.rows:
+            unsure.append(one)
+        elif known:
+            more = [row for row in one.rows if row not in slots.wanted]
+            strange += [row for row in more if unexplained(one.place, row, slots.wanted)]
+        elif near := closer(one.place, slots.wanted, one.rows):
+            unsure.append(Found((), frozenset(near), one.place))
+        else:
+            strange.append(one.rows[0])
+    return strange, unsure
 
 
 class _Slots:

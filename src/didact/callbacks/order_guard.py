@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from transformers import TrainerCallback
 
-from didact.callbacks.forward_passes import ForwardPasses, Pass, gathered, rank, told
+from didact.callbacks.forward_passes import ForwardPasses, Pass, gathered, rank, tokenizer_of, told
 from didact.callbacks.judgement import Judge, Verdict
 from didact.callbacks.ordered_rows import OrderedRows, open_order
 from didact.callbacks.recognition import recognize
@@ -118,7 +118,7 @@ class OrderGuard(TrainerCallback):
         failed: DidactError | None = None
         if rank() == 0:
             try:
-                self._open(more.get("processing_class") or more.get("tokenizer"))
+                self._open(tokenizer_of(more))
                 self._begin(Path(args.output_dir), state.global_step)
             except DidactError as error:
                 failed = error
@@ -170,8 +170,8 @@ class OrderGuard(TrainerCallback):
     def _open(self, tokenizer: Any) -> None:
         if self._units is None and tokenizer is None:
             raise ConfigError(
-                'the trainer has no processing_class; expected a tokenizer: OrderGuard("OUT", '
-                "tokenizer)"
+                "the trainer has no processing_class; expected the tokenizer of its rows: "
+                'OrderGuard("OUT", tokenizer)'
             )
         units = self._units or token_units(tokenizer)
         if self._index is None:

@@ -371,9 +371,9 @@ def _whole_turns(texts: RowTexts, rows: Int1D) -> dict[int, Entries]:
             forms = {tuple(ids.tolist())}
             for (before, after), form in zip(_AROUND, written, strict=True):
                 forms.add(_without(form.tolist(), around.get(before, []), around.get(after, [])))
-            for form in forms - {()}:
-                ids_of, row_of = found.setdefault(len(form), ([], []))
-                ids_of.append(np.asarray(form, np.uint32))
+            for bare in forms - {()}:
+                ids_of, row_of = found.setdefault(len(bare), ([], []))
+                ids_of.append(np.asarray(bare, np.uint32))
                 row_of.append(row)
     out = {}
     for length, (ids_of, row_of) in sorted(found.items()):

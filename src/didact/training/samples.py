@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from didact.core.arrays import Int1D
@@ -17,6 +15,9 @@ from didact.core.pool import Pool
 from didact.models.batches import Batch, collate
 from didact.models.encode import Encoding, encode
 from didact.models.tokens import Sample, Tokens, ragged
+from didact.training.telemetry import rows_digest
+
+__all__ = ["BLOCK", "SampleInBlock", "Samples", "padded_micro_batches", "rows_digest"]
 
 BLOCK = 256  # samples tokenised at a time
 
@@ -80,9 +81,3 @@ def _padded(found: Sequence[tuple[int, Sample]], pad_id: int) -> Batch:
     tokens = ragged([sample for _, sample in found])
     batch = collate(tokens, np.arange(len(found)), pad_id=pad_id, device="cpu")
     return replace(batch, rows=np.asarray([place for place, _ in found]))
-
-
-def rows_digest(rows: npt.ArrayLike) -> str:
-    """16 hex digits of a sequence of rows: tells whether a step read what the order says."""
-    data = np.ascontiguousarray(np.asarray(rows, np.int64)).tobytes()
-    return hashlib.blake2b(data, digest_size=8).hexdigest()

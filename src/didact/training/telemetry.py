@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from didact.core.errors import DataError
 from didact.data.reading.files import readable
@@ -36,7 +40,7 @@ class Step:
         total_tokens: Tokens of all steps so far, without padding.
         total_flops: FLOPs of all steps so far, as executed.
         seconds: Time since the training began, that of interrupted runs included.
-        rows: Digest of the rows read, in sequence; see `training.samples.rows_digest`.
+        rows: Digest of the rows read, in sequence; see `rows_digest`.
         loss_by_source: Source → its loss in nats per token, and the weight of its learnt tokens.
     """
 
@@ -112,3 +116,9 @@ def _step(told: Any, place: str, before: Sequence[Step]) -> Step:
             "the logs of two trainings are joined; give the log of one"
         )
     return step
+
+
+def rows_digest(rows: npt.ArrayLike) -> str:
+    """16 hex digits of a sequence of rows: tells whether a step read what the order says."""
+    data = np.ascontiguousarray(np.asarray(rows, np.int64)).tobytes()
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
