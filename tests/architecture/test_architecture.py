@@ -127,6 +127,7 @@ FLAGS = {
     "train": {
         "--cache-dir", "--data", "--json", "--model", "--order", "--out", "--seed", "--set",
     },
+    "verify-order": {"--json"},
 }  # fmt: skip
 
 

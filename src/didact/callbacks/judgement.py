@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -15,8 +15,34 @@ from didact.core.arrays import Int1D
 Verdict = Literal["in order", "broken", "cannot tell"]
 ENOUGH: Final = 0.95  # of a step's sequences, recognized
 
-Closer = Callable[[int, Iterable[int], Iterable[int]], list[int]]
-Unexplained = Callable[[int, int, Iterable[int]], bool]
+
+class Evidence(Protocol):
+    """Looks at the sequences of a step again, where they seem to be wrong."""
+
+    def closer(self, place: int, to: Iterable[int], than: Iterable[int]) -> list[int]:
+        """Rows that explain a sequence as well as those that it was taken for."""
+
+    def unexplained(self, place: int, row: int, by: Iterable[int]) -> bool:
+        """Whether a sequence truly has the text of one more row."""
+
+    def holds(self, place: int, row: int) -> bool:
+        """Whether a sequence has all text of a row."""
+
+
+class _NoEvidence:
+    """Of what is known by its id there is no more to see."""
+
+    def closer(self, place: int, to: Iterable[int], than: Iterable[int]) -> list[int]:
+        del place, to, than
+        return []
+
+    def unexplained(self, place: int, row: int, by: Iterable[int]) -> bool:
+        del place, row, by
+        return True
+
+    def holds(self, place: int, row: int) -> bool:
+        del place, row
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,37 +114,45 @@ class Judge:
         self,
         number: int,
         found: Sequence[Found],
-        closer: Closer = lambda _place, _to, _than: [],
-        unexplained: Unexplained = lambda _place, _row, _by: True,
+        look: Evidence | None = None,
     ) -> Judged:
         """Judge a step.
 
         Args:
             number: Its number, from 1.
             found: What is in each of its sequences.
-            closer: Of a sequence that was taken for other rows: which of the expected explain it as
-                well; see `recognition.Sequences`.
-            unexplained: Whether a sequence truly has the text of one more row.
+            look: What can be seen of them again; see `recognition.Sequences`.
         """
+        look = look or _NoEvidence()
         start = (number - 1) * self.batch_size
         positions = np.arange(start, min(start + self.batch_size, len(self.row)))
         slots = _Slots(self.row[positions].tolist(), positions.tolist())
-        strange, unsure = _taken(found, slots, closer, unexplained)
-        among: list[frozenset[int]] = []
+        strange, unsure = _taken(found, slots, look)
+        among: list[tuple[int, frozenset[int]]] = []
         unknown = 0
         for one in unsure:
             rows = frozenset(one.among & slots.wanted.keys())
-            rows = rows or frozenset(closer(one.place, slots.wanted, one.among))
+            rows = rows or frozenset(look.closer(one.place, slots.wanted, one.among))
             if rows:
-                among.append(rows)
+                among.append((one.place, rows))
             elif one.among:
                 strange.append(min(one.among))
             else:
                 unknown += 1
         strange = [row for row in strange if not self._looped_back(number, row)]
-        self.ambiguous += sum(len(rows) > 1 for rows in among)
-        slots.match(among)
-        missing = slots.free()
+        missing = slots.free([rows for _, rows in among])
+        if missing:  # a sequence that was taken for a shorter row may be a cut one
+            left = {int(self.row[position]) for position in missing}
+            wider = [rows.union(look.closer(place, left, rows)) for place, rows in among]
+            missing = slots.free(wider)
+            fewer = len(found) < len(positions)
+            packed = [one.place for one in found if fewer or len(one.rows) > 1]
+            missing = [
+                position
+                for position in missing
+                if not any(look.holds(place, int(self.row[position])) for place in packed)
+            ]
+        self.ambiguous += sum(len(rows) > 1 for _, rows in among)
         verdict = self._verdict_of(number, found, unknown, broken=len(missing) > unknown or strange)
         if verdict == "broken" and self.wrong is None:
             self.wrong = self._wrong(number, missing, strange, found)
@@ -192,9 +226,7 @@ class Judge:
         return "cannot tell" if self.unverified or not self.judged else "in order"
 
 
-def _taken(
-    found: Sequence[Found], slots: _Slots, closer: Closer, unexplained: Unexplained
-) -> tuple[list[int], list[Found]]:
+def _taken(found: Sequence[Found], slots: _Slots, look: Evidence) -> tuple[list[int], list[Found]]:
     """Take the rows that sequences are of for certain.
 
     Returns:
@@ -210,8 +242,8 @@ def _taken(
             unsure.append(one)
         elif known:
             more = [row for row in one.rows if row not in slots.wanted]
-            strange += [row for row in more if unexplained(one.place, row, slots.wanted)]
-        elif near := closer(one.place, slots.wanted, one.rows):
+            strange += [row for row in more if look.unexplained(one.place, row, slots.wanted)]
+        elif near := look.closer(one.place, slots.wanted, one.rows):
             unsure.append(Found((), frozenset(near), one.place))
         else:
             strange.append(one.rows[0])
@@ -232,8 +264,8 @@ class _Slots:
         if self._left[row]:
             self._left[row].pop()
 
-    def match(self, among: Sequence[frozenset[int]]) -> None:
-        """Sequences of one of several rows each: as many rows as possible are taken.
+    def free(self, among: Sequence[frozenset[int]]) -> list[int]:
+        """Positions that are left where sequences of one of several rows each take what they can.
 
         **Source:** augmenting paths (Kuhn 1955).
         """
@@ -257,9 +289,5 @@ class _Slots:
                 before = place.get(now)
                 taken[end], place[now] = now, end
                 end = None if now == sequence else before
-        for row, _ in taken:
-            self._left[row].pop()
-
-    def free(self) -> list[int]:
-        """Positions that no sequence took."""
-        return sorted(position for left in self._left.values() for position in left)
+        places = ((row, i) for row, left in self._left.items() for i in range(len(left)))
+        return sorted(self._left[row][i] for row, i in places if (row, i) not in taken)

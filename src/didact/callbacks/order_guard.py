@@ -88,6 +88,7 @@ class OrderGuard(TrainerCallback):
         self._index: RowIndex | None = None
         self._log: Path | None = None
         self._effective = 0
+        self._packing = False
         self._cpu = 0.0
         self._learning = False
         self.seconds = self.step_seconds = self.index_seconds = 0.0
@@ -114,6 +115,7 @@ class OrderGuard(TrainerCallback):
         if self._watch is not None:
             self._watch.remove()
         self._passes = []
+        self._packing = bool(getattr(args, "packing", False))
         self._effective = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         failed: DidactError | None = None
         if rank() == 0:
@@ -220,9 +222,7 @@ class OrderGuard(TrainerCallback):
         if self._judge is not None and self._index is not None and self._log is not None:
             sequences = recognize(self._index, every)
             before = self._judge.wrong, self._judge.unverified
-            judged = self._judge.step(
-                number, sequences.found, sequences.closer, sequences.unexplained
-            )
+            judged = self._judge.step(number, sequences.found, sequences)
             self._verdict = self._judge.verdict()
             line = {
                 "step": number, "positions": judged.positions,
@@ -264,7 +264,9 @@ class OrderGuard(TrainerCallback):
         assert self._judge is not None and self._judge.wrong is not None  # noqa: S101, PT018
         wrong, size = self._judge.wrong, self._judge.batch_size
         why = wrong.why
-        if self._effective != size:
+        if self._packing:
+            why = "packing: it puts rows together by their length; set packing: false"
+        elif self._effective != size:
             why = (
                 f"the trainer's steps are of {self._effective} samples, the order's of {size}: "
                 "per_device_train_batch_size · gradient_accumulation_steps · devices must be "

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from didact.callbacks.judgement import Judge, Verdict
+from didact.callbacks.judgement import Evidence, Judge, Verdict
 from didact.callbacks.ordered_rows import open_order, order_ids
 from didact.callbacks.recognition import Found, recognize
 from didact.callbacks.row_index import build_index
@@ -21,7 +21,7 @@ from didact.data.reading.files import readable
 from didact.training.telemetry import rows_digest
 
 EXIT_CODES: Final[Mapping[Verdict, int]] = {"in order": 0, "broken": 4, "cannot tell": 5}
-_Recognized = tuple[Sequence[Found], dict[str, Any]]  # and the arguments of `Judge.step` beside it
+_Recognized = tuple[Sequence[Found], Evidence | None]
 _KINDS: Final = ("positions", "ids", "texts", "rows")
 
 
@@ -114,7 +114,7 @@ def verify_order(log: str | Path, manifest: str | Path) -> Verified:
 
     def seen(values: Sequence[Any]) -> _Recognized:
         rows = [(known[v],) if v in known else () for v in values]
-        return [Found(row, frozenset(), place) for place, row in enumerate(rows)], {}
+        return [Found(row, frozenset(), place) for place, row in enumerate(rows)], None
 
     first = np.unique(number, return_index=True)[1]
     return _judged(told, ids, Judge(number, first, size), seen)
@@ -139,7 +139,7 @@ def _by_text(found: _Log, ids: list[str], manifest: str | Path, size: int) -> Ve
 
     def seen(values: Sequence[Any]) -> _Recognized:
         sequences = recognize(index, CHARACTERS.encode([str(v) for v in values]))
-        return sequences.found, {"closer": sequences.closer, "unexplained": sequences.unexplained}
+        return sequences.found, sequences
 
     return _judged(found, ids, Judge(index.row, index.first, size), seen)
 
@@ -154,8 +154,7 @@ def _judged(
     steps = found.steps if found.numbered else _cut(found.steps, judge.batch_size)
     numbers = sorted(steps)
     for number in numbers:
-        rows, more = seen(steps[number])
-        judge.step(number, rows, **more)
+        judge.step(number, *seen(steps[number]))
         if judge.wrong is not None:
             break
     notes = list(found.notes)

@@ -74,6 +74,12 @@ class Sequences:
             both = both[~np.isin(both, texts.windows(other))]
         return len(both) >= max(1, min(texts.units.window, len(own) // 2))
 
+    def holds(self, place: int, row: int) -> bool:
+        """Whether a sequence has all text of a row, as packed ones have that of short rows."""
+        texts = self.index.texts
+        size = sum(len(texts.units.decode(ids).strip()) for ids in texts.turns(row))
+        return 0 < size == _told(self.index, row, texts.units.decode(self.ids[place]))
+
     def _covered(self, row: int, windows: np.ndarray, text: str) -> tuple[int, int]:
         """Windows of a row in a sequence, and characters of its turns."""
         own = self.index.texts.windows(row)
@@ -131,6 +137,16 @@ def _narrowed(index: RowIndex, candidates: set[int], ids: UInt32s) -> frozenset[
 
 
 def _told(index: RowIndex, row: int, text: str) -> int:
-    """Characters of those turns of a row that are in a text as a whole."""
-    turns = (index.texts.units.decode(ids).strip() for ids in index.texts.turns(row))
-    return sum(len(turn) for turn in turns if turn in text)
+    """Characters of a row's turns in a text, one turn behind the other; it may end in one."""
+    at = told = 0
+    for ids in index.texts.turns(row):
+        turn = index.texts.units.decode(ids).strip()
+        found = text.find(turn, at)
+        if found >= 0:
+            at, told = found + len(turn), told + len(turn)
+            continue
+        for size in range(min(len(turn), len(text) - at), 0, -1):
+            if text.endswith(turn[:size]):
+                at, told = len(text), told + size
+                break
+    return told

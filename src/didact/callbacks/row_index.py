@@ -2,7 +2,7 @@
 
 A window is distinguishing when one row alone has it; copies, rows of equal content, are one row.
 Of each row a few distinguishing windows are kept; rows without any are kept apart, with windows
-that few rows share, and short ones by their whole learnt turn.
+that few rows share, as those are that differ late, and short ones by their whole turns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from didact.data.rows.turns import Turn
 from didact.text.hash_set import HashSet
 
 KEPT: Final = 16  # windows of a row: half of them its first ones, which no cut takes away
-SHARED_BY: Final = 64  # rows that may share a window of those kept of rows that have none alone
+SHARED_BY: Final = 64  # rows that may share a window that is kept
+EARLY: Final = 48  # units within which a row should have a window of its own
 _ROWS: Final = 1024  # read at a time
 _UNITS: Final = 2**20  # of windows, looked at at a time
 _FEWEST_BITS, _MOST_BITS = 16, 32  # of a bitmap of windows: 8 KiB to 512 MiB
@@ -32,31 +33,30 @@ _AROUND: Final = (("", ""), (" ", ""), ("\n", ""), ("", "\n"), (" ", "\n"), ("\n
 
 @dataclass(frozen=True, slots=True)
 class RowTexts:
-    """Units of the turns of distinct rows, in a temporary file that goes with this value.
+    """Units of the turns of distinct rows, mapped from a temporary file that goes with this value.
 
     Attributes:
-        turn_ends: Where the turns begin in the file, and the end of the last, `(turns + 1,)`.
+        ids: The units of all turns, one behind the other.
+        turn_ends: Where the turns begin there, and the end of the last, `(turns + 1,)`.
         row_ends: First turn of each row, and the number of turns, `(rows + 1,)`.
         learnt: Whether a trainer teaches a turn, `(turns,)`.
         branch: The branch of a pair that a turn is of, `(turns,)`.
-        units: What the file holds.
+        units: What they are.
     """
 
+    ids: UInt32s
     turn_ends: Int1D
     row_ends: Int1D
     learnt: Bool1D
     branch: UInt8s
     units: Units
-    _file: BinaryIO
 
     def __len__(self) -> int:
         return len(self.row_ends) - 1
 
     def read(self, first: int, last: int) -> UInt32s:
         """The units of turns `first` to `last`, the last one excluded."""
-        start, end = int(self.turn_ends[first]), int(self.turn_ends[last])
-        self._file.seek(4 * start)
-        return np.frombuffer(self._file.read(4 * (end - start)), np.uint32)
+        return self.ids[self.turn_ends[first] : self.turn_ends[last]]
 
     def turns(self, row: int) -> list[UInt32s]:
         """The units of each turn of a row."""
@@ -75,12 +75,11 @@ class RowTexts:
     def excerpt(self, row: int, most: int = 60) -> str:
         """The beginning of a row's first turn that has text."""
         for turn in self.numbers(row):
-            start, end = self.turn_ends[turn : turn + 2].tolist()
-            if end > start:
-                self._file.seek(4 * start)
-                ids = np.frombuffer(self._file.read(4 * min(end - start, most)), np.uint32)
-                text = " ".join(self.units.decode(ids).split())
-                return text[: most - 1] + "…" if len(text) > most else text
+            ids = self.read(turn, turn + 1)
+            if len(ids):
+                text = " ".join(self.units.decode(ids[: most + 1]).split())
+                whole = len(text) <= most and len(ids) <= most + 1
+                return text if whole else text[: most - 1] + "…"
         return ""
 
 
@@ -127,7 +126,7 @@ class RowIndex:
         texts: Their units.
         unique: Windows that one row alone has.
         owner: The row that each is of.
-        shared: Windows of rows that have none alone.
+        shared: Windows of rows that have none alone, or none early.
         whole: Short turns of rows that have no window alone, by their length.
     """
 
@@ -170,24 +169,22 @@ def build_index(
         marks.add(found, owner)
     for ids in units.encode(list(everywhere)) if everywhere else ():
         marks.ban(run_hashes(ids, units.window))
-    kept = []
+    kept, common = [], []
     alone = np.zeros(len(texts), np.bool_)
     for found, owner in _blocks(texts):
         lonely = ~marks.has(found)
         kept.append(_spread(found[lonely], owner[lonely]))
         alone[kept[-1][1]] = True
+        late = _late(lonely, owner)
+        common.append(_spread(found[late], owner[late]))
     unique, owners = _merged(kept)
-    weak = []
-    for found, owner in _blocks(texts):
-        among = ~alone[owner]
-        weak.append(_spread(found[among], owner[among]))
     return RowIndex(
         row=number[row].astype(np.int64),
         first=first[by_appearance].astype(np.int64),
         texts=texts,
         unique=HashSet(unique),
         owner=owners,
-        shared=_entries(*_merged(weak), most=SHARED_BY),
+        shared=_entries(*_merged(common), most=SHARED_BY),
         whole=_whole_turns(texts, np.flatnonzero(~alone)),
     )
 
@@ -229,30 +226,33 @@ def _read(
     rows: Iterable[Sequence[Turn]], units: Units, progress: Callable[[int], None]
 ) -> tuple[RowTexts, UInt64s]:
     """The units of distinct rows, and the content hash at each position."""
-    file = tempfile.TemporaryFile(prefix="didact-order-")  # noqa: SIM115 - lives as long as its value
     sizes, per_row, learnt, branch, hashes = ([np.zeros(0, np.int64)] for _ in range(5))
     seen, done, source = _Seen(), 0, iter(rows)
-    while block := list(islice(source, _ROWS)):
-        found = np.fromiter(map(content_hash, block), np.uint64, len(block))
-        hashes.append(found.view(np.int64))
-        new = [block[i] for i in np.flatnonzero(seen.fresh(found)).tolist()]
-        turns = [turn for row in new for turn in row]
-        encoded = units.encode([turn[2].strip() for turn in turns]) if turns else []
-        file.write(b"".join(ids.tobytes() for ids in encoded))
-        sizes.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-        per_row.append(np.fromiter(map(len, new), np.int64, len(new)))
-        learnt.append(np.fromiter((turn[3] > 0 for turn in turns), np.int64, len(turns)))
-        branch.append(np.fromiter((turn[0] for turn in turns), np.int64, len(turns)))
-        done += len(block)
-        progress(done)
+    with tempfile.TemporaryFile(prefix="didact-order-") as file:
+        while block := list(islice(source, _ROWS)):
+            found = np.fromiter(map(content_hash, block), np.uint64, len(block))
+            hashes.append(found.view(np.int64))
+            new = [block[i] for i in np.flatnonzero(seen.fresh(found)).tolist()]
+            turns = [turn for row in new for turn in row]
+            encoded = units.encode([turn[2].strip() for turn in turns]) if turns else []
+            file.write(b"".join(ids.tobytes() for ids in encoded))
+            sizes.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+            per_row.append(np.fromiter(map(len, new), np.int64, len(new)))
+            learnt.append(np.fromiter((turn[3] > 0 for turn in turns), np.int64, len(turns)))
+            branch.append(np.fromiter((turn[0] for turn in turns), np.int64, len(turns)))
+            done += len(block)
+            progress(done)
+        file.flush()
+        mapped = file.tell() > 0  # an empty file cannot be
+        ids = np.memmap(file, np.uint32, "r") if mapped else np.empty(0, np.uint32)
     ends = [np.concatenate([[0], np.cumsum(np.concatenate(part))]) for part in (sizes, per_row)]
     texts = RowTexts(
+        ids=ids,
         turn_ends=ends[0].astype(np.int64),
         row_ends=ends[1].astype(np.int64),
         learnt=np.concatenate(learnt).astype(np.bool_),
         branch=np.concatenate(branch).astype(np.uint8),
         units=units,
-        _file=file,
     )
     return texts, np.concatenate(hashes).view(np.uint64)
 
@@ -341,6 +341,24 @@ def _spread(hashes: UInt64s, owner: Int1D) -> tuple[UInt64s, Int1D]:
     rest = np.maximum(count - half, 1)
     chosen = (count <= KEPT) | (place < 0) | ((place + 1) * half // rest > place * half // rest)
     return hashes[chosen], owner[chosen]
+
+
+def _late(lonely: Bool1D, owner: Int1D) -> Bool1D:
+    """Windows before the first that a row alone has, where that stands so late that a cut takes it.
+
+    Args:
+        lonely: Whether one row alone has a window, in the sequence of the text.
+        owner: The row of each, ascending.
+    """
+    if not len(owner):
+        return lonely
+    row = owner - owner[0]
+    before: Int1D = np.cumsum(lonely) - lonely  # lonely windows of all rows before each
+    first = ~lonely & (before == before[np.searchsorted(owner, owner)])
+    late = np.bincount(row, first) > EARLY
+    late |= np.bincount(row, lonely) == 0
+    kept: Bool1D = first & late[row]
+    return kept
 
 
 def _merged(parts: Sequence[tuple[UInt64s, Int1D]]) -> tuple[UInt64s, Int32s]:
