@@ -128,11 +128,14 @@ class Judge:
         positions = np.arange(start, min(start + self.batch_size, len(self.row)))
         slots = _Slots(self.row[positions].tolist(), positions.tolist())
         strange, unsure = _taken(found, slots, look)
+        fewer = len(found) < len(positions)  # as where short rows stand in one sequence
         among: list[tuple[int, frozenset[int]]] = []
         unknown = 0
         for one in unsure:
             rows = frozenset(one.among & slots.wanted.keys())
             rows = rows or frozenset(look.closer(one.place, slots.wanted, one.among))
+            if fewer and not rows:
+                rows = frozenset(row for row in slots.wanted if look.holds(one.place, row))
             if rows:
                 among.append((one.place, rows))
             elif one.among:
@@ -145,7 +148,6 @@ class Judge:
             left = {int(self.row[position]) for position in missing}
             wider = [rows.union(look.closer(place, left, rows)) for place, rows in among]
             missing = slots.free(wider)
-            fewer = len(found) < len(positions)
             packed = [one.place for one in found if fewer or len(one.rows) > 1]
             missing = [
                 position

@@ -72,7 +72,9 @@ def pass_flops(model: Any) -> PassFlops:
     if adapters:
         targets = _last_parts(adapters)
         lora = lora_spec(spec, rank=names[adapters[0]][0], targets=targets)
-    return PassFlops(spec, lora, bool(getattr(base, "is_gradient_checkpointing", False)))
+    named = ("is_activation_checkpointing", "is_gradient_checkpointing")  # the old name warns
+    recomputed = next((bool(getattr(base, n)) for n in named if hasattr(type(base), n)), False)
+    return PassFlops(spec, lora, recomputed)
 
 
 def _last_parts(adapters: Sequence[str]) -> tuple[str, ...]:
