@@ -29,6 +29,7 @@ from main_job import machine
 RESULTS = Path(__file__).resolve().parent / "results" / "order_guard.json"
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "e2e"
 LENGTH, BATCH = 512, 8
+EOS, PAD = "<eos>", "<pad>"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 
@@ -57,13 +58,13 @@ def model_of(work: Path, out: Path) -> Path:
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=16384, special_tokens=["<eos>", "<pad>"], show_progress=False,
+            vocab_size=16384, special_tokens=[EOS, PAD], show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )  # fmt: skip
     folder = work / "model"
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>"
+        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD
     )
     fast.chat_template = (
         "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<eos>\n{% endfor %}"

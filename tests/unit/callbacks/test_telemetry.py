@@ -43,7 +43,7 @@ def trained(llama, folder, rows, *, resume=None, callbacks=(), **more):
 
 def rows(n: int, length: int = 24):
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(3, 300, (n, length), generator=generator).tolist()
+    return torch.randint(3, 290, (n, length), generator=generator).tolist()
 
 
 def test_flops_are_torchs_own_count(llama, flop_counter):
@@ -60,6 +60,7 @@ def test_flops_are_torchs_own_count(llama, flop_counter):
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
 def test_flops_of_adapters_are_torchs_own_count(llama, flop_counter):
     peft = pytest.importorskip("peft")
     from didact.callbacks.pass_flops import pass_flops
@@ -92,8 +93,8 @@ def test_losses_are_the_models_own(llama, tmp_path):
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters()))
-        assert step.loss == pytest.approx(float(loss), rel=1e-5)
-        assert step.grad_norm == pytest.approx(float(norm), rel=1e-4)  # before it is clipped
+        assert step.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert step.grad_norm == pytest.approx(norm.item(), rel=1e-4)  # before it is clipped
         assert (step.tokens, step.learnt, step.samples, step.epoch) == (48, 46, 2, 1)
     assert not any("loss" in line for line in trainer.state.log_history)  # nothing more is logged
 
@@ -115,7 +116,7 @@ def test_a_resumed_run_goes_on_with_its_file(llama, tmp_path):
 
 def test_evaluation_does_not_count(llama, tmp_path):
     class Evaluating(transformers.TrainerCallback):
-        def on_step_end(self, *_, model=None, **more):
+        def on_step_end(self, *_, model=None, **__):
             model.eval()
             with torch.no_grad():
                 model(input_ids=torch.tensor(rows(4)))
