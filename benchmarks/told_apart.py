@@ -28,7 +28,8 @@ PARAMS, VOCAB, CONTEXT = "272k", 1024, 256
 BASE_TOKENS, TOKENS = 200_000, 40_000
 POOL_ROWS, HELD_OUT, ANSWERS = 30_000, 250, 200
 DRAWS, ORDERS = 4, 3
-RECIPE: Final = {"learning_rate": 2e-3, "device": "cpu", "batch_size": 16}
+BASE_RECIPE: Final = {"learning_rate": 5e-3, "device": "cpu", "batch_size": 8}
+RECIPE: Final = {"learning_rate": 1e-3, "device": "cpu", "batch_size": 8}
 
 
 def main() -> None:
@@ -48,7 +49,9 @@ def main() -> None:
     pool = didact.read(files["pool"], tokenizer=str(proxy / "tokenizer.json"), cache_dir=cache)
     rows = np.random.default_rng(0).permutation(len(pool))
     rows = rows[: int(np.searchsorted(np.cumsum(pool.n_tokens[rows]), BASE_TOKENS))]
-    train(pool, TrainingOrder(rows, pool.fingerprint, "random"), model=proxy, out=base, **RECIPE)
+    train(
+        pool, TrainingOrder(rows, pool.fingerprint, "random"), model=proxy, out=base, **BASE_RECIPE
+    )
     runs: list[str] = []
     for name, score, draws in (
         ("random", {"method": "random"}, DRAWS),

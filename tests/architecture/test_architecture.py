@@ -132,6 +132,7 @@ FLAGS = {
         "--cache-dir", "--data", "--epochs", "--json", "--model", "--order", "--out", "--seed",
         "--set",
     },
+    "verify-order": {"--json"},
 }  # fmt: skip
 
 

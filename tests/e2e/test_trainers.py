@@ -21,6 +21,7 @@ import pytest
 import didact
 from didact.core.scores import TrainingOrder
 from didact.testing import make_pool
+from didact.training.telemetry import read_steps
 
 pytestmark = pytest.mark.trainers
 
@@ -29,28 +30,41 @@ BATCH = 4
 
 DRIVER = """
 import json, runpy, sys, traceback
+from pathlib import Path
 import torch
 from transformers import Trainer
 
+from didact.callbacks import OrderGuard, Telemetry
+
 torch.set_num_threads(1)
 jobs, out, model = sys.argv[1:4]
-step = Trainer.training_step
+step, train = Trainer.training_step, Trainer.train
 
 def recorded(self, model, inputs, *more, **named):
     steps.append([row.tolist() for row in inputs["input_ids"]])
     return step(self, model, inputs, *more, **named)
 
-Trainer.training_step = recorded
+def watched(self, *more, **named):
+    guard = OrderGuard(Path(sys.argv[0]).parents[1], action="warn")
+    watching.append(guard)
+    self.add_callback(guard)
+    self.add_callback(Telemetry())
+    return train(self, *more, **named)
+
+Trainer.training_step, Trainer.train = recorded, watched
 results = {}
 for name, script in json.load(open(jobs)).items():
-    steps, error, globals_ = [], None, {}
+    steps, watching, error, globals_ = [], [], None, {}
     sys.argv = [script, model, script + ".trained"]
     try:
         globals_ = runpy.run_path(script, run_name="__main__")
     except BaseException:
         error = traceback.format_exc()
     updates = globals_["trainer"].state.global_step if globals_ else None
-    results[name] = {"steps": steps, "error": error, "updates": updates}
+    results[name] = {
+        "steps": steps, "error": error, "updates": updates,
+        "guards": [g.verdict for g in watching],
+    }
 json.dump(results, open(out, "w"))
 """
 
@@ -166,6 +180,7 @@ class Ran:
         updates: Optimizer steps.
         error: The traceback, if it failed.
         script: The script.
+        verdicts: What OrderGuard says, one for each training; the order is not enforced.
     """
 
     order: list[int]
@@ -173,6 +188,7 @@ class Ran:
     updates: int | None
     error: str | None
     script: Path
+    verdicts: list[str]
 
     @property
     def numbers(self) -> list[list[int]]:
@@ -210,7 +226,10 @@ def ran(model, tmp_path_factory) -> dict[str, Ran]:
             [tokenizer.decode(ids, skip_special_tokens=False) for ids in step]
             for step in result["steps"]
         ]
-        out[name] = Ran(orders[name], texts, result["updates"], result["error"], scripts[name])
+        out[name] = Ran(
+            orders[name], texts, result["updates"], result["error"], scripts[name],
+            result["guards"],
+        )  # fmt: skip
     return out
 
 
@@ -267,3 +286,30 @@ def test_the_text_is_the_samples_own(ran):
         step = ran[name].texts[0]
         assert all(t.startswith("<|user|> sample") and "<|assistant|> answer" in t for t in step)
     assert "answer" in ran["trl text"].texts[0][0]
+
+
+JUDGED = {"hf shuffled": ["broken"], "trl shuffled": ["broken"], "trl packed": ["broken"],
+          "hf uneven": []}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_guard_judges(ran, name):
+    assert ran[name].verdicts == JUDGED.get(name, ["in order"])
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n != "hf uneven"])
+def test_telemetry_tells_every_step(ran, name):
+    folder = Path(f"{ran[name].script}.trained")
+    steps = read_steps(folder)
+    assert [s.step for s in steps] == list(range(1, ran[name].updates + 1))
+    told = json.loads((folder / "training.json").read_text())
+    kind = {"trl pair": "dpo", "trl labelled": "kto"}.get(name, "next_token")
+    assert told["objective"] == kind
+    assert (told["loss"] == "nats per token") == (kind == "next_token")
+    assert told["flops"] == steps[-1].total_flops > 0
+    assert told["tokens"] == steps[-1].total_tokens
+    if kind == "next_token":
+        assert all(5 < s.loss < 7 for s in steps)  # ln 400, of a model that knows nothing
+    if name == "trl pair":
+        assert [s.samples for s in steps] == [BATCH] * len(steps)
+        assert steps[0].loss == pytest.approx(np.log(2), abs=1e-4)  # the reference is the model

@@ -1,7 +1,7 @@
 """The commands in the order in which `didact --help` lists them, and how errors end.
 
-Results go to stdout, progress and messages to stderr. Exit codes: 0 done · 1 you can fix it ·
-2 usage · 3 our bug.
+Results go to stdout, progress and messages to stderr. Exit codes: 0 done, or a verdict of yes ·
+1 you can fix it · 2 usage · 3 our bug · 4 a verdict of no (an order is broken) · 5 it cannot tell.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from didact.cli import (
     score,
     select,
     train,
+    verify_order,
 )
 from didact.cli.streams import say
 
@@ -51,6 +52,7 @@ app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_order)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)
 app.command(epilog=methods.EXAMPLES)(methods.methods)
@@ -78,7 +80,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; every error ends in one of four exit codes."""
+    """Run the command line; every error ends in an exit code."""
     from didact.core.errors import DamagedError, DidactError
 
     try:
@@ -89,7 +91,7 @@ def main() -> None:
             app(prog_name="didact")
     except DidactError as error:
         say(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except OSError as error:
         import errno
 

@@ -49,9 +49,7 @@ def evaluate(
     ] = "drop",
     runs: Annotated[
         bool,
-        typer.Option(
-            "--runs", help="Can runs be told apart? [SET=]PATH instead of MODEL."
-        ),
+        typer.Option("--runs", help="Can runs be told apart? [SET=]PATH instead of MODEL."),
     ] = False,
     wanted: Annotated[
         float | None,

@@ -9,6 +9,7 @@ DidactError
 ├── BudgetError              a budget cannot be met
 ├── MissingDependencyError   an optional library is not installed
 └── ExecutionError           a worker failed; names the item
+    └── OrderBrokenError     a training step did not read what the order says
 ```
 """
 
@@ -18,11 +19,17 @@ import difflib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 class DidactError(Exception):
-    """Something the user can fix. The message has the value, the expectation and the remedy."""
+    """Something the user can fix. The message has the value, the expectation and the remedy.
+
+    Attributes:
+        exit_code: What the command line exits with.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class ConfigError(DidactError):
@@ -65,6 +72,12 @@ class MissingDependencyError(DidactError):
 
 class ExecutionError(DidactError):
     """A worker failed on an item that the message names."""
+
+
+class OrderBrokenError(ExecutionError):
+    """A training step did not read what the order says; a verdict of no."""
+
+    exit_code = 4
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

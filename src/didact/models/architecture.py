@@ -59,7 +59,32 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
             one not counted yet: mixtures of experts, shared layers, encoder with decoder,
             quantized weights.
     """
-    config, tensors = _config(path), _tensors(path)
+    return _spec(_config(path), _tensors(path), path, _name(path), head=head)
+
+
+def loaded_spec(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], name: str
+) -> ModelSpec:
+    """`read_spec` of a model in memory.
+
+    Args:
+        config: Its configuration, as in config.json, with `architectures`.
+        shapes: The shape of each parameter, by its name in the model.
+        name: What messages call it.
+    """
+    checked = _text_config(config, name)
+    tensors = {k: TensorHeader(shape, "F32") for k, shape in shapes.items()}
+    return _spec(checked, _text_tensors(tensors, name), name, name)
+
+
+def _spec(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorHeader],
+    path: Path | str,
+    name: str,
+    *,
+    head: bool | None = None,
+) -> ModelSpec:
     architectures = config.get("architectures") or []
     headed = any(str(n).endswith(_CAUSAL) for n in architectures) if head is None else head
     kept = {k: t for k, t in tensors.items() if _LAYER.search(k) or not _TASK.search(k)}
@@ -92,7 +117,7 @@ def read_spec(path: Path, *, head: bool | None = None) -> ModelSpec:
         )
     head_dim = _number(config, "head_dim", path, default=width // n_heads)
     return ModelSpec(
-        name=_name(path),
+        name=name,
         matrices=tuple((d_out, d_in, n) for (d_out, d_in), n in sorted(matrices.items())),
         vocab=vocab,
         width=width,
@@ -136,12 +161,14 @@ def _name(path: Path) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     """config.json, with the part that describes a nested text model on top."""
-    config: dict[str, Any] = read_json(path / "config.json", dict)
+    return _text_config(read_json(path / "config.json", dict), path / "config.json")
+
+
+def _text_config(config: Mapping[str, Any], place: Path | str) -> dict[str, Any]:
     if config.get("quantization_config"):
-        raise DataError(f"{path / 'config.json'}: quantized weights; give an unquantized model")
-    return (
-        config | (config.get("text_config") or {}) | {"architectures": config.get("architectures")}
-    )
+        raise DataError(f"{place}: quantized weights; give an unquantized model")
+    text = config.get("text_config") or {}
+    return {**config, **text, "architectures": config.get("architectures")}
 
 
 def _tensors(path: Path) -> dict[str, TensorHeader]:
@@ -149,9 +176,13 @@ def _tensors(path: Path) -> dict[str, TensorHeader]:
     out: dict[str, TensorHeader] = {}
     for file in weight_files(path):
         out |= header(file)
+    return _text_tensors(out, path)
+
+
+def _text_tensors(tensors: Mapping[str, TensorHeader], path: Path | str) -> dict[str, TensorHeader]:
     out = {
         k: t
-        for k, t in out.items()
+        for k, t in tensors.items()
         if t.dtype.startswith(("F", "BF"))
         and not _OTHER_SENSES.search(k)
         and not _BUFFER.search(k)
@@ -182,12 +213,14 @@ def _matrices(
             yield name, (d_in, d_out) if swap else (d_out, d_in)
 
 
-def _number(config: Mapping[str, Any], what: str, path: Path, default: int | None = None) -> int:
+def _number(
+    config: Mapping[str, Any], what: str, path: Path | str, default: int | None = None
+) -> int:
     for key in _KEYS[what]:
         if isinstance(value := config.get(key), int):
             return value
     if default is None:
         raise DataError(
-            f"{path / 'config.json'}: none of {', '.join(_KEYS[what])}; expected a transformer"
+            f"{path}: none of {', '.join(_KEYS[what])} in config.json; expected a transformer"
         )
     return default
