@@ -169,6 +169,11 @@ model = AutoModelForCausalLM.from_pretrained(model_name)
 settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
 {batch}train_dataset = load(DATA)
 {validation}{body}
+# With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
+# what every step did:
+# from didact.callbacks import OrderGuard, Telemetry
+# trainer.add_callback(OrderGuard(HERE.parent))
+# trainer.add_callback(Telemetry())
 trainer.train()
 trainer.save_model(output_dir)
 '''
