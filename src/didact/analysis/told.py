@@ -154,7 +154,7 @@ class Told:
         if self.snr is None:
             return [_EQUAL_RUNS]
         spreads = f"SD of the sets' means {self.set_sd:.3g}, of runs within a set {self.run_sd:.3g}"
-        said = [f"Signal to noise {self.snr:.2g}: {spreads}."]
+        said = [f"Signal to noise {self.snr:.3g}: {spreads}."]
         if self.ranking is None:
             said.append(f"Below {LEAST_SNR:g} nothing is ranked.")
         if self.detectable is not None:
