@@ -346,16 +346,27 @@ def test_epochs_are_told_of_and_each_has_its_order(sums, tiny, tmp_path):
     )
 
 
-@pytest.mark.parametrize("average", ["ema", "last"])
-def test_an_average_is_that_of_the_weights_on_the_way(sums, tiny, order, tmp_path, average):
-    own = {"ema_decay": 0.5} if average == "ema" else {"average_last": 3, "average_every": 2}
-    settings = dataclasses.replace(QUICK, average=average, schedule="constant", **own)
-    weights = {}  # after every step, from trainings that stop there
+STEADY = dataclasses.replace(QUICK, schedule="constant", warmup_ratio=0.0)
+
+
+@pytest.fixture(scope="module")
+def on_the_way(sums, tiny, order, tmp_path_factory):
+    """The weights after every step, from trainings that stop there."""
+    weights = {}
     for steps in range(1, 11):
-        short = dataclasses.replace(QUICK, schedule="constant", warmup_ratio=0.0, max_steps=steps)
-        done = train(sums, order, tiny, tmp_path / f"{steps}", short)
+        short = dataclasses.replace(STEADY, max_steps=steps)
+        done = train(sums, order, tiny, tmp_path_factory.mktemp("short") / "m", short)
         weights[steps] = load_file(done.path / "model.safetensors")
-    settings = dataclasses.replace(settings, warmup_ratio=0.0)
+    return weights
+
+
+@pytest.mark.parametrize("average", ["ema", "last"])
+def test_an_average_is_that_of_the_weights_on_the_way(
+    sums, tiny, order, tmp_path, on_the_way, average
+):
+    weights = on_the_way
+    own = {"ema_decay": 0.5} if average == "ema" else {"average_last": 3, "average_every": 2}
+    settings = dataclasses.replace(STEADY, average=average, **own)
     with pytest.raises(KeyboardInterrupt):
         train(sums, order, tiny, tmp_path / "m", settings, progress=stop_at(7))
     done = train(sums, order, tiny, tmp_path / "m", settings)
