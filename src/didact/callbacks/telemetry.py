@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +21,9 @@ from didact.callbacks.pass_flops import PassFlops, pass_flops
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.manifest import fingerprint
-from didact.models.folder import digest
+from didact.models.folder import RECORD, digest
 from didact.training.telemetry import STEPS, Step, read_steps, step_lines
 
-DONE: Final = "training.json"
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS: Final = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay",
@@ -196,8 +195,6 @@ class Telemetry(TrainerCallback):
         logs = more.get("logs") or {}
         if self._pending is None or self._pending.step != state.global_step or "loss" not in logs:
             return
-        from dataclasses import replace
-
         norm = logs.get("grad_norm")
         step = replace(
             self._pending, loss=float(logs["loss"]),
@@ -340,7 +337,7 @@ class Telemetry(TrainerCallback):
             "flops": self.totals[1], "seconds": elapsed, "notes": self._notes,
         }  # fmt: skip
         text = json.dumps(told, indent=2, ensure_ascii=False, default=str)
-        write_text(self._folder / DONE, text + "\n")
+        write_text(self._folder / RECORD, text + "\n")
 
 
 def _step(line: str) -> float:

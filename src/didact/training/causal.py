@@ -27,7 +27,7 @@ from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
 from didact.models.architecture import default_lora_targets, read_lora
 from didact.models.encode import Encoding, check_chat_template
-from didact.models.folder import digest, find
+from didact.models.folder import RECORD, digest, find
 from didact.models.language_model import LanguageModel, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.adapters import NewAdapters, add_adapters, save_merged
@@ -37,7 +37,7 @@ from didact.training.ranks import is_first, meet, one_first, own_device, process
 from didact.training.samples import Samples, foretold
 from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
 from didact.training.telemetry import Step, cost_so_far, rows_digest
-from didact.training.trained import AVERAGED, DONE, Trained, read_trained, seen_by, write_trained
+from didact.training.trained import AVERAGED, Trained, read_trained, seen_by, write_trained
 from didact.training.utilization import device_name, peak_flops_per_second
 
 
@@ -290,7 +290,7 @@ def _encoding(pool: Pool, tokenizer: Any, settings: TrainSettings, context: int)
 
 def _finished(out: Path, key: str, *, replace_other: bool) -> Trained | None:
     """The model at `out` when this very training made it."""
-    if not (out / DONE).is_file():
+    if not (out / RECORD).is_file():
         check_free(out, "-o")
         return None
     found = read_trained(out)
