@@ -31,8 +31,8 @@ from didact.models.folder import RECORD, digest, find
 from didact.models.language_model import LanguageModel, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.adapters import NewAdapters, add_adapters, save_merged
-from didact.training.averaging import Averager, LastCheckpoints, MovingAverage
-from didact.training.loop import LoopCost, Recipe, train_in_place
+from didact.training.averaging import Averager, last_ones, moving
+from didact.training.loop import Recipe, train_in_place
 from didact.training.ranks import is_first, meet, one_first, own_device, processes
 from didact.training.samples import Samples, foretold
 from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
@@ -116,9 +116,9 @@ def train(
         averager = _averager(settings)
         arithmetic = torch_dtype(settings.dtype, device)
         steps, earlier = train_in_place(
-            training, samples, recipe, work, mixed=arithmetic.itemsize == 2,
-            progress=progress, callbacks=[averager] if averager else [],
-            cost=LoopCost(flops, meter), tell=tell,
+            training, samples, recipe, work, flops=flops, meter=meter,
+            mixed=arithmetic.itemsize == 2, progress=progress,
+            callbacks=[averager] if averager else [], tell=tell,
         )  # fmt: skip
         before, whole = cost_so_far(steps[:earlier]), cost_so_far(steps)
         meter.found(before)
@@ -197,9 +197,9 @@ def _flops(model: LanguageModel, lora: LoraSpec | None, tokens: int, squares: fl
 
 def _averager(settings: TrainSettings) -> Averager | None:
     if settings.average == "ema":
-        return Averager(MovingAverage(settings.ema_decay))
+        return Averager(moving(settings.ema_decay))
     if settings.average == "last":
-        return Averager(LastCheckpoints(settings.average_last, settings.average_every))
+        return Averager(last_ones(settings.average_last, settings.average_every))
     return None
 
 
