@@ -43,7 +43,6 @@ from didact.data.reading.settings import DataSettings
 from didact.execution.devices import local_devices
 from didact.execution.executors import threads
 from didact.models.encode import Encoding
-from didact.scoring.judging.model_scorer import model_spec
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
@@ -465,11 +464,13 @@ def estimate_training(
 ) -> Cost:
     """What `train` will execute; see `didact.training.estimate.estimate_training`."""
     need("training", "models")
+    from didact.models.folder import find
+    from didact.models.language_model import spec_as_shown
     from didact.training import estimate
 
     checked = TrainSettings(**settings)
     encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
-    spec = model_spec(str(model), [encoding], headed=True)
+    spec = spec_as_shown(find(model), [encoding])
     return estimate.estimate_training(
         pool.stats, spec, checked, samples=samples,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,

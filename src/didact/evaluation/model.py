@@ -13,8 +13,7 @@ from didact.accounting.spec import ModelSpec
 from didact.core.errors import DataError, need
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Dtype
-from didact.models.architecture import read_spec
-from didact.models.encode import Encoding, overhead
+from didact.models.encode import Encoding
 from didact.models.folder import RECORD, digest, find, header, read_json, weight_files
 
 if TYPE_CHECKING:
@@ -82,19 +81,14 @@ class EvaluatedModel:
         Args:
             encodings: How it is shown samples, of each kind that there is.
         """
-        from didact.models.language_model import context_of, open_tokenizer
+        from didact.models.language_model import spec_as_shown
 
-        spec = read_spec(self.path)
+        spec = spec_as_shown(self.path, encodings, tokenizer_folder=self.tokenizer_folder)
         if self.adapted:
             tensors = header(self.folder / ADAPTER_WEIGHTS).items()
             low = [(t.shape[0], t.shape[1], 1) for name, t in tensors if _LOW_RANK.search(name)]
             spec = replace(spec, matrices=(*spec.matrices, *low))
-        tokenizer = open_tokenizer(self.tokenizer_folder)
-        return replace(
-            spec,
-            context=context_of(self.path, tokenizer),
-            overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
-        )
+        return spec
 
     def training(self) -> dict[str, Any] | None:
         """What its folder says of its training; None where it says nothing.
