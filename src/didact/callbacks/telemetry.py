@@ -22,7 +22,7 @@ from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.manifest import fingerprint
 from didact.models.folder import RECORD, digest
-from didact.training.telemetry import STEPS, Step, read_steps, step_lines
+from didact.training.telemetry import STEPS, Step, read_steps, step_lines, step_of
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS: Final = (
@@ -312,7 +312,7 @@ class Telemetry(TrainerCallback):
         self._folder.mkdir(parents=True, exist_ok=True)
         kept: tuple[Step, ...] = ()
         if done and path.is_file():
-            lines = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= done]
+            lines = [line for line in path.read_text("utf-8").splitlines() if step_of(line) <= done]
             write_text(path, "".join(line + "\n" for line in lines))
             kept = read_steps(path) if lines else ()
         if done and (not kept or kept[-1].step != done):
@@ -338,14 +338,6 @@ class Telemetry(TrainerCallback):
         }  # fmt: skip
         text = json.dumps(told, indent=2, ensure_ascii=False, default=str)
         write_text(self._folder / RECORD, text + "\n")
-
-
-def _step(line: str) -> float:
-    """The step of a line; infinite where the line was cut."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def _trainer() -> Any:
