@@ -43,7 +43,6 @@ from didact.data.reading.settings import DataSettings
 from didact.execution.devices import local_devices
 from didact.execution.executors import threads
 from didact.models.encode import Encoding
-from didact.scoring.judging.model_scorer import model_spec
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
@@ -433,7 +432,7 @@ def starting_model(
         ConfigError: A size is given without `scratch`, or `scratch` without a size.
     """
     size = {"params": settings.params, "vocab": settings.vocab, "context": settings.context}
-    given = {name: value for name, value in size.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in size.items() if value is not None}
     if model != SCRATCH:
         if given:
             name, value = next(iter(given.items()))
@@ -444,18 +443,15 @@ def starting_model(
         return model
     if settings.params is None:
         raise ConfigError(f"train.params: model: {SCRATCH} needs the size, such as params: 3M")
-    key = {"pool": pool.fingerprint, **given, "seed": seed, "libraries": base_libraries()}
+    libraries = {**base_libraries(), **versions(("tokenizers", "torch", "transformers"))}
+    key = {"pool": pool.fingerprint, **given, "seed": seed, "libraries": libraries}
 
     def save(_: None, folder: Path) -> None:
-        new_proxy(folder / "model", pool, params=str(settings.params), seed=seed, **_others(given))
+        new_proxy(folder / "model", pool, seed=seed, **given)
 
     return keep(
         ctx, "scratch", key, lambda _: None, save=save, load=lambda folder: folder / "model"
     )
-
-
-def _others(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != "params"}
 
 
 def estimate_training(
@@ -468,11 +464,13 @@ def estimate_training(
 ) -> Cost:
     """What `train` will execute; see `didact.training.estimate.estimate_training`."""
     need("training", "models")
+    from didact.models.folder import find
+    from didact.models.language_model import spec_as_shown
     from didact.training import estimate
 
     checked = TrainSettings(**settings)
     encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
-    spec = model_spec(str(model), [encoding], headed=True)
+    spec = spec_as_shown(find(model), [encoding])
     return estimate.estimate_training(
         pool.stats, spec, checked, samples=samples,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
@@ -585,7 +583,7 @@ def write_tasks(
     ctx: Context | None = None,
     choices: Literal["column", "labels", "letters"] | None = None,
 ) -> list[str]:
-    """Write held-out files as tasks of lm-eval; see `didact.evaluation.tasks`. Their names.
+    """Write held-out files as tasks of lm-eval, and give their names; see `evaluation.tasks`.
 
     Args:
         model: The model that they are for; see `evaluate`.
@@ -612,7 +610,7 @@ def run_tasks(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> list[dict[str, Any]]:
-    """Accuracy through lm-eval; see `didact.evaluation.harness.run_tasks`. Summary records.
+    """Summary records of accuracy through lm-eval; see `didact.evaluation.harness.run_tasks`.
 
     Args:
         model: As in `evaluate`.
@@ -622,7 +620,6 @@ def run_tasks(
         device: Where it runs.
         dtype: Type of weights and arithmetic.
     """
-    need("evaluating with lm-eval", "eval")
     from didact.evaluation import harness
     from didact.evaluation.model import find_evaluated
 

@@ -77,8 +77,22 @@ def test_what_is_missing_is_said():
         call()
     with pytest.raises(ConfigError, match="expected MODEL and held-out FILES"):
         call("model")
-    with pytest.raises(ConfigError, match="the evaluations of two runs or more"):
+    with pytest.raises(DataError, match=r"a.parquet: no such file"):
         call("--runs", "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--runs", "A", "B", "-o", "E.parquet"], "-o does nothing beside --runs"),
+        (["m", "f", "--lm-eval", "--set", "window=8"], "--set window does nothing beside lm-eval"),
+        (["m", "f", "--lm-eval", "-o", "E.parquet"], "-o does nothing beside lm-eval"),
+        (["m", "f", "--tasks", "arc_easy"], "FILES does nothing beside --tasks"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        call(*words)
 
 
 def test_tasks_are_written(held_out, tiny_model, tmp_path):

@@ -24,8 +24,8 @@ import numpy as np
 
 from didact.analysis.arms import Arm
 from didact.analysis.spread import Spread, by_spread
-from didact.analysis.student import t_quantile, t_tail
 from didact.core.arrays import Float1D
+from didact.evaluation.student import t_quantile, t_tail
 
 LEVEL: Final = 0.05  # 1 − the coverage of intervals, and the size of tests
 

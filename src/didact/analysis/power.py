@@ -7,7 +7,7 @@ from typing import Final
 
 from didact.analysis.intervals import LEVEL
 from didact.analysis.spread import Spread
-from didact.analysis.student import t_quantile
+from didact.evaluation.student import t_quantile
 
 POWER: Final = 0.8
 MOST_SEEDS: Final = 10_000  # nobody trains more; what needs more is told to be out of reach

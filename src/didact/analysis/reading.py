@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from didact.analysis.evaluations import Evaluation, check_alike, read_evaluation
+from didact.analysis.evaluations import check_alike, evaluated_run
 from didact.analysis.run_tables import read_run_table
 from didact.analysis.runs import Run
 from didact.core.errors import DataError
@@ -26,7 +27,7 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
         DataError: A file cannot be read, is given twice, or held-out files of one name differ.
     """
     runs: list[Run] = []
-    evaluations: list[Evaluation] = []
+    tables: dict[str, Mapping[str, Any]] = {}
     seen: dict[Path, str] = {}
     for given in paths:
         label, path = _named(given)
@@ -41,9 +42,10 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
                 raise DataError(f"{given}: a table names the sets of its runs; give {path} alone")
             runs += read_run_table(path)
         else:
-            evaluations.append(read_evaluation(path, label))
-            runs.append(evaluations[-1].run)
-    return tuple(runs), check_alike(evaluations)
+            run, meta = evaluated_run(path, label)
+            tables[run.name] = meta
+            runs.append(run)
+    return tuple(runs), check_alike(tables)
 
 
 def _named(given: str | Path) -> tuple[str, Path]:

@@ -13,22 +13,13 @@ from typing import Any, Final
 from didact.analysis.runs import Measure, Run, What
 from didact.core.errors import DataError, did_you_mean
 from didact.data.reading.files import readable
+from didact.evaluation.results import HIGHER_IS_BETTER
 
 NEEDED: Final = ("run", "set", "metric", "value")
 OPTIONAL: Final = ("file", "task", "higher_is_better", "seed", "init", "draw", "order", "size")
 _SEEDS: Final = ("seed", "init", "draw", "order")
 _OF_A_RUN: Final = ("set", *_SEEDS, "size")
-_DIRECTIONS: Final = {
-    "bits_per_byte": False,
-    "bits_per_byte_all": False,
-    "perplexity": False,
-    "loss": False,
-    "accuracy": True,
-    "accuracy_per_char": True,
-    "answer_nats_per_char": False,
-    "answer_probability": True,
-    "margin": True,
-}
+_DIRECTIONS: Final = {**HIGHER_IS_BETTER, "perplexity": False, "loss": False}
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from didact.analysis.arms import Arm, grouped_means
-from didact.analysis.student import f_tail
 from didact.core.arrays import Float1D
+from didact.evaluation.student import f_tail
 
 UNLIKE: Final = 0.05  # a set whose spread is this unlikely to be that of the others has its own
 

@@ -20,6 +20,7 @@ from didact.callbacks.row_index import RowIndex, build_index
 from didact.callbacks.units import token_units
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DidactError, OrderBrokenError
+from didact.training.telemetry import step_of
 
 LOG: Final = "order_log.jsonl"
 VERDICT: Final = "order.json"
@@ -200,7 +201,7 @@ class OrderGuard(TrainerCallback):
         kept = []
         if done and self._log.is_file():
             lines = self._log.read_text("utf-8").splitlines()
-            kept = [line for line in lines if _number(line) <= done]
+            kept = [line for line in lines if step_of(line) <= done]
         write_text(self._log, "".join(line + "\n" for line in kept))
 
     def _seen(self, found: Pass) -> None:
@@ -333,14 +334,6 @@ class OrderGuard(TrainerCallback):
             "share_of_cpu_seconds": round(self.share, 6),
         }
         write_text(self._log.with_name(VERDICT), json.dumps(verdict, ensure_ascii=False) + "\n")
-
-
-def _number(line: str) -> float:
-    """The step of a line of the log; infinite where the line was cut."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
 
 
 def _template_texts(tokenizer: Any) -> list[str]:

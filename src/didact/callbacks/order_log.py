@@ -92,13 +92,13 @@ def verify_order(log: str | Path, manifest: str | Path) -> Verified:
 
     **Cost:** reads both once; for `texts` the exported rows too, see `row_index.build_index`.
     """
-    ids, rows, batch_size, epochs = order_ids(manifest)
+    ids, rows, batch_size = order_ids(manifest)
     found = _read(Path(log))
     if not found.steps:
         raise DataError(f"{log}: holds no step; expected a line for each")
     size = batch_size or _widest(found)
     if found.kind == "digest":
-        return _by_digest(found, ids, rows, size, epochs)
+        return _by_digest(found, ids, rows, size)
     if found.kind == "texts":
         return _by_text(found, ids, manifest, size)
     if found.kind == "positions":
@@ -199,21 +199,19 @@ def _unbroken(judge: Judge, numbers: Sequence[int], kind: str, common: dict[str,
     return Verified(verdict="cannot tell", said=said, **common)
 
 
-def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int, epochs: int) -> Verified:
-    """By the digests of rows in didact's own log, where every epoch ends with a step of its own."""
-    whole = np.split(rows, epochs)
-    starts = [(e, i) for e, part in enumerate(whole) for i in range(0, len(part), size)]
+def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int) -> Verified:
+    """By the digests of rows in didact's own log."""
+    of_steps = -(-len(rows) // size)
     common: dict[str, Any] = {
         "steps": len(found.steps),
-        "of_steps": len(starts),
+        "of_steps": of_steps,
         "notes": tuple(found.notes),
     }
     good = 0
     for number in sorted(found.steps):
-        epoch, at = starts[number - 1] if number <= len(starts) else (0, 0)
-        expected = whole[epoch][at : at + size] if number <= len(starts) else rows[:0]
-        if rows_digest(expected) != found.steps[number][0]:
-            told = ids[epoch * len(whole[0]) + at :][: len(expected)]
+        step = slice((number - 1) * size, number * size)
+        if rows_digest(rows[step]) != found.steps[number][0]:
+            told = ids[step]
             return Verified(
                 verdict="broken", first_wrong_step=number, expected=tuple(told), in_order=good,
                 said=f"step {number} read other rows than the order's {_shown(told)}, or in "
@@ -221,8 +219,8 @@ def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int, epochs: int)
                 **common,
             )  # fmt: skip
         good += 1
-    said = f"{good} of {len(starts)} steps read what the order says"
-    if good < len(starts):
+    said = f"{good} of {of_steps} steps read what the order says"
+    if good < of_steps:
         said += "; the others are not in the log: expected all of them"
         return Verified(verdict="cannot tell", said=said, in_order=good, **common)
     return Verified(verdict="in order", said=said, in_order=good, **common)
@@ -286,11 +284,11 @@ def _parsed(
             f"{place}: not JSON ({error}); expected one object a line: the line was cut, remove it"
         ) from error
     step = told.get("step", told.get("global_step"))
-    kind = next((name for name in _KINDS if told.get(name) is not None), None)
-    if kind is None:
+    kind = next((name for name in _KINDS if told.get(name) not in (None, "")), None)
+    if kind is None:  # as in the steps.jsonl of Telemetry, which is told of no rows
         raise DataError(
-            f"{place}: has {', '.join(told) or 'nothing'}; expected step, and one of "
-            f"{', '.join(_KINDS)}"
+            f"{place}: has {', '.join(told) or 'nothing'} and does not say what was read; expected "
+            f"step, and one of {', '.join(_KINDS)}"
         )
     values = told[kind]
     if isinstance(values, str) and kind == "rows":

@@ -39,7 +39,6 @@ class OrderedRows:
     Attributes:
         files: The files that hold them, in order.
         batch_size: Samples of an optimizer step over all devices; None where any will do.
-        epochs: How often each sample is written out; None where it is not known.
         columns: The user's names for columns.
         format: Format of the rows; `auto` looks at each.
         order: Rows of the pool in order, where the table of the order lies beside the files.
@@ -47,7 +46,6 @@ class OrderedRows:
 
     files: tuple[Path, ...]
     batch_size: int | None = None
-    epochs: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str = "auto"
     order: Int1D | None = None
@@ -170,7 +168,7 @@ def _with_order(found: OrderedRows, folder: Path) -> OrderedRows:
     if not table.is_file():
         return found
     order = tables.read_order(table)
-    return replace(found, batch_size=order.batch_size, epochs=order.epochs, order=order.rows)
+    return replace(found, batch_size=order.batch_size, order=order.rows)
 
 
 def _stem(name: str) -> str:
@@ -223,8 +221,8 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
             yield number, row
 
 
-def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None, int]:
-    """Ids and rows of the pool in training order, samples of a step, and epochs.
+def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
+    """Ids and rows of the pool in training order, and samples of a step.
 
     Args:
         where: A run folder, its manifest, or the table of an order.
@@ -243,4 +241,4 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None, int]:
     order = tables.read_order(table)
     with readable(table):
         ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
-    return [str(i) for i in ids], order.rows, order.batch_size, order.epochs
+    return [str(i) for i in ids], order.rows, order.batch_size

@@ -39,16 +39,12 @@ class RowTexts:
         ids: The units of all turns, one behind the other.
         turn_ends: Where the turns begin there, and the end of the last, `(turns + 1,)`.
         row_ends: First turn of each row, and the number of turns, `(rows + 1,)`.
-        learnt: Whether a trainer teaches a turn, `(turns,)`.
-        branch: The branch of a pair that a turn is of, `(turns,)`.
         units: What they are.
     """
 
     ids: UInt32s
     turn_ends: Int1D
     row_ends: Int1D
-    learnt: Bool1D
-    branch: UInt8s
     units: Units
 
     def __len__(self) -> int:
@@ -226,7 +222,7 @@ def _read(
     rows: Iterable[Sequence[Turn]], units: Units, progress: Callable[[int], None]
 ) -> tuple[RowTexts, UInt64s]:
     """The units of distinct rows, and the content hash at each position."""
-    sizes, per_row, learnt, branch, hashes = ([np.zeros(0, np.int64)] for _ in range(5))
+    sizes, per_row, hashes = ([np.zeros(0, np.int64)] for _ in range(3))
     seen, done, source = _Seen(), 0, iter(rows)
     with tempfile.TemporaryFile(prefix="didact-order-") as file:
         while block := list(islice(source, _ROWS)):
@@ -238,8 +234,6 @@ def _read(
             file.write(b"".join(ids.tobytes() for ids in encoded))
             sizes.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
             per_row.append(np.fromiter(map(len, new), np.int64, len(new)))
-            learnt.append(np.fromiter((turn[3] > 0 for turn in turns), np.int64, len(turns)))
-            branch.append(np.fromiter((turn[0] for turn in turns), np.int64, len(turns)))
             done += len(block)
             progress(done)
         file.flush()
@@ -250,8 +244,6 @@ def _read(
         ids=ids,
         turn_ends=ends[0].astype(np.int64),
         row_ends=ends[1].astype(np.int64),
-        learnt=np.concatenate(learnt).astype(np.bool_),
-        branch=np.concatenate(branch).astype(np.uint8),
         units=units,
     )
     return texts, np.concatenate(hashes).view(np.uint64)

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +21,9 @@ from didact.callbacks.pass_flops import PassFlops, pass_flops
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.manifest import fingerprint
-from didact.models.folder import digest
-from didact.training.telemetry import STEPS, Step, read_steps, step_lines
+from didact.models.folder import RECORD, digest
+from didact.training.telemetry import STEPS, Step, read_steps, step_lines, step_of
 
-DONE: Final = "training.json"
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS: Final = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay",
@@ -196,8 +195,6 @@ class Telemetry(TrainerCallback):
         logs = more.get("logs") or {}
         if self._pending is None or self._pending.step != state.global_step or "loss" not in logs:
             return
-        from dataclasses import replace
-
         norm = logs.get("grad_norm")
         step = replace(
             self._pending, loss=float(logs["loss"]),
@@ -315,7 +312,7 @@ class Telemetry(TrainerCallback):
         self._folder.mkdir(parents=True, exist_ok=True)
         kept: tuple[Step, ...] = ()
         if done and path.is_file():
-            lines = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= done]
+            lines = [line for line in path.read_text("utf-8").splitlines() if step_of(line) <= done]
             write_text(path, "".join(line + "\n" for line in lines))
             kept = read_steps(path) if lines else ()
         if done and (not kept or kept[-1].step != done):
@@ -340,15 +337,7 @@ class Telemetry(TrainerCallback):
             "flops": self.totals[1], "seconds": elapsed, "notes": self._notes,
         }  # fmt: skip
         text = json.dumps(told, indent=2, ensure_ascii=False, default=str)
-        write_text(self._folder / DONE, text + "\n")
-
-
-def _step(line: str) -> float:
-    """The step of a line; infinite where the line was cut."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        write_text(self._folder / RECORD, text + "\n")
 
 
 def _trainer() -> Any:

@@ -23,13 +23,11 @@ class Units:
         encode: Texts → the units of each, uint32 `(units,)`.
         decode: Units → their text.
         window: Units of a window.
-        name: What they are, for messages.
     """
 
     encode: Callable[[Sequence[str]], list[UInt32s]]
     decode: Callable[[UInt32s], str]
     window: int
-    name: str
 
 
 def _code_points(texts: Sequence[str]) -> list[UInt32s]:
@@ -40,7 +38,7 @@ def _characters(ids: UInt32s) -> str:
     return ids.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
-CHARACTERS: Final = Units(_code_points, _characters, WINDOW_CHARACTERS, "characters")
+CHARACTERS: Final = Units(_code_points, _characters, WINDOW_CHARACTERS)
 
 
 def token_units(tokenizer: Any) -> Units:
@@ -61,7 +59,7 @@ def token_units(tokenizer: Any) -> Units:
             found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
             return [np.asarray(ids, np.uint32) for ids in found]
 
-        return Units(slowly, lambda ids: str(tokenizer.decode(ids.tolist())), WINDOW_TOKENS, "")
+        return Units(slowly, lambda ids: str(tokenizer.decode(ids.tolist())), WINDOW_TOKENS)
 
     from tokenizers import Tokenizer
 
@@ -77,4 +75,4 @@ def token_units(tokenizer: Any) -> Units:
     def decode(ids: UInt32s) -> str:
         return str(backend.decode(ids.tolist(), skip_special_tokens=False))
 
-    return Units(encode, decode, WINDOW_TOKENS, "tokens")
+    return Units(encode, decode, WINDOW_TOKENS)

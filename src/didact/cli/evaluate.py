@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final, Literal
@@ -91,6 +91,11 @@ def evaluate(
 
     named = [*([] if model is None else [model]), *(files or [])]
     if runs:
+        _refuse_idle(
+            {"-o": out, "--choices": choices, "--tasks": tasks, "--lm-eval": lm_eval,
+             "--write-tasks": write_tasks, "--limit": limit, "--set": set_, "--data": data},
+            "--runs, which reads evaluations",
+        )  # fmt: skip
         result = verbs.tell_apart(named, wanted=wanted)
         print_json(result) if json else printing.apart_table(result)
         return
@@ -101,9 +106,14 @@ def evaluate(
     settings = method_settings(set_, verbs.evaluate)
     read_as = read_settings(data)
     if tasks or lm_eval or write_tasks:
+        others = {f"--set {name}": True for name in settings if name not in {"device", "dtype"}}
+        _refuse_idle({"-o": out, **others}, "lm-eval")
+        if tasks:
+            own_files = {"FILES": files, "--choices": choices, "--write-tasks": write_tasks}
+            _refuse_idle(own_files, "--tasks, which are lm-eval's own")
         ctx = verbs.context(cache_dir=cache_dir, tell=say)
         records = []
-        with nullcontext(write_tasks) if write_tasks else temporary_folder() as folder:
+        with nullcontext(write_tasks) if write_tasks else TemporaryDirectory() as folder:
             own = tasks.split(",") if tasks else None
             names = own or verbs.write_tasks(
                 named[0], named[1:], folder, read_as=read_as, ctx=ctx, choices=choices
@@ -136,8 +146,10 @@ def evaluate(
     print_json(found.summary()) if json else printing.evaluation_table(found.summary())
 
 
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for the block alone."""
-    with TemporaryDirectory() as name:
-        yield Path(name)
+def _refuse_idle(flags: Mapping[str, object], beside: str) -> None:
+    """Refuse a flag that was given and would do nothing."""
+    from didact.core.errors import ConfigError
+
+    for flag, given in flags.items():
+        if given:
+            raise ConfigError(f"{flag} does nothing beside {beside}; leave it out")

@@ -20,6 +20,7 @@ from didact.evaluation.options import Survey, survey
 from didact.evaluation.results import SCHEMA, Evaluation
 from didact.evaluation.rows import KEPT, Work, kept_table
 from didact.evaluation.settings import EvaluateSettings
+from didact.training.trained import TRAINED_ON, seen_by
 
 UNTRAINED: Final = 0.9  # of ln V, what a token takes that a model knows nothing of
 LISTED: Final = 5  # rows that a note names
@@ -74,10 +75,10 @@ def evaluate(
             "rename one, or evaluate them in two calls"
         )
     notes = [*_about_training(model, settings)]
-    seen = model.trained_on()
+    seen = seen_by(model.folder)
     if seen is None:
         notes.append(
-            f"{model.given} has no trained_on.npy, so whether it was trained on held-out rows "
+            f"{model.given} has no {TRAINED_ON}, so whether it was trained on held-out rows "
             "cannot be checked"
         )
     works, told = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,16 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from didact.accounting.spec import ModelSpec
-from didact.core.arrays import UInt64s
 from didact.core.errors import DataError, need
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Dtype
-from didact.models.architecture import read_spec
-from didact.models.encode import Encoding, overhead
-from didact.models.folder import digest, find, header, read_json, weight_files
+from didact.models.encode import Encoding
+from didact.models.folder import RECORD, digest, find, header, read_json, weight_files
 
 if TYPE_CHECKING:
     from didact.models.language_model import LanguageModel
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
 ADAPTER: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _LOW_RANK: Final = re.compile(r"\.lora_[AB]\.")
-TRAINING: Final = "training.json"
-TRAINED_ON: Final = "trained_on.npy"
 _NOT_TOLD: Final = {"settings", "seconds", "peak_flops_per_second", "mfu", "cost", "device"}
 
 
@@ -88,19 +81,14 @@ class EvaluatedModel:
         Args:
             encodings: How it is shown samples, of each kind that there is.
         """
-        from didact.models.language_model import context_of, open_tokenizer
+        from didact.models.language_model import spec_as_shown
 
-        spec = read_spec(self.path)
+        spec = spec_as_shown(self.path, encodings, tokenizer_folder=self.tokenizer_folder)
         if self.adapted:
             tensors = header(self.folder / ADAPTER_WEIGHTS).items()
             low = [(t.shape[0], t.shape[1], 1) for name, t in tensors if _LOW_RANK.search(name)]
             spec = replace(spec, matrices=(*spec.matrices, *low))
-        tokenizer = open_tokenizer(self.tokenizer_folder)
-        return replace(
-            spec,
-            context=context_of(self.path, tokenizer),
-            overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
-        )
+        return spec
 
     def training(self) -> dict[str, Any] | None:
         """What its folder says of its training; None where it says nothing.
@@ -108,28 +96,8 @@ class EvaluatedModel:
         Raises:
             DataError: What it says is damaged.
         """
-        path = self.folder / TRAINING
+        path = self.folder / RECORD
         return read_json(path, dict) if path.is_file() else None
-
-    def trained_on(self) -> UInt64s | None:
-        """Content hashes of every sample that its weights have seen, sorted; None if not told.
-
-        Raises:
-            DataError: The file is damaged.
-        """
-        path = self.folder / TRAINED_ON
-        if not path.is_file():
-            return None
-        try:
-            found = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); copy or train it again") from error
-        if found.dtype != np.uint64 or found.ndim != 1:
-            raise DataError(
-                f"{path}: holds {found.dtype} of shape {found.shape}; expected the hashes that "
-                "didact train writes, uint64 of one dimension: copy or train the model again"
-            )
-        return np.unique(found)
 
 
 def find_evaluated(model: str | Path) -> EvaluatedModel:
@@ -182,5 +150,4 @@ def training_facts(model: EvaluatedModel) -> dict[str, Any] | None:
     found = model.training()
     if found is None:
         return None
-    kept = {name: value for name, value in found.items() if name not in _NOT_TOLD}
-    return dict(json.loads(json.dumps(kept)))
+    return {name: value for name, value in found.items() if name not in _NOT_TOLD}

@@ -20,6 +20,7 @@ from didact.data.reading.files import readable
 from didact.evaluation.intervals import NOTHING, Interval, ratio_interval, share_interval
 
 _KEY: Final = b"didact"
+TABLE: Final = "evaluation.parquet"  # in the folder of a run
 SCHEMA: Final = pa.schema(
     [
         ("file", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("source", pa.string()),
@@ -30,7 +31,6 @@ SCHEMA: Final = pa.schema(
         ("right", pa.int32()),
     ]
 )  # fmt: skip
-_CHOICES: Final = ("choice_nats", "choice_bytes", "choice_chars", "right")
 HIGHER_IS_BETTER: Final = {
     "bits_per_byte": False,
     "bits_per_byte_all": False,
@@ -82,7 +82,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         DataError: The file is not such a table, or its numbers cannot be.
     """
     path = Path(path)
-    path = path / "evaluation.parquet" if path.is_dir() else path
+    path = path / TABLE if path.is_dir() else path
     remedy = "make it with 'didact evaluate MODEL FILES… -o FILE'"
     try:
         with readable(path), pq.ParquetFile(path) as file:
@@ -105,7 +105,24 @@ def read_evaluation(path: str | Path) -> Evaluation:
                 f"{path}: row {row + 1}: {name} is {values[row]}; expected a finite number: "
                 f"{remedy}"
             )
+    _check_choices(table, path)
     return Evaluation(table, {k: v for k, v in meta.items() if k != "table"})
+
+
+def _check_choices(table: pa.Table, path: Path) -> None:
+    columns = (table.column(name).to_pylist() for name in ("choice_nats", "right"))
+    for row, (nats, right) in enumerate(zip(*columns, strict=True)):
+        if nats is None:
+            continue
+        if len(nats) < 2 or right is None or not 0 <= right < len(nats):
+            raise DataError(
+                f"{path}: row {row + 1}: the right one of {len(nats)} choices is {right!r}; "
+                "expected two choices at least and the number of one of them"
+            )
+        if not all(n is not None and 0 <= n < math.inf for n in nats):
+            raise DataError(
+                f"{path}: row {row + 1}: choice_nats is {nats}; expected nats, 0 or more and finite"
+            )
 
 
 def summarise(table: pa.Table, *, model: str = "") -> list[dict[str, Any]]:
@@ -134,7 +151,7 @@ def summarise(table: pa.Table, *, model: str = "") -> list[dict[str, Any]]:
     """
     names = {c: np.asarray(table.column(c).to_pylist(), object) for c in ("file", "source", "task")}
     numbers = {c: table.column(c).to_numpy() for c in SCHEMA.names[5:11]}
-    scored = _choices(table)
+    scored = choices(table)
     out: list[dict[str, Any]] = []
     for (file, source, task), rows in _groups(names):
         for metric, (value, (low, high), n) in _metrics(numbers, scored, rows):
@@ -160,12 +177,16 @@ def _groups(names: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Bo
                 yield (file, "", task), of_file & (names["task"] == task)
 
 
-def _choices(table: pa.Table) -> dict[str, Float1D]:
-    """Per sample what its options show; NaN on a sample without options."""
-    names = (*HIGHER_IS_BETTER, "chars", "nats")
-    out = {name: np.full(len(table), np.nan) for name in names}
-    columns = [table.column(name).to_pylist() for name in _CHOICES]
-    for row, (nats, _, chars, right) in enumerate(zip(*columns, strict=True)):
+def choices(table: pa.Table) -> dict[str, Float1D]:
+    """What the options of each sample show, `(n,)` each; NaN on a sample without options.
+
+    `accuracy`, `accuracy_per_char`, `chance`, `answer_probability` and `margin` as `summarise` has
+    them, and `nats` and `chars` of the right option.
+    """
+    names = ("accuracy", "accuracy_per_char", "chance", "answer_probability", "margin")
+    out = {name: np.full(len(table), np.nan) for name in (*names, "nats", "chars")}
+    columns = [table.column(name).to_pylist() for name in ("choice_nats", "choice_chars", "right")]
+    for row, (nats, chars, right) in enumerate(zip(*columns, strict=True)):
         if nats is None:
             continue
         by_total = -np.asarray(nats)

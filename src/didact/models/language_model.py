@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from didact.accounting.spec import ModelSpec
 from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
+from didact.models.encode import Encoding, overhead
 from didact.models.folder import first_line
 from didact.models.saving import quiet
 
@@ -152,6 +153,29 @@ def _check_vocabulary(module: Any, tokenizer: Any, path: Path) -> None:
             f"{path}: the tokenizer's highest id is {highest}, the model embeds {rows} tokens; "
             "tokenizer and model do not belong together"
         )
+
+
+def spec_as_shown(
+    path: Path,
+    encodings: Sequence[Encoding],
+    *,
+    head: bool | None = None,
+    tokenizer_folder: Path | None = None,
+) -> ModelSpec:
+    """`read_spec` with the context, and with what the model's template adds to samples.
+
+    Args:
+        path: The model's folder.
+        encodings: How it is shown samples, of each kind that there is.
+        head: As in `read_spec`.
+        tokenizer_folder: Where its tokenizer is, if elsewhere.
+    """
+    tokenizer = open_tokenizer(tokenizer_folder or path)
+    return replace(
+        read_spec(path, head=head),
+        context=context_of(path, tokenizer),
+        overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
+    )
 
 
 def context_of(path: Path, tokenizer: Any) -> int:

@@ -13,11 +13,12 @@ from didact.core.manifest import StageRecord
 from didact.core.pool import PoolStats
 from didact.core.protocols import Context
 from didact.core.scores import Budget
+from didact.models.folder import RECORD
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH, Seeds, TrainSettings
 from didact.training.telemetry import STEPS
-from didact.training.trained import DONE, Trained, read_trained
+from didact.training.trained import Trained, read_trained
 from didact.verbs import context_of, estimate_training, model_identity, starting_model, train
 
 FOLDER = "model"  # not train…: a pattern for the training file would find it
@@ -94,7 +95,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     notes = list(done.about["notes"])
     if facts["left_out"]:
         notes.append(f"samples without a token to learn, left out: {facts['left_out']:,}")
-    timed = [path for path in files if path.name in {STEPS, DONE}]
+    timed = [path for path in files if path.name in {STEPS, RECORD}]
     told = {"base": done.about["model"], "set": done.about["set"], "dtype": done.about["dtype"]}
     return Outcome(files, counts, tuple(notes), told, timed=timed, found=done.reused)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,51 +14,37 @@ from transformers import TrainerCallback
 FILE: Final = "average.safetensors"
 
 
-class _Rule(Protocol):
-    """How an average takes up the weights after a step.
-
-    Attributes:
-        taken: Number of weights taken up so far.
-    """
-
-    taken: int
-
-    def share(self, step: int, steps: int) -> float | None:
-        """The share that the weights after a step get in the average; None to pass them over."""
-        ...
+# Number of a step from 1, of all steps, and of the weights in the average so far → the share that
+# the weights after the step get in it; None to pass them over.
+Rule = Callable[[int, int, int], float | None]
 
 
-class MovingAverage:
+def moving(decay: float) -> Rule:
     """θ̄ ← d·θ̄ + (1 - d)·θ after every step, d rising to `decay`: (1 + t) / (10 + t) at most.
 
     **Source:** Polyak and Juditsky 1992; the rise as in TensorFlow's ExponentialMovingAverage.
     """
-
-    def __init__(self, decay: float) -> None:
-        self.decay, self.taken = decay, 0
-
-    def share(self, step: int, steps: int) -> float | None:
-        """Every step's weights count."""
-        del steps
-        return 1 - min(self.decay, (1 + step) / (10 + step))
+    return lambda step, _steps, _taken: 1 - min(decay, (1 + step) / (10 + step))
 
 
-class LastCheckpoints:
-    """The mean of the weights after the last step and at some before it, evenly spaced.
+def last_ones(count: int, every: int | None) -> Rule:
+    """The mean of the weights after the last step and at some before it, `count` in all.
+
+    Args:
+        count: Number of weights.
+        every: Steps between them; they lie in the last fifth of all steps when not given.
 
     **Source:** checkpoint averaging as in arXiv:2511.18903, with equal weights.
     """
 
-    def __init__(self, count: int, every: int | None) -> None:
-        self.count, self.every, self.taken = count, every, 0
-
-    def share(self, step: int, steps: int) -> float | None:
-        """The last step is one, and every so many before it, `count` in all."""
-        every = self.every or max(1, steps // (5 * self.count))
+    def share(step: int, steps: int, taken: int) -> float | None:
+        apart = every or max(1, steps // (5 * count))
         before_end = steps - step
-        if before_end % every or before_end >= self.count * every:
+        if before_end % apart or before_end >= count * apart:
             return None
-        return 1 / (self.taken + 1)
+        return 1 / (taken + 1)
+
+    return share
 
 
 class Averager(TrainerCallback):
@@ -69,8 +55,8 @@ class Averager(TrainerCallback):
     **Cost:** one more copy of the trained parameters, and three operations on each a step.
     """
 
-    def __init__(self, rule: _Rule) -> None:
-        self.rule = rule
+    def __init__(self, rule: Rule) -> None:
+        self.rule, self.taken = rule, 0
         self.values: dict[str, Tensor] = {}
 
     def on_train_begin(
@@ -82,7 +68,7 @@ class Averager(TrainerCallback):
         del control
         found = Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE
         saved = load_file(found) if state.global_step else {}
-        self.rule.taken = int(saved.pop("taken", torch.zeros(())))
+        self.taken = int(saved.pop("taken", torch.zeros(())))
         for name, parameter in trained(model):
             wide = torch.promote_types(parameter.dtype, torch.float32)
             start = saved.get(name, parameter.detach())
@@ -91,10 +77,10 @@ class Averager(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Take up the weights after a step."""
         del args, control
-        share = self.rule.share(state.global_step, state.max_steps)
+        share = self.rule(state.global_step, state.max_steps, self.taken)
         if share is None:
             return
-        self.rule.taken += 1
+        self.taken += 1
         for name, parameter in trained(model):
             self.values[name].lerp_(parameter.detach().to(self.values[name].dtype), share)
 
@@ -105,7 +91,7 @@ class Averager(TrainerCallback):
         del control
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
-            taken = torch.tensor(float(self.rule.taken))
+            taken = torch.tensor(float(self.taken))
             tensors = {name: value.contiguous().cpu() for name, value in self.values.items()}
             save_file({**tensors, "taken": taken}, folder / FILE)
 

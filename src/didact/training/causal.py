@@ -27,17 +27,17 @@ from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
 from didact.models.architecture import default_lora_targets, read_lora
 from didact.models.encode import Encoding, check_chat_template
-from didact.models.folder import digest, find
+from didact.models.folder import RECORD, digest, find
 from didact.models.language_model import LanguageModel, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.adapters import NewAdapters, add_adapters, save_merged
-from didact.training.averaging import Averager, LastCheckpoints, MovingAverage
-from didact.training.loop import LoopCost, Recipe, train_in_place
+from didact.training.averaging import Averager, last_ones, moving
+from didact.training.loop import Recipe, train_in_place
 from didact.training.ranks import is_first, meet, one_first, own_device, processes
 from didact.training.samples import Samples, foretold
 from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
 from didact.training.telemetry import Step, cost_so_far, rows_digest
-from didact.training.trained import AVERAGED, DONE, Trained, read_trained, seen_by, write_trained
+from didact.training.trained import AVERAGED, Trained, read_trained, seen_by, write_trained
 from didact.training.utilization import device_name, peak_flops_per_second
 
 
@@ -109,25 +109,26 @@ def train(
         recipe = _recipe(settings, seeds, batch_size, device)
         samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
         flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
+        n_steps = samples.steps(batch_size, settings.max_steps)
         expected = foretold(
-            samples, batch_size=batch_size, steps=samples.steps(batch_size, settings.max_steps),
-            tokens_per_batch=recipe.tokens_per_batch,
-        )  # fmt: skip
+            samples, batch_size=batch_size, steps=n_steps, tokens_per_batch=recipe.tokens_per_batch
+        )
         averager = _averager(settings)
         arithmetic = torch_dtype(settings.dtype, device)
         steps, earlier = train_in_place(
-            training, samples, recipe, work, mixed=arithmetic.itemsize == 2,
-            progress=progress, callbacks=[averager] if averager else [],
-            cost=LoopCost(flops, meter), tell=tell,
+            training, samples, recipe, work, flops=flops, meter=meter,
+            mixed=arithmetic.itemsize == 2, progress=progress,
+            callbacks=[averager] if averager else [], tell=tell,
         )  # fmt: skip
         before, whole = cost_so_far(steps[:earlier]), cost_so_far(steps)
         meter.found(before)
         meter.add(Cost(flops=whole.flops - before.flops, tokens=whole.tokens - before.tokens))
+        read = rows[: n_steps * batch_size]
         about = {
             "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
             "settings": {**asdict(settings), "batch_size": batch_size}, "seeds": asdict(seeds),
-            "set": fingerprint(np.unique(pool.content_hash[rows]).tolist()),
-            "rows": len(np.unique(rows)), "epochs": epochs, "batch_size": batch_size,
+            "set": fingerprint(np.unique(pool.content_hash[read]).tolist()),
+            "rows": len(np.unique(read)), "epochs": epochs, "batch_size": batch_size,
             "n_params": lm.spec.n_total, "flops": whole.flops, "tokens": whole.tokens,
             "foretold_flops": flops(expected.tokens, expected.squares),
             **_speed(steps, device, str(arithmetic).removeprefix("torch.")),
@@ -140,7 +141,7 @@ def train(
                 cost = replace(
                     whole, cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds
                 )
-                seen = _seen(pool, rows, path)
+                seen = _seen(pool, read, path)
                 write_trained(folder, steps, seen, {**about, "weights": "last step"}, cost)
                 if averager is not None:
                     average = {**about, "weights": settings.average}
@@ -196,9 +197,9 @@ def _flops(model: LanguageModel, lora: LoraSpec | None, tokens: int, squares: fl
 
 def _averager(settings: TrainSettings) -> Averager | None:
     if settings.average == "ema":
-        return Averager(MovingAverage(settings.ema_decay))
+        return Averager(moving(settings.ema_decay))
     if settings.average == "last":
-        return Averager(LastCheckpoints(settings.average_last, settings.average_every))
+        return Averager(last_ones(settings.average_last, settings.average_every))
     return None
 
 
@@ -290,7 +291,7 @@ def _encoding(pool: Pool, tokenizer: Any, settings: TrainSettings, context: int)
 
 def _finished(out: Path, key: str, *, replace_other: bool) -> Trained | None:
     """The model at `out` when this very training made it."""
-    if not (out / DONE).is_file():
+    if not (out / RECORD).is_file():
         check_free(out, "-o")
         return None
     found = read_trained(out)

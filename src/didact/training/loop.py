@@ -85,6 +85,7 @@ class _WeightedTrainer(Trainer):
     flops: Callable[[int, float], float]
     progress: Callable[[Progress], None]
     began: float
+    told: dict[str, Any]
 
     def get_train_dataloader(self) -> Any:
         """Whole steps, in sequence."""
@@ -142,13 +143,8 @@ class _WeightedTrainer(Trainer):
             raise ExecutionError(
                 f"{self.stage}, step {self.state.global_step + 1}: the loss is not finite on "
                 f"{len(bad)} of {len(step.rows)} samples, rows {named}{_more(len(bad) - 5)}; "
-                f"{self._remedy(self.state.global_step)}"
+                f"{_remedy(self.state.global_step)}"
             )
-
-    def _remedy(self, updates: int) -> str:
-        if updates:
-            return "lower learning_rate, or train in float32"
-        return "before any update: the model's weights are damaged, or dtype is too narrow"
 
     def _told(self, step: StepSamples, nats: Float1D) -> dict[str, Any]:
         """The part of a `Step` that its samples tell."""
@@ -188,7 +184,7 @@ class _WeightedTrainer(Trainer):
         if not math.isfinite(norm):
             raise ExecutionError(
                 f"{self.stage}, step {state.global_step}: the loss is {told['loss']} and the "
-                f"gradient's norm {norm}; {self._remedy(state.global_step - 1)}"
+                f"gradient's norm {norm}; {_remedy(state.global_step - 1)}"
             )
         logs["loss"] = told["loss"]
         super().log({**logs, **{name: told[name] for name in _TRACKED}}, *arguments)
@@ -210,6 +206,12 @@ class _WeightedTrainer(Trainer):
 _TRACKED = ("total_tokens", "total_flops")  # beside loss, gradient norm and learning rate
 
 
+def _remedy(updates: int) -> str:
+    if updates:
+        return "lower learning_rate, or train in float32"
+    return "before any update: the model's weights are damaged, or dtype is too narrow"
+
+
 def _more(n: int) -> str:
     return f" and {n} more" if n > 0 else ""
 
@@ -226,26 +228,14 @@ class _EpochSetter(TrainerCallback):
         self.samples.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
-@dataclass(frozen=True, slots=True)
-class LoopCost:
-    """How a loop charges what it does.
-
-    Attributes:
-        flops: FLOPs of tokens and squared lengths, as executed.
-        meter: The meter of processor time; an interrupted run's is added to it.
-    """
-
-    flops: Callable[[int, float], float]
-    meter: Meter | None = None
-
-
 def train_in_place(
     model: LanguageModel,
     samples: Samples,
     recipe: Recipe,
     work: Path,
     *,
-    cost: LoopCost,
+    flops: Callable[[int, float], float],
+    meter: Meter,
     mixed: bool,
     progress: Callable[[Progress], None],
     stage: str = "train",
@@ -264,7 +254,8 @@ def train_in_place(
         samples: The data, in sequence.
         recipe: The settings of the loop.
         work: Folder of checkpoints; the last whole one in it is where training goes on.
-        cost: How it charges what it does.
+        flops: FLOPs of tokens and squared lengths, as executed.
+        meter: The meter of processor time; an interrupted run's is added to it.
         mixed: bfloat16 arithmetic with the weights' own type for sums and updates.
         progress: Told of every step.
         stage: Name of the training in progress and messages.
@@ -282,18 +273,17 @@ def train_in_place(
         args=arguments,
         train_dataset=samples,
         compute_loss_func=token_nll,  # never called: says that losses are not scaled afterwards
-        callbacks=[_EpochSetter(samples), *callbacks, Sealer(cost.meter)],
+        callbacks=[_EpochSetter(samples), *callbacks, Sealer(meter)],
     )
     loop.recipe, loop.pad_id, loop.stage, loop.samples = recipe, model.pad_id, stage, samples
-    loop.flops, loop.progress, loop.began = cost.flops, progress, time.perf_counter()
+    loop.flops, loop.progress, loop.began = flops, progress, time.perf_counter()
     loop.remove_callback(PrinterCallback)
     with one_first(model.device.type):
         last = last_checkpoint(work, tell)
     earlier = 0
     if last is not None:
         earlier = int(trainer_state(last)["global_step"])
-        if cost.meter is not None:
-            cost.meter.found(open_entry(last).bill.own)
+        meter.found(open_entry(last).bill.own)
     remedy = "set a smaller tokens_per_batch or max_length, or take a smaller model"
     with memory_errors("training", remedy):
         loop.train(resume_from_checkpoint=None if last is None else str(last))

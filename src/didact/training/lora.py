@@ -151,7 +151,7 @@ def _train(
     device: str,
 ) -> Metered[Pieces]:
     """All epochs, each a piece; what an interrupted run left of them is used again."""
-    from didact.training.loop import LoopCost, Recipe, train_in_place
+    from didact.training.loop import Recipe, train_in_place
     from didact.training.samples import Samples
     from didact.training.trainer_checkpoints import epoch_of, last_checkpoint
 
@@ -180,8 +180,9 @@ def _train(
         lora = read_lora(model_path, rank=settings.rank, targets=targets)
         flops = partial(lora_counted, base.spec, lora)
         steps, earlier = train_in_place(
-            model, samples, recipe, work, mixed=False, progress=ctx.progress, stage="warm-up",
-            callbacks=[_keeper(pieces, settings)], cost=LoopCost(flops, ctx.meter), tell=ctx.tell,
+            model, samples, recipe, work, flops=flops, meter=ctx.meter, mixed=False,
+            progress=ctx.progress, stage="warm-up", callbacks=[_keeper(pieces, settings)],
+            tell=ctx.tell,
         )  # fmt: skip
     found = cost_so_far(steps[:earlier])
     ctx.meter.found(found)

@@ -47,7 +47,7 @@ class TrainSettings:
             the steps (`ema`), or the mean of the `last` few checkpoints.
         ema_decay: Share of the moving average that stays at a step; less in the first steps.
         average_last: Number of checkpoints that are averaged.
-        average_every: Steps between them; a thirtieth of all when not given.
+        average_every: Steps between them; when not given, they lie in the last fifth of all steps.
         batch_size: Samples per optimizer step; the order's own, else 32.
         tokens_per_batch: Most tokens of a forward pass, padding included: 8,192 on an accelerator;
             1,024 on the CPU, where more gain nothing.

@@ -101,6 +101,14 @@ def read_steps(path: Path) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def step_of(line: str) -> float:
+    """The step that a line of a log is of; infinite where the line was cut."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
 def cost_so_far(steps: Sequence[Step]) -> Cost:
     """FLOPs and tokens of all steps up to the last of some."""
     last = steps[-1] if steps else None

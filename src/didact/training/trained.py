@@ -16,7 +16,6 @@ from didact.core.errors import DataError
 from didact.models.folder import RECORD
 from didact.training.telemetry import STEPS, Step, read_steps, step_lines
 
-DONE: Final = RECORD
 TRAINED_ON: Final = "trained_on.npy"
 AVERAGED: Final = "averaged"
 
@@ -69,7 +68,7 @@ def write_trained(
     (folder / STEPS).write_text(step_lines(steps), "utf-8")
     np.save(folder / TRAINED_ON, seen, allow_pickle=False)
     told = {**about, "cost": asdict(cost)}
-    (folder / DONE).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_trained(folder: Path) -> Trained:
@@ -79,7 +78,7 @@ def read_trained(folder: Path) -> Trained:
         DataError: The folder holds none, or it is damaged.
     """
     try:
-        about = json.loads((folder / DONE).read_text("utf-8"))
+        about = json.loads((folder / RECORD).read_text("utf-8"))
         cost = Cost.from_json(about.pop("cost"))
         trained = Trained(folder, read_steps(folder), cost, about, reused=True)
         trained.facts()
@@ -96,16 +95,18 @@ def seen_by(model: Path) -> UInt64s | None:
     Of a model that was not trained here nothing is known.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or holds something else.
     """
     file = model / TRAINED_ON
     if not file.is_file():
         return None
     try:
         found: UInt64s = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if found.dtype != np.uint64 or found.ndim != 1:
+            raise ValueError(f"{found.dtype} of shape {found.shape}")  # noqa: TRY301
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"{file}: damaged ({error}); train again, or remove it: then nothing is known of what "
-            "the model has seen"
+            f"{file}: is not the hashes that a training writes ({error}); copy or train the model "
+            "again, or remove the file: then nothing is known of what the model has seen"
         ) from error
-    return found
+    return np.unique(found)

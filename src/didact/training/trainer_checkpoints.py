@@ -18,7 +18,7 @@ from didact.training.ranks import meet
 class Sealer(TrainerCallback):
     """Notes what every checkpoint consists of, once the loop wrote it whole."""
 
-    def __init__(self, meter: Meter | None) -> None:
+    def __init__(self, meter: Meter) -> None:
         self.meter = meter
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -28,7 +28,7 @@ class Sealer(TrainerCallback):
         meet(args.device.type)  # every process writes the state of its random numbers
         if not state.is_world_process_zero:
             return
-        spent = Cost() if self.meter is None else self.meter.bill.own
+        spent = self.meter.bill.own
         clocks = Cost(cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds)
         seal(folder, Bill(own=clocks))
 

@@ -135,6 +135,24 @@ def test_steps_of_didact_by_their_digests(out, tmp_path):
     assert verify_order(log, out).first_wrong_step == 4
 
 
+def test_steps_of_didact_go_on_over_the_end_of_an_epoch(tmp_path):
+    pool = make_pool([chat(f"id{i}", f"what comes after {i}?", "it") for i in range(6)], tmp_path)
+    rows = np.concatenate([np.arange(6), np.arange(6)[::-1]])
+    order = TrainingOrder(rows, pool.fingerprint, "test", epochs=2, batch_size=BATCH)
+    place, log = tmp_path / "order.parquet", tmp_path / "steps.jsonl"
+    tables.write_order(order, pool.read(rows, ["id"]).column("id"), place)
+    digests = [rows_digest(rows[i : i + BATCH]) for i in range(0, 12, BATCH)]
+    log.write_text(step_lines(Step(step=i, loss=1.0, rows=d) for i, d in enumerate(digests, 1)))
+    assert verify_order(log, place).verdict == "in order"
+
+
+def test_a_log_that_does_not_say_what_was_read(out, tmp_path):
+    log = tmp_path / "steps.jsonl"
+    log.write_text(step_lines([Step(step=1, loss=1.0)]))  # as Telemetry writes it
+    with pytest.raises(DataError, match="does not say what was read"):
+        verify_order(log, out)
+
+
 def test_a_cut_line(out, tmp_path):
     log = written(tmp_path / "log", "ids", steps_of(out, "ids"))
     whole = log.read_text()

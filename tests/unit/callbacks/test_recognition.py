@@ -15,7 +15,7 @@ from didact.callbacks.row_index import KEPT, SHARED_BY, build_index
 from didact.callbacks.units import CHARACTERS, WINDOW_TOKENS, Units
 from didact.callbacks.windows import piece_windows, run_hashes
 
-UNITS = Units(CHARACTERS.encode, CHARACTERS.decode, WINDOW_TOKENS, "characters")
+UNITS = Units(CHARACTERS.encode, CHARACTERS.decode, WINDOW_TOKENS)
 FIRST = 0x4E00  # what the tests number stands for a character each
 TEMPLATE = FIRST + 5000  # units from here on are in no row
 

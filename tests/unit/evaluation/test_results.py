@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from didact.core.errors import DataError
-from didact.evaluation.intervals import ratio_interval, share_interval, t_quantile
+from didact.evaluation.intervals import ratio_interval, share_interval
 from didact.evaluation.results import (
     SCHEMA,
     Evaluation,
@@ -113,13 +113,6 @@ def test_intervals_at_the_ends():
     assert 0 < share_interval(0, 10)[1] < 0.3
     assert ratio_interval(np.ones(1), np.ones(1)) == (None, None)
     assert ratio_interval(np.full(5, 2.0), np.ones(5)) == pytest.approx((2.0, 2.0))
-
-
-# Tables of Student's t, 97.5 %.
-@pytest.mark.parametrize(("degrees", "t"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645),
-                                            (10, 2.22814), (30, 2.04227), (1000, 1.96234)])  # fmt: skip
-def test_students_t(degrees, t):
-    assert t_quantile(degrees) == pytest.approx(t, rel=2e-3 if degrees in {3, 4} else 1e-4)
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):

@@ -424,3 +424,13 @@ def test_what_a_training_stands_on_has_seen_is_seen(sums, trained, tmp_path):
     done = train(sums, np.arange(100, 108), trained.path, tmp_path / "m", QUICK)
     seen = np.load(done.path / "trained_on.npy")
     assert set(seen) == set(sums.content_hash[[*range(80), *range(100, 108)]])
+
+
+def test_rows_behind_the_last_step_are_not_seen(sums, tiny, tmp_path):
+    short = dataclasses.replace(QUICK, max_steps=2)
+    done = train(sums, np.arange(40), tiny, tmp_path / "m", short)
+    first = train(sums, np.arange(16), tiny, tmp_path / "first", QUICK)
+    assert len(done.steps) == 2
+    assert done.about["rows"] == 2 * QUICK.batch_size == 16
+    assert done.about["set"] == first.about["set"]
+    assert set(np.load(done.path / "trained_on.npy")) == set(sums.content_hash[:16])

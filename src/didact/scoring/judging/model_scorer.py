@@ -22,13 +22,11 @@ from didact.core.identity import about
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Device, Dtype, Fitted
 from didact.core.render import Template
-from didact.models.architecture import read_spec
 from didact.models.encode import (
     Encoding,
     Loss,
     ModelTemplate,
     check_chat_template,
-    overhead,
 )
 from didact.models.folder import digest, find
 from didact.models.tokens import Tokens
@@ -168,15 +166,9 @@ def model_spec(model: str, encodings: Sequence[Encoding], *, headed: bool) -> Mo
         encodings: How it is shown samples, of each kind that there is.
         headed: Whether passes end in the vocabulary head.
     """
-    from didact.models.language_model import context_of, open_tokenizer
+    from didact.models.language_model import spec_as_shown
 
-    path = find(model)
-    tokenizer = open_tokenizer(path)
-    return replace(
-        read_spec(path, head=None if headed else False),
-        context=context_of(path, tokenizer),
-        overhead=tuple({each.kind: overhead(tokenizer, each) for each in encodings}.items()),
-    )
+    return spec_as_shown(find(model), encodings, head=None if headed else False)
 
 
 Judgement = Callable[["LanguageModel", Tokens], Metered[BatchScores]]

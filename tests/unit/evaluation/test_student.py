@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import pytest
 
-from didact.analysis.student import f_tail, incomplete_beta, t_quantile, t_tail
+from didact.evaluation.student import f_tail, incomplete_beta, t_quantile, t_tail
 
 DFS = (1, 1.5, 2, 3, 4.7, 10, 57.3, 1e3, 1e5)
 
