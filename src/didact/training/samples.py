@@ -157,7 +157,7 @@ def foretold(samples: Samples, *, batch_size: int, steps: int, tokens_per_batch:
             tokens = samples.tokens(part)
             lengths.append(tokens.lengths[tokens.scored])
         ran = executed_steps(lengths, tokens_per_batch)
-        counted = samples.pool.n_tokens
+        counted = np.minimum(samples.pool.n_tokens, samples.how.max_length or np.inf)
         of_all = rows[: int(starts[-1]) + batch_size]
         scale = float(counted[of_all].sum() / max(counted[np.concatenate(looked_at)].sum(), 1))
         total += Lengths(round(ran.n * scale), round(ran.tokens * scale), ran.squares * scale)
