@@ -4,8 +4,8 @@
 
 DATA is a folder with `instruct_pool` and `text_pool`. Six settings: chats and books, small and
 large steps, forward passes as on the CPU and as on an accelerator, adapters, an order by length.
-With `--against`, the `src` folder of another checkout, both train the same samples in turn on one
-thread: tokens a second, the median of the pairs.
+With `--against`, the `src` folder of another checkout, instead: both train the same samples in turn
+on one thread; tokens a second, the median of the pairs.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ def main() -> None:
         for name, file in files.items():
             didact_("proxy", "new", work / f"proxy-{name}", "--params", PARAMS, "--pool", file,
                     "--cache-dir", work / "cache")  # fmt: skip
-        kept["executed"] = {
-            name: executed(files[file], work, work / f"proxy-{file}", order, steps, more)
-            for name, (file, order, steps, more) in SETTINGS.items()
-        }
-        print(json.dumps(kept["executed"], indent=1), flush=True)
-        if options.against is not None:
+        if options.against is None:
+            kept["executed"] = {
+                name: executed(files[file], work, work / f"proxy-{file}", order, steps, more)
+                for name, (file, order, steps, more) in SETTINGS.items()
+            }
+            print(json.dumps(kept["executed"], indent=1), flush=True)
+        else:
             kept["tokens_per_second_over_before"] = {
                 name: against(options.against, options.pairs, files[file], work, name)
                 for name, (file, order, _, more) in SETTINGS.items()
