@@ -66,12 +66,14 @@ class _Log:
         steps: Number of each step → what was told of it.
         numbered: Whether the log says which step a line is of.
         notes: What is odd about it.
+        widest: Most samples of a step, where lines of digests tell their number.
     """
 
     kind: str = ""
     steps: dict[int, list[Any]] = field(default_factory=dict)
     numbered: bool = True
     notes: list[str] = field(default_factory=list)
+    widest: int = 0
 
 
 def verify_order(log: str | Path, manifest: str | Path) -> Verified:
@@ -92,13 +94,13 @@ def verify_order(log: str | Path, manifest: str | Path) -> Verified:
 
     **Cost:** reads both once; for `texts` the exported rows too, see `row_index.build_index`.
     """
-    ids, rows, batch_size, epochs = order_ids(manifest)
+    ids, rows, batch_size = order_ids(manifest)
     found = _read(Path(log))
     if not found.steps:
         raise DataError(f"{log}: holds no step; expected a line for each")
     size = batch_size or _widest(found)
     if found.kind == "digest":
-        return _by_digest(found, ids, rows, size, epochs)
+        return _by_digest(found, ids, rows, size)
     if found.kind == "texts":
         return _by_text(found, ids, manifest, size)
     if found.kind == "positions":
@@ -199,21 +201,17 @@ def _unbroken(judge: Judge, numbers: Sequence[int], kind: str, common: dict[str,
     return Verified(verdict="cannot tell", said=said, **common)
 
 
-def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int, epochs: int) -> Verified:
-    """By the digests of rows in didact's own log, where every epoch ends with a step of its own."""
-    whole = np.split(rows, epochs)
-    starts = [(e, i) for e, part in enumerate(whole) for i in range(0, len(part), size)]
+def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int) -> Verified:
+    """By the digests of rows in didact's own log; steps run on over the ends of epochs."""
+    of_steps = -(-len(rows) // size)
     common: dict[str, Any] = {
-        "steps": len(found.steps),
-        "of_steps": len(starts),
-        "notes": tuple(found.notes),
-    }
+        "steps": len(found.steps), "of_steps": of_steps, "notes": tuple(found.notes),
+    }  # fmt: skip
     good = 0
     for number in sorted(found.steps):
-        epoch, at = starts[number - 1] if number <= len(starts) else (0, 0)
-        expected = whole[epoch][at : at + size] if number <= len(starts) else rows[:0]
-        if rows_digest(expected) != found.steps[number][0]:
-            told = ids[epoch * len(whole[0]) + at :][: len(expected)]
+        at = (number - 1) * size
+        if number > of_steps or rows_digest(rows[at : at + size]) != found.steps[number][0]:
+            told = ids[at : at + size]
             return Verified(
                 verdict="broken", first_wrong_step=number, expected=tuple(told), in_order=good,
                 said=f"step {number} read other rows than the order's {_shown(told)}, or in "
@@ -221,8 +219,8 @@ def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int, epochs: int)
                 **common,
             )  # fmt: skip
         good += 1
-    said = f"{good} of {len(starts)} steps read what the order says"
-    if good < len(starts):
+    said = f"{good} of {of_steps} steps read what the order says"
+    if good < of_steps:
         said += "; the others are not in the log: expected all of them"
         return Verified(verdict="cannot tell", said=said, in_order=good, **common)
     return Verified(verdict="in order", said=said, in_order=good, **common)
@@ -286,7 +284,12 @@ def _parsed(
             f"{place}: not JSON ({error}); expected one object a line: the line was cut, remove it"
         ) from error
     step = told.get("step", told.get("global_step"))
-    kind = next((name for name in _KINDS if told.get(name) is not None), None)
+    kind = next((name for name in _KINDS if told.get(name) not in (None, "")), None)
+    if kind is None and told.get("rows") == "":
+        raise DataError(
+            f"{place}: does not tell its rows: callbacks.Telemetry does not see them; expected the "
+            "order_log.jsonl that OrderGuard writes beside it, or a log of ids"
+        )
     if kind is None:
         raise DataError(
             f"{place}: has {', '.join(told) or 'nothing'}; expected step, and one of "
@@ -295,6 +298,8 @@ def _parsed(
     values = told[kind]
     if isinstance(values, str) and kind == "rows":
         kind, values = "digest", [values]
+        read = [told.get(name) for name in ("samples", "skipped")]
+        log.widest = max(log.widest, sum(n for n in read if isinstance(n, int)))
     if not isinstance(step, int) or isinstance(step, bool) or step < 1:
         raise DataError(f"{place}: step is {step!r}; expected a whole number from 1")
     if not isinstance(values, list):
@@ -329,4 +334,6 @@ def _cut(steps: Mapping[int, list[Any]], size: int) -> dict[int, list[Any]]:
 
 def _widest(found: _Log) -> int:
     """Samples of a step, where the order does not say: the most of any; 1 of a bare sequence."""
+    if found.kind == "digest":
+        return max(found.widest, 1)
     return max(map(len, found.steps.values())) if found.numbered else 1

@@ -223,8 +223,8 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
             yield number, row
 
 
-def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None, int]:
-    """Ids and rows of the pool in training order, samples of a step, and epochs.
+def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
+    """Ids and rows of the pool in training order, and samples of a step.
 
     Args:
         where: A run folder, its manifest, or the table of an order.
@@ -243,4 +243,4 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None, int]:
     order = tables.read_order(table)
     with readable(table):
         ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
-    return [str(i) for i in ids], order.rows, order.batch_size, order.epochs
+    return [str(i) for i in ids], order.rows, order.batch_size

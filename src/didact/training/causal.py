@@ -256,7 +256,13 @@ def _rows(pool: Pool, order: TrainingOrder | npt.ArrayLike) -> Int1D:
         )  # fmt: skip
         rows = order.rows
     else:
-        rows = np.asarray(order, np.int64)
+        given = np.asarray(order)
+        if len(given) and (given.ndim != 1 or given.dtype.kind not in "iu"):
+            raise DataError(
+                f"rows to train on are {given.dtype} of shape {given.shape}; expected numbers of "
+                "rows, integers in sequence (of a mask, np.flatnonzero(mask))"
+            )
+        rows = given.astype(np.int64)
     if not len(rows):
         raise DataError("there is no row to train on")
     if rows.min() < 0 or rows.max() >= len(pool):
