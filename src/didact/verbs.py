@@ -421,7 +421,8 @@ def train(
         causal.train, pool, rows, base, out, checked, seeds=seeds, replace_other=replace_other,
         progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
     )  # fmt: skip
-    return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
+    with ctx.meter.running():  # so that the records beside the model tell its seconds
+        return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
 
 
 def starting_model(

@@ -17,6 +17,7 @@ from didact.analysis.runs import SEEDS, Measure, Run, Samples, What
 from didact.core.arrays import Bool1D, Float1D, UInt64s
 from didact.core.errors import DataError
 from didact.data.reading.files import readable
+from didact.models.folder import read_json
 
 EVALUATION: Final = "evaluation.parquet"
 _COLUMNS: Final = (
@@ -53,6 +54,7 @@ def read_evaluation(path: Path, label: str = "") -> Evaluation:
         DataError: The file is no such table, is damaged, holds a number that is none, or does not
             say which set its model was trained on.
     """
+    folder = path if path.is_dir() else None
     path = path / EVALUATION if path.is_dir() else path
     with readable(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
@@ -65,6 +67,8 @@ def read_evaluation(path: Path, label: str = "") -> Evaluation:
             )
         table = file.read(list(_COLUMNS))
     training = about.get("training") or {}
+    if folder is not None:
+        _check_current(folder, path, training)
     rows = training.get("set") or ""
     if not (label or rows):
         raise DataError(
@@ -92,6 +96,21 @@ def _metadata(schema: pa.Schema, path: Path) -> dict[str, Any]:
             "'didact evaluate MODEL FILES -o FILE'"
         )
     return about
+
+
+def _check_current(folder: Path, path: Path, training: Mapping[str, Any]) -> None:
+    """Refuse the evaluation of a run's earlier model, and that of a run that did not finish."""
+    if (folder / "stages").is_dir() and not (folder / "manifest.json").is_file():
+        raise DataError(
+            f"{folder}: the run did not finish, so its evaluation may be of an earlier one; run "
+            f"the same command again, or give {path} itself"
+        )
+    about = folder / "model" / "training.json"
+    if about.is_file() and read_json(about, dict).get("fingerprint") != training.get("fingerprint"):
+        raise DataError(
+            f"{path}: is of another training than the model in {folder / 'model'}; run again with "
+            f"the section evaluate, or give {path} itself to take the earlier one"
+        )
 
 
 def check_alike(evaluations: list[Evaluation]) -> tuple[str, ...]:

@@ -117,4 +117,5 @@ STAGE = Stage(
     load=_load,
     does=_does,
     lasting=True,
+    made_of={"order": "order"},
 )

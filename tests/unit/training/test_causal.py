@@ -244,6 +244,8 @@ def test_an_order_is_checked_and_brings_its_batch_size(sums, tiny, tmp_path):
     assert [s.samples for s in done.steps] == [4, 4, 1]
     with pytest.raises(DataError, match="no row"):
         train(sums, [], tiny, tmp_path / "n", QUICK)
+    with pytest.raises(DataError, match=r"are bool of shape .*integers in sequence"):
+        train(sums, np.ones(len(sums), np.bool_), tiny, tmp_path / "n", QUICK)
 
 
 def test_training_that_diverges_stops(sums, tiny, tmp_path):
