@@ -108,9 +108,11 @@ def train(
         training = lm if adapters is None else add_adapters(lm, adapters)
         recipe = _recipe(settings, seeds, batch_size, device)
         samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
+        n_steps = samples.steps(batch_size, settings.max_steps)
+        read = rows[: n_steps * batch_size]  # max_steps may end it before the order does
         flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
         expected = foretold(
-            samples, batch_size=batch_size, steps=samples.steps(batch_size, settings.max_steps),
+            samples, batch_size=batch_size, steps=n_steps,
             tokens_per_batch=recipe.tokens_per_batch,
         )  # fmt: skip
         averager = _averager(settings)
@@ -126,8 +128,8 @@ def train(
         about = {
             "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
             "settings": {**asdict(settings), "batch_size": batch_size}, "seeds": asdict(seeds),
-            "set": fingerprint(np.unique(pool.content_hash[rows]).tolist()),
-            "rows": len(np.unique(rows)), "epochs": epochs, "batch_size": batch_size,
+            "set": fingerprint(np.unique(pool.content_hash[read]).tolist()),
+            "rows": len(np.unique(read)), "epochs": epochs, "batch_size": batch_size,
             "n_params": lm.spec.n_total, "flops": whole.flops, "tokens": whole.tokens,
             "foretold_flops": flops(expected.tokens, expected.squares),
             **_speed(steps, device, str(arithmetic).removeprefix("torch.")),
@@ -140,7 +142,7 @@ def train(
                 cost = replace(
                     whole, cpu_seconds=spent.cpu_seconds, device_seconds=spent.device_seconds
                 )
-                seen = _seen(pool, rows, path)
+                seen = _seen(pool, read, path)
                 write_trained(folder, steps, seen, {**about, "weights": "last step"}, cost)
                 if averager is not None:
                     average = {**about, "weights": settings.average}
