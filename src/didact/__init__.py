@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
     from didact.pipeline import run
-    from didact.verbs import combine, context, export, order, read, score, select
+    from didact.verbs import combine, context, evaluate, export, order, read, score, select, train
 
 _HOME = {
     "Budget": "didact.core.scores",
@@ -26,12 +26,14 @@ _HOME = {
     "TrainingOrder": "didact.core.scores",
     "combine": "didact.verbs",
     "context": "didact.verbs",
+    "evaluate": "didact.verbs",
     "export": "didact.verbs",
     "order": "didact.verbs",
     "read": "didact.verbs",
     "run": "didact.pipeline",
     "score": "didact.verbs",
     "select": "didact.verbs",
+    "train": "didact.verbs",
 }
 
 __all__ = [
@@ -44,12 +46,14 @@ __all__ = [
     "__version__",
     "combine",
     "context",
+    "evaluate",
     "export",
     "order",
     "read",
     "run",
     "score",
     "select",
+    "train",
 ]
 
 

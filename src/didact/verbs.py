@@ -467,7 +467,10 @@ def estimate_training(
     samples: float,
     batch_size: int | None = None,
 ) -> Cost:
-    """What `train` will execute; see `didact.training.estimate.estimate_training`."""
+    """What `train` will execute on samples like those of the pool that may be chosen.
+
+    See `didact.training.estimate.estimate_training`.
+    """
     need("training", "models")
     from didact.training import estimate
 
@@ -475,7 +478,7 @@ def estimate_training(
     encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
     spec = model_spec(str(model), [encoding], headed=True)
     return estimate.estimate_training(
-        pool.stats, spec, checked, samples=samples,
+        pool.stats_of(everything(pool, None).rows), spec, checked, samples=samples,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
         device=local_devices(checked.device)[0],
     )  # fmt: skip
