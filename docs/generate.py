@@ -95,7 +95,8 @@ def help_text(name: str, command: Any) -> str:
     if command.epilog:
         lines.append("")
         for example in command.epilog.split(": ", 1)[1].split(" · "):
-            lines += _filled(example.replace("...", f"{name} …"), 2, hanging=4)
+            again = f"{name} …" if example.startswith("...") else "…"
+            lines += _filled(example.replace("...", again), 2, hanging=4)
     return "\n".join(lines)
 
 

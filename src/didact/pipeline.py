@@ -109,7 +109,7 @@ def _run(config: RunConfig, folder: RunFolder, ctx: Context, meters: Mapping[str
         )
         values = values.having(record, stage.load(folder.path, record, values, staged))
     inputs = [i for s in _wanted(config) for i in s.inputs(values.read[s.name])]
-    lasting = {stage.name for stage in STAGES if stage.lasting}
+    lasting = {stage.name: stage.made_of for stage in STAGES if stage.lasting}
     manifest = folder.finish(values.resolved, config.seed, inputs, lasting)
     return Run(folder.path, manifest, tuple(folder.changes))
 

@@ -420,7 +420,8 @@ def train(
         causal.train, pool, rows, base, out, checked, seeds=seeds, replace_other=replace_other,
         progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
     )  # fmt: skip
-    return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
+    with ctx.meter.running():  # so that the records beside the model tell its seconds
+        return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
 
 
 def starting_model(
@@ -462,7 +463,10 @@ def estimate_training(
     samples: float,
     batch_size: int | None = None,
 ) -> Cost:
-    """What `train` will execute; see `didact.training.estimate.estimate_training`."""
+    """What `train` will execute on samples like those of the pool that may be chosen.
+
+    See `didact.training.estimate.estimate_training`.
+    """
     need("training", "models")
     from didact.models.folder import find
     from didact.models.language_model import spec_as_shown
@@ -472,7 +476,7 @@ def estimate_training(
     encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
     spec = spec_as_shown(find(model), [encoding])
     return estimate.estimate_training(
-        pool.stats, spec, checked, samples=samples,
+        pool.stats_of(everything(pool, None).rows), spec, checked, samples=samples,
         batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
         device=local_devices(checked.device)[0],
     )  # fmt: skip

@@ -127,6 +127,12 @@ def test_the_loss_falls_and_the_model_opens_again(place, trained):
     assert said.startswith("here")  # how every answer begins
 
 
+@pytest.mark.usefixtures("trained")
+def test_its_seconds_are_told(place):
+    about = json.loads((place[0] / "trained" / "training.json").read_text())
+    assert 0.2 < about["cost"]["cpu_seconds"] / about["seconds"] < 20
+
+
 def test_again_is_found_done_and_another_training_is_refused(place, trained):
     folder, shared = place
     result, _ = trained

@@ -16,6 +16,7 @@ from didact.analysis.runs import SEEDS, Measure, Run, Samples, What
 from didact.core.arrays import Bool1D, Float1D, UInt64s
 from didact.core.errors import DataError
 from didact.evaluation.results import HIGHER_IS_BETTER, TABLE, choices, read_evaluation
+from didact.models.folder import RECORD, read_json
 
 # what an evaluation may do differently and still ask the same
 _HARMLESS: Final = frozenset({"device", "tokens_per_batch"})
@@ -35,9 +36,12 @@ def evaluated_run(path: Path, label: str = "") -> tuple[Run, Mapping[str, Any]]:
         DataError: The file is no such table, is damaged, holds a number that is none, or does not
             say which set its model was trained on.
     """
+    folder = path if path.is_dir() else None
     path = path / TABLE if path.is_dir() else path
     found = read_evaluation(path)
     training = found.meta.get("training") or {}
+    if folder is not None:
+        _check_current(folder, path, training)
     rows = training.get("set") or ""
     if not (label or rows):
         raise DataError(
@@ -53,6 +57,21 @@ def evaluated_run(path: Path, label: str = "") -> tuple[Run, Mapping[str, Any]]:
         size=training.get("n_params"),
     )
     return run, found.meta
+
+
+def _check_current(folder: Path, path: Path, training: Mapping[str, Any]) -> None:
+    """Refuse the evaluation of a run's earlier model, and that of a run that did not finish."""
+    if (folder / "stages").is_dir() and not (folder / "manifest.json").is_file():
+        raise DataError(
+            f"{folder}: the run did not finish, so its evaluation may be of an earlier one; run "
+            f"the same command again, or give {path} itself"
+        )
+    about = folder / "model" / RECORD
+    if about.is_file() and read_json(about, dict).get("fingerprint") != training.get("fingerprint"):
+        raise DataError(
+            f"{path}: is of another training than the model in {folder / 'model'}; run again with "
+            f"the section evaluate, or give {path} itself to take the earlier one"
+        )
 
 
 def check_alike(tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

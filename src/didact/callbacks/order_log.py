@@ -66,12 +66,14 @@ class _Log:
         steps: Number of each step → what was told of it.
         numbered: Whether the log says which step a line is of.
         notes: What is odd about it.
+        widest: Most samples of a step, where lines of digests tell their number.
     """
 
     kind: str = ""
     steps: dict[int, list[Any]] = field(default_factory=dict)
     numbered: bool = True
     notes: list[str] = field(default_factory=list)
+    widest: int = 0
 
 
 def verify_order(log: str | Path, manifest: str | Path) -> Verified:
@@ -200,18 +202,16 @@ def _unbroken(judge: Judge, numbers: Sequence[int], kind: str, common: dict[str,
 
 
 def _by_digest(found: _Log, ids: list[str], rows: Int1D, size: int) -> Verified:
-    """By the digests of rows in didact's own log."""
+    """By the digests of rows in didact's own log; steps run on over the ends of epochs."""
     of_steps = -(-len(rows) // size)
     common: dict[str, Any] = {
-        "steps": len(found.steps),
-        "of_steps": of_steps,
-        "notes": tuple(found.notes),
-    }
+        "steps": len(found.steps), "of_steps": of_steps, "notes": tuple(found.notes),
+    }  # fmt: skip
     good = 0
     for number in sorted(found.steps):
-        step = slice((number - 1) * size, number * size)
-        if rows_digest(rows[step]) != found.steps[number][0]:
-            told = ids[step]
+        at = (number - 1) * size
+        if number > of_steps or rows_digest(rows[at : at + size]) != found.steps[number][0]:
+            told = ids[at : at + size]
             return Verified(
                 verdict="broken", first_wrong_step=number, expected=tuple(told), in_order=good,
                 said=f"step {number} read other rows than the order's {_shown(told)}, or in "
@@ -285,7 +285,12 @@ def _parsed(
         ) from error
     step = told.get("step", told.get("global_step"))
     kind = next((name for name in _KINDS if told.get(name) not in (None, "")), None)
-    if kind is None:  # as in the steps.jsonl of Telemetry, which is told of no rows
+    if kind is None and told.get("rows") == "":
+        raise DataError(
+            f"{place}: does not tell its rows: callbacks.Telemetry does not see them; expected the "
+            "order_log.jsonl that OrderGuard writes beside it, or a log of ids"
+        )
+    if kind is None:
         raise DataError(
             f"{place}: has {', '.join(told) or 'nothing'} and does not say what was read; expected "
             f"step, and one of {', '.join(_KINDS)}"
@@ -293,6 +298,8 @@ def _parsed(
     values = told[kind]
     if isinstance(values, str) and kind == "rows":
         kind, values = "digest", [values]
+        read = [told.get(name) for name in ("samples", "skipped")]
+        log.widest = max(log.widest, sum(n for n in read if isinstance(n, int)))
     if not isinstance(step, int) or isinstance(step, bool) or step < 1:
         raise DataError(f"{place}: step is {step!r}; expected a whole number from 1")
     if not isinstance(values, list):
@@ -327,4 +334,6 @@ def _cut(steps: Mapping[int, list[Any]], size: int) -> dict[int, list[Any]]:
 
 def _widest(found: _Log) -> int:
     """Samples of a step, where the order does not say: the most of any; 1 of a bare sequence."""
+    if found.kind == "digest":
+        return max(found.widest, 1)
     return max(map(len, found.steps.values())) if found.numbered else 1

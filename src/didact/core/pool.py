@@ -218,12 +218,17 @@ class Pool:
     @cached_property
     def stats(self) -> PoolStats:
         """What `estimate` needs."""
-        bins = np.floor(3 * np.log2(np.maximum(self.n_tokens, 1))).astype(np.int64)
+        return self.stats_of(np.arange(len(self)))
+
+    def stats_of(self, rows: Int1D) -> PoolStats:
+        """`stats` of some rows; the share of what is learned is the pool's."""
+        n_tokens = self.n_tokens[rows]
+        bins = np.floor(3 * np.log2(np.maximum(n_tokens, 1))).astype(np.int64)
         counts = np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
         return PoolStats(
-            n=len(self),
-            n_bytes=int(self.n_bytes.sum()),
-            n_tokens=int(self.n_tokens.sum()),
+            n=len(rows),
+            n_bytes=int(self.n_bytes[rows].sum()),
+            n_tokens=int(n_tokens.sum()),
             token_lengths=tuple(int(c) for c in counts),
             tasks=self.task_names,
             kind=self.kind,

@@ -237,10 +237,10 @@ def of_column(
     answer = (last_answer(turns) or "").strip()
     if answer in texts:
         for key in SURE:
-            other = _index(record.get(key), texts, names)
-            if other is not None and texts[other] != answer:
+            others = _readings(record.get(key), texts, names)
+            if others and texts.index(answer) not in others:
                 raise DataError(
-                    f"{place}: {key} says that {texts[other]!r} is right, and the answer is "
+                    f"{place}: {key} says that {texts[others[0]]!r} is right, and the answer is "
                     f"{answer!r}; expected one right option: correct the row"
                 )
         return Options(texts, texts.index(answer))
@@ -284,16 +284,34 @@ def _named(
         value = record.get(key)
         if not isinstance(value, str | int) or isinstance(value, bool):
             continue
-        found = _index(value, texts, names)
-        if found is None:
+        found = _readings(value, texts, names)
+        if len(found) > 1:
+            raise DataError(
+                f"{place}: {key} is {value}, which is both the option {texts[found[0]]!r} and the "
+                f"number of {texts[found[1]]!r}, counted from 0; expected one meaning: give the "
+                f'option as text, "{texts[found[0]]}", or the letter of the right one'
+            )
+        if not found:
             raise DataError(
                 f"{place}: {key} is {str(value)[:80]!r}; expected the text of one of the "
                 f"{len(texts)} choices, its letter (A to {chr(64 + min(len(texts), 26))})"
                 f"{', one of ' + ', '.join(names) if names else ''} or its number from 0 to "
                 f"{len(texts) - 1}"
             )
-        return found
+        return found[0]
     return None
+
+
+def _readings(value: Any, texts: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The options that a value may name: none, one, or as a number two, by its text and by place.
+
+    Text that is one of the options is that option; a number may mean either.
+    """
+    found = _index(value, texts, names)
+    if found is None:
+        return []
+    numbered = isinstance(value, int) and str(value) not in names and 0 <= value < len(texts)
+    return [found, value] if numbered and value != found else [found]
 
 
 def _index(value: Any, texts: Sequence[str], names: Sequence[str]) -> int | None:

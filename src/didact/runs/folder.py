@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -139,7 +139,7 @@ class RunFolder:
         config: Mapping[str, Any],
         seed: int,
         inputs: Sequence[Any],
-        lasting: Collection[str] = (),
+        lasting: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Manifest:
         """Remove what earlier runs left and this one did not make; write the manifest, last.
 
@@ -147,11 +147,17 @@ class RunFolder:
             config: The run's, resolved.
             seed: Its seed.
             inputs: The files behind it.
-            lasting: Stages whose files stay although this run had no such stage.
+            lasting: Stages whose files stay although this run had no such stage → keys of what
+                they depend on, and the stages whose results these are.
         """
+        lasting = lasting or {}
         for stale in (self.path / "stages").glob("*.json"):
             if stale.stem in lasting and stale.stem not in {r.name for r in self.records}:
-                self.changes.append(f"{stale.stem}: not in the config; its files stay as they were")
+                old = self._outdated(stale.stem, lasting[stale.stem])
+                of = f", made of another result of {old} than this run's" if old else ""
+                self.changes.append(
+                    f"{stale.stem}: not in the config; its files stay as they were{of}"
+                )
             elif stale.stem not in {r.name for r in self.records}:
                 record = self._earlier_record(stale.stem)
                 for output in record.outputs if record is not None else ():
@@ -172,6 +178,14 @@ class RunFolder:
         write_text(self.path / "manifest.json", text)
         write_text(checksum, fingerprint(text))
         return manifest
+
+    def _outdated(self, name: str, made_of: Mapping[str, str]) -> str:
+        """The stage of this run whose result is not the one that an earlier stage was made of."""
+        record = self._earlier_record(name)
+        results = {r.name: fingerprint(r.outputs) for r in self.records}
+        known = {} if record is None else record.depends_on
+        stages = [s for key, s in made_of.items() if s in results and known.get(key) != results[s]]
+        return ", ".join(stages)
 
     def _record_path(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"

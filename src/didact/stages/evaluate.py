@@ -130,4 +130,5 @@ STAGE = Stage(
     load=_load,
     does=_does,
     lasting=True,
+    made_of={"model": "train"},
 )

@@ -88,6 +88,7 @@ class Stage:
         does: What a table of the plan says it does.
         samples: Which of its counts tells the samples that it leaves.
         lasting: Whether what it made stays in the run folder when a config leaves it out.
+        made_of: Key of `depends` → the stage whose result it is; says when what stays is outdated.
     """
 
     name: str
@@ -103,3 +104,4 @@ class Stage:
     does: Callable[[RunConfig], str] = lambda _: ""
     samples: str = "rows"
     lasting: bool = False
+    made_of: Mapping[str, str] = field(default_factory=dict)

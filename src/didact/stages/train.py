@@ -10,7 +10,7 @@ from didact.config import RunConfig, TrainConfig
 from didact.core.cost import Cost
 from didact.core.identity import versions
 from didact.core.manifest import StageRecord
-from didact.core.pool import PoolStats
+from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Budget
 from didact.models.folder import RECORD
@@ -19,7 +19,14 @@ from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH, Seeds, TrainSettings
 from didact.training.telemetry import STEPS
 from didact.training.trained import Trained, read_trained
-from didact.verbs import context_of, estimate_training, model_identity, starting_model, train
+from didact.verbs import (
+    context_of,
+    estimate_training,
+    everything,
+    model_identity,
+    starting_model,
+    train,
+)
 
 FOLDER = "model"  # not train…: a pattern for the training file would find it
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "tokenizers")
@@ -60,7 +67,7 @@ def _depends(values: Values) -> Mapping[str, Any]:
 def _estimate(values: Values) -> Cost:
     section, config, pool = _section(values), values.config, values.read["data"].pool
     epochs = config.order.epochs if config.order else 1
-    samples = chosen(pool.stats, config.select.budget if config.select else None)
+    samples = chosen(pool, config.select.budget if config.select else None)
     return estimate_training(
         pool,
         starting(values, context_of(pool)),
@@ -70,16 +77,17 @@ def _estimate(values: Values) -> Cost:
     )
 
 
-def chosen(stats: PoolStats, budget: Budget | None) -> float:
+def chosen(pool: Pool, budget: Budget | None) -> float:
     """Samples that a budget leaves of a pool, were those that are chosen like the others."""
-    share = 1.0
+    offered = pool.stats_of(everything(pool, None).rows)
+    samples = float(offered.n)
     if budget is not None and budget.ratio is not None:
-        share = float(budget.ratio)
+        samples = float(budget.ratio) * len(pool)
     elif budget is not None and budget.samples is not None:
-        share = budget.samples / max(stats.n, 1)
+        samples = float(budget.samples)
     elif budget is not None and budget.tokens is not None:
-        share = budget.tokens / max(stats.n_tokens, 1)
-    return min(share, 1.0) * stats.n
+        samples = budget.tokens / max(offered.n_tokens, 1) * offered.n
+    return min(samples, offered.n)
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
@@ -118,4 +126,5 @@ STAGE = Stage(
     load=_load,
     does=_does,
     lasting=True,
+    made_of={"order": "order"},
 )

@@ -108,8 +108,9 @@ def train(
         training = lm if adapters is None else add_adapters(lm, adapters)
         recipe = _recipe(settings, seeds, batch_size, device)
         samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
-        flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
         n_steps = samples.steps(batch_size, settings.max_steps)
+        read = rows[: n_steps * batch_size]  # max_steps may end it before the order does
+        flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
         expected = foretold(
             samples, batch_size=batch_size, steps=n_steps, tokens_per_batch=recipe.tokens_per_batch
         )
@@ -123,7 +124,6 @@ def train(
         before, whole = cost_so_far(steps[:earlier]), cost_so_far(steps)
         meter.found(before)
         meter.add(Cost(flops=whole.flops - before.flops, tokens=whole.tokens - before.tokens))
-        read = rows[: n_steps * batch_size]
         about = {
             "fingerprint": key, "pool": pool.fingerprint, "model": digest(path),
             "settings": {**asdict(settings), "batch_size": batch_size}, "seeds": asdict(seeds),
@@ -257,7 +257,13 @@ def _rows(pool: Pool, order: TrainingOrder | npt.ArrayLike) -> Int1D:
         )  # fmt: skip
         rows = order.rows
     else:
-        rows = np.asarray(order, np.int64)
+        given = np.asarray(order)
+        if len(given) and (given.ndim != 1 or given.dtype.kind not in "iu"):
+            raise DataError(
+                f"rows to train on are {given.dtype} of shape {given.shape}; expected numbers of "
+                "rows, integers in sequence (of a mask, np.flatnonzero(mask))"
+            )
+        rows = given.astype(np.int64)
     if not len(rows):
         raise DataError("there is no row to train on")
     if rows.min() < 0 or rows.max() >= len(pool):

@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from didact.core.arrays import Float1D
+from didact.core.atomic import remove
 from didact.core.cost import Meter
 from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DataError, ExecutionError
@@ -290,6 +291,7 @@ def train_in_place(
     history: list[dict[str, Any]] = loop.state.log_history
     done = tuple(step_from_json(entry["told"]) for entry in history if "told" in entry)
     if not any(step.samples for step in done):
+        remove(work)  # there is nothing to go on with
         raise DataError(
             "no sample has a token to learn; check loss, template and max_length against the data"
         )

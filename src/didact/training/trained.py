@@ -47,14 +47,14 @@ class Trained:
 
     def facts(self) -> dict[str, Any]:
         """Facts for people and machines, JSON values."""
-        first, last = self.steps[0], self.steps[-1]
+        losses = [s.loss for s in self.steps if s.samples]  # a step that learns nothing has none
         about = self.about
         return {
             "model": str(self.path), "averaged": str(self.averaged) if self.averaged else None,
             "steps": len(self.steps), "samples": sum(s.samples or 0 for s in self.steps),
             "left_out": sum(s.skipped or 0 for s in self.steps), "tokens": self.cost.tokens,
             "flops": self.cost.flops, "foretold_flops": about["foretold_flops"],
-            "first_loss": first.loss, "last_loss": last.loss, "seconds": about["seconds"],
+            "first_loss": losses[0], "last_loss": losses[-1], "seconds": about["seconds"],
             "tokens_per_second": about["tokens"] / max(about["seconds"], 1e-9),
             "device": about["device"], "mfu": about["mfu"], "seeds": about["seeds"],
             "found_done": self.reused, "notes": list(about["notes"]),

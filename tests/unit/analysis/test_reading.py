@@ -87,6 +87,21 @@ def test_a_folder_and_a_name(write_evaluation, tmp_path):
     assert run.draw == "a" * 32
 
 
+def test_an_earlier_models_evaluation_is_not_a_runs(write_evaluation, tmp_path):
+    out, about = tmp_path / "out", {**trained(), "fingerprint": "old"}
+    table = write_evaluation("out/evaluation.parquet", [1.0], training=about)
+    (out / "model").mkdir()
+    (out / "model" / "training.json").write_text('{"fingerprint": "new"}')
+    with pytest.raises(DataError, match="is of another training than the model"):
+        read_runs([f"a={out}"])
+    assert read_runs([f"a={table}"])[0][0].set == "a"
+    (out / "model" / "training.json").write_text('{"fingerprint": "old"}')
+    assert read_runs([f"a={out}"])[0][0].set == "a"
+    (out / "stages").mkdir()
+    with pytest.raises(DataError, match="the run did not finish"):
+        read_runs([f"a={out}"])
+
+
 def test_end_to_end_over_files(write_evaluation, tmp_path):
     rng = np.random.default_rng(0)
     nats = rng.gamma(4, 5, 200)

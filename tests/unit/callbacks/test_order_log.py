@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import didact
@@ -201,3 +202,37 @@ def test_exit_codes_are_verdicts(out, tmp_path, kept, code):
     assert done.returncode == code, done.stderr
     verdicts = {0: "in order", 4: "broken", 5: "cannot tell"}
     assert json.loads(done.stdout)["verdict"] == verdicts[code]
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_steps_of_didact_run_on_over_the_ends_of_epochs(out, tmp_path, batch_size):
+    pool_rows = tables.read_order(out).rows
+    rows = np.concatenate([pool_rows, pool_rows[::-1]])  # 22 a pass: the sixth step has two passes
+    order = TrainingOrder(rows, "0" * 32, "test", batch_size=batch_size, epochs=2)
+    ids = [f"id{i}" for i in rows.tolist()]
+    tables.write_order(order, pa.chunked_array([ids]), out / "order.parquet")
+    size = batch_size or 5
+    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+    log = tmp_path / "steps.jsonl"
+
+    def write(parts):
+        steps = [
+            Step(step=i, loss=1.0, rows=rows_digest(p), samples=len(p) - 1, skipped=1)
+            for i, p in enumerate(parts, 1)
+        ]
+        log.write_text(step_lines(steps))
+
+    write(parts)
+    found = verify_order(log, out)
+    assert (found.verdict, found.in_order) == ("in order", len(parts))
+    write([*parts, parts[0]])
+    assert verify_order(log, out).first_wrong_step == len(parts) + 1
+    write(parts[:-1])
+    assert verify_order(log, out).verdict == "cannot tell"
+
+
+def test_steps_of_telemetry_do_not_tell_their_rows(out, tmp_path):
+    log = tmp_path / "steps.jsonl"
+    log.write_text(step_lines([Step(step=1, loss=1.0)]))
+    with pytest.raises(DataError, match=r"steps.jsonl:1: does not tell its rows.*order_log.jsonl"):
+        verify_order(log, out)

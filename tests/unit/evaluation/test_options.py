@@ -44,6 +44,10 @@ def column(said: str, record: dict[str, object]) -> Options | None:
         ("", {"choices": {"text": ["one", "two"], "label": ["1", "2"]}, "answerKey": "1"}, 0),
         ("", {"choices": {"text": ["one", "two"], "label": ["B", "A"]}, "answerKey": "B"}, 0),
         ("", {"choices": ["1", "0"], "answer": "0"}, 1),  # a text before an index
+        ("1", {"choices": ["1", "0"], "answer": 0}, 0),  # a number that agrees as an index
+        ("0", {"choices": ["1", "0"], "answer": 0}, 1),  # or as a text
+        ("", {"choices": ["0", "1"], "label": 1}, 1),  # both readings are one option
+        ("", {"choices": {"text": ["1", "0"], "label": ["0", "1"]}, "answerKey": 0}, 0),
     ],
 )
 def test_the_right_option_is_found(answer, record, right):
@@ -58,6 +62,7 @@ def test_the_right_option_is_found(answer, record, right):
     [
         ({}, "has no column 'choices'"),
         ({"choices": []}, "expected a list of two or more texts"),
+        ({"choices": ["1", "0"], "label": 0}, "both the option '0' and the number of '1'"),
         ({"choices": ["one"]}, "expected a list of two or more texts"),
         ({"choices": "one two"}, "expected a list of two or more texts"),
         ({"choices": ["one", " "]}, "expected a list of two or more texts"),

@@ -15,7 +15,7 @@ import pytest
 from didact.core.checksums import signed
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DataError
-from didact.core.manifest import Manifest, Measured, StageRecord
+from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
 from didact.runs.differences import differences, side_by_side
 from didact.runs.folder import Outcome, open_run_folder, output, read_manifest
 
@@ -138,6 +138,26 @@ def test_a_stage_that_is_gone_from_the_config_is_removed(tmp_path):
     assert [s.name for s in manifest.stages] == ["a"]
     assert not (tmp_path / "b.txt").exists()
     assert read_manifest(tmp_path) == manifest
+
+
+def test_what_stays_is_said_to_be_outdated(tmp_path):
+    def made(folder, text, *, both):
+        first = stage(folder, "a", {"k": text}, write(folder, "a.txt", text))
+        if both:
+            depends = {"of": fingerprint(first.outputs)}
+            stage(folder, "b", depends, write(folder, "b.txt", "x"))
+        folder.finish({}, 0, (), {"b": {"of": "a"}})
+        return [line for line in folder.changes if "not in the config" in line]
+
+    stays = "b: not in the config; its files stay as they were"
+    for text, both, said in (
+        ("x", True, []),
+        ("x", False, [stays]),
+        ("y", False, [f"{stays}, made of another result of a than this run's"]),
+    ):
+        with open_run_folder(tmp_path) as folder:
+            assert made(folder, text, both=both) == said
+    assert (tmp_path / "b.txt").exists()
 
 
 def test_a_manifest_goes_when_a_stage_begins(tmp_path):

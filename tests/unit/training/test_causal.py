@@ -144,7 +144,11 @@ def test_a_sample_without_a_loss_is_left_out_and_counted(sums, tiny, tmp_path, t
     assert sum(s.samples for s in trained.steps) == 79
     with pytest.raises(DataError, match="no sample has a token"):
         train(sums, [7], tiny, tmp_path / "m", QUICK)
-    assert not (tmp_path / "m").exists()
+    assert not list(tmp_path.iterdir())  # another training may come to this place
+    one = dataclasses.replace(QUICK, batch_size=1)
+    done = train(sums, [8, 9, 7], tiny, tmp_path / "m", one)
+    assert [s.samples for s in done.steps] == [1, 1, 0]
+    assert done.facts()["last_loss"] == done.steps[1].loss > 0
 
 
 def stop_at(step):
@@ -244,6 +248,8 @@ def test_an_order_is_checked_and_brings_its_batch_size(sums, tiny, tmp_path):
     assert [s.samples for s in done.steps] == [4, 4, 1]
     with pytest.raises(DataError, match="no row"):
         train(sums, [], tiny, tmp_path / "n", QUICK)
+    with pytest.raises(DataError, match=r"are bool of shape .*integers in sequence"):
+        train(sums, np.ones(len(sums), np.bool_), tiny, tmp_path / "n", QUICK)
 
 
 def test_training_that_diverges_stops(sums, tiny, tmp_path):
@@ -418,6 +424,15 @@ def test_a_seed_that_does_nothing_is_said_to(sums, tiny, trained, order, tmp_pat
     done = train(sums, order, tiny, tmp_path / "m", QUICK, seeds=Seeds(init=5))
     assert done.steps == trained.steps
     assert "init=5 changes nothing" in done.about["notes"][0]
+
+
+def test_rows_that_max_steps_leaves_unread_are_not_seen(sums, tiny, order, tmp_path):
+    short = dataclasses.replace(QUICK, max_steps=2)
+    done = train(sums, order, tiny, tmp_path / "m", short)
+    assert set(np.load(done.path / "trained_on.npy")) == set(sums.content_hash[order[:16]])
+    assert done.about["rows"] == 16
+    same = train(sums, order[:16], tiny, tmp_path / "n", QUICK)
+    assert done.about["set"] == same.about["set"]
 
 
 def test_what_a_training_stands_on_has_seen_is_seen(sums, trained, tmp_path):
