@@ -586,6 +586,7 @@ def write_tasks(
     read_as: DataSettings | None = None,
     ctx: Context | None = None,
     choices: Literal["column", "labels", "letters"] | None = None,
+    on_overlap: Literal["drop", "error", "keep"] = "drop",
 ) -> list[str]:
     """Write held-out files as tasks of lm-eval, and give their names; see `evaluation.tasks`.
 
@@ -596,13 +597,21 @@ def write_tasks(
         read_as: How the pool was read.
         ctx: Cache, progress.
         choices: Where options come from; found by what the rows look like when not given.
+        on_overlap: What becomes of rows that the model was trained on; see `evaluate`.
     """
     from didact.evaluation import tasks
+    from didact.evaluation.evaluate import without_overlap
     from didact.evaluation.model import find_evaluated
 
-    chat = find_evaluated(model).has_chat_template
-    found = held_out(files, read_as or DataSettings(), ctx or context())
-    return tasks.write_tasks(found, Path(folder), choices, chat=chat)
+    ctx = ctx or context()
+    found = find_evaluated(model)
+    seen, files_and_rows = found.trained_on(), []
+    for file in held_out(files, read_as or DataSettings(), ctx):
+        rows, _, notes = without_overlap(file, seen, on_overlap)
+        files_and_rows.append((file, rows))
+        for note in notes:
+            ctx.tell(note)
+    return tasks.write_tasks(files_and_rows, Path(folder), choices, chat=found.has_chat_template)
 
 
 def run_tasks(

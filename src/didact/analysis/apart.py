@@ -81,6 +81,9 @@ def _told(table: Table, wanted: Wanted, found: Sequence[Table]) -> Told:
             error = math.sqrt(float(np.mean([e.error**2 for e in errors])))
             least = power_constant(len(pairs), median(e.df for e in errors)) * error
         needed = _needed(asked, pairs, spread, rest) if asked else None
+        if needed is not None and asked and least is not None and asked < least:
+            # what these runs cannot show takes more of them, whatever their spreads' freedom
+            needed = max(needed, 1 + min(len(arm.values) for arm in arms))
     size = table.size or 0
     larger = {
         str(other.size): share

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -103,32 +103,30 @@ def evaluate(
         raise ConfigError(
             "expected MODEL and held-out FILES, MODEL with --tasks, or --runs with evaluations"
         )
+    _refuse_idle({"--wanted": wanted}, "MODEL; it goes with --runs")
     settings = method_settings(set_, verbs.evaluate)
     read_as = read_settings(data)
     if tasks or lm_eval or write_tasks:
         others = {f"--set {name}": True for name in settings if name not in {"device", "dtype"}}
         _refuse_idle({"-o": out, **others}, "lm-eval")
+        if not (tasks or lm_eval):
+            _refuse_idle({"--limit": limit}, "--write-tasks alone")
         if tasks:
             own_files = {"FILES": files, "--choices": choices, "--write-tasks": write_tasks}
             _refuse_idle(own_files, "--tasks, which are lm-eval's own")
-        ctx = verbs.context(cache_dir=cache_dir, tell=say)
-        records = []
-        with nullcontext(write_tasks) if write_tasks else TemporaryDirectory() as folder:
-            own = tasks.split(",") if tasks else None
-            names = own or verbs.write_tasks(
-                named[0], named[1:], folder, read_as=read_as, ctx=ctx, choices=choices
-            )
-            if own or lm_eval:
-                records = verbs.run_tasks(
-                    named[0], names, folder=None if own else folder, limit=limit, **settings
-                )
-            elif not json:
-                say(f"wrote {', '.join(names)} to {folder}")
+        records = _through_lm_eval(
+            named, settings, limit=limit,
+            names=tasks.split(",") if tasks else None,
+            folder=write_tasks, runs_them=lm_eval,
+            read_as=read_as, ctx=verbs.context(cache_dir=cache_dir, tell=say), choices=choices,
+            on_overlap=on_overlap,
+        )  # fmt: skip
         print_json(records) if json else printing.records_table(records)
         return
     from didact.data import tables
     from didact.evaluation.results import write_evaluation
 
+    _refuse_idle({"--limit": limit}, "an evaluation of every sample; it goes with --lm-eval")
     if out is not None:
         tables.check_replaceable(out)
     with printing.progress_bars() as progress:
@@ -144,6 +142,30 @@ def evaluate(
     bill = ctx.meter.bill
     say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
     print_json(found.summary()) if json else printing.evaluation_table(found.summary())
+
+
+def _through_lm_eval(
+    named: list[str],
+    settings: Mapping[str, Any],
+    *,
+    limit: int | None,
+    names: list[str] | None,
+    folder: Path | None,
+    runs_them: bool,
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Records of lm-eval's own tasks, or of files written as tasks; none where they only are."""
+    from didact import verbs
+
+    model, *files = named
+    if names is not None:
+        return verbs.run_tasks(model, names, limit=limit, **settings)
+    with nullcontext(folder) if folder else TemporaryDirectory() as place:
+        written = verbs.write_tasks(model, files, place, **how)
+        if runs_them:
+            return verbs.run_tasks(model, written, folder=place, limit=limit, **settings)
+        say(f"wrote {', '.join(written)} to {place}")
+    return []
 
 
 def _refuse_idle(flags: Mapping[str, object], beside: str) -> None:

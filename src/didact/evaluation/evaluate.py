@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from didact.core.arrays import Int1D
+from didact.core.arrays import Int1D, UInt64s
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
@@ -19,8 +19,8 @@ from didact.evaluation.model import EvaluatedModel, training_facts
 from didact.evaluation.options import Survey, survey
 from didact.evaluation.results import SCHEMA, Evaluation
 from didact.evaluation.rows import KEPT, Work, kept_table
-from didact.evaluation.settings import EvaluateSettings
-from didact.training.trained import TRAINED_ON, seen_by
+from didact.evaluation.settings import EvaluateSettings, OnOverlap
+from didact.training.trained import TRAINED_ON
 
 UNTRAINED: Final = 0.9  # of ln V, what a token takes that a model knows nothing of
 LISTED: Final = 5  # rows that a note names
@@ -75,7 +75,7 @@ def evaluate(
             "rename one, or evaluate them in two calls"
         )
     notes = [*_about_training(model, settings)]
-    seen = seen_by(model.folder)
+    seen = model.trained_on()
     if seen is None:
         notes.append(
             f"{model.given} has no {TRAINED_ON}, so whether it was trained on held-out rows "
@@ -83,7 +83,7 @@ def evaluate(
         )
     works, told = [], []
     for file in files:  # everything that can be refused is, before the model is opened
-        rows, overlap, said = _without_overlap(file, seen, settings)
+        rows, overlap, said = without_overlap(file, seen, settings.on_overlap)
         found = survey(file.pool, rows, settings.choices, file.name)
         works.append(
             Work(
@@ -118,8 +118,8 @@ def evaluate(
     return Evaluation(pa.concat_tables(tables).cast(SCHEMA), meta)
 
 
-def _without_overlap(
-    file: HeldOut, seen: Any, settings: EvaluateSettings
+def without_overlap(
+    file: HeldOut, seen: UInt64s | None, on_overlap: OnOverlap
 ) -> tuple[Int1D, list[int], list[str]]:
     """Rows to evaluate, rows that the model was trained on, and what to say of them."""
     every = np.arange(len(file.pool))
@@ -135,12 +135,12 @@ def _without_overlap(
     )
     more = f" and {len(overlap) - LISTED:,} more" if len(overlap) > LISTED else ""
     what = f"{len(overlap):,} of {len(every):,} rows are among what the model was trained on"
-    if settings.on_overlap == "error":
+    if on_overlap == "error":
         raise DataError(
             f"{file.path}: {what}: {shown}{more}; expected rows that it has never seen: remove "
             "them, or set on_overlap to drop (left out) or keep (counted)"
         )
-    drop = settings.on_overlap == "drop"
+    drop = on_overlap == "drop"
     if drop and len(overlap) == len(every):
         raise DataError(
             f"{file.path}: all {len(every):,} rows are among what the model was trained on; give "

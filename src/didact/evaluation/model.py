@@ -9,12 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from didact.accounting.spec import ModelSpec
+from didact.core.arrays import UInt64s
 from didact.core.errors import DataError, need
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Dtype
 from didact.models.encode import Encoding
 from didact.models.folder import RECORD, digest, find, header, read_json, weight_files
+from didact.training.trained import seen_by
 
 if TYPE_CHECKING:
     from didact.models.language_model import LanguageModel
@@ -89,6 +93,11 @@ class EvaluatedModel:
             low = [(t.shape[0], t.shape[1], 1) for name, t in tensors if _LOW_RANK.search(name)]
             spec = replace(spec, matrices=(*spec.matrices, *low))
         return spec
+
+    def trained_on(self) -> UInt64s | None:
+        """Content hashes of what it was trained on, its base's among them; None if unknown."""
+        known = [s for f in {self.folder, self.path} if (s := seen_by(f)) is not None]
+        return np.unique(np.concatenate(known)) if known else None
 
     def training(self) -> dict[str, Any] | None:
         """What its folder says of its training; None where it says nothing.

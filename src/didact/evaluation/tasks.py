@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import yaml
 
+from didact.core.arrays import Int1D
 from didact.core.atomic import replacing, write_text
 from didact.core.errors import DataError
 from didact.core.render import SHARED
@@ -32,7 +33,7 @@ LEAST_USES: Final = 4  # and how often each must stand there on average
 
 
 def write_tasks(
-    files: Sequence[HeldOut],
+    files: Sequence[tuple[HeldOut, Int1D]],
     folder: Path,
     choices: ChoicesFrom | None = None,
     *,
@@ -46,7 +47,7 @@ def write_tasks(
     else: `loglikelihood`, whether the answer is the likeliest continuation.
 
     Args:
-        files: The held-out files.
+        files: The held-out files, and which of their rows.
         folder: Where `NAME.yaml` and `NAME.jsonl` go.
         choices: Where options come from; found by what the rows look like when not given.
         chat: Whether they are for a model with a chat template; else a new line parts prompt and
@@ -57,8 +58,8 @@ def write_tasks(
             one name.
     """
     names: list[str] = []
-    for file in files:
-        codes = file.pool.source_codes
+    for file, every in files:
+        codes = file.pool.source_codes[every]
         used = np.unique(codes).tolist()
         for code in used:
             source = file.pool.source_names[code]
@@ -69,7 +70,7 @@ def write_tasks(
                     f"{file.path}: a second task would be named {name!r}; rename the file, or the "
                     f"source {source!r}"
                 )
-            rows = np.flatnonzero(codes == code)
+            rows = every[codes == code]
             _write_task(name, file, rows, folder, choices, chat=chat)
             names.append(name)
     return names

@@ -153,7 +153,14 @@ class RunFolder:
         lasting = lasting or {}
         for stale in (self.path / "stages").glob("*.json"):
             if stale.stem in lasting and stale.stem not in {r.name for r in self.records}:
-                old = self._outdated(stale.stem, lasting[stale.stem])
+                record = self._earlier_record(stale.stem)
+                if record is not None and not record.fingerprint:
+                    self.changes.append(
+                        f"{stale.stem}: not in the config; an earlier run was stopped in it, and "
+                        "goes on there once it is back"
+                    )
+                    continue
+                old = self._outdated(record, lasting[stale.stem])
                 of = f", made of another result of {old} than this run's" if old else ""
                 self.changes.append(
                     f"{stale.stem}: not in the config; its files stay as they were{of}"
@@ -179,9 +186,8 @@ class RunFolder:
         write_text(checksum, fingerprint(text))
         return manifest
 
-    def _outdated(self, name: str, made_of: Mapping[str, str]) -> str:
+    def _outdated(self, record: StageRecord | None, made_of: Mapping[str, str]) -> str:
         """The stage of this run whose result is not the one that an earlier stage was made of."""
-        record = self._earlier_record(name)
         results = {r.name: fingerprint(r.outputs) for r in self.records}
         known = {} if record is None else record.depends_on
         stages = [s for key, s in made_of.items() if s in results and known.get(key) != results[s]]

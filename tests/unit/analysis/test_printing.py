@@ -13,7 +13,7 @@ def test_sets_intervals_and_sentences_are_printed(runs_of, capsys):
     shown = capsys.readouterr().out
     for part in (
         "held_out.jsonl · bits per byte (lower is better)", "[best]", "2.784 to 2.816",
-        "Signal to noise 7.8", "No ties: all sets are told apart.", "note: a note",
+        "Signal to noise 7.", "No ties: all sets are told apart.", "note: a note",
     ):  # fmt: skip
         assert part in shown
 

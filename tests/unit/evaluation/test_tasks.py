@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
 import orjson
 import pytest
 import yaml
 
+import didact
 from didact import verbs
 from didact.core.errors import ConfigError, DataError, MissingDependencyError
 from didact.testing import chat
@@ -73,6 +76,31 @@ def test_rows_without_prompt_or_answer_are_refused(tiny_model, tmp_path):
     path.write_bytes(orjson.dumps(chat("a", "q", "")))
     with pytest.raises(DataError, match=r"held.jsonl: row 1: has no answer; lm-eval needs both"):
         verbs.write_tasks(tiny_model, path, tmp_path / "tasks")
+
+
+def test_rows_that_the_model_was_trained_on_are_left_out_with_a_line(tiny_model, tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"say {i}"},
+                      {"role": "assistant", "content": f"word {i}"}]}
+        for i in range(8)
+    ]  # fmt: skip
+    path = tmp_path / "held_out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    seen = didact.read(path, dedup="none").content_hash[[1, 5]]
+    np.save(model / "trained_on.npy", np.sort(seen))
+    said = []
+    (name,) = verbs.write_tasks(
+        model, path, tmp_path / "tasks", ctx=didact.context(tell=said.append)
+    )
+    lines = (tmp_path / "tasks" / f"{name}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == [
+        f"say {i}" for i in range(8) if i not in {1, 5}
+    ]
+    assert "2 of 8 rows" in said[0]
+    with pytest.raises(DataError, match="never seen"):
+        verbs.write_tasks(model, path, tmp_path / "more", on_overlap="error")
 
 
 def test_lm_eval_that_is_not_installed_is_an_instruction(tiny_model, monkeypatch):
