@@ -150,7 +150,7 @@ def test_steps_of_didact_go_on_over_the_end_of_an_epoch(tmp_path):
 def test_a_log_that_does_not_say_what_was_read(out, tmp_path):
     log = tmp_path / "steps.jsonl"
     log.write_text(step_lines([Step(step=1, loss=1.0)]))  # as Telemetry writes it
-    with pytest.raises(DataError, match="does not say what was read"):
+    with pytest.raises(DataError, match="does not tell its rows"):
         verify_order(log, out)
 
 
