@@ -465,21 +465,51 @@ def estimate_training(
 ) -> Cost:
     """What `train` will execute on samples like those of the pool that may be chosen.
 
-    See `didact.training.estimate.estimate_training`.
+    Some of them are tokenised as the model is shown them; see
+    `didact.training.estimate.estimate_training`.
+
+    Args:
+        pool: The pool.
+        model: The model, as `starting_model` gives it.
+        settings: Those of `train`.
+        samples: Samples that are read, over all epochs.
+        batch_size: Samples per optimizer step, where the settings have none.
+
+    **Cost:** tokenises at most 4,096 samples; loads no model.
     """
     need("training", "models")
+    from didact.models.architecture import read_spec
+    from didact.models.encode import encode
     from didact.models.folder import find
-    from didact.models.language_model import spec_as_shown
+    from didact.models.language_model import context_of as model_context
+    from didact.models.language_model import open_tokenizer
     from didact.training import estimate
 
-    checked = TrainSettings(**settings)
-    encoding = Encoding(kind=pool.kind, loss=checked.loss, template=checked.template)
-    spec = spec_as_shown(find(model), [encoding])
-    return estimate.estimate_training(
-        pool.stats_of(everything(pool, None).rows), spec, checked, samples=samples,
-        batch_size=checked.batch_size or batch_size or DEFAULT_BATCH,
-        device=local_devices(checked.device)[0],
+    checked, path = TrainSettings(**settings), find(model)
+    size = checked.batch_size or batch_size or DEFAULT_BATCH
+    tokenizer = open_tokenizer(path)
+    longest = checked.max_length or model_context(path, tokenizer)
+    how = Encoding(
+        kind=pool.kind, loss=checked.loss, template=checked.template,
+        pool_template=pool.meta["template"], max_length=longest,
     )  # fmt: skip
+    rows = everything(pool, None).rows
+    some = np.random.default_rng(0).choice(rows, min(len(rows), _LOOKED_AT), replace=False)
+    shown = encode(pool.read(some, ["turns"]).column("turns"), tokenizer, how)
+    lengths = shown.lengths[shown.scored]
+    # Those looked at may be longer or shorter than all, by the pool's own count.
+    counted = np.minimum(pool.n_tokens, longest)
+    scale = counted[rows].mean() / max(counted[some].mean(), 1e-9) if len(rows) else 1.0
+    if checked.max_steps is not None:
+        samples = min(samples, checked.max_steps * size)
+    return estimate.estimate_training(
+        lengths, read_spec(path), checked,
+        samples=samples * scale * len(lengths) / max(len(some), 1),
+        batch_size=size, device=local_devices(checked.device)[0],
+    )  # fmt: skip
+
+
+_LOOKED_AT = 4096
 
 
 # -- evaluate --------------------------------------------------------------------------------------
