@@ -9,6 +9,7 @@ import numpy as np
 
 from didact.accounting.flops import NOTHING, Lengths
 from didact.core.arrays import Int1D
+from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 
 # At 512 rows sorted together, as scorers do, a tenth was reached by most batches: real instruction
@@ -41,6 +42,33 @@ def typical_lengths(stats: PoolStats, *, overhead: int, max_length: int | None) 
     lengths = np.rint(raw).astype(np.int64) + overhead
     clipped: Int1D = np.clip(lengths, 1, max_length)
     return clipped
+
+
+def window_and_stride(
+    context: int, window: int | None, stride: int | None, *, where: str, model: str
+) -> tuple[int, int]:
+    """Size and stride of the windows in which a model reads long samples.
+
+    Args:
+        context: Most tokens the model reads at once.
+        window: The size asked for; the context when not given.
+        stride: The stride asked for; half a window when not given.
+        where: Whose settings they are, for messages: "evaluate".
+        model: What messages call the model.
+
+    Raises:
+        ConfigError: The window is beyond the context, or the stride leaves nothing in common.
+    """
+    size = context if window is None else window
+    if size > context:
+        raise ConfigError(f"{where}.window={size}: {model} reads at most {context} tokens")
+    step = max(size // 2, 1) if stride is None else stride
+    if step >= size:
+        raise ConfigError(
+            f"{where}.stride={step}: expected less than the window of {size} tokens, so that the "
+            "first token of a window has some before it"
+        )
+    return size, step
 
 
 def windowed_lengths(

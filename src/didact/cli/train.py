@@ -70,6 +70,9 @@ def train(
         if ordered is None:
             everything = verbs.everything(found, None)
             ordered = verbs.order(found, everything, None, order_, epochs=epochs, ctx=ctx)
+            left = len(found) - len(everything)
+            if left and is_first():
+                say(f"note: exact copies and validation rows, not trained on: {left:,}")
         seeds = Seeds(init=seed, order=seed if order_ == "shuffle" else None)
         done = verbs.train(found, ordered, model=model, out=out, seeds=seeds, ctx=ctx, **settings)
     if not is_first():  # of several processes one speaks

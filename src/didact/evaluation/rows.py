@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from didact.accounting.lengths import window_and_stride
 from didact.core.arrays import Int1D
 from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError
@@ -76,16 +77,9 @@ def windows_of(context: int, settings: EvaluateSettings) -> tuple[int, int]:
     Raises:
         ConfigError: The window is beyond the context, or the stride leaves nothing in common.
     """
-    size = context if settings.window is None else settings.window
-    if size > context:
-        raise ConfigError(f"evaluate.window={size}: the model reads at most {context} tokens")
-    stride = max(size // 2, 1) if settings.stride is None else settings.stride
-    if stride >= size:
-        raise ConfigError(
-            f"evaluate.stride={stride}: expected less than the window of {size} tokens, so that "
-            "the first token of a window has some before it"
-        )
-    return size, stride
+    return window_and_stride(
+        context, settings.window, settings.stride, where="evaluate", model="the model"
+    )
 
 
 def check_work(work: Work) -> tuple[int, int]:

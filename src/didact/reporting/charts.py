@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from didact.reporting import svg
 from didact.reporting.formatting import (
@@ -203,16 +204,8 @@ def course(
     known = [v for v in (*low, *high) if v is not None]
     if not known:
         return nothing("no values to draw")
-    warp: Callable[[float], float] = math.log if log else float
-    bottom, top = min(0.0 if from_zero else math.inf, *known), max(known)
-    pad = 0.06 * (warp(top) - warp(bottom)) or 0.05 * abs(warp(top)) or 1.0
-    floor = warp(bottom) - (0 if from_zero else pad)
-    ceiling = warp(top) + pad
+    warp, floor, ceiling, y_of = vertical(known, from_zero=from_zero, log=log, height=height)
     length = edges[-1]
-
-    def y_of(value: float | None) -> float | None:
-        return None if value is None else height * (ceiling - warp(value)) / (ceiling - floor)
-
     ys = [y_of(v) for v in mean]
     middles = [(a + b) / 2 / length for a, b in pairwise(edges)]
     out = [
@@ -254,6 +247,36 @@ def course(
             for t, text in zip(y_values, y_texts, strict=True)
         ],
     )  # fmt: skip
+
+
+class Vertical(NamedTuple):
+    """A vertical axis.
+
+    Attributes:
+        warp: Logarithm where it is logarithmic, else the value itself.
+        floor: The lower end, warped.
+        ceiling: The upper end, warped.
+        y_of: Pixels from the top of a value; None of None.
+    """
+
+    warp: Callable[[float], float]
+    floor: float
+    ceiling: float
+    y_of: Callable[[float | None], float | None]
+
+
+def vertical(known: Sequence[float], *, from_zero: bool, log: bool, height: float) -> Vertical:
+    """The vertical axis that some values need, with a little room around them."""
+    warp: Callable[[float], float] = math.log if log else float
+    bottom, top = min(0.0 if from_zero else math.inf, *known), max(known)
+    pad = 0.06 * (warp(top) - warp(bottom)) or 0.05 * abs(warp(top)) or 1.0
+    floor = warp(bottom) - (0 if from_zero else pad)
+    ceiling = warp(top) + pad
+
+    def y_of(value: float | None) -> float | None:
+        return None if value is None else height * (ceiling - warp(value)) / (ceiling - floor)
+
+    return Vertical(warp, floor, ceiling, y_of)
 
 
 def layers(

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from didact.reporting import svg
-from didact.reporting.charts import Values, nothing, probe
+from didact.reporting.charts import Values, nothing, probe, vertical
 from didact.reporting.formatting import compact, count, number, scale, shorten, visible
 from didact.reporting.joints import Joint
 
@@ -73,16 +73,9 @@ def curve(
     known = [v for v in drawn if v is not None]
     if not known:
         return nothing("no values to draw")
-    warp: Callable[[float], float] = math.log if log else float
-    bottom, top = min(0.0 if from_zero else math.inf, *known), max(known)
-    pad = 0.06 * (warp(top) - warp(bottom)) or 0.05 * abs(warp(top)) or 1.0
-    floor = warp(bottom) - (0 if from_zero else pad)
-    ceiling = warp(top) + pad
+    _, floor, ceiling, y_of = vertical(known, from_zero=from_zero, log=log, height=height)
+    top = max(known)
     start, length = edges[0], edges[-1] - edges[0]
-
-    def y_of(value: float | None) -> float | None:
-        return None if value is None else height * (ceiling - warp(value)) / (ceiling - floor)
-
     middles = [((a + b) / 2 - start) / length for a, b in pairwise(edges)]
     out = [_joint((joint.at - start) / length, height) for joint in joints]
     out.extend(

@@ -11,11 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from didact.accounting.flops import forward_flops
-from didact.accounting.lengths import executed, windowed_lengths
+from didact.accounting.lengths import executed, window_and_stride, windowed_lengths
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Float1D
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Fitted
 from didact.models.tokens import Tokens
@@ -93,18 +92,9 @@ class WindowedLikelihood(ModelScorer):
         Raises:
             ConfigError: The window is beyond the context, or the stride leaves nothing in common.
         """
-        size = context if self.window is None else self.window
-        if size > context:
-            raise ConfigError(
-                f"{self.where}.window={size}: {self.model} reads at most {context} tokens"
-            )
-        stride = max(size // 2, 1) if self.stride is None else self.stride
-        if stride >= size:
-            raise ConfigError(
-                f"{self.where}.stride={stride}: expected less than the window of {size} "
-                "tokens, so that the first token of a window has some before it"
-            )
-        return size, stride
+        return window_and_stride(
+            context, self.window, self.stride, where=self.where, model=self.model
+        )
 
 
 def score_tokens(
