@@ -1,0 +1,191 @@
+"""Comparison: what every arm of a comparison at equal total compute cost and was worth.
+
+The JSON form is `comparison.json`, which a plan can be made from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from didact.core.errors import DataError, did_you_mean
+
+BASE: Final = "base"  # the model before any of the pool: the value at no training
+ALL: Final = "all"  # one pass over the whole pool, where every ranking is the same set
+RANDOM: Final = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to choose, at one total budget, on one task.
+
+    Attributes:
+        name: What the user calls it.
+        method: The scorer, or `random`; `base` and `all` are the two ends.
+        order: How the chosen samples were ordered.
+        task: What was measured on.
+        beta: Total budget K as a share of one full pass C of the train model; 0 for `base`.
+        k_flops: K, the FLOPs of selection and training together.
+        n_tokens: Tokens that were trained on.
+        selector_params: Parameters of the model that scored; None without one.
+        train_params: Parameters of the model that was trained.
+        schedule: Learning-rate schedule.
+        learning_rate: Highest learning rate.
+        selection_flops: FLOPs of scoring, from nothing.
+        selection_cpu_seconds: Processor seconds of scoring, from nothing.
+        training_flops: FLOPs of training.
+        metric: Name of the measure.
+        higher_is_better: Its direction.
+        value: Mean over seeds; None where it could not run.
+        low: Lower end of the value's 95 % interval; None with one seed.
+        high: Upper end.
+        seeds: Number of runs, seeds and draws counted together.
+        feasible: Whether K pays for the scoring.
+        reason: Why not.
+    """
+
+    name: str
+    method: str
+    order: str
+    task: str
+    beta: float
+    k_flops: float
+    n_tokens: int
+    selector_params: int | None
+    train_params: int
+    schedule: str
+    learning_rate: float | None
+    selection_flops: float
+    selection_cpu_seconds: float
+    training_flops: float
+    metric: str
+    higher_is_better: bool
+    value: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    feasible: bool
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"arm {self.name!r} on {self.task!r}"
+        texts = ("name", "method", "order", "task", "schedule", "metric", "reason")
+        for name in texts:
+            _expect(isinstance(getattr(self, name), str), where, name, getattr(self, name), "text")
+        for name in ("feasible", "higher_is_better"):
+            given = getattr(self, name)
+            _expect(isinstance(given, bool), where, name, given, "true or false")
+        amounts = ("beta", "k_flops", "n_tokens", "selection_flops", "selection_cpu_seconds")
+        for name in (*amounts, "training_flops", "seeds"):
+            given = getattr(self, name)
+            _expect(_finite(given) and given >= 0, where, name, given, "a number, 0 or more")
+        given = self.train_params
+        _expect(_finite(given) and given > 0, where, "train_params", given, "a number above 0")
+        for name in ("selector_params", "learning_rate"):
+            given = getattr(self, name)
+            fine = given is None or (_finite(given) and given > 0)
+            _expect(fine, where, name, given, "a number above 0, or null")
+        for name in ("value", "low", "high"):
+            given = getattr(self, name)
+            _expect(given is None or _finite(given), where, name, given, "a number, or null")
+        if self.feasible:
+            _expect(self.value is not None, where, "value", None, "a number: the arm is feasible")
+        if (self.low is None) != (self.high is None):
+            raise DataError(f"{where}: low={self.low}, high={self.high}; expected both or neither")
+        if self.low is not None and self.high is not None and self.value is not None:
+            inside = self.low <= self.value <= self.high
+            _expect(inside, where, "value", self.value, f"within {self.low} to {self.high}")
+
+    @property
+    def performance(self) -> float:
+        """The value, turned so that higher is better; NaN without one."""
+        if self.value is None:
+            return math.nan
+        return self.value if self.higher_is_better else -self.value
+
+
+def _finite(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _expect(fine: bool, where: str, name: str, given: object, expected: str) -> None:
+    if not fine:
+        raise DataError(f"{where}: {name}={given!r}; expected {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `comparison.json` holds.
+
+    Attributes:
+        arms: Every arm, infeasible ones too.
+        fits: The law per task and method, JSON values.
+        snr: Task → spread between sets ÷ spread between seeds; None where seeds are too few.
+        ranks: Rank correlation between sizes, JSON values; None with one size.
+        decision_accuracy: Share of pairs of arms ranked alike at two sizes; None with one.
+        verdict: `{code, text}`.
+    """
+
+    arms: tuple[Arm, ...]
+    fits: Sequence[Mapping[str, Any]] = ()
+    snr: Mapping[str, float | None] = field(default_factory=dict)
+    ranks: Any = None
+    decision_accuracy: float | None = None
+    verdict: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise DataError("the comparison has no arms; expected at least base, all and random")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; `from_json` reads them back."""
+        return {
+            "arms": [{f.name: getattr(arm, f.name) for f in fields(Arm)} for arm in self.arms],
+            "fits": [dict(fit) for fit in self.fits],
+            "snr": dict(self.snr),
+            "ranks": self.ranks,
+            "decision_accuracy": self.decision_accuracy,
+            "verdict": None if self.verdict is None else dict(self.verdict),
+        }
+
+    @classmethod
+    def from_json(cls, values: Any, where: str = "comparison") -> Comparison:
+        """The comparison in JSON values.
+
+        Args:
+            values: What `to_json` gave, or the like written by hand.
+            where: What messages call it, such as the file's name.
+
+        Raises:
+            DataError: A key is missing, unknown, or its value is not what it should be.
+        """
+        if not isinstance(values, Mapping) or not isinstance(values.get("arms"), list):
+            raise DataError(f"{where}: expected a mapping with a list of 'arms'")
+        unknown = sorted(values.keys() - {f.name for f in fields(cls)})
+        if unknown:
+            known = (f.name for f in fields(cls))
+            raise DataError(f"{where}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+        arms = tuple(_arm(arm, f"{where}: arms[{i}]") for i, arm in enumerate(values["arms"]))
+        rest = {name: given for name, given in values.items() if name != "arms" and given}
+        try:
+            return cls(arms, **rest)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+def _arm(values: Any, where: str) -> Arm:
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where} is {values!r}; expected a mapping")
+    known = [f.name for f in fields(Arm)]
+    missing = [name for name in known if name not in values and name != "reason"]
+    if missing:
+        raise DataError(f"{where}: no {', '.join(missing)}; expected {', '.join(known)}")
+    if unknown := sorted(values.keys() - set(known)):
+        raise DataError(f"{where}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    try:
+        return Arm(**values)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error

@@ -1,0 +1,104 @@
+"""The cheapest comparison that would settle one row of a plan against another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from didact.analysis.power import seeds_needed
+from didact.planning.costs import method_sections
+from didact.planning.rows import RANDOM, Row, Terms
+
+# One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393).
+TRAIN_PARAMS: Final = 150e6
+LEAST_SEEDS: Final = 3
+WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
+USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
+_ENDS: Final = 2  # runs of the full pass, which fixes the scale
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A comparison that would settle a choice.
+
+    Attributes:
+        grid: As a comparison reads it; words in capitals are the user's to replace.
+        flops: Of scoring and of all trainings.
+        hours: Of one device.
+        seeds: Runs of each arm.
+        gains: FLOPs that the worse of the two would need on top to reach the better one's value.
+    """
+
+    grid: Mapping[str, Any]
+    flops: float
+    hours: float
+    seeds: int
+    gains: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "grid": dict(self.grid), "flops": self.flops, "hours": self.hours, "seeds": self.seeds,
+            "gains": self.gains,
+        }  # fmt: skip
+
+
+def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot | None:
+    """The comparison of two rows on a small model of its own.
+
+    Scoring is paid in full; both arms are trained at their share of a full pass and at half of it,
+    the full pass twice. There are as many seeds as find the difference foretold with 80 % power at
+    5 %.
+
+    Args:
+        terms: The plan's.
+        first: One row.
+        second: The other.
+        train_params: Parameters of the model that will be trained.
+
+    Returns:
+        None where the difference cannot be found with any number of seeds.
+    """
+    known = first.predicted is not None and second.predicted is not None
+    rates = terms.prior.rates
+    wanted = abs((first.predicted or 0.0) - (second.predicted or 0.0)) if known else WORTH_FINDING
+    seeds = seeds_needed(wanted, terms.prior.noise or USUAL_NOISE) if wanted > 0 else None
+    if seeds is None:
+        return None
+    seeds = max(seeds, LEAST_SEEDS)
+    params = min(train_params, TRAIN_PARAMS)
+    budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
+    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + _ENDS
+    scoring = {(row.method, row.selector): row.selection_flops * terms.tasks for row in (first, second)}
+    flops = sum(scoring.values()) + trained * terms.full_pass * params / train_params
+    reached, spent = 1.0, second.fraction  # where nothing is known the choice may be worth it all
+    if known:
+        better, other = sorted((first, second), key=lambda row: -(row.predicted or 0.0))
+        spent = other.fraction
+        reached = min(1.0, rates[better.method] / rates[other.method] * better.fraction)
+    return Pilot(
+        grid=_grid((first, second), budgets, seeds, params),
+        flops=flops,
+        hours=flops / terms.flops_per_second / 3600,
+        seeds=seeds,
+        gains=max(reached - spent, 0.0) * terms.full_pass,
+    )
+
+
+def _grid(rows: tuple[Row, Row], budgets: list[float], seeds: int, params: float) -> dict[str, Any]:
+    """Both rows as arms; random samples, the base model and the full pass are in every grid."""
+    return {
+        "data": "POOL",
+        "base": f"A MODEL OF {params / 1e6:,.0f}M",
+        "target": "TARGET",
+        "choose_on": ["VALIDATION"],
+        "tell_on": ["TEST"],
+        "budgets": budgets,
+        "seeds": list(range(seeds)),
+        "arms": [
+            {"name": row.method, **method_sections(row.method, row.selector)}
+            for row in rows
+            if row.method != RANDOM
+        ],
+    }

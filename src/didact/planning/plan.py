@@ -1,0 +1,256 @@
+"""Plan: every way to spend a budget on a pool and a model, and the one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from didact._version import __version__
+from didact.accounting.catalog import Described
+from didact.accounting.devices import Device
+from didact.core.errors import BudgetError, ConfigError
+from didact.core.pool import PoolStats
+from didact.planning.choice import break_even, frontier, recommend
+from didact.planning.compute_budget import ComputeBudget
+from didact.planning.costs import METHODS, Scoring, Training, scoring_costs, training_cost
+from didact.planning.pilot import Pilot
+from didact.planning.prior import Prior
+from didact.planning.rows import EXTRAPOLATED, LEVEL, MOST_PASSES, RANDOM, Row, Terms, all_rows
+from didact.planning.verdict import Verdict, judged
+
+PLAN_VERSION: Final = 1
+_TARGET_SAMPLES: Final = 100  # of a target set that was not described
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        pool: Sizes of the pool: the samples that may be trained on.
+        model: The model to train.
+        budget: What there is to spend, on choosing and training together.
+        device: What hours are of.
+        judges: Models that might score.
+        encoder: The sentence encoder of `embedding`.
+        target: Sizes of the target set; about a hundred samples like the pool's when None.
+        tasks: Tasks that share the scoring.
+        batch_size: Samples per optimizer step.
+        max_length: Most tokens of a sample; the model's context when None.
+        lora_rank: Rank of adapters; None for all weights.
+        methods: Which to look at.
+        pool_fingerprint: Identity of the pool; None where only its sizes are known.
+        pool_name: What messages call it.
+    """
+
+    pool: PoolStats
+    model: Described
+    budget: ComputeBudget
+    device: Device
+    judges: tuple[Described, ...]
+    encoder: Described
+    target: PoolStats | None = None
+    tasks: int = 1
+    batch_size: int = 32
+    max_length: int | None = None
+    lora_rank: int | None = None
+    methods: tuple[str, ...] = METHODS
+    pool_fingerprint: str | None = None
+    pool_name: str = "the pool"
+
+    def __post_init__(self) -> None:
+        if self.pool.n < 1 or self.pool.n_tokens < 1:
+            raise ConfigError(f"{self.pool_name}: no samples or no tokens; nothing to plan for")
+        for name in ("tasks", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected 1 or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: what a reader of the plan should know, not all of it."""
+        return {
+            "pool": {
+                "name": self.pool_name, "samples": self.pool.n, "tokens": self.pool.n_tokens,
+                "kind": self.pool.kind, "fingerprint": self.pool_fingerprint,
+            },
+            "model": _model(self.model),
+            "judges": [_model(judge) for judge in self.judges],
+            "encoder": _model(self.encoder),
+            "budget": self.budget.to_json(),
+            "device": self.device.to_json(),
+            "tasks": self.tasks,
+            "batch_size": self.batch_size,
+            "max_length": self.max_length,
+            "lora_rank": self.lora_rank,
+        }  # fmt: skip
+
+
+def _model(model: Described) -> dict[str, Any]:
+    return {
+        "given": model.given, "params": model.spec.n_total, "low": model.low, "high": model.high,
+        "source": model.source,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer.
+
+    Attributes:
+        question: What was asked, as JSON values.
+        rows: Every way to spend the budget; see `Row`.
+        frontier: Indices of the rows that no other beats at fewer FLOPs, cheapest first.
+        recommended: Index of the row to take; None where nothing can be recommended.
+        runner_up: Index of the best row of another method; None where there is none.
+        p_beats_random: Chance that the recommended row beats random samples for the whole budget,
+            or, where random is recommended, that the runner-up does.
+        break_even_ratio: Parameters of the trained model over those of the scoring model from which
+            that row is worth its scoring; None where it costs no FLOPs or learns no faster.
+        break_even_tasks: Tasks that must share the scoring for it, likewise.
+        pilot: What would settle it; None where nothing is open or finding out costs too much.
+        verdict: `{code: select|random|all|unknown, text}`.
+        training: One pass over the whole pool.
+        scoring: What every method costs, for one task, as counted and as published.
+        prior: Where predictions come from.
+        notes: What should be known, in sentences.
+        version: didact's.
+    """
+
+    question: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    frontier: tuple[int, ...]
+    recommended: int | None
+    runner_up: int | None
+    p_beats_random: float | None
+    break_even_ratio: float | None
+    break_even_tasks: int | None
+    pilot: Pilot | None
+    verdict: Verdict
+    training: Training
+    scoring: tuple[Scoring, ...]
+    prior: Prior
+    notes: tuple[str, ...] = field(default=())
+    version: str = __version__
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: `plan.json`."""
+        return {
+            "plan": PLAN_VERSION,
+            "version": self.version,
+            "question": dict(self.question),
+            "rows": [row.to_json() for row in self.rows],
+            "frontier": list(self.frontier),
+            "recommended": self.recommended,
+            "runner_up": self.runner_up,
+            "p_beats_random": self.p_beats_random,
+            "break_even_ratio": self.break_even_ratio,
+            "break_even_tasks": self.break_even_tasks,
+            "pilot": None if self.pilot is None else self.pilot.to_json(),
+            "verdict": asdict(self.verdict),
+            "training": asdict(self.training),
+            "scoring": [scoring.to_json() for scoring in self.scoring],
+            "prior": self.prior.to_json(),
+            "interval": LEVEL,
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(question: Question, prior: Prior) -> Plan:
+    """What to do with the compute there is.
+
+    A method is worth its value after it has paid for its scoring, at what the budget still trains,
+    less that of random samples for the whole budget. The one with the best lower end of that
+    (nine times in ten it is above) is recommended; within noise of it the cheapest, random first.
+
+    Args:
+        question: Pool, model, budget.
+        prior: How fast methods learn; `prior.NOTHING_KNOWN` where nothing is known.
+
+    Raises:
+        BudgetError: The budget does not pay for one optimizer step.
+
+    **Source:** own; cost-aware utility after Yin and Rush (arXiv:2410.16208).
+    **Cost:** milliseconds a method; opens no file.
+    """
+    training = training_cost(
+        question.pool, question.model.spec, batch_size=question.batch_size,
+        max_length=question.max_length, lora_rank=question.lora_rank,
+    )  # fmt: skip
+    least = min(1.0, question.batch_size / question.pool.n)
+    budget = question.budget
+    if budget.flops < least * training.flops:
+        raise BudgetError(
+            f"budget {budget.given!r} is {budget.flops:.3g} FLOPs; one optimizer step of "
+            f"{question.batch_size} samples takes {least * training.flops:.3g}, the whole pool "
+            f"{training.flops:.3g}: give more, or a smaller model"
+        )
+    target = question.target or _typical_target(question.pool)
+    scoring = scoring_costs(
+        question.pool, target, question.judges, question.encoder, question.methods
+    )
+    terms = Terms(
+        budget=budget.flops, full_pass=training.flops,
+        flops_per_second=question.device.rate.middle, prior=prior, tasks=question.tasks,
+        least=least,
+    )  # fmt: skip
+    rows = all_rows(terms, scoring)
+    recommended, runner_up = recommend(terms, rows)
+    first, second = (None if i is None else rows[i] for i in (recommended, runner_up))
+    challenger = next((r for r in (first, second) if r is not None and r.method != RANDOM), None)
+    ratio, sharing = None, None
+    if challenger is not None:
+        ratio, sharing = break_even(terms, challenger, question.model.spec.n_total)
+    verdict, settle = judged(terms, rows, first, second, question.model.spec.n_total)
+    return Plan(
+        question=question.to_json(), rows=tuple(rows), frontier=frontier(rows),
+        recommended=recommended, runner_up=runner_up,
+        p_beats_random=None if challenger is None else challenger.p_beats_random,
+        break_even_ratio=ratio, break_even_tasks=sharing, pilot=settle, verdict=verdict,
+        training=training, scoring=tuple(scoring), prior=prior,
+        notes=tuple(_notes(question, terms, training, rows)),
+    )  # fmt: skip
+
+
+def _typical_target(pool: PoolStats) -> PoolStats:
+    """A target set of about a hundred samples like the pool's."""
+    share = min(1.0, _TARGET_SAMPLES / pool.n)
+    counts = np.rint(np.array(pool.token_lengths) * share).astype(int)
+    return replace(
+        pool, n=max(1, round(pool.n * share)), n_bytes=round(pool.n_bytes * share),
+        n_tokens=max(1, round(pool.n_tokens * share)), token_lengths=tuple(counts.tolist()),
+    )  # fmt: skip
+
+
+def _notes(
+    question: Question, terms: Terms, training: Training, rows: Sequence[Row]
+) -> Iterator[str]:
+    model = question.model
+    if model.low != 1 or model.high != 1:
+        yield (
+            f"{model.given} is a size: {model.spec.n_total * model.low:.3g} to "
+            f"{model.spec.n_total * model.high:.3g} parameters; FLOPs of training are of "
+            f"{model.spec.n_total:.3g}"
+        )
+    if question.target is None:
+        yield f"no target set was given: costs are for {_TARGET_SAMPLES} samples like the pool's"
+    yield (
+        f"training is counted without padding; batches of {question.batch_size} add about "
+        f"{training.padding:.1%}"
+    )
+    rate = question.device.rate
+    spread = f"{rate.low:.3g} to {rate.high:.3g}" if rate.low < rate.high else f"{rate.middle:.3g}"
+    yield f"hours are of one {question.device.name} at {spread} FLOP/s"
+    if any(EXTRAPOLATED in row.marks for row in rows):
+        smallest = min(low for low, _ in terms.prior.selector_params.values())
+        yield (
+            f"scoring models below {smallest / 2:.3g} parameters were not measured: their values "
+            f"are those of a model of {smallest:.3g}, and they are not recommended"
+        )
+    if terms.beta > MOST_PASSES:
+        yield (
+            f"the budget is {terms.beta:.1f} passes over the pool; beyond {MOST_PASSES:.0f} repeats "
+            "add little (arXiv:2305.16264)"
+        )
+    yield from terms.prior.notes

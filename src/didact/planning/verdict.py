@@ -1,0 +1,154 @@
+"""The verdict of a plan in words: select, random, all of it, or nobody can know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from didact.planning.costs import SETS
+from didact.planning.pilot import Pilot, pilot
+from didact.planning.rows import RANDOM, Row, Terms
+
+Code = Literal["select", "random", "all", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do.
+
+    Attributes:
+        code: `select` by the recommended method, `random` samples, `all` of the pool, or `unknown`:
+            nobody can know.
+        text: Why, in sentences.
+    """
+
+    code: Code
+    text: str
+
+
+def judged(
+    terms: Terms,
+    rows: Sequence[Row],
+    first: Row | None,
+    second: Row | None,
+    train_params: float,
+) -> tuple[Verdict, Pilot | None]:
+    """The verdict, and the pilot that would settle what is open.
+
+    Args:
+        terms: What the rows have in common.
+        rows: All of them.
+        first: The row to take.
+        second: The runner-up.
+        train_params: Parameters of the model that will be trained.
+
+    Returns:
+        No pilot where nothing is open or where finding out costs more than it can gain; the text
+        says so then.
+    """
+    if terms.beta >= 1:
+        return Verdict("all", _all(terms)), None
+    if first is None:
+        return _unknown(terms, rows, train_params)
+    settle = pilot(terms, first, second, train_params) if second is not None else None
+    if first.method != RANDOM:
+        pays = settle is not None and settle.flops <= settle.gains
+        text = f"Select by {named(first)}: {_worth(first)}. {_runner_up(second, settle, pays=pays)}"
+        return Verdict("select", text.strip()), settle if pays else None
+    if second is None or second.utility is None or second.utility <= 0:
+        return Verdict("random", _nothing_beats(rows)), None
+    doubt = (
+        f"Random samples for the whole budget are the safe choice. {named(second)} may be better: "
+        f"{_worth(second)}."
+    )
+    if settle is None or settle.flops > settle.gains:
+        return Verdict("random", f"{doubt} {_too_dear(settle)}"), None
+    return Verdict("unknown", f"{doubt} Nobody can know beforehand; {_would_tell(settle)}"), settle
+
+
+def named(row: Row) -> str:
+    """A row's method, with the model that scores."""
+    return row.method if row.selector is None else f"{row.method} by {row.selector}"
+
+
+def _all(terms: Terms) -> str:
+    text = (
+        f"All of it: one pass over the whole pool takes {1 / terms.beta:.1%} of the budget, and at a "
+        "full pass every ranking is the same set, so that scoring can only cost."
+    )
+    if terms.beta > 1.1:
+        text += (
+            " Read all of the data first, then repeat it, or train a larger model: filters lose "
+            "where there is compute enough for everything (arXiv:2605.19407), and what is good "
+            "wears out when repeated (arXiv:2404.07177)."
+        )
+    return text
+
+
+def _worth(row: Row) -> str:
+    assert row.utility is not None  # noqa: S101 - of rows that are known
+    assert row.utility_low is not None  # noqa: S101
+    assert row.utility_high is not None  # noqa: S101
+    text = (
+        f"after paying for its scoring it is worth {row.utility:+.1%} of the gap between the base "
+        f"model and a full pass more than random samples ({row.utility_low:+.1%} to "
+        f"{row.utility_high:+.1%}, nine times in ten above the first)"
+    )
+    if row.p_beats_random is not None:
+        text += f"; the chance that it is better at all is {row.p_beats_random:.0%}"
+    return text
+
+
+def _runner_up(second: Row | None, settle: Pilot | None, *, pays: bool) -> str:
+    if second is None:
+        return ""
+    text = f"Next comes {named(second)}"
+    if settle is not None and pays:
+        return f"{text}; {_would_tell(settle)}"
+    return f"{text}; {_too_dear(settle, opening='telling the two apart')}"
+
+
+def _would_tell(settle: Pilot) -> str:
+    return (
+        f"a pilot of {settle.flops:.2g} FLOPs ({settle.hours:.3g} h, {settle.seeds} seeds an arm) "
+        f"would tell, and up to {settle.gains:.2g} FLOPs hang on it."
+    )
+
+
+def _too_dear(settle: Pilot | None, opening: str = "Finding out") -> str:
+    if settle is None:
+        return f"{opening} takes more runs than anybody makes."
+    return (
+        f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs for at most "
+        f"{settle.gains:.2g}."
+    )
+
+
+def _nothing_beats(rows: Sequence[Row]) -> str:
+    text = "Random samples for the whole budget: no method is expected to earn back its scoring."
+    dear = {named(row) for row in rows if row.method != RANDOM and not row.feasible}
+    dear -= {named(row) for row in rows if row.feasible}
+    if dear:
+        text += f" Scoring alone is over the budget with {', '.join(sorted(dear))}."
+    return text
+
+
+def _unknown(
+    terms: Terms, rows: Sequence[Row], train_params: float
+) -> tuple[Verdict, Pilot | None]:
+    """Nothing is known: the cheapest methods that look at a target are what a pilot would try."""
+    text = "Nobody can know: nothing that was measured is like this, so there is no prediction."
+    tried = [
+        row
+        for row in rows
+        if row.method in {"embedding", "bm25"} and row.feasible and row.method not in SETS
+    ]
+    by_random = [row for row in rows if row.method == RANDOM and row.feasible]
+    if not tried:
+        return Verdict("unknown", text), None
+    first = max(tried, key=lambda row: (row.fraction, row.method))
+    settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
+    if settle is None or settle.flops > settle.gains:
+        return Verdict("unknown", f"{text} {_too_dear(settle)}"), None
+    return Verdict("unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"), settle
