@@ -13,7 +13,7 @@ from didact.cli.streams import print_json, say
 EXAMPLES: Final = (
     "Examples: didact plan --samples 300k --mean-tokens 350 --model 7B --budget 50h@H100 · "
     "didact plan --pool pool.jsonl --model llama-3.1-8b --budget 2e18 -o PLAN · "
-    "... --selector 1B --tasks 20 · ... --budget 300usd@H100 --price 2.5 · ... --from comparison.json"
+    "... --selector 1B --tasks 20 · ... --budget 300usd@H100 --price 2.5 · ... --from COMPARISON"
 )
 
 
@@ -61,9 +61,7 @@ def plan(
         list[str] | None,
         typer.Option("--method", help="Look at this method alone. Repeatable [default: all]."),
     ] = None,
-    tasks: Annotated[
-        int, typer.Option("--tasks", min=1, help="Tasks that share the scoring.")
-    ] = 1,
+    tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks that share the scoring.")] = 1,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="comparison.json, or its folder: your own runs as the prior."),

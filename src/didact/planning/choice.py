@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from didact.planning.comparison import RANDOM
 from didact.planning.frontier import non_dominated
-from didact.planning.rows import EXTRAPOLATED, RANDOM, Row, Terms, drawn, interval
+from didact.planning.rows import EXTRAPOLATED, Row, Terms, drawn, interval
 
 
 def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None]:
@@ -16,7 +17,7 @@ def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None
 
     Taken is the row with the best lower end of its utility; of those that cannot be told from it
     the one that costs least, random samples before all. A scoring model smaller than any that was
-    measured is never recommended. With a budget of a full pass or more that is the full pass.
+    measured is never recommended. With a budget of a full pass or more it is the full pass.
 
     Args:
         terms: What the rows have in common.
@@ -28,7 +29,7 @@ def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None
     """
     if terms.beta >= 1:
         whole = (i for i, r in enumerate(rows) if r.method == RANDOM and r.fraction == 1)
-        return next(whole), _best(rows, {RANDOM})
+        return next(whole), None
     known = [i for i, row in enumerate(rows) if row.utility_low is not None]
     measured = [i for i in known if EXTRAPOLATED not in rows[i].marks]
     if not measured:

@@ -111,7 +111,7 @@ def _finite(value: object) -> bool:
     return number and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def _expect(fine: bool, where: str, name: str, given: object, expected: str) -> None:
+def _expect(fine: object, where: str, name: str, given: object, expected: str) -> None:
     if not fine:
         raise DataError(f"{where}: {name}={given!r}; expected {expected}")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from didact.accounting.devices import Rate, device
+from didact.accounting.devices import Rate
 from didact.core.errors import BudgetError
 
 _SPELT: Final = re.compile(
@@ -55,16 +56,14 @@ class ComputeBudget:
 
 
 def parse_budget(
-    text: str | float, *, price: float | None = None, here: Rate | None = None,
-    mfu: float | None = None,
-) -> ComputeBudget:  # fmt: skip
+    text: str | float, rate_of: Callable[[str], Rate], *, price: float | None = None
+) -> ComputeBudget:
     """Read a compute budget.
 
     Args:
         text: "2e19", "20EFLOP", "50h@H100", "300usd@H100", "8h@here".
+        rate_of: What a device does, by its name.
         price: USD an hour of the device, instead of the table's.
-        here: What this machine does, as calibrated, for the device `here`.
-        mfu: Model FLOPs utilization, 0 to 1, instead of the range that is usual.
 
     Raises:
         BudgetError: It is no amount of compute; the likely mistake is named.
@@ -82,23 +81,22 @@ def parse_budget(
         if name is None:
             example = f"{found['number']}{'h' if unit in _HOURS else 'usd'}@H100"
             raise BudgetError(f"budget {given!r}: of which device? Such as {example}, or FLOPs")
-        known = device(name, here=here, mfu=mfu)
+        rate = rate_of(name)
         if unit in _HOURS:
             hours = amount * _HOURS[unit]
         else:
-            hours = amount / _price(given, name, known.usd_per_hour if price is None else price)
-        rate = known.rate
+            hours = amount / _price(given, name, rate.dollars_per_hour if price is None else price)
         return ComputeBudget(
             given, *(hours * 3600 * r for r in (rate.middle, rate.low, rate.high)),
-            device=known.name, device_hours=hours,
+            device=rate.device, device_hours=hours,
         )  # fmt: skip
     if name is not None:
         raise BudgetError(f"budget {given!r}: FLOPs have no device; {_EXPECTED}")
     flops = amount * _scale(given, unit)
     if flops < _LEAST:
         raise BudgetError(
-            f"budget {given!r} is {flops:g} FLOPs, which train nothing; for hours or money give the "
-            f"device ({found['number']}h@H100, {found['number']}usd@H100); a number of samples or "
+            f"budget {given!r} is {flops:g} FLOPs, which train nothing; for hours or money give "
+            f"the device ({found['number']}h@H100, {found['number']}usd@H100); a number of samples or "
             "tokens is the budget of didact select"
         )
     return ComputeBudget(given, flops, flops, flops)
@@ -122,7 +120,10 @@ def _scale(given: str, unit: str) -> float:
         return _PREFIXES.get(plain[1], 1.0)
     mistakes = (
         (r"[kmgtpez]?flops?/s|[kmgtpez]?flop/s", "a rate; a budget is a count of FLOPs, or hours"),
-        (r"[kmgt]?tok(?:ens?)?|[kmgt]? ?tokens?", "tokens: the budget of didact select, or of a pool"),
+        (
+            r"[kmgt]?tok(?:ens?)?|[kmgt]? ?tokens?",
+            "tokens: the budget of didact select, or of a pool",
+        ),
         (r"[kmgt]? ?(?:samples?|rows?|examples?)", "samples: the budget of didact select"),
         (r"[kmgt]i?b|bytes?", "bytes, a size of files"),
         (r"[kmgtpez]?flops?-days|petaflop/?s?-days", "FLOP/s-days; multiply by 86,400"),

@@ -13,14 +13,14 @@ from didact.accounting.catalog import Described, headless
 from didact.accounting.lengths import executed_training, typical_lengths
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
-from didact.core import registry
+from didact.core import binding, registry
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DidactError, did_you_mean
 from didact.core.pool import PoolStats
-from didact.selection.around.choose import estimate as estimate_selection
 from didact.core.scores import Budget
+from didact.planning.comparison import RANDOM
+from didact.selection.around.choose import estimate as estimate_selection
 
-RANDOM: Final = "random"
 JUDGES: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
 ENCODERS: Final = ("embedding",)
 WITHOUT_MODEL: Final = (RANDOM, "bm25", "static_embedding", "compression", "length")
@@ -185,7 +185,9 @@ def _published(method: str, n_params: int, stats: PoolStats) -> dict[str, float]
 def _set_cost(method: str, stats: PoolStats) -> Cost:
     """A selector that needs no scores, at half of the pool's tokens."""
     selector = registry.find("selectors", method)
-    return estimate_selection(selector, stats, Budget(tokens=max(stats.n_tokens // 2, 1)), method)
+    settings = binding.bind(selector, {}, method)
+    half = Budget(tokens=max(stats.n_tokens // 2, 1))
+    return estimate_selection(selector, stats, half, method, **settings)
 
 
 def method_sections(method: str, selector: str | None) -> dict[str, Any]:

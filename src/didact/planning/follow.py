@@ -9,9 +9,9 @@ from typing import Any, Final
 from didact._version import __version__
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.pool import PoolStats
+from didact.planning.comparison import RANDOM
 from didact.planning.costs import SETS, method_sections
 from didact.planning.plan import PLAN_VERSION
-from didact.planning.rows import RANDOM
 
 _ALIKE: Final = 0.05  # two pools of sizes this close may be the same, where a plan had counts only
 _NEEDS_TARGET: Final = ("bm25", "static_embedding", "embedding", "rds", "less", "pds", "lqs")
@@ -29,8 +29,8 @@ def check_plan(plan: Any, where: str) -> Mapping[str, Any]:
         raise DataError(f"{where}: not a plan; expected plan.json, or the folder of didact plan -o")
     if (plan["plan"], plan["version"]) != (PLAN_VERSION, __version__):
         raise ConfigError(
-            f"{where}: made by didact {plan['version']}, this is {__version__}, which may count and "
-            "choose otherwise; make the plan again"
+            f"{where}: made by didact {plan['version']}, this is {__version__}, which may count "
+            "and choose otherwise; make the plan again"
         )
     return plan
 

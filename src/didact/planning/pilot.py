@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from didact.analysis.power import seeds_needed
+from didact.planning.comparison import RANDOM
 from didact.planning.costs import method_sections
-from didact.planning.rows import RANDOM, Row, Terms
+from didact.planning.rows import Row, Terms
 
 # One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393).
 TRAIN_PARAMS: Final = 150e6
@@ -70,7 +71,9 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
     params = min(train_params, TRAIN_PARAMS)
     budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
     trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + _ENDS
-    scoring = {(row.method, row.selector): row.selection_flops * terms.tasks for row in (first, second)}
+    scoring = {
+        (row.method, row.selector): row.selection_flops * terms.tasks for row in (first, second)
+    }
     flops = sum(scoring.values()) + trained * terms.full_pass * params / train_params
     reached, spent = 1.0, second.fraction  # where nothing is known the choice may be worth it all
     if known:

@@ -10,15 +10,16 @@ import numpy as np
 
 from didact._version import __version__
 from didact.accounting.catalog import Described
-from didact.accounting.devices import Device
+from didact.accounting.devices import Rate
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import PoolStats
 from didact.planning.choice import break_even, frontier, recommend
+from didact.planning.comparison import RANDOM
 from didact.planning.compute_budget import ComputeBudget
 from didact.planning.costs import METHODS, Scoring, Training, scoring_costs, training_cost
 from didact.planning.pilot import Pilot
 from didact.planning.prior import Prior
-from didact.planning.rows import EXTRAPOLATED, LEVEL, MOST_PASSES, RANDOM, Row, Terms, all_rows
+from didact.planning.rows import EXTRAPOLATED, LEVEL, MOST_PASSES, Row, Terms, all_rows
 from didact.planning.verdict import Verdict, judged
 
 PLAN_VERSION: Final = 1
@@ -33,7 +34,7 @@ class Question:
         pool: Sizes of the pool: the samples that may be trained on.
         model: The model to train.
         budget: What there is to spend, on choosing and training together.
-        device: What hours are of.
+        rate: What the device does that hours are of.
         judges: Models that might score.
         encoder: The sentence encoder of `embedding`.
         target: Sizes of the target set; about a hundred samples like the pool's when None.
@@ -49,7 +50,7 @@ class Question:
     pool: PoolStats
     model: Described
     budget: ComputeBudget
-    device: Device
+    rate: Rate
     judges: tuple[Described, ...]
     encoder: Described
     target: PoolStats | None = None
@@ -79,7 +80,7 @@ class Question:
             "judges": [_model(judge) for judge in self.judges],
             "encoder": _model(self.encoder),
             "budget": self.budget.to_json(),
-            "device": self.device.to_json(),
+            "rate": asdict(self.rate),
             "tasks": self.tasks,
             "batch_size": self.batch_size,
             "max_length": self.max_length,
@@ -192,7 +193,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
     )
     terms = Terms(
         budget=budget.flops, full_pass=training.flops,
-        flops_per_second=question.device.rate.middle, prior=prior, tasks=question.tasks,
+        flops_per_second=question.rate.middle, prior=prior, tasks=question.tasks,
         least=least,
     )  # fmt: skip
     rows = all_rows(terms, scoring)
@@ -239,9 +240,9 @@ def _notes(
         f"training is counted without padding; batches of {question.batch_size} add about "
         f"{training.padding:.1%}"
     )
-    rate = question.device.rate
+    rate = question.rate
     spread = f"{rate.low:.3g} to {rate.high:.3g}" if rate.low < rate.high else f"{rate.middle:.3g}"
-    yield f"hours are of one {question.device.name} at {spread} FLOP/s"
+    yield f"hours are of one {rate.device} at {spread} FLOP/s ({rate.source})"
     if any(EXTRAPOLATED in row.marks for row in rows):
         smallest = min(low for low, _ in terms.prior.selector_params.values())
         yield (
@@ -250,7 +251,7 @@ def _notes(
         )
     if terms.beta > MOST_PASSES:
         yield (
-            f"the budget is {terms.beta:.1f} passes over the pool; beyond {MOST_PASSES:.0f} repeats "
-            "add little (arXiv:2305.16264)"
+            f"the budget is {terms.beta:.1f} passes over the pool; beyond {MOST_PASSES:.0f} "
+            "repeats add little (arXiv:2305.16264)"
         )
     yield from terms.prior.notes

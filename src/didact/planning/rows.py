@@ -1,4 +1,4 @@
-"""The rows of a plan: method × fraction × scoring model, each with its bill and what it is worth."""
+"""The rows of a plan: method × fraction × scoring model, with its bill and what it is worth."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from didact.core.arrays import Float1D
+from didact.planning.comparison import RANDOM
 from didact.planning.costs import Scoring
-from didact.planning.prior import NONE, SMALL, Prior, Source
+from didact.planning.prior import NONE, Prior, Source
 
-RANDOM: Final = "random"
+SMALL: Final = 15e6  # parameters below which the order of sets is known to change with size
 FRACTIONS: Final = (0.025, 0.05, 0.1, 0.25, 0.5)
 LEVEL: Final = 0.8  # of intervals: nine times in ten it is above the lower end
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)

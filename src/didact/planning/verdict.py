@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from didact.planning.comparison import RANDOM
 from didact.planning.costs import SETS
 from didact.planning.pilot import Pilot, pilot
-from didact.planning.rows import RANDOM, Row, Terms
+from didact.planning.rows import Row, Terms
 
 Code = Literal["select", "random", "all", "unknown"]
 
@@ -74,8 +75,8 @@ def named(row: Row) -> str:
 
 def _all(terms: Terms) -> str:
     text = (
-        f"All of it: one pass over the whole pool takes {1 / terms.beta:.1%} of the budget, and at a "
-        "full pass every ranking is the same set, so that scoring can only cost."
+        f"All of it: one pass over the whole pool takes {1 / terms.beta:.1%} of the budget, and at "
+        "a full pass every ranking is the same set, so that scoring can only cost."
     )
     if terms.beta > 1.1:
         text += (
@@ -151,4 +152,6 @@ def _unknown(
     settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
     if settle is None or settle.flops > settle.gains:
         return Verdict("unknown", f"{text} {_too_dear(settle)}"), None
-    return Verdict("unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"), settle
+    return Verdict(
+        "unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"
+    ), settle

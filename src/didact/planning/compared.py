@@ -1,0 +1,155 @@
+"""A comparison of one's own as a prior."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+
+from didact.core.errors import DataError
+from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
+from didact.planning.law import LEAST_POINTS, Curve
+from didact.planning.prior import COMPARE, NOTHING_KNOWN, Prior, Trials, prior_from_trials
+
+LEAST_SEEDS: Final = 2
+LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
+_NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
+_FAR: Final = 2.0  # a factor between two sizes at which they are two
+
+
+def compared_prior(comparison: Comparison, train_params: float, where: str) -> Prior:
+    """What a comparison says of a model of a size.
+
+    Args:
+        comparison: What was compared.
+        train_params: Parameters of the model to train.
+        where: What messages call the comparison.
+
+    Returns:
+        With a sentence for each way in which the question is another one. Where the signal to noise
+        of a task is below 2 its panels are left out; nothing is known where none is left.
+
+    Raises:
+        DataError: As `trials_of`.
+    """
+    quiet = sorted(t for t, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
+    try:
+        trials = trials_of(comparison, train_params=train_params, without=quiet)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    notes = [
+        f"{task}: signal to noise {comparison.snr[task]:.2g} is below {LEAST_SNR:g}, so its runs "
+        "rank nothing and were left out"
+        for task in quiet
+    ]
+    if not trials:
+        return replace(NOTHING_KNOWN, notes=tuple(notes))
+    size = trials[0].train_params
+    if not size / _FAR <= train_params <= size * _FAR:
+        notes.append(
+            f"{where}: models of {size:.2g} parameters were compared, this one has "
+            f"{train_params:.2g}: their order of methods may not hold"
+        )
+    return prior_from_trials(trials, COMPARE, notes=notes)
+
+
+def trials_of(
+    comparison: Comparison, *, train_params: float | None = None, without: Sequence[str] = ()
+) -> list[Trials]:
+    """One panel for each task, schedule, learning rate and order of a comparison.
+
+    Args:
+        comparison: What was compared.
+        train_params: Of several sizes the one nearest to this is taken; the largest without it.
+        without: Tasks to leave out.
+
+    Raises:
+        DataError: No method has enough points and seeds, an end was not measured, or points lie
+            where the law has no curve.
+    """
+    sizes = sorted({arm.train_params for arm in comparison.arms})
+    size = sizes[-1]
+    if train_params is not None:
+        size = min(sizes, key=lambda s: abs(math.log(s / train_params)))
+    groups: dict[tuple[Any, ...], list[Arm]] = defaultdict(list)
+    ends: dict[str, list[Arm]] = defaultdict(list)
+    for arm in comparison.arms:
+        if arm.train_params != size or not arm.feasible or arm.task in without:
+            continue
+        ends[arm.task].append(arm)
+        if arm.method not in {BASE, ALL}:
+            groups[arm.task, arm.schedule, arm.learning_rate, arm.order].append(arm)
+    if not groups and not without:
+        raise DataError(
+            "the comparison has no feasible arm beside base and all; give larger budgets"
+        )
+    return [
+        _panel(" · ".join(str(part) for part in key if part is not None), arms, ends[key[0]])
+        for key, arms in groups.items()
+    ]
+
+
+def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
+    base = _end(BASE, name, measured, arms[0])
+    full = _end(ALL, name, measured, arms[0])
+    if not full.training_flops:
+        raise DataError(f"{name}: the arm of the full pass has no training_flops")
+    if full.performance <= base.performance:
+        raise DataError(
+            f"{name}: the full pass ({full.value}) is no better than the base model "
+            f"({base.value}); the law has no curve to fit, and no data is worth training on here"
+        )
+    if few := [arm for arm in arms if arm.seeds < LEAST_SEEDS]:
+        raise DataError(
+            f"{name}: arm {few[0].name!r} has {few[0].seeds} seed; a law needs {LEAST_SEEDS} or "
+            "more of every arm, since one run says nothing of its noise"
+        )
+    curves = []
+    for method in sorted({arm.method for arm in arms}, key=lambda m: (m != RANDOM, m)):
+        own = sorted((a for a in arms if a.method == method), key=lambda a: a.training_flops)
+        compute = np.array([a.training_flops for a in own]) / full.training_flops
+        outside = [a for a, c in zip(own, compute, strict=True) if not 0 < c <= 1]
+        if outside:
+            raise DataError(
+                f"{name}: arm {outside[0].name!r} trained for {outside[0].training_flops:.3g} "
+                f"FLOPs, which is on no curve; expected more than 0 and at most the full pass's "
+                f"{full.training_flops:.3g}"
+            )
+        if len(set(compute.tolist())) + 2 < LEAST_POINTS:
+            raise DataError(
+                f"{name}: {method} has {len(own)} point beside the base model and the full pass; "
+                f"the law needs {LEAST_POINTS} in all: add budgets to the comparison"
+            )
+        errors = [
+            ((a.high or 0.0) - (a.low or 0.0)) / 2 / _NINETY_FIVE if a.low is not None else 0.0
+            for a in own
+        ]
+        values = np.array([a.performance for a in own])
+        curves.append(Curve(method, compute, values, np.array(errors)))
+    if all(curve.method != RANDOM for curve in curves):
+        raise DataError(f"{name}: no arm of random, beside which every other is judged")
+    return Trials(
+        name=name,
+        curves=tuple(curves),
+        end=full.performance,
+        base=base.performance,
+        train_params=float(arms[0].train_params),
+        selector_params={a.method: float(a.selector_params) for a in arms if a.selector_params},
+    )
+
+
+def _end(method: str, name: str, measured: Sequence[Arm], like: Arm) -> Arm:
+    """The measured end of a panel: of the same schedule and rate where there are several."""
+    found = [arm for arm in measured if arm.method == method]
+    if not found:
+        what = {BASE: "base model", ALL: "full pass"}[method]
+        raise DataError(f"{name}: no arm with method {method!r}, the {what}, which is one end")
+    same = [
+        a for a in found if (a.schedule, a.learning_rate) == (like.schedule, like.learning_rate)
+    ]
+    return (same or found)[0]

@@ -1,0 +1,271 @@
+"""The planner's verbs: ask for a plan, write and read it, follow it in a run.
+
+`didact.planning` decides, from numbers alone; here are the files and the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from didact import config as configs
+from didact import verbs
+from didact.accounting.catalog import Described, described
+from didact.accounting.counts import stats_from_counts
+from didact.accounting.devices import HERE, Rate, parse_mfu, rate
+from didact.accounting.devices import device as known_device
+from didact.config import RunConfig
+from didact.core.atomic import write_text
+from didact.core.errors import ConfigError, DataError
+from didact.core.pool import Kind, Pool, PoolStats
+from didact.core.protocols import Context
+from didact.data.reading.files import readable
+from didact.data.reading.settings import DataSettings
+from didact.planning.compared import compared_prior
+from didact.planning.comparison import Comparison
+from didact.planning.compute_budget import parse_budget
+from didact.planning.costs import METHODS
+from didact.planning.follow import check_model, check_plan, sections
+from didact.planning.plan import Plan, Question, make_plan
+from didact.planning.prior import Prior
+from didact.planning.published import published_prior
+from didact.training.settings import SCRATCH
+from didact.verbs import PathLike, Paths
+
+DEVICE: Final = "H100"  # what hours are of when nothing says otherwise
+PLAN: Final = "plan.json"
+PAGE: Final = "plan.html"
+COMPARISON: Final = "comparison.json"
+_SMALLER: Final = ("7B", "1B", "150M")  # scoring models looked at beside the one that is trained
+_THOUSANDS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
+
+
+def plan(
+    pool: Pool | Paths | None = None,
+    *,
+    model: str,
+    budget: str | float,
+    samples: int | str | None = None,
+    mean_tokens: float | None = None,
+    kind: Kind = "chat",
+    target: Pool | Paths | None = None,
+    selectors: Sequence[str] | None = None,
+    encoder: str = "gtr-t5-base",
+    methods: Sequence[str] | None = None,
+    tasks: int = 1,
+    comparison: Comparison | PathLike | None = None,
+    device: str | None = None,
+    mfu: str | float | None = None,
+    price: float | None = None,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    lora_rank: int | None = None,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+) -> Plan:
+    """What to do with the compute there is: select, take random samples, or all of it.
+
+    Opens no model, and no file where the pool is given as counts.
+
+    Args:
+        pool: The pool, or its files; None with `samples` and `mean_tokens`.
+        model: The model to train: a name (llama-2-7b), a size (7B) or a folder.
+        budget: For choosing and training: FLOPs (2e19), "50h@H100", "300usd@H100", "8h@here".
+        samples: How many there are, where there are no files: 300000, "300k".
+        mean_tokens: Tokens of a sample on average, template included, likewise.
+        kind: What the samples are, likewise.
+        target: The target set, or its files; by default like a hundred of the pool's samples.
+        selectors: Models that may score, given as `model`; by default that model, and 7B, 1B
+            and 150M where they are smaller.
+        encoder: The sentence encoder of `embedding`, given as `model`.
+        methods: Which to look at; all by default.
+        tasks: Tasks that share the scoring.
+        comparison: Your own runs as the prior, or their `comparison.json` or its folder; the
+            published panels by default.
+        device: What hours are of; the budget's device by default, else an H100.
+        mfu: Model FLOPs utilization, 0 to 1, or a range "0.3-0.5".
+        price: USD an hour of the device, instead of the table's.
+        batch_size: Samples per optimizer step.
+        max_length: Most tokens of a sample; the model's context by default.
+        lora_rank: Rank of adapters; all weights are trained by default.
+        read_as: How files are read; see `DataSettings`.
+        ctx: Cache, progress.
+
+    Raises:
+        BudgetError: The budget is no amount of compute, or does not pay for one step.
+        ConfigError: A model, device or method is not known, or the pool is given in no way or two.
+        DataError: The comparison cannot be used.
+
+    **Source:** own; after Yin and Rush (arXiv:2410.16208).
+    **Cost:** a second or two; with files, reading them.
+    """
+    ctx, read_as = ctx or verbs.context(), read_as or DataSettings()
+    found, name = _pool(pool, samples, mean_tokens, kind, read_as, ctx)
+    given = parse_budget(budget, partial(_rate, mfu=mfu, ctx=ctx), price=price)
+    at = _rate(device or given.device or DEVICE, mfu=mfu, ctx=ctx)
+    trained = _described(model)
+    judges = [_described(each) for each in selectors or (model, *_SMALLER)]
+    if not selectors:
+        judges = [j for j in judges if j.given == model or j.spec.n_total < trained.spec.n_total]
+    question = Question(
+        pool=found if isinstance(found, PoolStats) else _trainable(found),
+        model=trained, budget=given, rate=at, judges=tuple(judges),
+        encoder=_described(encoder, encoder=True),
+        target=_target(target, read_as, ctx), tasks=tasks, batch_size=batch_size,
+        max_length=max_length, lora_rank=lora_rank, methods=tuple(methods or METHODS),
+        pool_fingerprint=None if isinstance(found, PoolStats) else found.fingerprint,
+        pool_name=name,
+    )  # fmt: skip
+    return make_plan(question, _prior(comparison, question))
+
+
+def write_plan(found: Plan, folder: PathLike) -> list[Path]:
+    """Write `plan.json` and `plan.html` into a folder; their paths."""
+    from didact.reporting.plan_page import render_plan
+
+    values = found.to_json()
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    out = [Path(folder) / PLAN, Path(folder) / PAGE]
+    out[0].parent.mkdir(parents=True, exist_ok=True)
+    write_text(out[0], text)
+    write_text(out[1], render_plan(values))
+    return out
+
+
+def read_plan(path: PathLike) -> Mapping[str, Any]:
+    """The JSON values of a plan, from its file or its folder.
+
+    Raises:
+        DataError: It is no plan.
+        ConfigError: Another version made it.
+    """
+    file = _inside(Path(path), PLAN)
+    return check_plan(_json(file), str(file))
+
+
+def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
+    """A config with the score and selection that a plan recommends.
+
+    What the config says of scoring by the same method stays, and so does its target set.
+
+    Args:
+        config: The run's.
+        path: The plan, or its folder.
+        ctx: Cache, progress: the pool is read, to see that it is the plan's.
+
+    Raises:
+        PoolMismatchError: The plan was made for another pool.
+        ConfigError: Another model or version, or no recommendation.
+    """
+    found, where = read_plan(path), str(path)
+    pool = verbs.read_with_inputs(config.data.path, config.data, ctx).pool
+    own = config.score.model_dump(exclude_unset=True) if config.score is not None else {}
+    parts = sections(found, _trainable(pool), pool.fingerprint, score=own, where=where)
+    if config.train is not None and config.train.model != SCRATCH:
+        n_params = _described(config.train.model).spec.n_total
+        check_model(found, n_params, config.train.model, where)
+    plain = config.model_dump(exclude_unset=True)
+    return configs.parse({**plain, **parts})
+
+
+def _pool(
+    pool: Pool | Paths | None,
+    samples: int | str | None,
+    mean_tokens: float | None,
+    kind: Kind,
+    read_as: DataSettings,
+    ctx: Context,
+) -> tuple[Pool | PoolStats, str]:
+    """The pool, or its sizes, and what messages call it."""
+    counted = samples is not None or mean_tokens is not None
+    if pool is not None and counted:
+        raise ConfigError("give the pool's files, or samples and mean_tokens, not both")
+    if pool is None:
+        if samples is None or mean_tokens is None:
+            raise ConfigError(
+                "give the pool: its files (--pool), or its sizes (--samples 300k --mean-tokens 350)"
+            )
+        n = _count(samples)
+        return stats_from_counts(n, mean_tokens, kind), f"{n:,} samples of {mean_tokens:g} tokens"
+    if isinstance(pool, Pool):
+        return pool, pool.path.name
+    paths = [pool] if isinstance(pool, str | Path) else list(pool)
+    found = verbs.read_with_inputs(paths, read_as, ctx).pool
+    return found, ", ".join(Path(path).name for path in paths)
+
+
+def _count(text: int | str) -> int:
+    """A number of samples: 300000, "300,000", "300k", "1.5M"."""
+    found = re.fullmatch(r"\s*(\d[\d_,]*(?:\.\d+)?)\s*([kmb]?)\s*", str(text), re.IGNORECASE)
+    number = float(re.sub("[_,]", "", found[1])) * _THOUSANDS[found[2].lower()] if found else 0.0
+    if not number >= 1 or number != math.floor(number):
+        raise ConfigError(f"samples={text!r}: expected a number of samples, such as 300000 or 300k")
+    return int(number)
+
+
+def _trainable(pool: Pool) -> PoolStats:
+    """Sizes of what may be trained on: no validation rows, exact copies as they count."""
+    return pool.stats_of(verbs.everything(pool, None).rows)
+
+
+def _target(target: Pool | Paths | None, read_as: DataSettings, ctx: Context) -> PoolStats | None:
+    if target is None or isinstance(target, Pool):
+        return None if target is None else target.stats
+    return verbs.read_target(target, read_as, ctx).pool.stats  # type: ignore[arg-type]
+
+
+def _described(model: str, *, encoder: bool = False) -> Described:
+    """A model from its folder where there is one, else by its name or size."""
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        return described(model, encoder=encoder)
+    from didact.models.architecture import read_spec
+
+    spec = read_spec(path, head=False if encoder else None)
+    context = _json(path / "config.json").get("max_position_embeddings")
+    if isinstance(context, int):
+        spec = replace(spec, context=context)
+    return Described(model, spec, 1.0, 1.0, "its configuration and weights")
+
+
+def _rate(name: str, *, mfu: str | float | None, ctx: Context) -> Rate:
+    """What a device of the table does, or this machine as it was calibrated."""
+    share = None if mfu is None else parse_mfu(str(mfu))
+    if name.lower() == HERE:
+        return rate(calibration(ctx), share)
+    return rate(known_device(name), share)
+
+
+def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prior:
+    """One's own runs where there are any, else the published panels as far as they go."""
+    params = question.model.spec.n_total
+    if comparison is None:
+        return published_prior(question.pool.kind, params)
+    where = "comparison"
+    if not isinstance(comparison, Comparison):
+        file = _inside(Path(comparison), COMPARISON)
+        where, comparison = str(file), Comparison.from_json(_json(file), str(file))
+    return compared_prior(comparison, params, where)
+
+
+def calibration(ctx: Context) -> Any:
+    raise NotImplementedError
+
+
+def _inside(path: Path, name: str) -> Path:
+    return path / name if path.is_dir() else path
+
+
+def _json(path: Path) -> Any:
+    with readable(path):
+        text = path.read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
