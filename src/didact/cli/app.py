@@ -22,6 +22,7 @@ from didact.cli import (
     inspect,
     methods,
     order,
+    plan,
     proxy,
     report,
     run,
@@ -50,6 +51,7 @@ app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=select.EXAMPLES)(select.select)
 app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_order)
