@@ -165,13 +165,25 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
     """
     found, where = read_plan(path), str(path)
     pool = verbs.read_with_inputs(config.data.path, config.data, ctx).pool
-    own = config.score.model_dump(exclude_unset=True) if config.score is not None else {}
+    own = {} if config.score is None else config.score.model_dump(mode="json", exclude_unset=True)
     parts = sections(found, _trainable(pool), pool.fingerprint, score=own, where=where)
     if config.train is not None and config.train.model != SCRATCH:
         n_params = _described(config.train.model).spec.n_total
         check_model(found, n_params, config.train.model, where)
-    plain = config.model_dump(exclude_unset=True)
+    _check_judge(parts["score"], where)
+    plain = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     return configs.parse({**plain, **parts})
+
+
+def _check_judge(score: Mapping[str, Any] | None, where: str) -> None:
+    """Refuse a scoring model that the plan knows by name or size alone."""
+    model = (score or {}).get("model")
+    if model is not None and not Path(model).expanduser().is_dir() and "/" not in model:
+        method = (score or {})["method"]
+        raise ConfigError(
+            f"{where}: recommends {method} by {model!r}, which says no place; set score.method to "
+            f"{method} and score.model to the folder of such a model, or its hub name"
+        )
 
 
 def _pool(
@@ -217,7 +229,7 @@ def _trainable(pool: Pool) -> PoolStats:
 def _target(target: Pool | Paths | None, read_as: DataSettings, ctx: Context) -> PoolStats | None:
     if target is None or isinstance(target, Pool):
         return None if target is None else target.stats
-    return verbs.read_target(target, read_as, ctx).pool.stats  # type: ignore[arg-type]
+    return verbs.read_target(target, read_as, ctx).pool.stats
 
 
 def _described(model: str, *, encoder: bool = False) -> Described:
@@ -255,6 +267,7 @@ def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prio
 
 
 def calibration(ctx: Context) -> Any:
+    """What this machine does, as it was calibrated."""
     raise NotImplementedError
 
 

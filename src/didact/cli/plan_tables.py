@@ -44,8 +44,9 @@ def _asked(plan: Plan) -> Sequence[str]:
     spread = ""
     if budget["low"] < budget["high"]:
         spread = f" ({budget['low']:.2g} to {budget['high']:.2g})"
+    file = f" ({name})" if pool["fingerprint"] else ""
     return (
-        f"pool: {sizes}" + (f" ({name})" if pool["fingerprint"] else ""),
+        f"pool: {sizes}{file}",
         f"model: {plan.question['model']['given']}; one pass over the pool {full:.3g} FLOPs",
         f"budget: {budget['given']} = {budget['flops']:.3g} FLOPs{spread}, "
         f"{budget['flops'] / full:.3g} passes",

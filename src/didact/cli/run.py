@@ -24,6 +24,10 @@ def run(
         Path | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
     ] = None,
     set_: Override = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Score and select as a plan recommends; its file or folder."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its estimated cost.")
     ] = False,
@@ -38,6 +42,11 @@ def run(
 
     checked = configs.load(config, set_ or ())
     with progress_bars() as progress:
+        if plan is not None:
+            from didact import plans
+
+            ctx = verbs.context(checked.seed, workers, cache_dir, progress, say)
+            checked = plans.follow(checked, plan, ctx)
         if dry_run:
             ctx = verbs.context(checked.seed, workers, cache_dir, progress, say)
             pool, costs = pipeline.plan(checked, ctx)

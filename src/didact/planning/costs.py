@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from didact.accounting import flops
-from didact.accounting.catalog import Described, headless
+from didact.accounting.catalog import Described
 from didact.accounting.lengths import executed_training, typical_lengths
 from didact.accounting.lora import lora_spec
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core import binding, registry
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DidactError, did_you_mean

@@ -249,6 +249,11 @@ def _notes(
             f"scoring models below {smallest / 2:.3g} parameters were not measured: their values "
             f"are those of a model of {smallest:.3g}, and they are not recommended"
         )
+    if question.pool.kind == "pair":
+        yield (
+            "training on pairs is counted as one model reading both answers; the reference model "
+            "of DPO adds a third"
+        )
     if terms.beta > MOST_PASSES:
         yield (
             f"the budget is {terms.beta:.1f} passes over the pool; beyond {MOST_PASSES:.0f} "
