@@ -17,6 +17,8 @@ from didact.planning.rows import Row
 def plan_tables(plan: Plan) -> None:
     """The verdict, the bill of every method at what the budget allows, notes."""
     console = stdout()
+    if not console.is_terminal:  # nothing is cut off in a file
+        console.width = 120
     console.print(f"[bold]{safe(plan.verdict.text)}[/bold]\n")
     for line in _asked(plan):
         console.print(safe(line))
@@ -48,8 +50,10 @@ def _asked(plan: Plan) -> Sequence[str]:
     return (
         f"pool: {sizes}{file}",
         f"model: {plan.question['model']['given']}; one pass over the pool {full:.3g} FLOPs",
-        f"budget: {budget['given']} = {budget['flops']:.3g} FLOPs{spread}, "
-        f"{budget['flops'] / full:.3g} passes",
+        (
+            f"budget: {budget['given']} = {budget['flops']:.3g} FLOPs{spread}, "
+            f"{budget['flops'] / full:.3g} passes"
+        ),
     )
 
 

@@ -36,7 +36,7 @@ class ComputeBudget:
         flops: K, at the middle of the utilization.
         low: The same at the low end of the utilization; equal to `flops` where FLOPs were given.
         high: At the high end.
-        device: Name of the device it was given in; None for FLOPs.
+        rate: What the device does that it was given in; None for FLOPs.
         device_hours: Hours of one device; None for FLOPs.
     """
 
@@ -44,14 +44,15 @@ class ComputeBudget:
     flops: float
     low: float
     high: float
-    device: str | None = None
+    rate: Rate | None = None
     device_hours: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
         return {
             "given": self.given, "flops": self.flops, "low": self.low, "high": self.high,
-            "device": self.device, "device_hours": self.device_hours,
+            "device": None if self.rate is None else self.rate.device,
+            "device_hours": self.device_hours,
         }  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def parse_budget(
             seconds * rate.middle,
             seconds * rate.low,
             seconds * rate.high,
-            rate.device,
+            rate,
             hours,
         )
     flops = amount * _scale(given, unit)

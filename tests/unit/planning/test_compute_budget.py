@@ -27,7 +27,7 @@ def parsed(text: str | float, price: float | None = None) -> ComputeBudget:
 def test_flops(text: str | float, flops: float) -> None:
     found = parsed(text)
     assert found.flops == found.low == found.high == pytest.approx(flops)
-    assert found.device is None
+    assert found.rate is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_flops(text: str | float, flops: float) -> None:
 )
 def test_hours_of_a_device(text: str, hours: float) -> None:
     found = parsed(text)
-    assert found.device == "H100"
+    assert found.rate == rate_of("H100")
     assert found.device_hours == hours
     # 989.4 TFLOP/s dense, a utilization of .4, .3 to .5
     ends = [hours * 3600 * 989.4e12 * share for share in (0.3, 0.4, 0.5)]
