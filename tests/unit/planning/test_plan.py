@@ -250,3 +250,16 @@ def test_preferences_and_text_have_no_published_prior() -> None:
         assert "say nothing" in found.notes[0]
     assert published_prior("chat", 7e9).source == "published"
     assert any("may not hold" in note for note in published_prior("chat", 5e8).notes)
+
+
+def test_an_answer_that_hangs_on_the_devices_rate_is_said(full: float, published: Prior) -> None:
+    def asked(share: float) -> Question:
+        k = share * full
+        return replace(question(k), budget=ComputeBudget("h", k, 0.75 * k, 1.25 * k))
+
+    near = make_plan(asked(1.1), published)
+    assert near.verdict.code == "all"
+    assert any(n.startswith("at the low end") and "random would be" in n for n in near.notes)
+    below = make_plan(asked(0.9), published)
+    assert any(n.startswith("at the high end") and "all of it would" in n for n in below.notes)
+    assert not any("end of the device" in n for n in make_plan(asked(3), published).notes)
