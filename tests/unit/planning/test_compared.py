@@ -23,7 +23,7 @@ def test_the_rates_it_was_made_with(comparison: Any, rates: dict[str, float]) ->
     assert found.rates == pytest.approx(rates, rel=1e-6)
     assert found.train_params == (1.5e8, 1.5e8)
     assert "less" not in found.rates  # it could not run
-    fit = found.fits[found.panels[0]]
+    fit = found.fits[found.panels[0]]["shared"]
     assert fit.base["random"] == -1.0
     assert fit.base_given
     assert fit.end == -0.8
