@@ -8,7 +8,7 @@ from typing import Literal
 
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import SETS
-from didact.planning.pilot import Pilot, pilot
+from didact.planning.pilot import MOST_SEEDS, Pilot, pilot
 from didact.planning.rows import Row, Terms
 
 Code = Literal["select", "random", "all", "unknown"]
@@ -120,7 +120,7 @@ def _would_tell(settle: Pilot) -> str:
 
 def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out") -> str:
     if settle is None:
-        return f"{opening} takes more runs than anybody makes."
+        return f"{opening} takes more than {MOST_SEEDS} seeds an arm: the difference is small."
     return (
         f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs, and at most "
         f"{min(settle.gains, budget):.2g} hang on it."
