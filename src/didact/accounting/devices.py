@@ -87,8 +87,8 @@ class Mfu:
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.middle <= self.high <= 1:
             raise ConfigError(
-                f"MFU {self.low} to {self.high}: expected shares of the peak, above 0 and at most "
-                "1, as in 0.3-0.5"
+                f"MFU {self.low:g} to {self.high:g}: expected shares of the peak, above 0 and at "
+                "most 1, as in 0.3-0.5 or 40%"
             )
 
 

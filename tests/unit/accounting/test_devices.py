@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from didact.accounting.devices import (
@@ -41,6 +43,13 @@ def test_names_are_matched_leniently(spelled, name):
 
 def test_every_name_is_found_by_itself():
     assert [device(each.name) for each in DEVICES] == list(DEVICES)
+
+
+def test_the_page_on_cost_has_the_table():
+    page = (Path(__file__).parents[3] / "docs" / "cost-model.md").read_text()
+    for each in DEVICES:
+        dollars = "" if each.dollars_per_hour is None else each.dollars_per_hour
+        assert f"| {each.name} | {each.peak_flops_per_second / 1e12:g} | {dollars} |\n" in page
 
 
 def test_unknown_device_suggests():
