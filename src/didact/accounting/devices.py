@@ -66,10 +66,10 @@ DEVICES: Final[tuple[Device, ...]] = (
 )
 
 _OTHER_NAMES: Final = {
-    "h100sxm": "H100", "h100sxm5": "H100", "h10080gb": "H100", "a10080gb": "A100",
-    "a10040gb": "A100", "a100sxm": "A100", "a100sxm4": "A100", "a100pcie": "A100",
-    "h200sxm": "H200", "mi300": "MI300X",
+    "h100sxm": "H100", "h100sxm5": "H100", "h200sxm": "H200", "a100sxm": "A100",
+    "a100sxm4": "A100", "a100pcie": "A100", "mi300": "MI300X",
 }  # fmt: skip
+_SAYS_NOTHING: Final = re.compile(r"nvidia|amd|instinct|geforce|apple|sxm\d?|hbm\d*e?|\d+gb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,5 +249,6 @@ def parse_mfu(text: str) -> Mfu:
 
 
 def _plain(name: str) -> str:
-    found = re.sub(r"[\s_-]+", "", name.lower())
-    return re.sub(r"^(?:nvidia|amd|instinct|geforce|apple)+", "", found).removeprefix("rtx")
+    """A name without its maker, its memory and its form, which do not tell devices apart here."""
+    words = re.split(r"[\s_-]+", name.strip().lower())
+    return "".join(word for word in words if not _SAYS_NOTHING.fullmatch(word)).removeprefix("rtx")
