@@ -211,21 +211,19 @@ def rate(of: Device | Calibration, mfu: Mfu | None = None) -> Rate:
             forward passes did, as the ends.
         mfu: Shares of the peak; 0.3 to 0.5 by default, of a calibration what was measured.
     """
-    if isinstance(of, Calibration) and mfu is None:
-        both = sorted((of.forward_flops_per_second, of.training_flops_per_second))
-        source = f"measured on {of.date}, {of.dtype}"
-        return Rate(of.device, both[0], of.training_flops_per_second, both[1], source)
-    share, peak = mfu or MFU, of.peak_flops_per_second
-    measured = isinstance(of, Calibration)
-    return Rate(
-        device=of.device if isinstance(of, Calibration) else of.name,
-        low=share.low * peak,
-        middle=share.middle * peak,
-        high=share.high * peak,
-        source=f"{share.low:g}-{share.high:g} of "
-        + (f"{peak:.3g} FLOP/s" if not measured else f"the measured {peak:.3g} FLOP/s"),
-        dollars_per_hour=None if isinstance(of, Calibration) else of.dollars_per_hour,
-    )
+    peak = of.peak_flops_per_second
+    dollars: float | None = None
+    if isinstance(of, Calibration):
+        name, of_what = of.device, f"the measured {peak:.3g} FLOP/s"
+        if mfu is None:
+            low, high = sorted((of.forward_flops_per_second, of.training_flops_per_second))
+            source = f"measured on {of.date}, {of.dtype}"
+            return Rate(name, low, of.training_flops_per_second, high, source)
+    else:
+        name, dollars, of_what = of.name, of.dollars_per_hour, f"{peak:.3g} FLOP/s"
+    share = mfu or MFU
+    rates = (share.low * peak, share.middle * peak, share.high * peak)
+    return Rate(name, *rates, f"{share.low:g}-{share.high:g} of {of_what}", dollars)
 
 
 def hours(flops: float, at: Rate) -> Hours:
