@@ -58,10 +58,7 @@ class Curve:
                 continue
             array = frozen(given, np.float64)
             object.__setattr__(self, name, array)
-            shape = (
-                (len(self.compute),) if name != "runs" else (len(self.compute), *array.shape[1:])
-            )
-            if array.shape != shape:
+            if array.ndim != (2 if name == "runs" else 1) or len(array) != len(self.compute):
                 raise DataError(
                     f"{self.method}: {name} has shape {array.shape}, and there are "
                     f"{len(self.compute)} points; give one for every point"
