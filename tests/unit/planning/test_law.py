@@ -170,7 +170,7 @@ def test_bounds_hold_and_are_told():
 @pytest.mark.parametrize("form", ["own", "shared"])
 def test_a_point_left_out_is_foretold_by_a_fit_without_it(form):
     of, fit = PANELS[0], fit_own if form == "own" else fit_shared
-    given = curves(of)
+    given = curves(of)[:3]
     missed = []
     for i, curve in enumerate(given):
         for j in range(5):
