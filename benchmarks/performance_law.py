@@ -22,7 +22,7 @@ import numpy as np
 
 from didact.evaluation.student import t_quantile
 from didact.planning import simulation
-from didact.planning.break_even import Side, quantiles, ratio, tasks
+from didact.planning.break_even import Side, quantiles, ratio
 from didact.planning.frontier import log_line, non_dominated
 from didact.planning.law import (
     PUBLISHED,
@@ -61,7 +61,7 @@ BUDGETS = np.array(FRACTIONS)
 LOWER = 0.1  # the lower end of an 80 % interval
 
 
-def rounded(value: float, digits: int = 4) -> float | None:
+def rounded(value: float, digits: int = 5) -> float | None:
     """For JSON, which has neither NaN nor infinity: null."""
     return round(float(value), digits) if math.isfinite(value) else None
 
@@ -151,6 +151,59 @@ def winners() -> dict[str, dict[str, str]]:
     return out
 
 
+SHAPES = {
+    "exponential": lambda c, rate: np.exp(-rate * c),
+    "exponential, its end at c = 1": lambda c, rate: (
+        (np.exp(-rate * c) - np.exp(-rate)) / -np.expm1(-rate)
+    ),
+    "power of compute": lambda c, rate: 1 - c ** (1 / (1 + rate)),
+}
+
+
+def other_shapes() -> dict[str, dict]:
+    """One base for all with other shapes of the way from base to end; errors as shares of the gap.
+
+    By scipy's least squares from two starts; the shapes are 1 at c = 0 and fall to 0.
+    """
+    from scipy.optimize import least_squares
+
+    def missed(shape: Callable, of: Panel, at: np.ndarray) -> np.ndarray:
+        rates = np.exp(np.clip(at[1:, None], -7, 7))
+        return of.full - at[0] * shape(BUDGETS, rates) - of.values
+
+    def fit(shape: Callable, of: Panel, used: np.ndarray) -> np.ndarray:
+        scale = of.full - of.values.min()
+        found = [
+            least_squares(
+                lambda at: missed(shape, of, at)[used], [scale, *[math.log(start)] * 5], method="lm"
+            )
+            for start in (2.0, 8.0)
+        ]
+        return missed(shape, of, min(found, key=lambda f: f.cost).x)
+
+    out = {}
+    for name, shape in SHAPES.items():
+        loo, forward = [], []
+        for of in PANELS:
+            gap = of.full - of.values.min()
+            left = []
+            for at in np.ndindex(of.values.shape):
+                used = np.ones(of.values.shape, np.bool_)
+                used[at] = False
+                left.append(fit(shape, of, used)[at])
+            early = np.broadcast_to(BUDGETS <= 0.1, of.values.shape)
+            late = fit(shape, of, early)[~early]
+            loo.append(np.sqrt(np.mean(np.square(left))) / gap)
+            forward.append(np.sqrt(np.mean(late**2)) / gap)
+        out[name] = {
+            "loo": rounded(np.mean(loo), 3),
+            "loo by panel": [rounded(x, 3) for x in loo],
+            "forward": rounded(np.mean(forward), 3),
+            "forward by panel": [rounded(x, 3) for x in forward],
+        }
+    return out
+
+
 PAIRS = (
     ("perplexity over embed", "perplexity", 1 / 3, "embed"),
     ("perplexity over random", "perplexity", 1 / 3, "random"),
@@ -160,7 +213,10 @@ PAIRS = (
 
 
 def break_even(budget: float) -> dict[str, dict]:
-    """Ratios of sizes, and numbers of tasks at equal sizes, with 80 % intervals of refits."""
+    """Ratios of sizes with 80 % intervals of refits; at equal sizes, as many tasks are needed.
+
+    Null is infinite: the rival is ahead even where selection is free.
+    """
     rates = simulation.RATES
     out: dict[str, dict] = {
         "simulation": {
@@ -178,10 +234,8 @@ def break_even(budget: float) -> dict[str, dict]:
         for pair, method, passes, rival in PAIRS:
             fast, slow = (drawn.rates[:, METHODS.index(m)] for m in (method, rival))
             sizes = ratio(Side(fast, passes), Side(slow), budget)
-            shared = tasks(Side(fast, passes), Side(slow), budget)
             out[name][pair] = {
                 "ratio": [rounded(x, 2) for x in quantiles(sizes, [0.1, 0.5, 0.9])],
-                "tasks at equal size": [rounded(x, 1) for x in quantiles(shared, [0.1, 0.5, 0.9])],
                 "never": rounded(np.mean(np.isinf(sizes)), 3),
             }
     return out
@@ -296,7 +350,7 @@ def bought(of: Panel) -> Iterator[tuple[float, dict[str, float]]]:
         yield budget, {m: v for m, v in values.items() if not math.isnan(v)}
 
 
-def paid_regrets() -> dict[str, float | None]:
+def paid_regrets() -> dict[str, dict]:
     """The same with selection paid at its published cost, a choice for each of six budgets."""
     lost: dict[str, list[float]] = {}
     for i, of in enumerate(PANELS):
@@ -308,7 +362,13 @@ def paid_regrets() -> dict[str, float | None]:
                 lost.setdefault(rule, []).append(best - values[first])
             for method in ("random", "bm25", "embed"):
                 lost.setdefault(f"always {method}", []).append(best - values[method])
-    return {rule: rounded(np.mean(all_), 3) for rule, all_ in lost.items()}
+    return {
+        rule: {
+            "regret": rounded(np.mean(points_), 3),
+            "by budget": [rounded(x, 2) for x in np.reshape(points_, (len(PANELS), -1)).mean(0)],
+        }
+        for rule, points_ in lost.items()
+    }
 
 
 def seconds() -> dict[str, float]:
@@ -332,20 +392,22 @@ def seconds() -> dict[str, float]:
 
 
 def show(result: dict) -> None:
-    print("λ / P0 as drawn | ours on total compute | ours on training compute")
+    """Tables, a line for each row; the file has the rest."""
+    print("λ / P0: as drawn | ours on total compute | ours on training compute")
     for name, rows in result["drawn fits"].items():
         for method in METHODS:
             row = rows[method]
             bound = " (at its bound)" if row["at a bound"] else ""
             print(f"  {name:10} {method:10} {row['drawn']} | {row['total']}{bound} | {row['net']}")
-    forms_ = result["forms"]
+    print("errors as shares of the gap, by panel")
     for key in ("loo own", "loo shared", "loo without an effect", "forward own", "forward shared",
                 "residual SD of shared"):  # fmt: skip
-        row = [forms_[of.name][key] for of in PANELS]
-        print(f"{key:24}", *(f"{x:.3f}" for x in row), f"mean {np.mean(row):.3f}")
-    for part in list(result)[2:]:
-        print(f"\n{part}")
-        print(json.dumps(result[part], indent=1, ensure_ascii=False))
+        row = [of[key] for of in result["forms"].values()]
+        print(f"  {key:22}", *(f"{x:.3f}" for x in row), f"mean {np.mean(row):.3f}")
+    for part in list(result)[2:-1]:
+        print(part)
+        for key, row in result[part].items():
+            print(f"  {key:32}", json.dumps(row, ensure_ascii=False).replace('"', ""))
 
 
 def main() -> None:
@@ -358,6 +420,7 @@ def main() -> None:
     result = {
         "drawn fits": drawn_fits(),
         "forms": forms(),
+        "other shapes": other_shapes(),
         "log gains over random": {
             of.name: dict(zip(METHODS, [rounded(x, 3) for x in row], strict=True))
             for of, row in zip(PANELS, gains, strict=True)
