@@ -129,6 +129,28 @@ def test_the_lower_of_two_valleys_is_taken():
     assert squares(curve, 55.5, 45.248, 40.348) < squares(curve, 55.5, 52.38, 4.37)
 
 
+def test_a_narrow_valley_is_found_with_one_base_for_all():
+    # the first point alone, at λ 40, fits nearly as well; over A that valley is much wider
+    c = np.array([0.0139, 0.338, 0.359, 0.524, 0.671, 0.945])
+    fit = fit_shared([Curve("m", c, law(10.0, 20.0, 11.0, c))], end=20.0)
+    assert (fit.base["m"], fit.rates["m"]) == pytest.approx((10.0, 11.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_freer_fit_misses_no_more(seed):
+    rng = np.random.default_rng(seed)
+    rates = np.exp(rng.normal(1.5, 1.0, 3))
+    values = law(30.0, 50.0, rates[:, None]) + rng.normal(0, 2.0, (3, 5))
+    given = [Curve(str(i), C, row) for i, row in enumerate(values)]
+    own, shared, known = (
+        fit_own(given, end=50.0),
+        fit_shared(given, end=50.0),
+        fit_shared(given, end=50.0, base=30.0),
+    )
+    assert own.rmse <= shared.rmse * (1 + 1e-9)
+    assert shared.rmse <= known.rmse * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -213,6 +235,7 @@ def test_json_gives_the_same_fit_back():
         (lambda: Curve("m", C, np.full(5, np.nan)), "m: values has a number that is not finite"),
         (lambda: Curve("m", C - 0.1, C), "m: compute of -0.075 is below 0: selection costs"),
         (lambda: Curve("m", C, C, runs=C), r"m: runs has shape \(5,\)"),
+        (lambda: Curve("m", C, C, runs=np.zeros((5, 2))), "m: the runs' mean is not the value"),
         (lambda: fit_own([Curve("m", C[:3], C[:3])], end=1.0), "m: 3 points, .* 4 at least"),
         (lambda: fit_shared([Curve("m", C[:3], C[:3])], end=1.0), "3 points of 1 methods"),
         (lambda: fit_shared([], end=1.0), "0 points of 0 methods"),
