@@ -16,7 +16,7 @@ TRAIN_PARAMS: Final = 150e6
 LEAST_SEEDS: Final = 3
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
-_ENDS: Final = 2  # runs of the full pass, which fixes the scale
+ENDS: Final = 2  # runs of the full pass, which fixes the scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
     seeds = max(seeds, LEAST_SEEDS)
     params = min(train_params, TRAIN_PARAMS)
     budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
-    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + _ENDS
+    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + ENDS
     scoring = {
         (row.method, row.selector): row.selection_flops * terms.tasks for row in (first, second)
     }
