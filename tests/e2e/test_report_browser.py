@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from browser import CHROMIUM, FRAME, browse, without_policy
 
 from didact import pipeline, verbs
 from didact.core.cost import Bill, Cost
@@ -24,10 +22,6 @@ from didact.testing import make_pool
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
 LAYERS = 4
 
 HOSTILE = [
@@ -77,36 +71,11 @@ addEventListener('load', () => {
 });
 </script>"""
 
-# Chromium's own window is never narrower than 500 pixels; a frame may be.
-FRAME = """<!doctype html><body style="margin:0"><pre id="found"></pre>
-<iframe src="{name}" style="border:0;width:{width}px;height:900px"></iframe>
-<script>
-addEventListener('message', e => {{ document.getElementById('found').textContent = e.data; }});
-</script>"""
-
-
-def browse(page: Path, folder: Path, *arguments: str) -> str:
-    """The page's DOM after its scripts ran."""
-    profile = folder / "profile"
-    shutil.rmtree(profile, ignore_errors=True)
-    command = [
-        str(CHROMIUM), "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", "--virtual-time-budget=4000", *arguments, "--dump-dom",
-        page.as_uri(),
-    ]  # fmt: skip
-    if os.geteuid() == 0:
-        command.insert(1, "--no-sandbox")
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    return done.stdout.decode()
-
-
 def measure(report: Path, folder: Path, width: int, *, dark: bool = False) -> dict[str, object]:
     """What the probe finds in a copy of the report, in a window of that width."""
     text = report.read_text("utf-8")
-    policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", text)
     # Without the policy: what is tested is that there is nothing for it to stop.
-    bare = text.replace(policy.group(), "").replace("</body>", PROBE + "</body>")
+    bare = without_policy(text).replace("</body>", PROBE + "</body>")
     (folder / "probed.html").write_text(bare, "utf-8")
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(name="probed.html", width=width))

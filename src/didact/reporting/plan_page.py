@@ -83,9 +83,10 @@ def render_plan(values: Json) -> str:
     taken, second = (
         None if values[name] is None else found[values[name]] for name in ("recommended", "runner_up")
     )  # fmt: skip
+    head = _head(values, taken)
     return environment.get_template("plan.html").render(
         p=values, q=values["question"], rows=found, taken=taken, second=second,
-        head=_head(values, taken), pilot_none=_no_pilot(values, second),
+        head=head, reason=_reason(values["verdict"]["text"], head), pilot_none=_no_pilot(values, second),
         challenger=next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
         budget=budget, whole=whole, beta=budget / whole, random_name=RANDOM,
         bars=bars, budget_at=budget / longest, curves=curves,
@@ -226,6 +227,15 @@ def _total(row: Json) -> float:
 def _head(values: Json, taken: Json | None) -> str:
     code = values["verdict"]["code"]
     return f"Select by {named(taken)}" if code == "select" and taken else _HEADS[code]
+
+
+def _reason(text: str, head: str) -> str:
+    """The verdict's text without what the heading says already."""
+    for opening in (f"{head}: ", "Nobody can know: ", "All of it: "):
+        if text.startswith(opening):
+            rest = text.removeprefix(opening)
+            return rest[0].upper() + rest[1:]
+    return text
 
 
 def _no_pilot(values: Json, second: Json | None) -> str:

@@ -212,7 +212,7 @@ const showBill = ({ terms, first }) => {
     text(part("scoring"), flops(r.selection));
     text(part("training"), r.feasible ? flops(r.training) : "–");
     text(part("hours"), hours(r.hours));
-    text(part("cpu"), "+ " + hours(r.cpu / 3600) + " processor");
+    text(part("cpu"), "+ " + hours(r.cpu / 3600) + " CPU");
   }
 };
 
