@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
     from didact.pipeline import run
+    from didact.plans import plan
     from didact.verbs import combine, context, evaluate, export, order, read, score, select, train
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "evaluate": "didact.verbs",
     "export": "didact.verbs",
     "order": "didact.verbs",
+    "plan": "didact.plans",
     "read": "didact.verbs",
     "run": "didact.pipeline",
     "score": "didact.verbs",
@@ -49,6 +51,7 @@ __all__ = [
     "evaluate",
     "export",
     "order",
+    "plan",
     "read",
     "run",
     "score",

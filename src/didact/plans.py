@@ -18,8 +18,7 @@ from didact import config as configs
 from didact import verbs
 from didact.accounting.catalog import Described, described
 from didact.accounting.counts import stats_from_counts
-from didact.accounting.devices import HERE, Rate, parse_mfu, rate
-from didact.accounting.devices import device as known_device
+from didact.accounting.devices import parse_mfu
 from didact.config import RunConfig
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError
@@ -27,6 +26,7 @@ from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
+from didact.execution.calibrated import rate_of
 from didact.planning.compared import compared_prior
 from didact.planning.comparison import Comparison
 from didact.planning.compute_budget import parse_budget
@@ -107,8 +107,10 @@ def plan(
     """
     ctx, read_as = ctx or verbs.context(), read_as or DataSettings()
     found, name = _pool(pool, samples, mean_tokens, kind, read_as, ctx)
-    given = parse_budget(budget, partial(_rate, mfu=mfu, ctx=ctx), price=price)
-    at = _rate(device or given.device or DEVICE, mfu=mfu, ctx=ctx)
+    shares = None if mfu is None else parse_mfu(str(mfu))
+    rate = partial(rate_of, cache_dir=ctx.cache_dir, mfu=shares)
+    given = parse_budget(budget, rate, price=price)
+    at = rate(device) if device else given.rate or rate(DEVICE)
     trained = _described(model)
     judges = [_described(each) for each in selectors or (model, *_SMALLER)]
     if not selectors:
@@ -165,13 +167,25 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
     """
     found, where = read_plan(path), str(path)
     pool = verbs.read_with_inputs(config.data.path, config.data, ctx).pool
-    own = config.score.model_dump(exclude_unset=True) if config.score is not None else {}
+    own = {} if config.score is None else config.score.model_dump(mode="json", exclude_unset=True)
     parts = sections(found, _trainable(pool), pool.fingerprint, score=own, where=where)
     if config.train is not None and config.train.model != SCRATCH:
         n_params = _described(config.train.model).spec.n_total
         check_model(found, n_params, config.train.model, where)
-    plain = config.model_dump(exclude_unset=True)
+    _check_judge(parts["score"], where)
+    plain = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     return configs.parse({**plain, **parts})
+
+
+def _check_judge(score: Mapping[str, Any] | None, where: str) -> None:
+    """Refuse a scoring model that the plan knows by name or size alone."""
+    model = (score or {}).get("model")
+    if model is not None and not Path(model).expanduser().is_dir() and "/" not in model:
+        method = (score or {})["method"]
+        raise ConfigError(
+            f"{where}: recommends {method} by {model!r}, which says no place; set score.method to "
+            f"{method} and score.model to the folder of such a model, or its hub name"
+        )
 
 
 def _pool(
@@ -217,7 +231,7 @@ def _trainable(pool: Pool) -> PoolStats:
 def _target(target: Pool | Paths | None, read_as: DataSettings, ctx: Context) -> PoolStats | None:
     if target is None or isinstance(target, Pool):
         return None if target is None else target.stats
-    return verbs.read_target(target, read_as, ctx).pool.stats  # type: ignore[arg-type]
+    return verbs.read_target(target, read_as, ctx).pool.stats
 
 
 def _described(model: str, *, encoder: bool = False) -> Described:
@@ -234,14 +248,6 @@ def _described(model: str, *, encoder: bool = False) -> Described:
     return Described(model, spec, 1.0, 1.0, "its configuration and weights")
 
 
-def _rate(name: str, *, mfu: str | float | None, ctx: Context) -> Rate:
-    """What a device of the table does, or this machine as it was calibrated."""
-    share = None if mfu is None else parse_mfu(str(mfu))
-    if name.lower() == HERE:
-        return rate(calibration(ctx), share)
-    return rate(known_device(name), share)
-
-
 def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prior:
     """One's own runs where there are any, else the published panels as far as they go."""
     params = question.model.spec.n_total
@@ -252,10 +258,6 @@ def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prio
         file = _inside(Path(comparison), COMPARISON)
         where, comparison = str(file), Comparison.from_json(_json(file), str(file))
     return compared_prior(comparison, params, where)
-
-
-def calibration(ctx: Context) -> Any:
-    raise NotImplementedError
 
 
 def _inside(path: Path, name: str) -> Path:

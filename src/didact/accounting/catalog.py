@@ -77,7 +77,8 @@ def described(text: str | float, *, encoder: bool = False) -> Described:
     given = text.strip() if isinstance(text, str) else f"{text:.15g}"
     found = _SIZE.fullmatch(given)
     if found:
-        return _of_size(given, found[1].replace("_", "").replace(",", ""), found[2], encoder)
+        digits = found[1].replace("_", "").replace(",", "")
+        return _of_size(given, digits, found[2], encoder=encoder)
     _check_unit(given)
     index = _index()
     for name in _forms(given, of_query=True):
@@ -93,7 +94,7 @@ def described(text: str | float, *, encoder: bool = False) -> Described:
     )
 
 
-def _of_size(given: str, digits: str, suffix: str, encoder: bool) -> Described:
+def _of_size(given: str, digits: str, suffix: str, *, encoder: bool) -> Described:
     number = Decimal(digits)
     size = float(number) * _SUFFIX[suffix.lower()]
     if not size > 0:

@@ -177,11 +177,9 @@ class Calibration:
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
         known = {each.name: values[each.name] for each in fields(cls)}
-        for name in known:
-            if name.endswith("per_second"):
-                number = known[name]
-                if not isinstance(number, int | float) or not 0 < number < math.inf:
-                    raise ValueError(f"{name} is {number!r}; expected a number above 0")
+        for name in (each for each in known if each.endswith("per_second")):
+            if not isinstance(known[name], int | float) or not 0 < known[name] < math.inf:
+                raise ValueError(f"{name} is {known[name]!r}; expected a number above 0")
         return cls(**{**known, "versions": tuple(known["versions"])})
 
 
@@ -241,16 +239,12 @@ def parse_mfu(text: str) -> Mfu:
     Raises:
         ConfigError: It is none of these.
     """
-    found = re.fullmatch(r"\s*([\d.]+)(%?)\s*(?:-\s*([\d.]+)(%?))?\s*", text)
-    try:
-        if found is None:
-            raise ValueError(text)
-        last, percent = found[3] or found[1], found[2] or found[4]
-        low, high = (float(each) / (100 if percent else 1) for each in (found[1], last))
-    except ValueError as error:
-        raise ConfigError(
-            f"mfu={text!r}: expected a share of the peak such as 0.4, 40% or 0.3-0.5"
-        ) from error
+    number = r"(\d*\.?\d+|\d+\.)"
+    found = re.fullmatch(rf"\s*{number}(%?)\s*(?:-\s*{number}(%?))?\s*", text)
+    if found is None:
+        raise ConfigError(f"mfu={text!r}: expected a share of the peak such as 0.4, 40% or 0.3-0.5")
+    scale = 100 if found[2] or found[4] else 1
+    low, high = float(found[1]) / scale, float(found[3] or found[1]) / scale
     return Mfu(low, (low + high) / 2, high)
 
 

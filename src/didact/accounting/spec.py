@@ -107,15 +107,14 @@ def headless(spec: ModelSpec) -> ModelSpec:
     """
     if not spec.headed:
         return spec
-    matrices = [list(row) for row in spec.matrices]
-    head = max(
-        (row for row in matrices if row[0] == spec.vocab), key=lambda row: row[1] == spec.width
-    )
-    head[2] -= 1
+    heads = [row for row in spec.matrices if row[0] == spec.vocab]
+    d_out, d_in, count = max(heads, key=lambda row: row[1] == spec.width)
+    others = [row for row in spec.matrices if row != (d_out, d_in, count)]
+    left = [(d_out, d_in, count - 1)] if count > 1 else []
     return replace(
         spec,
-        matrices=tuple(tuple(row) for row in matrices if row[2]),
-        n_total=spec.n_total - (0 if spec.tied else head[0] * head[1]),
+        matrices=tuple(sorted(others + left)),
+        n_total=spec.n_total - (0 if spec.tied else d_out * d_in),
         tied=False,
     )
 

@@ -13,6 +13,7 @@ import typer
 
 from didact.cli import (
     cache,
+    calibrate,
     config,
     demo,
     diff,
@@ -22,6 +23,7 @@ from didact.cli import (
     inspect,
     methods,
     order,
+    plan,
     proxy,
     report,
     run,
@@ -50,12 +52,14 @@ app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=select.EXAMPLES)(select.select)
 app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_order)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)
 app.command(epilog=methods.EXAMPLES)(methods.methods)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.add_typer(proxy.app, name="proxy")
 app.add_typer(cache.app, name="cache")

@@ -71,17 +71,22 @@ def plan(
         typer.Option("--device", help="What hours are of [default: the budget's, else H100]."),
     ] = None,
     mfu: Annotated[
-        float | None,
-        typer.Option("--mfu", help="Model FLOPs utilization, 0 to 1 [default: 0.3 to 0.5]."),
+        str | None,
+        typer.Option("--mfu", help="Model FLOPs utilization: 0.4, 0.3-0.5 [default: 0.3-0.5]."),
     ] = None,
     price: Annotated[
         float | None, typer.Option("--price", help="USD an hour of the device.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="K=V", help="lora_rank, max_length, batch_size of the training."
-        ),
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Samples per optimizer step.")
+    ] = 32,
+    max_length: Annotated[
+        int | None,
+        typer.Option("--max-length", min=2, help="Cut samples [default: the model's context]."),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option("--lora-rank", min=1, help="Train adapters [default: all weights]."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for plan.json and plan.html.")
@@ -94,19 +99,21 @@ def plan(
 
     Opens no model; without --pool no file at all.
     """
-    from didact import verbs
-    from didact.cli.inputs import method_settings, read_settings
-    from didact.cli.printing import plan_tables, progress_bars
+    from didact import plans, verbs
+    from didact.cli.inputs import read_settings
+    from didact.cli.plan_tables import plan_tables
+    from didact.cli.printing import progress_bars
 
     with progress_bars() as progress:
         ctx = verbs.context(0, None, cache_dir, progress, say)
-        found = verbs.plan(
-            pool=pool, samples=samples, mean_tokens=mean_tokens, kind=kind, model=model,
+        found = plans.plan(
+            pool, samples=samples, mean_tokens=mean_tokens, kind=kind, model=model,
             budget=budget, target=target, selectors=selector, encoder=encoder, methods=method,
             tasks=tasks, comparison=from_, device=device, mfu=mfu, price=price,
-            read_as=read_settings(data), ctx=ctx, **method_settings(set_, verbs.plan),
+            read_as=read_settings(data), batch_size=batch_size,
+            max_length=max_length, lora_rank=lora_rank, ctx=ctx,
         )  # fmt: skip
     if out is not None:
-        for path in verbs.write_plan(found, out):
+        for path in plans.write_plan(found, out):
             say(f"wrote {path}")
     print_json(found.to_json()) if json else plan_tables(found)

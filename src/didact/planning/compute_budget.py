@@ -36,7 +36,7 @@ class ComputeBudget:
         flops: K, at the middle of the utilization.
         low: The same at the low end of the utilization; equal to `flops` where FLOPs were given.
         high: At the high end.
-        device: Name of the device it was given in; None for FLOPs.
+        rate: What the device does that it was given in; None for FLOPs.
         device_hours: Hours of one device; None for FLOPs.
     """
 
@@ -44,14 +44,15 @@ class ComputeBudget:
     flops: float
     low: float
     high: float
-    device: str | None = None
+    rate: Rate | None = None
     device_hours: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
         return {
             "given": self.given, "flops": self.flops, "low": self.low, "high": self.high,
-            "device": self.device, "device_hours": self.device_hours,
+            "device": None if self.rate is None else self.rate.device,
+            "device_hours": self.device_hours,
         }  # fmt: skip
 
 
@@ -86,18 +87,23 @@ def parse_budget(
             hours = amount * _HOURS[unit]
         else:
             hours = amount / _price(given, name, rate.dollars_per_hour if price is None else price)
+        seconds = 3600 * hours
         return ComputeBudget(
-            given, *(hours * 3600 * r for r in (rate.middle, rate.low, rate.high)),
-            device=rate.device, device_hours=hours,
-        )  # fmt: skip
+            given,
+            seconds * rate.middle,
+            seconds * rate.low,
+            seconds * rate.high,
+            rate,
+            hours,
+        )
+    flops = amount * _scale(given, unit)
     if name is not None:
         raise BudgetError(f"budget {given!r}: FLOPs have no device; {_EXPECTED}")
-    flops = amount * _scale(given, unit)
     if flops < _LEAST:
         raise BudgetError(
             f"budget {given!r} is {flops:g} FLOPs, which train nothing; for hours or money give "
-            f"the device ({found['number']}h@H100, {found['number']}usd@H100); a number of samples or "
-            "tokens is the budget of didact select"
+            f"the device ({found['number']}h@H100, {found['number']}usd@H100); a number of samples "
+            "or tokens is the budget of didact select"
         )
     return ComputeBudget(given, flops, flops, flops)
 
@@ -119,17 +125,14 @@ def _scale(given: str, unit: str) -> float:
     if plain is not None:
         return _PREFIXES.get(plain[1], 1.0)
     mistakes = (
-        (r"[kmgtpez]?flops?/s|[kmgtpez]?flop/s", "a rate; a budget is a count of FLOPs, or hours"),
-        (
-            r"[kmgt]?tok(?:ens?)?|[kmgt]? ?tokens?",
-            "tokens: the budget of didact select, or of a pool",
-        ),
-        (r"[kmgt]? ?(?:samples?|rows?|examples?)", "samples: the budget of didact select"),
+        (r"[kmgtpez]?flops?/s", "a rate; a budget is a count of FLOPs, or hours"),
+        (r"[kmgtb]? *tok(?:ens?)?", "tokens: the budget of didact select, or of a pool"),
+        (r"[kmgt]? *(?:samples?|rows?|examples?)", "samples: the budget of didact select"),
+        (r"b|bn", "a size of models (--model)"),
         (r"[kmgt]i?b|bytes?", "bytes, a size of files"),
         (r"[kmgtpez]?flops?-days|petaflop/?s?-days", "FLOP/s-days; multiply by 86,400"),
         (r"%", "a share; the budget of didact select is ratio=…"),
         (r"€|eur|euros?|gbp|£", "not USD; convert it, or give hours"),
-        (r"b|bn", "a size of models"),
         (r"s|sec|seconds?", "seconds; give hours of a device"),
     )
     for pattern, what in mistakes:

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from didact.accounting import flops
-from didact.accounting.catalog import Described, headless
+from didact.accounting.catalog import Described
 from didact.accounting.lengths import executed_training, typical_lengths
 from didact.accounting.lora import lora_spec
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core import binding, registry
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DidactError, did_you_mean
@@ -27,6 +27,7 @@ WITHOUT_MODEL: Final = (RANDOM, "bm25", "static_embedding", "compression", "leng
 SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need no scores
 METHODS: Final = (*WITHOUT_MODEL, *ENCODERS, *JUDGES, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
+_SELECTORS: Final = {"perplexity": "middle"}  # neither end of it is better
 _MODEL: Final = "model"  # settings ask for a name; nothing is read under it
 
 
@@ -126,7 +127,8 @@ def scoring_costs(
     """
     if unknown := sorted(set(methods) - set(METHODS)):
         raise ConfigError(f"method {unknown[0]!r}{did_you_mean(unknown[0], METHODS)}")
-    return [found for method in methods for found in _of(method, stats, target, judges, encoder)]
+    named = dict.fromkeys((RANDOM, *methods))  # random samples are beside every other method
+    return [found for method in named for found in _of(method, stats, target, judges, encoder)]
 
 
 def _of(
@@ -197,4 +199,4 @@ def method_sections(method: str, selector: str | None) -> dict[str, Any]:
     score: dict[str, Any] = {"method": method}
     if selector is not None:
         score["model"] = selector
-    return {"score": score, "select": {"method": "top_k"}}
+    return {"score": score, "select": {"method": _SELECTORS.get(method, "top_k")}}

@@ -9,6 +9,7 @@ free. Values are means over seeds whose spread is not published.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -63,6 +64,8 @@ class Panel:
             the figure with the fitted curves.
         drawn_flops: Likewise, total FLOPs where the point stands elsewhere than it should.
         slope: Points per decade of the drawn frontier.
+        front: The points (method, fraction) whose line has that slope, the full pass left out;
+            empty where no choice of points was found that has it.
     """
 
     task: str
@@ -72,6 +75,7 @@ class Panel:
     drawn_end: float
     drawn: Drawn
     slope: float
+    front: tuple[tuple[str, float], ...] = ()
     drawn_full: Mapping[str, float] = field(default_factory=dict)
     twice: float | None = None
     drawn_values: Mapping[tuple[str, float], float] = field(default_factory=dict)
@@ -95,6 +99,36 @@ class Panel:
     def selection(self, method: str) -> float:
         """What scoring costs, as share of a full pass."""
         return SELECTION_FLOPS[method] / self.full_flops
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One trained model of a panel.
+
+    Attributes:
+        method: What chose its data.
+        fraction: Of the pool.
+        flops: Total, selection and training.
+        value: Accuracy in percent.
+    """
+
+    method: str
+    fraction: float
+    flops: float
+    value: float
+
+
+def points(of: Panel) -> tuple[Point, ...]:
+    """All points of a panel, at the costs that were drawn; the full pass is random's."""
+    fractions = (*FRACTIONS, 1.0)
+    found = [
+        Point(method, fraction, flops + SELECTION_FLOPS[method], value)
+        for method, row in zip(METHODS, of.values, strict=True)
+        for fraction, flops, value in zip(
+            fractions, TRAINING_FLOPS[of.size], (*row.tolist(), of.full), strict=True
+        )
+    ]
+    return tuple(point for point in found if point.fraction < 1 or point.method == "random")
 
 
 def panel(name: str) -> Panel:
@@ -144,6 +178,26 @@ def drawn_curves(of: Panel) -> tuple[Curve, ...]:
     return tuple(out)
 
 
+def at_budget(of: Panel, share: float) -> dict[str, float]:
+    """What each method is worth when selection and training together have a budget.
+
+    Between measured points values are interpolated over the logarithm of total compute.
+
+    Args:
+        of: The panel; the values are those of the figure with the fitted curves.
+        share: Total budget, share of a full pass.
+
+    Returns:
+        NaN for methods whose cheapest point costs more.
+    """
+    return {
+        curve.method: math.nan
+        if share < curve.compute[0] * (1 - 1e-9)
+        else float(np.interp(math.log(share), np.log(curve.compute), curve.values))
+        for curve in drawn_curves(of)
+    }
+
+
 def _rows(*columns: str) -> Float2D:
     """Values written as the paper tabulates them: a line for each fraction, a column a method."""
     return frozen(np.array([line.split() for line in columns], np.float64).T, np.float64)
@@ -170,6 +224,7 @@ PANELS: Final = (
         twice=47.42,
         drawn_values=MappingProxyType({("random", 0.05): 45.47, ("bm25", 0.05): 45.74}),
         slope=1.118,
+        front=(("embed", 0.025), ("embed", 0.05), ("bm25", 0.1), ("embed", 0.25), ("embed", 0.5)),
     ),
     Panel(
         task="MMLU",
@@ -186,6 +241,7 @@ PANELS: Final = (
         drawn=_drawn((2.568, 52.926), (7.115, 52.946), (6.602, 52.197), (14.853, 0), (3.892, 0)),
         drawn_flops=MappingProxyType({("less", 0.025): 8.384e18}),
         slope=1.416,
+        front=tuple(("bm25", fraction) for fraction in FRACTIONS),
     ),
     Panel(
         task="MMLU",
@@ -218,6 +274,7 @@ PANELS: Final = (
         drawn_end=42.19,
         drawn=_drawn((3.008, 39.759), (5.247, 40.027), (5.413, 40.833), (9.458, 0), (2.136, 0)),
         slope=0.789,
+        front=tuple(("embed", fraction) for fraction in FRACTIONS),
     ),
     Panel(
         task="BBH",
@@ -251,6 +308,12 @@ PANELS: Final = (
             (2.703, 69.279), (2.317, 69.550), (1.920, 69.909), (30.41, 59.985), (18.63, 17.05)
         ),
         slope=0.894,
+        front=(
+            ("embed", 0.025),
+            ("embed", 0.05),
+            *(("perplexity", f) for f in FRACTIONS[1:]),
+            ("less", 0.5),
+        ),
     ),
     Panel(
         task="IFEval",

@@ -11,8 +11,9 @@ from didact.planning.comparison import RANDOM
 from didact.planning.costs import method_sections
 from didact.planning.rows import Row, Terms
 
-# One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393).
-TRAIN_PARAMS: Final = 150e6
+# One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393); those
+# at 15M correlate with 1B by about .89 (Olmix, arXiv:2602.12237).
+TRAIN_PARAMS: Final = (150e6, 15e6)
 LEAST_SEEDS: Final = 3
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
@@ -37,6 +38,10 @@ class Pilot:
     seeds: int
     gains: float
 
+    def pays(self, budget: float) -> bool:
+        """Whether it costs no more than it can gain, and less than the budget it is to save."""
+        return self.flops <= min(self.gains, budget)
+
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
         return {
@@ -46,7 +51,7 @@ class Pilot:
 
 
 def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot | None:
-    """The comparison of two rows on a small model of its own.
+    """The comparison of two rows on a model of 150M parameters, or of 15M where only that pays.
 
     Scoring is paid in full; both arms are trained at their share of a full pass and at half of it,
     the full pass twice. There are as many seeds as find the difference foretold with 80 % power at
@@ -62,19 +67,26 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
         None where the difference cannot be found with any number of seeds.
     """
     known = first.predicted is not None and second.predicted is not None
-    rates = terms.prior.rates
     wanted = abs((first.predicted or 0.0) - (second.predicted or 0.0)) if known else WORTH_FINDING
     seeds = seeds_needed(wanted, terms.prior.noise or USUAL_NOISE) if wanted > 0 else None
     if seeds is None:
         return None
     seeds = max(seeds, LEAST_SEEDS)
-    params = min(train_params, TRAIN_PARAMS)
+    sizes = [min(train_params, size) for size in TRAIN_PARAMS]
+    found = [_of_size(terms, first, second, size / train_params, seeds, size) for size in sizes]
+    return next((each for each in found if each.pays(terms.budget)), found[-1])
+
+
+def _of_size(
+    terms: Terms, first: Row, second: Row, share: float, seeds: int, params: float
+) -> Pilot:
+    """The pilot on a model of a size, a share of that which will be trained."""
+    rates = terms.prior.rates
+    known = first.predicted is not None and second.predicted is not None
     budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
     trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + ENDS
-    scoring = {
-        (row.method, row.selector): row.selection_flops * terms.tasks for row in (first, second)
-    }
-    flops = sum(scoring.values()) + trained * terms.full_pass * params / train_params
+    scoring = sum(row.selection_flops for row in (first, second)) * terms.tasks
+    flops = scoring + trained * terms.full_pass * share
     reached, spent = 1.0, second.fraction  # where nothing is known the choice may be worth it all
     if known:
         better, other = sorted((first, second), key=lambda row: -(row.predicted or 0.0))
@@ -93,7 +105,7 @@ def _grid(rows: tuple[Row, Row], budgets: list[float], seeds: int, params: float
     """Both rows as arms; random samples, the base model and the full pass are in every grid."""
     return {
         "data": "POOL",
-        "base": f"A MODEL OF {params / 1e6:,.0f}M",
+        "base": f"A MODEL OF {params / 1e6:,.3g}M PARAMETERS",
         "target": "TARGET",
         "choose_on": ["VALIDATION"],
         "tell_on": ["TEST"],

@@ -20,7 +20,7 @@ from didact.planning.costs import METHODS, Scoring, Training, scoring_costs, tra
 from didact.planning.pilot import Pilot
 from didact.planning.prior import Prior
 from didact.planning.rows import EXTRAPOLATED, LEVEL, MOST_PASSES, Row, Terms, all_rows
-from didact.planning.verdict import Verdict, judged
+from didact.planning.verdict import Verdict, judged, named
 
 PLAN_VERSION: Final = 1
 _TARGET_SAMPLES: Final = 100  # of a target set that was not described
@@ -210,7 +210,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
         p_beats_random=None if challenger is None else challenger.p_beats_random,
         break_even_ratio=ratio, break_even_tasks=sharing, pilot=settle, verdict=verdict,
         training=training, scoring=tuple(scoring), prior=prior,
-        notes=tuple(_notes(question, terms, training, rows)),
+        notes=tuple(_notes(question, terms, training, scoring, rows, first)),
     )  # fmt: skip
 
 
@@ -225,7 +225,12 @@ def _typical_target(pool: PoolStats) -> PoolStats:
 
 
 def _notes(
-    question: Question, terms: Terms, training: Training, rows: Sequence[Row]
+    question: Question,
+    terms: Terms,
+    training: Training,
+    scoring: Sequence[Scoring],
+    rows: Sequence[Row],
+    first: Row | None,
 ) -> Iterator[str]:
     model = question.model
     if model.low != 1 or model.high != 1:
@@ -240,6 +245,7 @@ def _notes(
         f"training is counted without padding; batches of {question.batch_size} add about "
         f"{training.padding:.1%}"
     )
+    yield from _at_the_ends(question, terms, scoring, first)
     rate = question.rate
     spread = f"{rate.low:.3g} to {rate.high:.3g}" if rate.low < rate.high else f"{rate.middle:.3g}"
     yield f"hours are of one {rate.device} at {spread} FLOP/s ({rate.source})"
@@ -249,9 +255,36 @@ def _notes(
             f"scoring models below {smallest / 2:.3g} parameters were not measured: their values "
             f"are those of a model of {smallest:.3g}, and they are not recommended"
         )
+    if question.pool.kind == "pair":
+        yield (
+            "training on pairs is counted as one model reading both answers; the reference model "
+            "of DPO adds a third"
+        )
     if terms.beta > MOST_PASSES:
         yield (
             f"the budget is {terms.beta:.1f} passes over the pool; beyond {MOST_PASSES:.0f} "
             "repeats add little (arXiv:2305.16264)"
         )
     yield from terms.prior.notes
+
+
+def _at_the_ends(
+    question: Question, terms: Terms, scoring: Sequence[Scoring], first: Row | None
+) -> Iterator[str]:
+    """What would be recommended were the device as slow, or as fast, as it may be."""
+    budget = question.budget
+    for flops, end in ((budget.low, "low"), (budget.high, "high")):
+        if first is None or flops == budget.flops:
+            continue
+        there = replace(terms, budget=flops)
+        rows = all_rows(there, scoring)
+        found, _ = recommend(there, rows)
+        if found is not None and _way(rows[found]) != _way(first):
+            yield (
+                f"at the {end} end of the device's rate the budget is {flops:.2g} FLOPs, and "
+                f"{_way(rows[found])} would be recommended"
+            )
+
+
+def _way(row: Row) -> str:
+    return "all of it" if row.fraction >= 1 else named(row)

@@ -12,8 +12,9 @@ import numpy as np
 
 from didact.core.arrays import Float1D
 from didact.planning.comparison import RANDOM
-from didact.planning.law import Curve, LawFit, bootstrap, fit_shared
+from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, bootstrap, fit_own, fit_shared
 
+Fits = Mapping[Form, LawFit | None]
 Source = Literal["published", "compare", "none"]
 PUBLISHED: Final[Source] = "published"
 COMPARE: Final[Source] = "compare"
@@ -57,7 +58,9 @@ class Prior:
         selector_params: Method → smallest and largest model that scored.
         train_params: Smallest and largest model that was trained; (0, 0) without panels.
         noise: SD of one run, as a share of the gap from the base model to the full pass.
-        fits: The shared fit of each panel, by its name.
+        fits: The law fitted to each panel, by its name: one base for all methods (`shared`), of
+            which the rates are, and beside it each method by itself (`own`), where it has points
+            enough.
         notes: What should be known of it, in sentences.
     """
 
@@ -68,20 +71,23 @@ class Prior:
     selector_params: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     train_params: tuple[float, float] = (0.0, 0.0)
     noise: float = 0.0
-    fits: Mapping[str, LawFit] = field(default_factory=dict)
+    fits: Mapping[str, Fits] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; draws are rounded to four digits."""
+        """JSON values; draws are rounded to seven digits."""
         return {
             "source": self.source,
             "panels": list(self.panels),
             "rates": dict(self.rates),
-            "draws": {m: [float(f"{x:.4g}") for x in d] for m, d in self.draws.items()},
+            "draws": {m: [float(f"{x:.7g}") for x in d] for m, d in self.draws.items()},
             "selector_params": {m: list(p) for m, p in self.selector_params.items()},
             "train_params": list(self.train_params),
             "noise": self.noise,
-            "fits": {name: fit.to_json() for name, fit in self.fits.items()},
+            "fits": {
+                name: {form: None if fit is None else fit.to_json() for form, fit in both.items()}
+                for name, both in self.fits.items()
+            },
         }
 
 
@@ -139,9 +145,16 @@ def prior_from_trials(
         selector_params={m: (min(p), max(p)) for m, p in judged.items()},
         train_params=(min(sizes), max(sizes)),
         noise=float(np.median(noise)),
-        fits=fits,
+        fits={p.name: {"shared": fits[p.name], "own": _own(p)} for p in panels},
         notes=tuple(notes),
     )
+
+
+def _own(panel: Trials) -> LawFit | None:
+    """Every method by itself, as published; None where one has too few points for it."""
+    if min(len(curve.compute) for curve in panel.curves) < LEAST_POINTS:
+        return None
+    return fit_own(panel.curves, end=panel.end)
 
 
 def _rate(fit: LawFit, method: str) -> float:

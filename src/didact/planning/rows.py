@@ -134,7 +134,7 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     if known:
         predicted = _point(prior, scoring.method, fraction)
         low, high = interval(drawn(prior, scoring.method, fraction))
-    if known and feasible:
+    if predicted is not None and feasible:
         at_budget = min(terms.beta, 1.0)
         utility = predicted - _point(prior, RANDOM, at_budget)
         apart = drawn(prior, scoring.method, fraction) - drawn(prior, RANDOM, at_budget)

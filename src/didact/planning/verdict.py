@@ -54,8 +54,9 @@ def judged(
         return _unknown(terms, rows, train_params)
     settle = pilot(terms, first, second, train_params) if second is not None else None
     if first.method != RANDOM:
-        pays = settle is not None and settle.flops <= settle.gains
-        text = f"Select by {named(first)}: {_worth(first)}. {_runner_up(second, settle, pays=pays)}"
+        pays = settle is not None and settle.pays(terms.budget)
+        then = _runner_up(second, settle, terms.budget, pays=pays)
+        text = f"Select by {named(first)}: {_worth(first)}. {then}"
         return Verdict("select", text.strip()), settle if pays else None
     if second is None or second.utility is None or second.utility <= 0:
         return Verdict("random", _nothing_beats(rows)), None
@@ -63,8 +64,8 @@ def judged(
         f"Random samples for the whole budget are the safe choice. {named(second)} may be better: "
         f"{_worth(second)}."
     )
-    if settle is None or settle.flops > settle.gains:
-        return Verdict("random", f"{doubt} {_too_dear(settle)}"), None
+    if settle is None or not settle.pays(terms.budget):
+        return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget)}"), None
     return Verdict("unknown", f"{doubt} Nobody can know beforehand; {_would_tell(settle)}"), settle
 
 
@@ -101,13 +102,13 @@ def _worth(row: Row) -> str:
     return text
 
 
-def _runner_up(second: Row | None, settle: Pilot | None, *, pays: bool) -> str:
+def _runner_up(second: Row | None, settle: Pilot | None, budget: float, *, pays: bool) -> str:
     if second is None:
         return ""
     text = f"Next comes {named(second)}"
     if settle is not None and pays:
         return f"{text}; {_would_tell(settle)}"
-    return f"{text}; {_too_dear(settle, opening='telling the two apart')}"
+    return f"{text}; {_too_dear(settle, budget, opening='telling the two apart')}"
 
 
 def _would_tell(settle: Pilot) -> str:
@@ -117,12 +118,12 @@ def _would_tell(settle: Pilot) -> str:
     )
 
 
-def _too_dear(settle: Pilot | None, opening: str = "Finding out") -> str:
+def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out") -> str:
     if settle is None:
         return f"{opening} takes more runs than anybody makes."
     return (
-        f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs for at most "
-        f"{settle.gains:.2g}."
+        f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs, and at most "
+        f"{min(settle.gains, budget):.2g} hang on it."
     )
 
 
@@ -150,8 +151,8 @@ def _unknown(
         return Verdict("unknown", text), None
     first = max(tried, key=lambda row: (row.fraction, row.method))
     settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
-    if settle is None or settle.flops > settle.gains:
-        return Verdict("unknown", f"{text} {_too_dear(settle)}"), None
+    if settle is None or not settle.pays(terms.budget):
+        return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget)}"), None
     return Verdict(
         "unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"
     ), settle

@@ -1,0 +1,87 @@
+"""A comparison of one's own as a prior: the λ it was made with, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from didact.core.errors import DataError
+from didact.planning.compared import compared_prior, trials_of
+from didact.planning.comparison import Comparison
+
+
+def prior(values: dict[str, Any], params: float = 1.5e8) -> Any:
+    return compared_prior(Comparison.from_json(values), params, "x.json")
+
+
+def test_the_rates_it_was_made_with(comparison: Any, rates: dict[str, float]) -> None:
+    found = prior(comparison())
+    assert found.source == "compare"
+    assert found.panels == ("gsm8k · linear · 0.0002 · shuffle",)
+    assert found.rates == pytest.approx(rates, rel=1e-6)
+    assert found.train_params == (1.5e8, 1.5e8)
+    assert "less" not in found.rates  # it could not run
+    fit = found.fits[found.panels[0]]["shared"]
+    assert fit.base["random"] == -1.0
+    assert fit.base_given
+    assert fit.end == -0.8
+    for method, rate in rates.items():  # ±.002 of a gap of .2: about a twentieth of each λ
+        low, high = np.quantile(found.draws[method], [0.1, 0.9])
+        assert 0.8 * rate < low < rate < high < 1.2 * rate
+
+
+def test_two_tasks_are_two_panels_and_a_noisy_one_is_left_out(comparison: Any) -> None:
+    other = comparison({"random": 3.0, "bm25": 3.0})["arms"]
+    both = {"arms": comparison()["arms"] + [a | {"task": "bbh"} for a in other]}
+    assert len(prior(both).panels) == 2
+    assert prior(both).rates["bm25"] / prior(both).rates["random"] == pytest.approx(
+        np.sqrt(5 / 2 * 3 / 3)
+    )
+    quiet = prior(both | {"snr": {"bbh": 1.5, "gsm8k": 3.0}})
+    assert quiet.panels == ("gsm8k · linear · 0.0002 · shuffle",)
+    assert "bbh: signal to noise 1.5 is below 2" in quiet.notes[0]
+    none = prior(both | {"snr": {"bbh": 1.5, "gsm8k": 0.5}})
+    assert none.source == "none"
+    assert len(none.notes) == 2
+
+
+def test_of_two_sizes_the_nearest_and_a_far_one_is_said(comparison: Any) -> None:
+    large = [a | {"train_params": 1_000_000_000} for a in comparison()["arms"]]
+    both = Comparison.from_json({"arms": comparison()["arms"] + large})
+    assert {t.train_params for t in trials_of(both, train_params=9e8)} == {1e9}
+    assert {t.train_params for t in trials_of(both)} == {1e9}
+    assert compared_prior(both, 1.2e8, "x").train_params == (1.5e8, 1.5e8)
+    assert compared_prior(both, 1.2e8, "x").notes == ()
+    assert "this one has 7e+10" in compared_prior(both, 7e10, "x").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("of", "change", "said"),
+    [
+        ("bm25", {"seeds": 1}, "has 1 seed; a law needs 2 or more"),
+        ("bm25", {"training_flops": 2e17}, "which is on no curve"),
+        ("bm25", {"training_flops": 0.0}, "which is on no curve"),
+        ("random", {"method": "bm25x"}, "no arm of random"),
+        ("all", {"value": 1.0, "low": 1.0, "high": 1.0}, "no better than the base model"),
+        ("all", {"method": "random"}, "no arm with method 'all', the full pass"),
+        ("base", {"method": "random", "training_flops": 1e16}, "no arm with method 'base'"),
+        ("all", {"training_flops": 0.0}, "the arm of the full pass has no training_flops"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(
+    changed: Any, of: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        prior(changed(of, **change))
+    assert said in str(error.value)
+    assert str(error.value).startswith("x.json")
+
+
+def test_too_few_points_are_refused(comparison: Any, arm: Any) -> None:
+    few = {"arms": [a for a in comparison()["arms"] if a["beta"] in {0.0, 0.05, 1.0}]}
+    with pytest.raises(DataError, match="has 1 point beside the base model and the full pass"):
+        prior(few)
+    with pytest.raises(DataError, match="no feasible arm beside base and all"):
+        prior({"arms": [arm("base", 0.0, 1.0), arm("all", 1.0, 0.8)]})
