@@ -59,6 +59,16 @@ def unknown() -> dict:
     return make_plan(question(), NOTHING_KNOWN).to_json()
 
 
+@pytest.fixture(scope="module")
+def html(values) -> str:
+    return render_plan(values)
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
 class Page(HTMLParser):
     """Tags, attributes and texts, as a browser would see them."""
 
@@ -92,8 +102,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def test_the_verdict_comes_first_and_in_words(values):
-    page = Page(render_plan(values))
+def test_the_verdict_comes_first_and_in_words(values, page):
     assert values["verdict"]["code"] == "select"
     assert page.text.index("Select by perplexity by 7B") < page.text.index("recommended")
     assert "After paying for its scoring" in page.text
@@ -112,9 +121,7 @@ def test_every_verdict_has_its_words(budget, head):
     assert head.lower() in Page(render_plan(found)).text[:300].lower()
 
 
-def test_the_page_needs_nothing_but_itself(values):
-    html = render_plan(values)
-    page = Page(html)
+def test_the_page_needs_nothing_but_itself(values, html, page):
     assert "link" not in page.tags
     assert "img" not in page.tags
     assert [v for _, name, v in page.attributes if name in {"src", "href"} and v[0] != "#"] == []
@@ -122,8 +129,7 @@ def test_the_page_needs_nothing_but_itself(values):
     assert render_plan(values) == html
 
 
-def test_the_policy_lets_one_script_run(values):
-    page = Page(render_plan(values))
+def test_the_policy_lets_one_script_run(page):
     policy = next(v for _, name, v in page.attributes if name == "content" and "script-src" in v)
     digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
     assert policy.endswith(f"script-src 'sha256-{digest}'")
@@ -160,7 +166,7 @@ def test_without_a_prior_there_is_a_bill_and_no_chart(unknown):
     assert "svg" not in page.tags
     assert "From nowhere" in page.text
     assert 'class="bill"' in html
-    assert html.count("data-index=") == len(unknown["scoring"])
+    assert html.count("<tr data-index=") == len(unknown["scoring"])
 
 
 def test_the_bill_is_of_rows_that_spend_the_budget(values):
@@ -185,20 +191,19 @@ def test_bars_of_a_large_budget_end_at_one_full_pass():
     assert longest < found["question"]["budget"]["flops"]
 
 
-def test_published_costs_stand_beside_the_counted(values):
-    text = Page(render_plan(values)).text
+def test_published_costs_stand_beside_the_counted(values, page):
+    text = page.text
     less = next(s for s in values["scoring"] if (s["method"], s["selector"]) == ("less", "7B"))
     for rule, flops in less["published"].items():
         shown = rf"less by 7B {re.escape(rule)} {flops:.3g}".replace("e+", "e")
         assert re.search(f"{shown} .{{3,8}} {ratio(less['cost']['flops'] / flops)}", text)
 
 
-def test_the_frontier_has_a_curve_for_each_method_with_a_value(values):
+def test_the_frontier_has_a_curve_for_each_method_with_a_value(values, page):
     curves = curves_of(values)
     assert {c.method for c in curves} == set(values["prior"]["rates"])
     assert {c.method: c.selector for c in curves}["perplexity"] == "7B"  # as recommended
     assert {c.method for c in curves if c.band} == {"random", "perplexity"}
-    page = Page(render_plan(values))
     kinds = [v for tag, name, v in page.attributes if name == "class" and tag == "circle"]
     marks = [EXTRAPOLATED in values["rows"][i]["marks"] for i in values["frontier"]]
     in_legend = 1
@@ -207,9 +212,10 @@ def test_the_frontier_has_a_curve_for_each_method_with_a_value(values):
     assert "compression" in page.text[page.text.index("Not drawn") :][:200]
 
 
-def test_the_chart_says_what_each_method_reaches(values):
-    page = Page(render_plan(values))
-    said = next(v for _, name, v in page.attributes if name == "aria-label" and "At the budget" in v)
+def test_the_chart_says_what_each_method_reaches(values, page):
+    said = next(
+        v for _, name, v in page.attributes if name == "aria-label" and "At the budget" in v
+    )
     rows = values["rows"]
     random = max(
         (r for r in rows if r["method"] == "random" and r["feasible"]), key=lambda r: r["fraction"]
@@ -253,7 +259,7 @@ def test_a_budget_under_one_step_has_no_answer(values):
 def test_the_table_of_changes_begins_with_the_question(values):
     first, *others = changes(values)
     assert first.outcome.code == values["verdict"]["code"]
-    assert first.outcome.row.to_json() == pytest.approx(values["rows"][values["recommended"]])
+    assert first.outcome.row.fraction == values["rows"][values["recommended"]]["fraction"]
     assert {"all", "select", "unknown"} <= {o.outcome.code for o in others}
 
 

@@ -128,8 +128,7 @@ const pilotOf = (terms, first, second) => {
   const seeds = wanted > 0 ? seedsFor(wanted / data.noise) : null;
   if (seeds === null) return null;
   const trained = seeds * 1.5 * (first.fraction + second.fraction) + K.ends;
-  const scoring = (first.index === second.index ? [first] : [first, second]).reduce((sum, r) => sum + r.selection * terms.tasks, 0);
-  const cost = scoring + trained * terms.whole * Math.min(terms.params, K.pilotParams) / terms.params;
+  const scoring = (first.selection + second.selection) * terms.tasks;
   let reached = 1, spent = second.fraction;
   if (known) {
     const [good, other] = first.predicted >= second.predicted ? [first, second] : [second, first];
@@ -137,7 +136,11 @@ const pilotOf = (terms, first, second) => {
     reached = Math.min(1, data.rates[good.method] / data.rates[other.method] * good.fraction);
   }
   const gains = Math.max(reached - spent, 0) * terms.whole;
-  return { seeds, flops: cost, gains, pays: cost <= gains };
+  const found = K.pilotParams.map(size => {
+    const cost = scoring + trained * terms.whole * Math.min(terms.params, size) / terms.params;
+    return { seeds, flops: cost, gains, pays: cost <= Math.min(gains, terms.budget) };
+  });
+  return found.find(p => p.pays) || found[found.length - 1];
 };
 
 // The verdict and its reason in a line.
@@ -330,6 +333,7 @@ const update = () => {
 const reset = () => { sliders.forEach((slider, i) => { slider.value = asked[i]; }); update(); };
 let waiting = false;
 for (const slider of sliders) {
+  slider.addEventListener("change", update);
   slider.addEventListener("input", () => {
     if (waiting) return;
     waiting = true;
