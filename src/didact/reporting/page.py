@@ -59,6 +59,7 @@ def render(report: Report) -> str:
 
 
 def templates() -> jinja2.Environment:
+    """The templates of pages: everything is escaped, and hidden characters are shown."""
     import jinja2
 
     environment = jinja2.Environment(

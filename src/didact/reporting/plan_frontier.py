@@ -59,20 +59,18 @@ def curves_of(values: Mapping[str, Any]) -> list[Curve]:
     """
     prior, tasks = values["prior"], values["question"]["tasks"]
     taken = None if values["recommended"] is None else values["rows"][values["recommended"]]
+    chosen = None if taken is None else (taken["method"], taken["selector"])
     far = {(r["method"], r["selector"]) for r in values["rows"] if EXTRAPOLATED in r["marks"]}
-    out = []
+    out: list[Curve] = []
     for method, rate in prior["rates"].items():
         found = [s for _, s in distinct(values["scoring"]) if s["method"] == method]
         if not found:
             continue
-        best = min(
-            found,
-            key=lambda s: (
-                taken is None or (s["method"], s["selector"]) != (taken["method"], taken["selector"]),
-                (s["method"], s["selector"]) in far,
-                s["cost"]["flops"],
-            ),
-        )  # fmt: skip
+        ranks = [
+            ((method, s["selector"]) != chosen, (method, s["selector"]) in far, s["cost"]["flops"])
+            for s in found
+        ]
+        best = found[ranks.index(min(ranks))]
         banded = method == RANDOM or (taken is not None and method == taken["method"])
         color = "c-random" if method == RANDOM else f"c-{len(out) % _COLORS}"
         out.append(

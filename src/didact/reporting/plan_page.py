@@ -73,32 +73,61 @@ def render_plan(values: Json) -> str:
     environment.filters.update(
         flops=formatting.number, params=params, hours=hours, signed=signed, ratio=ratio
     )
-    environment.globals.update(named=named, abs=abs)
     script = (TEMPLATES / "plan.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
-    curves = curves_of(values)
-    budget, whole = values["question"]["budget"]["flops"], values["training"]["flops"]
-    bars, longest = bill(values)
+    style = [(TEMPLATES / name).read_text("utf-8") for name in ("report.css", "plan.css")]
+    data = embedded(script_values(values))
+    return environment.get_template("plan.html").render(
+        p=values, q=values["question"], random_name=RANDOM,
+        style="\n".join(style),
+        script=Markup(script),  # noqa: S704 - didact's own
+        digest=_digest(f"\n{script}\n"),
+        data=Markup(data),  # noqa: S704 - nothing that HTML reads is in it
+        **_answer(values), **_shown(values),
+    )  # fmt: skip
+
+
+def _answer(values: Json) -> dict[str, Any]:
+    """What the head of the page says."""
     found = values["rows"]
     taken, second = (
-        None if values[name] is None else found[values[name]] for name in ("recommended", "runner_up")
-    )  # fmt: skip
-    head = _head(values, taken)
-    return environment.get_template("plan.html").render(
-        p=values, q=values["question"], rows=found, taken=taken, second=second,
-        head=head, reason=_reason(values["verdict"]["text"], head), pilot_none=_no_pilot(values, second),
-        challenger=next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
-        budget=budget, whole=whole, beta=budget / whole, random_name=RANDOM,
-        bars=bars, budget_at=budget / longest, curves=curves,
-        chart=Markup(frontier_chart(values, curves)) if curves else None,  # noqa: S704 - escaped by `svg`
-        undrawn=sorted({s["method"] for s in values["scoring"]} - {c.method for c in curves}),
-        published=published(values), changes=changes(values),
-        rates=_rates(values), fits=values["prior"]["fits"],
-        grid="" if values["pilot"] is None else json.dumps(values["pilot"]["grid"], indent=1),
-        style="\n".join((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "plan.css")),
-        script=Markup(script), digest=digest,  # noqa: S704 - didact's own
-        data=Markup(embedded(script_values(values))),  # noqa: S704 - holds no `<`
-    )  # fmt: skip
+        None if values[name] is None else found[values[name]]
+        for name in ("recommended", "runner_up")
+    )
+    verdict, pilot_found = values["verdict"], values["pilot"]
+    select = taken if verdict["code"] == "select" else None
+    head = _HEADS[verdict["code"]] if select is None else f"Select by {named(select)}"
+    return {
+        "taken": taken,
+        "second": second,
+        "challenger": next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
+        "head": head,
+        "reason": _reason(verdict["text"], head),
+        "pilot_none": _no_pilot(verdict["code"], second),
+        "grid": "" if pilot_found is None else json.dumps(pilot_found["grid"], indent=1),
+    }
+
+
+def _shown(values: Json) -> dict[str, Any]:
+    """What its sections show."""
+    budget, whole = values["question"]["budget"]["flops"], values["training"]["flops"]
+    curves = curves_of(values)
+    bars, longest = bill(values)
+    scored = {scoring["method"] for scoring in values["scoring"]}
+    return {
+        "budget": budget,
+        "whole": whole,
+        "beta": budget / whole,
+        "bars": bars,
+        "longest": longest,
+        "best": [(bar.index_of_row, bar.row) for bar in bars],
+        "every": list(enumerate(values["rows"])),
+        "curves": curves,
+        "chart": frontier_chart(values, curves) if curves else "",
+        "undrawn": sorted(scored - {curve.method for curve in curves}),
+        "published": published(values),
+        "changes": changes(values),
+        "rates": _rates(values),
+    }
 
 
 def bill(values: Json) -> tuple[list[Bar], float]:
@@ -224,9 +253,9 @@ def _total(row: Json) -> float:
     return float(row["selection_flops"] + row["training_flops"])
 
 
-def _head(values: Json, taken: Json | None) -> str:
-    code = values["verdict"]["code"]
-    return f"Select by {named(taken)}" if code == "select" and taken else _HEADS[code]
+def _digest(script: str) -> str:
+    """What the page's policy calls its script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _reason(text: str, head: str) -> str:
@@ -238,9 +267,8 @@ def _reason(text: str, head: str) -> str:
     return text
 
 
-def _no_pilot(values: Json, second: Json | None) -> str:
+def _no_pilot(code: str, second: Json | None) -> str:
     """Why there is no pilot."""
-    code = values["verdict"]["code"]
     if code == "all" or (code == "random" and (second is None or (second["utility"] or 0) <= 0)):
         return "nothing is open"
     return "finding out costs more than it can gain"

@@ -181,7 +181,7 @@ const showOutcome = found => {
   $("outcome-head").className = "code " + (code || "");
   text($("outcome-reason"), reason);
   const more = [];
-  if (first) more.push((code === "unknown" ? "Safe: " : "Take ") + named(first) + " for " + percent(first.fraction) + " of a full pass.");
+  if (first) more.push((code === "unknown" ? "Safe: " : "Take ") + (first.fraction >= 1 ? "all of it." : named(first) + " for " + percent(first.fraction) + " of a full pass."));
   if (challenger) {
     const [sizes, tasks] = breakEven(terms, challenger);
     if (sizes !== null) more.push(named(challenger) + " pays from a size ratio of " + ratio(sizes) + " (here " + ratio(terms.params / challenger.params) + ").");
