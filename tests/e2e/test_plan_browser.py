@@ -50,6 +50,7 @@ addEventListener('load', () => {
       .reduce((sum, part) => sum + part.getBoundingClientRect().width, 0) / row.querySelector('.stack').getBoundingClientRect().width);
     found.push({
       ...by('outcome').dataset, head: by('outcome-head').textContent, bars: bars,
+      names: [...document.querySelectorAll('.bill tbody th')].map(e => e.textContent.trim()),
       taken: [...document.querySelectorAll('.bill tr.taken th')].map(e => e.textContent.trim()),
       cut: document.querySelector('svg.frontier line.cut')?.getAttribute('x1') ?? null,
       said: document.querySelector('svg.frontier')?.getAttribute('aria-label') ?? null,
@@ -146,6 +147,8 @@ def test_the_bill_and_the_frontier_follow_the_sliders(found):
         assert max(said["bars"]) == pytest.approx(1, abs=0.01)
         assert said["taken"] == [name]
         assert 0 < float(said["cut"].rstrip("%")) < 100
+    larger = found["found"][SETTINGS.index((0, 16, 1))]
+    assert "perplexity by 280B" in larger["names"]  # what is trained goes by its size
     start, less = found["found"][0], found["found"][1]
     assert "budget of 1.5e19" in start["said"]
     assert "budget of 1.5e18" in less["said"]
@@ -207,7 +210,9 @@ def test_without_scripts_there_is_a_table(browser, plan, tmp_path):
     assert '<div id="sliders" hidden' in dom
     assert re.search(r"<div id=\"outcome\"[^>]*>", dom).group().count("data-") == 0
     table = dom[dom.index('<table id="changes">') :]
-    assert table.index("as asked") < table.index("budget × 0.1") < table.index("</table>")
+    assert (
+        table.index("as asked") < table.index("budget 10% of a full pass") < table.index("</table>")
+    )
 
 
 def _named(row: Any) -> str:

@@ -17,7 +17,8 @@ from didact.planning.rows import Row, Terms, all_rows
 from didact.planning.verdict import Code, judged
 
 _TRIED: Final = (RANDOM, "bm25", "embedding")  # what a pilot may try where nothing is known
-BUDGETS: Final = (0.1, 0.25, 0.5, 2.0, 4.0, 10.0)
+PASSES: Final = (0.03, 0.1, 0.3, 1.0)  # budgets, as shares of a full pass
+BUDGETS: Final = (0.5, 2.0)  # as multiples of the one asked
 SIZES: Final = (0.1, 0.25, 4.0, 10.0)
 TASKS: Final = (1, 10, 100)
 
@@ -99,6 +100,10 @@ def changes(values: Mapping[str, Any]) -> list[Otherwise]:
         Otherwise(f"budget × {b:g}", budget * b, params, tasks, outcome(values, budget=b))
         for b in BUDGETS
     )
+    for share in PASSES:
+        there = share * values["training"]["flops"]
+        what = f"budget {share:.0%} of a full pass"
+        out.append(Otherwise(what, there, params, tasks, outcome(values, budget=there / budget)))
     out.extend(
         Otherwise(f"model × {s:g}", budget, params * s, tasks, outcome(values, size=s))
         for s in SIZES

@@ -28,7 +28,8 @@ const params = n => {
   return three(n / size) + unit;
 };
 const ratio = x => grouped(x, x < 10 ? 2 : x < 100 ? 1 : 0);
-const named = r => r.selector === null ? r.method : r.method + " by " + r.selector;
+const by = (method, judge) => judge === null ? method : method + " by " + judge;
+const named = r => by(r.method, r.judge);
 
 // What a method is worth.
 const value = (rate, fraction) => fraction >= 1 ? 1 : -Math.expm1(-rate * fraction);
@@ -56,6 +57,8 @@ const termsOf = state => {
 };
 const selectionOf = (terms, s) => s.flops / terms.tasks * (s.grows ? terms.size : 1);
 const paramsOf = (terms, s) => s.params === null ? null : s.params * (s.grows ? terms.size : 1);
+// The trained model under another size goes by that size.
+const judgeOf = (terms, s) => s.grows && terms.size !== 1 ? params(paramsOf(terms, s)) : s.selector;
 const extrapolated = (terms, s) => {
   const measured = data.measured[s.method], own = paramsOf(terms, s);
   return measured !== undefined && own !== null && own < K.smaller * measured[0];
@@ -69,7 +72,7 @@ const fractionsOf = (terms, s) => {
 const billed = (terms, s, fraction) => {
   const selection = selectionOf(terms, s), training = fraction * terms.whole;
   return {
-    index: s.index, method: s.method, selector: s.selector, params: paramsOf(terms, s), fraction, selection, training,
+    index: s.index, method: s.method, selector: s.selector, judge: judgeOf(terms, s), params: paramsOf(terms, s), fraction, selection, training,
     cpu: s.cpu / terms.tasks, hours: (selection + training) / data.rate / 3600,
     feasible: selection + training <= terms.budget * (1 + SLACK), far: fraction < 1 && extrapolated(terms, s),
     predicted: null, utility: null, low: null, high: null, beats: null,
@@ -181,7 +184,7 @@ const showOutcome = found => {
   $("outcome-head").className = "code " + (code || "");
   text($("outcome-reason"), reason);
   const more = [];
-  if (first) more.push((code === "unknown" ? "Safe: " : "Take ") + (first.fraction >= 1 ? "all of it." : named(first) + " for " + percent(first.fraction) + " of a full pass."));
+  if (first && code !== "all") more.push((code === "unknown" ? "Safe: " : "Take ") + named(first) + " for " + percent(first.fraction) + " of a full pass.");
   if (challenger) {
     const [sizes, tasks] = breakEven(terms, challenger);
     if (sizes !== null) more.push(named(challenger) + " pays from a size ratio of " + ratio(sizes) + " (here " + ratio(terms.params / challenger.params) + ").");
@@ -191,7 +194,7 @@ const showOutcome = found => {
   text($("outcome-more"), more.join(" "));
   Object.assign($("outcome").dataset, {
     code: code || "", method: first ? first.method : "", selector: first && first.selector !== null ? first.selector : "",
-    fraction: first ? first.fraction : "", low: first && first.low !== null ? first.low : "", second: second ? named(second) : "",
+    fraction: first ? first.fraction : "", low: first && first.low !== null ? first.low : "", second: second ? by(second.method, second.selector) : "",
   });
 };
 const showBill = ({ terms, first }) => {
@@ -210,6 +213,7 @@ const showBill = ({ terms, first }) => {
     if (first && r.feasible && r.index === first.index) line.className = "taken";
     part("part-score").style.width = 100 * Math.min(r.selection / scale, 1) + "%";
     part("part-train").style.width = r.feasible ? 100 * r.training / scale + "%" : "0%";
+    if (r.judge !== null) text(line.querySelector("th .user"), r.judge);
     text(part("reads"), r.feasible ? "reads " + percent(r.fraction) + " of the pool"
       : "over the budget: needs " + flops(r.selection + r.training) + " for " + percent(r.fraction) + " of the pool");
     text(part("scoring"), flops(r.selection));
@@ -240,7 +244,7 @@ const curvesOf = ({ terms, first }) => Object.keys(data.rates).flatMap(method =>
   const found = data.scoring.filter(s => s.method === method);
   const chosen = best(found, s => [first && s.index === first.index ? 1 : 0, extrapolated(terms, s) ? 0 : 1, -s.flops * (s.grows ? terms.size : 1)]);
   return chosen === null ? [] : [{
-    scoring: chosen, method, name: named(chosen), selection: selectionOf(terms, chosen), rate: data.rates[method],
+    scoring: chosen, method, name: by(method, judgeOf(terms, chosen)), selection: selectionOf(terms, chosen), rate: data.rates[method],
     band: method === RANDOM || (first && first.method === method) ? interval(ratesOf(method).map(x => x === null ? NaN : x)) : null,
   }];
 });
