@@ -238,7 +238,13 @@ def _described(model: str, *, encoder: bool = False) -> Described:
     """A model from its folder where there is one, else by its name or size."""
     path = Path(model).expanduser()
     if not path.is_dir():
-        return described(model, encoder=encoder)
+        found = described(model, encoder=encoder)
+        if not encoder and not found.spec.headed:
+            raise ConfigError(
+                f"model {model!r} is an encoder, which foretells no tokens; give a language model "
+                "(llama-3.1-8b, 7B), and the encoder with --encoder"
+            )
+        return found
     from didact.models.architecture import read_spec
 
     spec = read_spec(path, head=False if encoder else None)

@@ -66,10 +66,10 @@ DEVICES: Final[tuple[Device, ...]] = (
 )
 
 _OTHER_NAMES: Final = {
-    "h100sxm": "H100", "h100sxm5": "H100", "h10080gb": "H100", "a10080gb": "A100",
-    "a10040gb": "A100", "a100sxm": "A100", "a100sxm4": "A100", "a100pcie": "A100",
-    "h200sxm": "H200", "mi300": "MI300X",
+    "h100sxm": "H100", "h100sxm5": "H100", "h200sxm": "H200", "a100sxm": "A100",
+    "a100sxm4": "A100", "a100pcie": "A100", "mi300": "MI300X",
 }  # fmt: skip
+_SAYS_NOTHING: Final = re.compile(r"nvidia|amd|instinct|geforce|apple|sxm\d?|hbm\d*e?|\d+gb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class Mfu:
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.middle <= self.high <= 1:
             raise ConfigError(
-                f"MFU {self.low} to {self.high}: expected shares of the peak, above 0 and at most "
-                "1, as in 0.3-0.5"
+                f"MFU {self.low:g} to {self.high:g}: expected shares of the peak, above 0 and at "
+                "most 1, as in 0.3-0.5 or 40%"
             )
 
 
@@ -211,21 +211,19 @@ def rate(of: Device | Calibration, mfu: Mfu | None = None) -> Rate:
             forward passes did, as the ends.
         mfu: Shares of the peak; 0.3 to 0.5 by default, of a calibration what was measured.
     """
-    if isinstance(of, Calibration) and mfu is None:
-        both = sorted((of.forward_flops_per_second, of.training_flops_per_second))
-        source = f"measured on {of.date}, {of.dtype}"
-        return Rate(of.device, both[0], of.training_flops_per_second, both[1], source)
-    share, peak = mfu or MFU, of.peak_flops_per_second
-    measured = isinstance(of, Calibration)
-    return Rate(
-        device=of.device if isinstance(of, Calibration) else of.name,
-        low=share.low * peak,
-        middle=share.middle * peak,
-        high=share.high * peak,
-        source=f"{share.low:g}-{share.high:g} of "
-        + (f"{peak:.3g} FLOP/s" if not measured else f"the measured {peak:.3g} FLOP/s"),
-        dollars_per_hour=None if isinstance(of, Calibration) else of.dollars_per_hour,
-    )
+    peak = of.peak_flops_per_second
+    dollars: float | None = None
+    if isinstance(of, Calibration):
+        name, of_what = of.device, f"the measured {peak:.3g} FLOP/s"
+        if mfu is None:
+            low, high = sorted((of.forward_flops_per_second, of.training_flops_per_second))
+            source = f"measured on {of.date}, {of.dtype}"
+            return Rate(name, low, of.training_flops_per_second, high, source)
+    else:
+        name, dollars, of_what = of.name, of.dollars_per_hour, f"{peak:.3g} FLOP/s"
+    share = mfu or MFU
+    rates = (share.low * peak, share.middle * peak, share.high * peak)
+    return Rate(name, *rates, f"{share.low:g}-{share.high:g} of {of_what}", dollars)
 
 
 def hours(flops: float, at: Rate) -> Hours:
@@ -249,5 +247,6 @@ def parse_mfu(text: str) -> Mfu:
 
 
 def _plain(name: str) -> str:
-    found = re.sub(r"[\s_-]+", "", name.lower())
-    return re.sub(r"^(?:nvidia|amd|instinct|geforce|apple)+", "", found).removeprefix("rtx")
+    """A name without its maker, its memory and its form, which do not tell devices apart here."""
+    words = re.split(r"[\s_-]+", name.strip().lower())
+    return "".join(word for word in words if not _SAYS_NOTHING.fullmatch(word)).removeprefix("rtx")

@@ -167,7 +167,7 @@ def dry_run_table(
         if not stage.wanted(config):
             continue
         cost = costs.get(stage.name)
-        shown = ("", "")
+        shown: tuple[str, ...] = ("", "")
         if cost is not None:  # the seconds of a model depend on the machine, its FLOPs do not
             seconds = "" if cost.flops and not cost.cpu_seconds else f"{cost.cpu_seconds:.2f}"
             shown = (seconds, f"{cost.flops:.3g}", *_time_at(cost.flops, at))

@@ -47,6 +47,9 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         "rank nothing and were left out"
         for task in quiet
     ]
+    if trials:
+        tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
+        notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     if not trials:
         return replace(NOTHING_KNOWN, notes=tuple(notes))
     size = trials[0].train_params

@@ -58,16 +58,17 @@ class Curve:
                 continue
             array = frozen(given, np.float64)
             object.__setattr__(self, name, array)
-            shape = (
-                (len(self.compute),) if name != "runs" else (len(self.compute), *array.shape[1:])
-            )
-            if array.shape != shape:
+            if array.ndim != (2 if name == "runs" else 1) or len(array) != len(self.compute):
                 raise DataError(
                     f"{self.method}: {name} has shape {array.shape}, and there are "
                     f"{len(self.compute)} points; give one for every point"
                 )
             if not np.isfinite(array).all():
                 raise DataError(f"{self.method}: {name} has a number that is not finite; drop it")
+        if self.runs is not None and not np.allclose(self.runs.mean(axis=1), self.values):
+            raise DataError(
+                f"{self.method}: the runs' mean is not the value at every point; give their mean"
+            )
         if len(self.compute) and self.compute.min() < 0:
             raise DataError(
                 f"{self.method}: compute of {self.compute.min():g} is below 0: selection costs "
@@ -323,7 +324,7 @@ def bootstrap(
 
     **Source:** residual bootstrap, Efron 1979, "Bootstrap methods"; residuals widened by
     √(points ÷ degrees of freedom).
-    **Cost:** as many fits in one batch; a fifth of a second for a thousand of five methods.
+    **Cost:** as many fits in one batch; 0.15 s for a thousand of five methods.
     """
     data = _Data.of(curves, end)
     used = data.used
@@ -457,7 +458,7 @@ def _bounds_hit(
         for i, method in enumerate(data.methods if form == "own" else ("",)):
             whose = f"{method}: " if method else ""
             largest = scale[i] if method else scale.max()
-            if a[i] <= 0:
+            if a[i] <= 2e-9 * largest:
                 hit.append(f"{whose}P0 at the end, {end:g}")
             elif bounds.base is not None and end - a[i] <= bounds.base + 1e-9 * abs(end):
                 hit.append(f"{whose}P0 at {bounds.base:g}")
@@ -465,6 +466,6 @@ def _bounds_hit(
                 hit.append(f"{whose}P0 below all bounds: no point lies near c = 0")
     low, high = bounds.rates
     for method, rate in zip(data.methods, rates.tolist(), strict=True):
-        if rate in {low, high}:
-            hit.append(f"{method}: λ at {rate:g}")
+        at = [bound for bound in (low, high) if abs(rate - bound) <= 1e-9 * high]
+        hit += [f"{method}: λ at {bound:g}" for bound in at]
     return tuple(hit)

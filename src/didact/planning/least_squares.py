@@ -21,10 +21,12 @@ from didact.core.arrays import Float1D, Float2D
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 GRID: Final = 120  # values of λ; neighbors differ by 14 % over the seven decades of the default
-_AMPLITUDES: Final = 24
+_AMPLITUDES: Final = 36
+_FACTORS: Final = np.geomspace(0.3, 1e5, _AMPLITUDES)  # of A over the largest z
+_FEW: Final = 100  # sets, above which only the lowest valley of the grid is followed
 _BISECTIONS: Final = 60
 _STEPS: Final = 100
-_MOST: Final = 1e6
+_LEAST, _MOST = 1e-9, 1e6  # of A over the largest z
 _STIFFEST: Final = 1e12  # damping at which no step is left to be taken
 
 
@@ -102,77 +104,92 @@ def with_amplitude(c: Float2D, z: Floats, w: Floats, a: Float1D, box: Box) -> Fl
 def together(c: Float2D, z: Floats, w: Floats, box: Box) -> tuple[Float1D, Floats]:
     """One A of a set `(sets,)` and λ of every method `(sets, methods)`.
 
-    **Cost:** O(sets · methods · (`GRID` · (points + 24) + some tens of Newton steps · points)).
+    **Cost:** O(sets · methods · (`GRID` · (points + 36) + some tens of Newton steps · points)).
     """
-    rates = box.rates(c)
+    rates = box.rates(c)[::2]  # close enough for Newton's method to go on from
     e = np.exp(-rates * c[:, :, None])
-    ze, ee = _sums(w * z, e), _sums(w, e**2)
+    ze, ee = 2 * _sums(w * z, e), _sums(w, e**2)
     scale = np.max(np.abs(z) * (w > 0), axis=(1, 2))
     high = box.largest(scale)
-    best = np.full(len(z), np.inf)
-    a = np.zeros(len(z))
-    rate = np.full(z.shape[:2], rates[0])
-    for factor in np.geomspace(0.3, 30.0, _AMPLITUDES):
-        tried = np.minimum(factor * scale, high)
-        left = tried[:, None, None] * (tried[:, None, None] * ee - 2 * ze)
+    # a method's own A, too: a valley where it fits closely can be narrower than the grid
+    tried = np.minimum([*(_FACTORS[:, None] * scale), *separate(c, z, w, box)[0].T], high)
+    squares = np.empty(tried.shape)
+    rate = np.empty((*tried.shape, z.shape[1]))
+    for i, a in enumerate(tried[:, :, None, None]):
+        left = a * (a * ee - ze)
         at = left.argmin(axis=2)
-        total = np.take_along_axis(left, at[:, :, None], axis=2).sum(axis=(1, 2))
-        better = total < best
-        best, a = np.where(better, total, best), np.where(better, tried, a)
-        rate = np.where(better[:, None], rates[at], rate)
-    return _newton(c, z, w, a, rate, high, box)
+        rate[i] = rates[at]
+        squares[i] = np.take_along_axis(left, at[:, :, None], axis=2).sum(axis=(1, 2))
+    if len(z) > _FEW:
+        valley, of = squares.argmin(axis=0), np.arange(len(z))
+    else:  # every valley over A is followed to its bottom
+        around = np.pad(squares[:_AMPLITUDES], ((1, 1), (0, 0)), constant_values=np.inf)
+        low = (squares[:_AMPLITUDES] < around[:-2]) & (squares[:_AMPLITUDES] <= around[2:])
+        valley, of = np.nonzero([*low, *np.ones_like(squares[_AMPLITUDES:], np.bool_)])
+    log_a, rate = _newton(
+        c,
+        z[of],
+        w[of],
+        np.log(np.maximum(tried[valley, of], 1e-300)),
+        rate[valley, of],
+        np.log(np.maximum([_LEAST * scale[of], high[of]], 1e-300)),
+        box,
+    )
+    missed = z[of] - np.exp(log_a[:, None, None] - rate[:, :, None] * c)
+    order = np.lexsort(((w[of] * missed**2).sum(axis=(1, 2)), of))
+    lowest = order[np.flatnonzero(np.diff(of[order], prepend=-1))]
+    return np.where(scale > 0, np.exp(log_a[lowest]), 0.0), rate[lowest]
 
 
 def _newton(
-    c: Float2D, z: Floats, w: Floats, a: Float1D, rate: Floats, high: Float1D, box: Box
+    c: Float2D, z: Floats, w: Floats, log_a: Float1D, rate: Floats, bounds: Floats, box: Box
 ) -> tuple[Float1D, Floats]:
-    """Newton's method on A and all λ of each set, damped after Levenberg and Marquardt."""
+    """Newton's method on ln A and all λ of each set, damped after Levenberg and Marquardt.
 
-    def left(a: Float1D, rate: Floats) -> Float1D:
-        missed = z - a[:, None, None] * np.exp(-rate[:, :, None] * c)
-        total: Float1D = (w * missed**2).sum(axis=(1, 2))
-        return total
+    Of the logarithm, since A and λ of points far from c = 0 move together along a straight line.
+    """
 
-    damping = np.full(len(a), 1e-3)
-    now = left(a, rate)
+    def fitted_at(log_a: Float1D, rate: Floats) -> Floats:
+        return np.asarray(np.exp(log_a[:, None, None] - rate[:, :, None] * c))
+
+    fitted = fitted_at(log_a, rate)
+    now = (w * (z - fitted) ** 2).sum(axis=(1, 2))
+    damping = np.full(len(log_a), 1e-3)
     for _ in range(_STEPS):
-        e = np.exp(-rate[:, :, None] * c)
-        fitted = a[:, None, None] * e
-        missed = z - fitted
-        slope_a = -(w * missed * e).sum(axis=(1, 2))
-        slope_r = (w * missed * fitted * c).sum(axis=2)
-        a_held = _held(slope_a, a, 0.0, high)
+        missed = w * (z - fitted) * fitted
+        slope_a, slope_r = -missed.sum(axis=(1, 2)), (missed * c).sum(axis=2)
+        a_held = _held(slope_a, log_a, bounds[0], bounds[1])
         r_held = _held(slope_r, rate, box.rate_low, box.rate_high)
-        aa = (w * e**2).sum(axis=(1, 2))
-        ar = (w * c * e * (missed - fitted)).sum(axis=2)
-        square = (w * (fitted * c) ** 2).sum(axis=2)
-        rr = square - (w * missed * fitted * c**2).sum(axis=2)
-        # off the valley the curvature can be negative: Gauss and Newton's is not
-        curved = (rr > 0).all(axis=1) | r_held.any(axis=1)
-        rr = np.where(curved[:, None] & (rr > 0), rr, square)
-        ar = np.where(curved[:, None], ar, -(w * c * e * fitted).sum(axis=2))
-        rr = rr + damping[:, None] * square + 1e-300
-        ar = np.where(r_held, 0.0, ar)
-        slope_r = np.where(r_held, 0.0, slope_r)
-        core = aa * (1 + damping) - (ar**2 / rr).sum(axis=1)
+        # Gauss and Newton's matrix, and the curvature that it leaves out while the sum is positive
+        square = w * fitted**2
+        curved = square - missed
+        gauss = (square * c**2).sum(axis=2)
+        whole = (curved * c**2).sum(axis=2)
+        newton = ((whole > 0) | r_held).all(axis=1)[:, None]
+        rr = np.where(newton & (whole > 0), whole, gauss) + damping[:, None] * gauss + 1e-300
+        ar = -np.where(newton, (curved * c).sum(axis=2), (square * c).sum(axis=2))
+        ar, slope_r = np.where(r_held, 0.0, ar), np.where(r_held, 0.0, slope_r)
+        aa = square.sum(axis=(1, 2))
+        core = np.where(newton[:, 0], curved.sum(axis=(1, 2)), aa) + damping * aa
+        core -= (ar**2 / rr).sum(axis=1)
         core = np.where(core > 1e-12 * aa, core, aa * (1 + damping))
         step_a = -_ratio(slope_a - (ar * slope_r / rr).sum(axis=1), core)
-        step_a = np.where(a_held, 0.0, step_a)
+        step_a = np.where(a_held, 0.0, np.clip(step_a, -1, 1))
         step_r = -(slope_r + ar * step_a[:, None]) / rr
-        new_a = np.clip(a + step_a, 0, high)
+        new_a = np.clip(log_a + step_a, bounds[0], bounds[1])
         new_rate = np.clip(rate + step_r, box.rate_low, box.rate_high)
-        after = left(new_a, new_rate)
+        new_fitted = fitted_at(new_a, new_rate)
+        after = (w * (z - new_fitted) ** 2).sum(axis=(1, 2))
         better = after <= now
-        moved = np.maximum(
-            np.abs(new_a - a) / (np.abs(a) + 1e-300),
-            (np.abs(new_rate - rate) / (np.abs(rate) + 1e-12)).max(axis=1),
-        )
-        a, now = np.where(better, new_a, a), np.where(better, after, now)
+        apart = np.abs(new_rate - rate) / (np.abs(rate) + 1e-12 * box.rate_high)
+        moved = np.maximum(np.abs(new_a - log_a), apart.max(axis=1))
+        log_a, now = np.where(better, new_a, log_a), np.where(better, after, now)
         rate = np.where(better[:, None], new_rate, rate)
+        fitted = np.where(better[:, None, None], new_fitted, fitted)
         damping = np.where(better, damping / 10, damping * 10)
         if ((better & (moved < 1e-12)) | (damping > _STIFFEST)).all():
             break
-    return a, rate
+    return log_a, rate
 
 
 def _held(slope: Floats, at: Floats, low: Any, high: Any) -> npt.NDArray[np.bool_]:

@@ -152,11 +152,16 @@ def curves(of: Panel) -> tuple[Curve, ...]:
     )
 
 
-def drawn_curves(of: Panel) -> tuple[Curve, ...]:
-    """The same over *total* compute as the published curves were fitted: the flaw, not the law.
+def drawn_curves(of: Panel, *, total: bool = True) -> tuple[Curve, ...]:
+    """The points that the published curves were fitted to, and their compute as it was taken.
 
-    Each method's curve has the full pass as its last point, with its cost of selection on top of
-    it, and twice the full pass where that was drawn. The slips of the figures are kept.
+    Each method's curve has the full pass as its last point, and twice the full pass where that was
+    drawn. The slips of the figures are kept.
+
+    Args:
+        of: The panel.
+        total: Compute of selection and training, as published, where an expensive method's curve
+            starts far from 0 and its P0 falls to the bound; False for training alone.
     """
     out = []
     for method, row in zip(METHODS, of.values, strict=True):
@@ -174,7 +179,8 @@ def drawn_curves(of: Panel) -> tuple[Curve, ...]:
         if of.twice is not None:
             flops.append(2 * of.full_flops + spent)
             values.append(of.twice)
-        out.append(Curve(method, np.array(flops) / of.full_flops, np.array(values)))
+        paid = np.array(flops) - (0 if total else spent)
+        out.append(Curve(method, paid / of.full_flops, np.array(values)))
     return tuple(out)
 
 

@@ -14,7 +14,7 @@ from didact.planning.rows import Row, Terms
 # One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393); those
 # at 15M correlate with 1B by about .89 (Olmix, arXiv:2602.12237).
 TRAIN_PARAMS: Final = (150e6, 15e6)
-LEAST_SEEDS: Final = 3
+LEAST_SEEDS, MOST_SEEDS = 3, 20  # runs of an arm; nobody makes more
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
 ENDS: Final = 2  # runs of the full pass, which fixes the scale
@@ -64,12 +64,12 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
         train_params: Parameters of the model that will be trained.
 
     Returns:
-        None where the difference cannot be found with any number of seeds.
+        None where the difference is too small to be found with 20 seeds.
     """
     known = first.predicted is not None and second.predicted is not None
     wanted = abs((first.predicted or 0.0) - (second.predicted or 0.0)) if known else WORTH_FINDING
     seeds = seeds_needed(wanted, terms.prior.noise or USUAL_NOISE) if wanted > 0 else None
-    if seeds is None:
+    if seeds is None or seeds > MOST_SEEDS:
         return None
     seeds = max(seeds, LEAST_SEEDS)
     sizes = [min(train_params, size) for size in TRAIN_PARAMS]

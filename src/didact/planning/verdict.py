@@ -8,7 +8,7 @@ from typing import Literal
 
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import SETS
-from didact.planning.pilot import Pilot, pilot
+from didact.planning.pilot import MOST_SEEDS, Pilot, pilot
 from didact.planning.rows import Row, Terms
 
 Code = Literal["select", "random", "all", "unknown"]
@@ -94,8 +94,8 @@ def _worth(row: Row) -> str:
     assert row.utility_high is not None  # noqa: S101
     text = (
         f"after paying for its scoring it is worth {row.utility:+.1%} of the gap between the base "
-        f"model and a full pass more than random samples ({row.utility_low:+.1%} to "
-        f"{row.utility_high:+.1%}, nine times in ten above the first)"
+        f"model and a full pass more than random samples (80 % interval {row.utility_low:+.1%} to "
+        f"{row.utility_high:+.1%})"
     )
     if row.p_beats_random is not None:
         text += f"; the chance that it is better at all is {row.p_beats_random:.0%}"
@@ -120,7 +120,7 @@ def _would_tell(settle: Pilot) -> str:
 
 def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out") -> str:
     if settle is None:
-        return f"{opening} takes more runs than anybody makes."
+        return f"{opening} takes more than {MOST_SEEDS} seeds an arm: the difference is small."
     return (
         f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs, and at most "
         f"{min(settle.gains, budget):.2g} hang on it."

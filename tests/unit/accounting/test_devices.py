@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from didact.accounting.devices import (
@@ -33,7 +35,9 @@ def test_dense_peaks_as_data_sheets_give_them():
     ("spelled", "name"),
     [("h100", "H100"), ("H100 SXM", "H100"), ("NVIDIA A100 80GB", "A100"), ("4090", "RTX 4090"),
      ("rtx-4090", "RTX 4090"), ("M2 Ultra", "Apple M2 Ultra"), ("h100-pcie", "H100 PCIe"),
-     ("AMD Instinct MI300X", "MI300X"), ("l40s", "L40S")],
+     ("AMD Instinct MI300X", "MI300X"), ("l40s", "L40S"), ("NVIDIA H100 80GB HBM3", "H100"),
+     ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+     ("A100 PCIe 40GB", "A100"), ("NVIDIA H100 PCIe", "H100 PCIe")],
 )  # fmt: skip
 def test_names_are_matched_leniently(spelled, name):
     assert device(spelled).name == name
@@ -41,6 +45,13 @@ def test_names_are_matched_leniently(spelled, name):
 
 def test_every_name_is_found_by_itself():
     assert [device(each.name) for each in DEVICES] == list(DEVICES)
+
+
+def test_the_page_on_cost_has_the_table():
+    page = (Path(__file__).parents[3] / "docs" / "cost-model.md").read_text()
+    for each in DEVICES:
+        dollars = "" if each.dollars_per_hour is None else each.dollars_per_hour
+        assert f"| {each.name} | {each.peak_flops_per_second / 1e12:g} | {dollars} |\n" in page
 
 
 def test_unknown_device_suggests():

@@ -53,8 +53,9 @@ def test_of_two_sizes_the_nearest_and_a_far_one_is_said(comparison: Any) -> None
     assert {t.train_params for t in trials_of(both, train_params=9e8)} == {1e9}
     assert {t.train_params for t in trials_of(both)} == {1e9}
     assert compared_prior(both, 1.2e8, "x").train_params == (1.5e8, 1.5e8)
-    assert compared_prior(both, 1.2e8, "x").notes == ()
-    assert "this one has 7e+10" in compared_prior(both, 7e10, "x").notes[0]
+    (note,) = compared_prior(both, 1.2e8, "x").notes
+    assert "your runs on gsm8k" in note
+    assert "this one has 7e+10" in compared_prior(both, 7e10, "x").notes[1]
 
 
 @pytest.mark.parametrize(
