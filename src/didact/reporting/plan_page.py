@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from didact.analysis.power import MOST_SEEDS, detectable
+from didact.analysis.power import detectable
 from didact.planning import pilot, rows
 from didact.planning.comparison import RANDOM
 from didact.reporting import formatting
@@ -28,7 +28,6 @@ from didact.reporting.plan_frontier import (
 from didact.reporting.plan_otherwise import changes, distinct, grows
 
 Json = Mapping[str, Any]
-_EXACT_SEEDS: Final = 64  # up to here the page's table of seeds has every number
 _HEADS: Final = {
     "random": "Take random samples", "all": "Train on all of it",
     "unknown": "Nobody can know beforehand",
@@ -102,7 +101,7 @@ def _answer(values: Json) -> dict[str, Any]:
         "challenger": next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
         "head": head,
         "reason": _reason(verdict["text"], head),
-        "pilot_none": _no_pilot(verdict["code"], second),
+        "pilot_none": _no_pilot(values, taken, second),
         "grid": "" if pilot_found is None else json.dumps(pilot_found["grid"], indent=1),
     }
 
@@ -201,7 +200,7 @@ def script_values(values: Json) -> dict[str, Any]:
         "constants": {
             "fractions": rows.FRACTIONS, "level": values["interval"], "passes": rows.MOST_PASSES,
             "smaller": rows.SMALLER, "pilotParams": pilot.TRAIN_PARAMS,
-            "leastSeeds": pilot.LEAST_SEEDS, "ends": pilot.ENDS, "wanted": pilot.WORTH_FINDING,
+            "ends": pilot.ENDS, "wanted": pilot.WORTH_FINDING,
             "height": HEIGHT, "points": POINTS, "cheapest": CHEAPEST, "farthest": FARTHEST,
         },
     }  # fmt: skip
@@ -267,10 +266,16 @@ def _reason(text: str, head: str) -> str:
     return text
 
 
-def _no_pilot(code: str, second: Json | None) -> str:
+def _no_pilot(values: Json, taken: Json | None, second: Json | None) -> str:
     """Why there is no pilot."""
+    code = values["verdict"]["code"]
     if code == "all" or (code == "random" and (second is None or (second["utility"] or 0) <= 0)):
         return "nothing is open"
+    if taken is not None and second is not None:
+        apart = abs(taken["predicted"] - second["predicted"])
+        _, smallest = _seeds()[-1]
+        if apart < smallest * (values["prior"]["noise"] or pilot.USUAL_NOISE):
+            return f"{pilot.MOST_SEEDS} seeds an arm would not tell the two apart"
     return "finding out costs more than it can gain"
 
 
@@ -291,7 +296,6 @@ def _rates(values: Json) -> list[dict[str, Any]]:
 
 
 def _seeds() -> list[list[float]]:
-    """Numbers of seeds, and the difference in SDs of a run that each finds; every one up to 64."""
-    more: Sequence[float] = np.geomspace(_EXACT_SEEDS, MOST_SEEDS, 24).tolist()
-    counts = sorted({*range(pilot.LEAST_SEEDS, _EXACT_SEEDS), *(round(n) for n in more)})
-    return [[n, float(f"{detectable(1.0, n, df=2 * (n - 1)):.6g}")] for n in counts]
+    """Numbers of seeds, and the difference in SDs of a run that each finds."""
+    counts = range(pilot.LEAST_SEEDS, pilot.MOST_SEEDS + 1)
+    return [[n, detectable(1.0, n, df=2 * (n - 1))] for n in counts]

@@ -112,6 +112,12 @@ def test_the_verdict_comes_first_and_in_words(values, page):
     assert ratio(values["break_even_ratio"]) in page.text
 
 
+def test_a_pilot_that_is_missing_says_why(values, page):
+    taken, second = (values["rows"][values[name]] for name in ("recommended", "runner_up"))
+    assert abs(taken["predicted"] - second["predicted"]) < values["prior"]["noise"]
+    assert "pilot none 20 seeds an arm would not tell the two apart" in page.text
+
+
 @pytest.mark.parametrize(
     ("budget", "head"),
     [(1e21, "Train on all of it"), (4e18, "Nobody can know beforehand"), (3e17, "random samples")],

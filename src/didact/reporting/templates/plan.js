@@ -118,12 +118,8 @@ const breakEven = (terms, row) => {
 
 // The pilot that would settle it.
 const seedsFor = wanted => {
-  const i = data.seeds.findIndex(([, found]) => found <= wanted);
-  if (i < 0) return null;
-  const [n, found] = data.seeds[i], [fewer, more] = data.seeds[i - 1] || [n, found];
-  if (n - fewer <= 1) return n;
-  const part = Math.log(more / wanted) / Math.log(more / found);
-  return Math.ceil(fewer * Math.pow(n / fewer, part));
+  const found = data.seeds.find(([, smallest]) => smallest <= wanted);
+  return found === undefined ? null : found[0];
 };
 const pilotOf = (terms, first, second) => {
   const known = first.predicted !== null && second.predicted !== null;
@@ -148,7 +144,8 @@ const pilotOf = (terms, first, second) => {
 
 // The verdict and its reason in a line.
 const worth = r => signed(r.utility) + " of the gap more than random samples (" + signed(r.low) + " to " + signed(r.high) + "), better at all with a chance of " + percent(r.beats);
-const wouldTell = p => p && p.pays ? "a pilot of " + flops(p.flops) + " FLOPs (" + hours(p.flops / data.rate / 3600) + ", " + p.seeds + " seeds an arm) would tell"
+const wouldTell = p => p === null ? data.seeds[data.seeds.length - 1][0] + " seeds an arm would not tell: the difference is small"
+  : p.pays ? "a pilot of " + flops(p.flops) + " FLOPs (" + hours(p.flops / data.rate / 3600) + ", " + p.seeds + " seeds an arm) would tell"
   : "finding out costs more than it can gain";
 const judged = (terms, rows, first, second) => {
   if (terms.beta >= 1) return ["all", "One pass over the whole pool takes " + percent(1 / terms.beta) + " of the budget, and after it every ranking is the same set: scoring can only cost."];
