@@ -72,12 +72,11 @@ def render_plan(values: Json) -> str:
     environment.filters.update(
         flops=formatting.number, params=params, hours=hours, signed=signed, ratio=ratio
     )
-    script = (TEMPLATES / "plan.js").read_text("utf-8")
-    style = [(TEMPLATES / name).read_text("utf-8") for name in ("report.css", "plan.css")]
+    script, style = _joined("plan_rule.js", "plan_page.js"), _joined("report.css", "plan.css")
     data = embedded(script_values(values))
     return environment.get_template("plan.html").render(
         p=values, q=values["question"], random_name=RANDOM,
-        style="\n".join(style),
+        style=style,
         script=Markup(script),  # noqa: S704 - didact's own
         digest=_digest(f"\n{script}\n"),
         data=Markup(data),  # noqa: S704 - nothing that HTML reads is in it
@@ -250,6 +249,10 @@ def ratio(value: float | None) -> str:
 
 def _total(row: Json) -> float:
     return float(row["selection_flops"] + row["training_flops"])
+
+
+def _joined(*names: str) -> str:
+    return "\n".join((TEMPLATES / name).read_text("utf-8") for name in names)
 
 
 def _digest(script: str) -> str:
