@@ -20,9 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from didact.core.cost import Cost
 from didact.evaluation.student import t_quantile
 from didact.planning import simulation
 from didact.planning.break_even import Side, quantiles, ratio
+from didact.planning.choice import recommend
+from didact.planning.costs import Scoring
 from didact.planning.frontier import log_line, non_dominated
 from didact.planning.law import (
     PUBLISHED,
@@ -45,19 +48,22 @@ from didact.planning.panels import (
     drawn_curves,
     points,
 )
-from didact.planning.transfer import (
-    alike,
+from didact.planning.prior import PUBLISHED as OF_PANELS
+from didact.planning.prior import prior_from_trials
+from didact.planning.published import (
     foretold,
-    log_gains,
-    pooled,
     published_draws,
     published_fits,
     regret,
-    utility,
+    trials_of,
 )
+from didact.planning.rows import Terms, all_rows
+from didact.planning.transfer import alike, log_gains
 
 RESULTS = Path(__file__).resolve().parent / "results" / "performance_law.json"
 BUDGETS = np.array(FRACTIONS)
+JUDGE = 7_000_000_000  # parameters of the panels' scoring model
+OURS = {"embed": "embedding"}  # the paper's name → didact's
 LOWER = 0.1  # the lower end of an 80 % interval
 
 
@@ -250,9 +256,28 @@ def others(index: int, of: tuple) -> list:
     return [x for i, x in enumerate(of) if i != index]
 
 
+def pooled(draws: list[Draws]) -> Draws:
+    """A panel like any of those given, with the same weight each; base 0 and end 1."""
+    rates = np.concatenate([drawn.rates for drawn in draws])
+    return Draws(draws[0].methods, np.ones(len(rates)), np.zeros(rates.shape), rates)
+
+
+def utility(draws: Draws, method: str, budgets: np.ndarray, selection: float = 0.0) -> np.ndarray:
+    """P of a method less that of random at equal total budgets, `(draws, k)`.
+
+    Args:
+        draws: With base 0 and end 1 a share of what a full pass gains.
+        method: Whose.
+        budgets: Total compute, share of a full pass, `(k,)`.
+        selection: What the method's selection costs, likewise. Below it nothing is trained: P0.
+    """
+    left = np.maximum(budgets - selection, 0.0)
+    return draws.predict(method, left) - draws.predict("random", budgets)
+
+
 MAKERS: Makers = {
     "mixture": lambda i: pooled(others(i, published_draws())),
-    "student": lambda i: alike(others(i, published_fits())),
+    "student": lambda i: alike(others(i, published_fits()), METHODS),
 }
 
 
@@ -371,6 +396,45 @@ def paid_regrets() -> dict[str, dict]:
     }
 
 
+def recommended(index: int, budget: float, *, paid: bool) -> str:
+    """What a plan recommends for a panel at a budget, by the other six."""
+    of = PANELS[index]
+    prior = prior_from_trials([trials_of(p) for p in others(index, PANELS)], OF_PANELS)
+    scoring = [
+        Scoring(
+            OURS.get(method, method), None, JUDGE if method in {"perplexity", "less"} else None,
+            Cost(flops=of.selection(method) * of.full_flops * paid), {},
+        )
+        for method in METHODS
+    ]  # fmt: skip
+    terms = Terms(
+        budget=budget * of.full_flops, full_pass=of.full_flops, flops_per_second=1.0, prior=prior,
+        tasks=1, least=1e-6,
+    )  # fmt: skip
+    rows = all_rows(terms, scoring)
+    first, _ = recommend(terms, rows)
+    named = {ours: theirs for theirs, ours in OURS.items()}
+    return named.get(rows[first].method, rows[first].method)
+
+
+def recommended_regrets() -> dict[str, dict]:
+    """Points lost by taking what a plan recommends at every budget, scoring free and paid."""
+    free, paid = [], []
+    for i, of in enumerate(PANELS):
+        for k, budget in enumerate(FRACTIONS):
+            values = of.values[:, k]
+            free.append(values.max() - values[METHODS.index(recommended(i, budget, paid=False))])
+        for budget, values in bought(of):
+            paid.append(max(values.values()) - values[recommended(i, budget, paid=True)])
+    return {
+        name: {
+            "regret": rounded(np.mean(lost), 3),
+            "by panel": [rounded(x, 2) for x in np.reshape(lost, (len(PANELS), -1)).mean(axis=1)],
+        }
+        for name, lost in (("scoring free", free), ("scoring paid", paid))
+    }
+
+
 def seconds() -> dict[str, float]:
     """CPU seconds, the least of five: a fit with its errors, and a thousand refits."""
     of = PANELS[0]
@@ -416,7 +480,7 @@ def main() -> None:
     options = parser.parse_args()
     from main_job import machine  # beside this script
 
-    gains = log_gains(published_fits())
+    gains = log_gains(published_fits(), METHODS)
     result = {
         "drawn fits": drawn_fits(),
         "forms": forms(),
@@ -441,6 +505,7 @@ def main() -> None:
         "coverage of 80 % intervals": coverage(),
         "regret, scoring free": free_regrets(),
         "regret, scoring paid": paid_regrets(),
+        "regret of what a plan recommends": recommended_regrets(),
         "CPU seconds": seconds(),
         "machine": machine(),
     }

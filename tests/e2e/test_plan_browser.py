@@ -16,7 +16,6 @@ from didact.accounting.devices import device, rate
 from didact.planning.compute_budget import ComputeBudget
 from didact.planning.plan import Question, make_plan
 from didact.planning.prior import NOTHING_KNOWN
-from didact.planning.published import published_prior
 from didact.reporting.plan_otherwise import outcome
 from didact.reporting.plan_page import render_plan
 
@@ -91,8 +90,8 @@ def question(budget: float = BUDGET, **more: Any) -> Question:
 
 
 @pytest.fixture(scope="module")
-def plan() -> dict[str, Any]:
-    return make_plan(question(), published_prior("chat", 7e10)).to_json()
+def plan(made_prior) -> dict[str, Any]:
+    return make_plan(question(), made_prior).to_json()
 
 
 def probed(
@@ -124,14 +123,13 @@ def test_the_sliders_say_what_the_planner_says(plan, found, at):
 
 
 @pytest.mark.parametrize("at", [1, 8])
-def test_the_sliders_say_what_a_plan_of_their_setting_says(found, at):
+def test_the_sliders_say_what_a_plan_of_their_setting_says(found, made_prior, at):
     (b, _, tasks), said = SETTINGS[at], found["found"][at]
-    asked = make_plan(
-        question(BUDGET * 10 ** (b / 100), tasks=tasks), published_prior("chat", 7e10)
-    )
+    asked = make_plan(question(BUDGET * 10 ** (b / 100), tasks=tasks), made_prior)
     row = asked.rows[asked.recommended]
     assert (said["code"], said["method"]) == (asked.verdict.code, row.method)
     assert float(said["fraction"]) == pytest.approx(row.fraction, rel=1e-3)
+    assert float(said["ratio"]) == pytest.approx(asked.pays_from.ratio, rel=1e-3)
 
 
 def test_settings_lead_to_every_verdict(found):

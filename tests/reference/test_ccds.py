@@ -33,7 +33,7 @@ from didact.planning.panels import (
     panel,
     points,
 )
-from didact.planning.transfer import foretold
+from didact.planning.published import foretold
 
 NAMES = [of.name for of in PANELS]
 BY_NAME = pytest.mark.parametrize("of", PANELS, ids=NAMES)

@@ -12,6 +12,7 @@ from didact.cli.printing import _table as table
 from didact.planning.comparison import RANDOM
 from didact.planning.plan import Plan
 from didact.planning.rows import Row
+from didact.planning.verdict import named
 
 
 def plan_tables(plan: Plan) -> None:
@@ -82,7 +83,7 @@ def _rank(plan: Plan, i: int) -> tuple[int, float, float]:
 
 def _known(plan: Plan, rows: Sequence[int]) -> Table:
     out = table(
-        "", "method", "by", "share", "selection", "hours", "value", "over random (80 %)", ""
+        "", "method", "by", "share", "selection", "hours", "value", "over random (90 %)", ""
     )
     for i in rows:
         row = plan.rows[i]
@@ -132,10 +133,12 @@ def _worth(row: Row) -> Sequence[str]:
 def _facts(plan: Plan) -> Sequence[str]:
     marks = sorted({mark for i in shown(plan) for mark in plan.rows[i].marks})
     out = [f"* {mark}" for mark in marks]
-    if plan.break_even_ratio is not None:
+    if plan.pays_from is not None:
+        of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
         out.append(
-            f"break-even: a model {plan.break_even_ratio:.3g} times the scoring model, or "
-            f"{plan.break_even_tasks:,} tasks that share the scoring"
+            f"break-even of {safe(named(of))} against {against.method}: a model "
+            f"{plan.pays_from.ratio:.3g} times the scoring model, or {plan.pays_from.tasks:,} "
+            "tasks that share the scoring"
         )
     if plan.pilot is not None:
         out.append(

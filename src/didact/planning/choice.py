@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from didact.planning.comparison import RANDOM
+from didact.planning.costs import JUDGES
 from didact.planning.frontier import non_dominated
-from didact.planning.rows import EXTRAPOLATED, Row, Terms, drawn, interval
+from didact.planning.rows import EXTRAPOLATED, UTILITY_LEVEL, Row, Terms, interval, reached
 
 
 def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None]:
@@ -59,11 +61,12 @@ def _bill(row: Row) -> tuple[float, float]:
 
 
 def _alike(terms: Terms, best: Row, other: Row) -> bool:
-    """Whether two rows cannot be told apart, panel by panel."""
-    apart = drawn(terms.prior, best.method, best.fraction) - drawn(
-        terms.prior, other.method, other.fraction
+    """Whether two rows cannot be told apart, on average over tasks like those measured."""
+    drawn = terms.prior.middle
+    apart = reached(drawn, best.method, best.fraction) - reached(
+        drawn, other.method, other.fraction
     )
-    return best is other or interval(apart)[0] <= 0
+    return best is other or interval(apart, UTILITY_LEVEL)[0] <= 0
 
 
 def _best(rows: Sequence[Row | None], without: set[str]) -> int | None:
@@ -84,28 +87,57 @@ def frontier(rows: Sequence[Row]) -> tuple[int, ...]:
     return tuple(known[i] for i in non_dominated(flops, values)) if known else ()
 
 
-def break_even(terms: Terms, row: Row, train_params: float) -> tuple[float | None, int | None]:
-    """From which size ratio, and from how many tasks, a row's method is worth its scoring.
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Where scoring with a language model begins to pay.
 
-    Of K what is left after scoring must train as far as random samples train for all of K:
-    λ_m (K − S) = λ_r K, with one base and one end.
+    Attributes:
+        of: Index of a row of that method and scoring model: of all the one nearest to paying.
+        against: Index of the best row without any scoring FLOPs.
+        ratio: Parameters of the trained model over those of the scoring model, all else equal.
+        tasks: Tasks that share the scoring.
+    """
+
+    of: int
+    against: int
+    ratio: float
+    tasks: int
+
+
+def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakEven | None:
+    """From which size ratio, and from how many tasks, scoring with a language model pays.
+
+    Of K what is left after scoring must train as far as the other way trains with all of K:
+    λ_m (K − S) = λ_o K, with one base and one end.
 
     Args:
-        terms: The plan's.
-        row: A row with a scoring cost.
+        terms: What the rows have in common.
+        rows: All of them.
         train_params: Parameters of the model that will be trained.
 
     Returns:
-        Parameters of the trained model over those of the scoring model, all else equal, and the
-        number of tasks that share the scoring; None where the method learns no faster or where
-        scoring takes no FLOPs.
+        None where no such method learns faster than what costs no FLOPs.
+
+    **Source:** as `didact.planning.break_even`.
     """
     rates = terms.prior.rates
-    whole = row.selection_flops * terms.tasks
-    if not whole or row.method not in rates or rates[row.method] <= rates[RANDOM]:
-        return None, None
-    most = min(terms.budget, terms.full_pass) * (1 - rates[RANDOM] / rates[row.method])
-    ratio = None
-    if row.selector_params:
-        ratio = train_params / row.selector_params * row.selection_flops / most
-    return ratio, math.ceil(whole / most)
+    free = [i for i, r in enumerate(rows) if r.utility is not None and not r.selection_flops]
+    judged = {
+        (r.method, r.selector): i
+        for i, r in reversed(list(enumerate(rows)))
+        if r.method in JUDGES and r.method in rates and EXTRAPOLATED not in r.marks
+    }
+    if not free:
+        return None
+    against = max(free, key=lambda i: (rows[i].utility or 0.0, -i))
+    budget = min(terms.budget, terms.full_pass)
+    found = []
+    for i in judged.values():
+        most = budget * (1 - rates[rows[against].method] / rates[rows[i].method])
+        if most > 0:
+            found.append((rows[i].selection_flops / most, i, most))
+    if not found:
+        return None
+    share, i, most = min(found)
+    ratio = share * train_params / (rows[i].selector_params or train_params)
+    return BreakEven(i, against, ratio, math.ceil(rows[i].selection_flops * terms.tasks / most))

@@ -13,13 +13,21 @@ from didact.accounting.catalog import Described
 from didact.accounting.devices import Rate
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import PoolStats
-from didact.planning.choice import break_even, frontier, recommend
+from didact.planning.choice import BreakEven, break_even, frontier, recommend
 from didact.planning.comparison import RANDOM
 from didact.planning.compute_budget import ComputeBudget
 from didact.planning.costs import METHODS, Scoring, Training, scoring_costs, training_cost
 from didact.planning.pilot import Pilot
 from didact.planning.prior import Prior
-from didact.planning.rows import EXTRAPOLATED, LEVEL, MOST_PASSES, Row, Terms, all_rows
+from didact.planning.rows import (
+    EXTRAPOLATED,
+    LEVEL,
+    MOST_PASSES,
+    UTILITY_LEVEL,
+    Row,
+    Terms,
+    all_rows,
+)
 from didact.planning.verdict import Verdict, judged, named
 
 PLAN_VERSION: Final = 1
@@ -107,9 +115,9 @@ class Plan:
         runner_up: Index of the best row of another method; None where there is none.
         p_beats_random: Chance that the recommended row beats random samples for the whole budget,
             or, where random is recommended, that the runner-up does.
-        break_even_ratio: Parameters of the trained model over those of the scoring model from which
-            that row is worth its scoring; None where it costs no FLOPs or learns no faster.
-        break_even_tasks: Tasks that must share the scoring for it, likewise.
+        pays_from: Where scoring with a language model begins to pay, in JSON `break_even_ratio`,
+            `break_even_tasks`, and the rows `break_even_of` and `break_even_against`; None where
+            no such method learns faster than what costs no FLOPs.
         pilot: What would settle it; None where nothing is open or finding out costs too much.
         verdict: `{code: select|random|all|unknown, text}`.
         training: One pass over the whole pool.
@@ -125,8 +133,7 @@ class Plan:
     recommended: int | None
     runner_up: int | None
     p_beats_random: float | None
-    break_even_ratio: float | None
-    break_even_tasks: int | None
+    pays_from: BreakEven | None
     pilot: Pilot | None
     verdict: Verdict
     training: Training
@@ -146,24 +153,28 @@ class Plan:
             "recommended": self.recommended,
             "runner_up": self.runner_up,
             "p_beats_random": self.p_beats_random,
-            "break_even_ratio": self.break_even_ratio,
-            "break_even_tasks": self.break_even_tasks,
+            **self._pays_from(),
             "pilot": None if self.pilot is None else self.pilot.to_json(),
             "verdict": asdict(self.verdict),
             "training": asdict(self.training),
             "scoring": [scoring.to_json() for scoring in self.scoring],
             "prior": self.prior.to_json(),
-            "interval": LEVEL,
+            "levels": {"value": LEVEL, "utility": UTILITY_LEVEL},
             "notes": list(self.notes),
         }
+
+    def _pays_from(self) -> dict[str, Any]:
+        names = ("ratio", "tasks", "of", "against")
+        found = {} if self.pays_from is None else asdict(self.pays_from)
+        return {f"break_even_{name}": found.get(name) for name in names}
 
 
 def make_plan(question: Question, prior: Prior) -> Plan:
     """What to do with the compute there is.
 
     A method is worth its value after it has paid for its scoring, at what the budget still trains,
-    less that of random samples for the whole budget. The one with the best lower end of that
-    (nine times in ten it is above) is recommended; within noise of it the cheapest, random first.
+    less that of random samples for the whole budget. The one with the best lower end of that is
+    recommended; within noise of it the cheapest, random first.
 
     Args:
         question: Pool, model, budget.
@@ -200,15 +211,14 @@ def make_plan(question: Question, prior: Prior) -> Plan:
     recommended, runner_up = recommend(terms, rows)
     first, second = (None if i is None else rows[i] for i in (recommended, runner_up))
     challenger = next((r for r in (first, second) if r is not None and r.method != RANDOM), None)
-    ratio, sharing = None, None
-    if challenger is not None:
-        ratio, sharing = break_even(terms, challenger, question.model.spec.n_total)
-    verdict, settle = judged(terms, rows, first, second, question.model.spec.n_total)
+    params = question.model.spec.n_total
+    verdict, settle = judged(terms, rows, first, second, params)
     return Plan(
         question=question.to_json(), rows=tuple(rows), frontier=frontier(rows),
         recommended=recommended, runner_up=runner_up,
         p_beats_random=None if challenger is None else challenger.p_beats_random,
-        break_even_ratio=ratio, break_even_tasks=sharing, pilot=settle, verdict=verdict,
+        pays_from=break_even(terms, rows, params) if terms.beta < 1 else None,
+        pilot=settle, verdict=verdict,
         training=training, scoring=tuple(scoring), prior=prior,
         notes=tuple(_notes(question, terms, training, scoring, rows, first)),
     )  # fmt: skip

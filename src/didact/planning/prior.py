@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from didact.core.arrays import Float1D
+from didact.core.arrays import Float1D, Float2D
 from didact.planning.comparison import RANDOM
 from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, bootstrap, fit_own, fit_shared
+from didact.planning.transfer import alike, log_rates
 
 Fits = Mapping[Form, LawFit | None]
 Source = Literal["published", "compare", "none"]
@@ -20,6 +21,7 @@ PUBLISHED: Final[Source] = "published"
 COMPARE: Final[Source] = "compare"
 NONE: Final[Source] = "none"
 DRAWS: Final = 420  # of the published panels' number a multiple
+_LEAST: Final = 1e-3  # a λ that a full pass cannot tell from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,9 @@ class Prior:
         source: Where it comes from.
         panels: Their names.
         rates: Method → λ, the one that a point prediction takes.
-        draws: Method → λ in resampled panels, `(d,)`; one place is one panel for all methods.
+        middle: Method → λ of the mean panel as it may be, `(d,)`; one place for all methods.
+        draws: Method → λ of a panel like those, `(d,)`, NaN where a panel has not the method;
+            likewise.
         selector_params: Method → smallest and largest model that scored.
         train_params: Smallest and largest model that was trained; (0, 0) without panels.
         noise: SD of one run, as a share of the gap from the base model to the full pass.
@@ -67,6 +71,7 @@ class Prior:
     source: Source
     panels: tuple[str, ...] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
+    middle: Mapping[str, Float1D] = field(default_factory=dict)
     draws: Mapping[str, Float1D] = field(default_factory=dict)
     selector_params: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     train_params: tuple[float, float] = (0.0, 0.0)
@@ -80,7 +85,8 @@ class Prior:
             "source": self.source,
             "panels": list(self.panels),
             "rates": dict(self.rates),
-            "draws": {m: [float(f"{x:.7g}") for x in d] for m, d in self.draws.items()},
+            "middle": {m: [_short(x) for x in d] for m, d in self.middle.items()},
+            "draws": {m: [_short(x) for x in d] for m, d in self.draws.items()},
             "selector_params": {m: list(p) for m, p in self.selector_params.items()},
             "train_params": list(self.train_params),
             "noise": self.noise,
@@ -95,59 +101,74 @@ NOTHING_KNOWN: Final = Prior(source=NONE)
 
 
 def prior_from_trials(
-    panels: Sequence[Trials], source: Source, *, notes: Sequence[str] = (), seed: int = 0
+    trials: Sequence[Trials], source: Source, *, notes: Sequence[str] = (), seed: int = 0
 ) -> Prior:
     """What some panels say of a panel like them.
 
-    λ of random is the panels' geometric median; that of another method is it times the median over
-    panels of its ratio to random's in the same panel. A draw is one panel, resampled.
+    The rate of random is the geometric mean over panels; that of another method is it times the
+    geometric mean of its ratio to random's in the same panel.
 
     Args:
-        panels: One or more, each with a curve of `random`.
-        source: Where they come from.
+        trials: One panel or more, each with a curve of `random`.
+        source: Published panels are a sample of what there is, and their mean is known as far as
+            they agree; those of a comparison are all that is asked for, known as far as their
+            seeds agree.
         notes: Sentences to keep with it.
         seed: Of the resampling.
 
     **Source:** own; the law is that of Yin and Rush (arXiv:2410.16208), one P0 and one end for all
     methods of a panel.
-    **Cost:** fits of about 60 resampled copies of each panel.
+    **Cost:** fits of 420 resampled copies in all.
     """
-    fits: dict[str, LawFit] = {}
-    drawn: list[dict[str, Float1D]] = []
-    each = -(-DRAWS // len(panels))
-    for i, panel in enumerate(panels):
-        fits[panel.name] = fit_shared(panel.curves, end=panel.end, base=panel.base)
-        found = bootstrap(panel.curves, end=panel.end, base=panel.base, draws=each, seed=seed + i)
-        drawn.append(dict(zip(found.methods, found.rates.T, strict=True)))
-    of_random = np.log([_rate(fits[p.name], RANDOM) for p in panels])
-    middle = float(np.median(of_random))
-    rates, draws = {RANDOM: math.exp(middle)}, dict[str, Float1D]()
-    methods = list(dict.fromkeys(c.method for p in panels for c in p.curves))
-    for method in methods:
-        having = [i for i, p in enumerate(panels) if method in fits[p.name].rates]
-        ratios = [math.log(_rate(fits[panels[i].name], method)) - of_random[i] for i in having]
-        if method != RANDOM:
-            rates[method] = math.exp(middle + float(np.median(ratios)))
-        draws[method] = np.concatenate(
-            [found.get(method, np.full(each, np.nan)) for found in drawn]
-        )
-    judged = defaultdict(list)
-    for panel in panels:
+    fits = [fit_shared(t.curves, end=t.end, base=t.base) for t in trials]
+    each = -(-DRAWS // len(trials))
+    drawn = [
+        bootstrap(t.curves, end=t.end, base=t.base, draws=each, seed=seed + i)
+        for i, t in enumerate(trials)
+    ]
+    methods = list(
+        dict.fromkeys(m for t in trials for m in (RANDOM, *(c.method for c in t.curves)))
+    )
+    resampled = [_logs(methods, d.methods, np.log(np.maximum(d.rates, _LEAST))) for d in drawn]
+    measured = [_logs(methods, tuple(f.rates), log_rates([f], tuple(f.rates))) for f in fits]
+    rates = np.exp(_mean(np.concatenate(measured)[:, None]))[0]
+    if source == PUBLISHED:
+        middle = alike(fits, methods, mean=True, draws=DRAWS, seed=seed).rates
+    else:
+        middle = np.exp(_mean(np.stack(resampled)))
+    judged: dict[str, list[float]] = {}
+    for panel in trials:
         for method, params in panel.selector_params.items():
-            judged[method].append(params)
-    sizes = [panel.train_params for panel in panels]
-    noise = [fits[p.name].rmse / abs(p.end - fits[p.name].base[RANDOM]) for p in panels]
+            judged.setdefault(method, []).append(params)
+    sizes = [panel.train_params for panel in trials]
+    noise = [f.rmse / abs(t.end - f.base[RANDOM]) for t, f in zip(trials, fits, strict=True)]
     return Prior(
         source=source,
-        panels=tuple(p.name for p in panels),
-        rates=rates,
-        draws=draws,
+        panels=tuple(t.name for t in trials),
+        rates=dict(zip(methods, rates.tolist(), strict=True)),
+        middle=dict(zip(methods, middle.T, strict=True)),
+        draws=dict(zip(methods, np.exp(np.concatenate(resampled)).T, strict=True)),
         selector_params={m: (min(p), max(p)) for m, p in judged.items()},
         train_params=(min(sizes), max(sizes)),
         noise=float(np.median(noise)),
-        fits={p.name: {"shared": fits[p.name], "own": _own(p)} for p in panels},
+        fits={t.name: {"shared": f, "own": _own(t)} for t, f in zip(trials, fits, strict=True)},
         notes=tuple(notes),
     )
+
+
+def _logs(methods: Sequence[str], named: Sequence[str], logs: Float2D) -> Float2D:
+    """Columns of ln λ for all methods, `(d, methods)`; NaN for those that a panel has not."""
+    out = np.full((len(logs), len(methods)), np.nan)
+    out[:, [methods.index(name) for name in named]] = logs
+    return out
+
+
+def _mean(logs: npt.NDArray[np.float64]) -> Float2D:
+    """Mean over panels of ln λ, `(panels, d, methods)` → `(d, methods)`: random's, and the others'
+    beside random's in the same panel.
+    """
+    beside = logs - logs[..., :1]
+    return np.asarray(logs[..., :1].mean(axis=0) + np.nanmean(beside, axis=0))
 
 
 def _own(panel: Trials) -> LawFit | None:
@@ -157,5 +178,6 @@ def _own(panel: Trials) -> LawFit | None:
     return fit_own(panel.curves, end=panel.end)
 
 
-def _rate(fit: LawFit, method: str) -> float:
-    return max(fit.rates[method], 1e-6)
+def _short(x: float) -> float | None:
+    """Seven digits of a number; None of NaN, which JSON has not."""
+    return float(f"{x:.7g}") if math.isfinite(x) else None

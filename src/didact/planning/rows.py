@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from didact.planning.prior import NONE, Prior, Source
 
 SMALL: Final = 15e6  # parameters below which the order of sets is known to change with size
 FRACTIONS: Final = (0.025, 0.05, 0.1, 0.25, 0.5)
-LEVEL: Final = 0.8  # of intervals: nine times in ten it is above the lower end
+LEVEL: Final = 0.8  # of the interval of a value on a task like those that were measured
+UTILITY_LEVEL: Final = 0.9  # of the interval of a utility, on average over such tasks
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)
 SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
 _SLACK: Final = 1e-9
@@ -37,13 +38,13 @@ class Row:
         feasible: Whether the budget pays for both.
         predicted: Share of the gap that is closed: 0 the base model, 1 the full pass; None where
             nothing is known.
-        low: Lower end of its interval (80 %).
+        low: Lower end of its interval (80 %): where a task like those measured may lie.
         high: Upper end.
         utility: Value here less that of random samples for the whole budget; None where it is not
             feasible or nothing is known.
-        utility_low: Lower end of its interval: nine times in ten it is above.
+        utility_low: Lower end of its interval (90 %), on average over tasks like those measured.
         utility_high: Upper end.
-        p_beats_random: Chance that the utility is above 0.
+        p_beats_random: Chance that on such a task the utility is above 0.
         source: Where the values come from.
         marks: What they rest on that was not measured so, in words.
     """
@@ -133,14 +134,16 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     predicted = low = high = utility = utility_low = utility_high = beats = None
     if known:
         predicted = _point(prior, scoring.method, fraction)
-        low, high = interval(drawn(prior, scoring.method, fraction))
+        low, high = interval(reached(prior.draws, scoring.method, fraction), LEVEL)
     if predicted is not None and feasible:
-        at_budget = min(terms.beta, 1.0)
-        utility = predicted - _point(prior, RANDOM, at_budget)
-        apart = drawn(prior, scoring.method, fraction) - drawn(prior, RANDOM, at_budget)
-        utility_low, utility_high = interval(apart)
-        told = apart[np.isfinite(apart)]
-        beats = float((np.sign(told) + 1).mean() / 2) if len(told) else None
+        whole = min(terms.beta, 1.0)
+        utility = predicted - _point(prior, RANDOM, whole)
+        apart = [
+            reached(drawn, scoring.method, fraction) - reached(drawn, RANDOM, whole)
+            for drawn in (prior.middle, prior.draws)
+        ]
+        utility_low, utility_high = interval(apart[0], UTILITY_LEVEL)
+        beats = float(np.nanmean((np.sign(apart[1]) + 1) / 2))
     return Row(
         method=scoring.method, selector=scoring.selector, selector_params=scoring.selector_params,
         fraction=fraction, selection_flops=selection,
@@ -164,16 +167,16 @@ def _point(prior: Prior, method: str, fraction: float) -> float:
     return float(value(prior.rates.get(method, 0.0), fraction))
 
 
-def drawn(prior: Prior, method: str, fraction: float) -> Float1D:
-    """What a method reaches in every resampled panel, `(d,)`."""
-    found: Float1D = value(prior.draws[method if method in prior.draws else RANDOM], fraction)
+def reached(drawn: Mapping[str, Float1D], method: str, fraction: float) -> Float1D:
+    """What a method reaches by every λ that was drawn, `(d,)`."""
+    found: Float1D = value(drawn[method if method in drawn else RANDOM], fraction)
     return found
 
 
-def interval(drawn: Float1D) -> tuple[float, float]:
-    """The ends between which `LEVEL` of the draws lie."""
-    tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+def interval(values: Float1D, level: float) -> tuple[float, float]:
+    """The ends between which a share of the values lies; NaN is left out."""
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -94,11 +94,11 @@ def _worth(row: Row) -> str:
     assert row.utility_high is not None  # noqa: S101
     text = (
         f"after paying for its scoring it is worth {row.utility:+.1%} of the gap between the base "
-        f"model and a full pass more than random samples (80 % interval {row.utility_low:+.1%} to "
+        f"model and a full pass more than random samples (on average {row.utility_low:+.1%} to "
         f"{row.utility_high:+.1%})"
     )
     if row.p_beats_random is not None:
-        text += f"; the chance that it is better at all is {row.p_beats_random:.0%}"
+        text += f"; the chance that it is better on your task is {row.p_beats_random:.0%}"
     return text
 
 

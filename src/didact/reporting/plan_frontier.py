@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact.planning.comparison import RANDOM
-from didact.planning.rows import EXTRAPOLATED, interval, value
+from didact.planning.rows import EXTRAPOLATED, LEVEL, interval, value
 from didact.reporting import svg
 from didact.reporting.charts import axis
 from didact.reporting.formatting import number, percent, scale
@@ -206,4 +206,4 @@ def _spaced(ticks: Sequence[float]) -> list[float]:
 
 
 def _band(draws: Sequence[float | None]) -> tuple[float, float]:
-    return interval(np.array(draws, np.float64))
+    return interval(np.array(draws, np.float64), LEVEL)

@@ -149,6 +149,7 @@ def _prior(values: Mapping[str, Any]) -> Prior:
         source=values["source"],
         panels=tuple(values["panels"]),
         rates=values["rates"],
+        middle={m: np.array(d, np.float64) for m, d in values["middle"].items()},
         draws={m: np.array(d, np.float64) for m, d in values["draws"].items()},
         selector_params={m: (low, high) for m, (low, high) in values["selector_params"].items()},
         train_params=(values["train_params"][0], values["train_params"][1]),

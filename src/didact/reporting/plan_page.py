@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy as np
 from didact.analysis.power import detectable
 from didact.planning import pilot, rows
 from didact.planning.comparison import RANDOM
+from didact.planning.costs import JUDGES
 from didact.reporting import formatting
 from didact.reporting.page import TEMPLATES, templates
 from didact.reporting.plan_frontier import (
@@ -70,7 +70,12 @@ def render_plan(values: Json) -> str:
 
     environment = templates()
     environment.filters.update(
-        flops=formatting.number, params=params, hours=hours, signed=signed, ratio=ratio
+        flops=formatting.number,
+        params=params,
+        hours=hours,
+        signed=signed,
+        ratio=ratio,
+        round_percent="{:.0%}".format,
     )
     script, style = _joined("plan_rule.js", "plan_page.js"), _joined("report.css", "plan.css")
     data = embedded(script_values(values))
@@ -91,6 +96,10 @@ def _answer(values: Json) -> dict[str, Any]:
         None if values[name] is None else found[values[name]]
         for name in ("recommended", "runner_up")
     )
+    paying, free = (
+        None if values[name] is None else found[values[name]]
+        for name in ("break_even_of", "break_even_against")
+    )
     verdict, pilot_found = values["verdict"], values["pilot"]
     select = taken if verdict["code"] == "select" else None
     head = _HEADS[verdict["code"]] if select is None else f"Select by {named(select)}"
@@ -98,6 +107,8 @@ def _answer(values: Json) -> dict[str, Any]:
         "taken": taken,
         "second": second,
         "challenger": next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
+        "paying": paying,
+        "free": free,
         "head": head,
         "reason": _reason(verdict["text"], head),
         "pilot_none": _no_pilot(values, taken, second),
@@ -188,16 +199,15 @@ def script_values(values: Json) -> dict[str, Any]:
         ],
         "known": prior["source"] != "none",
         "rates": prior["rates"],
-        "draws": {
-            m: [x if x is not None and math.isfinite(x) else None for x in d]
-            for m, d in prior["draws"].items()
-        },
+        "middle": prior["middle"],
+        "draws": prior["draws"],
         "measured": prior["selector_params"],
         "trained": prior["train_params"],
         "noise": prior["noise"] or pilot.USUAL_NOISE,
         "seeds": _seeds(),
         "constants": {
-            "fractions": rows.FRACTIONS, "level": values["interval"], "passes": rows.MOST_PASSES,
+            "fractions": rows.FRACTIONS, "passes": rows.MOST_PASSES,
+            "levels": values["levels"], "judges": JUDGES,
             "smaller": rows.SMALLER, "pilotParams": pilot.TRAIN_PARAMS,
             "ends": pilot.ENDS, "wanted": pilot.WORTH_FINDING,
             "height": HEIGHT, "points": POINTS, "cheapest": CHEAPEST, "farthest": FARTHEST,
@@ -287,7 +297,7 @@ def _rates(values: Json) -> list[dict[str, Any]]:
     prior = values["prior"]
     out = []
     for method, rate in prior["rates"].items():
-        low, high = rows.interval(np.array(prior["draws"][method], np.float64))
+        low, high = rows.interval(np.array(prior["draws"][method], np.float64), rows.LEVEL)
         out.append(
             {
                 "method": method, "rate": rate, "low": low, "high": high,

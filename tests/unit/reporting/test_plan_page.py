@@ -50,8 +50,8 @@ def question(budget: float = 1.5e19, model: str = "70B", **more) -> Question:
 
 
 @pytest.fixture(scope="module")
-def values() -> dict:
-    return make_plan(question(), published_prior("chat", 7e10)).to_json()
+def values(made_prior) -> dict:
+    return make_plan(question(), made_prior).to_json()
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +120,14 @@ def test_a_pilot_that_is_missing_says_why(values, page):
 
 @pytest.mark.parametrize(
     ("budget", "head"),
-    [(1e21, "Train on all of it"), (4e18, "Nobody can know beforehand"), (3e17, "random samples")],
+    [
+        (1e21, "Train on all of it"),
+        (1.6e18, "Nobody can know beforehand"),
+        (3e17, "random samples"),
+    ],
 )
-def test_every_verdict_has_its_words(budget, head):
-    found = make_plan(question(budget), published_prior("chat", 7e10)).to_json()
+def test_every_verdict_has_its_words(made_prior, budget, head):
+    found = make_plan(question(budget), made_prior).to_json()
     assert head.lower() in Page(render_plan(found)).text[:300].lower()
 
 
@@ -165,6 +169,15 @@ def test_embedded_json_holds_nothing_that_html_reads():
     assert json.loads(text) == given
 
 
+def test_the_fits_of_every_panel_are_shown():
+    prior = published_prior("chat", 7e10)
+    text = Page(render_plan(make_plan(question(), prior).to_json())).text
+    for panel, forms in prior.fits.items():
+        assert f"{panel} shared" in text
+        assert f"{panel} own" in text
+        assert f"{forms['shared'].rmse:.4g}" in text
+
+
 def test_without_a_prior_there_is_a_bill_and_no_chart(unknown):
     html = render_plan(unknown)
     page = Page(html)
@@ -190,8 +203,8 @@ def test_the_bill_is_of_rows_that_spend_the_budget(values):
     assert dear == {("perplexity", "70B"), ("less", "70B")}
 
 
-def test_bars_of_a_large_budget_end_at_one_full_pass():
-    found = make_plan(question(1e21), published_prior("chat", 7e10)).to_json()
+def test_bars_of_a_large_budget_end_at_one_full_pass(made_prior):
+    found = make_plan(question(1e21), made_prior).to_json()
     bars, longest = bill(found)
     assert max(bar.row["fraction"] for bar in bars) == 1
     assert longest < found["question"]["budget"]["flops"]
@@ -232,9 +245,9 @@ def test_the_chart_says_what_each_method_reaches(values, page):
 
 @pytest.mark.parametrize("budget", [0.1, 0.5, 1.0, 2.0, 10.0])
 @pytest.mark.parametrize("tasks", [1, 20])
-def test_another_budget_is_answered_as_the_planner_answers_it(values, budget, tasks):
+def test_another_budget_is_answered_as_the_planner_answers_it(values, made_prior, budget, tasks):
     asked = question(1.5e19 * budget, tasks=tasks)
-    plan = make_plan(asked, published_prior("chat", 7e10))
+    plan = make_plan(asked, made_prior)
     found = outcome(values, budget=budget, tasks=tasks)
     row = plan.rows[plan.recommended]
     assert found.code == plan.verdict.code
@@ -242,8 +255,8 @@ def test_another_budget_is_answered_as_the_planner_answers_it(values, budget, ta
     assert found.row.fraction == pytest.approx(row.fraction, rel=1e-9)
 
 
-def test_another_size_is_answered_nearly_as_the_planner_answers_it(values):
-    plan = make_plan(question(1.5e19, "34B"), published_prior("chat", 3.4e10))
+def test_another_size_is_answered_nearly_as_the_planner_answers_it(values, made_prior):
+    plan = make_plan(question(1.5e19, "34B"), made_prior)
     found = outcome(values, size=34 / 70)
     row = plan.rows[plan.recommended]
     assert (found.code, found.row.method) == (plan.verdict.code, row.method)
@@ -269,8 +282,8 @@ def test_the_table_of_changes_begins_with_the_question(values):
     assert {"all", "select", "unknown"} <= {o.outcome.code for o in others}
 
 
-def test_methods_that_a_panel_lacks_are_drawn_and_computed(values):
-    prior = published_prior("chat", 7e10)
+def test_methods_that_a_panel_lacks_are_drawn_and_computed(made_prior):
+    prior = made_prior
     draws = {**prior.draws, "bm25": np.where(np.arange(420) < 60, np.nan, prior.draws["bm25"])}
     found = make_plan(question(), replace(prior, draws=draws)).to_json()
     data = json.loads(Page(render_plan(found)).scripts[0])

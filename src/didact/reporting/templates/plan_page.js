@@ -9,8 +9,7 @@ const text = (place, what) => {
   if (place) place.textContent = what;
 };
 const showOutcome = found => {
-  const { terms, first, second, code, reason } = found;
-  const challenger = [first, second].find(r => r && r.method !== RANDOM);
+  const { terms, rows, first, second, code, reason } = found;
   text(
     $("outcome-head"),
     code === null ? "Not one step" : code === "select" ? "Select by " + named(first) : HEADS[code],
@@ -26,25 +25,20 @@ const showOutcome = found => {
         percent(first.fraction) +
         " of a full pass.",
     );
-  if (challenger) {
-    const [sizes, tasks] = breakEven(terms, challenger);
-    if (sizes !== null)
-      more.push(
-        named(challenger) +
-          " pays from a size ratio of " +
-          ratio(sizes) +
-          " (here " +
-          ratio(terms.params / challenger.params) +
-          ").",
-      );
-    if (tasks !== null)
-      more.push(
-        "It pays from " +
-          grouped(tasks, 0) +
-          (tasks === 1 ? " task" : " tasks") +
-          " that share the scoring.",
-      );
-  }
+  const pays = breakEven(terms, rows);
+  if (pays)
+    more.push(
+      named(pays.of) +
+        " pays against " +
+        named(pays.against) +
+        " from a size ratio of " +
+        ratio(pays.ratio) +
+        " (here " +
+        ratio(terms.params / pays.of.params) +
+        "), or from " +
+        grouped(pays.tasks, 0) +
+        (pays.tasks === 1 ? " task." : " tasks that share the scoring."),
+    );
   if (data.known && (terms.params < data.trained[0] || terms.params > data.trained[1]))
     more.push(
       "The models that predictions rest on have other sizes: " +
@@ -60,6 +54,7 @@ const showOutcome = found => {
     selector: first && first.selector !== null ? first.selector : "",
     fraction: first ? first.fraction : "",
     low: first && first.low !== null ? first.low : "",
+    ratio: pays ? pays.ratio : "",
     second: second ? by(second.method, second.selector) : "",
   });
 };
@@ -141,7 +136,7 @@ const curvesOf = ({ terms, first }) =>
             rate: data.rates[method],
             band:
               method === RANDOM || (first && first.method === method)
-                ? interval(ratesOf(method).map(x => (x === null ? NaN : x)))
+                ? interval(data.draws[method], K.levels.value)
                 : null,
           },
         ];

@@ -56,21 +56,21 @@ const quantile = (sorted, q) => {
     high = Math.min(low + 1, sorted.length - 1);
   return sorted[low] + (at - low) * (sorted[high] - sorted[low]);
 };
-const interval = draws => {
-  const told = draws.filter(Number.isFinite).sort((a, b) => a - b),
-    tail = (1 - K.level) / 2;
+const interval = (values, level) => {
+  const told = values.filter(Number.isFinite).sort((a, b) => a - b),
+    tail = (1 - level) / 2;
   return [quantile(told, tail), quantile(told, 1 - tail)];
 };
-const ratesOf = method => data.draws[method] || data.draws[RANDOM];
-const drawn = (method, fraction) =>
-  ratesOf(method).map(rate => (rate === null ? NaN : value(rate, fraction)));
+// By every rate that was drawn: data.middle for the average task, data.draws for a task like those.
+const reached = (drawn, method, fraction) =>
+  (drawn[method] || drawn[RANDOM]).map(rate => (rate === null ? NaN : value(rate, fraction)));
 const apart = (a, b) => a.map((x, i) => x - b[i]);
 
 // The rows of a plan.
 const termsOf = state => {
   const budget = data.budget * state.budget,
     whole = data.whole * state.size;
-  const atBudget = Math.min(budget / whole, 1);
+  const most = Math.min(budget / whole, 1);
   return {
     budget,
     whole,
@@ -78,8 +78,11 @@ const termsOf = state => {
     tasks: state.tasks,
     params: data.params * state.size,
     size: state.size,
-    point: data.known ? value(data.rates[RANDOM], atBudget) : null,
-    random: data.known ? drawn(RANDOM, atBudget) : null,
+    random: data.known && {
+      point: value(data.rates[RANDOM], most),
+      middle: reached(data.middle, RANDOM, most),
+      draws: reached(data.draws, RANDOM, most),
+    },
   };
 };
 const selectionOf = (terms, s) => (s.flops / terms.tasks) * (s.grows ? terms.size : 1);
@@ -128,15 +131,16 @@ const rowOf = (terms, s, fraction) => {
   if (!data.known || fraction > 1 || !(s.method in data.rates || fraction >= 1)) return row;
   row.predicted = value(data.rates[s.method] || 0, fraction);
   if (!row.feasible) return row;
-  const differences = apart(drawn(s.method, fraction), terms.random);
-  const told = differences.filter(Number.isFinite);
-  row.utility = row.predicted - terms.point;
-  [row.low, row.high] = interval(differences);
+  const middle = apart(reached(data.middle, s.method, fraction), terms.random.middle);
+  const draws = apart(reached(data.draws, s.method, fraction), terms.random.draws);
+  const told = draws.filter(Number.isFinite);
+  row.utility = row.predicted - terms.random.point;
+  [row.low, row.high] = interval(middle, K.levels.utility);
   row.beats = told.reduce((sum, x) => sum + (Math.sign(x) + 1) / 2, 0) / told.length;
   return row;
 };
 
-// Which row to take; `better` says whether its first argument is to be preferred.
+// Which row to take.
 const lexical = (a, b) => {
   const i = a.findIndex((x, j) => x !== b[j]);
   return i < 0 ? 0 : a[i] - b[i];
@@ -157,10 +161,11 @@ const recommend = (terms, rows) => {
       r => [r.fraction],
     );
   } else {
-    const top = drawn(first.method, first.fraction),
-      kept = first;
+    const kept = first,
+      ahead = reached(data.middle, kept.method, kept.fraction);
+    const lead = r => apart(ahead, reached(data.middle, r.method, r.fraction));
     const alike = measured.filter(
-      r => r.low > 0 && (r === kept || interval(apart(top, drawn(r.method, r.fraction)))[0] <= 0),
+      r => r.low > 0 && (r === kept || interval(lead(r), K.levels.utility)[0] <= 0),
     );
     first = best(alike, r => [-r.selection, -r.cpu, r.low]);
   }
@@ -171,16 +176,27 @@ const recommend = (terms, rows) => {
     );
   return [first, second(measured) || second(rows)];
 };
-const breakEven = (terms, row) => {
-  const whole = row.selection * terms.tasks,
-    own = data.rates[row.method],
-    random = data.rates[RANDOM];
-  if (!whole || own === undefined || own <= random) return [null, null];
-  const most = Math.min(terms.budget, terms.whole) * (1 - random / own);
-  return [
-    row.params ? ((terms.params / row.params) * row.selection) / most : null,
-    Math.ceil(whole / most),
-  ];
+// Where scoring with a language model begins to pay against the best way that costs no FLOPs.
+const breakEven = (terms, rows) => {
+  const against = best(
+    rows.filter(r => r.utility !== null && !r.selection),
+    r => [r.utility],
+  );
+  if (terms.beta >= 1 || against === null) return null;
+  const budget = Math.min(terms.budget, terms.whole);
+  const sides = rows
+    .filter(r => K.judges.includes(r.method) && r.method in data.rates && !r.far)
+    .map(of => ({ of, most: budget * (1 - data.rates[against.method] / data.rates[of.method]) }))
+    .filter(({ most }) => most > 0);
+  const nearest = best(sides, ({ of, most }) => [-of.selection / most]);
+  if (nearest === null) return null;
+  const { of, most } = nearest;
+  return {
+    of,
+    against,
+    ratio: ((of.selection / most) * terms.params) / of.params,
+    tasks: Math.ceil((of.selection * terms.tasks) / most),
+  };
 };
 
 // The pilot that would settle it.
@@ -213,11 +229,11 @@ const pilotOf = (terms, first, second) => {
 // The verdict and its reason in a line.
 const worth = r =>
   signed(r.utility) +
-  " of the gap more than random samples (" +
+  " of the gap more than random samples (on average " +
   signed(r.low) +
   " to " +
   signed(r.high) +
-  "), better at all with a chance of " +
+  "), better on your task with a chance of " +
   percent(r.beats);
 const wouldTell = p =>
   p === null
