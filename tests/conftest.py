@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -215,6 +216,23 @@ def tiny_static(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     StaticModel(vectors, tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_prior() -> Any:
+    """Five methods whose rates are known: `bm25` is fast in some panels only, `perplexity` in all."""
+    from didact.planning.prior import PUBLISHED, Prior
+
+    rates = {"random": 2.3, "bm25": 5.2, "embedding": 3.6, "perplexity": 7.1, "less": 14.3}
+    spread = {"random": 0.05, "bm25": 0.6, "embedding": 0.6, "perplexity": 0.15, "less": 0.15}
+    rng = np.random.default_rng(17)
+    middle = {m: r * np.exp(spread[m] * rng.standard_normal(420)) for m, r in rates.items()}
+    return Prior(
+        source=PUBLISHED, panels=("one 7B", "another 70B"), rates=rates, middle=middle,
+        draws={m: d * np.exp(0.6 * rng.standard_normal(420)) for m, d in middle.items()},
+        selector_params={"perplexity": (7e9, 7e9), "less": (7e9, 7e9)}, train_params=(7e9, 7e10),
+        noise=0.08, notes=("a made prior",),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

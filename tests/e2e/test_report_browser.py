@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +19,6 @@ from didact.testing import make_pool
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
 LAYERS = 4
 
 HOSTILE = [
@@ -77,50 +68,15 @@ addEventListener('load', () => {
 });
 </script>"""
 
-# Chromium's own window is never narrower than 500 pixels; a frame may be.
-FRAME = """<!doctype html><body style="margin:0"><pre id="found"></pre>
-<iframe src="{name}" style="border:0;width:{width}px;height:900px"></iframe>
-<script>
-addEventListener('message', e => {{ document.getElementById('found').textContent = e.data; }});
-</script>"""
 
-
-def browse(page: Path, folder: Path, *arguments: str) -> str:
-    """The page's DOM after its scripts ran."""
-    profile = folder / "profile"
-    shutil.rmtree(profile, ignore_errors=True)
-    command = [
-        str(CHROMIUM), "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", "--virtual-time-budget=4000", *arguments, "--dump-dom",
-        page.as_uri(),
-    ]  # fmt: skip
-    if os.geteuid() == 0:
-        command.insert(1, "--no-sandbox")
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    return done.stdout.decode()
-
-
-def measure(report: Path, folder: Path, width: int, *, dark: bool = False) -> dict[str, object]:
+def measure(browser: Any, report: Path, folder: Path, width: int, **more: bool) -> dict[str, Any]:
     """What the probe finds in a copy of the report, in a window of that width."""
-    text = report.read_text("utf-8")
-    policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", text)
-    # Without the policy: what is tested is that there is nothing for it to stop.
-    bare = text.replace(policy.group(), "").replace("</body>", PROBE + "</body>")
-    (folder / "probed.html").write_text(bare, "utf-8")
-    frame = folder / "frame.html"
-    frame.write_text(FRAME.format(name="probed.html", width=width))
-    size = f"--window-size={max(width, 500)},1000"
-    dom = browse(frame, folder, size, f"--blink-settings=preferredColorScheme={int(not dark)}")
-    found = re.search(r"<pre id=\"found\">(.*?)</pre>", dom, re.DOTALL).group(1)
-    return json.loads(html.unescape(found))
+    return browser.probe(report.read_text("utf-8"), PROBE, folder, width, **more)
 
 
 @pytest.fixture(scope="module")
-def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_report(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run over data that tries to break it."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
     folder = tmp_path_factory.mktemp("hostile")
     rows = [
         {
@@ -145,8 +101,8 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_hostile_data_neither_runs_nor_breaks_the_page(hostile_report, tmp_path, width):
-    found = measure(hostile_report, tmp_path, width)
+def test_hostile_data_neither_runs_nor_breaks_the_page(browser, hostile_report, tmp_path, width):
+    found = measure(browser, hostile_report, tmp_path, width)
     assert found["pwned"] is None
     assert found["injected"] == 0
     assert found["handlers"] == 0
@@ -158,11 +114,12 @@ def test_hostile_data_neither_runs_nor_breaks_the_page(hostile_report, tmp_path,
 
 @pytest.fixture(scope="module")
 def trained_report(
-    tmp_path_factory: pytest.TempPathFactory, made_training: Any, made_evaluation: Any
+    browser: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    made_training: Any,
+    made_evaluation: Any,
 ) -> Path:
     """The report of a run with a training and its evaluation, with names that try to break it."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
     folder = tmp_path_factory.mktemp("trained")
     pool = make_pool(
         [{"id": str(i), "text": f"text {i} " * (i % 9 + 1)} for i in range(1200)], folder
@@ -190,8 +147,8 @@ def trained_report(
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_training_and_its_evaluation_fit_the_page(trained_report, tmp_path, width, dark):
-    found = measure(trained_report, tmp_path, width, dark=dark)
+def test_a_training_and_its_evaluation_fit_the_page(browser, trained_report, tmp_path, width, dark):
+    found = measure(browser, trained_report, tmp_path, width, dark=dark)
     assert found["pwned"] is None
     assert found["injected"] == 0
     assert found["handlers"] == 0
@@ -201,26 +158,24 @@ def test_a_training_and_its_evaluation_fit_the_page(trained_report, tmp_path, wi
     assert found["sections"] == 10
 
 
-def test_the_page_follows_the_reader_s_color_scheme(hostile_report, tmp_path):
+def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp_path):
     papers = []
     for dark in (False, True):
-        paper = str(measure(hostile_report, tmp_path, 800, dark=dark)["paper"])
+        paper = str(measure(browser, hostile_report, tmp_path, 800, dark=dark)["paper"])
         papers.append(sum(map(int, re.findall(r"\d+", paper)[:3])) / 3)
     light, dark = papers
     assert light > 240
     assert dark < 40
 
 
-def test_a_browser_shows_the_page_without_any_script(hostile_report, tmp_path):
-    dom = browse(hostile_report, tmp_path)
+def test_a_browser_shows_the_page_without_any_script(browser, hostile_report, tmp_path):
+    dom = browser.browse(hostile_report, tmp_path)
     assert "<script" not in dom
     assert 'id="injected"' not in dom
     assert "192 of 240 samples chosen" in dom
 
 
-def test_a_fold_looks_like_a_fold(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
+def test_a_fold_looks_like_a_fold(browser, tmp_path):
     rows = [{"text": "word " * (i % 997 + 1) + str(i), "id": str(i)} for i in range(4000)]
     pool = tmp_path / "pool.jsonl"
     pool.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
@@ -231,7 +186,7 @@ def test_a_fold_looks_like_a_fold(tmp_path):
         "order": {"method": "fold", "layers": LAYERS},
     }
     pipeline.run(config, tmp_path / "out", cache_dir=tmp_path / "cache")
-    dom = browse(tmp_path / "out" / "report.html", tmp_path)
+    dom = browser.browse(tmp_path / "out" / "report.html", tmp_path)
     section = dom[dom.index('id="order"') :]
     line = re.search(r'<path class="mean" d="([^"]*)"', section).group(1)
     points = [tuple(map(float, p.split())) for p in re.split("[ML]", line) if p]

@@ -17,7 +17,7 @@ TRAIN_PARAMS: Final = (150e6, 15e6)
 LEAST_SEEDS, MOST_SEEDS = 3, 20  # runs of an arm; nobody makes more
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
-_ENDS: Final = 2  # runs of the full pass, which fixes the scale
+ENDS: Final = 2  # runs of the full pass, which fixes the scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _of_size(
     rates = terms.prior.rates
     known = first.predicted is not None and second.predicted is not None
     budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
-    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + _ENDS
+    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + ENDS
     scoring = sum(row.selection_flops for row in (first, second)) * terms.tasks
     flops = scoring + trained * terms.full_pass * share
     reached, spent = 1.0, second.fraction  # where nothing is known the choice may be worth it all

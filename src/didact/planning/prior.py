@@ -80,7 +80,7 @@ class Prior:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; draws are rounded to four digits."""
+        """JSON values; draws are rounded to seven digits."""
         return {
             "source": self.source,
             "panels": list(self.panels),
@@ -179,5 +179,5 @@ def _own(panel: Trials) -> LawFit | None:
 
 
 def _short(x: float) -> float | None:
-    """Four digits of a number; None of NaN, which JSON has not."""
-    return float(f"{x:.4g}") if math.isfinite(x) else None
+    """Seven digits of a number; None of NaN, which JSON has not."""
+    return float(f"{x:.7g}") if math.isfinite(x) else None

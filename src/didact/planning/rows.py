@@ -18,7 +18,7 @@ FRACTIONS: Final = (0.025, 0.05, 0.1, 0.25, 0.5)
 LEVEL: Final = 0.8  # of the interval of a value on a task like those that were measured
 UTILITY_LEVEL: Final = 0.9  # of the interval of a utility, on average over such tasks
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)
-_SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
+SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
 _SLACK: Final = 1e-9
 
 
@@ -185,7 +185,7 @@ def _marks(prior: Prior, scoring: Scoring) -> tuple[str, ...]:
     marks = []
     measured = prior.selector_params.get(scoring.method)
     params = scoring.selector_params
-    if measured is not None and params is not None and params < _SMALLER * measured[0]:
+    if measured is not None and params is not None and params < SMALLER * measured[0]:
         marks.append(EXTRAPOLATED)
     if prior.train_params[0] < SMALL:
         marks.append(SMALL_MARK)

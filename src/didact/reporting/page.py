@@ -42,15 +42,15 @@ def render(report: Report) -> str:
     """The page as HTML."""
     from markupsafe import Markup
 
-    templates, header = _templates(), report.header
+    found, header = templates(), report.header
     sections = []
     for section in SECTIONS:
         if section.name in report.sections:
             values = report.sections[section.name]
-            template = templates.get_template(f"sections/{section.name}.html")
+            template = found.get_template(f"sections/{section.name}.html")
             html = template.render(s=values, h=header, **section.template_values(values, header))
             sections.append((section, Markup(html)))  # noqa: S704 - the template escapes
-    return templates.get_template("report.html").render(
+    return found.get_template("report.html").render(
         h=header,
         sections=sections,
         style=(TEMPLATES / "report.css").read_text("utf-8"),
@@ -58,7 +58,8 @@ def render(report: Report) -> str:
     )
 
 
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of pages: everything is escaped, and hidden characters are shown."""
     import jinja2
 
     environment = jinja2.Environment(
