@@ -112,7 +112,7 @@ def plan(
     given = parse_budget(budget, rate, price=price)
     at = rate(device) if device else given.rate or rate(DEVICE)
     trained = _described(model)
-    judges = [_described(each) for each in selectors or (model, *_SMALLER)]
+    judges = [_described(each) for each in dict.fromkeys(selectors or (model, *_SMALLER))]
     if not selectors:
         judges = [j for j in judges if j.given == model or j.spec.n_total < trained.spec.n_total]
     question = Question(

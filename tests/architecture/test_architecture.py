@@ -116,12 +116,18 @@ FLAGS = {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
         "--set",
     },
+    "plan": {
+        "--batch-size", "--budget", "--cache-dir", "--data", "--device", "--encoder", "--from",
+        "--json", "--kind", "--lora-rank", "--max-length", "--mean-tokens", "--method", "--mfu",
+        "--model", "--out", "--pool", "--price", "--samples", "--selector", "--target", "--tasks",
+    },
     "proxy new": {
         "--cache-dir", "--context", "--data", "--json", "--params", "--pool", "--seed", "--vocab",
     },
     "report": {"--cache-dir", "--no-samples", "--out", "--samples"},
     "run": {
-        "--cache-dir", "--device", "--dry-run", "--json", "--mfu", "--out", "--set", "--workers",
+        "--cache-dir", "--device", "--dry-run", "--json", "--mfu", "--out", "--plan", "--set",
+        "--workers",
     },
     "score": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--seed", "--set", "--target",
