@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from didact.accounting.flops import lora_counted, training_flops
 from didact.accounting.lengths import executed_training
-from didact.accounting.lora import default_targets, lora_spec
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Int1D
 from didact.core.cost import Cost
+from didact.training.foresight import executed_flops
 from didact.training.settings import TrainSettings, tokens_per_batch
 
 
@@ -32,14 +31,16 @@ def estimate_training(
         samples: Samples with a loss that are read, over all epochs.
         batch_size: Samples per optimizer step.
         device: "cpu" or an accelerator, which takes larger batches by default.
+
+    Returns:
+        At most `settings.flops`, where they are given.
     """
     ran = executed_training(
         lengths, n=samples, batch_size=batch_size,
         tokens_per_batch=settings.tokens_per_batch or tokens_per_batch(device),
     )  # fmt: skip
     read = round(float(lengths.mean()) * samples) if len(lengths) else 0
-    if settings.lora_rank is None:
-        return Cost(flops=training_flops(spec, ran.tokens, ran.squares), tokens=read)
-    targets = settings.lora_targets or default_targets(spec)
-    lora = lora_spec(spec, rank=settings.lora_rank, targets=targets)
-    return Cost(flops=lora_counted(spec, lora, ran.tokens, ran.squares), tokens=read)
+    flops = executed_flops(spec, settings)(ran.tokens, ran.squares)
+    if settings.flops is not None and flops > settings.flops:
+        return Cost(flops=settings.flops, tokens=round(read * settings.flops / flops))
+    return Cost(flops=flops, tokens=read)

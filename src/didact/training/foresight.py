@@ -1,0 +1,180 @@
+"""What a training takes of each row of a pool: its tokens as the model reads them, its FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from didact.accounting.flops import Lengths, lora_counted, training_flops
+from didact.accounting.lengths import executed_training
+from didact.accounting.lora import default_targets, lora_spec
+from didact.accounting.spec import ModelSpec
+from didact.core.arrays import Float1D, Int1D
+from didact.core.cost import Metered
+from didact.core.errors import ConfigError
+from didact.core.identity import versions
+from didact.core.keep import Piece, keep, kept_pieces
+from didact.core.pool import Pool
+from didact.core.protocols import Context, Progress
+from didact.models.encode import Encoding, encode
+from didact.models.folder import digest
+from didact.training.settings import TrainSettings
+
+_TOGETHER: Final = 16  # batches of a pool in a piece
+_LIBRARIES: Final = ("tokenizers", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """A training on rows of a pool, foreseen row by row.
+
+    Attributes:
+        lengths: Tokens of every row of the pool as the model reads it, int64 `(n,)`: template in,
+            cut off; 0 of a row without a token to learn, which is left out.
+        flops: FLOPs of forward and backward from tokens and squared lengths.
+        epochs: Passes over the rows.
+        batch_size: Samples per optimizer step.
+        tokens_per_batch: Most tokens of a forward pass, padding included.
+    """
+
+    lengths: Int1D
+    flops: Callable[[int, float], float]
+    epochs: int
+    batch_size: int
+    tokens_per_batch: int
+
+    @property
+    def each(self) -> Float1D:
+        """FLOPs of every row over all epochs, without padding, `(n,)`."""
+        lengths = self.lengths.astype(np.float64)
+        a_token, a_square = self.flops(1, 0.0), self.flops(0, 1.0)
+        return np.asarray(self.epochs * (a_token * lengths + a_square * lengths**2))
+
+    def padding(self, rows: Int1D) -> float:
+        """What padding adds to the FLOPs of some rows in random batches, as a share of them."""
+        lengths = self.lengths[rows]
+        lengths = lengths[lengths > 0]
+        if not len(lengths):
+            return 0.0
+        ran = executed_training(
+            lengths, n=len(lengths), batch_size=self.batch_size,
+            tokens_per_batch=self.tokens_per_batch,
+        )  # fmt: skip
+        bare = Lengths(len(lengths), int(lengths.sum()), float((lengths.astype(float) ** 2).sum()))
+        return self.flops(ran.tokens, ran.squares) / self.flops(bare.tokens, bare.squares) - 1
+
+
+def executed_flops(spec: ModelSpec, settings: TrainSettings) -> Callable[[int, float], float]:
+    """FLOPs of forward and backward, from tokens and squared lengths, as a training executes them.
+
+    Raises:
+        ConfigError: A name in `lora_targets` is not in the model.
+    """
+    if settings.lora_rank is None:
+        return partial(training_flops, spec)
+    targets = settings.lora_targets or default_targets(spec)
+    return partial(lora_counted, spec, lora_spec(spec, rank=settings.lora_rank, targets=targets))
+
+
+def encoding(pool: Pool, settings: TrainSettings, context: int) -> Encoding:
+    """How a training encodes the samples of a pool for a model that reads `context` tokens.
+
+    Raises:
+        ConfigError: `max_length` is over it.
+    """
+    if settings.max_length is not None and settings.max_length > context:
+        raise ConfigError(
+            f"max_length={settings.max_length}: the model reads at most {context} tokens"
+        )
+    return Encoding(
+        kind=pool.kind, loss=settings.loss, template=settings.template,
+        pool_template=pool.meta["template"], max_length=settings.max_length or context,
+    )  # fmt: skip
+
+
+def read_lengths(pool: Pool, path: Path, settings: TrainSettings, ctx: Context) -> Int1D:
+    """Tokens of every row as a model reads it, 0 without a token to learn; kept by what they are.
+
+    Args:
+        pool: The pool.
+        path: A folder that `didact.models.folder.find` has checked.
+        settings: Of these `loss`, `template` and `max_length`.
+        ctx: Workers, cache, progress.
+
+    Raises:
+        ConfigError: The tokenizer has no chat template and none was named, or `max_length` is over
+            the context.
+
+    **Cost:** tokenises the whole pool once for a tokenizer and these settings.
+    """
+    from didact.models.language_model import context_of, open_tokenizer
+
+    how = encoding(pool, settings, context_of(path, open_tokenizer(path)))
+    key = [pool.fingerprint, digest(path), asdict(how), versions(_LIBRARIES)]
+
+    def make(work: Context) -> Int1D:
+        return _tokenised(pool, path, how, work)
+
+    return keep(ctx, "lengths", key, make, save=_save, load=_load)
+
+
+def counted_lengths(pool: Pool, spec: ModelSpec, settings: TrainSettings) -> Int1D:
+    """Tokens of every row where a model is known by its numbers alone.
+
+    The pool's own count with what template and special tokens add, cut off. Every row with a token
+    is taken to have one to learn.
+    """
+    most = settings.max_length or spec.context or np.iinfo(np.int64).max
+    lengths = np.minimum(pool.n_tokens + spec.added(pool.kind), most)
+    return np.where(pool.n_tokens > 0, lengths, 0)
+
+
+def _tokenised(pool: Pool, path: Path, how: Encoding, ctx: Context) -> Int1D:
+    batches = list(pool.batches())
+    wanted = [
+        Piece(f"rows-{at:06d}", batches[at : at + _TOGETHER])
+        for at in range(0, len(batches), _TOGETHER)
+    ]
+    found, done = [np.empty(0, np.int64)], 0
+    ctx.progress(Progress("tokenize", 0, len(pool)))
+    for part in kept_pieces(
+        ctx, wanted, shared=(pool, path, how), open=_opened, join=np.concatenate,
+        save=_save, load=_load,
+    ):  # fmt: skip
+        found.append(part)
+        done += len(part)
+        ctx.progress(Progress("tokenize", done, len(pool)))
+    return np.concatenate(found)
+
+
+@contextmanager
+def _opened(
+    shared: tuple[Pool, Path, Encoding], device: str
+) -> Iterator[Callable[[range], Metered[Int1D]]]:
+    from didact.models.language_model import open_tokenizer
+
+    del device
+    pool, path, how = shared
+    yield partial(_lengths, pool, open_tokenizer(path), how)
+
+
+def _lengths(pool: Pool, tokenizer: Any, how: Encoding, rows: range) -> Metered[Int1D]:
+    tokens = encode(pool.read(rows, ["turns"]).column("turns"), tokenizer, how)
+    lengths = tokens.lengths.copy()
+    lengths[list(tokens.missing)] = 0
+    return Metered(lengths)
+
+
+def _save(lengths: Int1D, folder: Path) -> None:
+    np.save(folder / "lengths.npy", lengths, allow_pickle=False)
+
+
+def _load(folder: Path) -> Int1D:
+    found: Int1D = np.load(folder / "lengths.npy", allow_pickle=False)
+    return found
