@@ -140,9 +140,7 @@ def step_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> list[Int
     return batches
 
 
-def shared_batches(
-    lengths: Int1D, tokens_per_batch: int, *, devices: int = 1
-) -> list[list[Int1D]]:
+def shared_batches(lengths: Int1D, tokens_per_batch: int, *, devices: int = 1) -> list[list[Int1D]]:
     """The samples of one optimizer step in micro-batches, for each of several devices.
 
     The order inside a step changes nothing but rounding, so it is used against padding.

@@ -201,7 +201,8 @@ class Budget:
         if self.ratio is not None:
             return f"ratio={self.ratio}"
         if self.flops is not None:
-            return f"flops={self.flops!r}"
+            short = f"{self.flops:g}"
+            return f"flops={short if float(short) == self.flops else repr(self.flops)}"
         return f"{self.unit}={self.amount(0)}"
 
 

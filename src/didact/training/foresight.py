@@ -22,9 +22,11 @@ from didact.core.identity import versions
 from didact.core.keep import Piece, keep, kept_pieces
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
+from didact.execution.devices import local_devices
+from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, encode
 from didact.models.folder import digest
-from didact.training.settings import TrainSettings
+from didact.training.settings import DEFAULT_BATCH, TrainSettings, tokens_per_batch
 
 _TOGETHER: Final = 16  # batches of a pool in a piece
 _LIBRARIES: Final = ("tokenizers", "transformers")
@@ -68,6 +70,69 @@ class Foresight:
         )  # fmt: skip
         bare = Lengths(len(lengths), int(lengths.sum()), float((lengths.astype(float) ** 2).sum()))
         return self.flops(ran.tokens, ran.squares) / self.flops(bare.tokens, bare.squares) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTraining:
+    """A training that is not begun: what decides the FLOPs that samples take in it.
+
+    Attributes:
+        model: A folder that `didact.models.folder.find` has checked, or a model's numbers.
+        settings: The settings of the training.
+        epochs: Passes over the samples.
+    """
+
+    model: Path | ModelSpec
+    settings: TrainSettings
+    epochs: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per optimizer step."""
+        return self.settings.batch_size or DEFAULT_BATCH
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Most tokens of a forward pass, padding included."""
+        if self.settings.tokens_per_batch is not None:
+            return self.settings.tokens_per_batch
+        # Of a model known by its numbers nobody says where it will run: not here on the CPU.
+        numbers = isinstance(self.model, ModelSpec)
+        return tokens_per_batch("cuda" if numbers else local_devices(self.settings.device)[0])
+
+    def spec(self) -> ModelSpec:
+        """The model's numbers."""
+        return self.model if isinstance(self.model, ModelSpec) else read_spec(self.model)
+
+    def said(self) -> dict[str, Any]:
+        """What differs from a training in its defaults, JSON values, for people."""
+        default = asdict(TrainSettings())
+        given = {k: v for k, v in asdict(self.settings).items() if v != default[k]}
+        return {"model": self.spec().name, "epochs": self.epochs, **given}
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that its FLOPs depend on, JSON values."""
+        numbers = isinstance(self.model, ModelSpec)
+        return {
+            "model": asdict(self.model)
+            if isinstance(self.model, ModelSpec)
+            else digest(self.model),
+            "settings": {**asdict(self.settings), "tokens_per_batch": self.tokens_per_batch},
+            "epochs": self.epochs,
+            "libraries": {} if numbers else versions(_LIBRARIES),
+        }
+
+    def foresee(self, pool: Pool, ctx: Context) -> Foresight:
+        """What it takes of each row of a pool; tokenises the pool, but for a model's numbers."""
+        spec, settings = self.spec(), self.settings
+        if isinstance(self.model, ModelSpec):
+            lengths = counted_lengths(pool, spec, settings)
+        else:
+            lengths = read_lengths(pool, self.model, settings, ctx)
+        return Foresight(
+            lengths=lengths, flops=executed_flops(spec, settings), epochs=self.epochs,
+            batch_size=self.batch_size, tokens_per_batch=self.tokens_per_batch,
+        )  # fmt: skip
 
 
 def executed_flops(spec: ModelSpec, settings: TrainSettings) -> Callable[[int, float], float]:

@@ -102,7 +102,12 @@ def refuse_too_little(count: Counted, sizes: Int1D, budget: Budget, pool: Pool) 
         pool: The pool, whose own sizes tell what may have been meant.
     """
     taking = sizes[sizes > 0]
-    if count.unit != "flops" or count.asked is None or not len(taking) or count.asked >= min(taking):
+    if (
+        count.unit != "flops"
+        or count.asked is None
+        or not len(taking)
+        or count.asked >= min(taking)
+    ):
         return
     least = float(min(taking)) * count.scale
     refuse_mistaken(pool, budget, least)
@@ -123,13 +128,8 @@ def refuse_mistaken(pool: Pool, budget: Budget, least: float) -> None:
     given = float(budget.flops or 0)
     if given >= least:
         return
-    meant = ""
-    if given <= pool.n_tokens.sum():
-        unit = "samples" if given <= len(pool) else "tokens"
-        meant = f"; did you mean {unit}={given:.0f}?"
-    elif given <= pool.n_bytes.sum():
-        meant = "; bytes are no FLOPs: a budget in the size of data is tokens=N"
+    meant = f"{'samples' if given <= len(pool) else 'tokens'}={given:.0f}"
     raise BudgetError(
         f"budget {budget} is less than one sample trains with: the cheapest takes {least:.4g} "
-        f"FLOPs{meant}"
+        f"FLOPs; did you mean {meant}?"
     )

@@ -173,8 +173,7 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
             raise _unfilled(rows, open_to, limit)
         notes = (
             f"quotas.at_most left {rows.count.number(limit - reached)} of "
-            f"{rows.count.told(limit)} unused: "
-            + rows.amounts(open_to),
+            f"{rows.count.told(limit)} unused: " + rows.amounts(open_to),
         )
     return Cut(np.flatnonzero(secured), rest, notes)
 
