@@ -40,9 +40,9 @@ def check_selector(
     asked is nothing chosen, and all is every row that may be chosen, once: no validation
     row, no row without a score, no second copy · more than all is an error · equal calls give equal
     answers, on any number of workers, also where scores are tied · a smaller budget is a prefix by
-    rank, in samples, in tokens and in FLOPs, of which a budget takes as many as fit · every row has a reason · quotas hold · no two rows chosen are
-    near-duplicates, where `rensa` is installed · scores of another pool are refused · pool and
-    scores stay as they were.
+    rank, in samples, in tokens and in FLOPs, of which a budget takes as many as fit · every row has
+    a reason · quotas hold · no two rows chosen are near-duplicates, where `rensa` is installed ·
+    scores of another pool are refused · pool and scores stay as they were.
 
     Args:
         method: A registered name, or the function.
