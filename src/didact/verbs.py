@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from didact import config as configs
+from didact.accounting.devices import HERE, Calibration, Rate, parse_mfu
 from didact.accounting.spec import ModelSpec
 from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, need
+from didact.core.errors import ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
@@ -41,6 +42,8 @@ from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.discovery import expand
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
+from didact.execution.calibrated import rate_of, save_calibration
+from didact.execution.devices import local_devices
 from didact.execution.executors import threads
 from didact.selection.around.amounts import TrainingFlops, refuse_mistaken
 from didact.selection.around.budget import eligible
@@ -571,6 +574,63 @@ def estimate_training(
     checked = replace(checked, batch_size=checked.batch_size or batch_size)
     planned = PlannedTraining(model=find(model), settings=checked)
     return estimate_planned(planned, pool, everything(pool, None).rows, samples=samples)
+
+
+def calibrate(
+    *,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    seconds: float = 30.0,
+    cache_dir: PathLike | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Calibration:
+    """Measure what this machine reads and trains, and keep it for hours in plans.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto`: the first accelerator, else the CPU.
+        dtype: `auto` is bfloat16 on an accelerator that has it, float32 elsewhere.
+        seconds: Wall-clock seconds it takes, about.
+        cache_dir: Where `calibration.json` is kept.
+        progress: Told of what is measured.
+
+    Raises:
+        ConfigError: There is no such device, or the time is not positive.
+
+    **Cost:** the seconds asked for, and some to start; `didact.training.calibration.calibrated`.
+    """
+    if device not in get_args(Device):
+        known = did_you_mean(device, get_args(Device))
+        raise ConfigError(f"device={device!r} cannot be measured here{known}")
+    need("a calibration", "models")
+    from didact.training.calibration import calibrated
+
+    place = local_devices(cast("Device", device))[0]
+    found = calibrated(device=place, dtype=dtype, seconds=seconds, progress=progress)
+    save_calibration(found, context(cache_dir=cache_dir).cache_dir)
+    return found
+
+
+def rate(
+    device: str | None = None, *, mfu: str | None = None, cache_dir: PathLike | None = None
+) -> tuple[Rate | None, str]:
+    """FLOPs a second of a device, for hours; and, where there is none, how to get it.
+
+    Args:
+        device: A name of `didact.accounting.devices.DEVICES`, or "here" for what `calibrate`
+            measured; when not given "here", if it was.
+        mfu: Shares of the device's peak instead of 0.3 to 0.5, or of what was measured: "0.4".
+        cache_dir: Where the calibration is kept.
+
+    Raises:
+        ConfigError: The device that was asked for is not known, or was not measured.
+    """
+    folder, shares = context(cache_dir=cache_dir).cache_dir, parse_mfu(mfu) if mfu else None
+    try:
+        return rate_of(device or HERE, folder, shares), ""
+    except ConfigError as error:
+        if device is None:
+            return None, str(error)
+        raise
 
 
 # -- evaluate --------------------------------------------------------------------------------------

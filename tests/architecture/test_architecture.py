@@ -99,6 +99,7 @@ FLAGS = {
     "cache clear": {"--cache-dir", "--dry-run", "--json"},
     "cache ls": {"--cache-dir", "--json"},
     "cache prune": {"--cache-dir", "--dry-run", "--json", "--older"},
+    "calibrate": {"--cache-dir", "--device", "--json", "--seconds"},
     "config schema": set(),
     "config show": {"--json", "--set"},
     "demo": {"--cache-dir", "--json", "--out", "--workers"},
@@ -119,7 +120,9 @@ FLAGS = {
         "--cache-dir", "--context", "--data", "--json", "--params", "--pool", "--seed", "--vocab",
     },
     "report": {"--cache-dir", "--no-samples", "--out", "--samples"},
-    "run": {"--cache-dir", "--dry-run", "--json", "--out", "--set", "--workers"},
+    "run": {
+        "--cache-dir", "--device", "--dry-run", "--json", "--mfu", "--out", "--set", "--workers",
+    },
     "score": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--seed", "--set", "--target",
         "--workers",

@@ -8,15 +8,17 @@ kernel computes a second time in its backward pass (half of `attention_flops`; e
 them). `n_params` in formulas without a `ModelSpec` means weights in matrix products: the head is
 one, embedding look-ups are not.
 What a method costs is its scorer's `estimate_from_specs`; `less_counted`, `less_published`,
-`lora_published`, `training_flops_6nd` and `similarity_flops` are as papers charge it, to be shown
-beside.
+`rds_plus_coded`, `rds_plus_printed`, `lora_published`, `training_flops_6nd` and `similarity_flops`
+are as papers charge it, to be shown beside.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from didact.accounting.spec import LoraSpec, ModelSpec
+from didact.core.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,118 @@ def less_published(n_params: float, n_tokens: float) -> float:
     That is 1.8 training passes where `less_counted` has 4.2.
     """
     return 5.4 * forward_flops_2nd(n_params, n_tokens)
+
+
+RdsPlusMethod = Literal["random", "perplexity", "ifd", "embedding", "rds", "less"]
+_RDS_PLUS_METHODS: Final = ("random", "perplexity", "ifd", "embedding", "rds", "less")
+_RDS_PLUS_TOKENS: Final = 2048  # that RDS+ charges for every sample, however long it is
+_RDS_PLUS_EPOCHS: Final = 2
+_IFD_READ, _IFD_TRAINED = 200_000, 1_000  # samples, fixed in the released code
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFlops:
+    """FLOPs of a selection and of the training after it, as a paper charges them.
+
+    Attributes:
+        selection: FLOPs of scoring the pool.
+        training: FLOPs of training on what was chosen.
+    """
+
+    selection: float
+    training: float
+
+    @property
+    def total(self) -> float:
+        """Selection and training together."""
+        return self.selection + self.training
+
+
+def rds_plus_coded(
+    method: RdsPlusMethod,
+    *,
+    n_params: float,
+    n_pool: float,
+    n_chosen: float,
+    n_selector: float | None = None,
+) -> PublishedFlops:
+    """A method's cost as the released plotting code of RDS+ has it.
+
+    Two epochs at 6N on 2,048 tokens a sample; one forward pass over the pool for `perplexity`,
+    `embedding` and `rds`; three gradients of the pool for `less`, whose training is charged twice
+    (24N) without a word why. `ifd` trains on 1,000 samples and reads 200,000, whatever the pool.
+
+    Source: RDS+ (arXiv 2503.01807), `plot_pareto_fig.py`, which has N = 8e9 and 1.1e8 for GTR.
+
+    Args:
+        method: The method; "embedding" is GTR or NV-Embed by its `n_selector`.
+        n_params: Parameters of the model that is trained.
+        n_pool: Samples of the pool.
+        n_chosen: Samples that are trained on.
+        n_selector: Parameters of the model that scores; `n_params` when not given.
+
+    Raises:
+        ConfigError: The method is none of RDS+'s.
+    """
+    once = training_flops_6nd(n_params, _RDS_PLUS_TOKENS * n_chosen)
+    doubled = 2 if _known(method) == "less" else 1
+    return PublishedFlops(
+        selection=_rds_plus_selection(method, n_selector or n_params, n_pool, passes=1),
+        training=doubled * _RDS_PLUS_EPOCHS * once,
+    )
+
+
+def rds_plus_printed(
+    method: RdsPlusMethod,
+    *,
+    n_params: float,
+    n_pool: float,
+    n_chosen: float,
+    n_selector: float | None = None,
+) -> PublishedFlops:
+    """A method's cost as the appendix of RDS+ prints it, which is not what its code has.
+
+    The pool's forward pass is charged twice there, and `less` trains like the others. It has no
+    `ifd` of its own: that is the code's.
+
+    Source: RDS+ (arXiv 2503.01807), appendix on FLOPs, which has N = 7e9.
+
+    Args:
+        method: The method.
+        n_params: Parameters of the model that is trained.
+        n_pool: Samples of the pool.
+        n_chosen: Samples that are trained on.
+        n_selector: Parameters of the model that scores; `n_params` when not given.
+
+    Raises:
+        ConfigError: The method is none of RDS+'s.
+    """
+    once = training_flops_6nd(n_params, _RDS_PLUS_TOKENS * n_chosen)
+    return PublishedFlops(
+        selection=_rds_plus_selection(_known(method), n_selector or n_params, n_pool, passes=2),
+        training=_RDS_PLUS_EPOCHS * once,
+    )
+
+
+def _rds_plus_selection(
+    method: RdsPlusMethod, n_params: float, n_pool: float, *, passes: int
+) -> float:
+    tokens = _RDS_PLUS_TOKENS * n_pool
+    if method == "random":
+        return 0.0
+    if method == "less":
+        return 3 * training_flops_6nd(n_params, tokens)
+    if method == "ifd":
+        trained = training_flops_6nd(n_params, _RDS_PLUS_TOKENS * _IFD_TRAINED)
+        return trained + forward_flops_2nd(n_params, _RDS_PLUS_TOKENS * _IFD_READ)
+    return passes * forward_flops_2nd(n_params, tokens)
+
+
+def _known(method: RdsPlusMethod) -> RdsPlusMethod:
+    if method not in _RDS_PLUS_METHODS:
+        raise ConfigError(f"method {method!r} is not one of RDS+'s"
+                          f"{did_you_mean(method, _RDS_PLUS_METHODS)}")  # fmt: skip
+    return method
 
 
 def regression_flops(spec: ModelSpec, lengths: Lengths) -> float:

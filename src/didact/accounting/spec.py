@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from didact.core.pool import Kind
@@ -53,6 +53,13 @@ class ModelSpec:
             object.__setattr__(self, name, _tuples(getattr(self, name)))
 
     @property
+    def headed(self) -> bool:
+        """Whether its passes end in a vocabulary head."""
+        shapes = {(d_out, d_in) for d_out, d_in, _ in self.matrices}
+        inside = {(d_out, d_in) for _, d_out, d_in, *_ in self.modules}
+        return self.tied or any(d_out == self.vocab for d_out, _ in shapes - inside)
+
+    @property
     def n_matmul(self) -> int:
         """Weights multiplied with every token: the N of 2N and 6N."""
         return sum(d_out * d_in * count for d_out, d_in, count in self.matrices)
@@ -91,6 +98,25 @@ class LoraSpec:
     def n_params(self) -> int:
         """Number of trained parameters."""
         return self.rank * sum((d_out + d_in) * count for d_out, d_in, count in self.targets)
+
+
+def headless(spec: ModelSpec) -> ModelSpec:
+    """A model as a pass that needs hidden states alone sees it: without its vocabulary head.
+
+    As an encoder, a data scorer or RDS+ reads it; a model without a head stays as it is.
+    """
+    if not spec.headed:
+        return spec
+    heads = [row for row in spec.matrices if row[0] == spec.vocab]
+    d_out, d_in, count = max(heads, key=lambda row: row[1] == spec.width)
+    others = [row for row in spec.matrices if row != (d_out, d_in, count)]
+    left = [(d_out, d_in, count - 1)] if count > 1 else []
+    return replace(
+        spec,
+        matrices=tuple(sorted(others + left)),
+        n_total=spec.n_total - (0 if spec.tied else d_out * d_in),
+        tied=False,
+    )
 
 
 def _tuples(rows: Iterable[Iterable[Any]]) -> tuple[tuple[Any, ...], ...]:

@@ -13,6 +13,7 @@ import typer
 
 from didact.cli import (
     cache,
+    calibrate,
     config,
     demo,
     diff,
@@ -56,6 +57,7 @@ app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_or
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)
 app.command(epilog=methods.EXAMPLES)(methods.methods)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.add_typer(proxy.app, name="proxy")
 app.add_typer(cache.app, name="cache")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from didact.accounting.devices import Rate, hours
 from didact.config import RunConfig
 from didact.core.cost import Cost, total
 from didact.core.pool import Pool
@@ -153,26 +154,53 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def dry_run_table(config: RunConfig, pool: Pool, costs: Mapping[str, Cost]) -> None:
-    """The plan of a run: stages, methods, and the cost of those that are estimated."""
-    table = _table("stage", "does", "estimated CPU s", "estimated FLOPs")
+def dry_run_table(
+    config: RunConfig, pool: Pool, costs: Mapping[str, Cost], at: Rate | None = None
+) -> None:
+    """The plan of a run: stages, methods, and the cost of those that are estimated.
+
+    With a device's rate, how long their FLOPs take there; CPU seconds are no part of that.
+    """
+    time_there = () if at is None else (f"on {at.device}",)
+    table = _table("stage", "does", "estimated CPU s", "estimated FLOPs", *time_there)
     for stage in STAGES:
         if not stage.wanted(config):
             continue
         cost = costs.get(stage.name)
-        shown = ("", "")
+        shown: tuple[str, ...] = ("", "")
         if cost is not None:  # the seconds of a model depend on the machine, its FLOPs do not
             seconds = "" if cost.flops and not cost.cpu_seconds else f"{cost.cpu_seconds:.2f}"
-            shown = (seconds, f"{cost.flops:.3g}")
+            shown = (seconds, f"{cost.flops:.3g}", *_time_at(cost.flops, at))
         table.add_row(stage.name, stage.does(config), *shown)
     whole = total(costs.values())
-    table.add_row("sum of these", "", f"{whole.cpu_seconds:.2f}", f"{whole.flops:.3g}")
+    table.add_row(
+        "sum of these", "", f"{whole.cpu_seconds:.2f}", f"{whole.flops:.3g}",
+        *_time_at(whole.flops, at),
+    )  # fmt: skip
     console = _stdout()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else "")
     )
     console.print(table)
+    if at is not None and whole.flops:
+        console.print(f"time for the FLOPs on one {at.device}: {at.source}")
+
+
+def _time_at(flops: float, at: Rate | None) -> tuple[str, ...]:
+    """A range of times in one unit: "12-20 h"; nothing where there are no FLOPs."""
+    if at is None:
+        return ()
+    if not flops:
+        return ("",)
+    found = hours(flops, at)
+    unit, size = next(
+        (each for each in (("s", 1 / 3600), ("min", 1 / 60)) if found.high < 120 * each[1]),
+        ("h", 1.0),
+    )
+    low, high = (f"{each / size:.2g}" if each < 100 * size else f"{each / size:,.0f}"
+                 for each in (found.low, found.high))  # fmt: skip
+    return (f"{low} {unit}" if low == high else f"{low}-{high} {unit}",)
 
 
 def facts_table(facts: Mapping[str, Any]) -> None:

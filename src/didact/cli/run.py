@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from didact.cli.options import Cache, Json, Override, Workers
 from didact.cli.streams import print_json, say
 
+if TYPE_CHECKING:
+    from didact.accounting.devices import Rate
+    from didact.core.cost import Cost
+
 EXAMPLES: Final = (
     "Examples: didact run run.yaml -o OUT · "
-    "didact run run.yaml -o OUT --set order.layers=5 · didact run run.yaml --dry-run"
+    "didact run run.yaml -o OUT --set order.layers=5 · didact run run.yaml --dry-run --device H100"
 )
 
 
@@ -27,6 +31,18 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its estimated cost.")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="With --dry-run: hours on such a device: H100, A100, 4090, …, or here, once "
+            "'didact calibrate' has run [default: here, if it has].",
+        ),
+    ] = None,
+    mfu: Annotated[
+        str | None,
+        typer.Option("--mfu", help="Share of the device's peak: 0.4, 0.3-0.5 [default: 0.3-0.5]."),
+    ] = None,
     workers: Workers = None,
     cache_dir: Cache = None,
     json: Json = False,
@@ -35,8 +51,12 @@ def run(
     from didact import config as configs
     from didact import pipeline, verbs
     from didact.cli.printing import dry_run_table, progress_bars, run_table
+    from didact.core.cost import total
 
+    if not dry_run and (device is not None or mfu is not None):
+        raise typer.BadParameter("--device and --mfu foretell hours: give --dry-run as well")
     checked = configs.load(config, set_ or ())
+    at, why = verbs.rate(device, mfu=mfu, cache_dir=cache_dir) if dry_run else (None, "")
     with progress_bars() as progress:
         if dry_run:
             ctx = verbs.context(checked.seed, workers, cache_dir, progress, say)
@@ -48,10 +68,30 @@ def run(
                 checked, out, workers=workers, cache_dir=cache_dir, progress=progress
             )
     if dry_run:
-        plain = {k: {"cpu_seconds": c.cpu_seconds, "flops": c.flops} for k, c in costs.items()}
-        result = {"config": checked.resolved(), "samples": len(pool), "estimated": plain}
-        print_json(result) if json else dry_run_table(checked, pool, costs)
+        whole = total(costs.values())
+        result = {
+            "config": checked.resolved(), "samples": len(pool),
+            "estimated": {
+                name: {"cpu_seconds": cost.cpu_seconds, "flops": cost.flops,
+                       "hours": _hours(cost, at)}
+                for name, cost in costs.items()
+            },
+            "hours": _hours(whole, at),
+        }  # fmt: skip
+        print_json(result) if json else dry_run_table(checked, pool, costs, at)
+        if at is None and whole.flops:
+            say(f"no hours: {why}")
         return
     for change in done.changes:
         say(change)
     print_json(done.manifest.to_json()) if json else run_table(done)
+
+
+def _hours(cost: Cost, at: Rate | None) -> dict[str, Any] | None:
+    """Hours of a cost's FLOPs on a device; none where there are no FLOPs, or no device."""
+    from didact.accounting.devices import hours
+
+    if at is None or not cost.flops:
+        return None
+    found = hours(cost.flops, at)
+    return {"low": found.low, "high": found.high, "device": at.device}

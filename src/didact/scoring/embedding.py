@@ -13,7 +13,7 @@ from pydantic import Field
 
 from didact.accounting.flops import forward_flops
 from didact.accounting.lengths import executed, typical_lengths
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, need
 from didact.core.identity import method, versions
@@ -81,9 +81,10 @@ class Embedding(TextSimilarity):
     ) -> Cost:
         """One encoder pass over pool and target; counts whole texts, whatever `field` says.
 
-        From sizes alone: no file is opened and no library of models needed.
+        From sizes alone: no file is opened and no library of models needed. A vocabulary head that
+        the spec has does not count.
         """
-        spec = specs["model"]
+        spec = headless(specs["model"])
         limit = min(filter(None, (self.max_length, spec.context)), default=None)
         runs = []
         for stats in (pool, target) if target is not None else (pool,):

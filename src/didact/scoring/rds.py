@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from didact.accounting.flops import forward_flops
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core.cost import Cost, Metered
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
@@ -67,8 +67,8 @@ class RDS(ModelScorer):
     def estimate_from_specs(
         self, pool: PoolStats, target: PoolStats | None, specs: Mapping[str, ModelSpec]
     ) -> Cost:
-        """One forward pass over pool and target, from their token counts."""
-        spec = specs["model"]
+        """One forward pass over pool and target, from their token counts, without the head."""
+        spec = headless(specs["model"])
         runs = [self.executed(s, spec) for s in (pool, target) if s is not None]
         return Cost(
             flops=sum(forward_flops(spec, n.tokens, n.squares) for n, _ in runs),

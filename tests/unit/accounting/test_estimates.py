@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from didact.accounting.catalog import described
+from didact.accounting.counts import stats_from_counts
+from didact.accounting.flops import forward_flops_2nd
 from didact.accounting.lora import lora_spec
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core import registry
 from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, Kind, PoolStats
@@ -166,3 +169,35 @@ def test_settings_are_checked_against_the_spec():
     perplexity = registry.find("scorers", "perplexity")(model="m", window=300)
     with pytest.raises(ConfigError, match="window=300: m reads at most 256 tokens"):
         perplexity.estimate_from_specs(POOL, None, BY_HAND)
+
+
+DESCRIBED_POOL = stats_from_counts(300_000, 350)
+DESCRIBED_TARGET = stats_from_counts(500, 150, tasks=3)
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "Qwen2.5-0.5B", "gpt2", "7B", "350M"])
+@pytest.mark.parametrize("method", SETTINGS)
+def test_models_by_name_or_size_and_a_pool_by_counts(method, model):
+    scorer = registry.find("scorers", method)(model=model)
+    spec = described("gtr-t5-base" if method == "embedding" else model).spec
+    specs = {"model": spec, "scorer_model": described("110M", encoder=True).spec}
+    cost = scorer.estimate_from_specs(DESCRIBED_POOL, DESCRIBED_TARGET, specs)
+    forward = forward_flops_2nd(spec.n_matmul, DESCRIBED_POOL.n_tokens)
+    # PDS and LQS annotate 16,384 samples; LESS takes four gradients of every one.
+    least, most = {"less": (8, 15), "pds": (0.1, 200), "lqs": (0.1, 200)}.get(method, (0.5, 4))
+    assert least * forward < cost.flops < most * forward
+    assert cost.tokens > 0
+
+
+@pytest.mark.parametrize("method", ["rds", "embedding", "pds"])
+def test_a_head_that_is_not_used_does_not_count(method):
+    spec = described("Qwen3-0.6B").spec
+    scorer = registry.find("scorers", method)(model="m")
+    costs = [
+        scorer.estimate_from_specs(
+            DESCRIBED_POOL, DESCRIBED_TARGET, {"model": judge, "scorer_model": each}
+        )
+        for each in (spec, headless(spec))
+        for judge in [spec if method == "pds" else each]
+    ]
+    assert costs[0] == costs[1]

@@ -6,6 +6,7 @@ import pytest
 from didact.accounting import flops as f
 from didact.accounting.flops import Lengths
 from didact.accounting.spec import LoraSpec, ModelSpec
+from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, PoolStats
 from didact.models.architecture import read_lora, read_spec
 from didact.scoring.adjoint.pds import PDS
@@ -78,25 +79,41 @@ def test_projection_and_similarity_of_less():
 
 
 def test_rds_plus_as_coded():  # its plotting script: N = 8e9, 10k of 200k samples of 2048 tokens
-    n, pool, chosen = 8e9, 2048 * 200_000, 2048 * 10_000
-    random = 2 * f.training_flops_6nd(n, chosen)
-    assert random == 1.96608e18
-    assert math.isclose(random + f.forward_flops_2nd(n, pool), 8.51968e18)
-    assert math.isclose(random + f.forward_flops_2nd(1.1e8, pool), 2.056192e18)
-    three = f.less_counted(n, pool, share=0, checkpoints=3)
-    assert math.isclose(2 * random + three.total, 6.291456e19)  # charges its training twice
+    def total(method: f.RdsPlusMethod, n_selector: float | None = None) -> float:
+        return f.rds_plus_coded(
+            method, n_params=8e9, n_pool=200_000, n_chosen=10_000, n_selector=n_selector
+        ).total
+
+    assert total("random") == 1.96608e18
+    assert math.isclose(total("perplexity"), 8.51968e18)
+    assert total("rds") == total("embedding") == total("perplexity")
+    assert math.isclose(total("embedding", 1.1e8), 2.056192e18)
+    assert math.isclose(total("less"), 6.291456e19)  # charges its training twice
+    three = f.less_counted(8e9, 2048 * 200_000, share=0, checkpoints=3)
+    assert math.isclose(total("less") - 2 * total("random"), three.total)
+    # 2·8e9·2048·200,000 and 6·8e9·2048·1,000 beside the training, whatever the pool
+    assert math.isclose(total("ifd") - total("random"), 6.5536e18 + 9.8304e16)
 
 
 def test_rds_plus_as_printed():  # its appendix: N = 7e9, everything doubled
-    n, pool, chosen = 7e9, 2048 * 200_000, 2048 * 10_000
-    random = 2 * f.training_flops_6nd(n, chosen)
-    less = random + f.less_counted(n, pool, share=0, checkpoints=3).total
-    assert math.isclose(random, 1.72032e18)
-    assert math.isclose(random + 2 * f.forward_flops_2nd(n, pool), 1.318912e19)
-    assert math.isclose(less, 5.332992e19)
-    large = 2048 * 5_817_792
-    assert same(random + 2 * f.forward_flops_2nd(n, large), "3.353e20")
-    assert same(random + f.less_counted(n, large, share=0, checkpoints=3).total, "1.503e21")
+    def total(method: f.RdsPlusMethod, n_pool: float = 200_000) -> float:
+        return f.rds_plus_printed(method, n_params=7e9, n_pool=n_pool, n_chosen=10_000).total
+
+    assert math.isclose(total("random"), 1.72032e18)
+    assert math.isclose(total("perplexity"), 1.318912e19)
+    assert total("rds") == total("embedding") == total("perplexity")
+    assert math.isclose(total("less"), 5.332992e19)
+    assert same(total("perplexity", 5_817_792), "3.353e20")
+    assert same(total("less", 5_817_792), "1.503e21")
+    kept = f.rds_plus_printed("less", n_params=7e9, n_pool=200_000, n_chosen=10_000)
+    assert kept.total == kept.selection + kept.training
+    assert kept.training == total("random")
+
+
+def test_rds_plus_has_no_other_methods():
+    for preset in (f.rds_plus_coded, f.rds_plus_printed):
+        with pytest.raises(ConfigError, match="did you mean 'less'"):
+            preset("les", n_params=1, n_pool=1, n_chosen=1)
 
 
 # The table of arXiv 2506.21545's defaults (160M: N = 137.8M, T = 100, K = 10, B = 256, 163,840 proxy

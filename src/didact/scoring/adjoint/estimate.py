@@ -11,7 +11,7 @@ from didact.accounting.algebra import algebras, worth_dropping
 from didact.accounting.flops import NOTHING, Lengths
 from didact.accounting.lengths import micro_batches, typical_lengths
 from didact.accounting.segments import segments
-from didact.accounting.spec import ModelSpec
+from didact.accounting.spec import ModelSpec, headless
 from didact.core.arrays import Int1D
 from didact.core.cost import Cost
 from didact.core.pool import PoolStats
@@ -71,7 +71,7 @@ def estimate(
     cost = Cost(flops=total, tokens=round(tokens))
     if n_proxy == pool.n:
         return cost
-    return cost + _data_scorer(settings, pool, n_proxy, specs["scorer_model"])
+    return cost + _data_scorer(settings, pool, n_proxy, headless(specs["scorer_model"]))
 
 
 def _data_scorer(settings: InnerTraining, pool: PoolStats, n_proxy: int, spec: ModelSpec) -> Cost:
