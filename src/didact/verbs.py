@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from didact import config as configs
 from didact.accounting.devices import HERE, Calibration, Rate, parse_mfu
-from didact.accounting.spec import ModelSpec
 from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
@@ -53,7 +52,8 @@ from didact.selection.around.quotas import Quotas
 from didact.selection.around.spending import Paying, Spending
 from didact.training.estimate import estimate_planned
 from didact.training.foresight import PlannedTraining, executed_flops
-from didact.training.settings import SCRATCH, Seeds, TrainSettings
+from didact.training.settings import Seeds, TrainSettings
+from didact.training.starting import planned_training, starting_model
 from didact.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -248,8 +248,9 @@ def select(
             reads it, without padding.
         train: The training that a budget of FLOPs is for: its `model`, the `epochs`, and settings
             of `train` that change what it takes (lora_rank, max_length, template, batch_size, …).
-            The model is a folder, a hub name, `scratch`, or a `ModelSpec` where only its numbers
-            are known; then the pool's own count of tokens is taken.
+            The model is a folder, `scratch`, a hub name, or one that is known by its numbers: a
+            name or a size ("7B") that `didact.accounting.catalog.described` knows, or a
+            `ModelSpec`. Of these the pool's own count of tokens is taken.
         spent: FLOPs that are spent before the training, where that is not what the scores say.
         quotas: Limits per source; see `didact.selection.around.quotas.Quotas`.
         near_duplicates: Refuse rows that are nearly one already chosen; {} for the defaults, see
@@ -290,51 +291,6 @@ def select(
         "seed": ctx.seed,
     }
     return keep(ctx, "selections", key, make, save=save_selection, load=load_selection)
-
-
-def planned_training(
-    pool: Pool, budget: Budget | None, train: Mapping[str, Any] | None, ctx: Context
-) -> PlannedTraining | None:
-    """The training that a budget of FLOPs is for; None for any other budget.
-
-    Args:
-        pool: The pool; a model from scratch has its tokenizer of it.
-        budget: The budget.
-        train: See `select`.
-        ctx: Seed and cache of a model from scratch.
-
-    Raises:
-        ConfigError: A setting is wrong, there is no model, or the budget is not of FLOPs.
-    """
-    if budget is None or budget.flops is None:
-        if train is not None:
-            raise ConfigError(
-                "select.train does nothing without a budget of flops=F; leave it out, or set the "
-                "budget"
-            )
-        return None
-    given = dict(train or {})
-    model, epochs = given.pop("model", None), given.pop("epochs", 1)
-    if model is None:
-        raise ConfigError(
-            f"budget {budget} needs the model that it trains: a 'train:' section in the config or "
-            "select.train.model, '--set train.model=MODEL' on the command line, "
-            "train={'model': …} in Python"
-        )
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise ConfigError(f"select.train.epochs={epochs!r}; expected 1 or more")
-    settings = TrainSettings(**binding.bind(TrainSettings, given, "select.train"))
-    if settings.flops is not None:
-        raise ConfigError(
-            f"train.flops={settings.flops!r} beside budget {budget}, which says already what the "
-            "training may take; leave it out"
-        )
-    if not isinstance(model, ModelSpec):
-        need("a budget of FLOPs", "models")
-        from didact.models.folder import find
-
-        model = find(starting_model(pool, model, settings, ctx.seed, ctx))
-    return PlannedTraining(model=model, settings=settings, epochs=epochs)
 
 
 def estimate_selection(
@@ -512,37 +468,6 @@ def train(
     )  # fmt: skip
     with ctx.meter.running():  # so that the records beside the model tell its seconds
         return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
-
-
-def starting_model(
-    pool: Pool, model: PathLike, settings: TrainSettings, seed: int, ctx: Context
-) -> PathLike:
-    """The model that a training begins with: `model`, or a new one where that is `scratch`.
-
-    Raises:
-        ConfigError: A size is given without `scratch`, or `scratch` without a size.
-    """
-    size = {"params": settings.params, "vocab": settings.vocab, "context": settings.context}
-    given: dict[str, Any] = {name: value for name, value in size.items() if value is not None}
-    if model != SCRATCH:
-        if given:
-            name, value = next(iter(given.items()))
-            raise ConfigError(
-                f"train.{name}={value!r} is of a model from scratch, and model is {str(model)!r}; "
-                f"set model: {SCRATCH}, or leave {name} out"
-            )
-        return model
-    if settings.params is None:
-        raise ConfigError(f"train.params: model: {SCRATCH} needs the size, such as params: 3M")
-    libraries = {**base_libraries(), **versions(("tokenizers", "torch", "transformers"))}
-    key = {"pool": pool.fingerprint, **given, "seed": seed, "libraries": libraries}
-
-    def save(_: None, folder: Path) -> None:
-        new_proxy(folder / "model", pool, seed=seed, **given)
-
-    return keep(
-        ctx, "scratch", key, lambda _: None, save=save, load=lambda folder: folder / "model"
-    )
 
 
 def estimate_training(

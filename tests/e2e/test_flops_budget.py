@@ -120,6 +120,12 @@ def plan(config, place):
 def test_a_dry_run_foresees_it(done, place):
     costs = plan(config_of(place, 2.4e9), place)
     assert costs["score"].flops + costs["train"].flops == pytest.approx(2.4e9)
+    (place / "run.yaml").write_text(json.dumps(config_of(place, 2.4e9)))
+    words = ["run", str(place / "run.yaml"), "--dry-run", "--cache-dir", str(place / "cache")]
+    printed = CliRunner().invoke(app, words).stdout
+    assert "budget flops=2.4e+09: scoring " in printed
+    budget = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["budget"]
+    assert budget["scoring"] + budget["training"] == budget["flops"] == 2.4e9
 
 
 def test_what_cannot_be_is_refused_before_anything_is_scored(place, tmp_path):

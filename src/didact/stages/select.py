@@ -18,12 +18,12 @@ from didact.data import tables
 from didact.runs.folder import Outcome, output
 from didact.stages import spending
 from didact.stages.stage import Stage, Values
+from didact.training.starting import planned_training
 from didact.verbs import (
     context_of,
     estimate_selection,
     everything,
     identified_selector,
-    planned_training,
     select,
 )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from didact.config import RunConfig
 from didact.core.cost import Bill, Cost, total
-from didact.core.errors import BudgetError, ConfigError
+from didact.core.errors import BudgetError, ConfigError, need
 from didact.core.protocols import Context
 from didact.core.scores import Budget
 from didact.selection.around.spending import Spending
 from didact.stages import score
 from didact.stages.stage import Values
 from didact.training.settings import SCRATCH, TrainSettings
-from didact.verbs import starting_model
+from didact.training.starting import starting_model
 
 _BEFORE: Final = ("score", "order_score", "select")  # what the training is paid after
 _OF_SCRATCH: Final = ("params", "vocab", "context")
@@ -74,6 +75,11 @@ def later_training(values: Values, ctx: Context) -> dict[str, Any] | None:
         seed = values.config.seed_of("init")
         model = starting_model(pool, model, TrainSettings(**settings), seed, ctx)
         settings |= dict.fromkeys(_OF_SCRATCH)
+    elif own is None:  # it will be opened, so that its own tokens are counted
+        from didact.models.folder import find
+
+        need("training", "models")
+        model = find(model)
     return {**settings, "model": model, "epochs": epochs}
 
 
@@ -89,20 +95,21 @@ def left_for_training(values: Values) -> float | None:
     return None if budget is None else Spending(budget=budget, spent=spent(values)).left
 
 
-def estimated(values: Values) -> float:
-    """FLOPs that the stages before the training are estimated to take."""
-    stages = (score.STAGE, score.ORDER_STAGE)
-    costs = (s.estimate(values) or Cost() for s in stages if s.wanted(values.config))
-    return total(costs).flops
-
-
 def foreseen(values: Values) -> Spending | None:
     """How a budget of FLOPs will be shared out, before anything is spent.
 
     Raises:
         BudgetError: Scoring is estimated to take it all.
     """
-    budget = budget_of(values.config)
+    stages = (score.STAGE, score.ORDER_STAGE)
+    costs = {s.name: s.estimate(values) or Cost() for s in stages if s.wanted(values.config)}
+    return shared_out(values.config, costs)
+
+
+def shared_out(config: RunConfig, costs: Mapping[str, Cost]) -> Spending | None:
+    """The same, from what stages are estimated to take; None without a budget of FLOPs."""
+    budget = budget_of(config)
     if budget is None:
         return None
-    return Spending(budget=budget, spent=estimated(values), foreseen=True)
+    spent = total(cost for name, cost in costs.items() if name in _BEFORE).flops
+    return Spending(budget=budget, spent=spent, foreseen=True)

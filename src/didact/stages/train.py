@@ -18,6 +18,7 @@ from didact.runs.folder import Outcome
 from didact.stages import spending
 from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH, Seeds, TrainSettings
+from didact.training.starting import starting_model
 from didact.training.telemetry import STEPS
 from didact.training.trained import Trained, read_trained
 from didact.verbs import (
@@ -25,7 +26,6 @@ from didact.verbs import (
     estimate_training,
     everything,
     model_identity,
-    starting_model,
     train,
 )
 

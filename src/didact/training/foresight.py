@@ -80,11 +80,13 @@ class PlannedTraining:
         model: A folder that `didact.models.folder.find` has checked, or a model's numbers.
         settings: The settings of the training.
         epochs: Passes over the samples.
+        notes: What is not known of the model, in sentences.
     """
 
     model: Path | ModelSpec
     settings: TrainSettings
     epochs: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int:

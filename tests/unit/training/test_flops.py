@@ -25,7 +25,8 @@ from didact.training.foresight import PlannedTraining, executed_flops, read_leng
 from didact.training.samples import Samples, StepSamples, steps_ahead
 from didact.training.schedule import learning_rate_factor
 from didact.training.settings import TrainSettings
-from didact.verbs import context_of, planned_training, select
+from didact.training.starting import planned_training
+from didact.verbs import context_of, select
 
 QUICK = TrainSettings(batch_size=8, learning_rate=3e-3, device="cpu", max_length=96)
 LORA = dataclasses.replace(QUICK, lora_rank=4)
@@ -208,3 +209,17 @@ def test_the_spec_is_that_of_the_model_in_memory(tiny):
             loaded, read = (executed_flops(s, settings) for s in (model.spec, read_spec(tiny)))
             assert isinstance(model.spec, ModelSpec)
             assert loaded(1000, 5e5) == read(1000, 5e5)
+
+
+def test_a_model_may_be_known_by_name_or_size(sums):
+    budget, ctx = Budget(flops=1e20), context_of(sums)
+    seven = planned_training(sums, budget, {"model": "7B", "epochs": 2}, ctx)
+    assert seven.spec().n_total == pytest.approx(7e9, rel=0.03)
+    assert "0.93 to 1.07 times" in seven.notes[1]
+    llama = planned_training(sums, budget, {"model": "meta-llama/Llama-2-7b-hf"}, ctx)
+    assert llama.spec().n_total == 6_738_415_616
+    assert len(llama.notes) == 1
+    chosen = select(sums, None, random_order, budget=budget, train={"model": "7B", "lora_rank": 8})
+    assert "pool's" in chosen.notes[-2]
+    with pytest.raises(ConfigError, match=r"no such folder, and model 'Lama-2-7b'.*did you mean"):
+        planned_training(sums, budget, {"model": "Lama-2-7b"}, ctx)

@@ -95,7 +95,7 @@ class Paying:
         """
         ahead = self.training.foresee(pool, ctx)
         chosen = chosen_by(TrainingFlops(ahead.each, self.spending.left))
-        notes = (*chosen.notes, *told(chosen, ahead, self.spending))
+        notes = (*chosen.notes, *told(chosen, ahead, self.spending), *self.training.notes)
         if self.unknown:
             notes = (*notes, _UNKNOWN)
         said = {**self.training.said(), "flops": self.spending.left}
