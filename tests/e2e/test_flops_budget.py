@@ -146,6 +146,19 @@ def test_what_cannot_be_is_refused_before_anything_is_scored(place, tmp_path):
     [
         ({"train": None}, BudgetError, "needs the model that it trains: add a train section"),
         ({"train": {"model": "x", "flops": 1e9}}, ConfigError, "train.flops beside budget"),
+        (
+            {"select": {"method": "top_k", "budget": {"flops": 2e9}, "train": {"model": "x"}}},
+            ConfigError,
+            "the run has a train section",
+        ),
+        (
+            {
+                "select": {"method": "top_k", "budget": {"samples": 9}, "train": {"model": "x"}},
+                "train": None,
+            },
+            ConfigError,
+            "does nothing without a budget of flops",
+        ),
     ],
 )
 def test_it_needs_one_training(change, error, message, place, tmp_path):

@@ -70,7 +70,6 @@ def estimate_planned(training: PlannedTraining, pool: Pool, rows: Int1D, *, samp
     """
     settings, spec = training.settings, training.spec()
     some = np.random.default_rng(0).choice(rows, min(len(rows), _LOOKED_AT), replace=False)
-    counted = counted_lengths(pool, spec, settings)
     if isinstance(training.model, Path):
         from didact.models.language_model import context_of, open_tokenizer
 
@@ -80,6 +79,7 @@ def estimate_planned(training: PlannedTraining, pool: Pool, rows: Int1D, *, samp
         lengths = shown.lengths[shown.scored]
         counted = np.minimum(pool.n_tokens, how.max_length or np.iinfo(np.int64).max)
     else:
+        counted = counted_lengths(pool, spec, settings)
         lengths = counted[some][counted[some] > 0]
     # Those looked at may be longer or shorter than all, by the pool's own count.
     scale = counted[rows].mean() / max(counted[some].mean(), 1e-9) if len(rows) else 1.0
