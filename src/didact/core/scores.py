@@ -177,7 +177,9 @@ class Budget:
         try:
             number = float(value.replace("_", ""))
         except ValueError as error:
-            raise BudgetError(f"budget {text!r}: {value!r} is not a number") from error
+            raise BudgetError(
+                f"budget {text!r}: {value!r} is not a number, as in tokens=2e6 or flops=2e19"
+            ) from error
         given: dict[str, Any] = {name: number}
         return cls(**given)
 

@@ -29,6 +29,10 @@ from didact.models.folder import digest
 from didact.training.settings import DEFAULT_BATCH, TrainSettings, tokens_per_batch
 
 _TOGETHER: Final = 16  # batches of a pool in a piece
+_DRAWN: Final = 8192  # most lengths that stand for a selection
+_DECIDING: Final = (
+    "lora_rank", "lora_targets", "loss", "template", "max_length", "batch_size", "tokens_per_batch"
+)  # fmt: skip
 _LIBRARIES: Final = ("tokenizers", "transformers")
 
 
@@ -64,6 +68,8 @@ class Foresight:
         lengths = lengths[lengths > 0]
         if not len(lengths):
             return 0.0
+        if len(lengths) > _DRAWN:
+            lengths = np.random.default_rng(0).choice(lengths, _DRAWN, replace=False)
         ran = executed_training(
             lengths, n=len(lengths), batch_size=self.batch_size,
             tokens_per_batch=self.tokens_per_batch,
@@ -107,10 +113,14 @@ class PlannedTraining:
         return self.model if isinstance(self.model, ModelSpec) else read_spec(self.model)
 
     def said(self) -> dict[str, Any]:
-        """What differs from a training in its defaults, JSON values, for people."""
-        default = asdict(TrainSettings())
-        given = {k: v for k, v in asdict(self.settings).items() if v != default[k]}
+        """The training in a few words, JSON values: what is not as it is by default."""
+        given = {name: value for name, value in self._deciding().items() if value is not None}
         return {"model": self.spec().name, "epochs": self.epochs, **given}
+
+    def _deciding(self) -> dict[str, Any]:
+        """Settings that samples' FLOPs depend on; None for those that are as by default."""
+        default, given = asdict(TrainSettings()), asdict(self.settings)
+        return {k: None if given[k] == default[k] else given[k] for k in _DECIDING}
 
     def identity(self) -> dict[str, Any]:
         """Everything that its FLOPs depend on, JSON values."""
@@ -119,7 +129,7 @@ class PlannedTraining:
             "model": asdict(self.model)
             if isinstance(self.model, ModelSpec)
             else digest(self.model),
-            "settings": {**asdict(self.settings), "tokens_per_batch": self.tokens_per_batch},
+            "settings": {**self._deciding(), "tokens_per_batch": self.tokens_per_batch},
             "epochs": self.epochs,
             "libraries": {} if numbers else versions(_LIBRARIES),
         }

@@ -148,6 +148,12 @@ def test_scoring_above_it_is_refused_with_the_way_out(foreseen, takes):
         Spending(budget=Budget(flops=2e19), spent=2e19)
 
 
+@pytest.mark.parametrize("spent", [-1.0, float("nan"), float("inf"), "much"])
+def test_what_is_spent_is_a_number(spent):
+    with pytest.raises(ConfigError, match="expected FLOPs, 0 or more"):
+        Spending(budget=BUDGET, spent=spent)
+
+
 def foresight(lengths, **change):
     return Foresight(
         **{

@@ -221,5 +221,17 @@ def test_a_model_may_be_known_by_name_or_size(sums):
     assert len(llama.notes) == 1
     chosen = select(sums, None, random_order, budget=budget, train={"model": "7B", "lora_rank": 8})
     assert "pool's" in chosen.notes[-2]
+    same = planned_training(sums, budget, {"model": 7e9}, ctx).spec()
+    assert same.matrices == seven.spec().matrices
     with pytest.raises(ConfigError, match=r"no such folder, and model 'Lama-2-7b'.*did you mean"):
         planned_training(sums, budget, {"model": "Lama-2-7b"}, ctx)
+
+
+def test_only_what_decides_the_flops_tells_trainings_apart(tiny):
+    def identity(**change):
+        settings = dataclasses.replace(QUICK, **change)
+        return PlannedTraining(model=tiny, settings=settings).identity()
+
+    assert identity(learning_rate=1e-5, schedule="linear") == identity()
+    for change in ({"lora_rank": 4}, {"max_length": 40}, {"loss": "all"}, {"batch_size": 4}):
+        assert identity(**change) != identity()

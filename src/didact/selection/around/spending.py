@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from didact.core.errors import BudgetError
+from didact.core.errors import BudgetError, ConfigError
 from didact.selection.around.amounts import TrainingFlops
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Spending:
         foreseen: Whether that is an estimate.
 
     Raises:
+        ConfigError: What is spent is no number of 0 or more.
         BudgetError: Nothing is left to train with.
     """
 
@@ -35,6 +37,8 @@ class Spending:
     foreseen: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.spent, int | float) or not 0 <= self.spent < math.inf:
+            raise ConfigError(f"spent={self.spent!r}; expected FLOPs, 0 or more, as in 3e18")
         if self.spent < self.flops:
             return
         takes = "is estimated to take" if self.foreseen else "takes"
