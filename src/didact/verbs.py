@@ -324,7 +324,8 @@ def estimate_selection(
         whole = estimate_planned(planned, pool, rows, samples=passes).flops
         share = min(spending.left / max(whole, 1.0), 1.0)
         asked = Budget(tokens=round(share * pool.stats.n_tokens))
-    return estimate(selector, pool.stats, asked, name, **around, **checked)
+    counting = Cost() if planned is None else planned.estimate_counting(pool.stats)
+    return counting + estimate(selector, pool.stats, asked, name, **around, **checked)
 
 
 def identified_selector(

@@ -120,6 +120,7 @@ def plan(config, place):
 def test_a_dry_run_foresees_it(done, place):
     costs = plan(config_of(place, 2.4e9), place)
     assert costs["score"].flops + costs["train"].flops == pytest.approx(2.4e9)
+    assert costs["select"].cpu_seconds > 0  # it tokenises the pool
     (place / "run.yaml").write_text(json.dumps(config_of(place, 2.4e9)))
     words = ["run", str(place / "run.yaml"), "--dry-run", "--cache-dir", str(place / "cache")]
     printed = CliRunner().invoke(app, words).stdout

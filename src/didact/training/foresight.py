@@ -16,11 +16,11 @@ from didact.accounting.lengths import executed_training
 from didact.accounting.lora import default_targets, lora_spec
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Float1D, Int1D
-from didact.core.cost import Metered
+from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError
 from didact.core.identity import versions
 from didact.core.keep import Piece, keep, kept_pieces
-from didact.core.pool import Pool
+from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Progress
 from didact.execution.devices import local_devices
 from didact.models.architecture import read_spec
@@ -29,6 +29,10 @@ from didact.models.folder import digest
 from didact.training.settings import DEFAULT_BATCH, TrainSettings, tokens_per_batch
 
 _TOGETHER: Final = 16  # batches of a pool in a piece
+# Seconds to tokenise: 4,400 chats (2.0 MB) took 1.1 s (roles) to 1.7 s (the model's template) and
+# 1,440 texts in five scripts (1.7 MB) 0.6 s, with a byte-level BPE of 1,024 tokens and one thread.
+_PER_BYTE: Final = 4e-7
+_PER_SAMPLE: Final = 1e-4
 _DRAWN: Final = 8192  # most lengths that stand for a selection
 _DECIDING: Final = (
     "lora_rank", "lora_targets", "loss", "template", "max_length", "batch_size", "tokens_per_batch"
@@ -133,6 +137,12 @@ class PlannedTraining:
             "epochs": self.epochs,
             "libraries": {} if numbers else versions(_LIBRARIES),
         }
+
+    def estimate_counting(self, stats: PoolStats) -> Cost:
+        """What `foresee` will cost: processor time of tokenising the pool."""
+        if isinstance(self.model, ModelSpec):
+            return Cost()
+        return Cost(cpu_seconds=_PER_BYTE * stats.n_bytes + _PER_SAMPLE * stats.n)
 
     def foresee(self, pool: Pool, ctx: Context) -> Foresight:
         """What it takes of each row of a pool; tokenises the pool, but for a model's numbers."""
