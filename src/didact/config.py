@@ -97,18 +97,49 @@ class ScoreConfig(_Method):
         return scorer
 
 
+class TrainConfig(_Method):
+    """A model to train in the order, with the settings of the training beside it.
+
+    Attributes:
+        model: A folder with a causal language model, a hub name, or `scratch` with `params`.
+    """
+
+    model: str
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training, checked and with defaults filled in."""
+        return binding.bind(TrainSettings, self.model_extra or {}, "train")
+
+
+class LaterTraining(TrainConfig):
+    """The training that a budget of FLOPs is for, where the run itself trains none.
+
+    Attributes:
+        epochs: Passes over the selection.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 1
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training, checked and with defaults filled in."""
+        return binding.bind(TrainSettings, self.model_extra or {}, "select.train")
+
+
 class SelectConfig(_Method):
     """A selector with its settings, and what composes with every one of them.
 
     Attributes:
         method: Name of a selector; its settings stand beside it.
-        budget: How many samples or tokens, or which share of the rows.
+        budget: How many samples or tokens, which share of the rows, or the FLOPs of scoring and
+            training.
+        train: The training that a budget of FLOPs is for, where the run trains none itself.
         quotas: Limits per source.
         near_duplicates: Refuse samples that are nearly one already chosen.
     """
 
     method: str
     budget: Budget | None = None
+    train: LaterTraining | None = None
     quotas: Quotas | None = None
     near_duplicates: NearDuplicates | None = None
 
@@ -131,20 +162,6 @@ class OrderConfig(_Method):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     jitter: Annotated[int, Field(ge=2)] | None = None
     interleave: bool = False
-
-
-class TrainConfig(_Method):
-    """A model to train in the order, with the settings of the training beside it.
-
-    Attributes:
-        model: A folder with a causal language model, a hub name, or `scratch` with `params`.
-    """
-
-    model: str
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of the training, checked and with defaults filled in."""
-        return binding.bind(TrainSettings, self.model_extra or {}, "train")
 
 
 class EvaluateConfig(_Method):
@@ -236,6 +253,7 @@ class RunConfig(BaseModel):
                 "budget": None,
                 **self.select.model_dump(mode="json", include={"budget"}, exclude_none=True),
                 **bound("selectors", self.select.method, self.select.settings(), "select").as_json,
+                "train": None if self.select.train is None else _resolved_train(self.select.train),
                 **self.select.model_dump(mode="json", include={"quotas", "near_duplicates"}),
             }
         out["order"] = None
@@ -248,10 +266,7 @@ class RunConfig(BaseModel):
         out["seeds"] = {what: self.seed_of(what) for what in ("init", "draw", "order")}
         out["train"] = out["evaluate"] = None
         if self.train is not None:
-            settings = self.train.settings()
-            TrainSettings(**settings)  # its own checks, before anything runs
-            as_json = binding.as_json(TrainSettings, settings)
-            out["train"] = {"model": self.train.model, **as_json}
+            out["train"] = _resolved_train(self.train)
         if self.evaluate is not None:
             settings = self.evaluate.settings()
             EvaluateSettings(**settings)
@@ -261,6 +276,15 @@ class RunConfig(BaseModel):
 
 
 _METHODS = {"score", "select", "order", "train", "evaluate"}  # what has settings beside a name
+
+
+def _resolved_train(train: TrainConfig) -> dict[str, Any]:
+    settings = train.settings()
+    TrainSettings(**settings)  # its own checks, before anything runs
+    return {
+        **train.model_dump(include=set(type(train).model_fields)),
+        **binding.as_json(TrainSettings, settings),
+    }
 
 
 def _resolved_score(score: ScoreConfig | None) -> dict[str, Any] | None:
@@ -478,7 +502,10 @@ def json_schema() -> dict[str, Any]:
         names = list(registry.known(group))
         schema["$defs"][section]["allOf"] = cases
         schema["$defs"][section].setdefault("properties", {})["method"] = {"enum": names}
-    for section, settings in (("TrainConfig", TrainSettings), ("EvaluateConfig", EvaluateSettings)):
+    for section, settings in (
+        ("TrainConfig", TrainSettings), ("LaterTraining", TrainSettings),
+        ("EvaluateConfig", EvaluateSettings),
+    ):  # fmt: skip
         own = binding.schema(settings).model_json_schema()
         schema["$defs"].update(own.pop("$defs", {}))
         schema["$defs"][section]["properties"] |= own["properties"]

@@ -44,12 +44,16 @@ from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
 from didact.execution.devices import local_devices
 from didact.execution.executors import threads
-from didact.models.encode import Encoding
+from didact.selection.around.amounts import TrainingFlops, refuse_mistaken
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
-from didact.training.settings import DEFAULT_BATCH, SCRATCH, Seeds, TrainSettings
+from didact.selection.around.spending import Paying, Spending
+from didact.training.estimate import estimate_planned
+from didact.training.foresight import PlannedTraining, executed_flops
+from didact.training.settings import Seeds, TrainSettings
+from didact.training.starting import planned_training, starting_model
 from didact.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -226,6 +230,8 @@ def select(
     method: str | Selector,
     *,
     budget: Budget | None = None,
+    train: Mapping[str, Any] | None = None,
+    spent: float | None = None,
     quotas: Quotas | Mapping[str, Any] | None = None,
     near_duplicates: NearDuplicates | Mapping[str, Any] | None = None,
     ctx: Context | None = None,
@@ -237,7 +243,15 @@ def select(
         pool: What to choose from.
         scores: What to choose by; None for methods that need none.
         method: Name of a selector, or a function of your own.
-        budget: How much; samples, tokens or ratio.
+        budget: How much; samples, tokens, ratio or FLOPs. Of FLOPs what the scores take from
+            nothing is taken off first, and the rest trains what is chosen, counted as the model
+            reads it, without padding.
+        train: The training that a budget of FLOPs is for: its `model`, the `epochs`, and settings
+            of `train` that change what it takes (lora_rank, max_length, template, batch_size, …).
+            The model is a folder, `scratch`, a hub name, or one that is known by its numbers: a
+            name or a size ("7B") that `didact.accounting.catalog.described` knows, or a
+            `ModelSpec`. Of these the pool's own count of tokens is taken.
+        spent: FLOPs that are spent before the training, where that is not what the scores say.
         quotas: Limits per source; see `didact.selection.around.quotas.Quotas`.
         near_duplicates: Refuse rows that are nearly one already chosen; {} for the defaults, see
             `didact.selection.around.near_duplicates.NearDuplicates`.
@@ -249,9 +263,19 @@ def select(
         scores.check(pool)
     name, selector, checked, as_json = configs.bound("selectors", method, settings, "select")
     around = _around(name, quotas, near_duplicates)
+    planned = planned_training(pool, budget, train, ctx)
+    paying = None
+    if budget is not None and budget.flops is not None and planned is not None:
+        known = spent if spent is not None else 0.0 if scores is None else scores.flops
+        spending = Spending(budget=budget, spent=known or 0.0)
+        paying = Paying(spending=spending, training=planned, unknown=known is None)
 
     def make(work: Context) -> Selection:
-        return choose(selector, pool, scores, budget, work, name, **around, **checked)
+        def chosen_by(training: TrainingFlops | None) -> Selection:
+            given = (selector, pool, scores, budget, work, name, training)
+            return choose(*given, **around, **checked)
+
+        return chosen_by(None) if paying is None else paying.choose(pool, work, chosen_by)
 
     if not isinstance(method, str):
         return make(ctx)
@@ -261,6 +285,7 @@ def select(
         "budget": None if budget is None else str(budget),
         "settings": as_json,
         "around": binding.as_json(Around, around),
+        **({} if paying is None else {"paying": paying.key}),
         "method": identified_selector(method, settings, near_duplicates),
         "libraries": base_libraries(),
         "seed": ctx.seed,
@@ -273,14 +298,34 @@ def estimate_selection(
     method: str | Selector,
     *,
     budget: Budget | None = None,
+    train: Mapping[str, Any] | None = None,
+    spent: float = 0.0,
     quotas: Quotas | Mapping[str, Any] | None = None,
     near_duplicates: NearDuplicates | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Cost:
-    """What `select` will cost; nothing to speak of for selectors that only sort scores."""
+    """What `select` will cost; nothing to speak of for selectors that only sort scores.
+
+    Raises:
+        BudgetError: Of a budget of FLOPs, with what is `spent` before the training as it is
+            estimated: nothing is left, or less than one sample trains with.
+    """
     name, selector, checked, _ = configs.bound("selectors", method, settings, "select")
     around = _around(name, quotas, near_duplicates)
-    return estimate(selector, pool.stats, budget, name, **around, **checked)
+    planned = planned_training(pool, budget, train, context_of(pool))
+    asked = budget
+    if budget is not None and budget.flops is not None and planned is not None:
+        spending = Spending(budget=budget, spent=spent, foreseen=True)
+        one = executed_flops(planned.spec(), planned.settings)(1, 1.0)
+        refuse_mistaken(pool, budget, planned.epochs * one)
+        # What it comes to in the pool's own tokens, which is all that a selector's estimate needs.
+        rows = everything(pool, None).rows
+        passes = planned.epochs * len(rows)
+        whole = estimate_planned(planned, pool, rows, samples=passes).flops
+        share = min(spending.left / max(whole, 1.0), 1.0)
+        asked = Budget(tokens=round(share * pool.stats.n_tokens))
+    counting = Cost() if planned is None else planned.estimate_counting(pool.stats)
+    return counting + estimate(selector, pool.stats, asked, name, **around, **checked)
 
 
 def identified_selector(
@@ -426,37 +471,6 @@ def train(
         return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
 
 
-def starting_model(
-    pool: Pool, model: PathLike, settings: TrainSettings, seed: int, ctx: Context
-) -> PathLike:
-    """The model that a training begins with: `model`, or a new one where that is `scratch`.
-
-    Raises:
-        ConfigError: A size is given without `scratch`, or `scratch` without a size.
-    """
-    size = {"params": settings.params, "vocab": settings.vocab, "context": settings.context}
-    given: dict[str, Any] = {name: value for name, value in size.items() if value is not None}
-    if model != SCRATCH:
-        if given:
-            name, value = next(iter(given.items()))
-            raise ConfigError(
-                f"train.{name}={value!r} is of a model from scratch, and model is {str(model)!r}; "
-                f"set model: {SCRATCH}, or leave {name} out"
-            )
-        return model
-    if settings.params is None:
-        raise ConfigError(f"train.params: model: {SCRATCH} needs the size, such as params: 3M")
-    libraries = {**base_libraries(), **versions(("tokenizers", "torch", "transformers"))}
-    key = {"pool": pool.fingerprint, **given, "seed": seed, "libraries": libraries}
-
-    def save(_: None, folder: Path) -> None:
-        new_proxy(folder / "model", pool, seed=seed, **given)
-
-    return keep(
-        ctx, "scratch", key, lambda _: None, save=save, load=lambda folder: folder / "model"
-    )
-
-
 def estimate_training(
     pool: Pool,
     model: PathLike,
@@ -468,7 +482,7 @@ def estimate_training(
     """What `train` will execute on samples like those of the pool that may be chosen.
 
     Some of them are tokenised as the model is shown them; see
-    `didact.training.estimate.estimate_training`.
+    `didact.training.estimate.estimate_planned`. At most `flops` of the settings, where given.
 
     Args:
         pool: The pool.
@@ -480,38 +494,12 @@ def estimate_training(
     **Cost:** tokenises at most 4,096 samples; loads no model.
     """
     need("training", "models")
-    from didact.models.architecture import read_spec
-    from didact.models.encode import encode
     from didact.models.folder import find
-    from didact.models.language_model import context_of as model_context
-    from didact.models.language_model import open_tokenizer
-    from didact.training import estimate
 
-    checked, path = TrainSettings(**settings), find(model)
-    size = checked.batch_size or batch_size or DEFAULT_BATCH
-    tokenizer = open_tokenizer(path)
-    longest = checked.max_length or model_context(path, tokenizer)
-    how = Encoding(
-        kind=pool.kind, loss=checked.loss, template=checked.template,
-        pool_template=pool.meta["template"], max_length=longest,
-    )  # fmt: skip
-    rows = everything(pool, None).rows
-    some = np.random.default_rng(0).choice(rows, min(len(rows), _LOOKED_AT), replace=False)
-    shown = encode(pool.read(some, ["turns"]).column("turns"), tokenizer, how)
-    lengths = shown.lengths[shown.scored]
-    # Those looked at may be longer or shorter than all, by the pool's own count.
-    counted = np.minimum(pool.n_tokens, longest)
-    scale = counted[rows].mean() / max(counted[some].mean(), 1e-9) if len(rows) else 1.0
-    if checked.max_steps is not None:
-        samples = min(samples, checked.max_steps * size)
-    return estimate.estimate_training(
-        lengths, read_spec(path), checked,
-        samples=samples * scale * len(lengths) / max(len(some), 1),
-        batch_size=size, device=local_devices(checked.device)[0],
-    )  # fmt: skip
-
-
-_LOOKED_AT = 4096
+    checked = TrainSettings(**settings)
+    checked = replace(checked, batch_size=checked.batch_size or batch_size)
+    planned = PlannedTraining(model=find(model), settings=checked)
+    return estimate_planned(planned, pool, everything(pool, None).rows, samples=samples)
 
 
 def calibrate(

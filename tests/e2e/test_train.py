@@ -173,7 +173,7 @@ def test_two_processes_share_every_step_out_and_keep_the_order(place, trained):
     folder, shared = place
     words = ["train", folder / "pool.jsonl", "--model", folder / "proxy", "-o", folder / "two",
              "--order", folder / "order.parquet", *SETTINGS, "--set", "average=ema",
-             *shared]  # fmt: skip
+             "--set", "flops=1e15", *shared]  # fmt: skip
     # what `accelerate launch` does for several devices; for several CPU processes it wants MPI
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                "--nproc-per-node", "2", "-m", "didact.cli", *map(str, words)]  # fmt: skip
@@ -186,6 +186,7 @@ def test_two_processes_share_every_step_out_and_keep_the_order(place, trained):
     result, _ = trained
     assert json.loads((folder / "two" / "training.json").read_text())["devices"] == 2
     assert (told["tokens"], told["steps"]) == (result["tokens"], result["steps"])
+    assert told["foretold_flops"] == told["flops"] < 1e15  # of each process's share
     alone, shared_out = read_steps(folder / "trained"), read_steps(folder / "two")
     assert [s.rows for s in shared_out] == [s.rows for s in alone]
     assert [s.learning_rate for s in shared_out] == [s.learning_rate for s in alone]

@@ -48,6 +48,24 @@ def test_1e18_tokens_is_a_number():
     assert config.select.budget.tokens == 10**18
 
 
+@pytest.mark.parametrize("text", ["1e18", "1.0e18", "1E18", "'1e18'"])
+def test_a_budget_of_1e18_flops_is_a_number(text):
+    select = {"method": "top_k", "budget": parse_yaml(f"flops: {text}")}
+    config = parse({**MINIMAL, "select": select})
+    assert config.select.budget.flops == 1e18
+
+
+def test_the_training_that_a_budget_is_for_is_checked_and_resolved():
+    select = {"method": "top_k", "budget": {"flops": 1e18}, "train": {"model": "m", "epochs": 2}}
+    resolved = parse({**MINIMAL, "select": select}).resolved()["select"]
+    assert (resolved["train"]["model"], resolved["train"]["epochs"]) == ("m", 2)
+    assert resolved["train"]["lora_rank"] is None
+    assert resolved["budget"] == {"flops": 1e18}
+    select["train"]["lora_rnk"] = 8
+    with pytest.raises(ConfigError, match=r"select.train: unknown setting .* did you mean 'lora_r"):
+        parse({**MINIMAL, "select": select})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -61,7 +79,7 @@ def test_1e18_tokens_is_a_number():
         ({"score": {"combine": "rank_mean", "of": [{"method": "random"}]}}, r"two or more"),
         ({"select": {"method": "top_k", "budget": {"samples": 1, "ratio": 0.5}}}, r"exactly one of"),
         ({"select": {"method": "top_k", "budget": {"ratio": 1.5}}}, r"ratio=1.5; expected between 0 and 1"),
-        ({"select": {"method": "top_k", "budget": {"rows": 5}}}, r"unknown setting 'select.budget.rows' \(known: ratio, samples, tokens\)"),
+        ({"select": {"method": "top_k", "budget": {"rows": 5}}}, r"unknown setting 'select.budget.rows' \(known: flops, ratio, samples, tokens\)"),
         ({"select": {"method": "top_k", "quotas": {"at_mots": 1}}},
          r"unknown setting 'select.quotas.at_mots'; did you mean 'at_most'"),
         ({"order": {"method": "fold", "layers": 0}}, r"order.fold.layers: .*got 0"),

@@ -140,6 +140,24 @@ def step_batches(lengths: Int1D, rows: Int1D, tokens_per_batch: int) -> list[Int
     return batches
 
 
+def shared_batches(lengths: Int1D, tokens_per_batch: int, *, devices: int = 1) -> list[list[Int1D]]:
+    """The samples of one optimizer step in micro-batches, for each of several devices.
+
+    The order inside a step changes nothing but rounding, so it is used against padding.
+
+    Args:
+        lengths: Tokens of the step's samples; those of 0 are in no batch.
+        tokens_per_batch: Most padded tokens of a batch; a longer sample is a batch of its own.
+        devices: Number of devices that share the step.
+    """
+    kept = np.flatnonzero(lengths)
+    longest_first = kept[np.argsort(-lengths[kept], kind="stable")]
+    return [
+        step_batches(lengths, longest_first[device::devices], tokens_per_batch)
+        for device in range(devices)
+    ]
+
+
 def padded_lengths(lengths: Int1D, batches: Iterable[Int1D]) -> Lengths:
     """Lengths of sequences as batches of them run, each padded to its longest."""
     ran = NOTHING

@@ -18,6 +18,7 @@ from didact.core.cost import Cost, total
 from didact.core.pool import Pool
 from didact.core.protocols import Progress as Step
 from didact.pipeline import STAGES, Run
+from didact.stages.spending import shared_out
 
 
 @contextmanager
@@ -183,6 +184,8 @@ def dry_run_table(
         + (" (an estimate)" if pool.tokens_are_estimated else "")
     )
     console.print(table)
+    if (spending := shared_out(config, costs)) is not None:
+        console.print(str(spending))
     if at is not None and whole.flops:
         console.print(f"time for the FLOPs on one {at.device}: {at.source}")
 

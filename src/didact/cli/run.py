@@ -56,6 +56,7 @@ def run(
     from didact import pipeline, verbs
     from didact.cli.printing import dry_run_table, progress_bars, run_table
     from didact.core.cost import total
+    from didact.stages.spending import shared_out
 
     if not dry_run and (device is not None or mfu is not None):
         raise typer.BadParameter("--device and --mfu foretell hours: give --dry-run as well")
@@ -87,6 +88,10 @@ def run(
             },
             "hours": _hours(whole, at),
         }  # fmt: skip
+        if (spending := shared_out(checked, costs)) is not None:
+            result["budget"] = {
+                "flops": spending.flops, "scoring": spending.spent, "training": spending.left
+            }  # fmt: skip
         print_json(result) if json else dry_run_table(checked, pool, costs, at)
         if at is None and whole.flops:
             say(f"no hours: {why}")

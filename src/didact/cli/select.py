@@ -17,6 +17,9 @@ EXAMPLES: Final = (
 )
 
 
+_ALSO: Final = ("quotas", "near_duplicates", "train", "spent")
+
+
 def select(
     pool: PoolFiles,
     method: Annotated[str, typer.Option("--method", help="A selector; see 'didact methods'.")],
@@ -26,7 +29,12 @@ def select(
         typer.Option("--scores", help="What to choose by. Repeatable with --combine."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="samples=N, tokens=N or ratio=R.")
+        str | None,
+        typer.Option(
+            "--budget",
+            help="samples=N, tokens=N, ratio=R, or flops=F for scoring and training: then "
+            "--set train.model=MODEL, train.epochs=2, train.lora_rank=8, ….",
+        ),
     ] = None,
     combine: Annotated[
         Literal["rank_mean", "product"],
@@ -50,11 +58,13 @@ def select(
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None,
-            ctx=ctx, **method_settings(set_, verbs.select, "quotas", "near_duplicates"),
+            ctx=ctx, **method_settings(set_, verbs.select, *_ALSO),
         )  # fmt: skip
         path = out / "selection.parquet"
         tables.write_selection(chosen, by, found, path)
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
+        if "train" in chosen.settings:
+            result["left_for_training"] = chosen.settings["train"]["flops"]
     for note in chosen.notes:
         say(note)
     print_json(result) if json else facts_table(result)

@@ -45,7 +45,7 @@ def train(
             "--set",
             metavar="K=V",
             help="learning_rate, schedule, final_rate, average, lora_rank, batch_size, max_length, "
-            "max_steps, loss, report_to, … Repeatable.",
+            "max_steps, flops, loss, report_to, … Repeatable.",
         ),
     ] = None,
     data: Data = None,

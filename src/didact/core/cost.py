@@ -150,6 +150,13 @@ class Meter:
             self._paid += bill.charged
             self._uses |= {**bill.uses, name: bill.own}
 
+    def take_over(self, bill: Bill) -> None:
+        """Count the bill of a part of the work that had a meter of its own."""
+        with self._lock:
+            self._paid += bill.charged
+            self._earlier += bill.own
+            self._uses |= bill.uses
+
     @property
     def bill(self) -> Bill:
         """The bill of the work up to now."""

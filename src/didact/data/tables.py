@@ -50,6 +50,7 @@ def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
         "settings": dict(scores.settings),
         "tasks": list(scores.tasks),
         "facts": dict(scores.facts),
+        "spent": None if scores.spent is None else dict(scores.spent),
     }
     schema = pa.schema(fields, metadata={_KEY: json.dumps(meta, sort_keys=True)})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -103,6 +104,7 @@ def read_scores(path: Path) -> Scores:
         },
         missing=missing,
         facts=meta["facts"],
+        spent=meta.get("spent"),  # tables of earlier versions do not say
     )
 
 

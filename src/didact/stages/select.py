@@ -16,8 +16,16 @@ from didact.core.protocols import Context
 from didact.core.scores import Selection
 from didact.data import tables
 from didact.runs.folder import Outcome, output
+from didact.stages import spending
 from didact.stages.stage import Stage, Values
-from didact.verbs import estimate_selection, everything, identified_selector, select
+from didact.training.starting import planned_training
+from didact.verbs import (
+    context_of,
+    estimate_selection,
+    everything,
+    identified_selector,
+    select,
+)
 
 _FILE = "selection.parquet"
 
@@ -27,10 +35,17 @@ def _depends(values: Values) -> Mapping[str, Any]:
     method = None
     if section is not None:
         method = identified_selector(section.method, section.settings(), section.near_duplicates)
+    ctx, budget = context_of(values.pool), None if section is None else section.budget
+    later = spending.later_training(values, ctx)
+    planned = planned_training(values.pool, budget, later, ctx)
+    paying: Mapping[str, Any] = {}
+    if planned is not None:
+        paying = {"paying": {"spent": spending.spent(values), **planned.identity()}}
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
         "select": values.resolved["select"],
+        **paying,
         "method": method,
         "seed": values.config.seed_of("draw"),
     }
@@ -41,7 +56,10 @@ def _estimate(values: Values) -> Cost:
     if section is None:
         return Cost()
     pool = values.read["data"].pool
-    return estimate_selection(pool, section.method, **section.arguments())
+    ahead = spending.foreseen(values)
+    arguments = {**section.arguments(), "train": spending.later_training(values, context_of(pool))}
+    spent = 0.0 if ahead is None else ahead.spent
+    return estimate_selection(pool, section.method, spent=spent, **arguments)
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
@@ -50,7 +68,11 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     if section is None:
         chosen = everything(pool, scores)
     else:
-        chosen = select(pool, scores, section.method, ctx=ctx, **section.arguments())
+        later = spending.later_training(values, ctx)
+        arguments = {**section.arguments(), "train": later}
+        if later is not None:
+            arguments["spent"] = spending.spent(values)
+        chosen = select(pool, scores, section.method, ctx=ctx, **arguments)
     tables.write_selection(chosen, scores, pool, folder / _FILE)
     counts = {"in": len(pool), **chosen.describe(pool, scores)}
     return Outcome([folder / _FILE], counts, chosen.notes)
@@ -78,6 +100,7 @@ def _does(config: RunConfig) -> str:
 
 STAGE = Stage(
     name="select",
+    check=spending.check,
     depends=_depends,
     estimate=_estimate,
     work=_work,

@@ -15,8 +15,10 @@ from didact.core.protocols import Context
 from didact.core.scores import Budget
 from didact.models.folder import RECORD
 from didact.runs.folder import Outcome
+from didact.stages import spending
 from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH, Seeds, TrainSettings
+from didact.training.starting import starting_model
 from didact.training.telemetry import STEPS
 from didact.training.trained import Trained, read_trained
 from didact.verbs import (
@@ -24,7 +26,6 @@ from didact.verbs import (
     estimate_training,
     everything,
     model_identity,
-    starting_model,
     train,
 )
 
@@ -50,9 +51,16 @@ def starting(values: Values, ctx: Context) -> Path | str:
     return starting_model(pool, section.model, settings, values.config.seed_of("init"), ctx)
 
 
+def _left(values: Values) -> dict[str, float]:
+    """The setting by which the training keeps to what is left of a budget of FLOPs."""
+    left = spending.left_for_training(values)
+    return {} if left is None else {"flops": left}
+
+
 def _depends(values: Values) -> Mapping[str, Any]:
     section = _section(values)
     settings = {k: v for k, v in values.resolved["train"].items() if k != "model"}
+    settings |= _left(values)
     scratch = section.model == SCRATCH
     return {
         "pool": values.pool.fingerprint,
@@ -68,17 +76,22 @@ def _estimate(values: Values) -> Cost:
     section, config, pool = _section(values), values.config, values.read["data"].pool
     epochs = config.order.epochs if config.order else 1
     samples = chosen(pool, config.select.budget if config.select else None)
+    ahead = spending.foreseen(values)
+    left = {} if ahead is None else {"flops": ahead.left}
     return estimate_training(
         pool,
         starting(values, context_of(pool)),
-        section.settings(),
+        {**section.settings(), **left},
         samples=epochs * samples,
         batch_size=config.order.batch_size if config.order else None,
     )
 
 
 def chosen(pool: Pool, budget: Budget | None) -> float:
-    """Samples that a budget leaves of a pool, were those that are chosen like the others."""
+    """Samples that a budget leaves of a pool, were those that are chosen like the others.
+
+    Of FLOPs all: they end the training.
+    """
     offered = pool.stats_of(everything(pool, None).rows)
     samples = float(offered.n)
     if budget is not None and budget.ratio is not None:
@@ -95,7 +108,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     seeds = Seeds(*(config.seed_of(what) for what in ("init", "draw", "order")))
     done = train(
         values.pool, values.made["order"], model=section.model, out=folder / FOLDER, seeds=seeds,
-        replace_other=True, ctx=ctx, **section.settings(),
+        replace_other=True, ctx=ctx, **{**section.settings(), **_left(values)},
     )  # fmt: skip
     files = sorted(path for path in done.path.rglob("*") if path.is_file())
     facts = done.facts()

@@ -15,6 +15,7 @@ from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.pool import Pool
 from didact.core.protocols import Growing
 from didact.core.scores import Budget, Scores, Selection
+from didact.selection.around.amounts import TrainingFlops
 from didact.selection.around.choose import Around, choose, composition, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
@@ -39,9 +40,9 @@ def check_selector(
     asked is nothing chosen, and all is every row that may be chosen, once: no validation
     row, no row without a score, no second copy · more than all is an error · equal calls give equal
     answers, on any number of workers, also where scores are tied · a smaller budget is a prefix by
-    rank, in samples and in tokens · every row has a reason · quotas hold · no two rows chosen are
-    near-duplicates, where `rensa` is installed · scores of another pool are refused · pool and
-    scores stay as they were.
+    rank, in samples, in tokens and in FLOPs, of which a budget takes as many as fit · every row has
+    a reason · quotas hold · no two rows chosen are near-duplicates, where `rensa` is installed ·
+    scores of another pool are refused · pool and scores stay as they were.
 
     Args:
         method: A registered name, or the function.
@@ -67,6 +68,7 @@ def check_selector(
     _check_composition(run, pool)
     chosen = _check_amounts(run, pool)
     _check_ties_and_prefixes(run, pool)
+    _check_flops(run, pool)
     _check_quotas(run, pool)
     if importlib.util.find_spec("rensa") is not None:
         _check_near_duplicates(run)
@@ -85,12 +87,18 @@ class _Run:
     directory: Path
 
     def choose(
-        self, pool: Pool, scores: Scores | None, budget: Budget, *, workers: int = 1, **around: Any
+        self,
+        pool: Pool,
+        scores: Scores | None,
+        budget: Budget,
+        *,
+        workers: int = 1,
+        training: TrainingFlops | None = None,
+        **around: Any,
     ) -> Selection:
         ctx = context(seed=17, workers=workers, cache_dir=self.directory / "cache")
-        return choose(
-            self.selector, pool, scores, budget, ctx, self.name, **around, **self.settings
-        )
+        given = (self.selector, pool, scores, budget, ctx, self.name, training)
+        return choose(*given, **around, **self.settings)
 
     def ranked(self, pool: Pool, scores: Scores, budget: Budget, **around: Any) -> list[int]:
         found: list[int] = self.choose(pool, scores, budget, **around).best_first().tolist()
@@ -216,6 +224,23 @@ def _check_ties_and_prefixes(run: _Run, pool: Pool) -> None:
         )
         kept = bool(few) and many[: len(few)] == few
         promise(kept, f"{name}: a smaller budget in {unit} is not a prefix by rank")
+
+
+def _check_flops(run: _Run, pool: Pool) -> None:
+    """As training would take: a little more than in proportion to tokens; one row takes nothing."""
+    tokens = pool.n_tokens.astype(np.float64)
+    each = 6e6 * tokens + 4e3 * tokens**2
+    each[3] = 0
+    lefts = [float(each.sum()) * share for share in (0.2, 0.45)]
+    few, many = (
+        run.ranked(pool, _scores(pool), Budget(flops=1e12), training=TrainingFlops(each, left))
+        for left in lefts
+    )
+    kept = bool(few) and many[: len(few)] == few
+    promise(kept, f"{run.name}: a smaller budget in FLOPs is not a prefix by rank")
+    promise(each[many].sum() <= lefts[1], f"{run.name}: a budget in FLOPs is exceeded")
+    fits = each[many[: len(few) + 1]].sum() <= lefts[0]
+    promise(not fits, f"{run.name}: a budget in FLOPs leaves out a row that fits")
 
 
 def _check_quotas(run: _Run, pool: Pool) -> None:

@@ -5,36 +5,34 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
-from functools import partial
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from didact.accounting.flops import lora_counted, training_flops
-from didact.accounting.spec import LoraSpec
 from didact.core.arrays import Int1D, UInt64s
 from didact.core.atomic import write_text
 from didact.core.cost import Cost, Meter
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import BudgetError, ConfigError, DataError
 from didact.core.manifest import fingerprint
 from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import Progress, ignore_progress
 from didact.core.scores import TrainingOrder, check_pool
 from didact.execution.devices import local_devices
-from didact.models.architecture import default_lora_targets, read_lora
+from didact.models.architecture import default_lora_targets
 from didact.models.encode import Encoding, check_chat_template
 from didact.models.folder import RECORD, digest, find
 from didact.models.language_model import LanguageModel, open_model, torch_dtype
 from didact.models.saving import check_free, quiet, saving
 from didact.training.adapters import NewAdapters, add_adapters, save_merged
 from didact.training.averaging import Averager, last_ones, moving
+from didact.training.foresight import encoding, executed_flops
 from didact.training.loop import Recipe, train_in_place
 from didact.training.ranks import is_first, meet, one_first, own_device, processes
-from didact.training.samples import Samples, foretold
+from didact.training.samples import Samples, foretold, steps_ahead
 from didact.training.settings import DEFAULT_BATCH, Seeds, TrainSettings, tokens_per_batch
 from didact.training.telemetry import Step, cost_so_far, rows_digest
 from didact.training.trained import AVERAGED, Trained, read_trained, seen_by, write_trained
@@ -108,12 +106,10 @@ def train(
         training = lm if adapters is None else add_adapters(lm, adapters)
         recipe = _recipe(settings, seeds, batch_size, device)
         samples = Samples(pool, [rows], lm.tokenizer, how, passes=epochs)
-        n_steps = samples.steps(batch_size, settings.max_steps)
-        read = rows[: n_steps * batch_size]  # max_steps may end it before the order does
-        flops = partial(_flops, lm, None if adapters is None else _lora_spec(path, adapters))
-        expected = foretold(
-            samples, batch_size=batch_size, steps=n_steps, tokens_per_batch=recipe.tokens_per_batch
-        )
+        flops = executed_flops(lm.spec, settings)
+        ending = _ending(samples, recipe, settings, flops, progress)
+        recipe, n_steps = replace(recipe, max_steps=ending.steps), ending.steps
+        read = rows[: n_steps * batch_size]  # it may end before the order does
         averager = _averager(settings)
         arithmetic = torch_dtype(settings.dtype, device)
         steps, earlier = train_in_place(
@@ -130,9 +126,9 @@ def train(
             "set": fingerprint(np.unique(pool.content_hash[read]).tolist()),
             "rows": len(np.unique(read)), "epochs": epochs, "batch_size": batch_size,
             "n_params": lm.spec.n_total, "flops": whole.flops, "tokens": whole.tokens,
-            "foretold_flops": flops(expected.tokens, expected.squares),
+            "foretold_flops": ending.flops,
             **_speed(steps, device, str(arithmetic).removeprefix("torch.")),
-            "notes": _notes(lm, settings, seeds),
+            "notes": [*ending.notes, *_notes(lm, settings, seeds)],
         }  # fmt: skip
         if is_first():
             with saving(out) as folder:
@@ -184,15 +180,57 @@ def _adapters(path: Path, settings: TrainSettings, seeds: Seeds) -> NewAdapters 
     )
 
 
-def _lora_spec(path: Path, adapters: NewAdapters) -> LoraSpec:
-    return read_lora(path, rank=adapters.rank, targets=adapters.targets)
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Where a training ends, before it begins.
+
+    Attributes:
+        steps: Number of its steps.
+        flops: What they are foretold to execute.
+        notes: Sentences on what ends it.
+    """
+
+    steps: int
+    flops: float
+    notes: tuple[str, ...] = ()
 
 
-def _flops(model: LanguageModel, lora: LoraSpec | None, tokens: int, squares: float) -> float:
-    """FLOPs of forward and backward, as executed."""
-    if lora is None:
-        return training_flops(model.spec, tokens, squares)
-    return lora_counted(model.spec, lora, tokens, squares)
+def _ending(
+    samples: Samples,
+    recipe: Recipe,
+    settings: TrainSettings,
+    flops: Callable[[int, float], float],
+    progress: Callable[[Progress], None],
+) -> _Ending:
+    """The steps that are done: all, or those that the FLOPs pay, counted as they will be executed.
+
+    Raises:
+        BudgetError: They do not pay the first step.
+    """
+    steps = samples.steps(recipe.batch_size, recipe.max_steps)
+    shape = {
+        "batch_size": recipe.batch_size, "steps": steps, "tokens_per_batch": recipe.tokens_per_batch
+    }  # fmt: skip
+    if settings.flops is None:
+        expected = foretold(samples, **shape)
+        return _Ending(steps, flops(expected.tokens, expected.squares))
+    ahead = steps_ahead(samples, **shape, devices=processes(), progress=progress)
+    so_far = np.cumsum([flops(ran.tokens, ran.squares) for ran in ahead])
+    paid = int(np.searchsorted(so_far, settings.flops, side="right"))
+    if not paid:
+        raise BudgetError(
+            f"train.flops={settings.flops:.4g}: the first step of {recipe.batch_size} samples "
+            f"takes {so_far[0]:.4g}; lower batch_size or max_length, or raise the budget"
+        )
+    whole = float(so_far[paid - 1])
+    if paid == steps:
+        left = f"{settings.flops - whole:.4g} of the budget's {settings.flops:.4g} FLOPs are left"
+        return _Ending(steps, whole, (f"all {steps:,} steps were done; {left}",))
+    note = (
+        f"ended at step {paid:,} of {steps:,}: the budget of {settings.flops:.4g} FLOPs, of which "
+        f"{whole:.4g} are used and the next step would take {so_far[paid] - whole:.4g}"
+    )
+    return _Ending(paid, whole, (note,))
 
 
 def _averager(settings: TrainSettings) -> Averager | None:
@@ -282,14 +320,7 @@ def _batch_size(settings: TrainSettings, order: TrainingOrder | npt.ArrayLike) -
 
 
 def _encoding(pool: Pool, tokenizer: Any, settings: TrainSettings, context: int) -> Encoding:
-    if settings.max_length is not None and settings.max_length > context:
-        raise ConfigError(
-            f"max_length={settings.max_length}: the model reads at most {context} tokens"
-        )
-    how = Encoding(
-        kind=pool.kind, loss=settings.loss, template=settings.template,
-        pool_template=pool.meta["template"], max_length=settings.max_length or context,
-    )  # fmt: skip
+    how = encoding(pool, settings, context)
     if how.kind != "text" and how.loss != "text" and how.template == "model":
         check_chat_template(tokenizer)
     return how

@@ -53,6 +53,9 @@ class TrainSettings:
             1,024 on the CPU, where more gain nothing.
         max_length: Most tokens of a sample; the model's context when not given.
         max_steps: Stop after so many steps, with the schedule laid over them.
+        flops: End at the last whole step that so many FLOPs, as executed, still pay: never over.
+            The schedule is laid over the steps that are done. Every sample is tokenised before the
+            first step.
         weight_decay: AdamW's weight decay, on matrices.
         beta1: Decay of Adam's first moment.
         beta2: Decay of Adam's second moment.
@@ -89,6 +92,7 @@ class TrainSettings:
     tokens_per_batch: Count | None = None
     max_length: Annotated[int, Field(ge=2)] | None = None
     max_steps: Count | None = None
+    flops: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95

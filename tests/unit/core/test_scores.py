@@ -61,7 +61,7 @@ def test_by_task_has_a_column_per_task():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "exactly one of samples, tokens, ratio; got none"),
+        ({}, "exactly one of samples, tokens, ratio, flops; got none"),
         ({"samples": 1, "ratio": 0.5}, "exactly one of"),
         ({"samples": -1}, "samples=-1; expected 0 or more"),
         ({"samples": 1.5}, "samples=1.5 is not a whole number"),
@@ -70,6 +70,12 @@ def test_by_task_has_a_column_per_task():
         ({"tokens": float("inf")}, "tokens=inf is not a whole number"),
         ({"samples": True}, "samples=True is not a number"),
         ({"samples": "9"}, "samples='9' is not a number"),
+        ({"flops": 1e18, "ratio": 0.5}, "exactly one of"),
+        ({"flops": 0}, "flops=0.0; expected a number of FLOPs above 0"),
+        ({"flops": -1e18}, "expected a number of FLOPs above 0"),
+        ({"flops": float("inf")}, "expected a number of FLOPs above 0"),
+        ({"flops": 0.2}, r"flops=0.2 is a share; did you mean ratio=0.2\?"),
+        ({"flops": "1e18"}, "flops='1e18' is not a number"),
     ],
 )
 def test_wrong_budgets(given, message):
@@ -96,10 +102,25 @@ def test_a_ratio_written_with_three_digits_is_exact(thousandths, n):
         ("tokens=2_000_000", Budget(tokens=2_000_000)),
         ("tokens=2e6", Budget(tokens=2_000_000)),
         ("ratio=0.2", Budget(ratio=0.2)),
+        ("flops=2e19", Budget(flops=2e19)),
     ],
 )
 def test_budgets_from_the_command_line(text, budget):
     assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("flops", [2e19, 1e18, 123_456_789_123.0, 2.5e19 / 3])
+def test_a_budget_of_flops_is_told_exactly(flops):
+    budget = Budget(flops=flops)
+    assert Budget.parse(str(budget)) == budget
+    assert budget.unit == "flops"
+    assert budget.amount(7) == int(flops)
+
+
+def test_flops_behind_scores_are_a_sum_or_not_known():
+    assert scores([1.0], spent={"a": 2e9, "b": 1e9}).flops == 3e9
+    assert scores([1.0], spent={}).flops == 0
+    assert scores([1.0]).flops is None
 
 
 @pytest.mark.parametrize("text", ["10", "rows=10", "ratio=a fifth", "samples", "=3"])

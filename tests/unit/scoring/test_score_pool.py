@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScorer, BatchScores, Context, Executor, Fitted, Progress
 from didact.core.scores import Scores
+from didact.data import tables
 from didact.execution.executors import serial, threads
 from didact.scoring.around import score_pool as driver
 from didact.scoring.around.score_pool import score_pool
@@ -125,6 +126,24 @@ def test_costs_reach_the_executor(pool: Pool) -> None:
     go(pool, fitted(), executor=threads(2), meter=meter)
     spent = meter.bill.charged
     assert (spent.flops, spent.tokens) == (210, 30)
+
+
+def test_flops_are_those_from_nothing_whether_found_or_made(pool: Pool, tmp_path: Path) -> None:
+    made, found = (go(pool, fitted(), tmp_path / "cache") for _ in range(2))
+    assert made.flops == found.flops == 210
+    assert made.spent == found.spent
+    meter = Meter()
+    alone = go(pool, fitted(), meter=meter)  # nothing is kept
+    assert alone.flops == meter.bill.value.flops == meter.bill.charged.flops == 210
+    assert go(pool, fitted(), tmp_path / "cache", key="other").spent != made.spent
+
+
+def test_a_table_of_scores_says_what_they_took(pool: Pool, tmp_path: Path) -> None:
+    scores, path = go(pool, fitted(), tmp_path / "cache"), tmp_path / "scores.parquet"
+    tables.write_scores(scores, pool, path)
+    assert tables.read_scores(path).spent == scores.spent
+    tables.write_scores(replace(scores, spent=None), pool, path)
+    assert tables.read_scores(path).flops is None
 
 
 def test_progress_is_told_in_rows(pool: Pool, tmp_path: Path) -> None:

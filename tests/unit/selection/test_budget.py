@@ -92,7 +92,9 @@ def test_equal_copies_are_the_first_row(pool_of, scores_of, ctx):
 
 def test_no_budget_is_for_threshold_only(pool_of, scores_of, ctx):
     pool, scores = pool_of(["web"] * 3), scores_of([1, 2, 3])
-    with pytest.raises(BudgetError, match="top_k needs a budget of samples=N, tokens=N or ratio"):
+    with pytest.raises(
+        BudgetError, match="top_k needs a budget of samples=N, tokens=N, ratio=R or flops"
+    ):
         choose(top_k, pool, scores, None, ctx)
     assert choose(threshold, pool, scores, None, ctx, value=1).rows.tolist() == [1, 2]
 

@@ -94,3 +94,10 @@ def test_bad_settings_are_refused(scores_of, arguments, message):
 def test_nothing_cannot_be_combined():
     with pytest.raises(ConfigError, match="at least one"):
         combine([])
+
+
+def test_what_both_stand_on_is_paid_once(scores_of):
+    one = scores_of([1, 2], spent={"adapters/a": 4e12, "scores/1": 1e12})
+    other = scores_of([3, 4], spent={"adapters/a": 4e12, "scores/2": 2e12})
+    assert combine([one, other]).flops == 7e12
+    assert combine([one, scores_of([1, 1])]).flops is None

@@ -78,7 +78,18 @@ def combine(
         parts={name: s.values for name, s in zip(names, scores, strict=True)},
         missing=dict(sorted(missing.items())),
         facts={name: dict(s.facts) for name, s in zip(names, scores, strict=True) if s.facts},
+        spent=_spent(scores),
     )
+
+
+def _spent(scores: Sequence[Scores]) -> dict[str, float] | None:
+    """FLOPs behind all of them; what two stand on counts once. None where one does not say."""
+    out: dict[str, float] = {}
+    for s in scores:
+        if s.spent is None:
+            return None
+        out |= s.spent
+    return out
 
 
 def _rank_mean(scores: Sequence[Scores], present: Bool1D, shares: Float1D) -> Float1D:

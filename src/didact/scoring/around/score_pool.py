@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -13,8 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from didact.core.array_folders import by_row, load_scores, read_arrays, save_scores, write_arrays
-from didact.core.cost import Metered
+from didact.core.array_folders import (
+    by_row,
+    load_scores,
+    read_arrays,
+    save_scores,
+    scores_identity,
+    write_arrays,
+)
+from didact.core.cost import Bill, Meter, Metered
+from didact.core.entries import open_entry
 from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.keep import Piece, keep, kept_pieces
 from didact.core.pool import Pool
@@ -64,11 +72,24 @@ def score_pool(
     def make(work: Context) -> Scores:
         return _score_pool(pool, name, scorer, settings, target, work)
 
-    return (
-        make(ctx)
-        if key is None
-        else keep(ctx, "scores", key, make, save=save_scores, load=load_scores)
-    )
+    def load(folder: Path) -> Scores:
+        bill = open_entry(folder).bill
+        return replace(load_scores(folder), spent=_spent(bill, f"scores/{folder.name}"))
+
+    if key is not None:
+        return keep(ctx, "scores", key, make, save=save_scores, load=load)
+    meter = Meter()
+    with meter.running():
+        scores = make(replace(ctx, meter=meter))
+    bill = meter.bill
+    ctx.meter.take_over(bill)
+    return replace(scores, spent=_spent(bill, f"scores/{scores_identity(scores)}"))
+
+
+def _spent(bill: Bill, name: str) -> dict[str, float]:
+    """FLOPs of what scores stand on, by name, their own among them."""
+    whole = {**bill.uses, name: bill.own}
+    return {of: cost.flops for of, cost in sorted(whole.items()) if cost.flops}
 
 
 def _score_pool(

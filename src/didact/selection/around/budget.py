@@ -6,12 +6,13 @@ missing scores mean the same for every selector.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Selection
+from didact.selection.around.amounts import counted, refuse_too_little
 from didact.selection.around.near_duplicates import drop_near_duplicates
 from didact.selection.around.quotas import (
     Candidates,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Ranking
     from didact.core.scores import Budget, Scores
+    from didact.selection.around.amounts import Counted, TrainingFlops
     from didact.selection.around.near_duplicates import NearDuplicates
     from didact.selection.around.quotas import Quotas
 
@@ -65,20 +67,22 @@ def goal(
     method: str,
     scores: Scores | None = None,
     one_of_each: Int1D | None = None,
+    training: TrainingFlops | None = None,
 ) -> tuple[Int1D, int]:
     """How far a greedy selector has to go; refuses budgets and quotas before any work is done.
 
     Args:
         pool: The pool the rows belong to.
         rows: The candidates.
-        budget: How many samples or tokens, or which share of the rows.
+        budget: How many samples, tokens or FLOPs, or which share of the rows.
         quotas: With quotas all candidates are ranked, since any may be needed.
         method: The selector's name, for messages.
         scores: Counted in messages.
         one_of_each: Positions of one candidate of each text; all are when None.
+        training: For a budget of FLOPs.
 
     Returns:
-        Each candidate's size in the budget's unit, and the sum to reach.
+        Each candidate's size as the budget counts it, and the sum to reach.
 
     Raises:
         BudgetError: No budget, more than the pool offers, or quotas that cannot be met.
@@ -86,14 +90,14 @@ def goal(
     """
     if budget is None:
         raise _no_budget(method)
-    sizes = pool.n_tokens[rows] if budget.unit == "tokens" else np.ones(len(rows), np.int64)
-    limit, _ = _limit(
-        pool, budget, sizes if one_of_each is None else sizes[one_of_each], scores, partial=False
-    )
-    if not quotas or not budget.amount(len(pool)):
+    count = counted(pool, budget, training)
+    sizes = count.sizes(rows)
+    some = sizes if one_of_each is None else sizes[one_of_each]
+    limit, _ = _limit(pool, budget, count, some, scores, partial=False)
+    if not quotas or not count.asked:
         return sizes, limit
     if not quotas.proportional:
-        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, budget.unit)
+        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, count)
         check_reachable(offered, quotas, limit, must_fill=budget.samples is not None)
     return sizes, int(sizes.sum())
 
@@ -148,6 +152,7 @@ def cut(
     quotas: Quotas | None = None,
     near_duplicates: NearDuplicates | None = None,
     refused: int = 0,
+    training: TrainingFlops | None = None,
 ) -> Selection:
     """Cut a ranking to a budget.
 
@@ -167,6 +172,7 @@ def cut(
         near_duplicates: Leave out, going down the ranking, what is near a row kept above it; before
             quotas are looked at. None where they were refused while it was made.
         refused: How many near-duplicates were refused while it was made, for messages.
+        training: For a budget of FLOPs.
 
     Returns:
         A ranked selection without settings; its notes tell where the budget could not be used up,
@@ -184,22 +190,22 @@ def cut(
         raise _no_budget(method)
     at = eligible(pool, ranking.rows, scores)
     rows = ranking.rows[at]
-    unit = "samples" if budget is None else budget.unit
-    sizes = pool.n_tokens[rows] if unit == "tokens" else np.ones(len(rows), np.int64)
-    limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
-    nothing = budget is not None and budget.amount(len(pool)) == 0
+    count = counted(pool, budget, training)
+    sizes = count.sizes(rows)
+    limit, notes = _limit(pool, budget, count, sizes, scores, partial=partial, refused=refused)
+    nothing = count.asked == 0
     if near_duplicates is not None and not nothing:
         far = quotas or budget is None
         kept, refused = drop_near_duplicates(
             pool, rows, near_duplicates, ctx, sizes=sizes, enough=None if far else limit
         )
         at, rows, sizes = at[kept], rows[kept], sizes[kept]
-        limit, notes = _limit(pool, budget, sizes, scores, partial=partial, refused=refused)
+        limit, notes = _limit(pool, budget, count, sizes, scores, partial=partial, refused=refused)
     if refused:
         notes = (*notes, f"near-duplicates refused: {refused:,}")
     codes = np.zeros(len(rows), np.int64) if ranking.why is None else ranking.why[at]
     if quotas:
-        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, unit)
+        offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, count)
         must_fill = budget is not None and budget.samples is not None and not partial
         shared = (
             proportional(offered, limit)
@@ -219,7 +225,7 @@ def cut(
     if nothing:
         chosen = chosen[:0]  # nothing asked is nothing given, even of rows without a token
     elif len(rows) and not len(chosen) and not notes:
-        notes = (f"nothing chosen: the best row alone is over the {limit:,} {unit}",)
+        notes = (f"nothing chosen: the best row alone is over the {count.told(limit)}",)
     reasons, codes = _used(reasons, codes[chosen])
     remarks = () if ranking.remarks is None else ranking.remarks(rows[chosen])
     return Selection.ranked(
@@ -234,24 +240,27 @@ def cut(
 
 def _no_budget(method: str) -> BudgetError:
     return BudgetError(
-        f"{method} needs a budget of samples=N, tokens=N or ratio=R: 'select.budget' in a "
-        "config, '--budget' on the command line, budget=Budget(…) in Python"
+        f"{method} needs a budget of samples=N, tokens=N, ratio=R or flops=F: 'select.budget' in "
+        "a config, '--budget' on the command line, budget=Budget(…) in Python"
     )
 
 
 def _limit(
     pool: Pool,
     budget: Budget | None,
+    count: Counted,
     sizes: Int1D,
     scores: Scores | None,
     *,
     partial: bool,
     refused: int = 0,
 ) -> tuple[int, tuple[str, ...]]:
-    """The budget in its unit, at most what the candidates have, and a note where that bites."""
+    """The budget in its counts, at most what the candidates have, and a note where that bites."""
     offered = int(sizes.sum())
-    amount = offered if budget is None else budget.amount(len(pool))
+    amount = offered if count.asked is None else count.asked
     if budget is None or amount <= offered:
+        if budget is not None:
+            refuse_too_little(count, sizes, budget, pool)
         return amount, ()
     may, near = len(sizes), refused
     if partial:  # those refused are candidates here, of which not all passed
@@ -275,8 +284,13 @@ def _limit(
             + (", or raise near_duplicates.similarity" if near else "")
         )
     which = "that passed" if partial else "that may be chosen"
-    note = f"budget {budget} asks for {amount:,}, more than the {offered:,} {budget.unit} {which}"
+    asks = "leaves" if count.unit == "flops" else "asks for"
+    more = f"more than the {count.told(offered)} {_TAKES[count.unit]}{which}"
+    note = f"budget {budget} {asks} {count.number(amount)}, {more}"
     return offered, (f"{note}: the pool has {census}",)
+
+
+_TAKES: Final = {"samples": "", "tokens": "", "flops": "of training on all "}
 
 
 def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1D]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from didact.core.binding import as_json
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import BudgetError, ConfigError, DataError
 from didact.core.identity import about
 from didact.core.protocols import Composition, Growing, Ranking
 from didact.core.scores import Budget, Selection
+from didact.selection.around.amounts import counted
 from didact.selection.around.budget import cut, distinct_rows, goal, required
 from didact.selection.around.grow import grow
 from didact.selection.around.near_duplicates import (
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from didact.core.arrays import Int1D
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Selector
-    from didact.core.scores import Scores
+    from didact.core.scores import Scores, Unit
+    from didact.selection.around.amounts import TrainingFlops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ def choose(
     budget: Budget | None,
     ctx: Context,
     name: str | None = None,
+    training: TrainingFlops | None = None,
     /,
     *,
     quotas: Quotas | None = None,
@@ -69,9 +72,10 @@ def choose(
         pool: The samples.
         scores: One number per sample (or per sample and task), for selectors that look at them;
             rows without one are never chosen.
-        budget: How many samples or tokens, or which share of the rows.
+        budget: How many samples, tokens or FLOPs, or which share of the rows.
         ctx: Seed, workers, progress, pieces of what is under way.
         name: The selector's name; by default what it says of itself.
+        training: For a budget of FLOPs: what training on each row takes, and what is left for it.
         quotas: Limits per source.
         near_duplicates: Refuse rows that are nearly one already chosen.
         settings: The selector's checked keyword arguments.
@@ -102,18 +106,26 @@ def choose(
         if isinstance(chosen, Growing):
             costly = composition(selector).estimate is not None
             ranking, refused = _grown(
-                chosen, name, pool, scores, budget, around, ctx, costly=costly
+                chosen, name, pool, scores, budget, around, ctx, costly=costly, training=training
             )
             near_duplicates = None
         chosen = cut(
             pool, _checked(ranking, name, pool), budget, ctx, method=name, scores=scores,
-            quotas=quotas, near_duplicates=near_duplicates, refused=refused,
+            quotas=quotas, near_duplicates=near_duplicates, refused=refused, training=training,
         )  # fmt: skip
     elif quotas or near_duplicates is not None:
         raise ConfigError(
             f"{name} gives a finished selection, with which quotas and near_duplicates do not go; "
             "leave them out, or let it give a Ranking"
         )
+    elif budget is not None and budget.unit == "flops":
+        count = counted(pool, budget, training)
+        if (spent := int(count.sizes(chosen.rows).sum())) > (count.asked or 0):
+            raise BudgetError(
+                f"{name} gives a finished selection, which takes {count.told(spent)} to train on, "
+                f"over the {count.told(count.asked or 0)} that are left; give samples=N, or let it "
+                "give a Ranking"
+            )
     notes = chosen.notes
     if not len(chosen) and not notes:
         notes = (f"nothing was chosen: {budget or 'the method'} lets no sample pass",)
@@ -204,6 +216,7 @@ def _grown(
     ctx: Context,
     *,
     costly: bool,
+    training: TrainingFlops | None,
 ) -> tuple[Ranking, int]:
     """What a growth picks until the goal is reached, and how many near-duplicates it refused.
 
@@ -212,11 +225,12 @@ def _grown(
     """
     rows = growing.rows
     first, text = distinct_rows(pool, rows)
-    unit: Literal["samples", "tokens"] = "samples"
+    unit: Unit = "samples"
     if costly:
         sizes, wanted = goal(
-            pool, rows, budget, around.quotas, method=name, scores=scores, one_of_each=first
-        )
+            pool, rows, budget, around.quotas, method=name, scores=scores, one_of_each=first,
+            training=training,
+        )  # fmt: skip
         unit = "samples" if budget is None else budget.unit
     else:
         sizes, wanted = np.ones(len(rows), np.int64), len(rows)

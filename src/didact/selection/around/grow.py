@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from didact.core.arrays import Int1D
     from didact.core.protocols import Context, Growth
+    from didact.core.scores import Unit
 
 _SAVE_SECONDS: Final = 5.0
 _PICKS: Final = "picks-"
@@ -27,7 +28,7 @@ def grow(
     goal: int,
     ctx: Context,
     *,
-    unit: Literal["samples", "tokens"] = "samples",
+    unit: Unit = "samples",
     refuse: Callable[[int], Int1D] | None = None,
     resumable: bool = True,
 ) -> Int1D:
@@ -35,11 +36,11 @@ def grow(
 
     Args:
         growth: The rule.
-        sizes: Each candidate's size in `unit`, `(n,)`; ones for samples.
-        goal: How much. Samples are met exactly; in tokens picks go on until the goal is crossed,
-            and up to a chunk beyond it.
+        sizes: Each candidate's size, `(n,)`; ones for samples.
+        goal: How much. Samples are met exactly; else picks go on until the goal is crossed, and up
+            to a chunk beyond it.
         ctx: Its progress is told, its pieces keep the picks so far.
-        unit: Unit of `sizes` and `goal`.
+        unit: What `sizes` and `goal` count; FLOPs possibly in thousands, millions, ….
         refuse: Told of every pick; the candidates it names are blocked.
         resumable: Whether a later start goes on after the picks; not where the rule itself does.
 
@@ -69,7 +70,7 @@ def grow(
         taken(found)
     saved = time.monotonic()
     while spent < goal:
-        most = growth.chunk if unit == "tokens" else min(growth.chunk, goal - spent)
+        most = min(growth.chunk, goal - spent) if unit == "samples" else growth.chunk
         new = growth.pick(1 if refuse is not None else most)
         if not len(new):
             break

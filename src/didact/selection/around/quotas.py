@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from didact.core.errors import BudgetError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from didact.core.arrays import Int1D
+    from didact.selection.around.amounts import Counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +77,14 @@ class Candidates:
     Attributes:
         sources: Names of the pool's sources.
         codes: Each row's index into `sources`, `(m,)`.
-        sizes: Each row's size in `unit`, `(m,)`.
-        unit: What the budget counts.
+        sizes: Each row's size as the budget counts it, `(m,)`.
+        count: What the budget counts.
     """
 
     sources: tuple[str, ...]
     codes: npt.NDArray[np.integer]
     sizes: Int1D
-    unit: Literal["samples", "tokens"]
+    count: Counted
 
     def totals(self) -> Int1D:
         """Each source's amount, `(len(sources),)`."""
@@ -104,7 +105,7 @@ class Candidates:
     def amounts(self, amounts: npt.ArrayLike) -> str:
         """'web 5, books 3' for messages, the first ten sources."""
         pairs = list(zip(self.sources, np.asarray(amounts).tolist(), strict=True))
-        named = ", ".join(f"{name} {amount:,}" for name, amount in pairs[:10])
+        named = ", ".join(f"{name} {self.count.number(amount)}" for name, amount in pairs[:10])
         return named + f" and {len(pairs) - 10:,} more sources" * (len(pairs) > 10)
 
 
@@ -152,13 +153,13 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
         name = rows.sources[int(rows.codes[np.flatnonzero(secured & ~allowed)[0]])]
         raise BudgetError(
             f"quotas: no whole number of the best rows of {name!r} is within its at_least and "
-            f"at_most; set them further apart, by one row's {rows.unit}"
+            f"at_most; set them further apart, by one row's {rows.count.unit}"
         )
     spent = int(rows.sizes[secured].sum())
     if spent > limit:
         raise BudgetError(
-            f"quotas.at_least needs {spent:,} {rows.unit} in whole rows and the budget is "
-            f"{limit:,}; lower the minimums or raise the budget"
+            f"quotas.at_least needs {rows.count.told(spent)} in whole rows and the budget is "
+            f"{rows.count.number(limit)}; lower the minimums or raise the budget"
         )
     rest = np.flatnonzero(allowed & ~secured)
     rest = rest[: fitting(rows.sizes[rest], limit - spent)]
@@ -171,8 +172,8 @@ def bounded(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: bool) ->
         if must_fill:
             raise _unfilled(rows, open_to, limit)
         notes = (
-            f"quotas.at_most left {limit - reached:,} of {limit:,} {rows.unit} unused: "
-            + rows.amounts(open_to),
+            f"quotas.at_most left {rows.count.number(limit - reached)} of "
+            f"{rows.count.told(limit)} unused: " + rows.amounts(open_to),
         )
     return Cut(np.flatnonzero(secured), rest, notes)
 
@@ -202,7 +203,7 @@ def check_reachable(rows: Candidates, quotas: Quotas, limit: int, *, must_fill: 
 
 def _unfilled(rows: Candidates, open_to: Int1D, limit: int) -> BudgetError:
     return BudgetError(
-        f"quotas.at_most leaves {open_to.sum():,} of {limit:,} {rows.unit} reachable "
+        f"quotas.at_most leaves {open_to.sum():,} of {rows.count.told(limit)} reachable "
         f"({rows.amounts(open_to)}); raise the maximums or lower the budget"
     )
 
@@ -245,7 +246,7 @@ def _limits(
 ) -> Int1D:
     """One quota for every source, in the budget's unit."""
     if not isinstance(given, Mapping):
-        every = unnamed if given is None else _absolute(given, limit)
+        every = unnamed if given is None else _absolute(given, limit, rows.count.scale)
         return np.full(len(rows.sources), every, np.int64)
     out = np.full(len(rows.sources), unnamed, np.int64)
     place = {name: i for i, name in enumerate(rows.sources)}
@@ -254,14 +255,14 @@ def _limits(
             raise ConfigError(
                 f"quotas.{what}: unknown source {source!r}{did_you_mean(str(source), rows.sources)}"
             )
-        out[place[str(source)]] = _absolute(number, limit)
+        out[place[str(source)]] = _absolute(number, limit, rows.count.scale)
     return out
 
 
-def _absolute(number: float, limit: int) -> int:
-    """A share of the budget, floored in decimal as ratios are; or the absolute number itself."""
+def _absolute(number: float, limit: int, scale: int) -> int:
+    """A share of the budget, floored in decimal as ratios are; or the absolute number in counts."""
     if number > 1:
-        return int(number)
+        return min(int(number) // scale, np.iinfo(np.int64).max)
     return int((Decimal(repr(number)) * limit).to_integral_value(rounding=ROUND_FLOOR))
 
 
@@ -270,16 +271,16 @@ def _refuse_contradictions(
 ) -> None:
     for i in np.flatnonzero(least > most):
         raise ConfigError(
-            f"quotas: {rows.sources[i]!r} has at_least {least[i]:,} above its at_most "
-            f"{most[i]:,} {rows.unit}; lower the one or raise the other"
+            f"quotas: {rows.sources[i]!r} has at_least {rows.count.number(least[i])} above its "
+            f"at_most {rows.count.told(most[i])}; lower the one or raise the other"
         )
     for i in np.flatnonzero(least > totals):
         raise BudgetError(
-            f"quotas.at_least: {rows.sources[i]!r} should give {least[i]:,} {rows.unit} and has "
-            f"{totals[i]:,} that may be chosen; lower its minimum"
+            f"quotas.at_least: {rows.sources[i]!r} should give {rows.count.told(least[i])} and has "
+            f"{rows.count.number(totals[i])} that may be chosen; lower its minimum"
         )
     if least.sum() > limit:
         raise BudgetError(
-            f"quotas.at_least adds up to {least.sum():,} {rows.unit} and the budget is {limit:,}; "
-            "lower the minimums or raise the budget"
+            f"quotas.at_least adds up to {rows.count.told(least.sum())} and the budget is "
+            f"{rows.count.number(limit)}; lower the minimums or raise the budget"
         )

@@ -121,7 +121,7 @@ def feature_based(
             keep more of what repeats.
         min_df: Samples a gram must be in; noise and copies do not count.
         per: What gains are divided by: `byte`, `token`, `sample` (nothing); `auto` is `token` under
-            a budget of tokens and `byte` otherwise.
+            a budget of tokens or FLOPs and `byte` otherwise.
         noise: Samples of which less than this share holds together are noise, see
             `didact.text.noise.noise`; 0 lets everything pass, misdecoded text included.
         own_pairs: What a pair counts that no feature stands for, next to a gram of weight w(1).
@@ -147,7 +147,7 @@ def feature_based(
     need("feature_based", "fast")
     rows = candidates(pool, scores)
     if per == "auto":
-        per = "token" if budget is not None and budget.unit == "tokens" else "byte"
+        per = "byte" if budget is None or budget.unit == "samples" else "token"
 
     @contextmanager
     def growth() -> Iterator[Grown]:

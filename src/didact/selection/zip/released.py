@@ -42,6 +42,8 @@ def released(
         scores.check(pool)
         allowed &= scores.present
     rows = np.flatnonzero(allowed)
+    if budget is not None and budget.unit == "flops":
+        check_released(stages, budget, len(rows))
     _, wanted = goal(pool, rows, budget, method="zip", scores=scores)
     check_released(stages, budget, len(rows))
     rounds = -(-wanted // stages[2])
@@ -71,7 +73,7 @@ def check_released(stages: tuple[int, int, int], budget: Budget | None, n: int) 
         budget: What is asked for.
         n: Candidates; before they are known, the samples of the pool.
     """
-    if budget is not None and budget.unit == "tokens":
+    if budget is not None and budget.unit != "samples":
         raise ConfigError(
             f"zip: budget {budget} with mode=released, which counts samples; give samples=N or "
             "ratio=R, or use mode=exact"
