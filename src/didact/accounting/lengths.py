@@ -197,7 +197,8 @@ def executed_training(
         return NOTHING
     rng = np.random.default_rng(0)
     drawn = max(32, len(lengths) // size)
-    mixed = rng.permutation(np.resize(lengths, drawn * size)).reshape(drawn, size)
+    # Mixed first: those that stand for a pool ascend, and `resize` takes the first of them.
+    mixed = rng.permutation(np.resize(rng.permutation(lengths), drawn * size)).reshape(drawn, size)
     ran = executed_steps(mixed, tokens_per_batch)
     scale = n / (drawn * size)
     return Lengths(round(n), round(ran.tokens * scale), ran.squares * scale)
