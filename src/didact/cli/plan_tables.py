@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.table import Table
 
@@ -10,7 +11,9 @@ from didact.cli.printing import _safe as safe
 from didact.cli.printing import _stdout as stdout
 from didact.cli.printing import _table as table
 from didact.planning.comparison import RANDOM
+from didact.planning.law import Form, LawFit
 from didact.planning.plan import Plan
+from didact.planning.prior import COMPARE
 from didact.planning.rows import Row
 from didact.planning.verdict import named
 
@@ -30,11 +33,17 @@ def plan_tables(plan: Plan) -> None:
             "value: 0 the base model, 1 a full pass; over random: random samples for the whole "
             "budget"
         )
+        for mark in sorted({mark for i in known for mark in plan.rows[i].marks}):
+            console.print(f"* {mark}")
     rest = [i for i in shown(plan) if i not in known and plan.rows[i].method != RANDOM]
     if rest:
         console.print("\nnothing is known of the value of these:" if known else "")
         console.print(_bill(plan, rest))
-    for line in _facts(plan):
+    published = _published(plan)
+    if published.row_count:
+        console.print("")
+        console.print(published)
+    for line in (*_facts(plan), *_law(plan)):
         console.print(line)
     for note in plan.notes:
         console.print(f"note: {safe(note)}")
@@ -50,7 +59,10 @@ def _asked(plan: Plan) -> Sequence[str]:
     file = f" ({name})" if pool["fingerprint"] else ""
     return (
         f"pool: {sizes}{file}",
-        f"model: {plan.question['model']['given']}; one pass over the pool {full:.3g} FLOPs",
+        (
+            f"model: {plan.question['model']['given']}; one pass over the pool {full:.3g} FLOPs "
+            f"(6·N·D: {plan.training.flops_6nd:.3g})"
+        ),
         (
             f"budget: {budget['given']} = {budget['flops']:.3g} FLOPs{spread}, "
             f"{budget['flops'] / full:.3g} passes"
@@ -131,17 +143,77 @@ def _worth(row: Row) -> Sequence[str]:
 
 
 def _facts(plan: Plan) -> Sequence[str]:
-    marks = sorted({mark for i in shown(plan) for mark in plan.rows[i].marks})
-    out = [f"* {mark}" for mark in marks]
+    out = []
     if plan.pays_from is not None:
         of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
         out.append(
             f"break-even of {safe(named(of))} against {against.method}: a model "
-            f"{plan.pays_from.ratio:.3g} times the scoring model, or {plan.pays_from.tasks:,} "
-            "tasks that share the scoring"
+            f"{plan.pays_from.ratio:.3g} times the scoring model, or scoring that "
+            f"{plan.pays_from.tasks:,} tasks share"
         )
     if plan.pilot is not None:
         out.append(
             f"pilot: {plan.pilot.flops:.3g} FLOPs, {plan.pilot.hours:.3g} h; its grid is in --json"
         )
     return out
+
+
+def _published(plan: Plan) -> Table:
+    """What papers charge beside what is counted, with the first scoring model of each method."""
+    out = table("FLOPs of", "by", "counted", "as published")
+    seen = set()
+    for scoring in plan.scoring:
+        if scoring.method in seen:
+            continue
+        seen.add(scoring.method)
+        for rule, flops in scoring.published.items():
+            out.add_row(
+                scoring.method, safe(scoring.selector or ""), f"{scoring.cost.flops:.2g}",
+                f"{flops:.2g}  {rule}",
+            )  # fmt: skip
+    out.columns[1].justify = out.columns[3].justify = "left"
+    return out
+
+
+def _law(plan: Plan) -> Sequence[str]:
+    """How well both forms of the law foretell points that they were not fitted to."""
+    fits = plan.prior.fits
+    if not fits:
+        return ()
+    out = []
+    if plan.prior.source == COMPARE:  # the published ones are on the page
+        out += [line for name, both in fits.items() for line in _fitted(name, both["shared"])]
+    for form, called in _FORMS.items():
+        found = [fit for both in fits.values() if (fit := both[form]) is not None]
+        if not found:
+            out.append(f"law, {called}: too few points a method")
+            continue
+        missed = (
+            _mean(fit.share(fit.loo) for fit in found),
+            _mean(fit.share(fit.forward) for fit in found),
+        )
+        bounds = sum(len(fit.bounds_hit) for fit in found)
+        out.append(
+            f"law, {called}: misses a point left out by {missed[0]} of the gap, forecasts from a "
+            f"tenth of a pass by {missed[1]}" + (f"; at a bound: {bounds}" if bounds else "")
+        )
+    return out
+
+
+_FORMS: Final[Mapping[Form, str]] = {
+    "shared": "one base for all methods (used here)", "own": "a base for each, as published"
+}  # fmt: skip
+
+
+def _fitted(panel: str, fit: LawFit | None) -> Sequence[str]:
+    if fit is None:
+        return ()
+    rates = ", ".join(f"{safe(method)} {rate:.3g}" for method, rate in fit.rates.items())
+    base = next(iter(fit.base.values()))
+    bounds = "".join(f"; {hit}" for hit in fit.bounds_hit)
+    return (f"{safe(panel)}: from {base:.4g} to {fit.end:.4g}, λ {rates}{bounds}",)
+
+
+def _mean(shares: Iterable[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{sum(known) / len(known):.3f}" if known else "(too few points)"
