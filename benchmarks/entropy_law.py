@@ -22,7 +22,7 @@ Rules, written before the first run:
   cent of its tokens.
 - **Performance**, higher is better: negated bits per byte of 400 held-out rows, all sources evenly
   (`performance`: everything; `performance_answers`), and of 200 answers of GSM8K's test
-  (`performance_gsm8k`). BM25's target is its validation set, which is not judged.
+  (`performance_gsm8k`), cut at 256 tokens like all that is read. BM25's target is its validation set, which is not judged.
 - **Unit.** A set is the unit; its three runs (weights and order) say how much of it is noise. The
   four random draws are one family, the doses belong to it and stand in a table of their own; the
   two ends of `compression` are one family.

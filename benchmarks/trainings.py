@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,7 @@ RESULTS: Final = Path(__file__).resolve().parent / "results"
 BATCH: Final = 8
 BASE_RATE: Final = 3e-3  # learning rates: fixed beforehand, nothing was chosen by them
 RATE: Final = 1e-3
+VALIDATION: Final = 200  # chats of all sources in turn, which the pool does not have
 EARLY: Final = (5, 10, 25, 50)  # per cent of the first epoch
 Row = dict[str, Any]
 
@@ -147,11 +149,12 @@ def prepare(data: Path, work: Path, sizes: Sizes) -> Ground:
     if mark.exists() and mark.read_text() != told:
         raise SystemExit(f"{work} holds an experiment of other sizes: {mark.read_text()}")
     write_text(mark, told)
-    names = ("everything", "held_out", "target", "gsm8k")
+    names = ("everything", "held_out", "val", "target", "gsm8k")
     files = {name: work / f"{name}.jsonl" for name in names}
     if not all(file.exists() for file in files.values()):
         for name, lines in _split(data, sizes).items():
-            write_text(files[name], "".join(lines))
+            if not files[name].exists():
+                write_text(files[name], "".join(lines))
     cache = work / "cache"
     plain = didact.read(files["everything"], cache_dir=cache)
     for init in range(sizes.inits):
@@ -182,16 +185,14 @@ def _split(data: Path, sizes: Sizes) -> dict[str, list[str]]:
     by_source: dict[str, list[int]] = {}
     for at, line in enumerate(chats):
         by_source.setdefault(json.loads(line)["source"], []).append(at)
-    held_out: list[int] = []
-    turn = 0
-    while len(held_out) < sizes.held_out:
-        held_out += [rows[turn] for rows in by_source.values() if turn < len(rows)]
-        turn += 1
-    held_out = held_out[: sizes.held_out]
-    left = np.setdiff1d(np.arange(len(chats)), held_out)
+    turns = [row for part in zip_longest(*by_source.values()) for row in part if row is not None]
+    held_out, left = turns[: sizes.held_out], np.sort(turns[sizes.held_out :])
     drawn = np.sort(np.random.default_rng(1).permutation(left)[: sizes.pool_rows])
+    taken = set(drawn.tolist())
+    val = [row for row in turns[sizes.held_out :] if row not in taken][:VALIDATION]
     return {
         "held_out": [chats[row] for row in sorted(held_out)],
+        "val": [chats[row] for row in sorted(val)],
         "everything": [chats[row] for row in drawn],
         "target": distinct(data / "target_gsm8k_val.jsonl.zst"),
         "gsm8k": distinct(data / "target_gsm8k_test.jsonl.zst")[: sizes.answers],
@@ -246,8 +247,11 @@ def performance(found: Evaluation) -> dict[str, float]:
 
 
 def judged(ground: Ground, model: Path, name: str) -> Evaluation:
-    """A model on the held-out files."""
-    return didact.evaluate(model, ground.held_out, name=name, device="cpu", ctx=ground.ctx())
+    """A model on the held-out files, samples cut as runs cut them."""
+    return didact.evaluate(
+        model, ground.held_out, name=name, max_length=ground.sizes.context, device="cpu",
+        ctx=ground.ctx(),
+    )  # fmt: skip
 
 
 def first_epoch(steps: Sequence[Step]) -> dict[str, float]:
@@ -354,7 +358,9 @@ def bill(ground: Ground, sets: Mapping[str, int], more: Mapping[str, tuple[int, 
         pool = ground.read(ground.work / "sets" / f"{name}.jsonl")
         flops = estimate_training(pool, model, settings, samples=len(pool)).flops
         parts[f"runs on {name}"] = (times, flops)
-    told = estimate_evaluation(model, ground.held_out, device="cpu", ctx=ground.ctx()).flops
+    told = estimate_evaluation(
+        model, ground.held_out, max_length=ground.sizes.context, device="cpu", ctx=ground.ctx()
+    ).flops
     parts["judging"] = (n + sum(sets.values()), told)
     return Bill({**parts, **more})
 
