@@ -16,9 +16,9 @@ Rules, written before the first run:
 - **Judged** with the monitor's own limits, none of them set by these runs: before training, and
   when 5, 10, 25, 50 and 100 % of the epoch have been read. A version is flagged when anything
   about it is.
-- **Two tables** of counts with exact 95 % intervals (Clopper and Pearson). *Fault present*: what was
-  planted. *Harm*: a version whose held-out rows (400, all sources evenly) take more bits per byte
-  than the clean versions' mean by two of their standard deviations.
+- **Two tables** of counts with exact 95 % intervals (Clopper and Pearson). *Fault present*: what
+  was planted. *Harm*: a version whose held-out rows (400, all sources evenly) take more bits per
+  byte than the clean versions' mean by two of their standard deviations.
 - 24 clean versions without a false alarm bound their rate at 12 % (one-sided, 95 %): no more than
   that is shown here.
 
@@ -28,6 +28,7 @@ Telemetry, texts and models of every version stay in DIR, so that they can be ju
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ import numpy as np
 
 import didact
 from didact.core.atomic import write_text
+from didact.evaluation.results import read_evaluation
 from didact.training.trained import read_trained
 from didact.verbs import estimate_evaluation, estimate_training
 from instruments import cut as cut_bytes
@@ -56,22 +58,24 @@ from trainings import (
     distinct,
     performance,
     prepare,
+    record,
     run_all,
     run_base,
     write_json,
 )
 
-SIZES: Final = Sizes(
-    params="272k", vocab=1024, pool_rows=80_000, tokens=1_600, inits=1, answers=50
-)
+SIZES: Final = Sizes(params="272k", vocab=1024, pool_rows=80_000, tokens=1_600, inits=1, answers=50)
 CLEAN: Final = 24
+LEAST: Final = 5  # versions that there must be to judge by
 SHARES: Final = (5, 20)
+SEEN: Final = (5, 10, 25, 50, 100)  # per cent of the epoch
 FOREIGN: Final = "movie_reviews"
 
 
 def main() -> None:
     parser = arguments(__doc__, SIZES)
     parser.add_argument("-o", "--output", default=str(RESULTS / "monitor.json"))
+    parser.add_argument("--train-only", action="store_true", help="leave the judging for later")
     options = parser.parse_args()
     ground = prepare(options.data, options.work, SIZES.changed(options))
     versions = write_versions(ground)
@@ -95,7 +99,10 @@ def main() -> None:
             "machine": machine(),
         }  # fmt: skip
         write_json(options.output, told)
-    print(f"{len(done)} of {len(runs)} versions: {options.output}")
+    print(f"{len(done)} of {len(runs)} versions: {options.output}", flush=True)
+    if len(done) > LEAST and not options.train_only:
+        looked = judge(ground, [row["version"] for row in done])
+        write_json(options.output, {**told, **tables(done, looked), "judged": looked})
 
 
 def bill(ground: Ground, n: int) -> Bill:
@@ -238,11 +245,88 @@ def run(ground: Ground, name: str, planted: Row) -> Row:
     }  # fmt: skip
     didact.run(config, out, cache_dir=ground.work / "cache")
     trained = read_trained(out / "model")
-    from didact.evaluation.results import read_evaluation
-
     return {
         **planted, **performance(read_evaluation(out)), "steps": len(trained.steps),
         "tokens": trained.cost.tokens, "flops": trained.cost.flops,
+    }  # fmt: skip
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def judge(ground: Ground, names: Sequence[str]) -> list[Row]:
+    """What the monitor flags: clean versions by those before them, the others after all of them."""
+    clean = [name for name in names if name.endswith("-clean")]
+    others = [name for name in names if name not in clean]
+    out: list[Row] = []
+    for seen in SEEN:
+        place = ground.work / "judged" / str(seen)
+        told = record(place / "clean.json", partial(watch, ground, clean, seen, 1))
+        out += told["versions"]
+        for name in others:
+            make = partial(watch, ground, [*clean, name], seen, len(clean))
+            out += record(place / f"{name}.json", make)["versions"]
+        print(f"judged at {seen} %", flush=True)
+    return out
+
+
+def watch(ground: Ground, names: Sequence[str], seen: int, first: int) -> Row:
+    """The monitor's flags of the versions of a series, from one on."""
+    from didact.analysis.risk.flags import BEFORE
+    from didact.monitoring.monitor import monitor
+
+    folders = [ground.work / "runs" / name for name in names]
+    held_out = [str(ground.work / "held_out.jsonl")]
+    found = monitor(folders, held_out=held_out, seen=seen / 100, ctx=ground.ctx())
+    versions = [
+        {
+            "version": one.version, "seen": seen,
+            "before": sorted({f.kind for f in one.flags if f.kind in BEFORE}),
+            "during": sorted({f.kind for f in one.flags if f.kind not in BEFORE}),
+            "flags": [
+                [f.kind, f.source, round(f.z, 2), f.rows.count, f.seen, f.expected]
+                for f in one.flags
+            ],
+            "cannot": list(one.cannot),
+        }
+        for one in found[first:]
+    ]  # fmt: skip
+    return {"versions": versions}
+
+
+def tables(done: Sequence[Row], looked: Sequence[Row]) -> Row:
+    """Hits and false alarms with exact intervals, by what was planted and by what did harm."""
+    clean = [row["performance"] for row in done[1:] if not row["fault"]]
+    least = statistics.fmean(clean) - 2 * statistics.stdev(clean)
+    fault = {row["version"] for row in done if row["fault"]}
+    harm = {row["version"] for row in done[1:] if row["performance"] < least}
+    out: Row = {"harmful": sorted(harm), "held_out_sd": statistics.stdev(clean)}
+    for what, bad in (("fault_present", fault), ("harm", harm)):
+        out[what] = [
+            {"when": when, **counted(looked, seen, kinds, bad)}
+            for when, seen, kinds in [
+                ("before training", SEEN[-1], ("before",)),
+                *((f"at {seen} %", seen, ("during",)) for seen in SEEN),
+                *((f"before or at {seen} %", seen, ("before", "during")) for seen in SEEN),
+            ]
+        ]
+    return out
+
+
+def counted(looked: Sequence[Row], seen: int, kinds: Sequence[str], bad: set[str]) -> Row:
+    """How many bad versions are flagged, and how many others."""
+    flagged = {
+        row["version"]: any(row[kind] for kind in kinds) for row in looked if row["seen"] == seen
+    }
+    hits = [name for name, yes in flagged.items() if yes and name in bad]
+    alarms = [name for name, yes in flagged.items() if yes and name not in bad]
+    n_bad = sum(name in bad for name in flagged)
+    n_good = len(flagged) - n_bad
+    return {
+        "hits": len(hits), "of": n_bad, "interval": exact_interval(len(hits), n_bad),
+        "false_alarms": len(alarms), "of_others": n_good,
+        "interval_of_others": exact_interval(len(alarms), n_good),
+        "missed": sorted(set(bad) & set(flagged) - set(hits)), "alarms": alarms,
     }  # fmt: skip
 
 
@@ -250,6 +334,8 @@ def exact_interval(hits: int, n: int) -> tuple[float, float]:
     """The 95 % interval of Clopper and Pearson."""
     from scipy.stats import beta
 
+    if not n:
+        return 0.0, 1.0
     low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
     high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
     return low, high

@@ -7,8 +7,8 @@ Rules, written before the first run:
 - **Seeds.** Five pairs of a base (weights and order of its own, 0.2M tokens of random rows) and a
   draw of 0.2M tokens of other rows; no two draws share a row. Within a seed everything but what is
   compared is the same, and every order is compared with `shuffle` of its own seed.
-- **Scores** are `lqs` with the seed's base as its model, all samples annotated, towards 200 chats of
-  all sources (validation).
+- **Scores** are `lqs` with the seed's base as its model, all samples annotated, towards 200 chats
+  of all sources (validation).
 - **Orders**, ascending in the score as everywhere: `shuffle`, `sort`, `fold` of 3 layers, `zigzag`,
   `saw`; each with the learning rate falling to 0 by a cosine, and with a constant one and the
   average of the last checkpoints (the averaged weights are judged). The best half of the samples by
@@ -17,9 +17,10 @@ Rules, written before the first run:
   per byte of the validation chats, averaged over all seeds. It and `shuffle` under its schedule
   then read the draw three times over, and draws of `text_pool` (scored towards 200 rows of it,
   judged on 200 others).
-- **Told** on 400 held-out chats of all sources (everything, bits per byte, samples cut at 256 tokens):
-  mean difference from `shuffle` over the seeds, with a 95 % interval by Student's t. *Forgetting*:
-  nats per token that the trained model takes for the samples of each tenth of the order.
+- **Told** on 400 held-out chats of all sources (everything, bits per byte, samples cut at 256
+  tokens): mean difference from `shuffle` over the seeds, with a 95 % interval by Student's t.
+  *Forgetting*: nats per token that the trained model takes for the samples of each tenth of the
+  order.
 
 Learning rates as in `entropy_law.py`; nothing is chosen by them.
 """
@@ -117,7 +118,9 @@ def first_runs(
                 runs[f"{order}-{schedule}-{seed}"] = partial(run, ground, seed, annotation, **about)
         for order in ("shuffle", "fold"):
             about = {"order": order, "schedule": "cosine"}
-            runs[f"half-{order}-{seed}"] = partial(run, ground, seed, annotation, **about, half=True)
+            runs[f"half-{order}-{seed}"] = partial(
+                run, ground, seed, annotation, **about, half=True
+            )
     return runs
 
 
@@ -129,8 +132,12 @@ def best_runs(
     for seed in seeds:
         for name in ("shuffle", order):
             about = {"order": name, "schedule": schedule}
-            runs[f"text-{name}-{seed}"] = partial(run, ground, seed, annotation, **about, material="text")
-            runs[f"epochs-{name}-{seed}"] = partial(run, ground, seed, annotation, **about, epochs=3)
+            runs[f"text-{name}-{seed}"] = partial(
+                run, ground, seed, annotation, **about, material="text"
+            )
+            runs[f"epochs-{name}-{seed}"] = partial(
+                run, ground, seed, annotation, **about, epochs=3
+            )
     return runs
 
 
@@ -185,9 +192,7 @@ def write_draws(ground: Ground) -> None:
         write_text(draw_file(ground, "text", seed), "".join(texts[first : first + n]))
 
 
-def scored(
-    ground: Ground, seed: int, material: str, annotation: Mapping[str, int]
-) -> Scores:
+def scored(ground: Ground, seed: int, material: str, annotation: Mapping[str, int]) -> Scores:
     """LQS of a draw by the seed's base, kept in the cache."""
     target = "val.jsonl" if material == "chats" else "text_val.jsonl"
     return didact.score(
@@ -201,8 +206,8 @@ def scored(
 
 
 def run(
-    ground: Ground, seed: int, annotation: Mapping[str, int], *, order: str, schedule: str, material: str = "chats",
-    half: bool = False, epochs: int = 1,
+    ground: Ground, seed: int, annotation: Mapping[str, int], *, order: str, schedule: str,
+    material: str = "chats", half: bool = False, epochs: int = 1,
 ) -> Row:  # fmt: skip
     """A base reads a draw in an order, and is judged; its record."""
     run_base(ground, seed)
@@ -273,7 +278,7 @@ def best_of(done: Mapping[str, Row], n: int) -> tuple[str, str] | None:
 
 
 def differences(done: Mapping[str, Row]) -> list[Row]:
-    """Every arm beside `shuffle` of the same seeds: bits per byte of held-out rows, and interval."""
+    """Every arm beside `shuffle` of the same seeds: bits per byte of held-out rows, interval."""
     from scipy.stats import t
 
     arms: dict[tuple[Any, ...], dict[int, float]] = {}

@@ -165,9 +165,7 @@ def prepare(data: Path, work: Path, sizes: Sizes) -> Ground:
             )  # fmt: skip
     tokenizer = str(work / "proxy-0" / "tokenizer.json")
     everything = didact.read(files["everything"], tokenizer=tokenizer, cache_dir=cache)
-    lengths = read_lengths(
-        everything, work / "proxy-0", TrainSettings(), context(0, 1, cache)
-    )
+    lengths = read_lengths(everything, work / "proxy-0", TrainSettings(), context(0, 1, cache))
     rows = np.random.default_rng(0).permutation(len(everything))
     base_rows = prefix(rows, lengths, sizes.base_tokens)
     others = np.setdiff1d(np.arange(len(everything)), base_rows)
@@ -368,4 +366,3 @@ def bill(ground: Ground, sets: Mapping[str, int], more: Mapping[str, tuple[int, 
 def write_json(path: str | Path, told: Mapping[str, Any]) -> None:
     """A result, whole or not at all."""
     write_text(Path(path), json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-
