@@ -242,7 +242,6 @@ def run(
         "seed": seed, "order": order, "schedule": schedule, "material": material, "half": half,
         "epochs": epochs, "held_out": values[files[0]], "val": values.get("val.jsonl"),
         "tenths": tenths(found, own.name, ordered.rows[: len(chosen)]),
-        "first_epoch_loss": statistics.fmean(s.loss for s in trained.steps),
         "tokens": trained.cost.tokens, "flops": trained.cost.flops, "score_flops": scores.flops,
     }  # fmt: skip
     removed(trained.path)
