@@ -5,7 +5,8 @@ process, a folder, an environment and streams of its own. What a start from noth
 interpreter's own settings, limits of the process, imports) is tested where one is made.
 
     python warm.py serve SOCKET MODULE …    until stdin ends
-    python warm.py call SOCKET WORD …       the command's exit code and output as its own
+    python warm.py call SOCKET WORD …       the command's end and output as its own; Python in
+                                            the variable WARM_FIRST is run before the command
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def _live(streams: list[int], words: list[str], cwd: str, env: dict[str, str]) -
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(env)
+        exec(os.environ.pop("WARM_FIRST", ""), {})  # noqa: S102 - what a test does to the process
         sys.argv = ["didact", *words]
         from didact.cli import main
 
@@ -81,4 +83,7 @@ if __name__ == "__main__":
     if what == "serve":
         serve(place, more)
     else:
-        sys.exit(call(place, more))
+        code = call(place, more)
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        sys.exit(code)
