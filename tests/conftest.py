@@ -18,9 +18,15 @@ import pytest
 
 # Tests run side by side: torch's threads would only wait for each other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Until all tests are collected: libraries make objects by the million, and none of them is garbage.
+gc.disable()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
