@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from didact.cli.printing import _safe as safe
-from didact.cli.printing import _stdout as stdout
-from didact.cli.printing import _table as table
+from didact.cli.printing import new_table, safe, stdout
 from didact.planning.comparison import RANDOM
 from didact.planning.plan import Plan
 from didact.planning.rows import Row
@@ -82,7 +80,7 @@ def _rank(plan: Plan, i: int) -> tuple[int, float, float]:
 
 
 def _known(plan: Plan, rows: Sequence[int]) -> Table:
-    out = table(
+    out = new_table(
         "", "method", "by", "share", "selection", "hours", "value", "over random (90 %)", ""
     )
     for i in rows:
@@ -93,7 +91,7 @@ def _known(plan: Plan, rows: Sequence[int]) -> Table:
 
 
 def _bill(plan: Plan, rows: Sequence[int]) -> Table:
-    out = table("", "method", "by", "share", "selection", "hours", "CPU s")
+    out = new_table("", "method", "by", "share", "selection", "hours", "CPU s")
     for i in rows:
         row = plan.rows[i]
         seconds = f"{row.selection_cpu_seconds:,.0f}" if row.selection_cpu_seconds >= 1 else ""
