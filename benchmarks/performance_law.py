@@ -23,7 +23,7 @@ import numpy as np
 from didact.core.cost import Cost
 from didact.evaluation.student import t_quantile
 from didact.planning import simulation
-from didact.planning.break_even import Side, quantiles, ratio
+from didact.planning.break_even import Side, ratio
 from didact.planning.choice import recommend
 from didact.planning.costs import Scoring
 from didact.planning.frontier import log_line, non_dominated
@@ -240,8 +240,10 @@ def break_even(budget: float) -> dict[str, dict]:
         for pair, method, passes, rival in PAIRS:
             fast, slow = (drawn.rates[:, METHODS.index(m)] for m in (method, rival))
             sizes = ratio(Side(fast, passes), Side(slow), budget)
+            # each one of the draws, of which some are infinite
+            ends = np.quantile(sizes, [0.1, 0.5, 0.9], method="inverted_cdf")
             out[name][pair] = {
-                "ratio": [rounded(x, 2) for x in quantiles(sizes, [0.1, 0.5, 0.9])],
+                "ratio": [rounded(x, 2) for x in ends],
                 "never": rounded(np.mean(np.isinf(sizes)), 3),
             }
     return out

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from didact.planning.break_even import Side, tasks
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import JUDGES
 from didact.planning.frontier import non_dominated
@@ -107,9 +108,6 @@ class BreakEven:
 def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakEven | None:
     """From which size ratio, and from how many tasks, scoring with a language model pays.
 
-    Of K what is left after scoring must train as far as the other way trains with all of K:
-    λ_m (K − S) = λ_o K, with one base and one end.
-
     Args:
         terms: What the rows have in common.
         rows: All of them.
@@ -118,7 +116,7 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
     Returns:
         None where no such method learns faster than what costs no FLOPs.
 
-    **Source:** as `didact.planning.break_even`.
+    **Source:** `didact.planning.break_even.tasks`, with one base and one end for all methods.
     """
     rates = terms.prior.rates
     free = [i for i, r in enumerate(rows) if r.utility is not None and not r.selection_flops]
@@ -127,17 +125,18 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
         for i, r in reversed(list(enumerate(rows)))
         if r.method in JUDGES and r.method in rates and EXTRAPOLATED not in r.marks
     }
-    if not free:
+    if not free or not judged:
         return None
     against = max(free, key=lambda i: (rows[i].utility or 0.0, -i))
-    budget = min(terms.budget, terms.full_pass)
-    found = []
-    for i in judged.values():
-        most = budget * (1 - rates[rows[against].method] / rates[rows[i].method])
-        if most > 0:
-            found.append((rows[i].selection_flops / most, i, most))
-    if not found:
+    rival, budget = Side(rates[rows[against].method]), min(terms.beta, 1.0)
+
+    def sharing(i: int) -> float:
+        """How many times over the cost of a row's scoring has to be shared."""
+        paid = rows[i].selection_flops / terms.full_pass
+        return float(tasks(Side(rates[rows[i].method], paid), rival, budget))
+
+    share, of = min((sharing(i), i) for i in judged.values())
+    if not math.isfinite(share):
         return None
-    share, i, most = min(found)
-    ratio = share * train_params / (rows[i].selector_params or train_params)
-    return BreakEven(i, against, ratio, math.ceil(rows[i].selection_flops * terms.tasks / most))
+    ratio = share * train_params / (rows[of].selector_params or train_params)
+    return BreakEven(of, against, ratio, math.ceil(share * terms.tasks))
