@@ -43,12 +43,12 @@ def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None
             (i for i in measured if rows[i].method == RANDOM), key=lambda i: rows[i].fraction
         )
     else:
-        alike = (i for i in measured if _low(rows[i]) > 0 and _alike(terms, rows[best], rows[i]))
-        best = min(alike, key=lambda i: (_bill(rows[i]), -_low(rows[i])))
-    others = {rows[best].method}
-    measured_only = [row if i in set(measured) else None for i, row in enumerate(rows)]
-    second = _best(measured_only, others)
-    return best, second if second is not None else _best(rows, others)
+        tied = (i for i in measured if _low(rows[i]) > 0 and _tied(terms, rows[best], rows[i]))
+        best = min(tied, key=lambda i: (_bill(rows[i]), -_low(rows[i])))
+    second = _best_of_another(rows, measured, rows[best].method)
+    if second is None:
+        second = _best_of_another(rows, known, rows[best].method)
+    return best, second
 
 
 def _low(row: Row) -> float:
@@ -61,7 +61,7 @@ def _bill(row: Row) -> tuple[float, float]:
     return row.selection_flops, row.selection_cpu_seconds
 
 
-def _alike(terms: Terms, best: Row, other: Row) -> bool:
+def _tied(terms: Terms, best: Row, other: Row) -> bool:
     """Whether two rows cannot be told apart, on average over tasks like those measured."""
     drawn = terms.prior.middle
     apart = reached(drawn, best.method, best.fraction) - reached(
@@ -70,14 +70,13 @@ def _alike(terms: Terms, best: Row, other: Row) -> bool:
     return best is other or interval(apart, UTILITY_LEVEL)[0] <= 0
 
 
-def _best(rows: Sequence[Row | None], without: set[str]) -> int | None:
-    """The feasible row of highest utility of a method that is not one of some."""
-    found = [
-        (row.utility, -_bill(row)[0], -i)
-        for i, row in enumerate(rows)
-        if row is not None and row.utility is not None and row.method not in without
-    ]
-    return -max(found)[2] if found else None
+def _best_of_another(rows: Sequence[Row], known: Sequence[int], method: str) -> int | None:
+    """Of the rows that are known, the one of highest utility whose method is another."""
+    return max(
+        (i for i in known if rows[i].method != method),
+        key=lambda i: (rows[i].utility or 0.0, -rows[i].selection_flops, -i),
+        default=None,
+    )
 
 
 def frontier(rows: Sequence[Row]) -> tuple[int, ...]:
