@@ -28,7 +28,7 @@ from didact.planning.choice import recommend
 from didact.planning.costs import Scoring
 from didact.planning.frontier import log_line, non_dominated
 from didact.planning.law import (
-    PUBLISHED,
+    AS_PUBLISHED,
     Curve,
     Draws,
     LawFit,
@@ -48,8 +48,7 @@ from didact.planning.panels import (
     drawn_curves,
     points,
 )
-from didact.planning.prior import PUBLISHED as OF_PANELS
-from didact.planning.prior import prior_from_trials
+from didact.planning.prior import PUBLISHED, prior_from_trials
 from didact.planning.published import (
     foretold,
     published_draws,
@@ -77,7 +76,7 @@ def drawn_fits() -> dict[str, dict]:
     out = {}
     for of in PANELS:
         both = {
-            total: fit_own(drawn_curves(of, total=total), end=of.drawn_end, bounds=PUBLISHED)
+            total: fit_own(drawn_curves(of, total=total), end=of.drawn_end, bounds=AS_PUBLISHED)
             for total in (True, False)
         }
         out[of.name] = {
@@ -101,7 +100,7 @@ def forms() -> dict[str, dict]:
     out = {}
     for of, shared in zip(PANELS, published_fits(), strict=True):
         own = fit_own(curves(of), end=of.full)
-        forward = forward_error("own", curves(of), end=of.full, bounds=PUBLISHED)
+        forward = forward_error("own", curves(of), end=of.full, bounds=AS_PUBLISHED)
         none = leave_one_out(
             "shared", [Curve("any", np.tile(BUDGETS, 5), of.values.ravel())], end=of.full
         )
@@ -401,7 +400,7 @@ def paid_regrets() -> dict[str, dict]:
 def recommended(index: int, budget: float, *, paid: bool) -> str:
     """What a plan recommends for a panel at a budget, by the other six."""
     of = PANELS[index]
-    prior = prior_from_trials([trials_of(p) for p in others(index, PANELS)], OF_PANELS)
+    prior = prior_from_trials([trials_of(p) for p in others(index, PANELS)], PUBLISHED)
     scoring = [
         Scoring(
             OURS.get(method, method), None, JUDGE if method in {"perplexity", "less"} else None,

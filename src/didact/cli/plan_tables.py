@@ -131,11 +131,11 @@ def _worth(row: Row) -> Sequence[str]:
 def _facts(plan: Plan) -> Sequence[str]:
     marks = sorted({mark for i in shown(plan) for mark in plan.rows[i].marks})
     out = [f"* {mark}" for mark in marks]
-    if plan.pays_from is not None:
-        of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
+    if plan.break_even is not None:
+        of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
         out.append(
             f"break-even of {safe(named(of))} against {against.method}: a model "
-            f"{plan.pays_from.ratio:.3g} times the scoring model, or {plan.pays_from.tasks:,} "
+            f"{plan.break_even.ratio:.3g} times the scoring model, or {plan.break_even.tasks:,} "
             "tasks that share the scoring"
         )
     if plan.pilot is not None:

@@ -14,12 +14,18 @@ import numpy as np
 from didact.core.errors import DataError
 from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, Curve
-from didact.planning.prior import COMPARE, NOTHING_KNOWN, Prior, Trials, prior_from_trials
+from didact.planning.prior import (
+    COMPARE,
+    NOTHING_KNOWN,
+    Prior,
+    Trials,
+    another_kind,
+    prior_from_trials,
+)
 
 LEAST_SEEDS: Final = 2
 LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
-_FAR: Final = 2.0  # a factor between two sizes at which they are two
 
 
 def compared_prior(comparison: Comparison, train_params: float, where: str) -> Prior:
@@ -47,13 +53,12 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         "rank nothing and were left out"
         for task in quiet
     ]
-    if trials:
-        tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
-        notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     if not trials:
         return replace(NOTHING_KNOWN, notes=tuple(notes))
+    tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
+    notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
-    if not size / _FAR <= train_params <= size * _FAR:
+    if another_kind(train_params, size, size):
         notes.append(
             f"{where}: models of {size:.2g} parameters were compared, this one has "
             f"{train_params:.2g}: their order of methods may not hold"

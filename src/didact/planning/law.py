@@ -90,7 +90,7 @@ class Bounds:
 
 
 OPEN: Final = Bounds()
-PUBLISHED: Final = Bounds(base=0.0)  # the paper's, whose λ has no upper bound
+AS_PUBLISHED: Final = Bounds(base=0.0)  # the paper's, whose λ has no upper bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

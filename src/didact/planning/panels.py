@@ -26,7 +26,6 @@ Size: TypeAlias = Literal["7B", "13B", "70B"]
 METHODS: Final = ("random", "bm25", "embed", "perplexity", "less")
 FRACTIONS: Final = (0.025, 0.05, 0.1, 0.25, 0.5)  # of the pool, below the whole of it
 SELECTOR_PARAMS: Final = 7e9
-POOL_SAMPLES: Final = 270_679
 
 # FLOPs of scoring the pool as the figures add them; 1 and 5.4 forward passes of the 7B model.
 SELECTION_FLOPS: Final[Mapping[str, float]] = MappingProxyType(

@@ -9,8 +9,8 @@ import pytest
 
 from didact.core.errors import ConfigError, DataError
 from didact.planning.law import (
+    AS_PUBLISHED,
     OPEN,
-    PUBLISHED,
     Bounds,
     Curve,
     LawFit,
@@ -34,7 +34,7 @@ def squares(curve, end, base, rate):
 
 
 @pytest.mark.parametrize("of", PANELS, ids=lambda of: of.name)
-@pytest.mark.parametrize("bounds", [OPEN, PUBLISHED], ids=["open", "published"])
+@pytest.mark.parametrize("bounds", [OPEN, AS_PUBLISHED], ids=["open", "published"])
 def test_own_fits_are_scipys_lowest(of, bounds):
     optimize = pytest.importorskip("scipy.optimize")
     fit = fit_own(curves(of), end=of.full, bounds=bounds)
@@ -181,7 +181,7 @@ def test_shared_fits_of_flat_curves_are_finite(flat):
 
 def test_bounds_hold_and_are_told():
     steep = Curve("less", C + 2.0, law(30.0, 50.0, 3.0))  # so P0 would be far below 0
-    fit = fit_own([steep], end=50.0, bounds=PUBLISHED)
+    fit = fit_own([steep], end=50.0, bounds=AS_PUBLISHED)
     assert (fit.base["less"], fit.bounds_hit) == (0.0, ("less: P0 at 0",))
     capped = fit_own(
         [Curve("m", C, law(30.0, 50.0, 9.0))], end=50.0, bounds=Bounds(rates=(0.0, 8.0))
@@ -224,7 +224,7 @@ def test_the_full_pass_is_no_point_to_foretell():
 
 
 def test_json_gives_the_same_fit_back():
-    fit = fit_own(curves(PANELS[4]), end=52.78, bounds=PUBLISHED)
+    fit = fit_own(curves(PANELS[4]), end=52.78, bounds=AS_PUBLISHED)
     assert LawFit.from_json(json.loads(json.dumps(fit.to_json()))) == fit
 
 
