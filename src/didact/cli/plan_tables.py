@@ -10,7 +10,6 @@ from didact.cli.printing import new_table, safe, stdout
 from didact.planning.comparison import RANDOM
 from didact.planning.plan import Plan
 from didact.planning.rows import Row
-from didact.planning.verdict import named
 
 
 def plan_tables(plan: Plan) -> None:
@@ -134,7 +133,7 @@ def _facts(plan: Plan) -> Sequence[str]:
     if plan.break_even is not None:
         of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
         out.append(
-            f"break-even of {safe(named(of))} against {against.method}: a model "
+            f"break-even of {safe(of.name)} against {against.method}: a model "
             f"{plan.break_even.ratio:.3g} times the scoring model, or {plan.break_even.tasks:,} "
             "tasks that share the scoring"
         )

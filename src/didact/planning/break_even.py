@@ -26,7 +26,7 @@ class Side:
 
     Attributes:
         rate: λ, per full pass.
-        selection: What selection costs. In `ratio`, training passes of the *selecting* model over
+        selection: What selection costs. In `ratio`, training passes of the *scoring* model over
             the pool (perplexity ⅓, one gradient 1, LESS as drawn 1.8, LESS with four checkpoints
             4.2); elsewhere a share of a full pass of the *trained* model.
         amplitude: A = P̄ − P0; the same number on both sides where they start from one model.
@@ -38,7 +38,7 @@ class Side:
 
 
 def ratio(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:
-    """Size of the trained over the selecting model from which on a method beats a cheaper rival.
+    """Size of the trained over the scoring model from which on a method beats a cheaper rival.
 
     ratio = (λ s − λ' s') ÷ ((λ − λ') β + ln(A' ÷ A)), and at least s ÷ β, where selection is paid.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from didact.planning.break_even import Side, tasks
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import JUDGES
+from didact.planning.costs import BY_LANGUAGE_MODEL
 from didact.planning.frontier import non_dominated
 from didact.planning.rows import EXTRAPOLATED, UTILITY_LEVEL, Row, Terms, interval, reached
 
@@ -119,12 +119,12 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
     """
     rates = terms.prior.rates
     free = [i for i, r in enumerate(rows) if r.utility is not None and not r.selection_flops]
-    judged = {
+    paying = {
         (r.method, r.selector): i
         for i, r in reversed(list(enumerate(rows)))
-        if r.method in JUDGES and r.method in rates and EXTRAPOLATED not in r.marks
+        if r.method in BY_LANGUAGE_MODEL and r.method in rates and EXTRAPOLATED not in r.marks
     }
-    if not free or not judged:
+    if not free or not paying:
         return None
     against = max(free, key=lambda i: (rows[i].utility or 0.0, -i))
     rival, budget = Side(rates[rows[against].method]), min(terms.beta, 1.0)
@@ -134,7 +134,7 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
         paid = rows[i].selection_flops / terms.full_pass
         return float(tasks(Side(rates[rows[i].method], paid), rival, budget))
 
-    share, of = min((sharing(i), i) for i in judged.values())
+    share, of = min((sharing(i), i) for i in paying.values())
     if not math.isfinite(share):
         return None
     ratio = share * train_params / (rows[of].selector_params or train_params)

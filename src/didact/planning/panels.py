@@ -3,7 +3,7 @@
 **Source:** Yin and Rush, "Compute-Constrained Data Selection" (ICLR 2025, arXiv:2410.16208; code
 `oseyosey/CCDS`). The values and FLOPs are read off the vector graphics of its figures, exact to
 about 0.005 points and four digits. The pool has 270,679 samples (FLAN v2, CoT, Dolly, OASST1); the
-selecting model is Llama-2 7B throughout, the encoder of `embed` is gtr-t5-base and is drawn as
+scoring model is Llama-2 7B throughout, the encoder of `embed` is gtr-t5-base and is drawn as
 free. Values are means over seeds whose spread is not published.
 """
 

@@ -28,7 +28,7 @@ from didact.planning.rows import (
     Terms,
     all_rows,
 )
-from didact.planning.verdict import Verdict, judged, named
+from didact.planning.verdict import Verdict, judged
 
 PLAN_VERSION: Final = 1
 _TARGET_SAMPLES: Final = 100  # of a target set that was not described
@@ -297,4 +297,4 @@ def _at_the_ends(
 
 
 def _way(row: Row) -> str:
-    return "all of it" if row.fraction >= 1 else named(row)
+    return "all of it" if row.fraction >= 1 else row.name

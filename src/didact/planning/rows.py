@@ -19,7 +19,14 @@ LEVEL: Final = 0.8  # of the interval of a value on a task like those that were 
 UTILITY_LEVEL: Final = 0.9  # of the interval of a utility, on average over such tasks
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)
 SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
+EXTRAPOLATED: Final = "scoring model smaller than measured"
+SMALL_MARK: Final = "rests on models under 15M parameters"
 _SLACK: Final = 1e-9
+
+
+def named(method: str, selector: str | None) -> str:
+    """A method, with the model that scores."""
+    return method if selector is None else f"{method} by {selector}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,11 @@ class Row:
     marks: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """What chooses."""
+        return named(self.method, self.selector)
+
+    @property
     def total_flops(self) -> float:
         """FLOPs of scoring and training."""
         return self.selection_flops + self.training_flops
@@ -102,10 +114,6 @@ class Terms:
     def beta(self) -> float:
         """The budget as a share of a full pass."""
         return self.budget / self.full_pass
-
-
-EXTRAPOLATED: Final = "scoring model smaller than measured"
-SMALL_MARK: Final = "rests on models under 15M parameters"
 
 
 def all_rows(terms: Terms, scorings: Sequence[Scoring]) -> list[Row]:
