@@ -30,9 +30,7 @@ from didact.planning.frontier import log_line, non_dominated
 from didact.planning.law import (
     AS_PUBLISHED,
     Curve,
-    Draws,
     LawFit,
-    bootstrap,
     fit_own,
     fit_shared,
     forward_error,
@@ -56,6 +54,7 @@ from didact.planning.published import (
     regret,
     trials_of,
 )
+from didact.planning.resampling import Draws, bootstrap
 from didact.planning.rows import Terms, all_rows
 from didact.planning.transfer import alike, log_gains
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from didact.core.arrays import Float1D, Float2D
 from didact.planning.comparison import RANDOM
-from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, bootstrap, fit_own, fit_shared
+from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, fit_own, fit_shared
+from didact.planning.resampling import bootstrap
 from didact.planning.transfer import alike, log_rates, logs
 
 Fits = Mapping[Form, LawFit | None]

@@ -13,7 +13,7 @@ import numpy as np
 from didact.core.pool import Kind
 from didact.core.statistics import spearman
 from didact.planning.comparison import RANDOM
-from didact.planning.law import Draws, LawFit, bootstrap, fit_shared
+from didact.planning.law import LawFit, fit_shared
 from didact.planning.panels import METHODS, PANELS, SELECTOR_PARAMS, Panel, curves
 from didact.planning.prior import (
     NOTHING_KNOWN,
@@ -23,6 +23,7 @@ from didact.planning.prior import (
     another_kind,
     prior_from_trials,
 )
+from didact.planning.resampling import Draws, bootstrap
 from didact.planning.transfer import log_gains, log_rates
 
 _NAMES: Final = {"embed": "embedding"}  # the paper's → didact's

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from didact.core.arrays import Float2D
 from didact.planning.comparison import RANDOM
-from didact.planning.law import Draws, LawFit
+from didact.planning.law import LawFit
+from didact.planning.resampling import Draws
 
 _LEAST: Final = 1e-3
 
