@@ -9,7 +9,7 @@ from rich.table import Table
 from didact.cli.printing import new_table, safe, stdout
 from didact.planning.comparison import RANDOM
 from didact.planning.plan import Plan
-from didact.planning.rows import Row
+from didact.planning.rows import UTILITY_LEVEL, Row
 
 
 def plan_tables(plan: Plan) -> None:
@@ -79,9 +79,8 @@ def _rank(plan: Plan, i: int) -> tuple[int, float, float]:
 
 
 def _known(plan: Plan, rows: Sequence[int]) -> Table:
-    out = new_table(
-        "", "method", "by", "share", "selection", "hours", "value", "over random (90 %)", ""
-    )
+    over = f"over random ({100 * UTILITY_LEVEL:.0f} %)"
+    out = new_table("", "method", "by", "share", "selection", "hours", "value", over, "")
     for i in rows:
         row = plan.rows[i]
         value = f"{row.predicted:.2f}" + ("*" if row.marks else "")

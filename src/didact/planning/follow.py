@@ -70,19 +70,19 @@ def sections(
         return {"score": None, "select": None}
     budget = {"tokens": math.floor(row["fraction"] * pool.n_tokens)}
     method = row["method"]
-    if method in SETS:
-        return {"score": None, "select": {"method": method, "budget": budget}}
     found = method_sections(method, row["selector"])
-    own = {k: v for k, v in score.items() if k != "method"} if score.get("method") == method else {}
-    own = own or {k: score[k] for k in ("target",) if k in score}
-    found["score"] |= own
+    found["select"]["budget"] = budget
+    if method in SETS:
+        return {"score": None, **found}
+    same = score.get("method") == method
+    found["score"] |= {k: v for k, v in score.items() if k != "method" and (same or k == "target")}
     if method == RANDOM:
         found["score"].pop("target", None)
     if registry.find("scorers", method).needs_target and "target" not in found["score"]:
         raise ConfigError(
             f"{where}: recommends {method}, which needs a target set; set score.target to a file"
         )
-    return {**found, "select": {**found["select"], "budget": budget}}
+    return found
 
 
 def check_model(plan: Mapping[str, Any], n_params: int, name: str, where: str = "plan") -> None:

@@ -96,7 +96,7 @@ def _of_size(
     return Pilot(
         grid=_grid((first, second), budgets, seeds, params),
         flops=flops,
-        hours=flops / terms.flops_per_second / 3600,
+        hours=terms.hours(flops),
         seeds=seeds,
         gains=max(reached - spent, 0.0) * terms.full_pass,
     )

@@ -27,6 +27,7 @@ from didact.planning.rows import (
     Row,
     Terms,
     all_rows,
+    least_fraction,
 )
 from didact.planning.verdict import Verdict, judged
 
@@ -190,7 +191,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
         question.pool, question.model.spec, batch_size=question.batch_size,
         max_length=question.max_length, lora_rank=question.lora_rank,
     )  # fmt: skip
-    least = min(1.0, question.batch_size / question.pool.n)
+    least = least_fraction(question.pool.n, question.batch_size)
     budget = question.budget
     if budget.flops < least * training.flops:
         raise BudgetError(

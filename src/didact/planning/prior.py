@@ -21,7 +21,7 @@ Source = Literal["published", "compare", "none"]
 PUBLISHED: Final[Source] = "published"
 COMPARE: Final[Source] = "compare"
 NONE: Final[Source] = "none"
-DRAWS: Final = 420  # of the published panels' number a multiple
+DRAWS: Final = 420  # a multiple of seven, the number of published panels
 _FAR: Final = 2.0  # a factor between sizes of models at which they are another kind
 
 

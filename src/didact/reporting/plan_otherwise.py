@@ -14,7 +14,7 @@ from didact.planning.comparison import RANDOM
 from didact.planning.costs import Scoring
 from didact.planning.pilot import TRIED
 from didact.planning.prior import NONE, Prior
-from didact.planning.rows import Row, Terms, all_rows
+from didact.planning.rows import Row, Terms, all_rows, least_fraction
 from didact.planning.verdict import Code, judged
 
 PASSES: Final = (0.03, 0.1, 0.3, 1.0)  # budgets, as shares of a full pass
@@ -80,7 +80,7 @@ def outcome(
         flops_per_second=question["rate"]["middle"],
         prior=_prior(values["prior"]),
         tasks=question["tasks"] if tasks is None else tasks,
-        least=min(1.0, question["batch_size"] / question["pool"]["samples"]),
+        least=least_fraction(question["pool"]["samples"], question["batch_size"]),
     )
     if terms.beta < terms.least:
         return Outcome(None)

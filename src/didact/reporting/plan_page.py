@@ -187,7 +187,7 @@ def script_values(values: Json) -> dict[str, Any]:
         "params": question["model"]["params"],
         "tasks": question["tasks"],
         "rate": question["rate"]["middle"],
-        "least": min(1.0, question["batch_size"] / question["pool"]["samples"]),
+        "least": rows.least_fraction(question["pool"]["samples"], question["batch_size"]),
         "scoring": [
             {
                 "index": i, "method": s["method"],
