@@ -51,7 +51,8 @@ def plan(
         list[str] | None,
         typer.Option(
             "--selector",
-            help="A model that may score, as --model. Repeatable [default: that model, 1B, 150M].",
+            help="A model that may score, as --model. Repeatable [default: that model, and 7B, 1B, "
+            "150M where they are smaller].",
         ),
     ] = None,
     encoder: Annotated[

@@ -14,12 +14,18 @@ import numpy as np
 from didact.core.errors import DataError
 from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, Curve
-from didact.planning.prior import COMPARE, NOTHING_KNOWN, Prior, Trials, prior_from_trials
+from didact.planning.prior import (
+    COMPARE,
+    NOTHING_KNOWN,
+    Prior,
+    Trials,
+    another_kind,
+    prior_from_trials,
+)
 
 LEAST_SEEDS: Final = 2
 LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
-_FAR: Final = 2.0  # a factor between two sizes at which they are two
 
 
 def compared_prior(comparison: Comparison, train_params: float, where: str) -> Prior:
@@ -47,13 +53,12 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         "rank nothing and were left out"
         for task in quiet
     ]
-    if trials:
-        tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
-        notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     if not trials:
         return replace(NOTHING_KNOWN, notes=tuple(notes))
+    tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
+    notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
-    if not size / _FAR <= train_params <= size * _FAR:
+    if another_kind(train_params, size, size):
         notes.append(
             f"{where}: models of {size:.2g} parameters were compared, this one has "
             f"{train_params:.2g}: their order of methods may not hold"
@@ -128,10 +133,7 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
                 f"{name}: {method} has {len(own)} point beside the base model and the full pass; "
                 f"the law needs {LEAST_POINTS} in all: add budgets to the comparison"
             )
-        errors = [
-            ((a.high or 0.0) - (a.low or 0.0)) / 2 / _NINETY_FIVE if a.low is not None else 0.0
-            for a in own
-        ]
+        errors = [_standard_error(a) for a in own]
         values = np.array([a.performance for a in own])
         curves.append(Curve(method, compute, values, np.array(errors)))
     if all(curve.method != RANDOM for curve in curves):
@@ -140,10 +142,18 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
         name=name,
         curves=tuple(curves),
         end=full.performance,
+        end_error=_standard_error(full),
         base=base.performance,
         train_params=float(arms[0].train_params),
         selector_params={a.method: float(a.selector_params) for a in arms if a.selector_params},
     )
+
+
+def _standard_error(arm: Arm) -> float:
+    """Of an arm's mean, from its 95 % interval; 0 without one."""
+    if arm.low is None or arm.high is None:
+        return 0.0
+    return (arm.high - arm.low) / 2 / _NINETY_FIVE
 
 
 def _end(method: str, name: str, measured: Sequence[Arm], like: Arm) -> Arm:

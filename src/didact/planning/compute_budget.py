@@ -33,8 +33,8 @@ class ComputeBudget:
 
     Attributes:
         given: As it was given.
-        flops: K, at the middle of the utilization.
-        low: The same at the low end of the utilization; equal to `flops` where FLOPs were given.
+        flops: K, at the middle of the MFU.
+        low: The same at the low end of the MFU; equal to `flops` where FLOPs were given.
         high: At the high end.
         rate: What the device does that it was given in; None for FLOPs.
         device_hours: Hours of one device; None for FLOPs.

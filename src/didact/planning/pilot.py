@@ -17,6 +17,7 @@ TRAIN_PARAMS: Final = (150e6, 15e6)
 LEAST_SEEDS, MOST_SEEDS = 3, 20  # runs of an arm; nobody makes more
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
+TRIED: Final = ("bm25", "embedding")  # where nothing is known: they are cheap, and see a target
 ENDS: Final = 2  # runs of the full pass, which fixes the scale
 
 
@@ -95,7 +96,7 @@ def _of_size(
     return Pilot(
         grid=_grid((first, second), budgets, seeds, params),
         flops=flops,
-        hours=flops / terms.flops_per_second / 3600,
+        hours=terms.hours(flops),
         seeds=seeds,
         gains=max(reached - spent, 0.0) * terms.full_pass,
     )

@@ -19,7 +19,14 @@ LEVEL: Final = 0.8  # of the interval of a value on a task like those that were 
 UTILITY_LEVEL: Final = 0.9  # of the interval of a utility, on average over such tasks
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)
 SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
+EXTRAPOLATED: Final = "scoring model smaller than measured"
+SMALL_MARK: Final = "rests on models under 15M parameters"
 _SLACK: Final = 1e-9
+
+
+def named(method: str, selector: str | None) -> str:
+    """A method, with the model that scores."""
+    return method if selector is None else f"{method} by {selector}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,11 @@ class Row:
     marks: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """What chooses."""
+        return named(self.method, self.selector)
+
+    @property
     def total_flops(self) -> float:
         """FLOPs of scoring and training."""
         return self.selection_flops + self.training_flops
@@ -103,9 +115,14 @@ class Terms:
         """The budget as a share of a full pass."""
         return self.budget / self.full_pass
 
+    def hours(self, flops: float) -> float:
+        """Hours of the device."""
+        return flops / self.flops_per_second / 3600
 
-EXTRAPOLATED: Final = "scoring model smaller than measured"
-SMALL_MARK: Final = "rests on models under 15M parameters"
+
+def least_fraction(samples: int, batch_size: int) -> float:
+    """Share of a full pass that one optimizer step is."""
+    return min(1.0, batch_size / samples)
 
 
 def all_rows(terms: Terms, scorings: Sequence[Scoring]) -> list[Row]:
@@ -128,9 +145,8 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     selection = scoring.cost.flops / terms.tasks
     training = fraction * terms.full_pass
     feasible = selection + training <= terms.budget * (1 + _SLACK)
-    known = prior.source != NONE and (scoring.method in prior.rates or fraction >= 1)
-    if fraction > 1:
-        known = False  # what repeats are worth was not measured
+    told = fraction == 1 or (scoring.method in prior.rates and fraction < 1)
+    known = prior.source != NONE and told  # what repeats are worth was not measured
     predicted = low = high = utility = utility_low = utility_high = beats = None
     if known:
         predicted = _point(prior, scoring.method, fraction)
@@ -148,7 +164,7 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
         method=scoring.method, selector=scoring.selector, selector_params=scoring.selector_params,
         fraction=fraction, selection_flops=selection,
         selection_cpu_seconds=scoring.cost.cpu_seconds / terms.tasks, training_flops=training,
-        device_hours=(selection + training) / terms.flops_per_second / 3600,
+        device_hours=terms.hours(selection + training),
         feasible=feasible, predicted=predicted, low=low, high=high, utility=utility,
         utility_low=utility_low, utility_high=utility_high, p_beats_random=beats,
         source=prior.source if known else NONE,

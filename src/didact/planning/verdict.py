@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import SETS
-from didact.planning.pilot import MOST_SEEDS, Pilot, pilot
+from didact.planning.pilot import MOST_SEEDS, TRIED, Pilot, pilot
 from didact.planning.rows import Row, Terms
 
 Code = Literal["select", "random", "all", "unknown"]
@@ -56,22 +55,17 @@ def judged(
     if first.method != RANDOM:
         pays = settle is not None and settle.pays(terms.budget)
         then = _runner_up(second, settle, terms.budget, pays=pays)
-        text = f"Select by {named(first)}: {_worth(first)}. {then}"
+        text = f"Select by {first.name}: {_worth(first)}. {then}"
         return Verdict("select", text.strip()), settle if pays else None
     if second is None or second.utility is None or second.utility <= 0:
         return Verdict("random", _nothing_beats(rows)), None
     doubt = (
-        f"Random samples for the whole budget are the safe choice. {named(second)} may be better: "
+        f"Random samples for the whole budget are the safe choice. {second.name} may be better: "
         f"{_worth(second)}."
     )
     if settle is None or not settle.pays(terms.budget):
         return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget)}"), None
     return Verdict("unknown", f"{doubt} Nobody can know beforehand; {_would_tell(settle)}"), settle
-
-
-def named(row: Row) -> str:
-    """A row's method, with the model that scores."""
-    return row.method if row.selector is None else f"{row.method} by {row.selector}"
 
 
 def _all(terms: Terms) -> str:
@@ -105,7 +99,7 @@ def _worth(row: Row) -> str:
 def _runner_up(second: Row | None, settle: Pilot | None, budget: float, *, pays: bool) -> str:
     if second is None:
         return ""
-    text = f"Next comes {named(second)}"
+    text = f"Next comes {second.name}"
     if settle is not None and pays:
         return f"{text}; {_would_tell(settle)}"
     return f"{text}; {_too_dear(settle, budget, opening='telling the two apart')}"
@@ -129,8 +123,8 @@ def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out")
 
 def _nothing_beats(rows: Sequence[Row]) -> str:
     text = "Random samples for the whole budget: no method is expected to earn back its scoring."
-    dear = {named(row) for row in rows if row.method != RANDOM and not row.feasible}
-    dear -= {named(row) for row in rows if row.feasible}
+    dear = {row.name for row in rows if row.method != RANDOM and not row.feasible}
+    dear -= {row.name for row in rows if row.feasible}
     if dear:
         text += f" Scoring alone is over the budget with {', '.join(sorted(dear))}."
     return text
@@ -139,13 +133,9 @@ def _nothing_beats(rows: Sequence[Row]) -> str:
 def _unknown(
     terms: Terms, rows: Sequence[Row], train_params: float
 ) -> tuple[Verdict, Pilot | None]:
-    """Nothing is known: the cheapest methods that look at a target are what a pilot would try."""
+    """Nothing is known: a pilot would try one of the cheap methods."""
     text = "Nobody can know: nothing that was measured is like this, so there is no prediction."
-    tried = [
-        row
-        for row in rows
-        if row.method in {"embedding", "bm25"} and row.feasible and row.method not in SETS
-    ]
+    tried = [row for row in rows if row.method in TRIED and row.feasible]
     by_random = [row for row in rows if row.method == RANDOM and row.feasible]
     if not tried:
         return Verdict("unknown", text), None
@@ -153,6 +143,5 @@ def _unknown(
     settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
     if settle is None or not settle.pays(terms.budget):
         return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget)}"), None
-    return Verdict(
-        "unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"
-    ), settle
+    would = _would_tell(settle)
+    return Verdict("unknown", f"{text} {would[0].upper()}{would[1:]}"), settle

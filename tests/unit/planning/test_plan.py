@@ -146,9 +146,9 @@ def test_ten_times_the_scoring_model_pays_for_perplexity(published: Prior) -> No
     assert (row.method, row.selector) == ("perplexity", "7B")
     assert row.utility_low > 0
     assert plan.p_beats_random == row.p_beats_random > 0.9
-    assert plan.pays_from is not None
-    assert 0.5 < plan.pays_from.ratio < 10
-    assert plan.pays_from.tasks == 1
+    assert plan.break_even is not None
+    assert 0.5 < plan.break_even.ratio < 10
+    assert plan.break_even.tasks == 1
 
 
 def test_the_rule_of_the_best_lower_end_and_of_the_cheaper(own: Prior) -> None:
@@ -204,15 +204,15 @@ def test_tasks_share_the_scoring(published: Prior) -> None:
 
 def test_break_even_is_where_both_train_as_far(published: Prior) -> None:
     plan = make_plan(question(1.5e19, "70B"), published)
-    assert plan.pays_from is not None
-    of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
+    assert plan.break_even is not None
+    of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
     assert (of.method, against.selection_flops) == ("perplexity", 0)
-    scale = plan.pays_from.ratio * of.selector_params / described("70B").spec.n_total
+    scale = plan.break_even.ratio * of.selector_params / described("70B").spec.n_total
     left = 1.5e19 - of.selection_flops / scale  # a judge smaller by as much costs less by as much
     assert published.rates["perplexity"] * left == pytest.approx(
         published.rates[against.method] * 1.5e19
     )
-    assert plan.to_json()["break_even_ratio"] == plan.pays_from.ratio
+    assert plan.to_json()["break_even_ratio"] == plan.break_even.ratio
     assert make_plan(question(1.5e19, "70B"), NOTHING_KNOWN).to_json()["break_even_of"] is None
 
 

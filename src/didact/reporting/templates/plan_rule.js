@@ -185,7 +185,7 @@ const breakEven = (terms, rows) => {
   if (terms.beta >= 1 || against === null) return null;
   const budget = Math.min(terms.budget, terms.whole);
   const sides = rows
-    .filter(r => K.judges.includes(r.method) && r.method in data.rates && !r.far)
+    .filter(r => K.byLanguageModel.includes(r.method) && r.method in data.rates && !r.far)
     .map(of => ({ of, most: budget * (1 - data.rates[against.method] / data.rates[of.method]) }))
     .filter(({ most }) => most > 0);
   const nearest = best(sides, ({ of, most }) => [-of.selection / most]);
