@@ -42,6 +42,7 @@ DEVICE: Final = "H100"  # what hours are of when nothing says otherwise
 PLAN: Final = "plan.json"
 PAGE: Final = "plan.html"
 COMPARISON: Final = "comparison.json"
+_UNSCORED: Final = ("keep", "shuffle")  # orders that read no scores
 _SMALLER: Final = ("7B", "1B", "150M")  # scoring models looked at beside the one that is trained
 _THOUSANDS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
 
@@ -154,7 +155,8 @@ def read_plan(path: PathLike) -> Mapping[str, Any]:
 def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
     """A config with the score and selection that a plan recommends.
 
-    What the config says of scoring by the same method stays, and so does its target set.
+    What the config says of scoring by the same method stays, and so does its target set. Where the
+    plan takes no scores and the config's order reads some, the config's are its own from then on.
 
     Args:
         config: The run's.
@@ -174,6 +176,9 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
         check_model(found, n_params, config.train.model, where)
     _check_judge(parts["score"], where)
     plain = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    order = plain.get("order")
+    if parts["score"] is None and order and order["method"] not in _UNSCORED:
+        parts["order"] = {"score": plain.get("score"), **order}
     return configs.parse({**plain, **parts})
 
 
