@@ -44,6 +44,9 @@ PAGE: Final = "plan.html"
 COMPARISON: Final = "comparison.json"
 _UNSCORED: Final = ("keep", "shuffle")  # orders that read no scores
 _SMALLER: Final = ("7B", "1B", "150M")  # scoring models looked at beside the one that is trained
+_COUNT: Final = re.compile(
+    r"\s*((?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?(?:e\d+)?)\s*([kmb]?)\s*", re.IGNORECASE
+)
 _THOUSANDS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
 
 
@@ -221,9 +224,9 @@ def _pool(
 
 def _count(text: int | str) -> int:
     """A number of samples: 300000, "300,000", "300k", "1.5M"."""
-    found = re.fullmatch(r"\s*(\d[\d_,]*(?:\.\d+)?)\s*([kmb]?)\s*", str(text), re.IGNORECASE)
+    found = _COUNT.fullmatch(str(text))
     number = float(re.sub("[_,]", "", found[1])) * _THOUSANDS[found[2].lower()] if found else 0.0
-    if not number >= 1 or number != math.floor(number):
+    if not 1 <= number < math.inf or number != math.floor(number):
         raise ConfigError(f"samples={text!r}: expected a number of samples, such as 300000 or 300k")
     return int(number)
 
