@@ -57,7 +57,7 @@ def plan(
     budget: str | float,
     samples: int | str | None = None,
     mean_tokens: float | None = None,
-    kind: Kind = "chat",
+    kind: Kind | None = None,
     target: Pool | Paths | None = None,
     selectors: Sequence[str] | None = None,
     encoder: str = "gtr-t5-base",
@@ -83,13 +83,13 @@ def plan(
         budget: For choosing and training: FLOPs (2e19), "50h@H100", "300usd@H100", "8h@here".
         samples: How many there are, where there are no files: 300000, "300k".
         mean_tokens: Tokens of a sample on average, template included, likewise.
-        kind: What the samples are, likewise.
+        kind: What the samples are, likewise; "chat" by default.
         target: The target set, or its files; by default like a hundred of the pool's samples.
         selectors: Models that may score, given as `model`; by default that model, and 7B, 1B
             and 150M where they are smaller.
         encoder: The sentence encoder of `embedding`, given as `model`.
         methods: Which to look at; all by default.
-        tasks: Tasks that share the scoring.
+        tasks: Tasks that share the scoring; the budget is of each.
         comparison: Your own runs as the prior, or their `comparison.json` or its folder; the
             published panels by default.
         device: What hours are of; the budget's device by default, else an H100.
@@ -200,21 +200,26 @@ def _pool(
     pool: Pool | Paths | None,
     samples: int | str | None,
     mean_tokens: float | None,
-    kind: Kind,
+    kind: Kind | None,
     read_as: DataSettings,
     ctx: Context,
 ) -> tuple[Pool | PoolStats, str]:
     """The pool, or its sizes, and what messages call it."""
-    counted = samples is not None or mean_tokens is not None
+    counted = samples is not None or mean_tokens is not None or kind is not None
     if pool is not None and counted:
-        raise ConfigError("give the pool's files, or samples and mean_tokens, not both")
+        raise ConfigError(
+            "give the pool's files, or samples, mean_tokens and kind, not both: files say "
+            "their kind"
+        )
     if pool is None:
         if samples is None or mean_tokens is None:
             raise ConfigError(
                 "give the pool: its files (--pool), or its sizes (--samples 300k --mean-tokens 350)"
             )
         n = _count(samples)
-        return stats_from_counts(n, mean_tokens, kind), f"{n:,} samples of {mean_tokens:g} tokens"
+        return stats_from_counts(
+            n, mean_tokens, kind or "chat"
+        ), f"{n:,} samples of {mean_tokens:g} tokens"
     if isinstance(pool, Pool):
         return pool, pool.path.name
     paths = [pool] if isinstance(pool, str | Path) else list(pool)

@@ -31,6 +31,7 @@ from didact.planning.rows import (
 from didact.planning.verdict import Verdict, judged, named
 
 PLAN_VERSION: Final = 1
+_MOST_CUT: Final = 0.05  # of the tokens, unsaid
 _TARGET_SAMPLES: Final = 100  # of a target set that was not described
 
 
@@ -251,6 +252,15 @@ def _notes(
         )
     if question.target is None:
         yield f"no target set was given: costs are for {_TARGET_SAMPLES} samples like the pool's"
+    if training.tokens < (1 - _MOST_CUT) * question.pool.n_tokens:
+        longest = question.max_length or model.spec.context
+        part = training.tokens / question.pool.n_tokens
+        yield f"samples are cut at {longest:,} tokens: {part:.1%} of the pool's are trained on"
+    if question.tasks > 1:
+        yield (
+            f"the budget is of each of the {question.tasks:,} tasks, which pays its own training "
+            "and its share of the scoring"
+        )
     yield (
         f"training is counted without padding; batches of {question.batch_size} add about "
         f"{training.padding:.1%}"
