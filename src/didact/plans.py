@@ -127,6 +127,9 @@ def plan(
         max_length=max_length, lora_rank=lora_rank, methods=tuple(methods or METHODS),
         pool_fingerprint=None if isinstance(found, PoolStats) else found.fingerprint,
         pool_name=name,
+        tokens_by=found.token_counter
+        if isinstance(found, Pool) and found.tokens_are_estimated
+        else None,
     )  # fmt: skip
     return make_plan(question, _prior(comparison, question))
 

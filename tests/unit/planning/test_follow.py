@@ -32,6 +32,7 @@ def planned(files: dict[str, Path], tmp_path: Path) -> Path:
         methods=["bm25", "length"], batch_size=8,
     )  # fmt: skip
     assert plan.verdict.code == "select"
+    assert any("tokens are an estimate (bytes/4)" in note for note in plan.notes)
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(plan.to_json()))
     return file
