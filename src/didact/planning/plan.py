@@ -256,8 +256,8 @@ def _notes(
         yield f"no target set was given: costs are for {_TARGET_SAMPLES} samples like the pool's"
     if question.tokens_by is not None:
         yield (
-            f"the pool's tokens are an estimate ({question.tokens_by}), and so is every cost; count "
-            "them with the model's tokenizer: --data tokenizer=tokenizer.json"
+            f"the pool's tokens are an estimate ({question.tokens_by}), and so is every cost; "
+            "count them with the model's tokenizer: --data tokenizer=tokenizer.json"
         )
     if training.tokens < (1 - _MOST_CUT) * question.pool.n_tokens:
         longest = question.max_length or model.spec.context
