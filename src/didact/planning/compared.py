@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any, Final
@@ -26,6 +26,7 @@ from didact.planning.prior import (
 LEAST_SEEDS: Final = 2
 LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
+_FAR_OFF: Final = 0.25  # of the gap; the law misses the published panels by 6 to 17 %
 
 
 def compared_prior(comparison: Comparison, train_params: float, where: str) -> Prior:
@@ -63,7 +64,27 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
             f"{where}: models of {size:.2g} parameters were compared, this one has "
             f"{train_params:.2g}: their order of methods may not hold"
         )
-    return prior_from_trials(trials, COMPARE, notes=notes)
+    found = prior_from_trials(trials, COMPARE, notes=notes)
+    return replace(found, notes=(*found.notes, *_off_the_curve(trials, found)))
+
+
+def _off_the_curve(trials: Sequence[Trials], found: Prior) -> Iterator[str]:
+    """Where the law is not what was measured: far from its points, or better than the full pass."""
+    for panel in trials:
+        fit, gap = found.fits[panel.name]["shared"], panel.end - (panel.base or 0.0)
+        if fit is not None and fit.rmse > _FAR_OFF * gap:
+            yield (
+                f"{panel.name}: the law misses the points by {fit.rmse / gap:.0%} of the gap; they "
+                "lie on no such curve, and what is foretold from them means little"
+            )
+        for curve in panel.curves:
+            above = curve.values - 2 * np.asarray(curve.errors) > panel.end
+            if above.any():
+                at = curve.compute[above][0]
+                yield (
+                    f"{panel.name}: {curve.method} was better than the full pass with {at:.3g} of "
+                    "it, which the law cannot say: it foretells the full pass at most"
+                )
 
 
 def trials_of(
@@ -96,6 +117,11 @@ def trials_of(
         raise DataError(
             "the comparison has no feasible arm beside base and all; give larger budgets"
         )
+    for task, arms in ends.items():
+        measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
+        if len(measures) > 1:
+            names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
+            raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
     return [
         _panel(" · ".join(str(part) for part in key if part is not None), arms, ends[key[0]])
         for key, arms in groups.items()
@@ -146,6 +172,7 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
         base=base.performance,
         train_params=float(arms[0].train_params),
         selector_params={a.method: float(a.selector_params) for a in arms if a.selector_params},
+        run_sd=math.sqrt(sum(_standard_error(a) ** 2 * a.seeds for a in arms) / len(arms)),
     )
 
 

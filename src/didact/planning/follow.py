@@ -112,7 +112,7 @@ def _check_pool(planned: Mapping[str, Any], pool: PoolStats, fingerprint: str, w
             raise PoolMismatchError(
                 f"{where}: made for pool {planned['fingerprint'][:12]}… ({planned['name']}, "
                 f"{planned['samples']:,} samples), this is pool {fingerprint[:12]}… with "
-                f"{pool.n:,}; make the plan again with --pool"
+                f"{pool.n:,}; make the plan again with --pool and the run's data settings (--data)"
             )
         return
     for what, given, found in (

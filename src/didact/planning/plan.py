@@ -32,6 +32,7 @@ from didact.planning.rows import (
 from didact.planning.verdict import Verdict, judged
 
 PLAN_VERSION: Final = 1
+_MOST_CUT: Final = 0.05  # of the tokens, unsaid
 _TARGET_SAMPLES: Final = 100  # of a target set that was not described
 
 
@@ -54,6 +55,7 @@ class Question:
         methods: Which to look at.
         pool_fingerprint: Identity of the pool; None where only its sizes are known.
         pool_name: What messages call it.
+        tokens_by: How its tokens were estimated; None where they were counted or given.
     """
 
     pool: PoolStats
@@ -70,6 +72,7 @@ class Question:
     methods: tuple[str, ...] = METHODS
     pool_fingerprint: str | None = None
     pool_name: str = "the pool"
+    tokens_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.pool.n < 1 or self.pool.n_tokens < 1:
@@ -252,6 +255,20 @@ def _notes(
         )
     if question.target is None:
         yield f"no target set was given: costs are for {_TARGET_SAMPLES} samples like the pool's"
+    if question.tokens_by is not None:
+        yield (
+            f"the pool's tokens are an estimate ({question.tokens_by}), and so is every cost; "
+            "count them with the model's tokenizer: --data tokenizer=tokenizer.json"
+        )
+    if training.tokens < (1 - _MOST_CUT) * question.pool.n_tokens:
+        longest = question.max_length or model.spec.context
+        part = training.tokens / question.pool.n_tokens
+        yield f"samples are cut at {longest:,} tokens: {part:.1%} of the pool's are trained on"
+    if question.tasks > 1:
+        yield (
+            f"the budget is of each of the {question.tasks:,} tasks, which pays its own training "
+            "and its share of the scoring"
+        )
     yield (
         f"training is counted without padding; batches of {question.batch_size} add about "
         f"{training.padding:.1%}"

@@ -37,6 +37,8 @@ class Trials:
         base: Performance of the model before; None where it was not measured, and is fitted.
         train_params: Parameters of the model that was trained.
         selector_params: Method → parameters of the model that scored.
+        run_sd: SD of one run, in the unit of performance; 0 where it was not measured, and is what
+            the law misses.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Trials:
     train_params: float
     selector_params: Mapping[str, float] = field(default_factory=dict)
     end_error: float = 0.0
+    run_sd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,10 @@ def prior_from_trials(
         for method, params in panel.selector_params.items():
             judged.setdefault(method, []).append(params)
     sizes = [panel.train_params for panel in trials]
-    noise = [f.rmse / abs(t.end - f.base[RANDOM]) for t, f in zip(trials, fits, strict=True)]
+    noise = [
+        max(f.rmse, t.run_sd) / abs(t.end - f.base[RANDOM])
+        for t, f in zip(trials, fits, strict=True)
+    ]
     return Prior(
         source=source,
         panels=tuple(t.name for t in trials),

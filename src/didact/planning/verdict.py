@@ -58,7 +58,7 @@ def judged(
         text = f"Select by {first.name}: {_worth(first)}. {then}"
         return Verdict("select", text.strip()), settle if pays else None
     if second is None or second.utility is None or second.utility <= 0:
-        return Verdict("random", _nothing_beats(rows)), None
+        return _none_beats(rows), None
     doubt = (
         f"Random samples for the whole budget are the safe choice. {second.name} may be better: "
         f"{_worth(second)}."
@@ -70,8 +70,8 @@ def judged(
 
 def _all(terms: Terms) -> str:
     text = (
-        f"All of it: one pass over the whole pool takes {1 / terms.beta:.1%} of the budget, and at "
-        "a full pass every ranking is the same set, so that scoring can only cost."
+        f"All of it: one pass over the whole pool takes {_share(1 / terms.beta)} of the budget, "
+        "and at a full pass every ranking is the same set, so that scoring can only cost."
     )
     if terms.beta > 1.1:
         text += (
@@ -80,6 +80,11 @@ def _all(terms: Terms) -> str:
             "wears out when repeated (arXiv:2404.07177)."
         )
     return text
+
+
+def _share(part: float) -> str:
+    """A share in per cent, of three digits where it is small."""
+    return f"{part:.1%}" if part >= 0.01 else f"{100 * part:.3g}%"
 
 
 def _worth(row: Row) -> str:
@@ -121,13 +126,23 @@ def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out")
     )
 
 
-def _nothing_beats(rows: Sequence[Row]) -> str:
+def _none_beats(rows: Sequence[Row]) -> Verdict:
+    """No method is known to be better than random samples."""
+    known = {named(row) for row in rows if row.predicted is not None and row.method != RANDOM}
+    if not known:
+        others = sorted({row.method for row in rows} - {RANDOM})
+        if others:
+            return Verdict(
+                "unknown",
+                f"Nobody can know: no run that was measured tells what {', '.join(others)} is "
+                "worth. Random samples for the whole budget are the safe choice.",
+            )
     text = "Random samples for the whole budget: no method is expected to earn back its scoring."
     dear = {row.name for row in rows if row.method != RANDOM and not row.feasible}
     dear -= {row.name for row in rows if row.feasible}
     if dear:
         text += f" Scoring alone is over the budget with {', '.join(sorted(dear))}."
-    return text
+    return Verdict("random", text)
 
 
 def _unknown(

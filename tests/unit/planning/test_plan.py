@@ -266,3 +266,25 @@ def test_an_answer_that_hangs_on_the_devices_rate_is_said(full: float, published
     below = make_plan(asked(0.9), published)
     assert any(n.startswith("at the high end") and "all of it would" in n for n in below.notes)
     assert not any("end of the device" in n for n in make_plan(asked(3), published).notes)
+
+
+def test_nothing_known_of_the_methods_asked_for(published: Prior) -> None:
+    plan = make_plan(replace(question(1e18), methods=("length", "zip")), published)
+    assert plan.verdict.code == "unknown"
+    assert plan.verdict.text.startswith("Nobody can know: no run that was measured tells what ")
+    assert recommended(plan).method == "random"  # the safe choice
+    alone = make_plan(replace(question(1e18), methods=()), published)
+    assert alone.verdict.code == "random"
+
+
+def test_what_is_cut_and_whose_the_budget_is_are_said(published: Prior) -> None:
+    (cut,) = (n for n in make_plan(question(1e18, max_length=64), published).notes if "cut" in n)
+    assert cut.startswith("samples are cut at 64 tokens: 17.6%")
+    (each,) = (n for n in make_plan(question(1e18, tasks=20), published).notes if "each" in n)
+    assert each.startswith("the budget is of each of the 20 tasks")
+    assert not any("cut" in n or "each of" in n for n in make_plan(question(1e18), published).notes)
+
+
+def test_small_and_large_shares_are_said_in_digits(published: Prior, full: float) -> None:
+    assert "takes 0.00429% of the budget" in make_plan(question(1e23), published).verdict.text
+    assert "takes 50.0% of the budget" in make_plan(question(2 * full), published).verdict.text

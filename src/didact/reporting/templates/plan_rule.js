@@ -277,6 +277,8 @@ const judged = (terms, rows, first, second) => {
         "." +
         (second ? " Next comes " + named(second) + "; " + wouldTell(settle) + "." : ""),
     ];
+  if (rows.every(r => r.method === RANDOM) && data.scoring.some(s => s.method !== RANDOM))
+    return ["unknown", "No run that was measured tells what these methods are worth."];
   if (second === null || second.utility === null || second.utility <= 0)
     return ["random", "No method is expected to earn back its scoring."];
   return [
