@@ -28,7 +28,7 @@ from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of
 from didact.planning.compared import compared_prior
-from didact.planning.comparison import Comparison
+from didact.planning.comparison import RANDOM, Comparison
 from didact.planning.compute_budget import parse_budget
 from didact.planning.costs import METHODS
 from didact.planning.follow import check_model, check_plan, sections
@@ -183,7 +183,8 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
     _check_judge(parts["score"], where)
     plain = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     order = plain.get("order")
-    if parts["score"] is None and order and order["method"] not in _UNSCORED:
+    blind = (parts["score"] or {}).get("method") in {None, RANDOM}
+    if blind and order and order["method"] not in _UNSCORED and "score" in plain:
         parts["order"] = {"score": plain.get("score"), **order}
     return configs.parse({**plain, **parts})
 

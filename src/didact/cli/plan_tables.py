@@ -142,10 +142,11 @@ def _facts(plan: Plan) -> Sequence[str]:
     out = []
     if plan.break_even is not None:
         of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
+        shared = plan.break_even.tasks
+        tasks = "" if shared is None else f", or {shared:,} task{'s' * (shared > 1)} that share it"
         out.append(
             f"break-even of {safe(of.name)} against {against.method}: a model "
-            f"{plan.break_even.ratio:.3g} times the scoring model, or scoring that "
-            f"{plan.break_even.tasks:,} tasks share"
+            f"{plan.break_even.ratio:.3g} times the scoring model{tasks}"
         )
     if plan.pilot is not None:
         out.append(

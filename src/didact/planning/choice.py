@@ -10,7 +10,7 @@ import numpy as np
 
 from didact.planning.break_even import Side, tasks
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import BY_LANGUAGE_MODEL
+from didact.planning.costs import BY_LANGUAGE_MODEL, OF_ONE_TARGET
 from didact.planning.frontier import non_dominated
 from didact.planning.rows import EXTRAPOLATED, UTILITY_LEVEL, Row, Terms, interval, reached
 
@@ -95,13 +95,13 @@ class BreakEven:
         of: Index of a row of that method and scoring model: of all the one nearest to paying.
         against: Index of the best row without any scoring FLOPs.
         ratio: Parameters of the trained model over those of the scoring model, all else equal.
-        tasks: Tasks that share the scoring.
+        tasks: Tasks that share the scoring; None where it is of one target and cannot be shared.
     """
 
     of: int
     against: int
     ratio: float
-    tasks: int
+    tasks: int | None
 
 
 def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakEven | None:
@@ -138,4 +138,5 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
     if not math.isfinite(share):
         return None
     ratio = share * train_params / (rows[of].selector_params or train_params)
-    return BreakEven(of, against, ratio, math.ceil(share * terms.tasks))
+    shared = rows[of].method not in OF_ONE_TARGET
+    return BreakEven(of, against, ratio, math.ceil(share * terms.tasks) if shared else None)

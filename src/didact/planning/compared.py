@@ -55,10 +55,13 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         for task in quiet
     ]
     if not trials:
-        return replace(NOTHING_KNOWN, notes=tuple(notes))
+        return replace(
+            NOTHING_KNOWN, notes=tuple(notes), why="the runs that were compared rank nothing"
+        )
     tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
     notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
+    notes += _taken(comparison, size)
     if another_kind(train_params, size, size):
         notes.append(
             f"{where}: models of {size:.2g} parameters were compared, this one has "
@@ -87,6 +90,32 @@ def _off_the_curve(trials: Sequence[Trials], found: Prior) -> Iterator[str]:
                 )
 
 
+def _scoring_sizes(comparison: Comparison, size: float) -> dict[str, set[int | None]]:
+    """Parameters of the models that scored, by method, where models of a size were trained."""
+    out: dict[str, set[int | None]] = defaultdict(set)
+    for arm in comparison.arms:
+        if arm.train_params == size and arm.feasible:
+            out[arm.method].add(arm.selector_params)
+    return out
+
+
+def _taken(comparison: Comparison, size: float) -> Iterator[str]:
+    """What was taken, or taken as one, in sentences."""
+    for method, sizes in sorted(_scoring_sizes(comparison, size).items()):
+        if len(sizes) > 1:
+            told = ", ".join(f"{params or 0:.2g}" for params in sorted(sizes, key=lambda p: p or 0))
+            yield (
+                f"{method} was compared with scoring models of {told} parameters; the largest is "
+                "taken for all"
+            )
+    names: dict[tuple[str, str, float], set[str]] = defaultdict(set)
+    for arm in comparison.arms:
+        if arm.train_params == size and arm.method not in {BASE, ALL}:
+            names[arm.method, arm.task, arm.k_flops].add(arm.name)
+    for method in sorted({of for (of, *_), found in names.items() if len(found) > 1}):
+        yield f"{method} has several arms at one budget; they are taken as one method"
+
+
 def trials_of(
     comparison: Comparison, *, train_params: float | None = None, without: Sequence[str] = ()
 ) -> list[Trials]:
@@ -105,13 +134,17 @@ def trials_of(
     size = sizes[-1]
     if train_params is not None:
         size = min(sizes, key=lambda s: abs(math.log(s / train_params)))
+    largest = {
+        method: max(found, key=lambda params: params or 0)
+        for method, found in _scoring_sizes(comparison, size).items()
+    }
     groups: dict[tuple[Any, ...], list[Arm]] = defaultdict(list)
     ends: dict[str, list[Arm]] = defaultdict(list)
     for arm in comparison.arms:
         if arm.train_params != size or not arm.feasible or arm.task in without:
             continue
         ends[arm.task].append(arm)
-        if arm.method not in {BASE, ALL}:
+        if arm.method not in {BASE, ALL} and arm.selector_params == largest[arm.method]:
             groups[arm.task, arm.schedule, arm.learning_rate, arm.order].append(arm)
     if not groups and not without:
         raise DataError(

@@ -28,6 +28,8 @@ SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need
 METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
 _SELECTORS: Final = {"perplexity": "middle"}  # neither end of it is better
+# What was measured of perplexity is of a model tuned on the target; the others begin from a target.
+OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs")
 _MODEL: Final = "model"  # settings ask for a name; nothing is read under it
 
 
@@ -41,6 +43,7 @@ class Scoring:
         selector_params: Its parameters; None without one.
         cost: As didact will execute it, padding included.
         published: What papers charge for it: name of the rule → FLOPs.
+        shared: Whether one scoring serves several target tasks.
     """
 
     method: str
@@ -48,6 +51,11 @@ class Scoring:
     selector_params: int | None
     cost: Cost
     published: Mapping[str, float]
+    shared: bool = True
+
+    def over(self, tasks: int) -> int:
+        """The number of tasks, of so many, that one scoring is for."""
+        return tasks if self.shared else 1
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -166,7 +174,8 @@ def _judged(method: str, stats: PoolStats, target: PoolStats, judge: Described) 
     specs = {"model": spec, "scorer_model": headless(judge.spec)}
     cost = scorer.estimate_from_specs(stats, target, specs)
     published = _published(method, judge.spec.n_total, stats)
-    return Scoring(method, judge.given, judge.spec.n_total, cost, published)
+    shared = method not in OF_ONE_TARGET
+    return Scoring(method, judge.given, judge.spec.n_total, cost, published, shared)
 
 
 def _published(method: str, n_params: int, stats: PoolStats) -> dict[str, float]:

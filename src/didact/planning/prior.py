@@ -72,6 +72,7 @@ class Prior:
             which the rates are, and beside it each method by itself (`own`), where it has points
             enough.
         notes: What should be known of it, in sentences.
+        why: Why nothing is known, where that is so, as a clause.
     """
 
     source: Source
@@ -84,6 +85,7 @@ class Prior:
     noise: float = 0.0
     fits: Mapping[str, Fits] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    why: str = "nothing that was measured is like this"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; draws are rounded to seven digits."""

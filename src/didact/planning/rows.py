@@ -38,7 +38,8 @@ class Row:
         selector: The scoring model as it was given; None without one.
         selector_params: Its parameters; None without one.
         fraction: Share of a full pass that is trained on; above 1 with repeats.
-        selection_flops: FLOPs of scoring, shared out over the tasks.
+        shared_by: Tasks that share the scoring: 1 where it is of one target.
+        selection_flops: FLOPs of scoring, shared out over them.
         selection_cpu_seconds: Processor seconds of scoring, beside the FLOPs, shared out.
         training_flops: FLOPs of training.
         device_hours: Of both, on one device, at the middle of its rate.
@@ -60,6 +61,7 @@ class Row:
     selector: str | None
     selector_params: int | None
     fraction: float
+    shared_by: int
     selection_flops: float
     selection_cpu_seconds: float
     training_flops: float
@@ -131,7 +133,7 @@ def all_rows(terms: Terms, scorings: Sequence[Scoring]) -> list[Row]:
 
 
 def _of(terms: Terms, scoring: Scoring) -> Iterator[Row]:
-    left = (terms.budget - scoring.cost.flops / terms.tasks) / terms.full_pass
+    left = (terms.budget - scoring.cost.flops / scoring.over(terms.tasks)) / terms.full_pass
     if scoring.method == RANDOM:
         fractions = {*FRACTIONS, 1.0, min(left, MOST_PASSES)}
     else:  # the whole pool is the same set by every ranking: only scoring is paid more
@@ -142,7 +144,8 @@ def _of(terms: Terms, scoring: Scoring) -> Iterator[Row]:
 
 def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     prior = terms.prior
-    selection = scoring.cost.flops / terms.tasks
+    shared = scoring.over(terms.tasks)
+    selection = scoring.cost.flops / shared
     training = fraction * terms.full_pass
     feasible = selection + training <= terms.budget * (1 + _SLACK)
     told = fraction == 1 or (scoring.method in prior.rates and fraction < 1)
@@ -163,7 +166,8 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     return Row(
         method=scoring.method, selector=scoring.selector, selector_params=scoring.selector_params,
         fraction=fraction, selection_flops=selection,
-        selection_cpu_seconds=scoring.cost.cpu_seconds / terms.tasks, training_flops=training,
+        selection_cpu_seconds=scoring.cost.cpu_seconds / shared, shared_by=shared,
+        training_flops=training,
         device_hours=terms.hours(selection + training),
         feasible=feasible, predicted=predicted, low=low, high=high, utility=utility,
         utility_low=utility_low, utility_high=utility_high, p_beats_random=beats,

@@ -53,8 +53,8 @@ def judged(
         return _unknown(terms, rows, train_params)
     settle = pilot(terms, first, second, train_params) if second is not None else None
     if first.method != RANDOM:
-        pays = settle is not None and settle.pays(terms.budget)
-        then = _runner_up(second, settle, terms.budget, pays=pays)
+        pays = settle is not None and settle.pays(terms.budget * terms.tasks)
+        then = _runner_up(second, settle, terms.budget * terms.tasks, pays=pays)
         text = f"Select by {first.name}: {_worth(first)}. {then}"
         return Verdict("select", text.strip()), settle if pays else None
     if second is None or second.utility is None or second.utility <= 0:
@@ -63,8 +63,8 @@ def judged(
         f"Random samples for the whole budget are the safe choice. {second.name} may be better: "
         f"{_worth(second)}."
     )
-    if settle is None or not settle.pays(terms.budget):
-        return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget)}"), None
+    if settle is None or not settle.pays(terms.budget * terms.tasks):
+        return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget * terms.tasks)}"), None
     return Verdict("unknown", f"{doubt} Nobody can know beforehand; {_would_tell(settle)}"), settle
 
 
@@ -119,7 +119,10 @@ def _would_tell(settle: Pilot) -> str:
 
 def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out") -> str:
     if settle is None:
-        return f"{opening} takes more than {MOST_SEEDS} seeds an arm: the difference is small."
+        return (
+            f"{opening} takes more than {MOST_SEEDS} seeds an arm, or scoring that a smaller model "
+            "cannot pay for."
+        )
     return (
         f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs, and at most "
         f"{min(settle.gains, budget):.2g} hang on it."
@@ -128,7 +131,7 @@ def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out")
 
 def _none_beats(rows: Sequence[Row]) -> Verdict:
     """No method is known to be better than random samples."""
-    known = {named(row) for row in rows if row.predicted is not None and row.method != RANDOM}
+    known = {row.name for row in rows if row.predicted is not None and row.method != RANDOM}
     if not known:
         others = sorted({row.method for row in rows} - {RANDOM})
         if others:
@@ -149,14 +152,14 @@ def _unknown(
     terms: Terms, rows: Sequence[Row], train_params: float
 ) -> tuple[Verdict, Pilot | None]:
     """Nothing is known: a pilot would try one of the cheap methods."""
-    text = "Nobody can know: nothing that was measured is like this, so there is no prediction."
+    text = f"Nobody can know: {terms.prior.why}, so there is no prediction."
     tried = [row for row in rows if row.method in TRIED and row.feasible]
     by_random = [row for row in rows if row.method == RANDOM and row.feasible]
     if not tried:
         return Verdict("unknown", text), None
     first = max(tried, key=lambda row: (row.fraction, row.method))
     settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
-    if settle is None or not settle.pays(terms.budget):
-        return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget)}"), None
+    if settle is None or not settle.pays(terms.budget * terms.tasks):
+        return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget * terms.tasks)}"), None
     would = _would_tell(settle)
     return Verdict("unknown", f"{text} {would[0].upper()}{would[1:]}"), settle

@@ -140,7 +140,9 @@ def _scorings(values: Mapping[str, Any], prior: Prior, size: float) -> list[Scor
             cost, params = Cost(**entry["cost"]), entry["selector_params"]
             if grows(values, entry):
                 cost, params = replace(cost, flops=cost.flops * size), params * size
-            out.append(Scoring(entry["method"], entry["selector"], params, cost, {}))
+            out.append(
+                Scoring(entry["method"], entry["selector"], params, cost, {}, entry["shared"])
+            )
     return out
 
 

@@ -194,6 +194,7 @@ def script_values(values: Json) -> dict[str, Any]:
                 "selector": None if s["selector"] is None else formatting.visible(s["selector"]),
                 "params": s["selector_params"], "flops": s["cost"]["flops"],
                 "cpu": s["cost"]["cpu_seconds"], "grows": grows(values, s),
+                "shared": s["shared"],
             }
             for i, s in distinct(values["scoring"])
         ],

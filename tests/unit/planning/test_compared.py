@@ -104,3 +104,24 @@ def test_points_on_no_curve_and_above_the_full_pass_are_said(changed: Any) -> No
 def test_one_task_has_one_measure(changed: Any) -> None:
     with pytest.raises(DataError, match=r"gsm8k: measured by acc .* and bits_per_byte .*; keep"):
         prior(changed("bm25", metric="acc", higher_is_better=True))
+
+
+def test_of_two_scoring_models_the_largest_and_two_arms_of_a_method_are_one(
+    comparison: Any, arm: Any
+) -> None:
+    values = comparison()
+    for beta in (0.05, 0.1, 0.25, 0.5):
+        for params, rate in ((15_000_000, 3.0), (150_000_000, 30.0)):
+            value = 0.8 + 0.2 * float(np.exp(-rate * beta))
+            values["arms"].append(arm("perplexity", beta, value, selector_params=params))
+        values["arms"].append(arm("bm25", beta, 0.8 + 0.2 * float(np.exp(-5 * beta)), name="k1"))
+    found = prior(values)
+    assert found.rates["perplexity"] == pytest.approx(30.0, rel=1e-3)
+    assert found.selector_params["perplexity"] == (1.5e8, 1.5e8)
+    assert any("scoring models of 1.5e+07, 1.5e+08 parameters" in n for n in found.notes)
+    assert any(n.startswith("bm25 has several arms at one budget") for n in found.notes)
+
+
+def test_runs_that_rank_nothing_are_why_nothing_is_known(comparison: Any) -> None:
+    found = prior(comparison(snr={"gsm8k": 0.5}))
+    assert (found.source, found.why) == ("none", "the runs that were compared rank nothing")

@@ -147,3 +147,18 @@ def test_another_model_is_refused(planned: Path) -> None:
     check_model(plan, 148_000_000, "M")
     with pytest.raises(ConfigError, match=r"made for 150M .* M has 7,000,000,000"):
         check_model(plan, 7_000_000_000, "M")
+
+
+def test_random_samples_leave_the_order_its_scores(files: dict[str, Path], planned: Path) -> None:
+    plan = json.loads(planned.read_text())
+    row = plan["rows"][plan["recommended"]]
+    row |= {"method": "random"}
+    planned.write_text(json.dumps(plan))
+    own = {"method": "bm25", "target": str(files["target"])}
+    asked = config(files, score=own, order={"method": "fold", "layers": 3})
+    done = plans.follow(asked, planned, verbs.context())
+    assert done.score is not None
+    assert done.score.method == "random"
+    assert done.order is not None
+    assert done.order.score is not None
+    assert done.order.score.method == "bm25"
