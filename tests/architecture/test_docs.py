@@ -58,6 +58,7 @@ def install(pyproject: str, folder: Path) -> None:
 
 
 TRAINING = {"train-and-evaluate"}  # pages whose examples need models
+WARM = {*TRAINING, "plan"}  # pages of many commands
 LIBRARIES = (
     "didact.training.loop", "didact.evaluation.evaluate", "transformers.trainer",
     "transformers.models.llama.modeling_llama",
@@ -71,15 +72,16 @@ RUNNABLE = [
 def opened_once(warm, page: Path, folder: Path) -> Iterator[dict[str, str]]:
     """An environment whose `didact` starts from nothing for the first call of each verb.
 
-    Later calls are forks of a process that has torch and transformers open: with models a start
-    takes longer than a small training.
+    Later calls are forks of a process that has what they import open: with models a start takes
+    longer than a small training.
     """
     env = environment(folder)
-    if page.stem not in TRAINING:
+    if page.stem not in WARM:
         yield env
         return
     own = shutil.which("didact", path=env["PATH"])
-    with warm(["didact.cli.printing", "didact.pipeline", *LIBRARIES], env) as words:
+    more = LIBRARIES if page.stem in TRAINING else ["didact.plans"]
+    with warm(["didact.cli.printing", "didact.pipeline", *more], env) as words:
         tools = folder / "tools"
         tools.mkdir()
         (tools / "didact").write_text(
