@@ -80,10 +80,10 @@ def correlation(
 ) -> Correlation:
     """`partial_ranks` with its 95 % interval, over sets of these and of other families.
 
-    Two intervals are made of Fisher's z and the wider one is told. The first takes sets for
-    independent: variance (1 + r²/2) ÷ (n − k − g − 2) with g groups. The second is the jackknife
-    over families with Student's t: sets of one family are alike, and say less than so many others.
-    Of perfect agreement the z is that of half a step less.
+    Two intervals are made, and what either holds is told. The first is of Fisher's z and takes
+    sets for independent: variance (1 + r²/2) ÷ (n − k − g − 2) with g groups; of perfect agreement
+    z is that of half a step less. The second is the jackknife over families with Student's t:
+    sets of one family are alike, and say less than so many others.
 
     Args:
         y: As in `partial_ranks`.
@@ -103,18 +103,18 @@ def correlation(
         return Correlation(r)
     z = _z(r, n)
     reach = t_quantile(1 - LEVEL / 2, math.inf) * math.sqrt((1 + r**2 / 2) / df)
-    again = []
+    low, high = math.tanh(z - reach), math.tanh(z + reach)
     known = np.unique(families)
-    for family in known:
-        rest = families != family
-        found = partial_ranks(y[rest], x[rest], given[rest], groups[rest])
-        if found is not None:
-            again.append(_z(found, int(rest.sum())))
+    rests = [families != family for family in known]
+    again = [
+        found for rest in rests
+        if (found := partial_ranks(y[rest], x[rest], given[rest], groups[rest])) is not None
+    ]  # fmt: skip
     m = len(again)
-    if len(known) > 1 and m == len(known):
-        error = math.sqrt((m - 1) * float(np.var(again)))
-        reach = max(reach, t_quantile(1 - LEVEL / 2, m - 1) * error)
-    return Correlation(r, math.tanh(z - reach), math.tanh(z + reach))
+    if 1 < m == len(known):
+        reach = t_quantile(1 - LEVEL / 2, m - 1) * math.sqrt((m - 1) * float(np.var(again)))
+        low, high = min(low, max(r - reach, -1.0)), max(high, min(r + reach, 1.0))
+    return Correlation(r, low, high)
 
 
 def _z(r: float, n: int) -> float:
