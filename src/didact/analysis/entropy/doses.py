@@ -79,13 +79,13 @@ def doses_of(
                 performance=moved, low=low, high=high,
             )
         )  # fmt: skip
-    notes = ()
-    if alone:
-        notes = (
-            f"Doses without a natural set of their family, on the same backbone and in the same "
-            f"stage, are not in the table: {', '.join(alone)}.",
-        )
-    return tuple(out), notes
+    if not alone:
+        return tuple(out), ()
+    note = (
+        "Doses without a natural set of their family, on the same backbone and in the same stage, "
+        f"are not in the table: {', '.join(alone)}."
+    )
+    return tuple(out), (note,)
 
 
 def _interval(

@@ -93,7 +93,8 @@ def fit(
         x: Features, `(n, k)`.
         y: Performance, `(n,)`.
         groups: Number of each set's backbone and stage, `(n,)`.
-        directions: Of a monotone fit, 1 where performance rises with the feature, -1 where it falls.
+        directions: Of a monotone fit, for each feature 1 where performance rises with it, -1
+            where it falls.
 
     **Source:** Ayer et al. 1955, "An empirical distribution function for sampling with incomplete
     information"; several features as by Bacchetti 1989, "Additive isotonic models".

@@ -22,7 +22,13 @@ from didact.analysis.entropy.doses import doses_of
 from didact.analysis.entropy.fits import FORMS, Form
 from didact.analysis.entropy.runs import SHARES, LawRun, LawSet, sets_of
 from didact.analysis.entropy.told import (
-    Curve, Deduction, EntropyLaw, LawFit, Observable, Outlier, Rival,
+    Curve,
+    Deduction,
+    EntropyLaw,
+    LawFit,
+    Observable,
+    Outlier,
+    Rival,
 )  # fmt: skip
 from didact.analysis.entropy.verdict import Evidence, decide
 from didact.analysis.spread import Spread, pooled, squares
@@ -210,7 +216,7 @@ def _partial(columns: _Columns, name: str) -> Correlation:
     if len(columns.y) < _LEAST:
         return Correlation()
     given = columns.given
-    if name != RATIO and name != "deflate_ratio":
+    if name not in {RATIO, "deflate_ratio"}:
         given = np.column_stack([given, columns.features[RATIO]])
     x = columns.features[name]
     return correlation(columns.y, x, given, columns.groups, columns.families)
@@ -263,9 +269,7 @@ def _outliers(columns: _Columns, tried: _Tried) -> list[Outlier]:
     ]  # fmt: skip
 
 
-def _deductions(
-    columns: _Columns, partials: Mapping[str, Correlation]
-) -> tuple[Deduction, ...]:
+def _deductions(columns: _Columns, partials: Mapping[str, Correlation]) -> tuple[Deduction, ...]:
     """What the law comes to by the paper, each with what was found."""
     place = (columns.groups, columns.families)
     nothing = np.empty((len(columns.y), 0))
@@ -325,7 +329,9 @@ def _curve(columns: _Columns, tried: _Tried) -> Curve:
     shift = 0.0 if one else float(whole.means[0][0])
     line = whole((grid + shift)[:, None], first)
     if not one:  # groups share the shape, and differ by what is added
-        at = np.array([(v - whole.means[g][0]) for v, g in zip(values, columns.groups, strict=True)])
+        at = np.array(
+            [(v - whole.means[g][0]) for v, g in zip(values, columns.groups, strict=True)]
+        )
         line = line - float(whole((at + shift)[:, None], np.zeros(len(at), np.int64)).mean())
     half = None
     df = len(columns.y) - fits.n_params(told.form, 1, len(columns.names))
@@ -345,10 +351,11 @@ def _unknown(natural: Sequence[LawSet], *, known: bool) -> tuple[str, ...]:
         name for name in ("mean_length", "similarity")
         if any(getattr(s, name) is None for s in natural)
     ]  # fmt: skip
-    return (
+    note = (
         f"Not known of all natural sets: {' and '.join(absent)}. Partial correlations are given "
-        "what else is known, and the rival that knows them is absent, so nothing can hold.",
+        "what else is known, and the rival that knows them is absent, so nothing can hold."
     )
+    return (note,)
 
 
 def _alone(columns: _Columns) -> tuple[str, ...]:
@@ -359,7 +366,8 @@ def _alone(columns: _Columns) -> tuple[str, ...]:
     ]  # fmt: skip
     if not alone or len(columns.sets) < _LEAST:
         return ()
-    return (
+    note = (
         f"Of {', '.join(alone)} there is one family only: without it the intercept is not known, "
-        "so its sets are in no error.",
+        "so its sets are in no error."
     )
+    return (note,)

@@ -8,6 +8,7 @@ from typing import Any
 
 from didact.analysis.entropy.correlation import Correlation
 from didact.analysis.entropy.doses import Dose
+from didact.analysis.entropy.fits import Form
 from didact.analysis.entropy.runs import LawSet
 from didact.analysis.entropy.verdict import RULE, Verdict
 
@@ -35,7 +36,7 @@ class LawFit:
         high: The upper end.
     """
 
-    form: str
+    form: Form
     features: tuple[str, ...]
     params: Mapping[str, Any]
     loo_rmse: float | None

@@ -53,10 +53,11 @@ class Evidence:
 def decide(found: Evidence) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict by `RULE`, and what was met and not met, in sentences."""
     if found.sets < LEAST_SETS or found.families < LEAST_FAMILIES:
-        return "cannot_tell", (
+        few = (
             f"{_n(found.sets, 'natural set')} of {_n(found.families, 'family')}: the rule wants "
-            f"{LEAST_SETS} of {LEAST_FAMILIES} at least; train more sets, of other methods.",
+            f"{LEAST_SETS} of {LEAST_FAMILIES} at least; train more sets, of other methods."
         )
+        return "cannot_tell", (few,)
     below, lowest = _below(found), _constant_is_lowest(found)
     noisy = found.snr is None or found.snr < LEAST_SNR
     said = [_of_interval(found.partial), _of_error(found)]
