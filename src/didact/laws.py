@@ -248,10 +248,8 @@ def _opened(path: Path, run: Run, meta: Mapping[str, Any], what: What, ctx: Cont
     about = trained.about
     model = find_evaluated(path)
     tokenizer = open_tokenizer(model.tokenizer_folder)
-    settings = TrainSettings(
-        **{k: about["settings"][k] for k in ("loss", "template", "max_length")}
-    )
-    how = encoding(pool, settings, context_of(model.path, tokenizer))
+    told = {name: about["settings"][name] for name in ("loss", "template", "max_length")}
+    how = encoding(pool, TrainSettings(**told), context_of(model.path, tokenizer))
     read = min(len(order) // order.epochs, len(trained.steps) * int(about["batch_size"]))
     of_file = next(entry for entry in meta["files"] if entry["file"] == what.file)
     scratch = config.train.model == SCRATCH

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from didact.reporting import svg
 from didact.reporting.charts import axis
-from didact.reporting.formatting import number, scale
+from didact.reporting.formatting import MINUS, NONE, number, scale
 from didact.reporting.page import TEMPLATES, templates
 
 Json = Mapping[str, Any]
@@ -67,18 +67,11 @@ def law_chart(curve: Json, outliers: set[str]) -> str:
     for name, x, y in curve["points"]:
         said = f"{name}: {number(x)}, performance {number(y)}"
         kind = "front far" if name in outliers else "front"
-        where = {"cx": svg.across(across(x)), "cy": y_of(y), "r": 4}
-        marks.append(svg.tag("circle", svg.title(said), class_=kind, **where))
+        at = svg.across(across(x))
+        marks.append(svg.tag("circle", svg.title(said), class_=kind, cx=at, cy=y_of(y), r=4))
         if name in outliers:
-            marks.append(
-                svg.label(
-                    name,
-                    class_="tick",
-                    x=svg.across(across(x)),
-                    y=y_of(y) - 9,
-                    text_anchor="end" if across(x) > 0.6 else "start",
-                )  # fmt: skip
-            )
+            anchor = "end" if across(x) > 0.6 else "start"
+            marks.append(svg.label(name, class_="tick", x=at, y=y_of(y) - 9, text_anchor=anchor))
     less = ", less the mean of backbone and stage" if curve["centered"] else ""
     x_ticks, y_ticks = svg.ticks(low, high), svg.ticks(bottom, top)
     return svg.frame(
@@ -108,7 +101,7 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
 
 def signed(value: float | None) -> str:
     """A number with its sign, three digits."""
-    return "–" if value is None else f"{value:+.3g}".replace("-", "−")
+    return NONE if value is None else f"{value:+.3g}".replace("-", MINUS)
 
 
 def spoken(code: str) -> str:

@@ -70,8 +70,8 @@ def _counted(texts: Iterable[str]) -> tuple[UInt64s, Float1D, Float1D, int]:
     size = len(every)
     return (
         every,
-        np.bincount(place, np.concatenate(counts), size),
-        np.bincount(place, np.concatenate(having), size),
+        np.bincount(place, np.concatenate(counts), size).astype(np.float64),
+        np.bincount(place, np.concatenate(having), size).astype(np.float64),
         n,
     )
 
