@@ -22,13 +22,14 @@ from didact.analysis.evaluations import check_alike, evaluated_run
 from didact.analysis.reading import named
 from didact.analysis.runs import Run, What, without_twins
 from didact.config import RunConfig
-from didact.core.atomic import digest, write_text
+from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError, need
-from didact.core.manifest import Manifest, StageRecord
+from didact.core.manifest import Manifest, StageRecord, fingerprint
 from didact.core.pool import Kind, Pool
 from didact.core.protocols import Context
 from didact.data import tables
 from didact.data.reading.ingest import find_cached
+from didact.models.folder import read_json
 from didact.runs.folder import output, read_manifest
 from didact.training.settings import SCRATCH, TrainSettings
 from didact.verbs import PathLike, Paths
@@ -258,10 +259,16 @@ def _opened(path: Path, run: Run, meta: Mapping[str, Any], what: What, ctx: Cont
         path=path, run=run, held_out=of_file["blake2b"], held_out_path=of_file["path"],
         read=AsRead(pool, order.rows[:read], tokenizer, how),
         epoch=first_epoch_loss(trained.steps, what=str(path / "model" / "steps.jsonl")),
-        tokenizer=digest(model.tokenizer_folder / "tokenizer.json"),
+        tokenizer=_identity(model.tokenizer_folder / "tokenizer.json"),
         backbone=f"{Path(config.train.model).name} {base}", stage=_STAGES[pool.kind],
         config=config,
     )  # fmt: skip
+
+
+def _identity(tokenizer: Path) -> str:
+    """What a tokenizer does, whatever version of the library wrote its file."""
+    told = read_json(tokenizer, dict)
+    return fingerprint({k: v for k, v in told.items() if k not in {"truncation", "padding"}})
 
 
 def _record(manifest: Manifest, name: str) -> StageRecord:
