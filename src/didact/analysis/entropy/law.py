@@ -174,10 +174,11 @@ def _fitted(columns: _Columns) -> list[_Tried]:
     for names in _FEATURES:
         x = columns.matrix(names)
         directions = [-1] * len(names)
+        of_feature = _correlations(columns, names[0]) if len(names) == 1 else None
         for form in FORMS:
             whole = fits.fit(form, x, columns.y, columns.groups, directions)
             expected = _left_out(form, x, columns, directions)
-            plain, partial = _correlations(columns, names, expected)
+            plain, partial = of_feature or _foretelling(columns, expected)
             told = LawFit(
                 form=form, features=names, params=whole.params(names, columns.names),
                 loo_rmse=fits.rmse(columns.y, expected), spearman=plain.value,
@@ -193,18 +194,18 @@ def _left_out(
     return fits.left_out(form, x, columns.y, columns.groups, columns.families, directions)
 
 
-def _correlations(
-    columns: _Columns, names: Sequence[str], expected: Float1D | None
-) -> tuple[Correlation, Correlation]:
-    """Of performance with the feature; of two features with what is expected of families unseen."""
-    nothing = np.empty((len(columns.y), 0))
-    if len(names) == 1:
-        x = columns.features[names[0]]
-        plain = correlation(columns.y, x, nothing, columns.groups, columns.families)
-        return plain, _partial(columns, names[0])
+def _correlations(columns: _Columns, name: str) -> tuple[Correlation, Correlation]:
+    """Of performance with a feature: by itself, and given others."""
+    x, nothing = columns.features[name], np.empty((len(columns.y), 0))
+    plain = correlation(columns.y, x, nothing, columns.groups, columns.families)
+    return plain, _partial(columns, name)
+
+
+def _foretelling(columns: _Columns, expected: Float1D | None) -> tuple[Correlation, Correlation]:
+    """Of performance with what is expected of families unseen: by itself, and given others."""
     if expected is None or np.isnan(expected).any():
         return Correlation(), Correlation()
-    place = (columns.groups, columns.families)
+    nothing, place = np.empty((len(columns.y), 0)), (columns.groups, columns.families)
     return (
         correlation(columns.y, expected, nothing, *place),
         correlation(columns.y, expected, columns.given, *place),
@@ -306,10 +307,8 @@ def _beside(columns: _Columns) -> tuple[Observable, ...]:
         columns.sets, columns.groups, columns.families, columns.names, columns.y,
         {**columns.features, **extra}, columns.given,
     )  # fmt: skip
-    return tuple(
-        Observable(name, _correlations(both, (name,), None)[0].value, _partial(both, name))
-        for name in extra
-    )
+    found = {name: _correlations(both, name) for name in extra}
+    return tuple(Observable(name, plain.value, part) for name, (plain, part) in found.items())
 
 
 def _curve(columns: _Columns, tried: _Tried) -> Curve:

@@ -23,15 +23,15 @@ def planted():
             loss, length = 3 - 0.3 * ratio + 0.2 * own, float(np.exp(rng.uniform(4, 6)))
             similarity = rng.uniform(0.2, 0.6)
             expected = performance(ratio, loss, length, similarity)
-            for j in range(seeds):
-                runs.append(
-                    LawRun(
+            runs.extend(
+                LawRun(
                         run=f"{group[0]}{i}-{j}", set=f"set {i}", family=family, ratio=ratio,
                         deflate_ratio=0.8 * ratio, first_epoch_loss=loss, early={0.1: loss + 0.2},
                         performance=expected + noise * rng.normal(), mean_length=length,
                         similarity=similarity, seed=str(j), backbone=group[0], stage=group[1],
-                    )
-                )  # fmt: skip
+                )
+                for j in range(seeds)
+            )  # fmt: skip
         return runs
 
     return build
