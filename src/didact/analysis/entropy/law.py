@@ -126,7 +126,8 @@ def _columns(natural: tuple[LawSet, ...]) -> tuple[_Columns, bool]:
     if natural and len(lengths) == len(natural):
         features["log_length"] = np.log(lengths)
         # sets of middling length may do best: how far one is from it counts, too
-        features["log_length²"] = centered(features["log_length"], groups) ** 2
+        far = centered(features["log_length"], groups)
+        features["log_length²"], features["|log_length|"] = far**2, np.abs(far)
         given += [features["log_length"], features["log_length²"]]
     alike = [s.similarity for s in natural if s.similarity is not None]
     if natural and len(alike) == len(natural):
@@ -227,8 +228,12 @@ def _rivals(columns: _Columns, *, known: bool) -> tuple[Rival, ...]:
     nothing = _left_out("constant", columns.matrix(()), columns)
     out = [Rival("constant", "constant", (), fits.rmse(columns.y, nothing))]
     if known:
-        straight = ("log_length", "similarity")
-        for form, names in (("linear", straight), ("curved", (*straight, "log_length²"))):
+        forms = {
+            "linear": ("log_length", "similarity"),
+            "curved": ("log_length", "log_length²", "similarity"),
+            "bent": ("|log_length|", "similarity"),
+        }
+        for form, names in forms.items():
             expected = _left_out("linear", columns.matrix(names), columns)
             out.append(Rival(LENGTH, form, names, fits.rmse(columns.y, expected)))
     return tuple(out)

@@ -52,7 +52,8 @@ class Rival:
 
     Attributes:
         name: `constant`, or `length and similarity`.
-        form: `constant`, `linear`, or `curved`: with the square of log length.
+        form: `constant`; `linear` in log length; `curved`, with the square of its distance from the
+            mean; `bent`, in that distance alone.
         features: What it knows.
         loo_rmse: As of `LawFit`.
     """
