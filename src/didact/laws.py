@@ -22,11 +22,12 @@ from didact.analysis.evaluations import check_alike, evaluated_run
 from didact.analysis.reading import named
 from didact.analysis.runs import Run, What, without_twins
 from didact.config import RunConfig
+from didact.core.arrays import Int1D
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.manifest import Manifest, StageRecord, fingerprint
 from didact.core.pool import Kind, Pool
-from didact.core.protocols import Context
+from didact.core.protocols import Context, Progress
 from didact.data import tables
 from didact.data.reading.ingest import find_cached
 from didact.models.folder import read_json
@@ -153,19 +154,23 @@ def observed_runs(
     _check_tokenizers(folders)
     samples = {f.run.name: s for f in folders if (s := f.run.measures[what].samples) is not None}
     common, told = on_common_samples(samples, what)
-    sizes = [f.read.lengths() for f in folders]
+    sizes: list[Int1D] = []
+    for folder in folders:
+        ctx.progress(Progress("tokenize", len(sizes), len(folders)))
+        sizes.append(folder.read.lengths())
     least = min(int(size.sum()) for size in sizes)
     notes += [*told, f"R is of {least:,} tokens of each set, as many as the smallest has."]
     texts = _held_out_texts(folders[0], ctx)
     sign = 1 if folders[0].run.measures[what].higher_is_better else -1
-    return tuple(
-        _law_run(f, size, least, sign * common[f.run.name].value, texts)
-        for f, size in zip(folders, sizes, strict=True)
-    ), tuple(notes)
+    found: list[LawRun] = []
+    for f, size in zip(folders, sizes, strict=True):
+        ctx.progress(Progress("compress", len(found), len(folders)))
+        found.append(_law_run(f, size, least, sign * common[f.run.name].value, texts))
+    return tuple(found), tuple(notes)
 
 
 def _law_run(
-    folder: _Folder, lengths: Any, least: int, performance: float, held_out: Sequence[str]
+    folder: _Folder, lengths: Int1D, least: int, performance: float, held_out: Sequence[str]
 ) -> LawRun:
     from didact.text.compression import set_redundancies
     from didact.text.likeness import likeness
