@@ -111,6 +111,7 @@ FLAGS = {
     "export": {"--cache-dir", "--data", "--for", "--json", "--order", "--out", "--seed", "--set"},
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
     "inspect": {"--cache-dir", "--data", "--json"},
+    "law": {"--cache-dir", "--file", "--json", "--metric", "--out"},
     "methods": {"--json"},
     "order": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",

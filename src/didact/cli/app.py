@@ -21,6 +21,7 @@ from didact.cli import (
     export,
     init,
     inspect,
+    law,
     methods,
     order,
     plan,
@@ -55,6 +56,7 @@ app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=law.EXAMPLES)(law.law)
 app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_order)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)
