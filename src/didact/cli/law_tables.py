@@ -6,9 +6,7 @@ from rich.table import Table
 
 from didact.analysis.entropy.told import EntropyLaw
 from didact.analysis.entropy.verdict import RULE
-from didact.cli.printing import _safe as safe
-from didact.cli.printing import _stdout as stdout
-from didact.cli.printing import _table as table
+from didact.cli.printing import new_table, safe, stdout
 
 
 def law_tables(law: EntropyLaw) -> None:
@@ -56,7 +54,7 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def _fits(law: EntropyLaw) -> Table:
-    out = table("performance on", "form", "error", "Spearman", "partial, 95 %")
+    out = new_table("performance on", "form", "error", "Spearman", "partial, 95 %")
     for fit in law.fits:
         out.add_row(
             " and ".join(fit.features), fit.form, _number(fit.loo_rmse), _signed(fit.spearman),
@@ -68,7 +66,7 @@ def _fits(law: EntropyLaw) -> Table:
 
 
 def _beside(law: EntropyLaw) -> Table:
-    out = table("beside", "Spearman", "partial, 95 %")
+    out = new_table("beside", "Spearman", "partial, 95 %")
     for each in law.beside:
         found = each.partial
         out.add_row(each.name, _signed(each.spearman), interval(found.value, found.low, found.high))
@@ -76,7 +74,7 @@ def _beside(law: EntropyLaw) -> Table:
 
 
 def _doses(law: EntropyLaw) -> Table:
-    out = table("dose", "against", "R", "L", "performance", "95 %")
+    out = new_table("dose", "against", "R", "L", "performance", "95 %")
     for dose in law.doses:
         known = "" if dose.low is None else f"{dose.low:+.4f} to {dose.high:+.4f}"
         out.add_row(
