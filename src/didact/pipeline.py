@@ -163,6 +163,16 @@ def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
     return out
 
 
+def made(folder: PathLike, names: Sequence[str], ctx: Context) -> Values:
+    """What some stages of a finished run made, by name; those that it did not have are left out.
+
+    Raises:
+        DataError: The run did not finish, or its files are gone.
+    """
+    home = Path(folder)
+    return _loaded(home, read_manifest(home), ctx, [s for s in STAGES if s.name in names])
+
+
 def _loaded(folder: Path, manifest: Manifest, ctx: Context, stages: Sequence[Stage]) -> Values:
     """What some stages of a finished run made."""
     values = Values(configs.parse(manifest.config), manifest.config)

@@ -1,0 +1,314 @@
+"""Monitoring: versions of the data in order, each beside the earlier ones, before and in training.
+
+```text
+before   redundancy · copies · known · source · held_out     no model
+during   surprise · loss · spike · jump                      one forward pass of the previous model
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from didact.analysis.risk.before import Found, judge_data, rows_of
+from didact.analysis.risk.curve import Curve
+from didact.analysis.risk.during import (
+    Run,
+    comparable,
+    judge_jumps,
+    judge_loss,
+    judge_spikes,
+)
+from didact.analysis.risk.expected import expected_losses
+from didact.analysis.risk.flags import MOST_ROWS, Judged, Rows, Watched, watched
+from didact.analysis.risk.surprise import Asked, judge_surprise, references
+from didact.core.arrays import Int1D
+from didact.core.atomic import write_text
+from didact.core.errors import ConfigError, DataError, DidactError
+from didact.core.protocols import Context
+from didact.data.reading.settings import DataSettings
+from didact.monitoring.versions import Opened, check_alike, open_version
+from didact.text.overlap import overlap_with
+from didact.verbs import PathLike, Paths, context, read_target
+
+RISK: Final = "risk.json"
+SERIES_OF_ONE: Final = "it is alone: what to expect of it only earlier versions can tell"
+
+
+def monitor(
+    versions: Sequence[PathLike],
+    *,
+    held_out: Paths | None = None,
+    seen: float = 1.0,
+    read_as: DataSettings | None = None,
+    ctx: Context | None = None,
+) -> list[Watched]:
+    """Judge versions of the data, each beside the earlier ones.
+
+    Args:
+        versions: Their folders in order: runs, exports, or folders of rows; with `steps.jsonl` or a
+            `trainer_state.json` of HF Trainer their training is judged too. One alone is judged by
+            its training only.
+        held_out: Files of held-out text that should be in no version.
+        seen: Share of the first epoch that is looked at, above 0 to 1.
+        read_as: How files of rows are read.
+        ctx: Seed, workers, cache.
+
+    Returns:
+        A value a version, in order.
+
+    Raises:
+        ConfigError: The versions' tokens are of different tokenizers, or `seen` is no share.
+        DataError: A folder is missing or damaged.
+
+    **Cost:** `judge_data` of the texts; where the previous version has a model, its forward pass
+    over this version's rows, kept.
+    """
+    if not 0 < seen <= 1:
+        raise ConfigError(f"seen={seen}: expected a share of the first epoch, above 0 and up to 1")
+    ctx = ctx or context()
+    settings = read_as or DataSettings()
+    opened = [open_version(Path(folder), settings, ctx) for folder in versions]
+    if not opened:
+        raise DataError("there is no version; expected folders of runs or of rows")
+    check_alike(opened)
+    before = _before(opened, held_out, settings, ctx)
+    trainings = _trainings(opened, seen, ctx)
+    out = []
+    for i, one in enumerate(opened):
+        found, cannot = before[i]
+        during, why = _during(trainings[: i + 1])
+        curve = trainings[i].run.curve if trainings[i].run is not None else None
+        share = 0.0 if curve is None else curve.seen
+        out.append(watched(one.name, share, [*found, *during], [*one.cannot, *cannot, *why]))
+    return out
+
+
+def series_of(folder: PathLike) -> list[Path]:
+    """The versions of a series: the subfolders by name; hidden ones are none.
+
+    Raises:
+        DataError: There is no such folder, or nothing in it.
+    """
+    home = Path(folder)
+    if not home.is_dir():
+        raise DataError(f"{home}: no such folder; expected one with a subfolder for each version")
+    found = sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise DataError(f"{home}: holds no version; expected a subfolder for each, named in order")
+    return found
+
+
+def write_risk(found: Sequence[Watched], folder: Path) -> Path:
+    """Write `risk.json`, which the report of a run shows; the file."""
+    told = {"versions": [one.to_json() for one in found]}
+    write_text(folder / RISK, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return folder / RISK
+
+
+# -- before training -------------------------------------------------------------------------------
+
+
+def _before(
+    opened: Sequence[Opened], held_out: Paths | None, settings: DataSettings, ctx: Context
+) -> list[tuple[list[Found], list[str]]]:
+    if len(opened) == 1:
+        return [([], [SERIES_OF_ONE])]
+    overlap = None
+    if held_out is not None:
+        pool = read_target(held_out, settings, ctx).pool
+        overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
+    there = [i for i, one in enumerate(opened) if one.data is not None]
+    found = judge_data([data for one in opened if (data := one.data) is not None], overlap)
+    out: list[tuple[list[Found], list[str]]] = [([], []) for _ in opened]
+    for i, one in zip(there, found, strict=True):
+        out[i] = one
+    return out
+
+
+# -- while training --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A version's training, with what the previous version's model expects of its samples.
+
+    Attributes:
+        opened: The version.
+        run: The training; None where there is no log.
+        whole: The first epoch, whatever share of it is looked at.
+        asked: The samples seen, in the order in which they are read if that is known.
+        rows: Rows of its pool that `asked` is of.
+        why: Why the model was not asked.
+    """
+
+    opened: Opened
+    run: Run | None
+    whole: Curve | None
+    asked: Asked | None = None
+    rows: Int1D = field(default_factory=lambda: np.empty(0, np.int64))
+    why: str = ""
+
+
+def _trainings(opened: Sequence[Opened], seen: float, ctx: Context) -> list[_Training]:
+    out = []
+    for i, one in enumerate(opened):
+        curve = None if one.curve is None else one.curve.until(seen)
+        bare = _Training(one, None if curve is None else Run(curve), one.curve)
+        out.append(_ask(opened[i - 1], bare, ctx) if i else bare)
+    return out
+
+
+def _ask(previous: Opened, this: _Training, ctx: Context) -> _Training:
+    """Ask the previous version's model what it expects of the samples that were seen."""
+    one, data = this.opened, this.opened.data
+    if data is None or previous.model is None:
+        what = "its texts are gone" if data is None else f"{previous.name} left no model"
+        return replace(this, why=f"surprise: {what}")
+    settings = previous.about.get("settings") or one.about.get("settings") or {}
+    rows = data.rows if one.sequence is None else one.sequence
+    try:
+        losses = expected_losses(previous.model, data.pool, rows, settings, ctx)
+    except DidactError as error:
+        return replace(this, why=f"surprise: the model of {previous.name} was not asked ({error})")
+    pool = data.pool
+    names = np.array(pool.source_names, dtype=object)[pool.source_codes[rows]]
+    asked = Asked(losses, names)
+    if this.run is None or one.sequence is None or one.batch_size is None:
+        return replace(this, asked=asked, rows=rows)
+    curve = this.run.curve
+    reference, by_source = references(asked, curve.step, one.batch_size, sorted(curve.sources))
+    n = int(curve.step[-1]) * one.batch_size if len(curve) else 0
+    run = Run(curve, reference, by_source)
+    return replace(this, run=run, asked=asked.until(n), rows=rows[:n])
+
+
+def _during(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
+    """The last of some versions beside the ones before."""
+    this, cannot = trainings[-1], []
+    found: list[Found] = []
+    if len(trainings) > 1:
+        found, cannot = _surprise(trainings)
+    if this.run is None:
+        return found, cannot
+    if len(trainings) > 1:
+        more, why = _loss(trainings)
+        found, cannot = [*found, *more], [*cannot, *why]
+    curve = this.run.curve
+    for one in judge_spikes(curve, _whole(this.run)):
+        found.append((one, _rows_of_steps(this, one)))
+    jumps = judge_jumps(curve)
+    if not jumps and np.isnan(curve.norm).any():
+        cannot.append("jump: the log tells no norm of the gradient")
+    found += [(one, _rows_of_steps(this, one)) for one in jumps]
+    return found, cannot
+
+
+def _surprise(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
+    this, previous = trainings[-1], trainings[-2]
+    if this.asked is None:
+        return [], [this.why]
+    earlier = [
+        one.asked
+        for before, one in pairwise(trainings[:-1])
+        if one.asked is not None and _same_base(before, previous)
+    ]
+    found = judge_surprise(this.asked, earlier, previous.whole)
+    data = this.opened.data
+    if not found or data is None:
+        return [], [f"surprise: neither a model before that of {previous.opened.name} nor the end "
+                    "of its training tells what to expect"]  # fmt: skip
+    return [(one, _named(this, this.rows[places])) for one, places in found], []
+
+
+def _same_base(one: _Training, other: _Training) -> bool:
+    """Whether the models of two versions began alike, so that they know equally much."""
+    bases = [training.opened.about.get("model") for training in (one, other)]
+    return bases[0] == bases[1]
+
+
+def _loss(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
+    this = trainings[-1]
+    run = this.run
+    assert run is not None  # noqa: S101 - asked for where there is a log
+    whys, earlier = [], []
+    for one in trainings[:-1]:
+        if one.run is None or one.whole is None:
+            whys.append(f"{one.opened.name} has no log of a training")
+            continue
+        why = comparable(run.curve, one.whole)
+        if why:
+            whys.append(f"{one.opened.name}: {why}")
+        else:
+            earlier.append(Run(one.whole, *_references(one)))
+    if not earlier:
+        return [], [f"loss: {'; '.join(whys)}"]
+    asked = [one for one in earlier if one.reference is not None]
+    paired = run.reference is not None and bool(asked)
+    judged = judge_loss(run, asked if paired else earlier, paired=paired)
+    return [(one, _rows_of_loss(this, one)) for one in judged], []
+
+
+def _references(one: _Training) -> tuple[np.ndarray | None, dict[str, np.ndarray] | None]:
+    run = one.run
+    if run is None or run.reference is None or one.whole is None:
+        return None, None
+    return run.reference, run.sources
+
+
+def _whole(run: Run) -> np.ndarray | None:
+    """What was expected of every entry, if it is known of every entry."""
+    known = run.reference is not None and bool(np.isfinite(run.reference).all())
+    return run.reference if known else None
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def _named(this: _Training, rows: Int1D, why: Sequence[str] = ()) -> Rows:
+    """Rows of the pool, the worst first."""
+    data = this.opened.data
+    if data is None or not len(rows):
+        return Rows(len(rows))
+    places = np.searchsorted(data.rows, rows)
+    return rows_of(data, places, why)
+
+
+def _rows_of_steps(this: _Training, one: Judged) -> Rows:
+    """The rows of the step that a number is of."""
+    sequence, size = this.opened.sequence, this.opened.batch_size
+    if sequence is None or not size or this.run is None:
+        return Rows()
+    curve, step = this.run.curve, int(one.place.removeprefix("step "))
+    at = int(np.searchsorted(curve.step, step))
+    begin = int(curve.step[at - 1]) if at else 0
+    return _named(this, sequence[begin * size : step * size])
+
+
+def _rows_of_loss(this: _Training, one: Judged) -> Rows:
+    """The rows behind a loss: those that repeat others where it is low, else the surprising ones."""
+    data, asked = this.opened.data, this.asked
+    if data is None or not one.flagged:
+        return Rows()
+    if one.z < 0:
+        of = data.copies.of
+        places = data.looked_at[np.flatnonzero(of >= 0)]
+        places = places[np.isin(data.rows[places], this.rows)]
+        if one.source:
+            code = data.pool.source_names.index(one.source)
+            places = places[data.pool.source_codes[data.rows[places]] == code]
+        if len(places):
+            return rows_of(data, places, ["repeats another row"] * MOST_ROWS)
+    if asked is None:
+        return Rows()
+    chosen = np.flatnonzero(asked.of(one.source) & (asked.losses.tokens > 0))
+    each = asked.losses.nats[chosen] / asked.losses.tokens[chosen]
+    worst = chosen[np.argsort(-each if one.z > 0 else each, kind="stable")]
+    return _named(this, this.rows[worst])
