@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
+from didact.analysis.risk.flags import read_risk
 from didact.config import RunConfig
 from didact.core.cost import Cost, Meter
 from didact.core.errors import DamagedError, DataError
@@ -138,7 +139,9 @@ def report(
     absent = [s.name for s in needed if s.wanted(values.config) and s.name not in values.made]
     if absent:
         raise DataError(f"{home}: its manifest has no stage {absent[0]!r}; run it again")
-    reports.write(Path(path), values, ctx, manifest.environment, samples=samples)
+    reports.write(
+        Path(path), values, ctx, manifest.environment, samples=samples, risks=read_risk(home)
+    )
 
 
 def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:

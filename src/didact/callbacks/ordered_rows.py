@@ -23,6 +23,7 @@ from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
 from didact.data.rows.turns import Turn
+from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
 
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
@@ -248,3 +249,17 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
     with readable(table):
         ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
     return [str(i) for i in ids], order.rows, order.batch_size
+
+
+def order_joints(where: str | Path) -> tuple[int, ...] | None:
+    """Last steps before the joints of an order's first epoch; None where its steps are not known.
+
+    Args:
+        where: A run folder, or the table of an order.
+    """
+    path = Path(where)
+    order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
+    if order.batch_size is None:
+        return None
+    first = len(order) // order.epochs
+    return tuple(round(j.at / order.batch_size) for j in part_joints(order) if 0 < j.at < first)

@@ -1,7 +1,8 @@
 """The commands in the order in which `didact --help` lists them, and how errors end.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, or a verdict of yes ·
-1 you can fix it · 2 usage · 3 our bug · 4 a verdict of no (flagged, an order is broken) · 5 it cannot tell.
+1 you can fix it · 2 usage · 3 our bug · 4 a verdict of no (an order is broken, a version of the
+data is flagged) · 5 it cannot tell.
 """
 
 from __future__ import annotations

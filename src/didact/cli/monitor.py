@@ -40,7 +40,9 @@ def monitor(
     ] = 1.0,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder for risk.json and risk.html; a run's: its report."),
+        typer.Option(
+            "-o", "--out", help="Folder for risk.json and risk.html; a run's: its report."
+        ),
     ] = None,
     data: Data = None,
     workers: Workers = None,
@@ -59,7 +61,9 @@ def monitor(
     from didact.monitoring.monitor import series_of
 
     if (run is None) == (series is None):
-        raise ConfigError("expected one of RUN and --series DIR: one training, or versions in order")
+        raise ConfigError(
+            "expected one of RUN and --series DIR: one training, or versions in order"
+        )
     folders = series_of(series) if series is not None else [run]
     with progress_bars() as progress:
         ctx = verbs.context(0, workers, cache_dir, progress, say)
@@ -71,7 +75,7 @@ def monitor(
     if bill.value.flops:
         say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
     if out is not None:
-        from didact.monitoring.monitor import write_risk
+        from didact.analysis.risk.flags import write_risk
         from didact.reporting.risk_page import write_risk_page
 
         write_risk(found, out)

@@ -8,7 +8,6 @@ during   surprise · loss · spike · jump                      one forward pass
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,20 +16,19 @@ from typing import Final
 
 import numpy as np
 
-from didact.analysis.risk.before import Found, judge_data, rows_of
-from didact.analysis.risk.curve import Curve
+from didact.analysis.risk.before import Found, judge_data, repeating, rows_of
 from didact.analysis.risk.during import (
     Run,
     comparable,
     judge_jumps,
     judge_loss,
+    judge_repeats,
     judge_spikes,
 )
 from didact.analysis.risk.expected import expected_losses
-from didact.analysis.risk.flags import MOST_ROWS, Judged, Rows, Watched, watched
-from didact.analysis.risk.surprise import Asked, judge_surprise, references
+from didact.analysis.risk.flags import Judged, Rows, Watched, watched
+from didact.analysis.risk.surprise import Asked, judge_surprise, run_of
 from didact.core.arrays import Int1D
-from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
@@ -38,7 +36,6 @@ from didact.monitoring.versions import Opened, check_alike, open_version
 from didact.text.overlap import overlap_with
 from didact.verbs import PathLike, Paths, context, read_target
 
-RISK: Final = "risk.json"
 SERIES_OF_ONE: Final = "it is alone: what to expect of it only earlier versions can tell"
 
 
@@ -85,8 +82,8 @@ def monitor(
     for i, one in enumerate(opened):
         found, cannot = before[i]
         during, why = _during(trainings[: i + 1])
-        curve = trainings[i].run.curve if trainings[i].run is not None else None
-        share = 0.0 if curve is None else curve.seen
+        run = trainings[i].run
+        share = 0.0 if run is None else run.curve.seen
         out.append(watched(one.name, share, [*found, *during], [*one.cannot, *cannot, *why]))
     return out
 
@@ -104,13 +101,6 @@ def series_of(folder: PathLike) -> list[Path]:
     if not found:
         raise DataError(f"{home}: holds no version; expected a subfolder for each, named in order")
     return found
-
-
-def write_risk(found: Sequence[Watched], folder: Path) -> Path:
-    """Write `risk.json`, which the report of a run shows; the file."""
-    told = {"versions": [one.to_json() for one in found]}
-    write_text(folder / RISK, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    return folder / RISK
 
 
 # -- before training -------------------------------------------------------------------------------
@@ -142,32 +132,41 @@ class _Training:
 
     Attributes:
         opened: The version.
-        run: The training; None where there is no log.
-        whole: The first epoch, whatever share of it is looked at.
-        asked: The samples seen, in the order in which they are read if that is known.
+        whole: Its first epoch; None where there is no log.
+        run: The share of it that is looked at.
+        asked: All samples, in the order in which they are read if that is known.
         rows: Rows of its pool that `asked` is of.
+        n: How many of them were seen.
         why: Why the model was not asked.
     """
 
     opened: Opened
+    whole: Run | None
     run: Run | None
-    whole: Curve | None
     asked: Asked | None = None
     rows: Int1D = field(default_factory=lambda: np.empty(0, np.int64))
+    n: int = 0
     why: str = ""
 
 
 def _trainings(opened: Sequence[Opened], seen: float, ctx: Context) -> list[_Training]:
     out = []
     for i, one in enumerate(opened):
-        curve = None if one.curve is None else one.curve.until(seen)
-        bare = _Training(one, None if curve is None else Run(curve), one.curve)
-        out.append(_ask(opened[i - 1], bare, ctx) if i else bare)
+        whole = None if one.curve is None else Run(one.curve)
+        this = _Training(one, whole, whole)
+        this = _ask(opened[i - 1], this, ctx) if i else this
+        if this.whole is not None:
+            run = this.whole.until(seen)
+            last = int(run.curve.step[-1]) if len(run.curve) else 0
+            ordered = one.sequence is not None and one.batch_size is not None
+            n = min(last * (one.batch_size or 0), len(this.rows)) if ordered else len(this.rows)
+            this = replace(this, run=run, n=n)
+        out.append(this)
     return out
 
 
 def _ask(previous: Opened, this: _Training, ctx: Context) -> _Training:
-    """Ask the previous version's model what it expects of the samples that were seen."""
+    """Ask the previous version's model what it expects of the samples."""
     one, data = this.opened, this.opened.data
     if data is None or previous.model is None:
         what = "its texts are gone" if data is None else f"{previous.name} left no model"
@@ -178,22 +177,23 @@ def _ask(previous: Opened, this: _Training, ctx: Context) -> _Training:
         losses = expected_losses(previous.model, data.pool, rows, settings, ctx)
     except DidactError as error:
         return replace(this, why=f"surprise: the model of {previous.name} was not asked ({error})")
-    pool = data.pool
-    names = np.array(pool.source_names, dtype=object)[pool.source_codes[rows]]
-    asked = Asked(losses, names)
-    if this.run is None or one.sequence is None or one.batch_size is None:
-        return replace(this, asked=asked, rows=rows)
-    curve = this.run.curve
-    reference, by_source = references(asked, curve.step, one.batch_size, sorted(curve.sources))
-    n = int(curve.step[-1]) * one.batch_size if len(curve) else 0
-    run = Run(curve, reference, by_source)
-    return replace(this, run=run, asked=asked.until(n), rows=rows[:n])
+    names = np.array(data.pool.source_names, dtype=object)[data.pool.source_codes[rows]]
+    this = replace(this, asked=Asked(losses, names), rows=rows, n=len(rows))
+    if this.whole is None or one.sequence is None or one.batch_size is None:
+        return this
+    # Rows that were not compared repeat none: each has a label of its own.
+    group = len(data.rows) + np.arange(len(data.rows))
+    group[data.looked_at] = data.copies.group
+    label = group[np.searchsorted(data.rows, rows)]
+    whole = run_of(this.whole.curve, Asked(losses, names), one.batch_size, label)
+    return replace(this, whole=whole)
 
 
 def _during(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
     """The last of some versions beside the ones before."""
-    this, cannot = trainings[-1], []
+    this = trainings[-1]
     found: list[Found] = []
+    cannot: list[str] = []
     if len(trainings) > 1:
         found, cannot = _surprise(trainings)
     if this.run is None:
@@ -202,6 +202,7 @@ def _during(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
         more, why = _loss(trainings)
         found, cannot = [*found, *more], [*cannot, *why]
     curve = this.run.curve
+    found += [(one, _repeated(this)) for one in judge_repeats(this.run)]
     for one in judge_spikes(curve, _whole(this.run)):
         found.append((one, _rows_of_steps(this, one)))
     jumps = judge_jumps(curve)
@@ -220,11 +221,14 @@ def _surprise(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
         for before, one in pairwise(trainings[:-1])
         if one.asked is not None and _same_base(before, previous)
     ]
-    found = judge_surprise(this.asked, earlier, previous.whole)
+    end = None if previous.whole is None else previous.whole.curve
+    found = judge_surprise(this.asked.until(this.n), earlier, end)
     data = this.opened.data
     if not found or data is None:
-        return [], [f"surprise: neither a model before that of {previous.opened.name} nor the end "
-                    "of its training tells what to expect"]  # fmt: skip
+        nothing = (
+            "neither a model before that one's nor the end of its training tells what to expect"
+        )
+        return [], [f"surprise: {previous.opened.name}: {nothing}"]
     return [(one, _named(this, this.rows[places])) for one, places in found], []
 
 
@@ -243,24 +247,17 @@ def _loss(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
         if one.run is None or one.whole is None:
             whys.append(f"{one.opened.name} has no log of a training")
             continue
-        why = comparable(run.curve, one.whole)
+        why = comparable(run.curve, one.whole.curve)
         if why:
             whys.append(f"{one.opened.name}: {why}")
         else:
-            earlier.append(Run(one.whole, *_references(one)))
+            earlier.append(one.whole)
     if not earlier:
         return [], [f"loss: {'; '.join(whys)}"]
     asked = [one for one in earlier if one.reference is not None]
     paired = run.reference is not None and bool(asked)
     judged = judge_loss(run, asked if paired else earlier, paired=paired)
     return [(one, _rows_of_loss(this, one)) for one in judged], []
-
-
-def _references(one: _Training) -> tuple[np.ndarray | None, dict[str, np.ndarray] | None]:
-    run = one.run
-    if run is None or run.reference is None or one.whole is None:
-        return None, None
-    return run.reference, run.sources
 
 
 def _whole(run: Run) -> np.ndarray | None:
@@ -293,22 +290,21 @@ def _rows_of_steps(this: _Training, one: Judged) -> Rows:
 
 
 def _rows_of_loss(this: _Training, one: Judged) -> Rows:
-    """The rows behind a loss: those that repeat others where it is low, else the surprising ones."""
-    data, asked = this.opened.data, this.asked
-    if data is None or not one.flagged:
+    """The rows behind a loss: those that repeat others where it is low, else the surprising."""
+    if not one.flagged or this.asked is None:
         return Rows()
-    if one.z < 0:
-        of = data.copies.of
-        places = data.looked_at[np.flatnonzero(of >= 0)]
-        places = places[np.isin(data.rows[places], this.rows)]
-        if one.source:
-            code = data.pool.source_names.index(one.source)
-            places = places[data.pool.source_codes[data.rows[places]] == code]
-        if len(places):
-            return rows_of(data, places, ["repeats another row"] * MOST_ROWS)
-    if asked is None:
-        return Rows()
+    if one.z < 0 and (repeated := _repeated(this, one.source)).count:
+        return repeated
+    asked = this.asked.until(this.n)
     chosen = np.flatnonzero(asked.of(one.source) & (asked.losses.tokens > 0))
     each = asked.losses.nats[chosen] / asked.losses.tokens[chosen]
     worst = chosen[np.argsort(-each if one.z > 0 else each, kind="stable")]
     return _named(this, this.rows[worst])
+
+
+def _repeated(this: _Training, source: str = "") -> Rows:
+    """The rows seen that nearly repeat another row of the version."""
+    data = this.opened.data
+    if data is None:
+        return Rows()
+    return repeating(data, np.isin(data.rows, this.rows[: this.n]), source)

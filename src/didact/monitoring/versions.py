@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from didact.analysis.risk.curve import NATS, Curve, find_log, read_log
+from didact.analysis.risk.curve import NATS, Curve, deciding, find_log, read_log
 from didact.analysis.risk.texts import Version
-from didact.callbacks.ordered_rows import order_files
+from didact.callbacks.ordered_rows import order_files, order_joints
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
 from didact.core.errors import ConfigError, DataError, DidactError
@@ -21,15 +21,7 @@ from didact.core.scores import TrainingOrder
 from didact.data import tables
 from didact.data.reading.settings import DataSettings
 from didact.models.folder import RECORD, read_json
-from didact.reporting.joints import part_joints
-from didact.verbs import everything, read_with_inputs
-
-# settings of a training that decide its losses beside the data
-_DECIDING: Final = (
-    "learning_rate", "schedule", "batch_size", "max_length", "loss", "template", "lora_rank",
-    "lr_scheduler_type", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "loss_type", "beta",
-)  # fmt: skip
+from didact.verbs import read_with_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,25 +129,13 @@ def _trained(opened: Opened, folder: Path) -> Opened:
         epoch_steps = -(-len(opened.sequence) // batch_size)
     known: dict[str, Any] = {
         "epoch_steps": epoch_steps, "unit": about.get("loss", NATS),
-        "settings": {name: settings[name] for name in _DECIDING if name in settings},
-        "joints": _joints(folder, batch_size),
+        "settings": deciding(about),
+        "joints": order_joints(folder) if (folder / "order.parquet").is_file() else None,
     }  # fmt: skip
-    if about.get("model"):
-        known["settings"]["base model"] = about["model"]
     try:
         return replace(opened, curve=read_log(log, **known))
     except DataError as error:
         return replace(opened, cannot=(*opened.cannot, f"the training: {error}"))
-
-
-def _joints(folder: Path, batch_size: int | None) -> tuple[int, ...] | None:
-    """Last steps before the joints of an order; None where the order is not known."""
-    table = folder / "order.parquet"
-    if not (table.is_file() and batch_size):
-        return None
-    order = tables.read_order(table)
-    first = len(order) // order.epochs
-    return tuple(round(j.at / batch_size) for j in part_joints(order) if 0 < j.at < first)
 
 
 def check_alike(versions: list[Opened]) -> None:

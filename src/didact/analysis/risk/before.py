@@ -19,7 +19,7 @@ from didact.analysis.risk.odds import (
     limit,
 )
 from didact.analysis.risk.texts import Parts, Version, equal_tokens, known_share, parts_of
-from didact.core.arrays import Float1D, Int1D
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.text.overlap import Overlap
 
 Found = tuple[Judged, Rows]
@@ -79,7 +79,7 @@ def judge_data(
 def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> tuple[list[Found], list[str]]:
     """Redundancy and near copies within the last of some versions."""
     this = versions[-1]
-    repeats = _repeating(this, this.copies.of)
+    repeats = repeating(this)
     out = []
     for kind in ("redundancy", "copies"):
         each = [one.ratios if kind == "redundancy" else one.copies for one in parts]
@@ -106,10 +106,8 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
     shares: list[float] = []
     for previous, this in pairwise(versions):
         if adds_to(previous, this):
-            out.append(
-                ([], [f"known: {this.name} holds most of {previous.name} and adds to it, so that "
-                      "its rows are compared among themselves"])
-            )  # fmt: skip
+            why = f"{this.name} holds most of {previous.name} and adds to it"
+            out.append(([], [f"known: {why}: its rows are compared among themselves"]))
             continue
         here, expected, places, of = known_share(previous, this)
         half = min(len(previous.looked_at), len(this.looked_at)) // 2
@@ -179,11 +177,25 @@ def _judged(
     )  # fmt: skip
 
 
-def _repeating(version: Version, of: Int1D) -> Rows:
-    """The rows that repeat another one, those that repeat the most repeated row first."""
-    places = np.flatnonzero(of >= 0)
-    group = version.copies.group[places]
-    places = places[np.argsort(-np.bincount(group, minlength=1)[group], kind="stable")]
+def repeating(version: Version, among: Bool1D | None = None, source: str = "") -> Rows:
+    """The rows that repeat another one, those that repeat the most repeated row first.
+
+    Args:
+        version: The version.
+        among: Which of its rows count, `(n,)`; all when None.
+        source: The source that they are of; all of them when "".
+    """
+    of, group = version.copies.of, version.copies.group
+    wanted = of >= 0
+    if among is not None:
+        wanted &= among[version.looked_at]
+    if source:
+        names = version.pool.source_names
+        codes = version.pool.source_codes[version.rows[version.looked_at]]
+        wanted &= codes == names.index(source)
+    places = np.flatnonzero(wanted)
+    sizes = np.bincount(group[places], minlength=1)
+    places = places[np.argsort(-sizes[group[places]], kind="stable")]
     ids = ids_of(version, version.looked_at[of[places[:MOST_ROWS]]])
     return rows_of(version, version.looked_at[places], [f"repeats {name}" for name in ids])
 

@@ -18,6 +18,12 @@ from didact.training.telemetry import STEPS, Step, read_steps
 
 STATE: Final = "trainer_state.json"
 NATS: Final = "nats per token"
+# settings of a training that decide its losses beside the data: didact's, HF Trainer's, TRL's
+_DECIDING: Final = (
+    "learning_rate", "schedule", "batch_size", "max_length", "loss", "template", "lora_rank",
+    "lr_scheduler_type", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "loss_type", "beta",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +37,7 @@ class Curve:
         norm: L2 norm of the gradient before clipping, `(n,)`; NaN where it is not told.
         sources: Source → loss `(n,)`, NaN where it has none, and weight `(n,)`.
         epoch_steps: Steps of the first epoch, those that are still to come included.
-        unit: What the loss is in.
+        unit: What the loss is in; "" where that is not told.
         settings: What decides the curve beside the data: learning rate, batch size, base model.
         joints: Steps at which parts of the order meet; None where that is not known.
     """
@@ -64,10 +70,25 @@ class Curve:
         )  # fmt: skip
 
 
+def deciding(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `training.json` tells of what decides the losses beside the data."""
+    settings = about.get("settings") or {}
+    found = {name: settings[name] for name in _DECIDING if name in settings}
+    for name, key in (("objective", "objective"), ("base model", "model")):
+        if about.get(key):
+            found[name] = about[key]
+    return found
+
+
 def curve_of_steps(
-    steps: Sequence[Step], *, epoch_steps: int | None = None, unit: str = NATS,
-    settings: Mapping[str, Any] | None = None, joints: tuple[int, ...] | None = None,
-) -> Curve:  # fmt: skip
+    steps: Sequence[Step],
+    *,
+    epoch_steps: int | None = None,
+    unit: str = NATS,
+    settings: Mapping[str, Any] | None = None,
+    joints: tuple[int, ...] | None = None,
+    within: bool = False,
+) -> Curve:
     """The first epoch of steps.
 
     Args:
@@ -76,12 +97,13 @@ def curve_of_steps(
         unit: What the loss is in.
         settings: As in `Curve`.
         joints: As in `Curve`.
+        within: Whether the steps may begin within the epoch.
 
     Raises:
         DataError: They do not begin with the first epoch.
     """
     first = [s for s in steps if s.epoch in {None, 1} and (epoch_steps or s.step) >= s.step]
-    if not first or steps[0].step != 1:
+    if not first or (steps[0].step != 1 and not within):
         raise DataError(
             f"the log begins with step {steps[0].step} of epoch {steps[0].epoch}: it has no first "
             "epoch, in which alone no sample was read before; give the log of the whole training"
@@ -133,7 +155,7 @@ def curve_of_state(path: Path) -> Curve:
     whole = max(round(last[0] / epochs), int(step[-1]))
     return Curve(
         step=step, loss=loss, weight=np.diff(step, prepend=0).astype(float), norm=norm,
-        epoch_steps=whole, unit="the trainer's own",
+        epoch_steps=whole, unit="",
     )  # fmt: skip
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,23 +20,37 @@ LEAST_BEFORE: Final = 8
 AROUND: Final = 5  # entries before and behind a joint
 TAIL: Final = 8.0  # degrees of freedom: losses and norms of steps have longer tails than a normal
 MOST_SAME: Final = 0.1  # by how much numbers of steps may differ where step is compared with step
+COURSE: Final = 21  # neighboring entries, whose mean is the course of a training
 LEAST_WEIGHT: Final = 0.05  # of the loss, that a source needs to be judged on its own
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A training and, step by step, what was expected of its samples.
+    """A training and, entry by entry, what was expected of its samples.
 
     Attributes:
         curve: Its first epoch.
-        reference: Loss that the previous version's model has on the samples of each entry, `(n,)`;
-            None where no model was asked.
-        sources: The same by source, NaN where an entry has none.
+        reference: Loss that the previous version's model has on the samples of each entry, `(n,)`,
+            NaN where an entry has none; None where no model was asked.
+        sources: The same by source.
+        repeated: Share of each entry's tokens whose text an earlier entry read, `(n,)`; None where
+            that is not known.
     """
 
     curve: Curve
     reference: Float1D | None = None
-    sources: dict[str, Float1D] | None = None
+    sources: Mapping[str, Float1D] = field(default_factory=dict)
+    repeated: Float1D | None = None
+
+    def until(self, seen: float) -> Run:
+        """The entries that end in a first share of the epoch."""
+        curve = self.curve.until(seen)
+        n = len(curve)
+        return Run(
+            curve, None if self.reference is None else self.reference[:n],
+            {name: values[:n] for name, values in self.sources.items()},
+            None if self.repeated is None else self.repeated[:n],
+        )  # fmt: skip
 
     def gap(self, source: str = "", *, paired: bool = True) -> tuple[Float1D, Float1D]:
         """Loss less what was expected of it, entry by entry, and weights; 0 where unknown."""
@@ -44,22 +58,24 @@ class Run:
         if source:
             loss, weight = self.curve.sources[source]
         if paired and self.reference is not None:
-            loss = loss - (self.reference if not source else (self.sources or {})[source])
+            loss = loss - (self.sources[source] if source else self.reference)
         known = np.isfinite(loss)
         return np.where(known, loss, 0.0), np.where(known, weight, 0.0)
 
 
 def comparable(this: Curve, other: Curve) -> str:
     """Why the losses of two trainings cannot be compared step by step; "" where they can."""
-    if this.unit != other.unit:
+    if this.unit and other.unit and this.unit != other.unit:
         return f"the losses are in {this.unit} and in {other.unit}"
     for name in sorted(set(this.settings) & set(other.settings)):
         if this.settings[name] != other.settings[name]:
             return f"{name} is {this.settings[name]!r}, and was {other.settings[name]!r}"
     if not (len(this) and len(other)):
         return "no step of the first epoch is told yet"
-    if len(this) > 1 and len(other) > 1 and this.step[1] - this.step[0] != (
-        other.step[1] - other.step[0]
+    if (
+        len(this) > 1
+        and len(other) > 1
+        and this.step[1] - this.step[0] != (other.step[1] - other.step[0])
     ):
         return "one logs more often than the other"
     a, b = this.epoch_steps, other.epoch_steps
@@ -68,9 +84,7 @@ def comparable(this: Curve, other: Curve) -> str:
     return ""
 
 
-def judge_loss(
-    this: Run, earlier: Sequence[Run], *, paired: bool, looks: int = 1
-) -> list[Judged]:
+def judge_loss(this: Run, earlier: Sequence[Run], *, paired: bool, looks: int = 1) -> list[Judged]:
     """The loss so far beside that of earlier versions at the same steps, in all and by source.
 
     Where the previous version's model was asked (`paired`), what it expects of the very samples is
@@ -95,7 +109,7 @@ def _loss(
     this: Run, earlier: Sequence[Run], source: str, beyond: float, *, paired: bool
 ) -> Judged | None:
     gap, weight = this.gap(source, paired=paired)
-    pairs = [_at_same_steps(run, len(gap), source, paired=paired) for run in earlier]
+    pairs = [run.gap(source, paired=paired) for run in earlier]
     n = min([len(gap), *(len(values) for values, _ in pairs)])
     loss = this.curve.sources[source][0] if source else this.curve.loss
     used = (weight[:n] > 0) & np.all([w[:n] > 0 for _, w in pairs], axis=0)
@@ -118,13 +132,6 @@ def _loss(
     )  # fmt: skip
 
 
-def _at_same_steps(
-    run: Run, n: int, source: str, *, paired: bool
-) -> tuple[Float1D, Float1D]:
-    values, weight = run.gap(source, paired=paired)
-    return values[:n], weight[:n]
-
-
 def _mean(values: Float1D, weight: Float1D, used: np.ndarray) -> float:
     return float(np.average(values[used], weights=weight[used]))
 
@@ -132,6 +139,48 @@ def _mean(values: Float1D, weight: Float1D, used: np.ndarray) -> float:
 def _weighty(curve: Curve) -> list[str]:
     whole = float(curve.weight.sum())
     return [n for n, (_, w) in curve.sources.items() if w.sum() >= LEAST_WEIGHT * whole]
+
+
+def judge_repeats(run: Run) -> list[Judged]:
+    """Whether text that was read before in the run is easier by now: learnt by heart.
+
+    What the previous version's model expects of the samples is taken off the loss of every entry,
+    the course of the neighboring entries off that and off the share of repeated text, and the one
+    is regressed on the other. Only steps of one run are compared, so that what runs differ in does
+    not count; the standard error allows for entries that vary unequally.
+
+    **Source:** White 1980, "A heteroskedasticity-consistent covariance matrix estimator".
+    """
+    if run.reference is None or run.repeated is None or len(run.curve) < 2 * COURSE:
+        return []
+    gap, weight = run.gap()
+    known = (weight > 0) & np.isfinite(run.repeated)
+    y, x = _off_course(gap[known]), _off_course(run.repeated[known])
+    spread = float((x**2).sum())
+    if len(y) < 2 * COURSE or not spread:
+        return []
+    slope = float((x * y).sum()) / spread
+    n, df = len(y), len(y) * (1 - 1 / COURSE) - 1
+    sd = math.sqrt(float((x**2 * (y - slope * x) ** 2).sum()) * n / df) / spread
+    odds = from_means(-slope, 0.0, sd, df)
+    return [
+        Judged(
+            kind="repeats",
+            seen=-slope,
+            expected=0.0,
+            sd=odds.sd,
+            z=odds.z,
+            limit=limit(),
+        )
+    ]
+
+
+def _off_course(values: Float1D) -> Float1D:
+    """Values less the mean of the `COURSE` around each; fewer at the ends."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at, half = np.arange(len(values)), COURSE // 2
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return np.asarray(values - (sums[high] - sums[low]) / (high - low))
 
 
 def judge_spikes(curve: Curve, reference: Float1D | None = None, *, first: int = 0) -> list[Judged]:
@@ -187,10 +236,14 @@ def judge_jumps(curve: Curve) -> list[Judged]:
         odds = _odds(float(change[p - AROUND]), middle, sd, 0.0)
         found.append(
             Judged(
-                kind="jump", seen=math.exp(change[p - AROUND]), expected=math.exp(middle),
-                sd=math.exp(middle) * sd, z=odds.z, limit=beyond,
+                kind="jump",
+                seen=math.exp(change[p - AROUND]),
+                expected=math.exp(middle),
+                sd=math.exp(middle) * sd,
+                z=odds.z,
+                limit=beyond,
                 place=f"step {int(curve.step[min(p, len(curve) - 1)])}",
-            )  # fmt: skip
+            )
         )
     found.sort(key=lambda one: -one.z)
     flagged = [one for one in found if one.flagged]

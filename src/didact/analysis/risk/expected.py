@@ -88,7 +88,9 @@ def expected_losses(
         found = list(
             work.executor.map(_losses, pieces, shared=shared, open=_open, device=fitted.device)
         )
-        return Losses(*(np.concatenate([one.parts[p] for one in found]) for p in ("nats", "tokens")))
+        return Losses(
+            *(np.concatenate([one.parts[p] for one in found]) for p in ("nats", "tokens"))
+        )
 
     return keep(ctx, "expected", key, make, save=_save, load=_load)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
+
+from didact.core.atomic import write_text
+from didact.core.errors import DataError
 
 MOST_ROWS: Final = 20  # named in a flag
 
@@ -32,13 +37,15 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
     ),
     "surprise": (
         "loss of the previous version's model on these rows", 0.01,
-        "read the rows: higher is text that the model did not learn to expect (noise, wrong "
-        "answers, a foreign source), lower is text that it knows",
+        "read the rows: higher is noise, wrong answers or a foreign source, lower is known text",
     ),
     "loss": (
         "training loss beside what was expected of these steps", 0.01,
-        "stop and compare with the previous version: higher is text that is harder to learn or "
-        "contradicts itself, lower is text that repeats",
+        "stop and look: higher is text that contradicts itself or is hard, lower text that repeats",
+    ),
+    "repeats": (
+        "nats per token by which text read before is easier than expected", 0.0,
+        "remove the rows: the model learns them by heart, and what it reads twice is not new",
     ),
     "spike": (
         "loss of a step ÷ median of the steps before", 0.0,
@@ -50,6 +57,7 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
     ),
 }  # fmt: skip
 BEFORE: Final = ("redundancy", "copies", "known", "source", "held_out")
+RISK: Final = "risk.json"
 Verdict = Literal["clean", "flagged", "cannot_tell"]
 
 
@@ -207,3 +215,29 @@ def watched(
     flags = [one.flag(rows) for one, rows in found if one.flagged]
     flags.sort(key=lambda flag: -abs(flag.z))
     return Watched(version, seen, tuple(flags), tuple(one for one, _ in found), tuple(cannot))
+
+
+def write_risk(found: Sequence[Watched], folder: Path) -> Path:
+    """Write `risk.json` into a folder, a run's for its report; the file."""
+    told = {"versions": [one.to_json() for one in found]}
+    write_text(folder / RISK, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return folder / RISK
+
+
+def read_risk(folder: Path) -> tuple[Watched, ...]:
+    """What a monitor found, from the `risk.json` of a folder; nothing where there is none.
+
+    Raises:
+        DataError: The file is no such thing.
+    """
+    path = folder / RISK
+    if not path.is_file():
+        return ()
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        return tuple(Watched.from_json(one) for one in told["versions"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not what a monitor found ({error!r}); remove it, or run 'didact monitor' "
+            "again with -o"
+        ) from error

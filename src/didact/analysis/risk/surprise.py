@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from didact.analysis.risk.curve import Curve
-from didact.analysis.risk.during import BETWEEN_RUNS, LEAST_WEIGHT
+from didact.analysis.risk.during import BETWEEN_RUNS, LEAST_WEIGHT, Run
 from didact.analysis.risk.expected import Losses
 from didact.analysis.risk.flags import Judged
 from didact.analysis.risk.odds import ENOUGH, Odds, from_earlier, from_means, limit
@@ -93,7 +93,9 @@ def _odds(
 ) -> Odds | None:
     if not earlier:
         known = None if end is None else end_of(end, name)
-        return None if known is None else from_means(seen, known[0], math.hypot(sd, known[1]), _MANY)
+        return (
+            None if known is None else from_means(seen, known[0], math.hypot(sd, known[1]), _MANY)
+        )
     each = [one.losses.mean(one.of(name)) for one in earlier]
     if len(each) >= ENOUGH:
         return from_earlier(seen, each, least_sd=sd)
@@ -138,31 +140,29 @@ def farthest(losses: Losses, places: Int1D, one: Judged) -> Int1D:
     return places[best[off[best] > 0]]
 
 
-def references(
-    asked: Asked, steps: Int1D, batch_size: int, names: Sequence[str]
-) -> tuple[Float1D, dict[str, Float1D]]:
-    """What was expected of the samples of each entry of a log, in all and by source.
+def run_of(curve: Curve, asked: Asked, batch_size: int, group: Int1D) -> Run:
+    """A training with what was expected of the samples of each entry of its log.
 
     Args:
-        asked: The samples in the order in which they are read.
-        steps: Last step of each entry, ascending.
+        curve: The first epoch.
+        asked: Its samples in the order in which they are read.
         batch_size: Samples of a step.
-        names: The sources.
-
-    Returns:
-        Nats per token `(n,)`, NaN where an entry has none; and by source.
+        group: Label of each sample, the same of near copies, `(n,)`.
     """
+    steps, tokens = curve.step, asked.losses.tokens
     entry = np.searchsorted(steps, np.arange(len(asked.sources)) // batch_size + 1)
+    first = np.full(int(group.max(initial=0)) + 1, len(steps))
+    np.minimum.at(first, group, entry)
 
-    def mean(chosen: Bool1D) -> Float1D:
+    def ratio(above: Float1D, chosen: Bool1D) -> Float1D:
         inside = chosen & (entry < len(steps))
-        nats, tokens = (
-            np.bincount(entry[inside], values[inside], len(steps))
-            for values in (asked.losses.nats, asked.losses.tokens)
-        )
+        nats, n = (np.bincount(entry[inside], v[inside], len(steps)) for v in (above, tokens))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(nats / tokens)
+            return np.asarray(nats / n)
 
-    return mean(asked.of("")), {name: mean(asked.of(name)) for name in names}
-
-
+    everything = asked.of("")
+    return Run(
+        curve, ratio(asked.losses.nats, everything),
+        {name: ratio(asked.losses.nats, asked.of(name)) for name in curve.sources},
+        ratio(tokens * (first[group] < entry), everything),
+    )  # fmt: skip

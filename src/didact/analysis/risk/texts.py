@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -64,9 +65,7 @@ class Version:
 
     def parts(self, tokens: int, *what: str) -> list[Int1D]:
         """`DRAWS` random parts of so many tokens: places in `looked_at`, each in random order."""
-        return [
-            part_of(self.tokens, tokens, self.ctx.rng("risk", *what, i)) for i in range(DRAWS)
-        ]
+        return [part_of(self.tokens, tokens, self.ctx.rng("risk", *what, i)) for i in range(DRAWS)]
 
 
 def part_of(sizes: Int1D, tokens: int, rng: np.random.Generator) -> Int1D:
@@ -115,8 +114,7 @@ def _ratios(version: Version, parts: Sequence[Int1D]) -> Float1D:
     pieces: list[memoryview] = []
     for batch in version.texts():
         data, offsets = utf8(batch)
-        ends = offsets.tolist()
-        pieces += [data.data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        pieces += [data.data[a:b] for a, b in pairwise(offsets.tolist())]
     found = [set_redundancy((pieces[i] for i in part), window_log=WINDOW_LOG) for part in parts]
     return np.array(found)
 
