@@ -112,6 +112,9 @@ FLAGS = {
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
     "inspect": {"--cache-dir", "--data", "--json"},
     "methods": {"--json"},
+    "monitor": {
+        "--cache-dir", "--data", "--held-out", "--json", "--out", "--seen", "--series", "--workers",
+    },
     "order": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
         "--set",

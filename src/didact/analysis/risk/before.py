@@ -83,17 +83,19 @@ def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> tuple[list[Fou
     out = []
     for kind in ("redundancy", "copies"):
         each = [one.ratios if kind == "redundancy" else one.copies for one in parts]
-        odds = _compared(each, versions, parts[-2].drawn)
+        odds = _compared(each, versions, parts[-2].drawn, share=kind == "copies")
         seen = float(each[-1].mean())
         unit = odds.expected if kind == "redundancy" else 1.0
         out.append((_judged(kind, seen, odds, limit(), unit=unit), repeats))
     return out, []
 
 
-def _compared(each: Sequence[Float1D], versions: Sequence[Version], drawn: int) -> Odds:
+def _compared(
+    each: Sequence[Float1D], versions: Sequence[Version], drawn: int, *, share: bool
+) -> Odds:
     """The last of some versions, each told by random parts, against the ones before."""
     before, this = versions[-2].looked_at, versions[-1].looked_at
-    odds = from_draws(each[-1], each[-2], drawn=drawn, of=len(before), here=len(this))
+    odds = from_draws(each[-1], each[-2], drawn=drawn, of=len(before), here=len(this), share=share)
     earlier = [float(one.mean()) for one in each[:-1]]
     if len(earlier) < ENOUGH:
         return odds
@@ -106,13 +108,18 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
     shares: list[float] = []
     for previous, this in pairwise(versions):
         if adds_to(previous, this):
-            why = f"{this.name} holds most of {previous.name} and adds to it"
-            out.append(([], [f"known: {why}: its rows are compared among themselves"]))
+            said = f"{this.name} holds most of {previous.name} and adds to it"
+            out.append(([], [f"known: {said}: its rows are compared among themselves"]))
             continue
         here, expected, places, of = known_share(previous, this)
         half = min(len(previous.looked_at), len(this.looked_at)) // 2
         odds = from_draws(
-            here, expected, drawn=half, of=len(previous.looked_at), here=len(this.looked_at)
+            here,
+            expected,
+            drawn=half,
+            of=len(previous.looked_at),
+            here=len(this.looked_at),
+            share=True,
         )
         seen = float(here.mean())
         if len(shares) >= ENOUGH:

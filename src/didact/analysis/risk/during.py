@@ -15,10 +15,10 @@ from didact.analysis.risk.odds import ENOUGH, Odds, as_normal, from_earlier, fro
 from didact.core.arrays import Float1D
 
 BETWEEN_RUNS: Final = 0.005  # of the loss: two shuffles of one set differ by .008 of 2.8 bits
-BEFORE: Final = 25  # entries before a step, whose median its loss is compared with
-LEAST_BEFORE: Final = 8
+BEFORE: Final = 40  # entries before a step, whose median its loss is compared with
+LEAST_BEFORE: Final = 16
 AROUND: Final = 5  # entries before and behind a joint
-TAIL: Final = 8.0  # degrees of freedom: losses and norms of steps have longer tails than a normal
+TAIL: Final = 6.0  # degrees of freedom: losses and norms of steps have longer tails than a normal
 MOST_SAME: Final = 0.1  # by how much numbers of steps may differ where step is compared with step
 COURSE: Final = 21  # neighboring entries, whose mean is the course of a training
 LEAST_WEIGHT: Final = 0.05  # of the loss, that a source needs to be judged on its own

@@ -76,7 +76,9 @@ def from_earlier(seen: float, earlier: Sequence[float], *, least_sd: float = 0.0
     return _odds(seen, float(values.mean()), sd, len(values) - 1)
 
 
-def from_draws(seen: Float1D, previous: Float1D, *, drawn: int, of: int, here: int) -> Odds:
+def from_draws(
+    seen: Float1D, previous: Float1D, *, drawn: int, of: int, here: int, share: bool = False
+) -> Odds:
     """A number against redraws of the previous version, both known from random parts of each.
 
     Parts are drawn without replacement: a bootstrap draws rows twice, and copies are what is
@@ -89,14 +91,19 @@ def from_draws(seen: Float1D, previous: Float1D, *, drawn: int, of: int, here: i
         drawn: Rows of a part of the previous version, about.
         of: Rows of the previous version.
         here: Rows of this version.
+        share: Whether the numbers are shares of rows, which vary as counts do at least.
 
     **Source:** the delete-d jackknife, Shao and Wu 1989, "A general theory for jackknife variance
     estimation".
     """
     left = max(1 - drawn / of, 1e-9)
-    variance = float(previous.var(ddof=1)) * drawn / left
+    variance, df = float(previous.var(ddof=1)) * drawn / left, len(previous) - 1.0
+    if share:
+        p = (float(seen.mean()) * here + float(previous.mean()) * of + 1) / (here + of + 2)
+        if variance < p * (1 - p):
+            variance, df = p * (1 - p), math.inf
     sd = math.sqrt(variance * (1 / of + 1 / here))
-    return _odds(float(seen.mean()), float(previous.mean()), sd, len(previous) - 1)
+    return _odds(float(seen.mean()), float(previous.mean()), sd, df)
 
 
 def from_counts(seen: int, n: int, previous: int, n_previous: int) -> Odds:

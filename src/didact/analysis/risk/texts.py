@@ -22,7 +22,8 @@ from didact.text.compression import set_redundancy
 PART: Final = 0.8  # of the smallest version, in a part
 MOST_TOKENS: Final = 2_000_000  # in a part
 LOOKED_AT: Final = 8_000_000  # tokens of a version that are compared at most, drawn at random
-WINDOW_LOG: Final = 27  # 128 MiB: the whole of a part is within sight
+MOST_BACK: Final = 27  # log₂ of the farthest distance seen: 128 MiB, the whole of any part
+_BYTES: Final = 16  # of a token, and more; so small parts need no large window
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,16 @@ def parts_of(version: Version, tokens: int) -> Parts:
     group = version.copies.group
     repeated = [1 - len(np.unique(group[part])) / len(part) for part in parts]
     drawn = round(np.mean([len(part) for part in parts]))
-    return Parts(_ratios(version, parts), np.array(repeated), drawn)
+    back = min((_BYTES * tokens).bit_length(), MOST_BACK)
+    return Parts(_ratios(version, parts, max(back, 17)), np.array(repeated), drawn)
 
 
-def _ratios(version: Version, parts: Sequence[Int1D]) -> Float1D:
+def _ratios(version: Version, parts: Sequence[Int1D], back: int) -> Float1D:
     pieces: list[memoryview] = []
     for batch in version.texts():
         data, offsets = utf8(batch)
         pieces += [data.data[a:b] for a, b in pairwise(offsets.tolist())]
-    found = [set_redundancy((pieces[i] for i in part), window_log=WINDOW_LOG) for part in parts]
+    found = [set_redundancy((pieces[i] for i in part), window_log=back) for part in parts]
     return np.array(found)
 
 
