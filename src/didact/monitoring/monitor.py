@@ -111,13 +111,15 @@ def _before(
 ) -> list[tuple[list[Found], list[str]]]:
     if len(opened) == 1:
         return [([], [SERIES_OF_ONE])]
+    there = [i for i, one in enumerate(opened) if one.data is not None]
+    out: list[tuple[list[Found], list[str]]] = [([], []) for _ in opened]
+    if not there:
+        return out
     overlap = None
     if held_out is not None:
         pool = read_target(held_out, settings, ctx).pool
         overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
-    there = [i for i, one in enumerate(opened) if one.data is not None]
     found = judge_data([data for one in opened if (data := one.data) is not None], overlap)
-    out: list[tuple[list[Found], list[str]]] = [([], []) for _ in opened]
     for i, one in zip(there, found, strict=True):
         out[i] = one
     return out

@@ -7,7 +7,9 @@ import pyarrow as pa
 
 from didact.analysis.risk.copies import near_copies
 
-WORDS = [f"{a}{b}" for a in ("ba", "du", "fi", "go", "ku", "le", "mi") for b in ("ran", "sol", "ton")]
+WORDS = [
+    f"{a}{b}" for a in ("ba", "du", "fi", "go", "ku", "le", "mi") for b in ("ran", "sol", "ton")
+]
 
 
 def text(seed, n=40):

@@ -10,7 +10,10 @@ import pytest
 
 from didact.analysis.risk.curve import curve_of_state, curve_of_steps, deciding, find_log
 from didact.analysis.risk.during import (
+    CONTINUED,
+    FROM_SCRATCH,
     Run,
+    between_runs,
     comparable,
     judge_jumps,
     judge_loss,
@@ -27,8 +30,8 @@ def steps(seed=0, n=N, shift=0.0, epoch=1):
     """A training's log: losses that fall, with long tails, and a difference between runs."""
     rng = np.random.default_rng([11, seed])
     t = np.arange(n)
-    loss = 3 + 2 * np.exp(-t / 30) + (rng.gamma(4, 0.05, n) - 0.2) + shift
-    loss *= 1 + 0.003 * rng.standard_normal()
+    loss = 3 + 0.3 * np.exp(-t / 30) + (rng.gamma(4, 0.05, n) - 0.2) + shift
+    loss *= 1 + 0.002 * rng.standard_normal()
     norm = np.exp(rng.normal(0, 0.2, n))
     return [
         Step(step=int(i) + 1, loss=float(loss[i]), epoch=epoch, learnt=100.0, grad_norm=float(norm[i]),
@@ -64,6 +67,12 @@ def test_a_loss_that_is_off_is_flagged_either_way_and_early(shift):
     assert {one.source for one in found} >= {""}
     assert np.sign(found[0].z) == np.sign(shift)
     assert found[0].seen - found[0].expected == pytest.approx(shift, abs=0.06)
+
+
+def test_from_scratch_runs_differ_more():
+    falling = [replace(s, loss=s.loss + 3 * 0.97**s.step) for s in steps(1)]
+    assert between_runs(curve(1)) == CONTINUED
+    assert between_runs(curve_of_steps(falling)) == between_runs(None) == FROM_SCRATCH
 
 
 def test_what_is_expected_of_the_samples_is_taken_off():

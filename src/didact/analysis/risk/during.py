@@ -14,8 +14,12 @@ from didact.analysis.risk.flags import Judged
 from didact.analysis.risk.odds import ENOUGH, Odds, as_normal, from_earlier, from_means, limit
 from didact.core.arrays import Float1D
 
-BETWEEN_RUNS: Final = 0.005  # of the loss: two shuffles of one set differ by .008 of 2.8 bits
-BEFORE: Final = 40  # entries before a step, whose median its loss is compared with
+# What two trainings of like data differ by, as a share of the loss (bits per byte, 272k parameters):
+CONTINUED: Final = 0.003  # .008 of 2.8 between two shuffles, where a trained model goes on
+FROM_SCRATCH: Final = 0.014  # √2 · .0276 of 2.8 between random sets, where one begins from nothing
+MUCH: Final = 0.15  # of the loss: who loses more in an epoch knew little
+BEFORE: Final = 40  # entries before a step, by whose spread its loss is judged
+LATELY: Final = 9  # of them, with whose median it is compared
 LEAST_BEFORE: Final = 16
 AROUND: Final = 5  # entries before and behind a joint
 TAIL: Final = 6.0  # degrees of freedom: losses and norms of steps have longer tails than a normal
@@ -84,6 +88,18 @@ def comparable(this: Curve, other: Curve) -> str:
     return ""
 
 
+def between_runs(curve: Curve | None) -> float:
+    """What two trainings like this one differ by, as a share of their loss.
+
+    Args:
+        curve: A whole first epoch; None where none is known, which counts as from scratch.
+    """
+    if curve is None or len(curve) < 2:
+        return FROM_SCRATCH
+    end = float(np.median(curve.loss[-max(len(curve) // 4, 1) :]))
+    return FROM_SCRATCH if curve.loss[0] - end > MUCH * curve.loss[0] else CONTINUED
+
+
 def judge_loss(this: Run, earlier: Sequence[Run], *, paired: bool, looks: int = 1) -> list[Judged]:
     """The loss so far beside that of earlier versions at the same steps, in all and by source.
 
@@ -120,7 +136,7 @@ def _loss(
     level = _mean(np.nan_to_num(loss[:n]), weight[:n], used)
     off = (gap[:n] - pairs[-1][0][:n])[used]
     within = float(off.std(ddof=1)) / math.sqrt(len(off))
-    floor = BETWEEN_RUNS * level
+    floor = between_runs(earlier[-1].curve) * level
     if len(earlier) >= ENOUGH:
         odds = from_earlier(mean[0], mean[1:], least_sd=math.hypot(within, floor) / 2**0.5)
     else:
@@ -184,7 +200,7 @@ def _off_course(values: Float1D) -> Float1D:
 
 
 def judge_spikes(curve: Curve, reference: Float1D | None = None, *, first: int = 0) -> list[Judged]:
-    """Steps whose loss is far above the median of the steps before.
+    """Steps whose loss is far above the median of the steps just before.
 
     Only those that are flagged are told apart; of the others the highest one stands for all.
 
@@ -197,8 +213,10 @@ def judge_spikes(curve: Curve, reference: Float1D | None = None, *, first: int =
     beyond, out, highest = limit(curve.epoch_steps), [], None
     for at in range(max(first, LEAST_BEFORE), len(curve)):
         before = values[max(at - BEFORE, 0) : at]
-        middle = float(np.median(before))
-        odds = _odds(values[at], middle, robust_sd(before), curve.loss[at] - values[at])
+        middle = float(np.median(before[-LATELY:]))
+        # Differences of neighbors know nothing of the course: a loss that falls does not vary.
+        spread = robust_sd(np.diff(before)) / 2**0.5
+        odds = _odds(float(values[at]), middle, spread, curve.loss[at] - values[at])
         one = Judged(
             kind="spike", seen=float(curve.loss[at]), expected=odds.expected, sd=odds.sd, z=odds.z,
             limit=beyond, place=f"step {int(curve.step[at])}",
@@ -257,4 +275,4 @@ def robust_sd(values: Float1D) -> float:
 
 def _odds(value: float, middle: float, sd: float, shift: float) -> Odds:
     z = as_normal((value - middle) / sd, TAIL) if sd else 0.0
-    return Odds(middle + shift, sd, z)
+    return Odds(float(middle + shift), sd, z)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from didact.analysis.risk.curve import Curve
-from didact.analysis.risk.during import BETWEEN_RUNS, LEAST_WEIGHT, Run
+from didact.analysis.risk.during import LEAST_WEIGHT, Run, between_runs
 from didact.analysis.risk.expected import Losses
 from didact.analysis.risk.flags import Judged
 from didact.analysis.risk.odds import ENOUGH, Odds, from_earlier, from_means, limit
@@ -76,7 +76,7 @@ def judge_surprise(
     for name in names:
         chosen = this.of(name)
         seen = this.losses.mean(chosen)
-        sd = math.hypot(math.sqrt(this.losses.variance(chosen)), BETWEEN_RUNS * seen)
+        sd = math.hypot(math.sqrt(this.losses.variance(chosen)), between_runs(end) * seen)
         odds = _odds(seen, sd, name, earlier, end)
         if odds is None or not math.isfinite(odds.z):
             continue
