@@ -54,7 +54,7 @@ def install(pyproject: str, folder: Path) -> None:
     (info / "entry_points.txt").write_text(points)
 
 
-TRAINING = {"train-and-evaluate"}  # pages whose examples need models
+TRAINING = {"train-and-evaluate", "monitor"}  # pages whose examples need models
 RUNNABLE = [
     p for p in PAGES if any(language in {"bash", "python"} for _, _, language, _ in blocks(p))
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from didact.analysis.risk.curve import curve_of_state, curve_of_steps, deciding, find_log
+from didact.analysis.risk.curve import curve_of_state, curve_of_steps, deciding, find_log, read_log
 from didact.analysis.risk.during import (
     CONTINUED,
     FROM_SCRATCH,
@@ -169,6 +169,14 @@ def test_the_state_of_hf_trainer_is_read(tmp_path):
     assert (found.epoch_steps, found.seen, found.unit) == (50, 1.0, "")
     (tmp_path / STEPS).write_text(step_lines(steps(0, 3)))
     assert find_log(tmp_path) == tmp_path / STEPS
+
+
+def test_a_training_of_didacts_is_read_under_way(tmp_path):
+    entries = [{"loss": s.loss, "step": s.step, "told": asdict(s)} for s in steps(0, 5)]
+    path = state(tmp_path / ".model.training" / "checkpoint-5", entries, 5, 0.1)
+    assert find_log(tmp_path) == path
+    found = read_log(path, epoch_steps=50, joints=(25,))
+    assert (found.seen, found.joints, sorted(found.sources)) == (0.1, (25,), ["a", "b"])
 
 
 @pytest.mark.parametrize(

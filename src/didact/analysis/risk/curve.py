@@ -14,7 +14,7 @@ import numpy as np
 from didact.core.arrays import Float1D, Int1D
 from didact.core.errors import DataError
 from didact.data.reading.files import readable
-from didact.training.telemetry import STEPS, Step, read_steps
+from didact.training.telemetry import STEPS, Step, read_steps, step_from_json
 
 STATE: Final = "trainer_state.json"
 NATS: Final = "nats per token"
@@ -125,8 +125,12 @@ def curve_of_steps(
     )  # fmt: skip
 
 
-def curve_of_state(path: Path) -> Curve:
+def curve_of_state(path: Path, **known: Any) -> Curve:
     """The first epoch in a `trainer_state.json` of HF Trainer, as far as it was logged.
+
+    Args:
+        path: The file; in a checkpoint of `didact train` it holds whole steps.
+        known: What else is known of it, as in `curve_of_steps`.
 
     Raises:
         DataError: It is none, logs no loss, or only of later epochs.
@@ -136,6 +140,8 @@ def curve_of_state(path: Path) -> Curve:
     try:
         state = json.loads(text)
         told = [e for e in state["log_history"] if "loss" in e and "step" in e]
+        if told and all("told" in e for e in told):
+            return curve_of_steps([step_from_json(e["told"]) for e in told], **known)
         last = state["global_step"], float(state.get("epoch") or 0)
         first = [e for e in told if float(e.get("epoch") or 0) <= 1]
         loss = np.array([float(e["loss"]) for e in first])
@@ -155,16 +161,21 @@ def curve_of_state(path: Path) -> Curve:
     whole = max(round(last[0] / epochs), int(step[-1]))
     return Curve(
         step=step, loss=loss, weight=np.diff(step, prepend=0).astype(float), norm=norm,
-        epoch_steps=whole, unit="",
+        epoch_steps=whole, unit="", joints=known.get("joints"),
     )  # fmt: skip
 
 
 def find_log(folder: Path) -> Path | None:
-    """The log of a training in a folder: `steps.jsonl`, else the newest `trainer_state.json`."""
+    """The log of a training in a folder: `steps.jsonl`, else the newest `trainer_state.json`.
+
+    That of a training under way is in its checkpoints, didact's own beside the model to come.
+    """
     for place in (folder, folder / "model"):
         if (place / STEPS).is_file():
             return place / STEPS
-    found = [*folder.glob(STATE), *folder.glob(f"checkpoint-*/{STATE}")]
+    under_way = folder / ".model.training"
+    found = [p for home in (folder, under_way) for p in home.glob(f"checkpoint-*/{STATE}")]
+    found += folder.glob(STATE)
     return max(found, key=lambda p: (_steps(p), p), default=None)
 
 
@@ -178,5 +189,5 @@ def _steps(state: Path) -> int:
 def read_log(path: Path, **known: Any) -> Curve:
     """The first epoch of a log; `known` as in `curve_of_steps`."""
     if path.name == STATE:
-        return curve_of_state(path)
+        return curve_of_state(path, **known)
     return curve_of_steps(read_steps(path), **known)

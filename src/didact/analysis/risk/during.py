@@ -14,7 +14,7 @@ from didact.analysis.risk.flags import Judged
 from didact.analysis.risk.odds import ENOUGH, Odds, as_normal, from_earlier, from_means, limit
 from didact.core.arrays import Float1D
 
-# What two trainings of like data differ by, as a share of the loss (bits per byte, 272k parameters):
+# What two trainings of like data differ by, as a share of the loss, at 272k parameters:
 CONTINUED: Final = 0.003  # .008 of 2.8 between two shuffles, where a trained model goes on
 FROM_SCRATCH: Final = 0.014  # √2 · .0276 of 2.8 between random sets, where one begins from nothing
 MUCH: Final = 0.15  # of the loss: who loses more in an epoch knew little
@@ -219,7 +219,7 @@ def judge_spikes(curve: Curve, reference: Float1D | None = None, *, first: int =
         odds = _odds(float(values[at]), middle, spread, curve.loss[at] - values[at])
         one = Judged(
             kind="spike", seen=float(curve.loss[at]), expected=odds.expected, sd=odds.sd, z=odds.z,
-            limit=beyond, place=f"step {int(curve.step[at])}",
+            limit=beyond, unit=odds.expected, place=f"step {int(curve.step[at])}",
         )  # fmt: skip
         if one.flagged:
             out.append(one)

@@ -48,11 +48,11 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
         "remove the rows: the model learns them by heart, and what it reads twice is not new",
     ),
     "spike": (
-        "loss of a step ÷ median of the steps before", 0.0,
+        "loss of a step beside the steps just before", 0.2,
         "read the rows of the step; lower the learning rate if they are sound",
     ),
     "jump": (
-        "gradient norm behind the joint ÷ before it", 0.0,
+        "gradient norm behind the joint ÷ before it", 0.5,
         "smooth the joint (more layers, jitter), or lower the learning rate there",
     ),
 }  # fmt: skip
