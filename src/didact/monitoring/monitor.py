@@ -36,6 +36,7 @@ from didact.monitoring.versions import Opened, check_alike, open_version
 from didact.text.overlap import overlap_with
 from didact.verbs import PathLike, Paths, context, read_target
 
+LEAST_ROWS: Final = 50  # of a version, whose data is judged
 SERIES_OF_ONE: Final = "it is alone: what to expect of it only earlier versions can tell"
 
 
@@ -111,16 +112,20 @@ def _before(
 ) -> list[tuple[list[Found], list[str]]]:
     if len(opened) == 1:
         return [([], [SERIES_OF_ONE])]
-    there = [i for i, one in enumerate(opened) if one.data is not None]
+    datas = {i: one.data for i, one in enumerate(opened) if one.data is not None}
     out: list[tuple[list[Found], list[str]]] = [([], []) for _ in opened]
-    if not there:
+    for i, data in datas.items():
+        if len(data.rows) < LEAST_ROWS:
+            out[i][1].append(f"it has {len(data.rows)} rows; below {LEAST_ROWS} nothing is unusual")
+    datas = {i: data for i, data in datas.items() if len(data.rows) >= LEAST_ROWS}
+    if not datas:
         return out
     overlap = None
     if held_out is not None:
         pool = read_target(held_out, settings, ctx).pool
         overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
-    found = judge_data([data for one in opened if (data := one.data) is not None], overlap)
-    for i, one in zip(there, found, strict=True):
+    found = judge_data(list(datas.values()), overlap)
+    for i, one in zip(datas, found, strict=True):
         out[i] = one
     return out
 

@@ -79,6 +79,12 @@ def test_a_series_of_one_cannot_be_told(series):
     assert "it is alone" in " ".join(found.cannot)
 
 
+def test_a_handful_of_rows_is_too_few(series):
+    found = judged(series((rows(0), None), (rows(1)[:20], None), (rows(2), None)))
+    assert [one.verdict for one in found] == ["cannot_tell", "cannot_tell", "clean"]
+    assert "it has 20 rows; below 50" in " ".join(found[1].cannot)
+
+
 def test_the_training_of_one_version_is_judged_alone(series):
     steps = log()
     steps[30] = Step(step=31, loss=9.0, epoch=1, learnt=10.0, grad_norm=1.0, samples=2)

@@ -47,6 +47,8 @@ class Losses:
     def variance(self, chosen: Any = slice(None)) -> float:
         """Variance of `mean`, the rows being draws."""
         nats, tokens = self.nats[chosen], self.tokens[chosen]
+        if not tokens.sum():
+            return float("nan")
         off = nats - self.mean(chosen) * tokens
         n = max(int(np.count_nonzero(tokens)), 2)
         return float((off**2).sum()) / float(tokens.sum()) ** 2 * n / (n - 1)
