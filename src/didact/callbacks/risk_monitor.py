@@ -55,7 +55,7 @@ class RiskMonitor(Telemetry):
     Attributes:
         flags: What was flagged so far.
 
-    **Cost:** Telemetry's; and a median of 40 numbers a step.
+    **Cost:** Telemetry's; and a median of 40 numbers a step, 0.1 ms on one core of 2021.
     """
 
     def __init__(

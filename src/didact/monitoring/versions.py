@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from didact import pipeline
 from didact.analysis.risk.curve import NATS, Curve, deciding, find_log, read_log
 from didact.analysis.risk.texts import Version
 from didact.callbacks.ordered_rows import order_files, order_joints
@@ -80,8 +81,6 @@ def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
 
 
 def _of_run(opened: Opened, folder: Path, ctx: Context) -> Opened:
-    from didact import pipeline
-
     try:
         values = pipeline.made(folder, ("data", "order"), ctx)
         order: TrainingOrder = values.made["order"]
