@@ -99,6 +99,15 @@ def test_text_learnt_by_heart_is_found_within_one_run():
     assert judge_repeats(Run(base)) == []
 
 
+def test_repeats_in_a_handful_of_steps_are_not_judged():
+    """One step full of them would decide alone, whatever else makes its samples easy."""
+    repeated = np.zeros(N)
+    repeated[[50, 90, 91]] = 0.4
+    base = curve(0)
+    easy = replace(base, loss=base.loss - 2 * repeated)
+    assert judge_repeats(Run(easy, np.full(N, 3.0), {}, repeated)) == []
+
+
 def test_a_spike_is_flagged_at_its_step():
     told = steps(3)
     told[99] = replace(told[99], loss=told[99].loss + 3)

@@ -25,6 +25,7 @@ AROUND: Final = 5  # entries before and behind a joint
 TAIL: Final = 6.0  # degrees of freedom: losses and norms of steps have longer tails than a normal
 MOST_SAME: Final = 0.1  # by how much numbers of steps may differ where step is compared with step
 COURSE: Final = 21  # neighboring entries, whose mean is the course of a training
+LEAST_DECIDING: Final = 12.0  # entries, as many equal ones would decide as much
 LEAST_WEIGHT: Final = 0.05  # of the loss, that a source needs to be judged on its own
 
 
@@ -163,9 +164,11 @@ def judge_repeats(run: Run) -> list[Judged]:
     What the previous version's model expects of the samples is taken off the loss of every entry,
     the course of the neighboring entries off that and off the share of repeated text, and the one
     is regressed on the other. Only steps of one run are compared, so that what runs differ in does
-    not count; the standard error allows for entries that vary unequally.
+    not count; the standard error allows for entries that vary unequally, and the degrees of freedom
+    for repeats that are all in a few of them.
 
-    **Source:** White 1980, "A heteroskedasticity-consistent covariance matrix estimator".
+    **Source:** MacKinnon and White 1985, "Some heteroskedasticity-consistent covariance matrix
+    estimators with improved finite sample properties" (HC3).
     """
     if run.reference is None or run.repeated is None or len(run.curve) < 2 * COURSE:
         return []
@@ -175,10 +178,14 @@ def judge_repeats(run: Run) -> list[Judged]:
     spread = float((x**2).sum())
     if len(y) < 2 * COURSE or not spread:
         return []
+    # A few steps full of repeats would decide the slope, and its error with it.
+    deciding = spread**2 / float((x**4).sum())
+    if deciding < LEAST_DECIDING:
+        return []
     slope = float((x * y).sum()) / spread
-    n, df = len(y), len(y) * (1 - 1 / COURSE) - 1
-    sd = math.sqrt(float((x**2 * (y - slope * x) ** 2).sum()) * n / df) / spread
-    odds = from_means(-slope, 0.0, sd, df)
+    residual = (y - slope * x) / (1 - x**2 / spread)
+    sd = math.sqrt(float((x**2 * residual**2).sum())) / spread * math.sqrt(COURSE / (COURSE - 1))
+    odds = from_means(-slope, 0.0, sd, deciding - 1)
     return [
         Judged(
             kind="repeats",
