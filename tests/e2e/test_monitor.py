@@ -20,6 +20,8 @@ from didact.models.proxy import new_proxy
 from didact.monitoring.monitor import monitor, series_of
 from didact.verbs import context
 
+pytestmark = pytest.mark.slow
+
 N, SHARD, TIMES = 400, 20, 8
 
 
