@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
     from didact.laws import law
+    from didact.monitoring.monitor import monitor
     from didact.pipeline import run
     from didact.plans import plan
     from didact.verbs import combine, context, evaluate, export, order, read, score, select, train
@@ -31,6 +32,7 @@ _HOME = {
     "evaluate": "didact.verbs",
     "export": "didact.verbs",
     "law": "didact.laws",
+    "monitor": "didact.monitoring.monitor",
     "order": "didact.verbs",
     "plan": "didact.plans",
     "read": "didact.verbs",
@@ -53,6 +55,7 @@ __all__ = [
     "evaluate",
     "export",
     "law",
+    "monitor",
     "order",
     "plan",
     "read",

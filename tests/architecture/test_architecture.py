@@ -113,6 +113,9 @@ FLAGS = {
     "inspect": {"--cache-dir", "--data", "--json"},
     "law": {"--cache-dir", "--file", "--json", "--metric", "--out"},
     "methods": {"--json"},
+    "monitor": {
+        "--cache-dir", "--data", "--held-out", "--json", "--out", "--seen", "--series", "--workers",
+    },
     "order": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
         "--set",

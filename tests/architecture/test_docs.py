@@ -57,7 +57,7 @@ def install(pyproject: str, folder: Path) -> None:
     (info / "entry_points.txt").write_text(points)
 
 
-TRAINING = {"train-and-evaluate"}  # pages whose examples need models
+TRAINING = {"train-and-evaluate", "monitor"}  # pages whose examples need models
 WARM = {*TRAINING, "plan"}  # pages of many commands
 LIBRARIES = (
     "didact.training.loop", "didact.evaluation.evaluate", "transformers.trainer",
