@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from didact.analysis.risk.flags import KINDS, Flag, Watched
-from didact.cli.printing import _safe as safe
-from didact.cli.printing import _stdout as stdout
-from didact.cli.printing import _table as table
+from didact.cli.printing import new_table, safe, stdout
 
 _SHOWN: Final = 5  # rows named on the screen; --json has more
 
 
-def flags_table(found: Sequence[Watched]) -> None:
+def flagstable(found: Sequence[Watched]) -> None:
     """The flags of versions, and in words what each is."""
     console = stdout()
-    shown = table("version", "seen", "flag", "source", "value", "expected", "z", "rows")
+    shown = new_table("version", "seen", "flag", "source", "value", "expected", "z", "rows")
     for one in found:
         seen = f"{one.seen:.0%}" if one.seen else "before training"
         if not one.flags:
