@@ -11,7 +11,7 @@ from didact.cli.printing import new_table, safe, stdout
 _SHOWN: Final = 5  # rows named on the screen; --json has more
 
 
-def flagstable(found: Sequence[Watched]) -> None:
+def flags_table(found: Sequence[Watched]) -> None:
     """The flags of versions, and in words what each is."""
     console = stdout()
     shown = new_table("version", "seen", "flag", "source", "value", "expected", "z", "rows")
