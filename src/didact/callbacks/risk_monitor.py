@@ -86,8 +86,7 @@ class RiskMonitor(Telemetry):
         super().on_train_begin(args, state, control, **more)
         self._lately.clear()
         self._judged, self._cannot, self.flags, self._looked_at = [], [], [], 0
-        epochs = float(args.num_train_epochs) if args.max_steps <= 0 else 1.0
-        self._epoch_steps = max(round(state.max_steps / max(epochs, 1e-9)), 1)
+        self._epoch_steps = _steps_of_epoch(args, state, more.get("train_dataloader"))
         if self._order is not None:
             self._ids = order_ids(self._order)
             self._joints = order_joints(self._order)
@@ -195,6 +194,19 @@ class RiskMonitor(Telemetry):
         chosen = slice((step - 1) * size, step * size)
         told = tuple(Carrier(int(r), i) for r, i in zip(rows[chosen], ids[chosen], strict=True))
         return Rows(len(told), told[:MOST_ROWS])
+
+
+def _steps_of_epoch(args: Any, state: Any, batches: Any) -> int:
+    """Steps of an epoch, also where `max_steps` ends the training elsewhere.
+
+    Of data without a length the whole training counts as one.
+    """
+    if args.max_steps <= 0:
+        return max(round(state.max_steps / max(float(args.num_train_epochs), 1e-9)), 1)
+    try:
+        return max(-(-len(batches) // args.gradient_accumulation_steps), 1)
+    except TypeError:
+        return int(state.max_steps)
 
 
 def _read_previous(folder: Path) -> Curve:
