@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,7 @@ class RiskMonitor(Telemetry):
         self._judged: list[Judged] = []
         self._cannot: list[str] = []
         self._looked_at = 0
+        self._lost = False
         self._seen_share = 0.0
         self.flags: list[Flag] = []
 
@@ -86,6 +88,7 @@ class RiskMonitor(Telemetry):
         super().on_train_begin(args, state, control, **more)
         self._lately.clear()
         self._judged, self._cannot, self.flags, self._looked_at = [], [], [], 0
+        self._lost = False
         self._epoch_steps = _steps_of_epoch(args, state, more.get("train_dataloader"))
         if self._order is not None:
             self._ids = order_ids(self._order)
@@ -113,7 +116,12 @@ class RiskMonitor(Telemetry):
         super()._append(step)
         if step.epoch not in {None, 1} or step.step > self._epoch_steps:
             return
+        if self._lost:
+            return
         self._seen_share = min(1.0, step.step / self._epoch_steps)
+        if not math.isfinite(step.loss):
+            self._lose(step)
+            return
         self._note(self._spikes(step))
         if step.step - AROUND in (self._joints or ()):
             self._note(judge_jumps(self._so_far()))
@@ -121,6 +129,17 @@ class RiskMonitor(Telemetry):
         if due > self._looked_at:
             self._looked_at = due
             self._look()
+
+    def _lose(self, step: Step) -> None:
+        """Judge nothing from here on: what was unflagged before does not make it clean."""
+        why = (
+            f"the loss of step {step.step} is {step.loss}; everything after it is lost: train "
+            "again with a lower learning rate"
+        )
+        self._lost = True
+        self._judged = [one for one in self._judged if one.flagged]
+        self._cannot.append(why)
+        _LOGGER.warning("risk: %s", why)
 
     def _look(self) -> None:
         """Compare the loss so far with the previous version's at the same steps."""
