@@ -221,9 +221,9 @@ def _steps_of_epoch(args: Any, state: Any, batches: Any) -> int:
     Of data without a length the whole training counts as one.
     """
     if args.max_steps <= 0:
-        return max(round(state.max_steps / max(float(args.num_train_epochs), 1e-9)), 1)
+        return max(round(int(state.max_steps) / max(float(args.num_train_epochs), 1e-9)), 1)
     try:
-        return max(-(-len(batches) // args.gradient_accumulation_steps), 1)
+        return max(-(-len(batches) // int(args.gradient_accumulation_steps)), 1)
     except TypeError:
         return int(state.max_steps)
 
