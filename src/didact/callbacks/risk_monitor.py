@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,7 @@ class RiskMonitor(Telemetry):
         self._judged: list[Judged] = []
         self._cannot: list[str] = []
         self._looked_at = 0
+        self._lost = False
         self._seen_share = 0.0
         self.flags: list[Flag] = []
 
@@ -86,8 +88,8 @@ class RiskMonitor(Telemetry):
         super().on_train_begin(args, state, control, **more)
         self._lately.clear()
         self._judged, self._cannot, self.flags, self._looked_at = [], [], [], 0
-        epochs = float(args.num_train_epochs) if args.max_steps <= 0 else 1.0
-        self._epoch_steps = max(round(state.max_steps / max(epochs, 1e-9)), 1)
+        self._lost = False
+        self._epoch_steps = _steps_of_epoch(args, state, more.get("train_dataloader"))
         if self._order is not None:
             self._ids = order_ids(self._order)
             self._joints = order_joints(self._order)
@@ -114,7 +116,12 @@ class RiskMonitor(Telemetry):
         super()._append(step)
         if step.epoch not in {None, 1} or step.step > self._epoch_steps:
             return
+        if self._lost:
+            return
         self._seen_share = min(1.0, step.step / self._epoch_steps)
+        if not math.isfinite(step.loss):
+            self._lose(step)
+            return
         self._note(self._spikes(step))
         if step.step - AROUND in (self._joints or ()):
             self._note(judge_jumps(self._so_far()))
@@ -122,6 +129,17 @@ class RiskMonitor(Telemetry):
         if due > self._looked_at:
             self._looked_at = due
             self._look()
+
+    def _lose(self, step: Step) -> None:
+        """Judge nothing from here on: what was unflagged before does not make it clean."""
+        why = (
+            f"the loss of step {step.step} is {step.loss}; everything after it is lost: train "
+            "again with a lower learning rate"
+        )
+        self._lost = True
+        self._judged = [one for one in self._judged if one.flagged]
+        self._cannot.append(why)
+        _LOGGER.warning("risk: %s", why)
 
     def _look(self) -> None:
         """Compare the loss so far with the previous version's at the same steps."""
@@ -195,6 +213,19 @@ class RiskMonitor(Telemetry):
         chosen = slice((step - 1) * size, step * size)
         told = tuple(Carrier(int(r), i) for r, i in zip(rows[chosen], ids[chosen], strict=True))
         return Rows(len(told), told[:MOST_ROWS])
+
+
+def _steps_of_epoch(args: Any, state: Any, batches: Any) -> int:
+    """Steps of an epoch, also where `max_steps` ends the training elsewhere.
+
+    Of data without a length the whole training counts as one.
+    """
+    if args.max_steps <= 0:
+        return max(round(int(state.max_steps) / max(float(args.num_train_epochs), 1e-9)), 1)
+    try:
+        return max(-(-len(batches) // int(args.gradient_accumulation_steps)), 1)
+    except TypeError:
+        return int(state.max_steps)
 
 
 def _read_previous(folder: Path) -> Curve:

@@ -8,6 +8,7 @@ during   surprise · loss · spike · jump                      one forward pass
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -36,6 +37,7 @@ from didact.monitoring.versions import Opened, check_alike, open_version
 from didact.text.overlap import overlap_with
 from didact.verbs import PathLike, Paths, context, read_target
 
+_PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
 SERIES_OF_ONE: Final = "it is alone: what to expect of it only earlier versions can tell"
 
@@ -90,7 +92,7 @@ def monitor(
 
 
 def series_of(folder: PathLike) -> list[Path]:
-    """The versions of a series: the subfolders by name; hidden ones are none.
+    """The versions of a series: the subfolders by name, v10 behind v9; hidden ones are none.
 
     Raises:
         DataError: There is no such folder, or nothing in it.
@@ -98,10 +100,16 @@ def series_of(folder: PathLike) -> list[Path]:
     home = Path(folder)
     if not home.is_dir():
         raise DataError(f"{home}: no such folder; expected one with a subfolder for each version")
-    found = sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
+    there = [p for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    found = sorted(there, key=lambda p: (_numbered(p.name), p.name))
     if not found:
         raise DataError(f"{home}: holds no version; expected a subfolder for each, named in order")
     return found
+
+
+def _numbered(name: str) -> list[tuple[str, int]]:
+    """Text and number in turn, so that numbers count by value."""
+    return [(text, int(number or -1)) for text, number in _PARTS.findall(name)]
 
 
 # -- before training -------------------------------------------------------------------------------

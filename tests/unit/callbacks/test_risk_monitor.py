@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 def train(tiny_model):
     """A plain trainer over rows of tokens, with a RiskMonitor; one step may be of other text."""
 
-    def trained(folder, *given, n=64, strange=None, seed=0, **more):
+    def trained(folder, *given, n=64, strange=None, seed=0, settings=None, **more):
         from didact.callbacks import RiskMonitor
 
         generator = torch.Generator().manual_seed(seed)
@@ -30,9 +30,10 @@ def train(tiny_model):
             for i in (2 * strange, 2 * strange + 1):
                 rows[i] = torch.randint(200, 280, (24,), generator=generator).tolist()
         args = transformers.TrainingArguments(
-            output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=1,
+            output_dir=str(folder), per_device_train_batch_size=2,
+            **{"num_train_epochs": 1, "learning_rate": 3e-3, **(settings or {})},
             use_cpu=True, report_to="none", train_sampling_strategy="sequential",
-            disable_tqdm=True, logging_steps=1000, save_strategy="no", learning_rate=3e-3,
+            disable_tqdm=True, logging_steps=1000, save_strategy="no",
         )  # fmt: skip
         transformers.set_seed(0)
         trainer = transformers.Trainer(
@@ -88,6 +89,35 @@ def test_what_is_not_comparable_is_said(train, tmp_path):
     assert "loss: the losses are in" in found.cannot[0]
     with pytest.raises(DataError, match="no steps.jsonl and no trainer_state.json"):
         train(tmp_path / "v3", tmp_path / "nowhere", n=2)
+
+
+@pytest.mark.parametrize(("steps", "seen"), [(6, 0.5), (24, 1.0)])
+def test_max_steps_is_no_epoch(train, tmp_path, steps, seen):
+    """The share that was seen is of the data, whether the training ends before or after it."""
+    train(tmp_path / "v1", n=12, settings={"max_steps": steps})
+    (found,) = read_risk(tmp_path / "v1")
+    assert found.seen == seen
+    train(tmp_path / "v2", tmp_path / "v1", n=12, settings={"num_train_epochs": 2})
+    (found,) = read_risk(tmp_path / "v2")
+    assert found.cannot[0].startswith(f"loss: max_steps is -1, and was {steps}")
+
+
+def test_a_training_that_is_lost_is_not_clean(train, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "didact.callbacks.risk_monitor")
+    more = {"learning_rate": 1e30, "max_grad_norm": 0.0}
+    train(tmp_path / "v1", n=24, settings=more)
+    (found,) = read_risk(tmp_path / "v1")
+    assert (found.verdict, found.judged) == ("cannot_tell", ())
+    assert "everything after it is lost" in found.cannot[-1]
+    assert "NaN" not in (tmp_path / "v1" / "risk.json").read_text()
+    assert len(caplog.messages) == 1
+
+
+def test_another_number_of_epochs_has_other_learning_rates(train, tmp_path):
+    train(tmp_path / "v1", n=12)
+    train(tmp_path / "v2", tmp_path / "v1", n=12, settings={"num_train_epochs": 2})
+    (found,) = read_risk(tmp_path / "v2")
+    assert found.cannot == ("loss: num_train_epochs is 2, and was 1",)
 
 
 def test_a_step_costs_next_to_nothing(train, tmp_path):

@@ -73,6 +73,15 @@ def test_logs_and_tables_beside_the_rows_are_no_rows(series):
     assert opened.curve.seen == 1.0
 
 
+def test_versions_go_by_number(tmp_path):
+    names = ["2026-9", "2026-10", "v2", "v9", "v10", "v10b", "v010.1", "last"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert [p.name for p in series_of(tmp_path)] == [
+        "2026-9", "2026-10", "last", "v2", "v9", "v10", "v010.1", "v10b",
+    ]  # fmt: skip
+
+
 def test_a_series_of_one_cannot_be_told(series):
     (found,) = judged(series((rows(0), None)))
     assert found.verdict == "cannot_tell"

@@ -17,6 +17,7 @@ EXIT_CODES: Final[Mapping[Verdict, int]] = {"holds": 0, "fails": 4, "cannot_tell
 LEAST_SETS: Final = 8
 LEAST_FAMILIES: Final = 3
 LEAST_SNR: Final = 2.0
+_LESS: Final = 1 - 1e-9  # of an error, to be below it: what rounding tells apart is equal
 RULE: Final = (
     f"On natural sets alone, {LEAST_SETS} of them and {LEAST_FAMILIES} families at least, seeds of "
     "one set counted once. holds: the interval of the partial correlation is clear of 0 in the "
@@ -84,13 +85,13 @@ def decide(found: Evidence) -> tuple[Verdict, tuple[str, ...]]:
 def _below(found: Evidence) -> bool:
     if found.error is None or found.constant is None or found.length is None:
         return False
-    return found.error < min(found.constant, found.length)
+    return found.error < _LESS * min(found.constant, found.length)
 
 
 def _constant_is_lowest(found: Evidence) -> bool:
     if found.error is None or found.constant is None or found.length is None:
         return False
-    return found.constant < min(found.error, found.length)
+    return found.constant < _LESS * min(found.error, found.length)
 
 
 def _of_interval(partial: Correlation) -> str:

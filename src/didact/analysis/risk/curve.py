@@ -22,7 +22,7 @@ NATS: Final = "nats per token"
 _DECIDING: Final = (
     "learning_rate", "schedule", "batch_size", "max_length", "loss", "template", "lora_rank",
     "lr_scheduler_type", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "loss_type", "beta",
+    "loss_type", "beta", "num_train_epochs", "max_steps",
 )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ GOOD = Evidence(
         ({"error": 1.0}, "cannot_tell"),  # not below
         ({"length": 0.8}, "cannot_tell"),  # a rival knows more
         ({"constant": 0.9}, "cannot_tell"),
+        ({"error": 1 - 1e-15}, "cannot_tell"),  # a flat fit is the constant, but for rounding
+        ({"partial": UNCLEAR, "error": 1 + 1e-15, "length": 1.2}, "cannot_tell"),
         ({"length": None}, "cannot_tell"),
         ({"error": None}, "cannot_tell"),
         ({"partial": UNCLEAR}, "cannot_tell"),
