@@ -8,6 +8,7 @@ Rules, written before the first run:
   other version holds, and a training that goes on from the base with them: 200 steps of 8 samples
   cut at 256 tokens, in random order (learning rate 0.001, cosine to 0). The first version only
   opens the series; 24 clean ones follow, each judged by those before it.
+- Exact copies are kept (`dedup: none`), as trainers that read files as they are keep them.
 - **Faults.** Ten more versions, each judged as the one after the last clean version: five faults
   in 5 % and in 20 % of the rows. *Copied*: rows of the version stand in place of others a second
   time. *Swapped*: answers go round among the rows. *Foreign*: passages of reviews in the form of
@@ -233,7 +234,7 @@ def run(ground: Ground, name: str, planted: Row) -> Row:
     out = ground.work / "runs" / name
     config = {
         "data": {"path": str(ground.work / "versions" / f"{name}.jsonl"),
-                 "tokenizer": ground.tokenizer},
+                 "tokenizer": ground.tokenizer, "dedup": "none"},
         "seeds": {"draw": at, "order": at},
         "score": {"method": "random"},
         "select": {"method": "top_k", "budget": {"ratio": 1.0}},
