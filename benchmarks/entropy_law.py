@@ -47,7 +47,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from didact.text.likeness import likeness
 
 import didact
 from didact import Budget
@@ -58,6 +57,7 @@ from didact.core.statistics import best_first
 from didact.models.encode import encode
 from didact.models.language_model import open_tokenizer
 from didact.text.compression import set_redundancy
+from didact.text.likeness import likeness
 from didact.training.foresight import encoding
 from didact.training.settings import Seeds, TrainSettings
 from main_job import machine

@@ -23,16 +23,14 @@ import numpy as np
 from didact.core.cost import Cost
 from didact.evaluation.student import t_quantile
 from didact.planning import simulation
-from didact.planning.break_even import Side, quantiles, ratio
+from didact.planning.break_even import Side, ratio
 from didact.planning.choice import recommend
 from didact.planning.costs import Scoring
 from didact.planning.frontier import log_line, non_dominated
 from didact.planning.law import (
-    PUBLISHED,
+    AS_PUBLISHED,
     Curve,
-    Draws,
     LawFit,
-    bootstrap,
     fit_own,
     fit_shared,
     forward_error,
@@ -48,8 +46,7 @@ from didact.planning.panels import (
     drawn_curves,
     points,
 )
-from didact.planning.prior import PUBLISHED as OF_PANELS
-from didact.planning.prior import prior_from_trials
+from didact.planning.prior import PUBLISHED, prior_from_trials
 from didact.planning.published import (
     foretold,
     published_draws,
@@ -57,6 +54,7 @@ from didact.planning.published import (
     regret,
     trials_of,
 )
+from didact.planning.resampling import Draws, bootstrap
 from didact.planning.rows import Terms, all_rows
 from didact.planning.transfer import alike, log_gains
 
@@ -77,7 +75,7 @@ def drawn_fits() -> dict[str, dict]:
     out = {}
     for of in PANELS:
         both = {
-            total: fit_own(drawn_curves(of, total=total), end=of.drawn_end, bounds=PUBLISHED)
+            total: fit_own(drawn_curves(of, total=total), end=of.drawn_end, bounds=AS_PUBLISHED)
             for total in (True, False)
         }
         out[of.name] = {
@@ -101,7 +99,7 @@ def forms() -> dict[str, dict]:
     out = {}
     for of, shared in zip(PANELS, published_fits(), strict=True):
         own = fit_own(curves(of), end=of.full)
-        forward = forward_error("own", curves(of), end=of.full, bounds=PUBLISHED)
+        forward = forward_error("own", curves(of), end=of.full, bounds=AS_PUBLISHED)
         none = leave_one_out(
             "shared", [Curve("any", np.tile(BUDGETS, 5), of.values.ravel())], end=of.full
         )
@@ -240,8 +238,10 @@ def break_even(budget: float) -> dict[str, dict]:
         for pair, method, passes, rival in PAIRS:
             fast, slow = (drawn.rates[:, METHODS.index(m)] for m in (method, rival))
             sizes = ratio(Side(fast, passes), Side(slow), budget)
+            # each one of the draws, of which some are infinite
+            ends = np.quantile(sizes, [0.1, 0.5, 0.9], method="inverted_cdf")
             out[name][pair] = {
-                "ratio": [rounded(x, 2) for x in quantiles(sizes, [0.1, 0.5, 0.9])],
+                "ratio": [rounded(x, 2) for x in ends],
                 "never": rounded(np.mean(np.isinf(sizes)), 3),
             }
     return out
@@ -399,7 +399,7 @@ def paid_regrets() -> dict[str, dict]:
 def recommended(index: int, budget: float, *, paid: bool) -> str:
     """What a plan recommends for a panel at a budget, by the other six."""
     of = PANELS[index]
-    prior = prior_from_trials([trials_of(p) for p in others(index, PANELS)], OF_PANELS)
+    prior = prior_from_trials([trials_of(p) for p in others(index, PANELS)], PUBLISHED)
     scoring = [
         Scoring(
             OURS.get(method, method), None, JUDGE if method in {"perplexity", "less"} else None,

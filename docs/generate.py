@@ -113,7 +113,7 @@ def _parameter(parameter: Any, hints: Mapping[str, Any]) -> list[str]:
     note = ""
     if parameter.required:
         note = " (required)"
-    elif isinstance(parameter.default, int | str | Path) and not parameter.is_flag:
+    elif isinstance(parameter.default, int | float | str | Path) and not parameter.is_flag:
         note = f" (default: {parameter.default})"
     text = (parameter.help or "") + note
     if len(left) + 4 > COLUMN:
@@ -130,7 +130,7 @@ def _metavar(parameter: Any, hints: Mapping[str, Any]) -> str:
         return str(parameter.name).upper()
     hint = hints[parameter.name]
     kinds = {hint, *get_args(hint), *(a for h in get_args(hint) for a in get_args(h))}
-    for kind, shown in ((int, "N"), (Path, "PATH"), (str, "TEXT")):
+    for kind, shown in ((int, "N"), (float, "X"), (Path, "PATH"), (str, "TEXT")):
         if kind in kinds:
             return shown
     return "|".join(str(choice) for choice in get_args(hint))

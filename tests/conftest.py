@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +19,31 @@ import pytest
 
 # Tests run side by side: torch's threads would only wait for each other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Until all tests are collected: libraries make objects by the million, and none of them is garbage.
+gc.disable()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = REPOSITORY.parent / "shared" / "data"
 
 
+def pytest_collection_finish() -> None:
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIDACT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _settled_heap() -> None:
+    """What stands before a test, imported libraries above all, is left out of its collections.
+
+    A model that is closed ends with a full collection; over the objects of all libraries that takes
+    longer than most of what is tested.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +52,44 @@ def real_data() -> Path:
     if not REAL.is_dir():
         pytest.skip("the real data is not on this machine")
     return REAL
+
+
+COLD = [sys.executable, "-m", "didact.cli"]
+
+
+@contextmanager
+def opened(
+    modules: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[list[str]]:
+    """The first words of a `didact` whose processes have the modules open; see `warm.py`."""
+    if not hasattr(os, "fork"):
+        yield COLD
+        return
+    program = [sys.executable, str(REPOSITORY / "tests" / "warm.py")]
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/door"
+        server = subprocess.Popen(
+            [*program, "serve", place, *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=environment,
+        )  # fmt: skip
+        with server:
+            server.stdout.readline()
+            yield [program[0], "-I", "-S", program[1], "call", place]
+
+
+@pytest.fixture(scope="session")
+def warm() -> Callable[..., Any]:
+    """`opened`, for tests that need other modules."""
+    return opened
+
+
+@pytest.fixture(scope="session")
+def warm_didact() -> Iterator[list[str]]:
+    """The first words of a command line like `python -m didact.cli`, without its start."""
+    modules = ["didact.cli.app", "didact.cli.printing", "didact.pipeline", "didact.verbs"]
+    modules += ["pandas"] * (importlib.util.find_spec("pandas") is not None)  # Arrow looks for it
+    with opened(modules) as words:
+        yield words
 
 
 def chat_rows(n: int) -> list[dict[str, object]]:

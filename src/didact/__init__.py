@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
     from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+    from didact.laws import law
+    from didact.monitoring.monitor import monitor
     from didact.pipeline import run
     from didact.plans import plan
     from didact.verbs import combine, context, evaluate, export, order, read, score, select, train
@@ -29,6 +31,8 @@ _HOME = {
     "context": "didact.verbs",
     "evaluate": "didact.verbs",
     "export": "didact.verbs",
+    "law": "didact.laws",
+    "monitor": "didact.monitoring.monitor",
     "order": "didact.verbs",
     "plan": "didact.plans",
     "read": "didact.verbs",
@@ -50,6 +54,8 @@ __all__ = [
     "context",
     "evaluate",
     "export",
+    "law",
+    "monitor",
     "order",
     "plan",
     "read",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
+from didact.analysis.risk.flags import read_risk
 from didact.config import RunConfig
 from didact.core.cost import Cost, Meter
 from didact.core.errors import DamagedError, DataError
@@ -138,7 +139,9 @@ def report(
     absent = [s.name for s in needed if s.wanted(values.config) and s.name not in values.made]
     if absent:
         raise DataError(f"{home}: its manifest has no stage {absent[0]!r}; run it again")
-    reports.write(Path(path), values, ctx, manifest.environment, samples=samples)
+    reports.write(
+        Path(path), values, ctx, manifest.environment, samples=samples, risks=read_risk(home)
+    )
 
 
 def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
@@ -161,6 +164,16 @@ def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
             if name in made_a and name in made_b:
                 out |= compare(made_a[name], made_b[name])
     return out
+
+
+def made(folder: PathLike, names: Sequence[str], ctx: Context) -> Values:
+    """What some stages of a finished run made, by name; those that it did not have are left out.
+
+    Raises:
+        DataError: The run did not finish, or its files are gone.
+    """
+    home = Path(folder)
+    return _loaded(home, read_manifest(home), ctx, [s for s in STAGES if s.name in names])
 
 
 def _loaded(folder: Path, manifest: Manifest, ctx: Context, stages: Sequence[Stage]) -> Values:

@@ -28,7 +28,7 @@ from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of
 from didact.planning.compared import compared_prior
-from didact.planning.comparison import Comparison
+from didact.planning.comparison import RANDOM, Comparison
 from didact.planning.compute_budget import parse_budget
 from didact.planning.costs import METHODS
 from didact.planning.follow import check_model, check_plan, sections
@@ -42,7 +42,11 @@ DEVICE: Final = "H100"  # what hours are of when nothing says otherwise
 PLAN: Final = "plan.json"
 PAGE: Final = "plan.html"
 COMPARISON: Final = "comparison.json"
+_UNSCORED: Final = ("keep", "shuffle")  # orders that read no scores
 _SMALLER: Final = ("7B", "1B", "150M")  # scoring models looked at beside the one that is trained
+_COUNT: Final = re.compile(
+    r"\s*((?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?(?:e\d+)?)\s*([kmb]?)\s*", re.IGNORECASE
+)
 _THOUSANDS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
 
 
@@ -53,7 +57,7 @@ def plan(
     budget: str | float,
     samples: int | str | None = None,
     mean_tokens: float | None = None,
-    kind: Kind = "chat",
+    kind: Kind | None = None,
     target: Pool | Paths | None = None,
     selectors: Sequence[str] | None = None,
     encoder: str = "gtr-t5-base",
@@ -79,13 +83,13 @@ def plan(
         budget: For choosing and training: FLOPs (2e19), "50h@H100", "300usd@H100", "8h@here".
         samples: How many there are, where there are no files: 300000, "300k".
         mean_tokens: Tokens of a sample on average, template included, likewise.
-        kind: What the samples are, likewise.
+        kind: What the samples are, likewise; "chat" by default.
         target: The target set, or its files; by default like a hundred of the pool's samples.
         selectors: Models that may score, given as `model`; by default that model, and 7B, 1B
             and 150M where they are smaller.
         encoder: The sentence encoder of `embedding`, given as `model`.
         methods: Which to look at; all by default.
-        tasks: Tasks that share the scoring.
+        tasks: Tasks that share the scoring; the budget is of each.
         comparison: Your own runs as the prior, or their `comparison.json` or its folder; the
             published panels by default.
         device: What hours are of; the budget's device by default, else an H100.
@@ -123,6 +127,9 @@ def plan(
         max_length=max_length, lora_rank=lora_rank, methods=tuple(methods or METHODS),
         pool_fingerprint=None if isinstance(found, PoolStats) else found.fingerprint,
         pool_name=name,
+        tokens_by=found.token_counter
+        if isinstance(found, Pool) and found.tokens_are_estimated
+        else None,
     )  # fmt: skip
     return make_plan(question, _prior(comparison, question))
 
@@ -154,7 +161,8 @@ def read_plan(path: PathLike) -> Mapping[str, Any]:
 def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
     """A config with the score and selection that a plan recommends.
 
-    What the config says of scoring by the same method stays, and so does its target set.
+    What the config says of scoring by the same method stays, and so does its target set. Where the
+    plan takes no scores and the config's order reads some, the config's are its own from then on.
 
     Args:
         config: The run's.
@@ -174,6 +182,10 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
         check_model(found, n_params, config.train.model, where)
     _check_judge(parts["score"], where)
     plain = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    order = plain.get("order")
+    blind = (parts["score"] or {}).get("method") in {None, RANDOM}
+    if blind and order and order["method"] not in _UNSCORED and "score" in plain:
+        parts["order"] = {"score": plain.get("score"), **order}
     return configs.parse({**plain, **parts})
 
 
@@ -192,21 +204,26 @@ def _pool(
     pool: Pool | Paths | None,
     samples: int | str | None,
     mean_tokens: float | None,
-    kind: Kind,
+    kind: Kind | None,
     read_as: DataSettings,
     ctx: Context,
 ) -> tuple[Pool | PoolStats, str]:
     """The pool, or its sizes, and what messages call it."""
-    counted = samples is not None or mean_tokens is not None
+    counted = samples is not None or mean_tokens is not None or kind is not None
     if pool is not None and counted:
-        raise ConfigError("give the pool's files, or samples and mean_tokens, not both")
+        raise ConfigError(
+            "give the pool's files, or samples, mean_tokens and kind, not both: files say "
+            "their kind"
+        )
     if pool is None:
         if samples is None or mean_tokens is None:
             raise ConfigError(
                 "give the pool: its files (--pool), or its sizes (--samples 300k --mean-tokens 350)"
             )
         n = _count(samples)
-        return stats_from_counts(n, mean_tokens, kind), f"{n:,} samples of {mean_tokens:g} tokens"
+        return stats_from_counts(
+            n, mean_tokens, kind or "chat"
+        ), f"{n:,} samples of {mean_tokens:g} tokens"
     if isinstance(pool, Pool):
         return pool, pool.path.name
     paths = [pool] if isinstance(pool, str | Path) else list(pool)
@@ -216,9 +233,9 @@ def _pool(
 
 def _count(text: int | str) -> int:
     """A number of samples: 300000, "300,000", "300k", "1.5M"."""
-    found = re.fullmatch(r"\s*(\d[\d_,]*(?:\.\d+)?)\s*([kmb]?)\s*", str(text), re.IGNORECASE)
+    found = _COUNT.fullmatch(str(text))
     number = float(re.sub("[_,]", "", found[1])) * _THOUSANDS[found[2].lower()] if found else 0.0
-    if not number >= 1 or number != math.floor(number):
+    if not 1 <= number < math.inf or number != math.floor(number):
         raise ConfigError(f"samples={text!r}: expected a number of samples, such as 300000 or 300k")
     return int(number)
 

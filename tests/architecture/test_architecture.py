@@ -111,7 +111,11 @@ FLAGS = {
     "export": {"--cache-dir", "--data", "--for", "--json", "--order", "--out", "--seed", "--set"},
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
     "inspect": {"--cache-dir", "--data", "--json"},
+    "law": {"--cache-dir", "--file", "--json", "--metric", "--out"},
     "methods": {"--json"},
+    "monitor": {
+        "--cache-dir", "--data", "--held-out", "--json", "--out", "--seen", "--series", "--workers",
+    },
     "order": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
         "--set",

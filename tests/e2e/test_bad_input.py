@@ -33,33 +33,43 @@ from didact.data.store import writer as store
 MEMORY = 700 * 2**20
 
 
-def inspect(path: Path, cache: Path, *options: str, limit: int | None = None):
+@pytest.fixture
+def inspect(warm_didact):
     """`didact inspect` in a process of its own."""
-    command = [sys.executable, "-m", "didact.cli", "inspect", str(path), "--json"]
-    command += ["--cache-dir", str(cache), *options]
 
-    def limited() -> None:
-        if limit is not None:
+    def call(path: Path, cache: Path, *options: str, limit: int | None = None):
+        words = ["inspect", str(path), "--json", "--cache-dir", str(cache), *options]
+
+        def limited() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, preexec_fn=limited,
-        env={**os.environ, "PYTHONUTF8": "1"},
-    )  # fmt: skip
+        start = warm_didact if limit is None else [sys.executable, "-m", "didact.cli"]
+        return subprocess.run(
+            [*start, *words], capture_output=True, text=True, check=False,
+            preexec_fn=None if limit is None else limited,
+            env={**os.environ, "PYTHONUTF8": "1"},
+        )  # fmt: skip
+
+    return call
 
 
-def refused(path: Path, tmp_path: Path, *parts: str, options: tuple[str, ...] = ()) -> str:
+@pytest.fixture
+def refused(inspect, tmp_path):
     """What the command line says: exit code 1, all the parts, no traceback."""
-    done = inspect(path, tmp_path / "cli-cache", *options)
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    for part in parts:
-        assert part in done.stderr, done.stderr
-    assert len(done.stderr) < 3000
-    left = tmp_path / "cli-cache" / "tmp"
-    assert not left.exists() or not list(left.iterdir())
-    return done.stderr
+
+    def call(path: Path, *parts: str, options: tuple[str, ...] = ()) -> str:
+        done = inspect(path, tmp_path / "cli-cache", *options)
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        for part in parts:
+            assert part in done.stderr, done.stderr
+        assert len(done.stderr) < 3000
+        left = tmp_path / "cli-cache" / "tmp"
+        assert not left.exists() or not list(left.iterdir())
+        return done.stderr
+
+    return call
 
 
 @dataclass
@@ -331,13 +341,13 @@ def test_bad_rows(name, tmp_path):
     ["truncated JSONL", "invalid UTF-8", "half surrogate pairs", "deep nesting", "repeated ids",
      "a long line", "the first row is bad", "NUL in text"],
 )  # fmt: skip
-def test_bad_rows_on_the_command_line(name, tmp_path):
+def test_bad_rows_on_the_command_line(name, tmp_path, inspect, refused):
     case = CASES[name]
     path = tmp_path / case.name
     path.write_bytes(case.data)
     first = min(case.bad)
     options = as_options(case.settings)
-    refused(path, tmp_path, f"{path}: row {first}: ", *case.bad[first], options=options)
+    refused(path, f"{path}: row {first}: ", *case.bad[first], options=options)
     done = inspect(path, tmp_path / "cache", *options, "--data", "on_bad_row=skip")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -386,7 +396,7 @@ def test_harmless_oddities(name, data, tmp_path):
     assert list(pool.records(range(len(pool)))) == OK
 
 
-def test_odd_values_are_kept_as_they_came(tmp_path):
+def test_odd_values_are_kept_as_they_came(tmp_path, inspect):
     rows = [
         b'{"text": "a", "n": NaN, "i": [Infinity, -Infinity]}',
         b'{"text": "b", "big": 123456789012345678901234567890, "huge": 1e999}',
@@ -426,9 +436,9 @@ def test_files_without_rows(name, data, on_bad_row, tmp_path):
         didact.read(tmp_path / name, on_bad_row=on_bad_row)
 
 
-def test_an_empty_file_on_the_command_line(tmp_path):
+def test_an_empty_file_on_the_command_line(tmp_path, refused):
     (tmp_path / "x.jsonl").write_bytes(b"")
-    refused(tmp_path / "x.jsonl", tmp_path, "no sample to use", "expected at least one")
+    refused(tmp_path / "x.jsonl", "no sample to use", "expected at least one")
 
 
 def corrupted(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
@@ -482,10 +492,10 @@ def test_corrupt_and_truncated_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cut.jsonl.gz", "tail.jsonl.zst", "cut.parquet", "cut.arrow"])
-def test_corrupt_files_on_the_command_line(name, tmp_path):
+def test_corrupt_files_on_the_command_line(name, tmp_path, refused):
     data, message = corrupted(tmp_path)[name]
     (tmp_path / name).write_bytes(data)
-    refused(tmp_path / name, tmp_path, name, message, "expected a whole")
+    refused(tmp_path / name, name, message, "expected a whole")
 
 
 def test_a_table_with_bad_rows(tmp_path):
@@ -521,15 +531,15 @@ def test_a_table_with_invalid_utf8(tmp_path):
     assert pool.meta["counts"]["rejected"] == 1
 
 
-def test_a_table_that_is_tokenized(tmp_path):
+def test_a_table_that_is_tokenized(tmp_path, refused):
     pq.write_table(pa.table({"input_ids": [[1, 2]], "labels": [[1, 2]]}), tmp_path / "x.parquet")
-    refused(tmp_path / "x.parquet", tmp_path, "row 1", "already tokenized", "before tokenization")
+    refused(tmp_path / "x.parquet", "row 1", "already tokenized", "before tokenization")
 
 
 # -- several files ---------------------------------------------------------------------------------
 
 
-def test_mixed_schemas(tmp_path):
+def test_mixed_schemas(tmp_path, refused):
     chat, text = tmp_path / "chat.jsonl", tmp_path / "text.jsonl"
     chat.write_bytes(lines(CHAT))
     text.write_bytes(lines(*OK))
@@ -544,25 +554,25 @@ def test_mixed_schemas(tmp_path):
         didact.read([text, tmp_path / "t.parquet"])
     one = tmp_path / "mixed.jsonl"
     one.write_bytes(lines(CHAT, OK[0]))
-    refused(one, tmp_path, "row 2", "column 'messages' is missing")
+    refused(one, "row 2", "column 'messages' is missing")
 
 
-def test_what_is_not_there_or_unknown(tmp_path):
-    refused(tmp_path / "none.jsonl", tmp_path, "none.jsonl: no such file")
+def test_what_is_not_there_or_unknown(tmp_path, refused):
+    refused(tmp_path / "none.jsonl", "none.jsonl: no such file")
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    refused(tmp_path / "x.csv", tmp_path, "unknown kind of file", "CSV is not read")
+    refused(tmp_path / "x.csv", "unknown kind of file", "CSV is not read")
     (tmp_path / "x.jsonl").write_bytes("{}".encode("utf-16"))
-    refused(tmp_path / "x.jsonl", tmp_path, "UTF-16", "iconv -f utf-16 -t utf-8")
+    refused(tmp_path / "x.jsonl", "UTF-16", "iconv -f utf-16 -t utf-8")
 
 
-def test_tokenizers_that_are_none(tmp_path):
+def test_tokenizers_that_are_none(tmp_path, refused):
     path = tmp_path / "x.jsonl"
     path.write_bytes(lines(*OK))
     (tmp_path / "tokenizer.json").write_text("{}")
     options = ("--data", f"tokenizer={tmp_path / 'tokenizer.json'}")
-    refused(path, tmp_path, "is not a tokenizer.json", options=options)
+    refused(path, "is not a tokenizer.json", options=options)
     options = ("--data", f"tokenizer={tmp_path / 'none.json'}")
-    refused(path, tmp_path, "none.json: no such file", options=options)
+    refused(path, "none.json: no such file", options=options)
 
 
 # -- long rows -------------------------------------------------------------------------------------
@@ -598,8 +608,8 @@ def measured(path: Path, tmp_path: Path, **settings: Any) -> list[int]:
     return [int(x) for x in done.stdout.split()]
 
 
-def test_a_line_of_50_mb(long_line, tmp_path):
-    refused(long_line, tmp_path, "row 2: longer than 33554432 bytes", "data.max_row_bytes")
+def test_a_line_of_50_mb(long_line, tmp_path, refused):
+    refused(long_line, "row 2: longer than 33554432 bytes", "data.max_row_bytes")
     n, longest, peak = measured(long_line, tmp_path, on_bad_row="skip")
     assert (n, longest) == (2, 1)
     assert peak < MEMORY
@@ -662,7 +672,7 @@ def test_no_permission(open_folder):
 
 
 @pytest.mark.parametrize("limit", [1, 5_000, 200_000, 2_000_000])
-def test_a_full_disk_while_reading(tmp_path, limit):
+def test_a_full_disk_while_reading(tmp_path, limit, inspect):
     # A limit on file sizes fails like a full disk: a write comes back short, with an errno.
     path = tmp_path / "x.jsonl"
     path.write_bytes(

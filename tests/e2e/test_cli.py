@@ -1,4 +1,8 @@
-"""The command line as people use it: a process, its exit code, its two streams."""
+"""The command line as people use it: a process, its exit code, its two streams.
+
+The processes are forks of one; those that start from nothing are in the README and the docs, which
+are run as they are written.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,10 @@ import pytest
 
 
 @pytest.fixture
-def didact(tmp_path):
-    def call(*words, code=0, **environment):
-        command = [sys.executable, "-m", "didact.cli", *map(str, words)]
+def didact(tmp_path, warm_didact):
+    def call(*words, code=0, start=warm_didact, **environment):
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=tmp_path,
+            [*start, *map(str, words)], capture_output=True, text=True, check=False, cwd=tmp_path,
             env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == code, done.stderr + done.stdout
@@ -256,9 +259,10 @@ def test_a_folder_with_brackets_in_its_name(didact, chats, tmp_path):
 
 
 def test_version_and_help(didact):
+    start = [sys.executable, "-m", "didact.cli"]
     # how quick they are is in benchmarks/; that help imports no arrays, in tests/architecture
-    assert didact("--version").stdout.startswith("didact ")
-    assert "inspect" in didact("--help").stdout
+    assert didact("--version", start=start).stdout.startswith("didact ")
+    assert "inspect" in didact("--help", start=start).stdout
 
 
 def test_our_bugs_exit_with_3(tmp_path, chats):

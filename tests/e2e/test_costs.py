@@ -6,6 +6,7 @@ tokens are counts, and so both are exact. Run as a program this file serves `Kil
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -252,6 +253,7 @@ def serve() -> None:
             importlib.import_module(library)
         except ImportError:
             break
+    gc.freeze()  # a fork that closes a model goes over its own objects alone
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a run may print
     for line in sys.stdin:

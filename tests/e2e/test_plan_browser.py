@@ -129,7 +129,7 @@ def test_the_sliders_say_what_a_plan_of_their_setting_says(found, made_prior, at
     row = asked.rows[asked.recommended]
     assert (said["code"], said["method"]) == (asked.verdict.code, row.method)
     assert float(said["fraction"]) == pytest.approx(row.fraction, rel=1e-3)
-    assert float(said["ratio"]) == pytest.approx(asked.pays_from.ratio, rel=1e-3)
+    assert float(said["ratio"]) == pytest.approx(asked.break_even.ratio, rel=1e-3)
 
 
 def test_settings_lead_to_every_verdict(found):

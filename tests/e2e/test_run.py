@@ -72,7 +72,7 @@ def test_the_exported_rows_are_the_users_rows_in_order(chats, target, tmp_path):
     assert not contents & {orjson.dumps(orjson.loads(x)["messages"]) for x in lines}
 
 
-def test_config_python_and_verbs_give_the_same_bytes(chats, target, tmp_path):
+def test_config_python_and_verbs_give_the_same_bytes(chats, target, tmp_path, warm_didact):
     plain = config(chats, target)
     plain["data"] = {"path": str(chats)}
     plain["order"] = {"method": "fold", "layers": 3}
@@ -88,7 +88,7 @@ def test_config_python_and_verbs_give_the_same_bytes(chats, target, tmp_path):
     didact.export(pool, ordered, tmp_path / "python")
 
     def verb(*words: object) -> None:
-        command = [sys.executable, "-m", "didact.cli", *map(str, words)]
+        command = [*warm_didact, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
@@ -288,9 +288,9 @@ def test_methods_of_ones_own(chats, tmp_path):
 
 
 KILLER = """
-import os, signal, sys
+import os, signal
 import didact.core.atomic as atomic
-left = int(sys.argv.pop(1))
+left = int(os.environ["LEFT"])
 def countdown():
     global left
     left -= 1
@@ -307,13 +307,13 @@ real_replace = os.replace
 def replaced(a, b):
     countdown(); real_replace(a, b); countdown()
 os.replace = replaced
-from didact.cli import main
-main()
 """
 
 
 @pytest.mark.slow
-def test_killed_at_every_commit_and_started_again_gives_the_same_bytes(chats, target, tmp_path):
+def test_killed_at_every_commit_and_started_again_gives_the_same_bytes(
+    chats, target, tmp_path, warm_didact
+):
     plain = config(chats, target)
     (tmp_path / "run.yaml").write_text(json.dumps(plain))
     whole = didact.run(plain, tmp_path / "whole", cache_dir=tmp_path / "cache 0")
@@ -322,8 +322,9 @@ def test_killed_at_every_commit_and_started_again_gives_the_same_bytes(chats, ta
         out, cache = tmp_path / f"out {kill}", tmp_path / f"cache {kill}"
         command = ["run", str(tmp_path / "run.yaml"), "-o", str(out), "--cache-dir", str(cache)]
         killed = subprocess.run(
-            [sys.executable, "-c", KILLER, str(kill), *command], capture_output=True, check=False
-        )
+            [*warm_didact, *command], capture_output=True, check=False,
+            env={**os.environ, "WARM_FIRST": KILLER, "LEFT": str(kill)},
+        )  # fmt: skip
         if killed.returncode == 0:
             break
         assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 import didact
+from didact.analysis.risk.flags import read_risk
 from didact.core.scores import TrainingOrder
+from didact.monitoring.monitor import monitor
 from didact.testing import make_pool
 from didact.training.telemetry import read_steps
 
@@ -34,7 +36,7 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
-from didact.callbacks import OrderGuard, Telemetry
+from didact.callbacks import OrderGuard, RiskMonitor
 
 torch.set_num_threads(1)
 jobs, out, model = sys.argv[1:4]
@@ -48,7 +50,7 @@ def watched(self, *more, **named):
     guard = OrderGuard(Path(sys.argv[0]).parents[1], action="warn")
     watching.append(guard)
     self.add_callback(guard)
-    self.add_callback(Telemetry())
+    self.add_callback(RiskMonitor())  # Telemetry that judges
     return train(self, *more, **named)
 
 Trainer.training_step, Trainer.train = recorded, watched
@@ -313,3 +315,13 @@ def test_telemetry_tells_every_step(ran, name):
     if name == "trl pair":
         assert [s.samples for s in steps] == [BATCH] * len(steps)
         assert steps[0].loss == pytest.approx(np.log(2), abs=1e-4)  # the reference is the model
+
+
+@pytest.mark.parametrize("name", ["trl pair", "trl labelled"])
+def test_preference_trainings_are_monitored(ran, name):
+    folder = Path(f"{ran[name].script}.trained")
+    (found,) = read_risk(folder)
+    assert (found.seen, found.flags) == (1.0, ())
+    assert found.cannot == ("loss: no previous version was given",)
+    (again,) = monitor([folder])
+    assert again.seen == 1.0

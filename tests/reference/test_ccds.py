@@ -14,7 +14,7 @@ from didact.planning import simulation
 from didact.planning.break_even import Side, crossing, per_task, ratio
 from didact.planning.frontier import Line, log_line, non_dominated
 from didact.planning.law import (
-    PUBLISHED,
+    AS_PUBLISHED,
     Curve,
     LawFit,
     fit_own,
@@ -64,7 +64,7 @@ def test_points_of_the_curve(base, end, rate, told):
 
 @BY_NAME
 def test_the_published_fits_come_out_on_total_compute(of):
-    fit = fit_own(drawn_curves(of), end=of.drawn_end, bounds=PUBLISHED)
+    fit = fit_own(drawn_curves(of), end=of.drawn_end, bounds=AS_PUBLISHED)
     for method in METHODS:
         rate, base = of.drawn[method]
         # read off to three or four digits from points that are exact to 0.005: λ is to 0.2 %
@@ -94,7 +94,7 @@ def test_on_training_compute_the_error_falls_and_the_base_is_one(
     of = panel(name)
     at = METHODS.index(method)
     with_selection, without = (
-        fit_own([drawn_curves(of, total=both)[at]], end=of.drawn_end, bounds=PUBLISHED)
+        fit_own([drawn_curves(of, total=both)[at]], end=of.drawn_end, bounds=AS_PUBLISHED)
         for both in (True, False)
     )
     assert with_selection.rmse == pytest.approx(total, rel=5e-3)
@@ -114,7 +114,7 @@ def test_on_training_compute_the_error_falls_and_the_base_is_one(
 )
 def test_single_fits(name, method, base, rate, rmse):
     of = panel(name)
-    fit = fit_own([drawn_curves(of)[METHODS.index(method)]], end=of.drawn_end, bounds=PUBLISHED)
+    fit = fit_own([drawn_curves(of)[METHODS.index(method)]], end=of.drawn_end, bounds=AS_PUBLISHED)
     found = (fit.base[method], fit.rates[method], fit.rmse)
     assert found == (
         pytest.approx(base, abs=5.1e-4),
@@ -176,7 +176,7 @@ def test_the_reference_of_mmlu_13b_is_a_local_optimizers():
 
 def test_the_published_form_forecasts_better(forms):
     own = [
-        forward_error("own", curves(of), end=of.full, bounds=PUBLISHED) / fit.gap
+        forward_error("own", curves(of), end=of.full, bounds=AS_PUBLISHED) / fit.gap
         for of, (fit, _) in zip(PANELS, forms, strict=True)
     ]
     shared = [fit.share(fit.forward) for _, fit in forms]

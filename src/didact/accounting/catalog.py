@@ -75,6 +75,8 @@ def described(text: str | float, *, encoder: bool = False) -> Described:
             or in another unit.
     """
     given = text.strip() if isinstance(text, str) else f"{text:.15g}"
+    if re.match(r"[+-]?\d+,(?!\d{3}(?!\d))", given):
+        raise ConfigError(f"model {given!r}: commas part thousands; write a fraction as in 1.5B")
     found = _SIZE.fullmatch(given)
     if found:
         digits = found[1].replace("_", "").replace(",", "")

@@ -1,4 +1,7 @@
-"""What devices can do at most, what trainings get out of them, and the hours that work takes."""
+"""What devices can do at most, what trainings get out of them, and the hours that work takes.
+
+The table was read in November 2026.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from typing import Any, Final
 
 from didact.core.errors import ConfigError, did_you_mean
 
-DATED: Final = "2026-11"
 HERE: Final = "here"
 _NVIDIA: Final = "the maker's data sheet; dense, half of its figure with sparsity"
 _PRICE: Final = "RunPod, a serverless worker that is always on, by the second (docs, read 2026-11)"

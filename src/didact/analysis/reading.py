@@ -30,7 +30,7 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
     tables: dict[str, Mapping[str, Any]] = {}
     seen: dict[Path, str] = {}
     for given in paths:
-        label, path = _named(given)
+        label, path = named(given)
         place = path.resolve()
         if place in seen:
             raise DataError(
@@ -48,7 +48,7 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
     return tuple(runs), check_alike(tables)
 
 
-def _named(given: str | Path) -> tuple[str, Path]:
+def named(given: str | Path) -> tuple[str, Path]:
     """Label of the set, empty when not given, and the path."""
     if isinstance(given, Path) or Path(given).exists():
         return "", Path(given)

@@ -23,11 +23,13 @@ from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
 from didact.data.rows.turns import Turn
+from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
 
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
+_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded"}
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 
@@ -122,8 +124,7 @@ def open_order(
 def _in_folder(folder: Path) -> OrderedRows:
     if (folder / "manifest.json").is_file():
         return _of_run(folder)
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
-    names = [n for n in names if n not in _TABLES and _stem(n) != "validation"]
+    names = [p.name for p in order_files(folder)]
     if not names:
         raise DataError(
             f"{folder}: no exported rows; expected train.jsonl or the like: give the folder that "
@@ -139,6 +140,12 @@ def _in_folder(folder: Path) -> OrderedRows:
     return OrderedRows(
         files=tuple(folder / n for n in names), columns=_script_columns(folder / "trainer")
     )
+
+
+def order_files(folder: Path) -> list[Path]:
+    """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
+    return [folder / n for n in names if n not in _TABLES and _stem(n) not in _NOT_ROWS]
 
 
 def _of_run(folder: Path) -> OrderedRows:
@@ -242,3 +249,17 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
     with readable(table):
         ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
     return [str(i) for i in ids], order.rows, order.batch_size
+
+
+def order_joints(where: str | Path) -> tuple[int, ...] | None:
+    """Last steps before the joints of an order's first epoch; None where its steps are not known.
+
+    Args:
+        where: A run folder, or the table of an order.
+    """
+    path = Path(where)
+    order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
+    if order.batch_size is None:
+        return None
+    first = len(order) // order.epochs
+    return tuple(round(j.at / order.batch_size) for j in part_joints(order) if 0 < j.at < first)

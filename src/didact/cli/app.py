@@ -1,7 +1,8 @@
 """The commands in the order in which `didact --help` lists them, and how errors end.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, or a verdict of yes ·
-1 you can fix it · 2 usage · 3 our bug · 4 a verdict of no (an order is broken) · 5 it cannot tell.
+1 you can fix it · 2 usage · 3 our bug · 4 a verdict of no (an order is broken, a version of the
+data is flagged) · 5 it cannot tell.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from didact.cli import (
     export,
     init,
     inspect,
+    law,
     methods,
+    monitor,
     order,
     plan,
     proxy,
@@ -55,6 +58,8 @@ app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=law.EXAMPLES)(law.law)
+app.command(epilog=monitor.EXAMPLES)(monitor.monitor)
 app.command("verify-order", epilog=verify_order.EXAMPLES)(verify_order.verify_order)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=diff.EXAMPLES)(diff.diff)

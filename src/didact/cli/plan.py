@@ -41,9 +41,9 @@ def plan(
         float | None, typer.Option("--mean-tokens", help="Without files: tokens a sample.")
     ] = None,
     kind: Annotated[
-        Literal["chat", "text", "pair", "labelled"],
-        typer.Option("--kind", help="Without files: what the samples are."),
-    ] = "chat",
+        Literal["chat", "text", "pair", "labelled"] | None,
+        typer.Option("--kind", help="Without files: what the samples are [default: chat]."),
+    ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", help="Samples to select for. Repeatable.")
     ] = None,
@@ -51,7 +51,8 @@ def plan(
         list[str] | None,
         typer.Option(
             "--selector",
-            help="A model that may score, as --model. Repeatable [default: that model, 1B, 150M].",
+            help="A model that may score, as --model. Repeatable [default: that model, and 7B, 1B, "
+            "150M if smaller].",
         ),
     ] = None,
     encoder: Annotated[
@@ -61,7 +62,10 @@ def plan(
         list[str] | None,
         typer.Option("--method", help="Look at this method alone. Repeatable [default: all]."),
     ] = None,
-    tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks that share the scoring.")] = 1,
+    tasks: Annotated[
+        int,
+        typer.Option("--tasks", min=1, help="Tasks that share the scoring; the budget is of each."),
+    ] = 1,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="comparison.json, or its folder: your own runs as the prior."),

@@ -7,15 +7,12 @@ from typing import Final
 
 from rich.table import Table
 
-from didact.cli.printing import _safe as safe
-from didact.cli.printing import _stdout as stdout
-from didact.cli.printing import _table as table
+from didact.cli.printing import new_table, safe, stdout
 from didact.planning.comparison import RANDOM
 from didact.planning.law import Form, LawFit
 from didact.planning.plan import Plan
 from didact.planning.prior import COMPARE
-from didact.planning.rows import Row
-from didact.planning.verdict import named
+from didact.planning.rows import UTILITY_LEVEL, Row
 
 
 def plan_tables(plan: Plan) -> None:
@@ -94,9 +91,8 @@ def _rank(plan: Plan, i: int) -> tuple[int, float, float]:
 
 
 def _known(plan: Plan, rows: Sequence[int]) -> Table:
-    out = table(
-        "", "method", "by", "share", "selection", "hours", "value", "over random (90 %)", ""
-    )
+    over = f"over random ({100 * UTILITY_LEVEL:.0f} %)"
+    out = new_table("", "method", "by", "share", "selection", "hours", "value", over, "")
     for i in rows:
         row = plan.rows[i]
         value = f"{row.predicted:.2f}" + ("*" if row.marks else "")
@@ -105,7 +101,7 @@ def _known(plan: Plan, rows: Sequence[int]) -> Table:
 
 
 def _bill(plan: Plan, rows: Sequence[int]) -> Table:
-    out = table("", "method", "by", "share", "selection", "hours", "CPU s")
+    out = new_table("", "method", "by", "share", "selection", "hours", "CPU s")
     for i in rows:
         row = plan.rows[i]
         seconds = f"{row.selection_cpu_seconds:,.0f}" if row.selection_cpu_seconds >= 1 else ""
@@ -144,12 +140,13 @@ def _worth(row: Row) -> Sequence[str]:
 
 def _facts(plan: Plan) -> Sequence[str]:
     out = []
-    if plan.pays_from is not None:
-        of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
+    if plan.break_even is not None:
+        of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
+        shared = plan.break_even.tasks
+        tasks = "" if shared is None else f", or {shared:,} task{'s' * (shared > 1)} that share it"
         out.append(
-            f"break-even of {safe(named(of))} against {against.method}: a model "
-            f"{plan.pays_from.ratio:.3g} times the scoring model, or scoring that "
-            f"{plan.pays_from.tasks:,} tasks share"
+            f"break-even of {safe(of.name)} against {against.method}: a model "
+            f"{plan.break_even.ratio:.3g} times the scoring model{tasks}"
         )
     if plan.pilot is not None:
         out.append(
@@ -160,7 +157,7 @@ def _facts(plan: Plan) -> Sequence[str]:
 
 def _published(plan: Plan) -> Table:
     """What papers charge beside what is counted, with the first scoring model of each method."""
-    out = table("FLOPs of", "by", "counted", "as published")
+    out = new_table("FLOPs of", "by", "counted", "as published")
     seen = set()
     for scoring in plan.scoring:
         if scoring.method in seen:

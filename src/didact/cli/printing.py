@@ -93,11 +93,13 @@ def _rate(speed: float, unit: str) -> str:
     return f"{speed / 1e6:.1f} MB/s" if unit == "bytes" else f"{speed:,.0f} {unit}/s"
 
 
-def _stdout() -> Console:
+def stdout() -> Console:
+    """The console that results go to; it wraps nothing."""
     return Console(highlight=False, soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table without borders, its first column on the left and numbers on the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
@@ -106,9 +108,9 @@ def _table(*columns: str) -> Table:
 
 def run_table(done: Run) -> None:
     """Stages with what came in and out and what it took; then where things are."""
-    console = _stdout()
+    console = stdout()
     manifest, whole = done.manifest, done.manifest.bill
-    table = _table(
+    table = new_table(
         "stage", "samples", "tokens", "CPU s", "now", "estimate", "wall s", "peak MiB", ""
     )
     samples = {stage.name: stage.samples for stage in STAGES}
@@ -130,16 +132,16 @@ def run_table(done: Run) -> None:
         console.print(_model_table(done))
     for record in manifest.stages:
         for note in record.notes:
-            console.print(f"note: {_safe(note)}")
+            console.print(f"note: {safe(note)}")
     exported = done.manifest.stage("export")
     for name in exported.outputs if exported else ():
-        console.print(f"wrote {_safe(done.folder / name)}")
-    console.print(f"report {_safe(done.folder / 'report.html')}")
+        console.print(f"wrote {safe(done.folder / name)}")
+    console.print(f"report {safe(done.folder / 'report.html')}")
 
 
 def _model_table(done: Run) -> Table:
     """What models took: FLOPs of the value, those spent now, those foreseen; tokens."""
-    table = _table("stage", "FLOPs", "now", "estimate", "model tokens", "device s")
+    table = new_table("stage", "FLOPs", "now", "estimate", "model tokens", "device s")
     for record in done.manifest.stages:
         bill, foreseen = record.measured.bill, record.estimated.flops
         if bill.value.flops or foreseen:
@@ -163,7 +165,7 @@ def dry_run_table(
     With a device's rate, how long their FLOPs take there; CPU seconds are no part of that.
     """
     time_there = () if at is None else (f"on {at.device}",)
-    table = _table("stage", "does", "estimated CPU s", "estimated FLOPs", *time_there)
+    table = new_table("stage", "does", "estimated CPU s", "estimated FLOPs", *time_there)
     for stage in STAGES:
         if not stage.wanted(config):
             continue
@@ -178,7 +180,7 @@ def dry_run_table(
         "sum of these", "", f"{whole.cpu_seconds:.2f}", f"{whole.flops:.3g}",
         *_time_at(whole.flops, at),
     )  # fmt: skip
-    console = _stdout()
+    console = stdout()
     console.print(
         f"{len(pool):,} samples, {pool.stats.n_tokens:,} tokens by {pool.token_counter}"
         + (" (an estimate)" if pool.tokens_are_estimated else "")
@@ -208,12 +210,12 @@ def _time_at(flops: float, at: Rate | None) -> tuple[str, ...]:
 
 def facts_table(facts: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
-    table = _table("", "")
+    table = new_table("", "")
     table.show_header = False
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), _safe(_shown(value)))
+        table.add_row(name.replace("_", " "), safe(_shown(value)))
     table.columns[1].justify = "left"
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def _shown(value: Any) -> str:
@@ -236,17 +238,17 @@ def inspection_table(result: Mapping[str, Any]) -> None:
     """What `didact inspect` found."""
     facts = {k: v for k, v in result.items() if k != "examples"}
     facts_table(facts)
-    console = _stdout()
+    console = stdout()
     for i, example in enumerate(result["examples"], 1):
         console.print(
-            f"\n[bold]sample {i}[/bold]  {_safe(example['id'])}  ({_safe(example['source'])})"
+            f"\n[bold]sample {i}[/bold]  {safe(example['id'])}  ({safe(example['source'])})"
         )
         for name in ("prompt", "completion", "text"):
             if example.get(name):
-                console.print(f"  [dim]{name}[/dim] {_safe(example[name])}")
+                console.print(f"  [dim]{name}[/dim] {safe(example[name])}")
 
 
-def _safe(text: object) -> str:
+def safe(text: object) -> str:
     """Text for the console: no markup, control characters as escapes, so that it cannot steer."""
     shown = (c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in str(text))
     return escape("".join(shown))
@@ -254,7 +256,7 @@ def _safe(text: object) -> str:
 
 def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:
     """What `didact methods` lists."""
-    console = _stdout()
+    console = stdout()
     if detailed:
         for method in methods:
             console.print(f"[bold]{method['name']}[/bold] ({method['stage']})\n")
@@ -269,7 +271,7 @@ def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> No
                         f"  {name}: {escape(setting['type'])} = {escape(setting['default'])}"
                     )
         return
-    table = _table("method", "stage", "does", "settings")
+    table = new_table("method", "stage", "does", "settings")
     for column in table.columns:
         column.justify = "left"
     for method in methods:
@@ -288,7 +290,7 @@ _BRACKETED = ("bits_per_byte", "accuracy")
 
 def evaluation_table(records: Sequence[Mapping[str, Any]]) -> None:
     """What `didact evaluate` found: for each file its likelihoods, then its multiple choice."""
-    console = _stdout()
+    console = stdout()
     for file in dict.fromkeys(record["file"] for record in records):
         found: dict[str, dict[str, Mapping[str, Any]]] = {}
         for record in records:
@@ -312,26 +314,26 @@ def _metrics_table(
     file: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Mapping[str, str]
 ) -> Table:
     first = next(iter(metrics))
-    table = _table(_safe(file), "n", *metrics.values())
+    table = new_table(safe(file), "n", *metrics.values())
     for column in table.columns[1:]:
         column.no_wrap = True
     for of, values in found.items():
         if first in values:
             shown = (_value(values[m], bracketed=m in _BRACKETED) for m in metrics if m in values)
-            table.add_row(_safe(of), f"{values[first]['n']:,}", *shown)
+            table.add_row(safe(of), f"{values[first]['n']:,}", *shown)
     return table
 
 
 def records_table(records: Sequence[Mapping[str, Any]]) -> None:
     """Results of lm-eval, one a line."""
-    table = _table("task", "metric", "value", "n")
+    table = new_table("task", "metric", "value", "n")
     for record in records:
         n = "" if record["n"] is None else f"{record['n']:,}"
         table.add_row(
-            _safe(record["task"]), _safe(record["metric"]), _value(record, bracketed=True), n
+            safe(record["task"]), safe(record["metric"]), _value(record, bracketed=True), n
         )
     if records:
-        _stdout().print(table)
+        stdout().print(table)
 
 
 def _value(record: Mapping[str, Any], *, bracketed: bool) -> str:
@@ -344,54 +346,54 @@ def _value(record: Mapping[str, Any], *, bracketed: bool) -> str:
 def diff_table(result: Mapping[str, Any]) -> None:
     """What `didact diff` found."""
     if result["equal"]:
-        _stdout().print("the runs are equal, apart from what was measured")
-    table = _table("", "A", "B")
+        stdout().print("the runs are equal, apart from what was measured")
+    table = new_table("", "A", "B")
     tabled = ("config", "environment", "counts", "cost", "flops")
     for section in tabled:
         for name, (a, b) in result[section].items():
             label = f"{section}.{name}" + (" CPU s" if section == "cost" else "")
-            table.add_row(label, _safe(_shown(a)), _safe(_shown(b)))
-    _stdout().print(table)
+            table.add_row(label, safe(_shown(a)), safe(_shown(b)))
+    stdout().print(table)
     for name in result:  # what stages say of their values, theirs and yours
         if name not in {"equal", *tabled}:
-            _stdout().print(f"{name.replace('_', ' ')}: {_safe(_shown(result[name]))}")
+            stdout().print(f"{name.replace('_', ' ')}: {safe(_shown(result[name]))}")
 
 
 def apart_table(result: Mapping[str, Any]) -> None:
     """What `verbs.tell_apart` found: a table of sets for every measure, then what it comes to."""
-    console = _stdout()
+    console = stdout()
     for i, told in enumerate(result["tasks"]):
         size = f"{told['size']:,} parameters" if told["size"] else ""
         parts = (told["file"], told["task"], told["metric"].replace("_", " "), size)
         better = "higher is better" if told["higher_is_better"] else "lower is better"
-        title = " · ".join(_safe(part) for part in parts if part)
+        title = " · ".join(safe(part) for part in parts if part)
         console.print("\n" * (i > 0) + f"[bold]{title}[/bold] ({better})")
-        table = _table("set", "mean", "95 %", "SD of runs", "runs")
+        table = new_table("set", "mean", "95 %", "SD of runs", "runs")
         for row in told["sets"]:
             interval = "" if row["low"] is None else f"{row['low']:.5g} to {row['high']:.5g}"
             runs = f"{row['runs']:,}" + (f" of {row['draws']} draws" if row["draws"] else "")
             table.add_row(
-                _safe(row["set"]), f"{row['mean']:.5g}", interval,
+                safe(row["set"]), f"{row['mean']:.5g}", interval,
                 "" if row["sd"] is None else f"{row['sd']:.2g}", runs,
             )  # fmt: skip
         console.print(table)
         for sentence in told["sentences"]:
-            console.print(_safe(sentence))
+            console.print(safe(sentence))
     for note in result["notes"]:
-        console.print(f"note: {_safe(note)}")
+        console.print(f"note: {safe(note)}")
 
 
 def cache_table(result: Mapping[str, Any]) -> None:
     """What `didact cache ls` found."""
-    table = _table("kind", "entries", "size", "CPU s", "FLOPs", "last used")
+    table = new_table("kind", "entries", "size", "CPU s", "FLOPs", "last used")
     for row in result["kinds"]:
         table.add_row(
             row["kind"], f"{row['entries']:,}", _size(row["bytes"]), f"{row['cpu_seconds']:.1f}",
             f"{row['flops']:.3g}" if row["flops"] else "", row["last_used"] or "",
         )  # fmt: skip
     table.add_row("", f"{result['entries']:,}", _size(result["bytes"]))
-    console = _stdout()
-    console.print(_safe(result["cache"]))
+    console = stdout()
+    console.print(safe(result["cache"]))
     console.print(table)
 
 

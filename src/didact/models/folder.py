@@ -246,6 +246,10 @@ def read_json(file: Path, kind: type) -> Any:
     """A JSON file of one kind, dict or list; DataError for anything else."""
     try:
         value = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{file}: there is none; expected a model's folder, with its configuration and weights"
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not JSON ({error}); fetch the file again") from error
     if not isinstance(value, kind):

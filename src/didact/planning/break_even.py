@@ -11,17 +11,13 @@ off a simulation with rates 5, 10, 40 and 80.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Numbers: TypeAlias = float | npt.NDArray[np.float64]
-
-MOST_TASKS: Final = 10**6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,33 +26,19 @@ class Side:
 
     Attributes:
         rate: λ, per full pass.
-        selection: What selection costs. In `ratio`, training passes of the *selecting* model over
+        selection: What selection costs. In `ratio`, training passes of the *scoring* model over
             the pool (perplexity ⅓, one gradient 1, LESS as drawn 1.8, LESS with four checkpoints
             4.2); elsewhere a share of a full pass of the *trained* model.
         amplitude: A = P̄ − P0; the same number on both sides where they start from one model.
-        own: The part of `selection` that is paid again for every task; a share of it, 0 to 1.
     """
 
     rate: Numbers
     selection: float = 0.0
     amplitude: Numbers = 1.0
-    own: float = 0.0
-
-
-def gap(side: Side, budget: float) -> npt.NDArray[np.float64]:
-    """How far below the end a method stays at a total budget; NaN where selection takes it all.
-
-    Args:
-        side: The method.
-        budget: β, share of a full pass.
-    """
-    left = budget - side.selection
-    stays = side.amplitude * np.exp(-np.asarray(side.rate) * left)
-    return np.where(left > 0, stays, np.nan)
 
 
 def ratio(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:
-    """Size of the trained over the selecting model from which on a method beats a cheaper rival.
+    """Size of the trained over the scoring model from which on a method beats a cheaper rival.
 
     ratio = (λ s − λ' s') ÷ ((λ − λ') β + ln(A' ÷ A)), and at least s ÷ β, where selection is paid.
 
@@ -77,13 +59,13 @@ def ratio(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:
 
 
 def tasks(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:
-    """Number of tasks that share a selection from which on it beats a rival that costs nothing.
+    """Number of tasks that share a selection from which on it beats a rival.
 
-    Each task has the budget β; of selection it pays its own part and an n-th of the rest:
-    n = λ s_shared ÷ ((λ − λ') β − λ s_own + ln(A' ÷ A)).
+    Each task has the budget β and pays an n-th of the selection:
+    n = λ s ÷ ((λ − λ') β + λ' s' + ln(A' ÷ A)), and at least s ÷ β.
 
     Args:
-        method: The one that costs to select, as share of a full pass of the trained model.
+        method: The one whose selection is shared.
         rival: The other; its selection is paid by each task.
         budget: β of each task, share of a full pass.
 
@@ -91,33 +73,10 @@ def tasks(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:
         Real numbers, to be rounded up; up to 1 where one task is enough, infinite where no number
         is.
     """
-    rate, rival_rate = np.asarray(method.rate), np.asarray(rival.rate)
-    own, shared = method.own * method.selection, (1 - method.own) * method.selection
-    advantage = _advantage(method, rival, budget) - rate * own + rival_rate * rival.selection
-    left = budget - own
-    least = shared / left if left > 0 else math.inf
-    return np.maximum(_threshold(rate * shared, advantage), least)
-
-
-def fewest_tasks(better: Callable[[int], bool], most: int = MOST_TASKS) -> int | None:
-    """The smallest number of tasks at which something holds, for values that no law describes.
-
-    Args:
-        better: Whether it pays for so many tasks; once true, true for more.
-        most: Where to stop.
-
-    Returns:
-        None where it does not hold for `most` either.
-    """
-    low, high = 0, 1  # it does not hold at low
-    while not better(high):
-        if high >= most:
-            return None
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if better(middle) else (middle, high)
-    return high
+    rival_paid = np.asarray(rival.rate) * rival.selection
+    advantage = _advantage(method, rival, budget) + rival_paid
+    shared = np.asarray(method.rate) * method.selection
+    return np.maximum(_threshold(shared, advantage), method.selection / budget)
 
 
 def crossing(method: Side, rival: Side, full_flops: float = 1.0) -> npt.NDArray[np.float64]:
@@ -142,11 +101,6 @@ def per_task(selection_flops: float, training_flops: float, n: int) -> tuple[flo
     """FLOPs of one task when n share a selection, and selection's share of them."""
     part = selection_flops / n
     return part + training_flops, part / (part + training_flops)
-
-
-def quantiles(values: npt.NDArray[np.float64], at: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Quantiles of draws of which some may be infinite, each one of the draws themselves."""
-    return np.asarray(np.quantile(values, np.asarray(at, np.float64), method="inverted_cdf"))
 
 
 def _advantage(method: Side, rival: Side, budget: float) -> npt.NDArray[np.float64]:

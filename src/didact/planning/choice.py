@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from didact.planning.break_even import Side, tasks
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import JUDGES
+from didact.planning.costs import BY_LANGUAGE_MODEL, OF_ONE_TARGET
 from didact.planning.frontier import non_dominated
 from didact.planning.rows import EXTRAPOLATED, UTILITY_LEVEL, Row, Terms, interval, reached
 
@@ -42,12 +43,12 @@ def recommend(terms: Terms, rows: Sequence[Row]) -> tuple[int | None, int | None
             (i for i in measured if rows[i].method == RANDOM), key=lambda i: rows[i].fraction
         )
     else:
-        alike = (i for i in measured if _low(rows[i]) > 0 and _alike(terms, rows[best], rows[i]))
-        best = min(alike, key=lambda i: (_bill(rows[i]), -_low(rows[i])))
-    others = {rows[best].method}
-    measured_only = [row if i in set(measured) else None for i, row in enumerate(rows)]
-    second = _best(measured_only, others)
-    return best, second if second is not None else _best(rows, others)
+        tied = (i for i in measured if _low(rows[i]) > 0 and _tied(terms, rows[best], rows[i]))
+        best = min(tied, key=lambda i: (_bill(rows[i]), -_low(rows[i])))
+    second = _best_of_another(rows, measured, rows[best].method)
+    if second is None:
+        second = _best_of_another(rows, known, rows[best].method)
+    return best, second
 
 
 def _low(row: Row) -> float:
@@ -60,7 +61,7 @@ def _bill(row: Row) -> tuple[float, float]:
     return row.selection_flops, row.selection_cpu_seconds
 
 
-def _alike(terms: Terms, best: Row, other: Row) -> bool:
+def _tied(terms: Terms, best: Row, other: Row) -> bool:
     """Whether two rows cannot be told apart, on average over tasks like those measured."""
     drawn = terms.prior.middle
     apart = reached(drawn, best.method, best.fraction) - reached(
@@ -69,14 +70,13 @@ def _alike(terms: Terms, best: Row, other: Row) -> bool:
     return best is other or interval(apart, UTILITY_LEVEL)[0] <= 0
 
 
-def _best(rows: Sequence[Row | None], without: set[str]) -> int | None:
-    """The feasible row of highest utility of a method that is not one of some."""
-    found = [
-        (row.utility, -_bill(row)[0], -i)
-        for i, row in enumerate(rows)
-        if row is not None and row.utility is not None and row.method not in without
-    ]
-    return -max(found)[2] if found else None
+def _best_of_another(rows: Sequence[Row], known: Sequence[int], method: str) -> int | None:
+    """Of the rows that are known, the one of highest utility whose method is another."""
+    return max(
+        (i for i in known if rows[i].method != method),
+        key=lambda i: (rows[i].utility or 0.0, -rows[i].selection_flops, -i),
+        default=None,
+    )
 
 
 def frontier(rows: Sequence[Row]) -> tuple[int, ...]:
@@ -95,20 +95,17 @@ class BreakEven:
         of: Index of a row of that method and scoring model: of all the one nearest to paying.
         against: Index of the best row without any scoring FLOPs.
         ratio: Parameters of the trained model over those of the scoring model, all else equal.
-        tasks: Tasks that share the scoring.
+        tasks: Tasks that share the scoring; None where it is of one target and cannot be shared.
     """
 
     of: int
     against: int
     ratio: float
-    tasks: int
+    tasks: int | None
 
 
 def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakEven | None:
     """From which size ratio, and from how many tasks, scoring with a language model pays.
-
-    Of K what is left after scoring must train as far as the other way trains with all of K:
-    λ_m (K − S) = λ_o K, with one base and one end.
 
     Args:
         terms: What the rows have in common.
@@ -118,26 +115,28 @@ def break_even(terms: Terms, rows: Sequence[Row], train_params: float) -> BreakE
     Returns:
         None where no such method learns faster than what costs no FLOPs.
 
-    **Source:** as `didact.planning.break_even`.
+    **Source:** `didact.planning.break_even.tasks`, with one base and one end for all methods.
     """
     rates = terms.prior.rates
     free = [i for i, r in enumerate(rows) if r.utility is not None and not r.selection_flops]
-    judged = {
+    paying = {
         (r.method, r.selector): i
         for i, r in reversed(list(enumerate(rows)))
-        if r.method in JUDGES and r.method in rates and EXTRAPOLATED not in r.marks
+        if r.method in BY_LANGUAGE_MODEL and r.method in rates and EXTRAPOLATED not in r.marks
     }
-    if not free:
+    if not free or not paying:
         return None
     against = max(free, key=lambda i: (rows[i].utility or 0.0, -i))
-    budget = min(terms.budget, terms.full_pass)
-    found = []
-    for i in judged.values():
-        most = budget * (1 - rates[rows[against].method] / rates[rows[i].method])
-        if most > 0:
-            found.append((rows[i].selection_flops / most, i, most))
-    if not found:
+    rival, budget = Side(rates[rows[against].method]), min(terms.beta, 1.0)
+
+    def sharing(i: int) -> float:
+        """How many times over the cost of a row's scoring has to be shared."""
+        paid = rows[i].selection_flops / terms.full_pass
+        return float(tasks(Side(rates[rows[i].method], paid), rival, budget))
+
+    share, of = min((sharing(i), i) for i in paying.values())
+    if not math.isfinite(share):
         return None
-    share, i, most = min(found)
-    ratio = share * train_params / (rows[i].selector_params or train_params)
-    return BreakEven(i, against, ratio, math.ceil(rows[i].selection_flops * terms.tasks / most))
+    ratio = share * train_params / (rows[of].selector_params or train_params)
+    shared = rows[of].method not in OF_ONE_TARGET
+    return BreakEven(of, against, ratio, math.ceil(share * terms.tasks) if shared else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any, Final
@@ -14,12 +14,19 @@ import numpy as np
 from didact.core.errors import DataError
 from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, Curve
-from didact.planning.prior import COMPARE, NOTHING_KNOWN, Prior, Trials, prior_from_trials
+from didact.planning.prior import (
+    COMPARE,
+    NOTHING_KNOWN,
+    Prior,
+    Trials,
+    another_kind,
+    prior_from_trials,
+)
 
 LEAST_SEEDS: Final = 2
 LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
-_FAR: Final = 2.0  # a factor between two sizes at which they are two
+_FAR_OFF: Final = 0.25  # of the gap; the law misses the published panels by 6 to 17 %
 
 
 def compared_prior(comparison: Comparison, train_params: float, where: str) -> Prior:
@@ -47,18 +54,66 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         "rank nothing and were left out"
         for task in quiet
     ]
-    if trials:
-        tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
-        notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     if not trials:
-        return replace(NOTHING_KNOWN, notes=tuple(notes))
+        return replace(
+            NOTHING_KNOWN, notes=tuple(notes), why="the runs that were compared rank nothing"
+        )
+    tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
+    notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
-    if not size / _FAR <= train_params <= size * _FAR:
+    notes += _taken(comparison, size)
+    if another_kind(train_params, size, size):
         notes.append(
             f"{where}: models of {size:.2g} parameters were compared, this one has "
             f"{train_params:.2g}: their order of methods may not hold"
         )
-    return prior_from_trials(trials, COMPARE, notes=notes)
+    found = prior_from_trials(trials, COMPARE, notes=notes)
+    return replace(found, notes=(*found.notes, *_off_the_curve(trials, found)))
+
+
+def _off_the_curve(trials: Sequence[Trials], found: Prior) -> Iterator[str]:
+    """Where the law is not what was measured: far from its points, or better than the full pass."""
+    for panel in trials:
+        fit, gap = found.fits[panel.name]["shared"], panel.end - (panel.base or 0.0)
+        if fit is not None and fit.rmse > _FAR_OFF * gap:
+            yield (
+                f"{panel.name}: the law misses the points by {fit.rmse / gap:.0%} of the gap; they "
+                "lie on no such curve, and what is foretold from them means little"
+            )
+        for curve in panel.curves:
+            above = curve.values - 2 * np.asarray(curve.errors) > panel.end
+            if above.any():
+                at = curve.compute[above][0]
+                yield (
+                    f"{panel.name}: {curve.method} was better than the full pass with {at:.3g} of "
+                    "it, which the law cannot say: it foretells the full pass at most"
+                )
+
+
+def _scoring_sizes(comparison: Comparison, size: float) -> dict[str, set[int | None]]:
+    """Parameters of the models that scored, by method, where models of a size were trained."""
+    out: dict[str, set[int | None]] = defaultdict(set)
+    for arm in comparison.arms:
+        if arm.train_params == size and arm.feasible:
+            out[arm.method].add(arm.selector_params)
+    return out
+
+
+def _taken(comparison: Comparison, size: float) -> Iterator[str]:
+    """What was taken, or taken as one, in sentences."""
+    for method, sizes in sorted(_scoring_sizes(comparison, size).items()):
+        if len(sizes) > 1:
+            told = ", ".join(f"{params or 0:.2g}" for params in sorted(sizes, key=lambda p: p or 0))
+            yield (
+                f"{method} was compared with scoring models of {told} parameters; the largest is "
+                "taken for all"
+            )
+    names: dict[tuple[str, str, float], set[str]] = defaultdict(set)
+    for arm in comparison.arms:
+        if arm.train_params == size and arm.method not in {BASE, ALL}:
+            names[arm.method, arm.task, arm.k_flops].add(arm.name)
+    for method in sorted({of for (of, *_), found in names.items() if len(found) > 1}):
+        yield f"{method} has several arms at one budget; they are taken as one method"
 
 
 def trials_of(
@@ -79,18 +134,27 @@ def trials_of(
     size = sizes[-1]
     if train_params is not None:
         size = min(sizes, key=lambda s: abs(math.log(s / train_params)))
+    largest = {
+        method: max(found, key=lambda params: params or 0)
+        for method, found in _scoring_sizes(comparison, size).items()
+    }
     groups: dict[tuple[Any, ...], list[Arm]] = defaultdict(list)
     ends: dict[str, list[Arm]] = defaultdict(list)
     for arm in comparison.arms:
         if arm.train_params != size or not arm.feasible or arm.task in without:
             continue
         ends[arm.task].append(arm)
-        if arm.method not in {BASE, ALL}:
+        if arm.method not in {BASE, ALL} and arm.selector_params == largest[arm.method]:
             groups[arm.task, arm.schedule, arm.learning_rate, arm.order].append(arm)
     if not groups and not without:
         raise DataError(
             "the comparison has no feasible arm beside base and all; give larger budgets"
         )
+    for task, arms in ends.items():
+        measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
+        if len(measures) > 1:
+            names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
+            raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
     return [
         _panel(" · ".join(str(part) for part in key if part is not None), arms, ends[key[0]])
         for key, arms in groups.items()
@@ -128,10 +192,7 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
                 f"{name}: {method} has {len(own)} point beside the base model and the full pass; "
                 f"the law needs {LEAST_POINTS} in all: add budgets to the comparison"
             )
-        errors = [
-            ((a.high or 0.0) - (a.low or 0.0)) / 2 / _NINETY_FIVE if a.low is not None else 0.0
-            for a in own
-        ]
+        errors = [_standard_error(a) for a in own]
         values = np.array([a.performance for a in own])
         curves.append(Curve(method, compute, values, np.array(errors)))
     if all(curve.method != RANDOM for curve in curves):
@@ -140,10 +201,19 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
         name=name,
         curves=tuple(curves),
         end=full.performance,
+        end_error=_standard_error(full),
         base=base.performance,
         train_params=float(arms[0].train_params),
         selector_params={a.method: float(a.selector_params) for a in arms if a.selector_params},
+        run_sd=math.sqrt(sum(_standard_error(a) ** 2 * a.seeds for a in arms) / len(arms)),
     )
+
+
+def _standard_error(arm: Arm) -> float:
+    """Of an arm's mean, from its 95 % interval; 0 without one."""
+    if arm.low is None or arm.high is None:
+        return 0.0
+    return (arm.high - arm.low) / 2 / _NINETY_FIVE
 
 
 def _end(method: str, name: str, measured: Sequence[Arm], like: Arm) -> Arm:

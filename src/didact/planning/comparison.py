@@ -139,6 +139,10 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.arms:
             raise DataError("the comparison has no arms; expected at least base, all and random")
+        if not isinstance(self.snr, Mapping) or not all(
+            snr is None or _finite(snr) for snr in self.snr.values()
+        ):
+            raise DataError(f"snr={self.snr!r}; expected task → a number, or null")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` reads them back."""

@@ -12,7 +12,8 @@ from didact.accounting.devices import Rate
 from didact.core.errors import BudgetError
 
 _SPELT: Final = re.compile(
-    r"\s*(?P<number>[-+]?[0-9][0-9_,]*(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|\.[0-9]+)\s*"
+    r"\s*(?P<number>[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+    r"|\.[0-9]+)\s*"
     r"(?P<unit>[a-z$€%/·\- ]*?)\s*(?:@\s*(?P<device>.+?))?\s*",
     re.IGNORECASE,
 )
@@ -24,6 +25,7 @@ _HOURS: Final = {
 }  # fmt: skip
 _MONEY: Final = ("usd", "$", "dollars", "dollar")
 _LEAST: Final = 1e9  # FLOPs: fewer are less than one token of a model of 200M
+_OF_MANY: Final = re.compile(r"([0-9]+)\s*[x*]\s*(.+)", re.IGNORECASE)
 _EXPECTED: Final = "expected FLOPs (2e19), device hours (50h@H100) or money (300usd@H100)"
 
 
@@ -33,8 +35,8 @@ class ComputeBudget:
 
     Attributes:
         given: As it was given.
-        flops: K, at the middle of the utilization.
-        low: The same at the low end of the utilization; equal to `flops` where FLOPs were given.
+        flops: K, at the middle of the MFU.
+        low: The same at the low end of the MFU; equal to `flops` where FLOPs were given.
         high: At the high end.
         rate: What the device does that it was given in; None for FLOPs.
         device_hours: Hours of one device; None for FLOPs.
@@ -70,10 +72,14 @@ def parse_budget(
         BudgetError: It is no amount of compute; the likely mistake is named.
         ConfigError: The device is not known.
     """
-    given = f"{text:g}" if isinstance(text, int | float) else text
+    given = f"{text:.15g}" if isinstance(text, int | float) else text
     found = _SPELT.fullmatch(given)
     if found is None:
-        raise BudgetError(f"budget {given!r}; {_EXPECTED}")
+        comma = re.search(r"[0-9],[0-9]", given)
+        hint = "; commas part thousands, a fraction has a point" if comma else ""
+        raise BudgetError(f"budget {given!r}; {_EXPECTED}{hint}")
+    if price is not None and not 0 < price < math.inf:
+        raise BudgetError(f"price {price:g} USD an hour; expected more than 0")
     amount = float(re.sub("[_,]", "", found["number"]))
     unit, name = found["unit"].strip().lower(), found["device"]
     if not amount > 0 or math.isinf(amount):
@@ -82,6 +88,11 @@ def parse_budget(
         if name is None:
             example = f"{found['number']}{'h' if unit in _HOURS else 'usd'}@H100"
             raise BudgetError(f"budget {given!r}: of which device? Such as {example}, or FLOPs")
+        if many := _OF_MANY.fullmatch(name):
+            raise BudgetError(
+                f"budget {given!r}: hours are of one device; give {many[1]} times as many "
+                f"({amount * int(many[1]):g}h@{many[2]}), or the same money without {many[1]}"
+            )
         rate = rate_of(name)
         if unit in _HOURS:
             hours = amount * _HOURS[unit]
@@ -114,8 +125,6 @@ def _price(given: str, name: str, price: float | None) -> float:
             f"budget {given!r}: the table has no price of {name!r}; give USD an hour with --price, "
             "or hours instead"
         )
-    if not price > 0 or math.isinf(price):
-        raise BudgetError(f"price {price:g} USD an hour; expected more than 0")
     return price
 
 

@@ -21,13 +21,15 @@ from didact.core.scores import Budget
 from didact.planning.comparison import RANDOM
 from didact.selection.around.choose import estimate as estimate_selection
 
-JUDGES: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
-ENCODERS: Final = ("embedding",)
+BY_LANGUAGE_MODEL: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
+BY_ENCODER: Final = ("embedding",)
 WITHOUT_MODEL: Final = (RANDOM, "bm25", "static_embedding", "compression", "length")
 SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need no scores
-METHODS: Final = (*WITHOUT_MODEL, *ENCODERS, *JUDGES, *SETS)
+METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
 _SELECTORS: Final = {"perplexity": "middle"}  # neither end of it is better
+# What was measured of perplexity is of a model tuned on the target; the others begin from a target.
+OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs")
 _MODEL: Final = "model"  # settings ask for a name; nothing is read under it
 
 
@@ -37,10 +39,11 @@ class Scoring:
 
     Attributes:
         method: Name of a scorer, or of a selector that needs no scores.
-        selector: The model that judges, by the name or size it was given; None without one.
+        selector: The scoring model, by the name or size it was given; None without one.
         selector_params: Its parameters; None without one.
         cost: As didact will execute it, padding included.
         published: What papers charge for it: name of the rule → FLOPs.
+        shared: Whether one scoring serves several target tasks.
     """
 
     method: str
@@ -48,6 +51,11 @@ class Scoring:
     selector_params: int | None
     cost: Cost
     published: Mapping[str, float]
+    shared: bool = True
+
+    def over(self, tasks: int) -> int:
+        """The number of tasks, of so many, that one scoring is for."""
+        return tasks if self.shared else 1
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -120,7 +128,7 @@ def scoring_costs(
     encoder: Described,
     methods: Sequence[str] = METHODS,
 ) -> list[Scoring]:
-    """Every method's cost, those that judge with a language model once for each judge.
+    """Every method's cost, those that score by a language model once for each of `judges`.
 
     Raises:
         ConfigError: There is no such method.
@@ -148,7 +156,7 @@ def _of(
         except DidactError:  # its library is not installed
             return
         yield Scoring(method, None, None, cost, {})
-    elif method in ENCODERS:
+    elif method in BY_ENCODER:
         scorer = registry.find("scorers", method)(model=_MODEL)
         cost = scorer.estimate_from_specs(stats, target, {"model": headless(encoder.spec)})
         forward = flops.forward_flops_2nd(encoder.spec.n_total, stats.n_tokens)
@@ -166,20 +174,27 @@ def _judged(method: str, stats: PoolStats, target: PoolStats, judge: Described) 
     specs = {"model": spec, "scorer_model": headless(judge.spec)}
     cost = scorer.estimate_from_specs(stats, target, specs)
     published = _published(method, judge.spec.n_total, stats)
-    return Scoring(method, judge.given, judge.spec.n_total, cost, published)
+    shared = method not in OF_ONE_TARGET
+    return Scoring(method, judge.given, judge.spec.n_total, cost, published, shared)
 
 
 def _published(method: str, n_params: int, stats: PoolStats) -> dict[str, float]:
     """What papers charge for a method, by the rule's name."""
     tokens = stats.n_tokens
     forward = flops.forward_flops_2nd(n_params, tokens)
+    rds_plus = flops.rds_plus_printed(
+        "less" if method == "less" else "rds", n_params=n_params, n_pool=stats.n, n_chosen=0
+    ).selection
     if method in {"perplexity", "rds"}:
-        return {"one forward pass, 2·N·D": forward}
+        return {
+            "one forward pass, 2·N·D": forward,
+            "as in RDS+, two passes of 2,048 tokens a sample": rds_plus,
+        }
     if method == "less":
         return {
             "as plotted, 5.4 forward passes": flops.less_published(n_params, tokens),
             "as counted, 12.6 with four checkpoints": flops.less_counted(n_params, tokens).total,
-            "as in RDS+, three checkpoints": 3 * flops.training_flops_6nd(n_params, tokens),
+            "as in RDS+, three checkpoints of 2,048 tokens a sample": rds_plus,
         }
     return {}
 

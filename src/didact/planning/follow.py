@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from didact._version import __version__
+from didact.core import registry
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.pool import PoolStats
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import SETS, method_sections
 from didact.planning.plan import PLAN_VERSION
 
-_ALIKE: Final = 0.05  # two pools of sizes this close may be the same, where a plan had counts only
-_NEEDS_TARGET: Final = ("bm25", "static_embedding", "embedding", "rds", "less", "pds", "lqs")
+_CLOSE: Final = 0.05  # two pools of sizes this close may be the same, where a plan had counts only
 
 
 def check_plan(plan: Any, where: str) -> Mapping[str, Any]:
@@ -70,19 +70,19 @@ def sections(
         return {"score": None, "select": None}
     budget = {"tokens": math.floor(row["fraction"] * pool.n_tokens)}
     method = row["method"]
-    if method in SETS:
-        return {"score": None, "select": {"method": method, "budget": budget}}
     found = method_sections(method, row["selector"])
-    own = {k: v for k, v in score.items() if k != "method"} if score.get("method") == method else {}
-    own = own or {k: score[k] for k in ("target",) if k in score}
-    found["score"] |= own
+    found["select"]["budget"] = budget
+    if method in SETS:
+        return {"score": None, **found}
+    same = score.get("method") == method
+    found["score"] |= {k: v for k, v in score.items() if k != "method" and (same or k == "target")}
     if method == RANDOM:
         found["score"].pop("target", None)
-    if method in _NEEDS_TARGET and "target" not in found["score"]:
+    if registry.find("scorers", method).needs_target and "target" not in found["score"]:
         raise ConfigError(
             f"{where}: recommends {method}, which needs a target set; set score.target to a file"
         )
-    return {**found, "select": {**found["select"], "budget": budget}}
+    return found
 
 
 def check_model(plan: Mapping[str, Any], n_params: int, name: str, where: str = "plan") -> None:
@@ -99,7 +99,7 @@ def check_model(plan: Mapping[str, Any], n_params: int, name: str, where: str = 
     """
     model = plan["question"]["model"]
     low, high = (model["params"] * model[end] for end in ("low", "high"))
-    if not low * (1 - _ALIKE) <= n_params <= high * (1 + _ALIKE):
+    if not low * (1 - _CLOSE) <= n_params <= high * (1 + _CLOSE):
         raise ConfigError(
             f"{where}: made for {model['given']} with {model['params']:,} parameters; train.model "
             f"{name} has {n_params:,}: make the plan again with --model {name}"
@@ -112,13 +112,13 @@ def _check_pool(planned: Mapping[str, Any], pool: PoolStats, fingerprint: str, w
             raise PoolMismatchError(
                 f"{where}: made for pool {planned['fingerprint'][:12]}… ({planned['name']}, "
                 f"{planned['samples']:,} samples), this is pool {fingerprint[:12]}… with "
-                f"{pool.n:,}; make the plan again with --pool"
+                f"{pool.n:,}; make the plan again with --pool and the run's data settings (--data)"
             )
         return
     for what, given, found in (
         ("samples", planned["samples"], pool.n), ("tokens", planned["tokens"], pool.n_tokens)
     ):  # fmt: skip
-        if not abs(found - given) <= _ALIKE * given:
+        if not abs(found - given) <= _CLOSE * given:
             raise PoolMismatchError(
                 f"{where}: made for {given:,} {what}, this pool has {found:,}; make the plan again "
                 "with --pool"

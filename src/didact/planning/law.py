@@ -41,34 +41,27 @@ class Curve:
         compute: Training compute net of selection, share of a full pass, 0 or more, `(n,)`.
         values: Performance, higher is better, `(n,)`.
         errors: Standard errors of the values over seeds, `(n,)`; None where not known.
-        runs: The values of each seed, `(n, seeds)`, whose mean is `values`; where all curves have
-            as many, column i of all is taken to be of the same seed. None where not known.
     """
 
     method: str
     compute: Float1D
     values: Float1D
     errors: Float1D | None = None
-    runs: Float2D | None = None
 
     def __post_init__(self) -> None:
-        for name in ("compute", "values", "errors", "runs"):
+        for name in ("compute", "values", "errors"):
             given = getattr(self, name)
             if given is None:
                 continue
             array = frozen(given, np.float64)
             object.__setattr__(self, name, array)
-            if array.ndim != (2 if name == "runs" else 1) or len(array) != len(self.compute):
+            if array.ndim != 1 or len(array) != len(self.compute):
                 raise DataError(
                     f"{self.method}: {name} has shape {array.shape}, and there are "
                     f"{len(self.compute)} points; give one for every point"
                 )
             if not np.isfinite(array).all():
                 raise DataError(f"{self.method}: {name} has a number that is not finite; drop it")
-        if self.runs is not None and not np.allclose(self.runs.mean(axis=1), self.values):
-            raise DataError(
-                f"{self.method}: the runs' mean is not the value at every point; give their mean"
-            )
         if len(self.compute) and self.compute.min() < 0:
             raise DataError(
                 f"{self.method}: compute of {self.compute.min():g} is below 0: selection costs "
@@ -90,7 +83,7 @@ class Bounds:
 
 
 OPEN: Final = Bounds()
-PUBLISHED: Final = Bounds(base=0.0)  # the paper's, whose λ has no upper bound
+AS_PUBLISHED: Final = Bounds(base=0.0)  # the paper's, whose λ has no upper bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +217,7 @@ def leave_one_out(
 
     **Cost:** one batch of as many fits as points.
     """
-    data = _Data.of(curves, end)
+    data = Table.of(curves, end)
     own = data.used.sum(axis=1)
     if (own - 1 < (2 if form == "own" else 1)).any():
         return None
@@ -232,7 +225,7 @@ def leave_one_out(
     k = len(method)
     weights = np.broadcast_to(data.used, (k, *data.used.shape)).astype(np.float64)
     weights[np.arange(k), method, point] = 0
-    a, rates = _solve(form, data, data.z, weights, base, end, bounds)
+    a, rates = solve(form, data, data.z, weights, base, end, bounds)
     at = np.arange(k), method
     missed = a[at] * np.exp(-rates[at] * data.c[method, point]) - data.z[method, point]
     return float(np.sqrt(np.mean(missed**2)))
@@ -260,126 +253,39 @@ def forward_error(
     Returns:
         None where a method has fewer early points than parameters, or there is none to foretell.
     """
-    data = _Data.of(curves, end)
+    data = Table.of(curves, end)
     early = data.used & (data.c <= until * (1 + 1e-9))
     late = data.used & ~early & (data.c < 1)
     if not late.any() or (early.sum(axis=1) < (2 if form == "own" else 1)).any():
         return None
-    a, rates = _solve(form, data, data.z, early[None].astype(np.float64), base, end, bounds)
+    a, rates = solve(form, data, data.z, early[None].astype(np.float64), base, end, bounds)
     missed = (a[0, :, None] * np.exp(-rates[0, :, None] * data.c) - data.z)[late]
     return float(np.sqrt(np.mean(missed**2)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Draws:
-    """Fits to resampled points, a row each.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Curves as one table, short ones filled up with points that are not used.
 
     Attributes:
         methods: Their names.
-        end: P̄, `(draws,)`.
-        base: P0, `(draws, methods)`.
-        rates: λ, `(draws, methods)`.
+        c: Compute, `(methods, points)`.
+        z: The end less the values, likewise.
+        used: Whether a method has such a point, likewise.
     """
-
-    methods: tuple[str, ...]
-    end: Float1D
-    base: Float2D
-    rates: Float2D
-
-    def predict(self, method: str, compute: float | Float1D) -> Float2D:
-        """P at shares of a full pass, `(draws, k)`."""
-        at = self.methods.index(method)
-        c = np.atleast_1d(np.asarray(compute, np.float64))
-        lost = (self.end - self.base[:, at])[:, None] * np.exp(-self.rates[:, at, None] * c)
-        return np.asarray(self.end[:, None] - lost)
-
-
-def bootstrap(
-    curves: Sequence[Curve],
-    *,
-    end: float,
-    form: Form = "shared",
-    base: float | None = None,
-    bounds: Bounds = OPEN,
-    end_error: float = 0.0,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Draws:
-    """Refits to what might have been measured: other seeds, and other misses of the law.
-
-    Every draw starts from the fitted values. Added are noise of seeds, normal with the points'
-    standard errors, and what the fit missed at a random point of any method, with its spread
-    lessened by that of the seeds, which is in it. Where curves have their seeds, the noise at
-    a point keeps the correlation between methods that seeds in common make.
-
-    Args:
-        curves: As for the fit.
-        end: P̄.
-        form: `own` or `shared`.
-        base: P0 where it was measured.
-        bounds: Where P0 and λ may lie.
-        end_error: Standard error of P̄ over seeds.
-        draws: Number of refits.
-        seed: Of the random numbers.
-
-    **Source:** residual bootstrap, Efron 1979, "Bootstrap methods"; residuals widened by
-    √(points ÷ degrees of freedom).
-    **Cost:** as many fits in one batch; 0.15 s for a thousand of five methods.
-    """
-    data = _Data.of(curves, end)
-    used = data.used
-    a, rates = _solve(form, data, data.z, used[None].astype(np.float64), base, end, bounds)
-    fitted = a[0, :, None] * np.exp(-rates[0, :, None] * data.c)
-    n, k = int(used.sum()), len(curves)
-    parameters = 2 * k if form == "own" else k + (base is None)
-    missed = (data.z - fitted)[used] * np.sqrt(n / max(n - parameters, 1))
-    rng = np.random.default_rng(seed)
-    noise, of_seeds = _seed_noise(curves, used, draws, rng)
-    variance = float(np.mean(missed**2))
-    missed *= np.sqrt(max(variance - of_seeds, 0) / variance) if variance else 0.0
-    ends = end_error * rng.standard_normal(draws)
-    z = fitted + noise + rng.choice(missed, size=noise.shape) + ends[:, None, None]
-    weights = np.broadcast_to(used, z.shape).astype(np.float64)
-    a, rates = _solve(form, data, z, weights, base, end, bounds, ends)
-    return Draws(data.methods, end + ends, (end + ends)[:, None] - a, rates)
-
-
-def _seed_noise(
-    curves: Sequence[Curve], used: npt.NDArray[np.bool_], draws: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], float]:
-    """Noise of the points' means over seeds, `(draws, methods, points)`, and its mean variance."""
-    noise = np.zeros((draws, *used.shape))
-    seeds = {curve.runs.shape[1] if curve.runs is not None else 0 for curve in curves}
-    paired = len(seeds) == 1 and min(seeds) > 1
-    if paired:
-        shared = rng.standard_normal((draws, used.shape[1], min(seeds)))
-    variances = []
-    for i, curve in enumerate(curves):
-        n = len(curve.compute)
-        if paired and curve.runs is not None:
-            m = curve.runs.shape[1]
-            apart = curve.runs - curve.runs.mean(axis=1, keepdims=True)
-            noise[:, i, :n] = (shared[:, :n] * apart).sum(axis=2) / np.sqrt(m * (m - 1))
-            variances += (apart.var(axis=1, ddof=1) / m).tolist()
-        elif curve.errors is not None:
-            noise[:, i, :n] = curve.errors * rng.standard_normal((draws, n))
-            variances += (curve.errors**2).tolist()
-        else:
-            variances += [0.0] * n
-    return noise, float(np.mean(variances))
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """Curves as one table, short ones filled up with points that are not used."""
 
     methods: tuple[str, ...]
     c: Float2D
-    z: Float2D  # the end less the value
+    z: Float2D
     used: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, curves: Sequence[Curve], end: float) -> _Data:
+    def of(cls, curves: Sequence[Curve], end: float) -> Table:
+        """The table of some curves that end at P̄.
+
+        Raises:
+            DataError: A method has two curves, or the end is not a finite number.
+        """
         methods = tuple(curve.method for curve in curves)
         if len(set(methods)) < len(methods):
             twice = next(name for name in methods if methods.count(name) > 1)
@@ -394,9 +300,9 @@ class _Data:
         return cls(methods, c, z, used)
 
 
-def _solve(
+def solve(
     form: Form,
-    data: _Data,
+    data: Table,
     z: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
     base: float | None,
@@ -404,9 +310,17 @@ def _solve(
     bounds: Bounds,
     ends: Float1D | float = 0.0,
 ) -> tuple[Float2D, Float2D]:
-    """A = P̄ − P0 and λ, both `(sets, methods)`, of every set of weights (and values).
+    """A = P̄ − P0 and λ, both `(sets, methods)`, of many sets of values at once.
 
-    `ends` is what P̄ of a set is above `end`.
+    Args:
+        form: `own` or `shared`.
+        data: The points.
+        z: The end less the values, `(sets, methods, points)`, or the same for all sets.
+        weights: Of the points, `(sets, methods, points)`; 0 leaves one out.
+        base: P0 where it was measured.
+        end: P̄.
+        bounds: Where P0 and λ may lie.
+        ends: What P̄ of a set is above `end`, `(sets,)`.
     """
     z = np.broadcast_to(z, weights.shape)
     most = np.inf if bounds.base is None else end - bounds.base
@@ -424,8 +338,8 @@ def _solve(
 def _fit(
     form: Form, curves: Sequence[Curve], *, end: float, base: float | None, bounds: Bounds
 ) -> LawFit:
-    data = _Data.of(curves, end)
-    a, rates = _solve(form, data, data.z, data.used[None].astype(np.float64), base, end, bounds)
+    data = Table.of(curves, end)
+    a, rates = solve(form, data, data.z, data.used[None].astype(np.float64), base, end, bounds)
     missed = (a[0, :, None] * np.exp(-rates[0, :, None] * data.c) - data.z)[data.used]
     return LawFit(
         form=form,
@@ -444,7 +358,7 @@ def _fit(
 
 def _bounds_hit(
     form: Form,
-    data: _Data,
+    data: Table,
     a: Float1D,
     rates: Float1D,
     base: float | None,

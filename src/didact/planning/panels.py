@@ -3,7 +3,7 @@
 **Source:** Yin and Rush, "Compute-Constrained Data Selection" (ICLR 2025, arXiv:2410.16208; code
 `oseyosey/CCDS`). The values and FLOPs are read off the vector graphics of its figures, exact to
 about 0.005 points and four digits. The pool has 270,679 samples (FLAN v2, CoT, Dolly, OASST1); the
-selecting model is Llama-2 7B throughout, the encoder of `embed` is gtr-t5-base and is drawn as
+scoring model is Llama-2 7B throughout, the encoder of `embed` is gtr-t5-base and is drawn as
 free. Values are means over seeds whose spread is not published.
 """
 
@@ -26,7 +26,6 @@ Size: TypeAlias = Literal["7B", "13B", "70B"]
 METHODS: Final = ("random", "bm25", "embed", "perplexity", "less")
 FRACTIONS: Final = (0.025, 0.05, 0.1, 0.25, 0.5)  # of the pool, below the whole of it
 SELECTOR_PARAMS: Final = 7e9
-POOL_SAMPLES: Final = 270_679
 
 # FLOPs of scoring the pool as the figures add them; 1 and 5.4 forward passes of the 7B model.
 SELECTION_FLOPS: Final[Mapping[str, float]] = MappingProxyType(

@@ -13,10 +13,11 @@ from didact.planning.rows import Row, Terms
 
 # One ranking at 150M decides about four pairs of five at 1B (DataDecide, arXiv:2504.11393); those
 # at 15M correlate with 1B by about .89 (Olmix, arXiv:2602.12237).
-TRAIN_PARAMS: Final = (150e6, 15e6)
+TRAIN_PARAMS: Final = (150e6, 15e6, 500e6, 1.5e9, 5e9, 15e9)
 LEAST_SEEDS, MOST_SEEDS = 3, 20  # runs of an arm; nobody makes more
 WORTH_FINDING: Final = 0.1  # of the gap, where nothing says how large the difference is
 USUAL_NOISE: Final = 0.1  # SD of a run in the gap's unit, likewise
+TRIED: Final = ("bm25", "embedding")  # where nothing is known: they are cheap, and see a target
 ENDS: Final = 2  # runs of the full pass, which fixes the scale
 
 
@@ -29,7 +30,8 @@ class Pilot:
         flops: Of scoring and of all trainings.
         hours: Of one device.
         seeds: Runs of each arm.
-        gains: FLOPs that the worse of the two would need on top to reach the better one's value.
+        gains: FLOPs that the worse of the two would need on top, over all tasks, to reach the
+            better one's value.
     """
 
     grid: Mapping[str, Any]
@@ -51,11 +53,12 @@ class Pilot:
 
 
 def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot | None:
-    """The comparison of two rows on a model of 150M parameters, or of 15M where only that pays.
+    """The comparison of two rows on a smaller model, each paying for its scoring there too.
 
-    Scoring is paid in full; both arms are trained at their share of a full pass and at half of it,
-    the full pass twice. There are as many seeds as find the difference foretold with 80 % power at
-    5 %.
+    Both are trained on their share of a full pass and on half of it, and random samples with as
+    much compute in all; the full pass twice. There are as many seeds as find the difference
+    foretold with 80 % power at 5 %. Of the sizes in `TRAIN_PARAMS` it is the first that pays, up to
+    the model that will be trained.
 
     Args:
         terms: The plan's.
@@ -64,7 +67,8 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
         train_params: Parameters of the model that will be trained.
 
     Returns:
-        None where the difference is too small to be found with 20 seeds.
+        None where the difference is too small to be found with 20 seeds, or where at no size the
+        scoring leaves anything to train with.
     """
     known = first.predicted is not None and second.predicted is not None
     wanted = abs((first.predicted or 0.0) - (second.predicted or 0.0)) if known else WORTH_FINDING
@@ -72,33 +76,45 @@ def pilot(terms: Terms, first: Row, second: Row, train_params: float) -> Pilot |
     if seeds is None or seeds > MOST_SEEDS:
         return None
     seeds = max(seeds, LEAST_SEEDS)
-    sizes = [min(train_params, size) for size in TRAIN_PARAMS]
-    found = [_of_size(terms, first, second, size / train_params, seeds, size) for size in sizes]
-    return next((each for each in found if each.pays(terms.budget)), found[-1])
+    sizes = dict.fromkeys(min(train_params, size) for size in TRAIN_PARAMS)
+    tried = (_of_size(terms, (first, second), size / train_params, seeds, size) for size in sizes)
+    found = [each for each in tried if each is not None]
+    paying = (each for each in found if each.pays(terms.budget * terms.tasks))
+    return next(paying, found[-1] if found else None)
 
 
 def _of_size(
-    terms: Terms, first: Row, second: Row, share: float, seeds: int, params: float
-) -> Pilot:
+    terms: Terms, rows: tuple[Row, Row], share: float, seeds: int, params: float
+) -> Pilot | None:
     """The pilot on a model of a size, a share of that which will be trained."""
-    rates = terms.prior.rates
-    known = first.predicted is not None and second.predicted is not None
-    budgets = [round(terms.beta / 2, 4), round(terms.beta, 4)]
-    trained = seeds * sum(row.fraction * (1 + 1 / 2) for row in (first, second)) + ENDS
-    scoring = sum(row.selection_flops for row in (first, second)) * terms.tasks
-    flops = scoring + trained * terms.full_pass * share
-    reached, spent = 1.0, second.fraction  # where nothing is known the choice may be worth it all
-    if known:
-        better, other = sorted((first, second), key=lambda row: -(row.predicted or 0.0))
-        spent = other.fraction
-        reached = min(1.0, rates[better.method] / rates[other.method] * better.fraction)
+    full_pass = terms.full_pass * share
+    paid = [row.selection_flops * row.shared_by / full_pass for row in rows]
+    dearest = max(paid)
+    fraction = max(row.fraction for row in rows)
+    budgets = [dearest + fraction / 2, dearest + fraction]
+    if budgets[-1] > 1:  # beyond a full pass there is nothing to compare
+        return None
+    arms = [cost for row, cost in zip(rows, paid, strict=True) if row.method != RANDOM]
+    trained = seeds * sum(budget - cost for budget in budgets for cost in (0.0, *arms)) + ENDS
+    flops = (sum(paid) + trained) * full_pass
     return Pilot(
-        grid=_grid((first, second), budgets, seeds, params),
+        grid=_grid(rows, [round(budget, 4) for budget in budgets], seeds, params),
         flops=flops,
-        hours=flops / terms.flops_per_second / 3600,
+        hours=terms.hours(flops),
         seeds=seeds,
-        gains=max(reached - spent, 0.0) * terms.full_pass,
+        gains=_gains(terms, rows) * terms.full_pass * terms.tasks,
     )
+
+
+def _gains(terms: Terms, rows: tuple[Row, Row]) -> float:
+    """What the worse row would have to train on top to reach the other, as a share of a pass."""
+    first, second = rows
+    if first.predicted is None or second.predicted is None:  # the choice may be worth it all
+        return 1 - second.fraction
+    rates = terms.prior.rates
+    better, other = sorted(rows, key=lambda row: -(row.predicted or 0.0))
+    reached = min(1.0, rates[better.method] / rates[other.method] * better.fraction)
+    return max(reached - other.fraction, 0.0)
 
 
 def _grid(rows: tuple[Row, Row], budgets: list[float], seeds: int, params: float) -> dict[str, Any]:

@@ -27,10 +27,12 @@ from didact.planning.rows import (
     Row,
     Terms,
     all_rows,
+    least_fraction,
 )
-from didact.planning.verdict import Verdict, judged, named
+from didact.planning.verdict import Verdict, judged
 
 PLAN_VERSION: Final = 1
+_MOST_CUT: Final = 0.05  # of the tokens, unsaid
 _TARGET_SAMPLES: Final = 100  # of a target set that was not described
 
 
@@ -53,6 +55,7 @@ class Question:
         methods: Which to look at.
         pool_fingerprint: Identity of the pool; None where only its sizes are known.
         pool_name: What messages call it.
+        tokens_by: How its tokens were estimated; None where they were counted or given.
     """
 
     pool: PoolStats
@@ -69,6 +72,7 @@ class Question:
     methods: tuple[str, ...] = METHODS
     pool_fingerprint: str | None = None
     pool_name: str = "the pool"
+    tokens_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.pool.n < 1 or self.pool.n_tokens < 1:
@@ -115,7 +119,7 @@ class Plan:
         runner_up: Index of the best row of another method; None where there is none.
         p_beats_random: Chance that the recommended row beats random samples for the whole budget,
             or, where random is recommended, that the runner-up does.
-        pays_from: Where scoring with a language model begins to pay, in JSON `break_even_ratio`,
+        break_even: Where scoring with a language model begins to pay, in JSON `break_even_ratio`,
             `break_even_tasks`, and the rows `break_even_of` and `break_even_against`; None where
             no such method learns faster than what costs no FLOPs.
         pilot: What would settle it; None where nothing is open or finding out costs too much.
@@ -133,7 +137,7 @@ class Plan:
     recommended: int | None
     runner_up: int | None
     p_beats_random: float | None
-    pays_from: BreakEven | None
+    break_even: BreakEven | None
     pilot: Pilot | None
     verdict: Verdict
     training: Training
@@ -153,7 +157,7 @@ class Plan:
             "recommended": self.recommended,
             "runner_up": self.runner_up,
             "p_beats_random": self.p_beats_random,
-            **self._pays_from(),
+            **self._break_even_json(),
             "pilot": None if self.pilot is None else self.pilot.to_json(),
             "verdict": asdict(self.verdict),
             "training": asdict(self.training),
@@ -163,9 +167,9 @@ class Plan:
             "notes": list(self.notes),
         }
 
-    def _pays_from(self) -> dict[str, Any]:
+    def _break_even_json(self) -> dict[str, Any]:
         names = ("ratio", "tasks", "of", "against")
-        found = {} if self.pays_from is None else asdict(self.pays_from)
+        found = {} if self.break_even is None else asdict(self.break_even)
         return {f"break_even_{name}": found.get(name) for name in names}
 
 
@@ -190,7 +194,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
         question.pool, question.model.spec, batch_size=question.batch_size,
         max_length=question.max_length, lora_rank=question.lora_rank,
     )  # fmt: skip
-    least = min(1.0, question.batch_size / question.pool.n)
+    least = least_fraction(question.pool.n, question.batch_size)
     budget = question.budget
     if budget.flops < least * training.flops:
         raise BudgetError(
@@ -217,7 +221,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
         question=question.to_json(), rows=tuple(rows), frontier=frontier(rows),
         recommended=recommended, runner_up=runner_up,
         p_beats_random=None if challenger is None else challenger.p_beats_random,
-        pays_from=break_even(terms, rows, params) if terms.beta < 1 else None,
+        break_even=break_even(terms, rows, params) if terms.beta < 1 else None,
         pilot=settle, verdict=verdict,
         training=training, scoring=tuple(scoring), prior=prior,
         notes=tuple(_notes(question, terms, training, scoring, rows, first)),
@@ -251,6 +255,20 @@ def _notes(
         )
     if question.target is None:
         yield f"no target set was given: costs are for {_TARGET_SAMPLES} samples like the pool's"
+    if question.tokens_by is not None:
+        yield (
+            f"the pool's tokens are an estimate ({question.tokens_by}), and so is every cost; "
+            "count them with the model's tokenizer: --data tokenizer=tokenizer.json"
+        )
+    if training.tokens < (1 - _MOST_CUT) * question.pool.n_tokens:
+        longest = question.max_length or model.spec.context
+        part = training.tokens / question.pool.n_tokens
+        yield f"samples are cut at {longest:,} tokens: {part:.1%} of the pool's are trained on"
+    if question.tasks > 1:
+        yield (
+            f"the budget is of each of the {question.tasks:,} tasks, which pays its own training "
+            "and its share of the scoring"
+        )
     yield (
         f"training is counted without padding; batches of {question.batch_size} add about "
         f"{training.padding:.1%}"
@@ -297,4 +315,4 @@ def _at_the_ends(
 
 
 def _way(row: Row) -> str:
-    return "all of it" if row.fraction >= 1 else named(row)
+    return "all of it" if row.fraction >= 1 else row.name

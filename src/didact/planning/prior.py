@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from didact.core.arrays import Float1D, Float2D
 from didact.planning.comparison import RANDOM
-from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, bootstrap, fit_own, fit_shared
-from didact.planning.transfer import alike, log_rates
+from didact.planning.law import LEAST_POINTS, Curve, Form, LawFit, fit_own, fit_shared
+from didact.planning.resampling import bootstrap
+from didact.planning.transfer import alike, log_rates, logs
 
 Fits = Mapping[Form, LawFit | None]
 Source = Literal["published", "compare", "none"]
 PUBLISHED: Final[Source] = "published"
 COMPARE: Final[Source] = "compare"
 NONE: Final[Source] = "none"
-DRAWS: Final = 420  # of the published panels' number a multiple
-_LEAST: Final = 1e-3  # a λ that a full pass cannot tell from 0
+DRAWS: Final = 420  # a multiple of seven, the number of published panels
+_FAR: Final = 2.0  # a factor between sizes of models at which they are another kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +33,12 @@ class Trials:
         name: Such as "MMLU 7B".
         curves: One for each method; compute is net of selection, a share of the full pass.
         end: Performance after the full pass, where all rankings are the same set.
+        end_error: Its standard error over seeds.
         base: Performance of the model before; None where it was not measured, and is fitted.
         train_params: Parameters of the model that was trained.
         selector_params: Method → parameters of the model that scored.
+        run_sd: SD of one run, in the unit of performance; 0 where it was not measured, and is what
+            the law misses.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Trials:
     base: float | None
     train_params: float
     selector_params: Mapping[str, float] = field(default_factory=dict)
+    end_error: float = 0.0
+    run_sd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Prior:
             which the rates are, and beside it each method by itself (`own`), where it has points
             enough.
         notes: What should be known of it, in sentences.
+        why: Why nothing is known, where that is so, as a clause.
     """
 
     source: Source
@@ -78,6 +85,7 @@ class Prior:
     noise: float = 0.0
     fits: Mapping[str, Fits] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    why: str = "nothing that was measured is like this"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; draws are rounded to seven digits."""
@@ -123,14 +131,16 @@ def prior_from_trials(
     fits = [fit_shared(t.curves, end=t.end, base=t.base) for t in trials]
     each = -(-DRAWS // len(trials))
     drawn = [
-        bootstrap(t.curves, end=t.end, base=t.base, draws=each, seed=seed + i)
+        bootstrap(
+            t.curves, end=t.end, base=t.base, end_error=t.end_error, draws=each, seed=seed + i
+        )
         for i, t in enumerate(trials)
     ]
     methods = list(
         dict.fromkeys(m for t in trials for m in (RANDOM, *(c.method for c in t.curves)))
     )
-    resampled = [_logs(methods, d.methods, np.log(np.maximum(d.rates, _LEAST))) for d in drawn]
-    measured = [_logs(methods, tuple(f.rates), log_rates([f], tuple(f.rates))) for f in fits]
+    resampled = [_columns(methods, d.methods, logs(d.rates)) for d in drawn]
+    measured = [_columns(methods, tuple(f.rates), log_rates([f], tuple(f.rates))) for f in fits]
     rates = np.exp(_mean(np.concatenate(measured)[:, None]))[0]
     if source == PUBLISHED:
         middle = alike(fits, methods, mean=True, draws=DRAWS, seed=seed).rates
@@ -141,7 +151,10 @@ def prior_from_trials(
         for method, params in panel.selector_params.items():
             judged.setdefault(method, []).append(params)
     sizes = [panel.train_params for panel in trials]
-    noise = [f.rmse / abs(t.end - f.base[RANDOM]) for t, f in zip(trials, fits, strict=True)]
+    noise = [
+        max(f.rmse, t.run_sd) / abs(t.end - f.base[RANDOM])
+        for t, f in zip(trials, fits, strict=True)
+    ]
     return Prior(
         source=source,
         panels=tuple(t.name for t in trials),
@@ -156,19 +169,24 @@ def prior_from_trials(
     )
 
 
-def _logs(methods: Sequence[str], named: Sequence[str], logs: Float2D) -> Float2D:
+def _columns(methods: Sequence[str], named: Sequence[str], of: Float2D) -> Float2D:
     """Columns of ln λ for all methods, `(d, methods)`; NaN for those that a panel has not."""
-    out = np.full((len(logs), len(methods)), np.nan)
-    out[:, [methods.index(name) for name in named]] = logs
+    out = np.full((len(of), len(methods)), np.nan)
+    out[:, [methods.index(name) for name in named]] = of
     return out
 
 
-def _mean(logs: npt.NDArray[np.float64]) -> Float2D:
+def _mean(of: npt.NDArray[np.float64]) -> Float2D:
     """Mean over panels of ln λ, `(panels, d, methods)` → `(d, methods)`: random's, and the others'
     beside random's in the same panel.
     """
-    beside = logs - logs[..., :1]
-    return np.asarray(logs[..., :1].mean(axis=0) + np.nanmean(beside, axis=0))
+    beside = of - of[..., :1]
+    return np.asarray(of[..., :1].mean(axis=0) + np.nanmean(beside, axis=0))
+
+
+def another_kind(train_params: float, low: float, high: float) -> bool:
+    """Whether the order of methods measured on models of some sizes may not hold of another."""
+    return not low / _FAR <= train_params <= high * _FAR
 
 
 def _own(panel: Trials) -> LawFit | None:

@@ -13,14 +13,21 @@ import numpy as np
 from didact.core.pool import Kind
 from didact.core.statistics import spearman
 from didact.planning.comparison import RANDOM
-from didact.planning.law import Draws, LawFit, bootstrap, fit_shared
+from didact.planning.law import LawFit, fit_shared
 from didact.planning.panels import METHODS, PANELS, SELECTOR_PARAMS, Panel, curves
-from didact.planning.prior import NOTHING_KNOWN, PUBLISHED, Prior, Trials, prior_from_trials
+from didact.planning.prior import (
+    NOTHING_KNOWN,
+    PUBLISHED,
+    Prior,
+    Trials,
+    another_kind,
+    prior_from_trials,
+)
+from didact.planning.resampling import Draws, bootstrap
 from didact.planning.transfer import log_gains, log_rates
 
 _NAMES: Final = {"embed": "embedding"}  # the paper's → didact's
 _JUDGES: Final = ("perplexity", "less")
-_FAR: Final = 2.0  # a factor beyond the panels' sizes at which they are another kind of model
 
 
 @cache
@@ -71,7 +78,7 @@ def published_prior(kind: Kind, train_params: float) -> Prior:
 
 def _cautions(train_params: float, prior: Prior) -> Iterator[str]:
     low, high = prior.train_params
-    if not low / _FAR <= train_params <= high * _FAR:
+    if another_kind(train_params, low, high):
         yield (
             f"the published panels are models of {low:.2g} to {high:.2g} parameters, this one has "
             f"{train_params:.2g}: their order of methods may not hold"

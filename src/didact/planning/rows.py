@@ -19,7 +19,14 @@ LEVEL: Final = 0.8  # of the interval of a value on a task like those that were 
 UTILITY_LEVEL: Final = 0.9  # of the interval of a utility, on average over such tasks
 MOST_PASSES: Final = 4.0  # repeats beyond are known to add little (Muennighoff et al. 2305.16264)
 SMALLER: Final = 0.5  # a scoring model below this part of the smallest measured is another one
+EXTRAPOLATED: Final = "scoring model smaller than measured"
+SMALL_MARK: Final = "rests on models under 15M parameters"
 _SLACK: Final = 1e-9
+
+
+def named(method: str, selector: str | None) -> str:
+    """A method, with the model that scores."""
+    return method if selector is None else f"{method} by {selector}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,8 @@ class Row:
         selector: The scoring model as it was given; None without one.
         selector_params: Its parameters; None without one.
         fraction: Share of a full pass that is trained on; above 1 with repeats.
-        selection_flops: FLOPs of scoring, shared out over the tasks.
+        shared_by: Tasks that share the scoring: 1 where it is of one target.
+        selection_flops: FLOPs of scoring, shared out over them.
         selection_cpu_seconds: Processor seconds of scoring, beside the FLOPs, shared out.
         training_flops: FLOPs of training.
         device_hours: Of both, on one device, at the middle of its rate.
@@ -53,6 +61,7 @@ class Row:
     selector: str | None
     selector_params: int | None
     fraction: float
+    shared_by: int
     selection_flops: float
     selection_cpu_seconds: float
     training_flops: float
@@ -67,6 +76,11 @@ class Row:
     p_beats_random: float | None
     source: Source
     marks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What chooses."""
+        return named(self.method, self.selector)
 
     @property
     def total_flops(self) -> float:
@@ -103,9 +117,14 @@ class Terms:
         """The budget as a share of a full pass."""
         return self.budget / self.full_pass
 
+    def hours(self, flops: float) -> float:
+        """Hours of the device."""
+        return flops / self.flops_per_second / 3600
 
-EXTRAPOLATED: Final = "scoring model smaller than measured"
-SMALL_MARK: Final = "rests on models under 15M parameters"
+
+def least_fraction(samples: int, batch_size: int) -> float:
+    """Share of a full pass that one optimizer step is."""
+    return min(1.0, batch_size / samples)
 
 
 def all_rows(terms: Terms, scorings: Sequence[Scoring]) -> list[Row]:
@@ -114,7 +133,7 @@ def all_rows(terms: Terms, scorings: Sequence[Scoring]) -> list[Row]:
 
 
 def _of(terms: Terms, scoring: Scoring) -> Iterator[Row]:
-    left = (terms.budget - scoring.cost.flops / terms.tasks) / terms.full_pass
+    left = (terms.budget - scoring.cost.flops / scoring.over(terms.tasks)) / terms.full_pass
     if scoring.method == RANDOM:
         fractions = {*FRACTIONS, 1.0, min(left, MOST_PASSES)}
     else:  # the whole pool is the same set by every ranking: only scoring is paid more
@@ -125,12 +144,12 @@ def _of(terms: Terms, scoring: Scoring) -> Iterator[Row]:
 
 def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     prior = terms.prior
-    selection = scoring.cost.flops / terms.tasks
+    shared = scoring.over(terms.tasks)
+    selection = scoring.cost.flops / shared
     training = fraction * terms.full_pass
     feasible = selection + training <= terms.budget * (1 + _SLACK)
-    known = prior.source != NONE and (scoring.method in prior.rates or fraction >= 1)
-    if fraction > 1:
-        known = False  # what repeats are worth was not measured
+    told = fraction == 1 or (scoring.method in prior.rates and fraction < 1)
+    known = prior.source != NONE and told  # what repeats are worth was not measured
     predicted = low = high = utility = utility_low = utility_high = beats = None
     if known:
         predicted = _point(prior, scoring.method, fraction)
@@ -147,8 +166,9 @@ def _row(terms: Terms, scoring: Scoring, fraction: float) -> Row:
     return Row(
         method=scoring.method, selector=scoring.selector, selector_params=scoring.selector_params,
         fraction=fraction, selection_flops=selection,
-        selection_cpu_seconds=scoring.cost.cpu_seconds / terms.tasks, training_flops=training,
-        device_hours=(selection + training) / terms.flops_per_second / 3600,
+        selection_cpu_seconds=scoring.cost.cpu_seconds / shared, shared_by=shared,
+        training_flops=training,
+        device_hours=terms.hours(selection + training),
         feasible=feasible, predicted=predicted, low=low, high=high, utility=utility,
         utility_low=utility_low, utility_high=utility_high, p_beats_random=beats,
         source=prior.source if known else NONE,

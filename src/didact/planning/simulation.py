@@ -3,7 +3,7 @@
 The rates are assumptions, not fits; on the paper's own tables `law.fit_shared` finds other ones.
 
 **Source:** figure 1 of Yin and Rush (arXiv:2410.16208), read off its curves to three digits: P0 = 0
-and P̄ = 100, training compute net of selection; the selecting model has 7.5 billion parameters and
+and P̄ = 100, training compute net of selection; the scoring model has 7.5 billion parameters and
 the pool 10⁸ tokens, so one forward pass costs 1.5e18 and one pass of gradients 4.5e18.
 """
 
@@ -20,7 +20,7 @@ RATES: Final[Mapping[str, float]] = MappingProxyType(
 SELECTION_FLOPS: Final[Mapping[str, float]] = MappingProxyType(
     {"random": 0.0, "lexicon": 0.0, "perplexity": 1.5e18, "gradient": 4.5e18}
 )
-# In training passes of the selecting model: a forward pass is a third of one.
+# In training passes of the scoring model: a forward pass is a third of one.
 SELECTION_PASSES: Final[Mapping[str, float]] = MappingProxyType(
     {"random": 0.0, "lexicon": 0.0, "perplexity": 1 / 3, "gradient": 1.0}
 )

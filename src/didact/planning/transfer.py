@@ -8,20 +8,27 @@ one, methods share the model, the task and the noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from didact.core.arrays import Float2D
 from didact.planning.comparison import RANDOM
-from didact.planning.law import Draws, LawFit
+from didact.planning.law import LawFit
+from didact.planning.resampling import Draws
+
+_LEAST: Final = 1e-3
+
+
+def logs(rates: npt.ArrayLike) -> Float2D:
+    """Ln λ; of a λ under 0.001, which a full pass cannot tell from 0, that of 0.001."""
+    return np.asarray(np.log(np.maximum(rates, _LEAST)))
 
 
 def log_rates(fits: Sequence[LawFit], methods: Sequence[str]) -> Float2D:
-    """Ln λ of fits, `(fits, methods)`; of rates under 0.001, which a full pass cannot tell from 0,
-    that of 0.001.
-    """
-    rates = [[fit.rates[method] for method in methods] for fit in fits]
-    return np.asarray(np.log(np.maximum(rates, 1e-3)))
+    """Ln λ of fits, `(fits, methods)`."""
+    return logs([[fit.rates[method] for method in methods] for fit in fits])
 
 
 def log_gains(fits: Sequence[LawFit], methods: Sequence[str]) -> Float2D:
@@ -51,15 +58,12 @@ def alike(
 
     **Source:** the predictive distribution of a normal sample.
     """
-    logs = log_rates(fits, methods)
-    n = len(logs)
+    measured = log_rates(fits, methods)
+    n, mean_logs = len(measured), measured.mean(axis=0)
     rng = np.random.default_rng(seed)
-    apart = (logs - logs.mean(axis=0)) / np.sqrt(n - 1)
+    apart = (measured - mean_logs) / np.sqrt(n - 1)
     wide = np.sqrt((0 if mean else 1) + 1 / n)
     normal = rng.standard_normal((draws, n)) @ apart
     heavy = np.sqrt(rng.chisquare(n - 1, draws) / (n - 1))
-    return _standard(methods, np.exp(logs.mean(axis=0) + wide * normal / heavy[:, None]))
-
-
-def _standard(methods: Sequence[str], rates: Float2D) -> Draws:
+    rates = np.exp(mean_logs + wide * normal / heavy[:, None])
     return Draws(tuple(methods), np.ones(len(rates)), np.zeros(rates.shape), rates)

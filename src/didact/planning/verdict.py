@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import SETS
-from didact.planning.pilot import MOST_SEEDS, Pilot, pilot
+from didact.planning.pilot import MOST_SEEDS, TRIED, Pilot, pilot
 from didact.planning.rows import Row, Terms
 
 Code = Literal["select", "random", "all", "unknown"]
@@ -54,30 +53,25 @@ def judged(
         return _unknown(terms, rows, train_params)
     settle = pilot(terms, first, second, train_params) if second is not None else None
     if first.method != RANDOM:
-        pays = settle is not None and settle.pays(terms.budget)
-        then = _runner_up(second, settle, terms.budget, pays=pays)
-        text = f"Select by {named(first)}: {_worth(first)}. {then}"
+        pays = settle is not None and settle.pays(terms.budget * terms.tasks)
+        then = _runner_up(second, settle, terms.budget * terms.tasks, pays=pays)
+        text = f"Select by {first.name}: {_worth(first)}. {then}"
         return Verdict("select", text.strip()), settle if pays else None
     if second is None or second.utility is None or second.utility <= 0:
-        return Verdict("random", _nothing_beats(rows)), None
+        return _none_beats(rows), None
     doubt = (
-        f"Random samples for the whole budget are the safe choice. {named(second)} may be better: "
+        f"Random samples for the whole budget are the safe choice. {second.name} may be better: "
         f"{_worth(second)}."
     )
-    if settle is None or not settle.pays(terms.budget):
-        return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget)}"), None
+    if settle is None or not settle.pays(terms.budget * terms.tasks):
+        return Verdict("random", f"{doubt} {_too_dear(settle, terms.budget * terms.tasks)}"), None
     return Verdict("unknown", f"{doubt} Nobody can know beforehand; {_would_tell(settle)}"), settle
-
-
-def named(row: Row) -> str:
-    """A row's method, with the model that scores."""
-    return row.method if row.selector is None else f"{row.method} by {row.selector}"
 
 
 def _all(terms: Terms) -> str:
     text = (
-        f"All of it: one pass over the whole pool takes {1 / terms.beta:.1%} of the budget, and at "
-        "a full pass every ranking is the same set, so that scoring can only cost."
+        f"All of it: one pass over the whole pool takes {_share(1 / terms.beta)} of the budget, "
+        "and at a full pass every ranking is the same set, so that scoring can only cost."
     )
     if terms.beta > 1.1:
         text += (
@@ -86,6 +80,11 @@ def _all(terms: Terms) -> str:
             "wears out when repeated (arXiv:2404.07177)."
         )
     return text
+
+
+def _share(part: float) -> str:
+    """A share in per cent, of three digits where it is small."""
+    return f"{part:.1%}" if part >= 0.01 else f"{100 * part:.3g}%"
 
 
 def _worth(row: Row) -> str:
@@ -105,7 +104,7 @@ def _worth(row: Row) -> str:
 def _runner_up(second: Row | None, settle: Pilot | None, budget: float, *, pays: bool) -> str:
     if second is None:
         return ""
-    text = f"Next comes {named(second)}"
+    text = f"Next comes {second.name}"
     if settle is not None and pays:
         return f"{text}; {_would_tell(settle)}"
     return f"{text}; {_too_dear(settle, budget, opening='telling the two apart')}"
@@ -120,39 +119,47 @@ def _would_tell(settle: Pilot) -> str:
 
 def _too_dear(settle: Pilot | None, budget: float, opening: str = "Finding out") -> str:
     if settle is None:
-        return f"{opening} takes more than {MOST_SEEDS} seeds an arm: the difference is small."
+        return (
+            f"{opening} takes more than {MOST_SEEDS} seeds an arm, or scoring that a smaller model "
+            "cannot pay for."
+        )
     return (
         f"{opening} costs more than it can gain: {settle.flops:.2g} FLOPs, and at most "
         f"{min(settle.gains, budget):.2g} hang on it."
     )
 
 
-def _nothing_beats(rows: Sequence[Row]) -> str:
+def _none_beats(rows: Sequence[Row]) -> Verdict:
+    """No method is known to be better than random samples."""
+    known = {row.name for row in rows if row.predicted is not None and row.method != RANDOM}
+    if not known:
+        others = sorted({row.method for row in rows} - {RANDOM})
+        if others:
+            return Verdict(
+                "unknown",
+                f"Nobody can know: no run that was measured tells what {', '.join(others)} is "
+                "worth. Random samples for the whole budget are the safe choice.",
+            )
     text = "Random samples for the whole budget: no method is expected to earn back its scoring."
-    dear = {named(row) for row in rows if row.method != RANDOM and not row.feasible}
-    dear -= {named(row) for row in rows if row.feasible}
+    dear = {row.name for row in rows if row.method != RANDOM and not row.feasible}
+    dear -= {row.name for row in rows if row.feasible}
     if dear:
         text += f" Scoring alone is over the budget with {', '.join(sorted(dear))}."
-    return text
+    return Verdict("random", text)
 
 
 def _unknown(
     terms: Terms, rows: Sequence[Row], train_params: float
 ) -> tuple[Verdict, Pilot | None]:
-    """Nothing is known: the cheapest methods that look at a target are what a pilot would try."""
-    text = "Nobody can know: nothing that was measured is like this, so there is no prediction."
-    tried = [
-        row
-        for row in rows
-        if row.method in {"embedding", "bm25"} and row.feasible and row.method not in SETS
-    ]
+    """Nothing is known: a pilot would try one of the cheap methods."""
+    text = f"Nobody can know: {terms.prior.why}, so there is no prediction."
+    tried = [row for row in rows if row.method in TRIED and row.feasible]
     by_random = [row for row in rows if row.method == RANDOM and row.feasible]
     if not tried:
         return Verdict("unknown", text), None
     first = max(tried, key=lambda row: (row.fraction, row.method))
     settle = pilot(terms, first, max(by_random, key=lambda row: row.fraction), train_params)
-    if settle is None or not settle.pays(terms.budget):
-        return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget)}"), None
-    return Verdict(
-        "unknown", f"{text} {_would_tell(settle)[0].upper()}{_would_tell(settle)[1:]}"
-    ), settle
+    if settle is None or not settle.pays(terms.budget * terms.tasks):
+        return Verdict("unknown", f"{text} {_too_dear(settle, terms.budget * terms.tasks)}"), None
+    would = _would_tell(settle)
+    return Verdict("unknown", f"{text} {would[0].upper()}{would[1:]}"), settle

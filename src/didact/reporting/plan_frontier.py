@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact.planning.comparison import RANDOM
-from didact.planning.rows import EXTRAPOLATED, LEVEL, interval, value
+from didact.planning.rows import EXTRAPOLATED, LEVEL, interval, named, value
 from didact.reporting import svg
 from didact.reporting.charts import axis
 from didact.reporting.formatting import number, percent, scale
@@ -48,7 +48,7 @@ class Curve:
     @property
     def name(self) -> str:
         """The method, with the model that scores."""
-        return self.method if self.selector is None else f"{self.method} by {self.selector}"
+        return named(self.method, self.selector)
 
 
 def curves_of(values: Mapping[str, Any]) -> list[Curve]:
@@ -186,7 +186,7 @@ def _points(values: Mapping[str, Any], place: Any) -> list[str]:
         row = rows[i]
         total = row["selection_flops"] + row["training_flops"]
         kind = "front far" if EXTRAPOLATED in row["marks"] else "front"
-        name = row["method"] if row["selector"] is None else f"{row['method']} by {row['selector']}"
+        name = named(row["method"], row["selector"])
         said = f"{name}, {percent(row['fraction'])} of a full pass: {percent(row['predicted'])}"
         out.append(
             svg.tag("circle", svg.title(said), class_=kind, cx=svg.across(place(total)),

@@ -12,11 +12,11 @@ from didact.core.cost import Cost
 from didact.planning.choice import recommend
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import Scoring
+from didact.planning.pilot import TRIED
 from didact.planning.prior import NONE, Prior
-from didact.planning.rows import Row, Terms, all_rows
+from didact.planning.rows import Row, Terms, all_rows, least_fraction
 from didact.planning.verdict import Code, judged
 
-_TRIED: Final = (RANDOM, "bm25", "embedding")  # what a pilot may try where nothing is known
 PASSES: Final = (0.03, 0.1, 0.3, 1.0)  # budgets, as shares of a full pass
 BUDGETS: Final = (0.5, 2.0)  # as multiples of the one asked
 SIZES: Final = (0.1, 0.25, 4.0, 10.0)
@@ -80,7 +80,7 @@ def outcome(
         flops_per_second=question["rate"]["middle"],
         prior=_prior(values["prior"]),
         tasks=question["tasks"] if tasks is None else tasks,
-        least=min(1.0, question["batch_size"] / question["pool"]["samples"]),
+        least=least_fraction(question["pool"]["samples"], question["batch_size"]),
     )
     if terms.beta < terms.least:
         return Outcome(None)
@@ -133,14 +133,16 @@ def grows(values: Mapping[str, Any], scoring: Mapping[str, Any]) -> bool:
 
 def _scorings(values: Mapping[str, Any], prior: Prior, size: float) -> list[Scoring]:
     """Those whose value is known, or that a pilot may try."""
-    wanted = _TRIED if prior.source == NONE else prior.rates
+    wanted = (RANDOM, *TRIED) if prior.source == NONE else prior.rates
     out = []
     for _, entry in distinct(values["scoring"]):
         if entry["method"] in wanted:
             cost, params = Cost(**entry["cost"]), entry["selector_params"]
             if grows(values, entry):
                 cost, params = replace(cost, flops=cost.flops * size), params * size
-            out.append(Scoring(entry["method"], entry["selector"], params, cost, {}))
+            out.append(
+                Scoring(entry["method"], entry["selector"], params, cost, {}, entry["shared"])
+            )
     return out
 
 

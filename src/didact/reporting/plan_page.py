@@ -14,7 +14,7 @@ import numpy as np
 from didact.analysis.power import detectable
 from didact.planning import pilot, rows
 from didact.planning.comparison import RANDOM
-from didact.planning.costs import JUDGES
+from didact.planning.costs import BY_LANGUAGE_MODEL
 from didact.reporting import formatting
 from didact.reporting.page import TEMPLATES, templates
 from didact.reporting.plan_frontier import (
@@ -91,24 +91,24 @@ def render_plan(values: Json) -> str:
 
 def _answer(values: Json) -> dict[str, Any]:
     """What the head of the page says."""
-    found = values["rows"]
-    taken, second = (
-        None if values[name] is None else found[values[name]]
-        for name in ("recommended", "runner_up")
-    )
-    paying, free = (
-        None if values[name] is None else found[values[name]]
-        for name in ("break_even_of", "break_even_against")
-    )
+
+    def row(name: str) -> Json | None:
+        return None if values[name] is None else values["rows"][values[name]]
+
+    taken, second = row("recommended"), row("runner_up")
     verdict, pilot_found = values["verdict"], values["pilot"]
     select = taken if verdict["code"] == "select" else None
-    head = _HEADS[verdict["code"]] if select is None else f"Select by {named(select)}"
+    head = (
+        _HEADS[verdict["code"]]
+        if select is None
+        else f"Select by {rows.named(select['method'], select['selector'])}"
+    )
     return {
         "taken": taken,
         "second": second,
         "challenger": next((r for r in (taken, second) if r and r["method"] != RANDOM), None),
-        "paying": paying,
-        "free": free,
+        "paying": row("break_even_of"),
+        "free": row("break_even_against"),
         "head": head,
         "reason": _reason(verdict["text"], head),
         "pilot_none": _no_pilot(values, taken, second),
@@ -171,7 +171,7 @@ def published(values: Json) -> list[tuple[str, str, float, float]]:
     if training["rank"] is not None:
         out = []
     out.extend(
-        (named(scoring), rule, flops, scoring["cost"]["flops"])
+        (rows.named(scoring["method"], scoring["selector"]), rule, flops, scoring["cost"]["flops"])
         for _, scoring in distinct(values["scoring"])
         for rule, flops in scoring["published"].items()
     )
@@ -187,13 +187,14 @@ def script_values(values: Json) -> dict[str, Any]:
         "params": question["model"]["params"],
         "tasks": question["tasks"],
         "rate": question["rate"]["middle"],
-        "least": min(1.0, question["batch_size"] / question["pool"]["samples"]),
+        "least": rows.least_fraction(question["pool"]["samples"], question["batch_size"]),
         "scoring": [
             {
                 "index": i, "method": s["method"],
                 "selector": None if s["selector"] is None else formatting.visible(s["selector"]),
                 "params": s["selector_params"], "flops": s["cost"]["flops"],
                 "cpu": s["cost"]["cpu_seconds"], "grows": grows(values, s),
+                "shared": s["shared"],
             }
             for i, s in distinct(values["scoring"])
         ],
@@ -207,7 +208,7 @@ def script_values(values: Json) -> dict[str, Any]:
         "seeds": _seeds(),
         "constants": {
             "fractions": rows.FRACTIONS, "passes": rows.MOST_PASSES,
-            "levels": values["levels"], "judges": JUDGES,
+            "levels": values["levels"], "byLanguageModel": BY_LANGUAGE_MODEL,
             "smaller": rows.SMALLER, "pilotParams": pilot.TRAIN_PARAMS,
             "ends": pilot.ENDS, "wanted": pilot.WORTH_FINDING,
             "height": HEIGHT, "points": POINTS, "cheapest": CHEAPEST, "farthest": FARTHEST,
@@ -219,12 +220,6 @@ def embedded(values: Mapping[str, Any]) -> str:
     """JSON that may stand inside a `script` element whatever its texts hold."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def named(row: Json) -> str:
-    """A row's or a scoring's method, with the model that scores."""
-    method, selector = row["method"], row["selector"]
-    return str(method) if selector is None else f"{method} by {selector}"
 
 
 def params(value: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from didact.analysis.risk.flags import Watched
 from didact.core.arrays import Bool1D
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
@@ -65,6 +66,7 @@ class Subject:
         environment: Versions a result may depend on.
         training: How a model learnt from the order, or None.
         evaluation: What held-out files say of it, or None.
+        risks: What a monitor found of versions of the data, this run's among them.
 
     Raises:
         PoolMismatchError: One of the values belongs to another pool.
@@ -83,6 +85,7 @@ class Subject:
     environment: Mapping[str, str] = field(default_factory=dict)
     training: TrainingFacts | None = None
     evaluation: EvaluationFacts | None = None
+    risks: Sequence[Watched] = ()
 
     def __post_init__(self) -> None:
         self.selection.check(self.pool)

@@ -62,7 +62,7 @@ def tick_distance(low: float, high: float, at_most: int) -> float:
 
 def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
     """Round values within [low, high], evenly apart; the ends themselves when they are equal."""
-    if not high > low:
+    if not high - low > 1e-300:  # no power of ten is that small
         return [low]
     distance = tick_distance(low, high, at_most)
     first, last = math.ceil(low / distance - 1e-9), math.floor(high / distance + 1e-9)

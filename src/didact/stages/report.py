@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from didact.analysis.risk.flags import Watched, read_risk
 from didact.core.cost import Cost
 from didact.core.protocols import Context
 from didact.runs.folder import Outcome, environment
@@ -34,7 +35,7 @@ def _estimate(values: Values) -> Cost:
 
 
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
-    write(folder / _FILE, values, ctx, environment())
+    write(folder / _FILE, values, ctx, environment(), risks=read_risk(folder))
     return Outcome([folder / _FILE], timed=[folder / _FILE])
 
 
@@ -45,6 +46,7 @@ def write(
     versions: Mapping[str, str],
     *,
     samples: bool | None = None,
+    risks: Sequence[Watched] = (),
 ) -> None:
     """Write the report of a run, from what its stages made.
 
@@ -54,6 +56,7 @@ def write(
         ctx: Seed and cache.
         versions: Versions of the libraries the run was made with.
         samples: Show samples to read; None as the run's config has it.
+        risks: What a monitor found, of `read_risk`.
     """
     from didact.reporting import Subject, TrainingFacts, write_report
 
@@ -67,7 +70,7 @@ def write(
         config=values.resolved, samples=samples, ctx=ctx, environment=versions,
         output_files=made["export"],
         training=None if training is None else TrainingFacts(training.steps, training.about),
-        evaluation=None if evaluation is None else _evaluation(evaluation.values()),
+        evaluation=None if evaluation is None else _evaluation(evaluation.values()), risks=risks,
     )  # fmt: skip
     write_report(path, subject)
 

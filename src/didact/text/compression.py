@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -119,17 +119,48 @@ def set_redundancy(
 
     **Cost:** about 7 ns a byte at level 3, 19 at level 9, on one core of 2021.
     """
+    ratio, _ = _stream_ratios(chunks, [_far_sighted(level, window_log)])
+    return ratio[0]
+
+
+def set_redundancies(chunks: Iterable[bytes | memoryview]) -> tuple[float, float, int]:
+    """`set_redundancy`, DEFLATE's (level 9, which sees 32 KiB back), and raw bytes, in one pass.
+
+    Copies that are farther apart than 32 KiB are nothing to DEFLATE: what the two say apart is
+    redundancy at a distance.
+
+    Args:
+        chunks: As in `set_redundancy`.
+
+    Raises:
+        DataError: There are no bytes.
+
+    **Cost:** about 50 ns a byte on one core of 2021, most of it DEFLATE's.
+    """
+    streams = [_far_sighted(3, 27), zlib.compressobj(LEVELS["zlib"][0])]
+    (far, near), raw = _stream_ratios(chunks, streams)
+    return far, near, raw
+
+
+def _far_sighted(level: int, window_log: int) -> Any:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level, window_log=window_log, enable_ldm=True
     )
-    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    raw = compressed = 0
+    return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+
+
+def _stream_ratios(
+    chunks: Iterable[bytes | memoryview], streams: Sequence[Any]
+) -> tuple[list[float], int]:
+    """Raw ÷ compressed bytes by each of several streams, and raw bytes."""
+    raw = 0
+    compressed = [0] * len(streams)
     for chunk in chunks:
         raw += len(chunk)
-        compressed += len(stream.compress(chunk))
-    compressed += len(stream.flush())
+        for i, stream in enumerate(streams):
+            compressed[i] += len(stream.compress(chunk))
     if not raw:
         raise DataError("redundancy of a set without any text is undefined")
-    return raw / compressed
+    return [raw / (c + len(s.flush())) for c, s in zip(compressed, streams, strict=True)], raw

@@ -128,14 +128,15 @@ class PlannedTraining:
 
     def identity(self) -> dict[str, Any]:
         """Everything that its FLOPs depend on, JSON values."""
-        numbers = isinstance(self.model, ModelSpec)
-        return {
-            "model": asdict(self.model)
+        known = (
+            {"model": asdict(self.model), "libraries": {}}
             if isinstance(self.model, ModelSpec)
-            else digest(self.model),
+            else {"model": digest(self.model), "libraries": versions(_LIBRARIES)}
+        )
+        return {
+            **known,
             "settings": {**self._deciding(), "tokens_per_batch": self.tokens_per_batch},
             "epochs": self.epochs,
-            "libraries": {} if numbers else versions(_LIBRARIES),
         }
 
     def estimate_counting(self, stats: PoolStats) -> Cost:

@@ -214,7 +214,7 @@ def test_shape_of_a_size_is_near_that_of_real_models(name):
      ("50h", "a time"), ("300usd", "money"), ("-7B", "above 0"), ("0", "above 0"),
      ("7", r"did you mean 7B\?"), ("1e20", "expected 100k to 10T"),
      ("lama-2-7b", "did you mean 'llama-2-7b'"), ("gpt5", "or give its number of parameters: 7B"),
-     ("", "or give its number of parameters"), (float("nan"), "not in the table")],
+     ("1,5B", "as in 1.5B"), ("", "or give its number of parameters"), (float("nan"), "not in the table")],
 )  # fmt: skip
 def test_mistakes_are_named(text, named):
     with pytest.raises(ConfigError, match=named):

@@ -86,3 +86,42 @@ def test_too_few_points_are_refused(comparison: Any, arm: Any) -> None:
         prior(few)
     with pytest.raises(DataError, match="no feasible arm beside base and all"):
         prior({"arms": [arm("base", 0.0, 1.0), arm("all", 1.0, 0.8)]})
+
+
+def test_the_noise_of_a_run_is_that_of_the_seeds(comparison: Any) -> None:
+    # ±.002 is 1.96 standard errors of three runs, and the gap .2
+    assert prior(comparison()).noise == pytest.approx(0.002 / 1.96 * 3**0.5 / 0.2, rel=1e-3)
+
+
+def test_points_on_no_curve_and_above_the_full_pass_are_said(changed: Any) -> None:
+    assert len(prior(changed("bm25")).notes) == 1
+    (_, worse) = prior(changed("bm25", value=1.1, low=1.098, high=1.102)).notes
+    assert "the law misses the points by 29% of the gap" in worse
+    (_, better) = prior(changed("bm25", value=0.75, low=0.748, high=0.752)).notes
+    assert "bm25 was better than the full pass with 0.05 of it" in better
+
+
+def test_one_task_has_one_measure(changed: Any) -> None:
+    with pytest.raises(DataError, match=r"gsm8k: measured by acc .* and bits_per_byte .*; keep"):
+        prior(changed("bm25", metric="acc", higher_is_better=True))
+
+
+def test_of_two_scoring_models_the_largest_and_two_arms_of_a_method_are_one(
+    comparison: Any, arm: Any
+) -> None:
+    values = comparison()
+    for beta in (0.05, 0.1, 0.25, 0.5):
+        for params, rate in ((15_000_000, 3.0), (150_000_000, 30.0)):
+            value = 0.8 + 0.2 * float(np.exp(-rate * beta))
+            values["arms"].append(arm("perplexity", beta, value, selector_params=params))
+        values["arms"].append(arm("bm25", beta, 0.8 + 0.2 * float(np.exp(-5 * beta)), name="k1"))
+    found = prior(values)
+    assert found.rates["perplexity"] == pytest.approx(30.0, rel=1e-3)
+    assert found.selector_params["perplexity"] == (1.5e8, 1.5e8)
+    assert any("scoring models of 1.5e+07, 1.5e+08 parameters" in n for n in found.notes)
+    assert any(n.startswith("bm25 has several arms at one budget") for n in found.notes)
+
+
+def test_runs_that_rank_nothing_are_why_nothing_is_known(comparison: Any) -> None:
+    found = prior(comparison(snr={"gsm8k": 0.5}))
+    assert (found.source, found.why) == ("none", "the runs that were compared rank nothing")

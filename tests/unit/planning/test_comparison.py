@@ -57,3 +57,6 @@ def test_what_is_no_comparison_is_refused(arm: Any) -> None:
         Comparison.from_json({"arms": [short]})
     with pytest.raises(DataError, match="unknown key 'arm'; did you mean 'arms'"):
         Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "arm": []})
+    for snr in ([2.0], {"gsm8k": "high"}, {"gsm8k": float("nan")}):
+        with pytest.raises(DataError, match="expected task → a number, or null"):
+            Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "snr": snr})

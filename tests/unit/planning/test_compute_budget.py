@@ -20,13 +20,13 @@ def parsed(text: str | float, price: float | None = None) -> ComputeBudget:
 @pytest.mark.parametrize(
     ("text", "flops"),
     [
-        ("2e19", 2e19), (2e19, 2e19), ("20 EFLOP", 2e19), ("20_000PFLOPs", 2e19),
+        ("2e19", 2e19), (2e19, 2e19), (1.234567891e18, 1.234567891e18), ("20 EFLOP", 2e19), ("20_000PFLOPs", 2e19),
         ("2.5E+18", 2.5e18), ("20,000 pflop", 2e19), ("7e18 FLOPs", 7e18),
     ],
 )  # fmt: skip
 def test_flops(text: str | float, flops: float) -> None:
     found = parsed(text)
-    assert found.flops == found.low == found.high == pytest.approx(flops)
+    assert found.flops == found.low == found.high == pytest.approx(flops, rel=1e-12)
     assert found.rate is None
 
 
@@ -53,6 +53,8 @@ def test_money_by_the_price_given_or_the_tables() -> None:
         parsed("300usd@MI300X")
     with pytest.raises(BudgetError, match="price 0 USD"):
         parsed("300usd@H100", price=0)
+    with pytest.raises(BudgetError, match="price -2 USD"):
+        parsed("50h@H100", price=-2)  # though none is needed
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,8 @@ def test_money_by_the_price_given_or_the_tables() -> None:
         ("0", "above 0"), ("-1e19", "above 0"), ("1e400", "above 0"), ("much", "expected FLOPs"),
         ("", "expected FLOPs"), ("5e17@H100", "FLOPs have no device"), ("3 parsecs", "unknown unit"),
         ("3600s@H100", "seconds"), ("inf", "expected FLOPs"), ("nan", "expected FLOPs"),
+        ("2,5h@H100", "a fraction has a point"), ("1,5e18", "a fraction has a point"),
+        ("50h@8xH100", "give 8 times as many (400h@H100)"),
     ],
 )  # fmt: skip
 def test_what_is_no_budget_is_named(text: str, said: str) -> None:

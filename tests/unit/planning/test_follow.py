@@ -32,6 +32,7 @@ def planned(files: dict[str, Path], tmp_path: Path) -> Path:
         methods=["bm25", "length"], batch_size=8,
     )  # fmt: skip
     assert plan.verdict.code == "select"
+    assert any("tokens are an estimate (bytes/4)" in note for note in plan.notes)
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(plan.to_json()))
     return file
@@ -74,6 +75,23 @@ def test_all_of_it_is_neither_score_nor_selection(files: dict[str, Path], tmp_pa
     asked = config(files, score={"method": "bm25"}, select={"method": "top_k"})
     done = plans.follow(asked, tmp_path, verbs.context())  # the folder that holds it
     assert done.score is done.select is None
+
+
+def test_an_order_keeps_its_scores_where_all_of_it_is_taken(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = didact.plan(files["pool"], model="150M", budget=1e15, methods=["bm25"])
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    by = {"method": "bm25", "target": str(files["target"])}
+    asked = config(files, score=by, order={"method": "fold", "layers": 2})
+    done = plans.follow(asked, tmp_path, verbs.context())
+    assert done.score is None
+    assert done.order is not None
+    assert done.order.score == asked.score
+    ran = didact.run(done, tmp_path / "OUT").manifest
+    assert ran.stage("order").counts["rows"] == plan.question["pool"]["samples"]
+    shuffled = config(files, score=by, order={"method": "shuffle"})
+    assert plans.follow(shuffled, tmp_path, verbs.context()).order == shuffled.order
 
 
 def test_another_pool_is_refused(files: dict[str, Path], planned: Path, tmp_path: Path) -> None:
@@ -129,3 +147,18 @@ def test_another_model_is_refused(planned: Path) -> None:
     check_model(plan, 148_000_000, "M")
     with pytest.raises(ConfigError, match=r"made for 150M .* M has 7,000,000,000"):
         check_model(plan, 7_000_000_000, "M")
+
+
+def test_random_samples_leave_the_order_its_scores(files: dict[str, Path], planned: Path) -> None:
+    plan = json.loads(planned.read_text())
+    row = plan["rows"][plan["recommended"]]
+    row |= {"method": "random"}
+    planned.write_text(json.dumps(plan))
+    own = {"method": "bm25", "target": str(files["target"])}
+    asked = config(files, score=own, order={"method": "fold", "layers": 3})
+    done = plans.follow(asked, planned, verbs.context())
+    assert done.score is not None
+    assert done.score.method == "random"
+    assert done.order is not None
+    assert done.order.score is not None
+    assert done.order.score.method == "bm25"

@@ -1,4 +1,4 @@
-"""The performance law: the same optima as scipy's or lower ones, bounds, errors, resampling."""
+"""The performance law: the same optima as scipy's or lower ones, bounds, errors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pytest
 
 from didact.core.errors import ConfigError, DataError
 from didact.planning.law import (
+    AS_PUBLISHED,
     OPEN,
-    PUBLISHED,
     Bounds,
     Curve,
     LawFit,
-    bootstrap,
     fit_own,
     fit_shared,
     forward_error,
@@ -34,7 +33,7 @@ def squares(curve, end, base, rate):
 
 
 @pytest.mark.parametrize("of", PANELS, ids=lambda of: of.name)
-@pytest.mark.parametrize("bounds", [OPEN, PUBLISHED], ids=["open", "published"])
+@pytest.mark.parametrize("bounds", [OPEN, AS_PUBLISHED], ids=["open", "published"])
 def test_own_fits_are_scipys_lowest(of, bounds):
     optimize = pytest.importorskip("scipy.optimize")
     fit = fit_own(curves(of), end=of.full, bounds=bounds)
@@ -181,7 +180,7 @@ def test_shared_fits_of_flat_curves_are_finite(flat):
 
 def test_bounds_hold_and_are_told():
     steep = Curve("less", C + 2.0, law(30.0, 50.0, 3.0))  # so P0 would be far below 0
-    fit = fit_own([steep], end=50.0, bounds=PUBLISHED)
+    fit = fit_own([steep], end=50.0, bounds=AS_PUBLISHED)
     assert (fit.base["less"], fit.bounds_hit) == (0.0, ("less: P0 at 0",))
     capped = fit_own(
         [Curve("m", C, law(30.0, 50.0, 9.0))], end=50.0, bounds=Bounds(rates=(0.0, 8.0))
@@ -224,7 +223,7 @@ def test_the_full_pass_is_no_point_to_foretell():
 
 
 def test_json_gives_the_same_fit_back():
-    fit = fit_own(curves(PANELS[4]), end=52.78, bounds=PUBLISHED)
+    fit = fit_own(curves(PANELS[4]), end=52.78, bounds=AS_PUBLISHED)
     assert LawFit.from_json(json.loads(json.dumps(fit.to_json()))) == fit
 
 
@@ -234,8 +233,6 @@ def test_json_gives_the_same_fit_back():
         (lambda: Curve("m", C, C[:3]), r"m: values has shape \(3,\), and there are 5 points"),
         (lambda: Curve("m", C, np.full(5, np.nan)), "m: values has a number that is not finite"),
         (lambda: Curve("m", C - 0.1, C), "m: compute of -0.075 is below 0: selection costs"),
-        (lambda: Curve("m", C, C, runs=C), r"m: runs has shape \(5,\)"),
-        (lambda: Curve("m", C, C, runs=np.zeros((5, 2))), "m: the runs' mean is not the value"),
         (lambda: fit_own([Curve("m", C[:3], C[:3])], end=1.0), "m: 3 points, .* 4 at least"),
         (lambda: fit_shared([Curve("m", C[:3], C[:3])], end=1.0), "3 points of 1 methods"),
         (lambda: fit_shared([], end=1.0), "0 points of 0 methods"),
@@ -253,92 +250,3 @@ def test_a_method_without_a_curve_is_named():
     fit = fit_own([Curve("random", C, law(1.0, 2.0, 3.0))], end=2.0)
     with pytest.raises(ConfigError, match="not fitted for 'randm'; did you mean 'random'"):
         fit.predict("randm", 0.1)
-
-
-# Resampling
-
-
-def test_a_batch_of_refits_is_as_many_fits():
-    of = PANELS[1]
-    for form in ("own", "shared"):
-        drawn = bootstrap(curves(of), end=of.full, form=form, draws=20)
-        assert drawn.methods == METHODS
-        assert drawn.rates.shape == drawn.base.shape == (20, 5)
-        for row in (0, 19):
-            told = [
-                Curve(name, C, law(drawn.base[row, i], of.full, drawn.rates[row, i]))
-                for i, name in enumerate(METHODS)
-            ]
-            again = (fit_own if form == "own" else fit_shared)(told, end=of.full)
-            assert [*again.rates.values()] == pytest.approx(drawn.rates[row], rel=1e-6)
-        assert drawn.predict("less", C).shape == (20, 5)
-        assert drawn.predict("less", C)[3] == pytest.approx(
-            law(drawn.base[3, 4], of.full, drawn.rates[3, 4])
-        )
-
-
-def test_draws_depend_on_the_seed_alone():
-    of = PANELS[0]
-    a, b, c = (bootstrap(curves(of), end=of.full, draws=5, seed=seed).rates for seed in (1, 1, 2))
-    assert (a == b).all()
-    assert (a != c).any()
-
-
-def test_an_interval_of_refits_holds_the_true_rate_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    truth = np.array([2.0, 6.0, 15.0])
-    held = []
-    for _ in range(60):
-        values = law(30.0, 50.0, truth[:, None]) + rng.normal(0, 0.8, (3, 5))
-        given = [Curve(str(i), C, row) for i, row in enumerate(values)]
-        rates = bootstrap(given, end=50.0, base=30.0, draws=200).rates
-        low, high = np.quantile(rates, [0.05, 0.95], axis=0)
-        held.append((low <= truth) & (truth <= high))
-    # 90 % in 180 intervals, not all independent; with 15 points about 88 %
-    assert 0.82 <= np.mean(held) <= 0.96
-
-
-def test_seeds_widen_what_the_law_misses_only_where_they_are_larger():
-    exact = [Curve(name, C, law(30.0, 50.0, rate)) for name, rate in (("a", 2.0), ("b", 6.0))]
-    assert np.ptp(bootstrap(exact, end=50.0, draws=50).rates, axis=0).max() < 1e-6
-    errors = np.full(5, 0.3)
-    noisy = [Curve(curve.method, C, curve.values, errors) for curve in exact]
-    spread = bootstrap(noisy, end=50.0, base=30.0, draws=400).rates.std(axis=0)
-    slope = 20 * C * np.exp(-np.outer([2.0, 6.0], C))  # of P by λ: least squares' own error
-    assert spread == pytest.approx(0.3 / np.sqrt((slope**2).sum(axis=1)), rel=0.15)
-    wide = [Curve(c.method, C, c.values, errors) for c in curves(PANELS[0])]
-    plain = bootstrap(curves(PANELS[0]), end=47.32, draws=400).rates.std(axis=0)
-    small = [Curve(c.method, C, c.values, np.full(5, 0.05)) for c in wide]
-    assert bootstrap(small, end=47.32, draws=400).rates.std(axis=0) == pytest.approx(
-        plain, rel=0.25
-    )
-    # seeds of 0.3 points where all that is missed is 0.26: what is left is the seeds' own spread
-    assert np.mean(bootstrap(wide, end=47.32, draws=400).rates.std(axis=0) / plain) > 1.1
-
-
-def test_seeds_in_common_cancel_in_a_difference_of_methods():
-    rng = np.random.default_rng(3)
-    common = rng.normal(0, 0.3, (5, 4))
-    common -= common.mean(axis=1, keepdims=True)
-
-    def spread(a_noise, b_noise):
-        given = [
-            Curve("a", C, law(30.0, 50.0, 4.0), runs=law(30.0, 50.0, 4.0)[:, None] + a_noise),
-            Curve("b", C, law(30.0, 50.0, 4.2), runs=law(30.0, 50.0, 4.2)[:, None] + b_noise),
-        ]
-        drawn = bootstrap(given, end=50.0, base=30.0, draws=300).rates
-        return drawn.std(axis=0), np.std(drawn[:, 1] - drawn[:, 0])
-
-    (paired, _), difference = spread(common, common)
-    assert paired > 0.05
-    assert difference < 0.1 * paired
-    _, opposed = spread(common, -common)
-    assert opposed > 1.8 * paired
-
-
-def test_a_full_pass_of_few_seeds_moves_the_end():
-    exact = [Curve("a", C, law(30.0, 50.0, 2.0))]
-    drawn = bootstrap(exact, end=50.0, base=30.0, end_error=0.5, draws=500)
-    assert drawn.end.std() == pytest.approx(0.5, rel=0.1)
-    assert drawn.base == pytest.approx(30.0)
-    assert np.corrcoef(drawn.end, drawn.rates[:, 0])[0, 1] < -0.9

@@ -146,9 +146,9 @@ def test_ten_times_the_scoring_model_pays_for_perplexity(published: Prior) -> No
     assert (row.method, row.selector) == ("perplexity", "7B")
     assert row.utility_low > 0
     assert plan.p_beats_random == row.p_beats_random > 0.9
-    assert plan.pays_from is not None
-    assert 0.5 < plan.pays_from.ratio < 10
-    assert plan.pays_from.tasks == 1
+    assert plan.break_even is not None
+    assert 0.5 < plan.break_even.ratio < 10
+    assert plan.break_even.tasks is None  # perplexity is of one target
 
 
 def test_the_rule_of_the_best_lower_end_and_of_the_cheaper(own: Prior) -> None:
@@ -204,15 +204,15 @@ def test_tasks_share_the_scoring(published: Prior) -> None:
 
 def test_break_even_is_where_both_train_as_far(published: Prior) -> None:
     plan = make_plan(question(1.5e19, "70B"), published)
-    assert plan.pays_from is not None
-    of, against = plan.rows[plan.pays_from.of], plan.rows[plan.pays_from.against]
+    assert plan.break_even is not None
+    of, against = plan.rows[plan.break_even.of], plan.rows[plan.break_even.against]
     assert (of.method, against.selection_flops) == ("perplexity", 0)
-    scale = plan.pays_from.ratio * of.selector_params / described("70B").spec.n_total
+    scale = plan.break_even.ratio * of.selector_params / described("70B").spec.n_total
     left = 1.5e19 - of.selection_flops / scale  # a judge smaller by as much costs less by as much
     assert published.rates["perplexity"] * left == pytest.approx(
         published.rates[against.method] * 1.5e19
     )
-    assert plan.to_json()["break_even_ratio"] == plan.pays_from.ratio
+    assert plan.to_json()["break_even_ratio"] == plan.break_even.ratio
     assert make_plan(question(1.5e19, "70B"), NOTHING_KNOWN).to_json()["break_even_of"] is None
 
 
@@ -223,16 +223,21 @@ def doubtful(prior: Prior) -> Prior:
 
 
 def test_a_pilot_costs_less_than_it_can_gain(published: Prior) -> None:
-    plan = make_plan(question(4e18, "70B"), doubtful(published))
+    cheap = replace(question(4e18, "70B"), methods=("bm25", "embedding"))
+    plan = make_plan(cheap, doubtful(published))
     assert recommended(plan).method == "random"
     assert plan.verdict.code == "unknown"
     settle = plan.pilot
     assert settle is not None
     assert settle.flops <= min(settle.gains, 4e18)
     rows = [plan.rows[i] for i in (plan.recommended, plan.runner_up) if i is not None]
-    runs = settle.seeds * 1.5 * sum(row.fraction for row in rows) + 2
     small = plan.training.flops * 150e6 / described("70B").spec.n_total
-    assert settle.flops == pytest.approx(sum(r.selection_flops for r in rows) + runs * small)
+    paid = [row.selection_flops / small for row in rows]
+    budgets = [max(paid) + max(r.fraction for r in rows) / b for b in (2, 1)]
+    arms = [0.0, *(p for p, r in zip(paid, rows, strict=True) if r.method != "random")]
+    runs = settle.seeds * sum(b - p for b in budgets for p in arms) + 2
+    assert settle.flops == pytest.approx((sum(paid) + runs) * small)
+    assert settle.grid["budgets"] == pytest.approx(budgets, abs=1e-4)
     assert settle.hours == pytest.approx(settle.flops / (0.4 * 989.4e12) / 3600)
 
 
@@ -266,3 +271,25 @@ def test_an_answer_that_hangs_on_the_devices_rate_is_said(full: float, published
     below = make_plan(asked(0.9), published)
     assert any(n.startswith("at the high end") and "all of it would" in n for n in below.notes)
     assert not any("end of the device" in n for n in make_plan(asked(3), published).notes)
+
+
+def test_nothing_known_of_the_methods_asked_for(published: Prior) -> None:
+    plan = make_plan(replace(question(1e18), methods=("length", "zip")), published)
+    assert plan.verdict.code == "unknown"
+    assert plan.verdict.text.startswith("Nobody can know: no run that was measured tells what ")
+    assert recommended(plan).method == "random"  # the safe choice
+    alone = make_plan(replace(question(1e18), methods=()), published)
+    assert alone.verdict.code == "random"
+
+
+def test_what_is_cut_and_whose_the_budget_is_are_said(published: Prior) -> None:
+    (cut,) = (n for n in make_plan(question(1e18, max_length=64), published).notes if "cut" in n)
+    assert cut.startswith("samples are cut at 64 tokens: 17.6%")
+    (each,) = (n for n in make_plan(question(1e18, tasks=20), published).notes if "each" in n)
+    assert each.startswith("the budget is of each of the 20 tasks")
+    assert not any("cut" in n or "each of" in n for n in make_plan(question(1e18), published).notes)
+
+
+def test_small_and_large_shares_are_said_in_digits(published: Prior, full: float) -> None:
+    assert "takes 0.00429% of the budget" in make_plan(question(1e23), published).verdict.text
+    assert "takes 50.0% of the budget" in make_plan(question(2 * full), published).verdict.text

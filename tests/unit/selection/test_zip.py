@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import didact
+from didact.accounting.counts import stats_from_counts
 from didact.core.binding import bind
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
@@ -29,7 +30,7 @@ from didact.selection.zip import zip as zip_module
 from didact.selection.zip.rounds import Rounds, sample_texts, smallest
 from didact.selection.zip.zip import estimate_zip, zip_
 from didact.testing import make_pool
-from didact.text.deflate.sizes import DeflateSizes, classic_zlib
+from didact.text.deflate.sizes import DeflateSizes, classic_zlib, fast_backend
 
 STAGES = {"k1": 60, "k2": 24, "k3": 10}
 
@@ -610,6 +611,15 @@ def test_the_estimate_counts_evaluations(stages, pool, ctx, monkeypatch):
     calls = counting(monkeypatch)
     picks(whole, ctx, budget, **stages)
     assert cost.cpu_seconds == pytest.approx(sum(calls), rel=0.01)
+
+
+def test_the_estimate_of_a_huge_pool_takes_no_memory():
+    huge = stats_from_counts(10**12, 350)
+    cost = estimate_zip(huge, Budget(samples=10**10), mode="exact", k1=10_000, k2=200, k3=100)
+    # 10^8 rounds of 10,000 evaluations, and of 200 + 199 + … + 101 but those before a first pick
+    evaluations = 10**12 + 10**8 * (10_000 + 100 * (400 - 100 + 1) // 2 - 200)
+    each, a_byte = zip_module._SECONDS[fast_backend()]
+    assert cost.cpu_seconds == pytest.approx(evaluations * (each + a_byte * 1400))
 
 
 def test_the_estimate_knows_nothing_all_tokens_and_quotas(pool):

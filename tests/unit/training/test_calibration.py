@@ -24,9 +24,8 @@ def test_rates_of_a_tiny_model():
     assert found.tokens_per_batch == 1024
     assert found.dtype == "float32"
     assert found.threads == torch.get_num_threads()
-    # A step has twice the FLOPs of a forward pass on top, and never comes near a product's peak.
-    assert 0 < found.training_flops_per_second < found.peak_flops_per_second
-    assert 0 < found.forward_flops_per_second < found.peak_flops_per_second
+    assert 0 < found.training_flops_per_second <= found.peak_flops_per_second
+    assert 0 < found.forward_flops_per_second <= found.peak_flops_per_second
     assert found.seconds > 0.02
     assert steps == [0, 1, 2, 3]
     assert torch.equal(torch.random.get_rng_state(), before)

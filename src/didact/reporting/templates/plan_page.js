@@ -35,9 +35,12 @@ const showOutcome = found => {
         ratio(pays.ratio) +
         " (here " +
         ratio(terms.params / pays.of.params) +
-        "), or from " +
-        grouped(pays.tasks, 0) +
-        (pays.tasks === 1 ? " task." : " tasks that share the scoring."),
+        ")" +
+        (pays.tasks === null
+          ? "."
+          : ", or from " +
+            grouped(pays.tasks, 0) +
+            (pays.tasks === 1 ? " task." : " tasks that share the scoring.")),
     );
   if (data.known && (terms.params < data.trained[0] || terms.params > data.trained[1]))
     more.push(

@@ -85,7 +85,9 @@ const termsOf = state => {
     },
   };
 };
-const selectionOf = (terms, s) => (s.flops / terms.tasks) * (s.grows ? terms.size : 1);
+// One scoring is for all tasks, or for one where it begins from a target.
+const sharedBy = (terms, s) => (s.shared ? terms.tasks : 1);
+const selectionOf = (terms, s) => (s.flops / sharedBy(terms, s)) * (s.grows ? terms.size : 1);
 const paramsOf = (terms, s) => (s.params === null ? null : s.params * (s.grows ? terms.size : 1));
 // The trained model under another size goes by that size.
 const judgeOf = (terms, s) =>
@@ -115,7 +117,9 @@ const billed = (terms, s, fraction) => {
     fraction,
     selection,
     training,
-    cpu: s.cpu / terms.tasks,
+    shared: s.shared,
+    sharedBy: sharedBy(terms, s),
+    cpu: s.cpu / sharedBy(terms, s),
     hours: (selection + training) / data.rate / 3600,
     feasible: selection + training <= terms.budget * (1 + SLACK),
     far: fraction < 1 && extrapolated(terms, s),
@@ -185,7 +189,7 @@ const breakEven = (terms, rows) => {
   if (terms.beta >= 1 || against === null) return null;
   const budget = Math.min(terms.budget, terms.whole);
   const sides = rows
-    .filter(r => K.judges.includes(r.method) && r.method in data.rates && !r.far)
+    .filter(r => K.byLanguageModel.includes(r.method) && r.method in data.rates && !r.far)
     .map(of => ({ of, most: budget * (1 - data.rates[against.method] / data.rates[of.method]) }))
     .filter(({ most }) => most > 0);
   const nearest = best(sides, ({ of, most }) => [-of.selection / most]);
@@ -195,7 +199,7 @@ const breakEven = (terms, rows) => {
     of,
     against,
     ratio: ((of.selection / most) * terms.params) / of.params,
-    tasks: Math.ceil((of.selection * terms.tasks) / most),
+    tasks: of.shared ? Math.ceil((of.selection * terms.tasks) / most) : null,
   };
 };
 
@@ -209,8 +213,6 @@ const pilotOf = (terms, first, second) => {
   const wanted = known ? Math.abs(first.predicted - second.predicted) : K.wanted;
   const seeds = wanted > 0 ? seedsFor(wanted / data.noise) : null;
   if (seeds === null) return null;
-  const trained = seeds * 1.5 * (first.fraction + second.fraction) + K.ends;
-  const scoring = (first.selection + second.selection) * terms.tasks;
   let reached = 1,
     spent = second.fraction;
   if (known) {
@@ -218,13 +220,23 @@ const pilotOf = (terms, first, second) => {
     spent = other.fraction;
     reached = Math.min(1, (data.rates[good.method] / data.rates[other.method]) * good.fraction);
   }
-  const gains = Math.max(reached - spent, 0) * terms.whole;
-  const found = K.pilotParams.map(size => {
-    const cost = scoring + (trained * terms.whole * Math.min(terms.params, size)) / terms.params;
-    return { seeds, flops: cost, gains, pays: cost <= Math.min(gains, terms.budget) };
-  });
-  return found.find(p => p.pays) || found[found.length - 1];
+  const gains = Math.max(reached - spent, 0) * terms.whole * terms.tasks;
+  const fraction = Math.max(first.fraction, second.fraction);
+  const ofSize = size => {
+    const whole = (terms.whole * Math.min(terms.params, size)) / terms.params;
+    const paid = [first, second].map(r => (r.selection * r.sharedBy) / whole);
+    const dearest = Math.max(...paid),
+      budgets = [dearest + fraction / 2, dearest + fraction];
+    if (budgets[1] > 1) return null;
+    const arms = [0, ...paid.filter((_, i) => [first, second][i].method !== RANDOM)];
+    const trained = seeds * sum(budgets.flatMap(b => arms.map(cost => b - cost))) + K.ends;
+    const cost = (sum(paid) + trained) * whole;
+    return { seeds, flops: cost, gains, pays: cost <= Math.min(gains, terms.budget * terms.tasks) };
+  };
+  const found = K.pilotParams.map(ofSize).filter(p => p !== null);
+  return found.find(p => p.pays) || found[found.length - 1] || null;
 };
+const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 
 // The verdict and its reason in a line.
 const worth = r =>
@@ -237,7 +249,7 @@ const worth = r =>
   percent(r.beats);
 const wouldTell = p =>
   p === null
-    ? data.seeds[data.seeds.length - 1][0] + " seeds an arm would not tell: the difference is small"
+    ? data.seeds[data.seeds.length - 1][0] + " seeds an arm would not tell the two apart"
     : p.pays
       ? "a pilot of " +
         flops(p.flops) +
@@ -277,6 +289,8 @@ const judged = (terms, rows, first, second) => {
         "." +
         (second ? " Next comes " + named(second) + "; " + wouldTell(settle) + "." : ""),
     ];
+  if (rows.every(r => r.method === RANDOM) && data.scoring.some(s => s.method !== RANDOM))
+    return ["unknown", "No run that was measured tells what these methods are worth."];
   if (second === null || second.utility === null || second.utility <= 0)
     return ["random", "No method is expected to earn back its scoring."];
   return [

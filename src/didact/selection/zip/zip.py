@@ -59,12 +59,15 @@ def estimate_zip(
     if not wanted:
         return Cost()
     k1, k2, k3 = _clamped(n, k1, k2, k3)
-    done = np.arange(0, wanted, k3)  # at the beginning of each round
+    # Rounds with as many candidates as they may look at are alike; the others are few.
+    alike = min((n - max(k1, k2)) // k3 + 1, wanted // k3)
+    done = np.arange(alike * k3, wanted, k3)  # at the beginning of each of the others
     free, picks = n - done, np.minimum(k3, wanted - done)
     near = np.minimum(k2, free)
-    stage_2 = np.minimum(k1, free)[1:]  # in the first round nothing is chosen
-    stage_3 = picks * (2 * near - picks + 1) // 2 - near  # so before a round's first pick
-    evaluations = n + stage_2.sum() + stage_3.sum()
+    stage_2 = np.minimum(k1, free)[done > 0].sum() + max(alike - 1, 0) * k1  # not in the first
+    stage_3 = (picks * (2 * near - picks + 1) // 2 - near).sum()  # not before a round's first pick
+    stage_3 += alike * (k3 * (2 * k2 - k3 + 1) // 2 - k2)
+    evaluations = n + stage_2 + stage_3
     each, a_byte = _SECONDS[fast_backend()]
     return Cost(cpu_seconds=float(evaluations * (each + a_byte * stats.n_bytes / n)))
 

@@ -1,0 +1,1 @@
+"""Whether a new version of the data is a risk: flags before training and while it goes on."""

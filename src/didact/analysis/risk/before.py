@@ -1,0 +1,223 @@
+"""Before training: what the data of a version show beside those of earlier versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from didact.analysis.risk.flags import MOST_ROWS, Carrier, Judged, Rows
+from didact.analysis.risk.odds import (
+    ENOUGH,
+    Odds,
+    from_counts,
+    from_draws,
+    from_earlier,
+    limit,
+)
+from didact.analysis.risk.texts import Parts, Version, equal_tokens, known_share, parts_of
+from didact.core.arrays import Bool1D, Float1D, Int1D
+from didact.text.overlap import Overlap
+
+Found = tuple[Judged, Rows]
+ADDED_TO: Final = 0.5  # of the previous version's rows, from which on a version adds to it
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out text, and what finds it."""
+
+    overlap: Overlap
+
+    def rows(self, version: Version) -> list[tuple[int, str]]:
+        """Places in `version.rows` that share a run of words with it, and the words."""
+        found = []
+        for where, texts in version.pool.texts(version.rows):
+            found += [(where.start + row, words) for row, words in self.overlap(texts)]
+        return found
+
+
+def judge_data(
+    versions: Sequence[Version], held_out: Overlap | None = None
+) -> list[tuple[list[Found], list[str]]]:
+    """Every version beside the earlier ones, before anything is trained.
+
+    Each is compared with the mean of the earlier ones from `ENOUGH` of them on, with redraws of the
+    previous one before. Redundancy and copies are taken at equal tokens.
+
+    Args:
+        versions: In order; the first has nothing to be compared with.
+        held_out: What finds held-out text in a version.
+
+    Returns:
+        Of every version what was judged, with the rows that carry it, and what could not be.
+
+    **Cost:** per version 20 compressions of at most 2 million tokens, two sorts of its runs of
+    words, and a pass over its text for held-out runs.
+    """
+    tokens = equal_tokens(versions)
+    parts = [parts_of(version, tokens) for version in versions]
+    held = None if held_out is None else [Held(held_out).rows(v) for v in versions]
+    out: list[tuple[list[Found], list[str]]] = [([], ["it is the first version: nothing earlier"])]
+    for i in range(1, len(versions)):
+        found, cannot = _text(versions[: i + 1], parts[: i + 1])
+        found += _sources(versions[: i + 1])
+        if held is None:
+            cannot.append("held_out: no held-out files were given")
+        else:
+            found.append(_held_out(versions[i - 1], versions[i], held[i - 1], held[i]))
+        out.append((found, cannot))
+    for i, (found, cannot) in enumerate(_known(versions), 1):
+        out[i][0].extend(found)
+        out[i][1].extend(cannot)
+    return out
+
+
+def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> tuple[list[Found], list[str]]:
+    """Redundancy and near copies within the last of some versions."""
+    this = versions[-1]
+    repeats = repeating(this)
+    out = []
+    for kind in ("redundancy", "copies"):
+        each = [one.ratios if kind == "redundancy" else one.copies for one in parts]
+        odds = _compared(each, versions, parts[-2].drawn, share=kind == "copies")
+        seen = float(each[-1].mean())
+        unit = odds.expected if kind == "redundancy" else 1.0
+        out.append((_judged(kind, seen, odds, limit(), unit=unit), repeats))
+    return out, []
+
+
+def _compared(
+    each: Sequence[Float1D], versions: Sequence[Version], drawn: int, *, share: bool
+) -> Odds:
+    """The last of some versions, each told by random parts, against the ones before."""
+    before, this = versions[-2].looked_at, versions[-1].looked_at
+    odds = from_draws(each[-1], each[-2], drawn=drawn, of=len(before), here=len(this), share=share)
+    earlier = [float(one.mean()) for one in each[:-1]]
+    if len(earlier) < ENOUGH:
+        return odds
+    return from_earlier(float(each[-1].mean()), earlier, least_sd=odds.sd / 2**0.5)
+
+
+def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
+    """What of every version but the first stands in the one before it."""
+    out: list[tuple[list[Found], list[str]]] = []
+    shares: list[float] = []
+    for previous, this in pairwise(versions):
+        if adds_to(previous, this):
+            said = f"{this.name} holds most of {previous.name} and adds to it"
+            out.append(([], [f"known: {said}: its rows are compared among themselves"]))
+            continue
+        here, expected, places, of = known_share(previous, this)
+        half = min(len(previous.looked_at), len(this.looked_at)) // 2
+        odds = from_draws(
+            here,
+            expected,
+            drawn=half,
+            of=len(previous.looked_at),
+            here=len(this.looked_at),
+            share=True,
+        )
+        seen = float(here.mean())
+        if len(shares) >= ENOUGH:
+            odds = from_earlier(seen, shares, least_sd=odds.sd / 2**0.5)
+        shares.append(seen)
+        ids = ids_of(previous, previous.looked_at[of[:MOST_ROWS]])
+        why = [f"repeats {name} of {previous.name}" for name in ids]
+        rows = rows_of(this, this.looked_at[places], why)
+        out.append(([(_judged("known", seen, odds, limit()), rows)], []))
+    return out
+
+
+def adds_to(previous: Version, this: Version) -> bool:
+    """Whether a version holds most rows of the previous one: it is that one with more."""
+    old, new = (v.pool.content_hash[v.rows] for v in (previous, this))
+    return float(np.isin(old, new).mean()) > ADDED_TO
+
+
+def _sources(versions: Sequence[Version]) -> list[Found]:
+    """Sources whose share grew."""
+    counts = [_counts(version) for version in versions]
+    names = sorted({name for one in counts[-2:] for name in one})
+    this, n = versions[-1], [len(version.rows) for version in versions]
+    out = []
+    for name in names:
+        seen, previous = counts[-1].get(name, 0), counts[-2].get(name, 0)
+        odds = from_counts(seen, n[-1], previous, n[-2])
+        if len(versions) > ENOUGH:
+            shares = [one.get(name, 0) / m for one, m in zip(counts[:-1], n[:-1], strict=True)]
+            odds = from_earlier(seen / n[-1], shares, least_sd=odds.sd / 2**0.5)
+        one = _judged("source", seen / n[-1], odds, limit(len(names)), source=name)
+        out.append((one, rows_of(this, _of_source(this, name)) if one.flagged else Rows()))
+    return out
+
+
+def _counts(version: Version) -> dict[str, int]:
+    names = version.pool.source_names
+    counts = np.bincount(version.pool.source_codes[version.rows], minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+
+
+def _of_source(version: Version, name: str) -> Int1D:
+    code = version.pool.source_names.index(name) if name in version.pool.source_names else -1
+    return np.flatnonzero(version.pool.source_codes[version.rows] == code)
+
+
+def _held_out(
+    previous: Version, this: Version, before: list[tuple[int, str]], here: list[tuple[int, str]]
+) -> Found:
+    odds = from_counts(len(here), len(this.rows), len(before), len(previous.rows))
+    one = _judged("held_out", len(here) / len(this.rows), odds, limit())
+    places = np.array([place for place, _ in here], np.int64)
+    return one, rows_of(this, places, [f"shares “{words}”" for _, words in here[:MOST_ROWS]])
+
+
+def _judged(
+    kind: str, seen: float, odds: Odds, beyond: float, *, source: str = "", unit: float = 1.0
+) -> Judged:
+    return Judged(
+        kind=kind, seen=seen, expected=odds.expected, sd=odds.sd, z=odds.z, limit=beyond,
+        source=source, unit=unit,
+    )  # fmt: skip
+
+
+def repeating(version: Version, among: Bool1D | None = None, source: str = "") -> Rows:
+    """The rows that repeat another one, those that repeat the most repeated row first.
+
+    Args:
+        version: The version.
+        among: Which of its rows count, `(n,)`; all when None.
+        source: The source that they are of; all of them when "".
+    """
+    of, group = version.copies.of, version.copies.group
+    wanted = of >= 0
+    if among is not None:
+        wanted &= among[version.looked_at]
+    if source:
+        names = version.pool.source_names
+        codes = version.pool.source_codes[version.rows[version.looked_at]]
+        wanted &= codes == names.index(source)
+    places = np.flatnonzero(wanted)
+    sizes = np.bincount(group[places], minlength=1)
+    places = places[np.argsort(-sizes[group[places]], kind="stable")]
+    ids = ids_of(version, version.looked_at[of[places[:MOST_ROWS]]])
+    return rows_of(version, version.looked_at[places], [f"repeats {name}" for name in ids])
+
+
+def rows_of(version: Version, places: Int1D, why: Sequence[str] = ()) -> Rows:
+    """Rows of a version by their places in it, the worst first."""
+    worst = places[:MOST_ROWS]
+    reasons = [*why, *[""] * len(worst)]
+    named = zip(version.rows[worst].tolist(), ids_of(version, worst), reasons, strict=False)
+    return Rows(len(places), tuple(Carrier(*one) for one in named))
+
+
+def ids_of(version: Version, places: Int1D) -> list[str]:
+    """Ids of rows by their places in a version."""
+    if not len(places):
+        return []
+    found = version.pool.read(version.rows[places], ["id"]).column("id").to_pylist()
+    return [str(name) for name in found]

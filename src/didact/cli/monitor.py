@@ -1,0 +1,95 @@
+"""`didact monitor`: whether a new version of the data is a risk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from didact.cli.inputs import read_settings
+from didact.cli.options import Cache, Data, Json, Workers
+from didact.cli.streams import print_json, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from didact.analysis.risk.flags import Watched
+
+EXAMPLES: Final = (
+    "Examples: didact monitor --series versions -o risks · didact monitor OUT · "
+    "didact monitor --series versions --held-out test.jsonl --seen 0.1"
+)
+
+
+def monitor(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="A run, or a folder with the log of a training."),
+    ] = None,
+    series: Annotated[
+        Path | None,
+        typer.Option("--series", help="A folder with a subfolder for each version, by name."),
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option("--held-out", help="Files whose text no version should hold. Repeatable."),
+    ] = None,
+    seen: Annotated[
+        float, typer.Option("--seen", help="Share of the first epoch that is looked at.")
+    ] = 1.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Folder for risk.json and risk.html; a run's: its report."
+        ),
+    ] = None,
+    data: Data = None,
+    workers: Workers = None,
+    cache_dir: Cache = None,
+    json: Json = False,
+) -> None:
+    """Flag what is not as expected of a version of the data, before training and in it.
+
+    Exit code 0 clean, 4 flagged, 5 cannot tell.
+    """
+    from didact import verbs
+    from didact.cli.monitor_tables import flags_table
+    from didact.cli.printing import progress_bars
+    from didact.core.errors import ConfigError
+    from didact.monitoring.monitor import monitor as judge
+    from didact.monitoring.monitor import series_of
+
+    if (run is None) == (series is None):
+        raise ConfigError(
+            "expected one of RUN and --series DIR: one training, or versions in order"
+        )
+    folders = series_of(series) if series is not None else [run]
+    with progress_bars() as progress:
+        ctx = verbs.context(0, workers, cache_dir, progress, say)
+        found = judge(
+            [str(folder) for folder in folders], held_out=held_out, seen=seen,
+            read_as=read_settings(data), ctx=ctx,
+        )  # fmt: skip
+    bill = ctx.meter.bill
+    if bill.value.flops:
+        say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
+    if out is not None:
+        from didact.analysis.risk.flags import write_risk
+        from didact.reporting.risk_page import write_risk_page
+
+        write_risk(found, out)
+        write_risk_page(found, out / "risk.html")
+    if json:
+        told = [one.to_json() for one in found]
+        print_json(told if series is not None else told[0])
+    else:
+        flags_table(found)
+    raise typer.Exit(_exit_code(found))
+
+
+def _exit_code(found: Sequence[Watched]) -> int:
+    """4 where any version is flagged, 5 where the last one cannot be judged."""
+    if any(one.verdict == "flagged" for one in found):
+        return 4
+    return 5 if found[-1].verdict == "cannot_tell" else 0

@@ -1,0 +1,1 @@
+"""Watching data versions: their folders opened, judged in order, written down."""

@@ -1,0 +1,112 @@
+"""Before training: clean versions pass, and every planted fault is flagged with its rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+
+import didact
+from didact.analysis.risk.before import judge_data
+from didact.analysis.risk.flags import watched
+from didact.analysis.risk.texts import Version
+from didact.text.overlap import overlap_with
+from didact.verbs import context
+
+N = 150
+WORDS = np.array([f"{a}{b}" for a in "bdfgklmnprst" for b in ("an", "ol", "ik", "es", "um", "ire")])
+HELD = "the held out question asks how many apples there are in seven green baskets by the door"
+
+
+def rows(seed, n=N, source="web"):
+    rng = np.random.default_rng([7, seed])
+    weights = 1 / np.arange(1, len(WORDS) + 1)
+    draw = rng.choice(WORDS, (n, 30), p=weights / weights.sum())
+    return [
+        {"id": f"{seed}-{i}", "text": " ".join(draw[i]), "source": f"{source}{i % 3}"}
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Versions given by rows → the last of them, watched."""
+
+    def judged(*versions, held_out=None):
+        opened = []
+        for i, one in enumerate(versions):
+            path = tmp_path / f"v{i}.jsonl"
+            path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in one))
+            pool = didact.read(path)
+            opened.append(Version(f"v{i}", pool, np.arange(len(pool)), context()))
+        overlap = held_out and overlap_with([pa.array([held_out], pa.large_string())])
+        found, cannot = judge_data(opened, overlap)[-1]
+        return watched("last", 0, found, cannot)
+
+    return judged
+
+
+def kinds(found):
+    return {flag.kind for flag in found.flags}
+
+
+def test_clean_versions_are_clean(judge):
+    # 12 series; were each flagged with probability .05 as the rule says, 4 or more would be so
+    # with probability .002
+    flagged = [judge(rows(2 * i), rows(2 * i + 1)).verdict == "flagged" for i in range(12)]
+    assert sum(flagged) <= 3
+
+
+def test_a_copied_shard_is_flagged_with_its_rows(judge):
+    last = rows(1)[:120] + [{**r, "id": f"{r['id']} again"} for r in rows(1)[:30]]
+    found = judge(rows(0), last)
+    assert kinds(found) == {"redundancy", "copies"}
+    (copies,) = [flag for flag in found.flags if flag.kind == "copies"]
+    assert copies.rows.count == 30
+    assert {row.row for row in copies.rows.worst} < set(range(120, 150))
+    assert copies.rows.worst[0].why == f"repeats {copies.rows.worst[0].id.split()[0]}"
+    assert copies.z > 4
+    assert "deduplicate" in next(f for f in found.flags if f.kind == "redundancy").advice
+
+
+def test_rows_of_the_previous_version_are_known(judge):
+    found = judge(rows(0), rows(1)[:110] + [{**r, "id": f"old {r['id']}"} for r in rows(0)[:40]])
+    assert kinds(found) == {"known"}
+    assert found.flags[0].rows.count == 40
+    assert found.flags[0].rows.worst[0].why == "repeats 0-0 of v0"
+
+
+def test_a_version_that_adds_to_the_last_one_is_not_blamed_for_it(judge):
+    found = judge(rows(0), rows(0) + rows(1))
+    assert "known" not in {one.kind for one in found.judged}
+    assert "adds to it" in " ".join(found.cannot)
+    assert found.verdict == "clean"
+
+
+def test_a_source_that_grew_is_flagged_and_named(judge):
+    found = judge(rows(0), rows(1)[:120] + rows(2, 30, source="forum"))
+    assert {(flag.kind, flag.source) for flag in found.flags} == {
+        ("source", "forum0"), ("source", "forum1"), ("source", "forum2"),
+    }  # fmt: skip
+    assert found.flags[0].rows.count == 10
+    assert found.flags[0].rows.worst[0].row >= 120
+
+
+def test_held_out_text_in_the_pool_is_flagged(judge):
+    leaked = [{**r, "text": f"{r['text']} {HELD}"} if i % 15 == 0 else r for i, r in
+              enumerate(rows(1))]  # fmt: skip
+    found = judge(rows(0), leaked, held_out=HELD)
+    (flag,) = [flag for flag in found.flags if flag.kind == "held_out"]
+    assert (flag.rows.count, flag.expected) == (10, 0.0)
+    assert flag.rows.worst[0].why.startswith("shares “the held out question asks")
+
+
+def test_earlier_versions_are_the_measure_once_there_are_five(judge):
+    # each version has a shard twice, so that one more of the kind is nothing new
+    def usual(seed):
+        shard = rows(seed)[: 25 + 2 * (seed % 3)]
+        return rows(seed)[:120] + [{**r, "id": f"{r['id']} again"} for r in shard]
+
+    assert "copies" not in kinds(judge(*[usual(i) for i in range(6)]))
+    assert {"copies", "redundancy"} <= kinds(judge(*[rows(i) for i in range(5)], usual(5)))

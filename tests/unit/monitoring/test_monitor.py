@@ -1,0 +1,174 @@
+"""Folders of versions: what is taken of them, what cannot be told, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import orjson
+import pytest
+
+from didact.core.errors import ConfigError, DataError
+from didact.data.reading.settings import DataSettings
+from didact.monitoring.monitor import monitor, series_of
+from didact.monitoring.versions import open_version
+from didact.training.telemetry import STEPS, Step, step_lines
+from didact.verbs import context
+
+WORDS = np.array([f"{a}{b}" for a in "bdfgklmn" for b in ("an", "ol", "ik", "es", "um", "ire")])
+
+
+def rows(seed, n=80):
+    rng = np.random.default_rng([3, seed])
+    return [{"id": f"{seed}-{i}", "text": " ".join(rng.choice(WORDS, 12))} for i in range(n)]
+
+
+def log(n=40, shift=0.0, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    return [
+        Step(step=i + 1, loss=4 + shift - i / n + rng.normal(0, 0.05), epoch=1, learnt=10.0,
+             grad_norm=1.0, samples=2, **more)
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Writes versions: data, and the log of a training."""
+
+    def write(*versions):
+        home = tmp_path / "series"
+        for i, (data, steps) in enumerate(versions, 1):
+            folder = home / f"v{i}"
+            folder.mkdir(parents=True)
+            if data:
+                lines = b"".join(orjson.dumps(r) + b"\n" for r in data)
+                (folder / "train.jsonl").write_bytes(lines)
+            if steps:
+                (folder / STEPS).write_text(step_lines(steps))
+        return home
+
+    return write
+
+
+def judged(home, **more):
+    return monitor(series_of(home), **more)
+
+
+def test_versions_are_the_subfolders_by_name(series):
+    home = series((rows(0), None), (rows(1), None))
+    (home / ".cache").mkdir()
+    (home / "notes.txt").write_text("…")
+    assert [p.name for p in series_of(home)] == ["v1", "v2"]
+    with pytest.raises(DataError, match="holds no version"):
+        series_of(home / "v1")
+    with pytest.raises(DataError, match="no such folder"):
+        series_of(home / "v9")
+
+
+def test_logs_and_tables_beside_the_rows_are_no_rows(series):
+    home = series((rows(0), log()))
+    opened = open_version(home / "v1", DataSettings(), context())
+    assert len(opened.data.rows) == 80
+    assert opened.curve.seen == 1.0
+
+
+def test_versions_go_by_number(tmp_path):
+    names = ["2026-9", "2026-10", "v2", "v9", "v10", "v10b", "v010.1", "last"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert [p.name for p in series_of(tmp_path)] == [
+        "2026-9", "2026-10", "last", "v2", "v9", "v10", "v010.1", "v10b",
+    ]  # fmt: skip
+
+
+def test_a_series_of_one_cannot_be_told(series):
+    (found,) = judged(series((rows(0), None)))
+    assert found.verdict == "cannot_tell"
+    assert "it is alone" in " ".join(found.cannot)
+
+
+def test_a_handful_of_rows_is_too_few(series):
+    found = judged(series((rows(0), None), (rows(1)[:20], None), (rows(2), None)))
+    assert [one.verdict for one in found] == ["cannot_tell", "cannot_tell", "clean"]
+    assert "it has 20 rows; below 50" in " ".join(found[1].cannot)
+
+
+def test_the_training_of_one_version_is_judged_alone(series):
+    steps = log()
+    steps[30] = Step(step=31, loss=9.0, epoch=1, learnt=10.0, grad_norm=1.0, samples=2)
+    (found,) = judged(series((None, steps)))
+    assert [flag.kind for flag in found.flags] == ["spike"]
+    assert found.flags[0].rows.count == 0  # no rows are known
+
+
+def test_losses_are_compared_where_only_logs_are_left(series):
+    home = series((None, log()), (None, log(shift=0.4, seed=1)))
+    found = judged(home)
+    assert [flag.kind for flag in found[1].flags] == ["loss"]
+    assert "its texts are gone" in " ".join(found[1].cannot)
+    early = judged(home, seen=0.25)[1]
+    assert (early.seen, [flag.kind for flag in early.flags]) == (0.25, ["loss"])
+
+
+def test_texts_that_are_gone_leave_the_other_versions_to_be_judged(series):
+    home = series((rows(0), None), (None, None), (rows(0)[:40] + rows(2)[:40], None))
+    found = judged(home)
+    assert [one.verdict for one in found] == ["cannot_tell", "cannot_tell", "flagged"]
+    assert found[2].flags[0].rows.worst[0].why == "repeats 0-0 of v1"
+
+
+def test_a_log_without_a_first_epoch_is_said(series):
+    late = [Step(step=s.step + 40, loss=s.loss, epoch=2, samples=2) for s in log()]
+    (found,) = judged(series((None, late)))
+    assert found.verdict == "cannot_tell"
+    assert "it has no first epoch" in " ".join(found.cannot)
+
+
+def test_other_tokenizers_are_refused_and_named(series):
+    home = series((rows(0), None), (rows(1), None), (rows(2), None))
+    for i, text in enumerate(("one", "one", "two"), 1):
+        model = home / f"v{i}" / "model"
+        model.mkdir()
+        (model / "config.json").write_text("{}")
+        (model / "tokenizer.json").write_text(text)
+    with pytest.raises(ConfigError, match="v1 and v3: tokens are read by the model with different"):
+        judged(home)
+
+
+def test_shares_are_checked(series):
+    with pytest.raises(ConfigError, match="above 0 and up to 1"):
+        judged(series((rows(0), None)), seen=0)
+
+
+def test_the_command_line_says_it_in_its_exit_code(series, tmp_path, capsys):
+    from didact.cli.app import app
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            app(["monitor", *map(str, words)])
+        return ended.value.code
+
+    home = series((rows(0), None), (rows(1), None))
+    assert run("--series", home, "-o", tmp_path / "out") == 0
+    page = (tmp_path / "out" / "risk.html").read_text()
+    assert "Nothing is flagged. Cannot tell: v1." in page
+    assert json.loads((tmp_path / "out" / "risk.json").read_text())["versions"][1]["flags"] == []
+    capsys.readouterr()
+    assert run(home / "v1", "--json") == 5
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["seen"], told["flags"]) == ("v1", 0.0, [])
+    (home / "v3").mkdir()
+    shard = [{**r, "id": f"{r['id']}+{k}"} for k in range(3) for r in rows(2)[:20]]
+    (home / "v3" / "train.jsonl").write_bytes(
+        b"".join(orjson.dumps(r) + b"\n" for r in [*rows(2)[:20], *shard])
+    )
+    assert run("--series", home, "--json") == 4
+    told = json.loads(capsys.readouterr().out)
+    flag = told[2]["flags"][0]
+    assert set(flag) == {"kind", "seen", "expected", "z", "source", "rows", "advice"}
+    assert flag["rows"]["count"] == 60
+    assert run("--series", home) == 4
+    assert "2-0+0 (repeats 2-0)" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(ConfigError, match="expected one of RUN and --series"):
+        app(["monitor"], standalone_mode=False)
