@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,7 @@ def main() -> None:
     if options.bill:
         return
     folder, seeds = options.work / "runs", range(ground.sizes.inits)
+    begun = time.monotonic()
     done = dict(run_all(first_runs(ground, seeds, annotation), folder, options))
     about = {"owed_flops": owed.flops, "lqs": annotation}
     keep(options.output, ground, about, done)
@@ -99,9 +101,8 @@ def main() -> None:
     if best is None:
         print(f"{len(done)} runs; the best order is known when every seed has every order")
         return
-    left = None if options.limit is None else options.limit - spent(done) / 60
-    options.limit = left
-    done.update(run_all(best_runs(ground, seeds, annotation, *best), folder, options))
+    later = best_runs(ground, seeds, annotation, *best)
+    done.update(run_all(later, folder, options, begun=begun))
     keep(options.output, ground, {**about, "best": best}, done)
     print(f"{len(done)} runs: {options.output}")
 
@@ -300,18 +301,13 @@ def differences(done: Mapping[str, Row]) -> list[Row]:
     return out
 
 
-def spent(done: Mapping[str, Row]) -> float:
-    """Seconds of runs."""
-    return float(sum(row["wall_seconds"] for row in done.values()))
-
-
 def keep(output: str, ground: Ground, about: Mapping[str, Any], done: Mapping[str, Row]) -> None:
     """Write what there is."""
     told = {
         "sizes": json.loads((ground.work / "sizes.json").read_text()),
         "learning_rates": {"base": BASE_RATE, "run": RATE}, "batch_size": BATCH, **about,
         "done_flops": sum(row["flops"] for row in done.values()),
-        "seconds": round(spent(done)), "differences": differences(done), "runs": dict(done),
+        "seconds": round(sum(row["wall_seconds"] for row in done.values())), "differences": differences(done), "runs": dict(done),
         "machine": machine(),
     }  # fmt: skip
     write_json(output, told)
