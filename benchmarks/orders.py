@@ -307,8 +307,8 @@ def keep(output: str, ground: Ground, about: Mapping[str, Any], done: Mapping[st
         "sizes": json.loads((ground.work / "sizes.json").read_text()),
         "learning_rates": {"base": BASE_RATE, "run": RATE}, "batch_size": BATCH, **about,
         "done_flops": sum(row["flops"] for row in done.values()),
-        "seconds": round(sum(row["wall_seconds"] for row in done.values())), "differences": differences(done), "runs": dict(done),
-        "machine": machine(),
+        "seconds": round(sum(row["wall_seconds"] for row in done.values())),
+        "differences": differences(done), "runs": dict(done), "machine": machine(),
     }  # fmt: skip
     write_json(output, told)
 
