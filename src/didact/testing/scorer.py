@@ -118,9 +118,11 @@ class _Run:
 
     def close(self, found: Float1D, expected: Float1D, message: str) -> None:
         if self.rtol == 0:
-            promise(found.shape == expected.shape, f"{message}: {found.shape}, {expected.shape}")
+            kinds = [(a.shape, a.dtype) for a in (found, expected)]
+            promise(kinds[0] == kinds[1], f"{message}: {kinds[0]}, not {kinds[1]}")
             # Bit for bit, but for rows without a score: NaN has many bit patterns.
-            other = (found.view(np.int64) != expected.view(np.int64)) & ~(
+            bits = f"i{found.itemsize}"
+            other = (found.view(bits) != expected.view(bits)) & ~(
                 np.isnan(found) & np.isnan(expected)
             )
             at = np.unravel_index(int(other.argmax()), other.shape) if other.any() else ()
