@@ -63,3 +63,17 @@ def test_selectors_say_it_too(library, method, settings, extra, tmp_path, monkey
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(MissingDependencyError, match=rf"pip install 'didact\[{extra}\]'"):
         didact.select(pool, scores, method, budget=Budget(samples=1), **settings)
+
+
+def test_a_plan_needs_no_extra_and_says_what_it_left_out(monkeypatch):
+    def without(name, package=None):
+        return None if name in {"torch", "numba", "model2vec"} else REAL(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    plan = didact.plan(samples=300_000, mean_tokens=350, model="70B", budget=4e18)
+    planned = {scoring.method for scoring in plan.scoring}
+    assert {"random", "bm25", "zip", "embedding", "perplexity", "less", "lqs"} <= planned
+    for method in ("feature_based", "shingle_novelty"):
+        assert method not in planned
+        (said,) = (note for note in plan.notes if note.startswith(f"{method} is left out"))
+        assert "pip install 'didact[fast]'" in said

@@ -15,7 +15,7 @@ from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec, headless
 from didact.core import binding, registry
 from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DidactError, did_you_mean
+from didact.core.errors import ConfigError, MissingDependencyError, did_you_mean
 from didact.core.pool import PoolStats
 from didact.core.scores import Budget
 from didact.planning.comparison import RANDOM
@@ -127,8 +127,12 @@ def scoring_costs(
     judges: Sequence[Described],
     encoder: Described,
     methods: Sequence[str] = METHODS,
-) -> list[Scoring]:
+) -> tuple[list[Scoring], list[str]]:
     """Every method's cost, those that score by a language model once for each of `judges`.
+
+    Returns:
+        The costs; and for each method that is left out, since a library that it needs is not
+        installed, a sentence with the command that installs it.
 
     Raises:
         ConfigError: There is no such method.
@@ -136,7 +140,14 @@ def scoring_costs(
     if unknown := sorted(set(methods) - set(METHODS)):
         raise ConfigError(f"method {unknown[0]!r}{did_you_mean(unknown[0], METHODS)}")
     named = dict.fromkeys((RANDOM, *methods))  # random samples are beside every other method
-    return [found for method in named for found in _of(method, stats, target, judges, encoder)]
+    found: list[Scoring] = []
+    left_out: list[str] = []
+    for method in named:
+        try:
+            found += _of(method, stats, target, judges, encoder)
+        except MissingDependencyError as error:
+            left_out.append(f"{method} is left out: {error}")
+    return found, left_out
 
 
 def _of(
@@ -151,11 +162,7 @@ def _of(
     elif method in WITHOUT_MODEL:
         settings = {"model": _MODEL} if method == "static_embedding" else {}
         scorer = registry.find("scorers", method)(**settings)
-        try:
-            cost = scorer.estimate(stats, target)
-        except DidactError:  # its library is not installed
-            return
-        yield Scoring(method, None, None, cost, {})
+        yield Scoring(method, None, None, scorer.estimate(stats, target), {})
     elif method in BY_ENCODER:
         scorer = registry.find("scorers", method)(model=_MODEL)
         cost = scorer.estimate_from_specs(stats, target, {"model": headless(encoder.spec)})

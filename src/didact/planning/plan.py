@@ -203,7 +203,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
             f"{training.flops:.3g}: give more, or a smaller model"
         )
     target = question.target or _typical_target(question.pool)
-    scoring = scoring_costs(
+    scoring, left_out = scoring_costs(
         question.pool, target, question.judges, question.encoder, question.methods
     )
     terms = Terms(
@@ -224,7 +224,7 @@ def make_plan(question: Question, prior: Prior) -> Plan:
         break_even=break_even(terms, rows, params) if terms.beta < 1 else None,
         pilot=settle, verdict=verdict,
         training=training, scoring=tuple(scoring), prior=prior,
-        notes=tuple(_notes(question, terms, training, scoring, rows, first)),
+        notes=(*_notes(question, terms, training, scoring, rows, first), *left_out),
     )  # fmt: skip
 
 
