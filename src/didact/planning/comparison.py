@@ -107,8 +107,7 @@ class Arm:
 
 
 def _finite(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _expect(fine: object, where: str, name: str, given: object, expected: str) -> None:
