@@ -293,3 +293,13 @@ def test_what_is_cut_and_whose_the_budget_is_are_said(published: Prior) -> None:
 def test_small_and_large_shares_are_said_in_digits(published: Prior, full: float) -> None:
     assert "takes 0.00429% of the budget" in make_plan(question(1e23), published).verdict.text
     assert "takes 50.0% of the budget" in make_plan(question(2 * full), published).verdict.text
+
+
+def test_a_pilot_nearly_as_large_as_the_training_costs_more_than_it_can_gain(
+    published: Prior,
+) -> None:
+    small = replace(question(7e15, "30M", judges=("30M",)), methods=("bm25", "embedding"))
+    plan = make_plan(small, doubtful(published))
+    assert plan.verdict.code == "random"
+    assert plan.pilot is None
+    assert "Finding out costs more than it can gain" in plan.verdict.text
