@@ -134,7 +134,7 @@ def write_versions(ground: Ground) -> dict[str, Row]:
     folder.mkdir(exist_ok=True)
     n, lines = ground.sizes.tokens, ground.lines()
     usable = np.flatnonzero(ground.lengths > 0)
-    rows = np.random.default_rng(5).permutation(usable)
+    rows = ground.sizes.rng(5).permutation(usable)
     versions: dict[str, Row] = {
         f"{at:02d}-clean": {"fault": "", "percent": 0} for at in range(CLEAN + 1)
     }

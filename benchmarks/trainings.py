@@ -56,6 +56,7 @@ class Sizes:
         inits: Bases: seeds of weights, of the base's order and of the run's.
         held_out: Held-out rows, all sources evenly.
         answers: Answers of GSM8K.
+        draw: Which draw of the pool, of the base's rows and of the sets; 0 is the recorded one.
     """
 
     params: str
@@ -67,6 +68,11 @@ class Sizes:
     inits: int = 3
     held_out: int = 400
     answers: int = 200
+    draw: int = 0
+
+    def rng(self, seed: int) -> np.random.Generator:
+        """Random numbers of this draw."""
+        return np.random.default_rng(seed + 1000 * self.draw)
 
     def changed(self, options: argparse.Namespace) -> Sizes:
         """With what the command line says otherwise."""
@@ -166,7 +172,7 @@ def prepare(data: Path, work: Path, sizes: Sizes) -> Ground:
     tokenizer = str(work / "proxy-0" / "tokenizer.json")
     everything = didact.read(files["everything"], tokenizer=tokenizer, cache_dir=cache)
     lengths = read_lengths(everything, work / "proxy-0", TrainSettings(), context(0, 1, cache))
-    rows = np.random.default_rng(0).permutation(len(everything))
+    rows = sizes.rng(0).permutation(len(everything))
     base_rows = prefix(rows, lengths, sizes.base_tokens)
     others = np.setdiff1d(np.arange(len(everything)), base_rows)
     pool_file = work / "pool.jsonl"
@@ -185,7 +191,7 @@ def _split(data: Path, sizes: Sizes) -> dict[str, list[str]]:
         by_source.setdefault(json.loads(line)["source"], []).append(at)
     turns = [row for part in zip_longest(*by_source.values()) for row in part if row is not None]
     held_out, left = turns[: sizes.held_out], np.sort(turns[sizes.held_out :])
-    drawn = np.sort(np.random.default_rng(1).permutation(left)[: sizes.pool_rows])
+    drawn = np.sort(sizes.rng(1).permutation(left)[: sizes.pool_rows])
     taken = set(drawn.tolist())
     val = [row for row in turns[sizes.held_out :] if row not in taken][:VALIDATION]
     return {
