@@ -80,8 +80,11 @@ def law(
     if csvs:
         if file is not None or metric != "bits_per_byte":
             raise ConfigError("metric and file do nothing beside a CSV, which has performance")
-        return entropy_law([run for path in csvs for run in read_law_table(Path(path))])
-    runs, notes = observed_runs(given, metric=metric, file=file, ctx=ctx)
+        read = [read_law_table(Path(path)) for path in csvs]
+        runs = tuple(run for some, _ in read for run in some)
+        notes = tuple(note for _, some in read for note in some)
+    else:
+        runs, notes = observed_runs(given, metric=metric, file=file, ctx=ctx)
     found = entropy_law(runs)
     return replace(found, notes=(*found.notes, *notes))
 

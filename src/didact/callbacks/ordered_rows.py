@@ -145,7 +145,12 @@ def _in_folder(folder: Path) -> OrderedRows:
 def order_files(folder: Path) -> list[Path]:
     """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
-    return [folder / n for n in names if n not in _TABLES and _stem(n) not in _NOT_ROWS]
+    return [folder / n for n in names if not is_record(n)]
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of this name is a table, log or list of didact's beside the rows."""
+    return name in _TABLES or _stem(name) in _NOT_ROWS
 
 
 def _of_run(folder: Path) -> OrderedRows:

@@ -29,7 +29,10 @@ def monitor(
     ] = None,
     series: Annotated[
         Path | None,
-        typer.Option("--series", help="A folder with a subfolder for each version, by name."),
+        typer.Option(
+            "--series",
+            help="A folder with a subfolder, or file of rows, for each version, by name.",
+        ),
     ] = None,
     held_out: Annotated[
         list[str] | None,
@@ -51,7 +54,7 @@ def monitor(
 ) -> None:
     """Flag what is not as expected of a version of the data, before training and in it.
 
-    Exit code 0 clean, 4 flagged, 5 cannot tell.
+    Exit code, of the last version: 0 clean, 4 flagged, 5 cannot tell.
     """
     from didact import verbs
     from didact.cli.monitor_tables import flags_table
@@ -89,7 +92,5 @@ def monitor(
 
 
 def _exit_code(found: Sequence[Watched]) -> int:
-    """4 where any version is flagged, 5 where the last one cannot be judged."""
-    if any(one.verdict == "flagged" for one in found):
-        return 4
-    return 5 if found[-1].verdict == "cannot_tell" else 0
+    """Of the last version: an earlier one that was flagged is no reason to stop for ever."""
+    return {"clean": 0, "flagged": 4, "cannot_tell": 5}[found[-1].verdict]

@@ -4,7 +4,8 @@
 DidactError
 ├── ConfigError              a setting is unknown, missing or out of range
 ├── DataError                a file or a row is not what it should be
-│   └── DamagedError         a kept file is not what was written; its value is made again
+│   ├── DamagedError         a kept file is not what was written; its value is made again
+│   └── NoSampleError        files without a single sample to use
 ├── PoolMismatchError        a table belongs to another pool
 ├── BudgetError              a budget cannot be met
 ├── MissingDependencyError   an optional library is not installed
@@ -38,6 +39,10 @@ class ConfigError(DidactError):
 
 class DataError(DidactError):
     """A file or a row is not what it should be."""
+
+
+class NoSampleError(DataError):
+    """Files without a single sample to use."""
 
 
 class DamagedError(DataError):

@@ -17,7 +17,13 @@ from typing import Final
 
 import numpy as np
 
-from didact.analysis.risk.before import Found, judge_data, repeating, rows_of
+from didact.analysis.risk.before import (
+    Found,
+    judge_data,
+    judge_held_out,
+    repeating,
+    rows_of,
+)
 from didact.analysis.risk.during import (
     Run,
     comparable,
@@ -33,13 +39,14 @@ from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
-from didact.monitoring.versions import Opened, check_alike, open_version
+from didact.monitoring.versions import Opened, check_alike, holds_rows, open_version
 from didact.text.overlap import overlap_with
 from didact.verbs import PathLike, Paths, context, read_target
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
 SERIES_OF_ONE: Final = "it is alone: what to expect of it only earlier versions can tell"
+FIRST: Final = "it is the first version: what to expect of it only earlier ones could tell"
 
 
 def monitor(
@@ -53,9 +60,9 @@ def monitor(
     """Judge versions of the data, each beside the earlier ones.
 
     Args:
-        versions: Their folders in order: runs, exports, or folders of rows; with `steps.jsonl` or a
-            `trainer_state.json` of HF Trainer their training is judged too. One alone is judged by
-            its training only.
+        versions: Their folders in order: runs, exports, or folders or files of rows; with
+            `steps.jsonl` or a `trainer_state.json` of HF Trainer their training is judged too. Of
+            one alone only steps that stand out, and held-out text, can be told.
         held_out: Files of held-out text that should be in no version.
         seen: Share of the first epoch that is looked at, above 0 to 1.
         read_as: How files of rows are read.
@@ -94,16 +101,23 @@ def monitor(
 def series_of(folder: PathLike) -> list[Path]:
     """The versions of a series: the subfolders by name, v10 behind v9; hidden ones are none.
 
+    Where there is no subfolder every file of rows is a version.
+
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
     home = Path(folder)
     if not home.is_dir():
-        raise DataError(f"{home}: no such folder; expected one with a subfolder for each version")
-    there = [p for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        what = "is a file" if home.exists() else "no such folder"
+        raise DataError(f"{home}: {what}; expected a folder with a subfolder for each version")
+    there = [p for p in home.iterdir() if not p.name.startswith(".")]
+    there = [p for p in there if p.is_dir()] or [p for p in there if holds_rows(p)]
     found = sorted(there, key=lambda p: (_numbered(p.name), p.name))
     if not found:
-        raise DataError(f"{home}: holds no version; expected a subfolder for each, named in order")
+        raise DataError(
+            f"{home}: holds no version; expected a subfolder, or a file of rows, for each, named "
+            "in order"
+        )
     return found
 
 
@@ -118,23 +132,25 @@ def _numbered(name: str) -> list[tuple[str, int]]:
 def _before(
     opened: Sequence[Opened], held_out: Paths | None, settings: DataSettings, ctx: Context
 ) -> list[tuple[list[Found], list[str]]]:
-    if len(opened) == 1:
-        return [([], [SERIES_OF_ONE])]
-    datas = {i: one.data for i, one in enumerate(opened) if one.data is not None}
     out: list[tuple[list[Found], list[str]]] = [([], []) for _ in opened]
-    for i, data in datas.items():
-        if len(data.rows) < LEAST_ROWS:
-            out[i][1].append(f"it has {len(data.rows)} rows; below {LEAST_ROWS} nothing is unusual")
-    datas = {i: data for i, data in datas.items() if len(data.rows) >= LEAST_ROWS}
-    if not datas:
-        return out
-    overlap = None
+    out[0][1].append(SERIES_OF_ONE if len(opened) == 1 else FIRST)
+    datas = {i: one.data for i, one in enumerate(opened) if one.data is not None}
     if held_out is not None:
         pool = read_target(held_out, settings, ctx).pool
         overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
-    found = judge_data(list(datas.values()), overlap)
-    for i, one in zip(datas, found, strict=True):
-        out[i] = one
+        for i, data in datas.items():
+            out[i][0].append(judge_held_out(data, overlap))
+    for i, data in datas.items():
+        if held_out is None:
+            out[i][1].append("held_out: no held-out files were given")
+        if len(data.rows) < LEAST_ROWS:
+            out[i][1].append(f"it has {len(data.rows)} rows; below {LEAST_ROWS} nothing is unusual")
+    datas = {i: data for i, data in datas.items() if len(data.rows) >= LEAST_ROWS}
+    if (first := next(iter(datas), 0)) > 0:
+        out[first][1].append("of no earlier version there is text to compare it with")
+    for i, (found, cannot) in zip(datas, judge_data(list(datas.values())), strict=True):
+        out[i][0].extend(found)
+        out[i][1].extend(cannot)
     return out
 
 

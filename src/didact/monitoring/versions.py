@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from didact import pipeline
-from didact.analysis.risk.curve import NATS, Curve, deciding, find_log, read_log
+from didact.analysis.risk.curve import NATS, STATE, Curve, deciding, find_log, read_log
 from didact.analysis.risk.texts import Version
-from didact.callbacks.ordered_rows import order_files, order_joints
+from didact.callbacks.ordered_rows import is_record, order_files, order_joints
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
-from didact.core.errors import ConfigError, DataError, DidactError
+from didact.core.errors import ConfigError, DataError, DidactError, NoSampleError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import TrainingOrder
 from didact.data import tables
+from didact.data.reading.containers import BY_SUFFIX
+from didact.data.reading.discovery import default_source
 from didact.data.reading.settings import DataSettings
 from didact.models.folder import RECORD, read_json
+from didact.runs.folder import read_manifest
 from didact.verbs import read_with_inputs
+
+# beside them JSON is no data
+_OF_TRAININGS: Final = {"config.json", "manifest.json", "tokenizer.json", RECORD, STATE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,26 @@ class Opened:
         return digest(file) if file is not None and file.is_file() else None
 
 
+def holds_rows(path: Path) -> bool:
+    """Whether a path is a file of rows by its name."""
+    return path.is_file() and path in rows_files(path.parent)
+
+
+def rows_files(folder: Path) -> list[Path]:
+    """Files of rows in a folder: what didact writes, else whatever it reads, by name.
+
+    JSON beside a model or a trainer's log is theirs; text beside other files is about them.
+    """
+    if found := order_files(folder):
+        return found
+    there = sorted(p for p in folder.iterdir() if p.is_file() and not is_record(p.name))
+    trained = any(p.name in _OF_TRAININGS for p in there)
+    kinds = {p: next((BY_SUFFIX[s] for s in p.suffixes if s in BY_SUFFIX), "") for p in there}
+    kinds = {p: kind for p, kind in kinds.items() if p.name[0] not in "._"}
+    found = [p for p, kind in kinds.items() if kind and not (kind == "json" and trained)]
+    return [p for p in found if kinds[p] != "text"] or found
+
+
 def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
     """A version, whatever its folder holds.
 
@@ -63,20 +89,22 @@ def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
     in files beside.
 
     Args:
-        folder: The folder.
+        folder: The folder, or a file of rows.
         read_as: How files of rows are read.
         ctx: Cache, seed, progress.
 
     Raises:
         DataError: There is no such folder, or its files are damaged.
     """
+    if folder.is_file():
+        return _of_files(Opened(name=folder.name), [folder], folder.parent, read_as, ctx)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected a run, or a folder of rows")
+        raise DataError(f"{folder}: no such folder; expected a run, or a folder or file of rows")
     opened = Opened(name=folder.name or str(folder))
     if (folder / "manifest.json").is_file():
         opened = _of_run(opened, folder, ctx)
     if opened.data is None:
-        opened = _of_files(opened, folder, read_as, ctx)
+        opened = _of_files(opened, rows_files(folder), folder, read_as, ctx)
     return _trained(opened, folder)
 
 
@@ -87,29 +115,42 @@ def _of_run(opened: Opened, folder: Path, ctx: Context) -> Opened:
     except (DidactError, OSError, KeyError) as error:
         why = f"the run's own pool or order cannot be read ({error}); its exported rows are taken"
         return replace(opened, cannot=(why,))
-    return _ordered(opened, values.pool, order, ctx)
+    files = [str(i["path"]) for i in read_manifest(folder).inputs if "role" not in i]
+    return _ordered(opened, values.pool, order, files, ctx)
 
 
-def _ordered(opened: Opened, pool: Pool, order: TrainingOrder, ctx: Context) -> Opened:
+def _ordered(
+    opened: Opened, pool: Pool, order: TrainingOrder, files: Sequence[str], ctx: Context
+) -> Opened:
     sequence = order.rows[: len(order) // order.epochs]
-    data = Version(opened.name, pool, np.unique(sequence), ctx)
+    data = Version(opened.name, pool, np.unique(sequence), ctx, _sourced(pool, files))
     return replace(opened, data=data, sequence=sequence, batch_size=order.batch_size)
 
 
-def _of_files(opened: Opened, folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
-    files = order_files(folder)
+def _of_files(
+    opened: Opened, files: Sequence[Path], folder: Path, read_as: DataSettings, ctx: Context
+) -> Opened:
     if not files:
         gone = "there are no rows in it: its texts are gone, so nothing of its data can be judged"
         return replace(opened, cannot=(*opened.cannot, gone))
-    pool = read_with_inputs([str(f) for f in files], read_as, ctx).pool
+    names = [str(file) for file in files]
+    try:
+        pool = read_with_inputs(names, read_as, ctx).pool
+    except NoSampleError as error:
+        return replace(opened, cannot=(*opened.cannot, str(error)))
     table = folder / "order.parquet"
     if table.is_file():
         order = tables.read_order(table)
         if len(order) == len(pool) and order.epochs == 1:
             here = replace(order, rows=np.arange(len(pool)), pool_fingerprint=pool.fingerprint)
-            return _ordered(opened, pool, here, ctx)
+            return _ordered(opened, pool, here, names, ctx)
     rows = np.flatnonzero(~pool.in_validation)
-    return replace(opened, data=Version(opened.name, pool, rows, ctx))
+    return replace(opened, data=Version(opened.name, pool, rows, ctx, _sourced(pool, names)))
+
+
+def _sourced(pool: Pool, files: Sequence[str]) -> bool:
+    """Whether sources are told by rows, or by the names of several files."""
+    return len(files) != 1 or pool.source_names != (default_source(Path(files[0])),)
 
 
 def _trained(opened: Opened, folder: Path) -> Opened:

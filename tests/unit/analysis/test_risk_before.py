@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pytest
 
 import didact
 from didact.analysis.risk.before import judge_data
 from didact.analysis.risk.flags import watched
 from didact.analysis.risk.texts import Version
-from didact.text.overlap import overlap_with
 from didact.verbs import context
 
 N = 150
 WORDS = np.array([f"{a}{b}" for a in "bdfgklmnprst" for b in ("an", "ol", "ik", "es", "um", "ire")])
-HELD = "the held out question asks how many apples there are in seven green baskets by the door"
 
 
 def rows(seed, n=N, source="web"):
@@ -33,15 +30,14 @@ def rows(seed, n=N, source="web"):
 def judge(tmp_path):
     """Versions given by rows → the last of them, watched."""
 
-    def judged(*versions, held_out=None):
+    def judged(*versions):
         opened = []
         for i, one in enumerate(versions):
             path = tmp_path / f"v{i}.jsonl"
             path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in one))
             pool = didact.read(path)
             opened.append(Version(f"v{i}", pool, np.arange(len(pool)), context()))
-        overlap = held_out and overlap_with([pa.array([held_out], pa.large_string())])
-        found, cannot = judge_data(opened, overlap)[-1]
+        found, cannot = judge_data(opened)[-1]
         return watched("last", 0, found, cannot)
 
     return judged
@@ -84,6 +80,14 @@ def test_a_version_that_adds_to_the_last_one_is_not_blamed_for_it(judge):
     assert found.verdict == "clean"
 
 
+def test_a_version_delivered_twice_is_known(judge):
+    again = [{**r, "id": f"again {r['id']}"} for r in reversed(rows(0))]
+    assert kinds(judge(rows(0), again)) == {"known"}
+    some = judge(rows(0), rows(0)[:130])  # a filter
+    assert some.verdict == "clean"
+    assert "takes from it" in " ".join(some.cannot)
+
+
 def test_a_source_that_grew_is_flagged_and_named(judge):
     found = judge(rows(0), rows(1)[:120] + rows(2, 30, source="forum"))
     assert {(flag.kind, flag.source) for flag in found.flags} == {
@@ -91,15 +95,6 @@ def test_a_source_that_grew_is_flagged_and_named(judge):
     }  # fmt: skip
     assert found.flags[0].rows.count == 10
     assert found.flags[0].rows.worst[0].row >= 120
-
-
-def test_held_out_text_in_the_pool_is_flagged(judge):
-    leaked = [{**r, "text": f"{r['text']} {HELD}"} if i % 15 == 0 else r for i, r in
-              enumerate(rows(1))]  # fmt: skip
-    found = judge(rows(0), leaked, held_out=HELD)
-    (flag,) = [flag for flag in found.flags if flag.kind == "held_out"]
-    assert (flag.rows.count, flag.expected) == (10, 0.0)
-    assert flag.rows.worst[0].why.startswith("shares “the held out question asks")
 
 
 def test_earlier_versions_are_the_measure_once_there_are_five(judge):

@@ -162,8 +162,23 @@ def test_a_log_without_a_first_epoch_is_refused(lost):
 def state(folder, entries, step=100, epoch=2.0):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "trainer_state.json"
-    path.write_text(json.dumps({"global_step": step, "epoch": epoch, "log_history": entries}))
+    told = {"global_step": step, "epoch": epoch, "log_history": entries, "train_batch_size": 8}
+    path.write_text(json.dumps(told))
     return path
+
+
+def test_states_of_other_settings_are_not_compared(tmp_path):
+    def read(rate, **more):
+        entries = [{"loss": 5 - i / 10, "step": i, "epoch": i / 10, "learning_rate": rate * (1 - i / 20)}
+                   for i in range(1, 11)]  # fmt: skip
+        path = state(tmp_path / f"{rate}", entries, 10, 1.0)
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+        return curve_of_state(path)
+
+    assert comparable(read(1e-3), read(1.01e-3)) == ""
+    assert "learning rate is 0.00095, and was 0.00285" in comparable(read(1e-3), read(3e-3))
+    why = comparable(read(1e-3), read(1.02e-3, train_batch_size=16))
+    assert "train_batch_size is 8, and was 16" in why
 
 
 def test_the_state_of_hf_trainer_is_read(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -60,8 +61,12 @@ def test_versions_are_the_subfolders_by_name(series):
     (home / ".cache").mkdir()
     (home / "notes.txt").write_text("…")
     assert [p.name for p in series_of(home)] == ["v1", "v2"]
+    assert [p.name for p in series_of(home / "v1")] == ["train.jsonl"]
+    (home / "v1" / "train.jsonl").unlink()
     with pytest.raises(DataError, match="holds no version"):
         series_of(home / "v1")
+    with pytest.raises(DataError, match="is a file; expected a folder"):
+        series_of(home / "notes.txt")
     with pytest.raises(DataError, match="no such folder"):
         series_of(home / "v9")
 
@@ -94,7 +99,51 @@ def test_a_handful_of_rows_is_too_few(series):
     assert "it has 20 rows; below 50" in " ".join(found[1].cannot)
 
 
+def test_files_are_versions_too_whatever_they_hold(tmp_path):
+    for i in range(1, 3):
+        text = "".join(f"{json.dumps(r)}\n" for r in rows(i))
+        (tmp_path / f"v{i}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "README.md").write_text("what this is")
+    versions = series_of(tmp_path)
+    assert [p.name for p in versions] == ["v1.jsonl.gz", "v2.jsonl.gz"]
+    found = monitor(versions)
+    assert [one.verdict for one in found] == ["cannot_tell", "clean"]
+    assert "rows of v1.jsonl.gz, v2.jsonl.gz tell no source" in " ".join(found[1].cannot)
+
+
+def test_an_empty_version_leaves_the_others_to_be_judged(series):
+    home = series((rows(0), None), (None, None), (rows(1), None))
+    (home / "v2" / "train.jsonl").write_text("\n")
+    found = judged(home)
+    assert [one.verdict for one in found] == ["cannot_tell", "cannot_tell", "clean"]
+    assert "no sample to use" in " ".join(found[1].cannot)
+
+
+def test_held_out_text_is_looked_for_in_every_version(series, tmp_path):
+    held = "the held out question asks how many apples there are in seven green baskets by the door"
+    (tmp_path / "held.jsonl").write_text(json.dumps({"text": held}))
+
+    def leaked(seed, n=80):
+        return [{**r, "text": f"{r['text']} {held}"} if i % 20 == 0 else r for i, r in
+                enumerate(rows(seed, n))]  # fmt: skip
+
+    home = series((leaked(0), None), (leaked(1), None), (rows(2), None), (leaked(3, 20), None))
+    found = judged(home, held_out=[tmp_path / "held.jsonl"])
+    flags = [[flag for flag in one.flags if flag.kind == "held_out"] for one in found]
+    assert [sum(flag.rows.count for flag in one) for one in flags] == [4, 4, 0, 1]
+    assert (flags[1][0].seen, flags[1][0].expected) == (0.05, 0.0)
+    assert flags[1][0].rows.worst[0].why.startswith("shares “the held out question asks")
+    (alone,) = monitor([home / "v3"], held_out=[tmp_path / "held.jsonl"])
+    assert alone.verdict == "cannot_tell"  # that no held-out text is in it does not make it clean
+
+
 def test_the_training_of_one_version_is_judged_alone(series):
+    (calm,) = judged(series((None, log())))
+    assert calm.verdict == "cannot_tell"
+    assert [one.kind for one in calm.judged] == ["spike"]
+
+
+def test_a_spike_is_flagged_in_a_training_alone(series):
     steps = log()
     steps[30] = Step(step=31, loss=9.0, epoch=1, learnt=10.0, grad_norm=1.0, samples=2)
     (found,) = judged(series((None, steps)))
@@ -112,7 +161,7 @@ def test_losses_are_compared_where_only_logs_are_left(series):
 
 
 def test_texts_that_are_gone_leave_the_other_versions_to_be_judged(series):
-    home = series((rows(0), None), (None, None), (rows(0)[:40] + rows(2)[:40], None))
+    home = series((rows(0), None), (None, None), (rows(0)[:30] + rows(2)[:50], None))
     found = judged(home)
     assert [one.verdict for one in found] == ["cannot_tell", "cannot_tell", "flagged"]
     assert found[2].flags[0].rows.worst[0].why == "repeats 0-0 of v1"
@@ -165,10 +214,14 @@ def test_the_command_line_says_it_in_its_exit_code(series, tmp_path, capsys):
     )
     assert run("--series", home, "--json") == 4
     told = json.loads(capsys.readouterr().out)
+    assert told[1]["flags"] == []
     flag = told[2]["flags"][0]
     assert set(flag) == {"kind", "seen", "expected", "z", "source", "rows", "advice"}
     assert flag["rows"]["count"] == 60
     assert run("--series", home) == 4
     assert "2-0+0 (repeats 2-0)" in capsys.readouterr().out.replace("\n", " ")
+    (home / "v4").mkdir()
+    (home / "v4" / "train.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows(4)))
+    assert run("--series", home) == 0  # the last one counts
     with pytest.raises(ConfigError, match="expected one of RUN and --series"):
         app(["monitor"], standalone_mode=False)

@@ -9,6 +9,7 @@ from typing import Final
 
 from didact.core.errors import DataError
 
+_MOST: Final = 1e50  # squares of more are no numbers any more
 SHARES: Final = (0.05, 0.1, 0.25, 0.5)  # of the first epoch, after which L is looked at
 
 
@@ -64,12 +65,15 @@ class LawRun:
             object.__setattr__(self, "family", family_of(self.set))
         for name in ("ratio", "mean_length", "deflate_ratio", "tokens", "bytes"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise DataError(f"{self.run}: {name} is {value}; expected a number above 0")
+            if value is not None and not (1 / _MOST < value < _MOST):
+                what = f"a number above 0 and below {_MOST:g}" if value > 0 else "a number above 0"
+                raise DataError(f"{self.run}: {name} is {value}; expected {what}")
         for name in ("first_epoch_loss", "performance", "similarity"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise DataError(f"{self.run}: {name} is {value}; expected a finite number")
+            if value is not None and not abs(value) < _MOST:
+                raise DataError(
+                    f"{self.run}: {name} is {value}; expected a finite number, below {_MOST:g}"
+                )
         if self.first_epoch_loss < 0:
             raise DataError(
                 f"{self.run}: first_epoch_loss is {self.first_epoch_loss}; expected nats per "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -16,6 +16,7 @@ from didact.analysis.risk.odds import (
     from_counts,
     from_draws,
     from_earlier,
+    from_means,
     limit,
 )
 from didact.analysis.risk.texts import Parts, Version, equal_tokens, known_share, parts_of
@@ -26,23 +27,25 @@ Found = tuple[Judged, Rows]
 ADDED_TO: Final = 0.5  # of the previous version's rows, from which on a version adds to it
 
 
-@dataclass(frozen=True)
-class Held:
-    """Held-out text, and what finds it."""
+def judge_held_out(version: Version, overlap: Overlap) -> Found:
+    """Held-out text in a version: there should be none, so a single row is enough.
 
-    overlap: Overlap
+    Args:
+        version: The version.
+        overlap: What finds held-out text.
 
-    def rows(self, version: Version) -> list[tuple[int, str]]:
-        """Places in `version.rows` that share a run of words with it, and the words."""
-        found = []
-        for where, texts in version.pool.texts(version.rows):
-            found += [(where.start + row, words) for row, words in self.overlap(texts)]
-        return found
+    **Cost:** a pass over the version's text.
+    """
+    here: list[tuple[int, str]] = []
+    for where, texts in version.pool.texts(version.rows):
+        here += [(where.start + row, words) for row, words in overlap(texts)]
+    seen = len(here) / max(len(version.rows), 1)
+    one = _judged("held_out", seen, from_means(seen, 0.0, 0.0, math.inf), limit())
+    places = np.array([place for place, _ in here], np.int64)
+    return one, rows_of(version, places, [f"shares “{words}”" for _, words in here[:MOST_ROWS]])
 
 
-def judge_data(
-    versions: Sequence[Version], held_out: Overlap | None = None
-) -> list[tuple[list[Found], list[str]]]:
+def judge_data(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
     """Every version beside the earlier ones, before anything is trained.
 
     Each is compared with the mean of the earlier ones from `ENOUGH` of them on, with redraws of the
@@ -50,33 +53,32 @@ def judge_data(
 
     Args:
         versions: In order; the first has nothing to be compared with.
-        held_out: What finds held-out text in a version.
 
     Returns:
         Of every version what was judged, with the rows that carry it, and what could not be.
 
-    **Cost:** per version 20 compressions of at most 2 million tokens, two sorts of its runs of
-    words, and a pass over its text for held-out runs.
+    **Cost:** per version 20 compressions of at most 2 million tokens, and two sorts of its runs of
+    words.
     """
+    if len(versions) < 2:
+        return [([], []) for _ in versions]
     tokens = equal_tokens(versions)
     parts = [parts_of(version, tokens) for version in versions]
-    held = None if held_out is None else [Held(held_out).rows(v) for v in versions]
-    out: list[tuple[list[Found], list[str]]] = [([], ["it is the first version: nothing earlier"])]
+    out: list[tuple[list[Found], list[str]]] = [([], [])]
     for i in range(1, len(versions)):
-        found, cannot = _text(versions[: i + 1], parts[: i + 1])
-        found += _sources(versions[: i + 1])
-        if held is None:
-            cannot.append("held_out: no held-out files were given")
+        found = _text(versions[: i + 1], parts[: i + 1])
+        without = [one.name for one in versions[: i + 1] if not one.sourced]
+        if without:
+            out.append((found, [f"source: the rows of {', '.join(without)} tell no source"]))
         else:
-            found.append(_held_out(versions[i - 1], versions[i], held[i - 1], held[i]))
-        out.append((found, cannot))
+            out.append(([*found, *_sources(versions[: i + 1])], []))
     for i, (found, cannot) in enumerate(_known(versions), 1):
         out[i][0].extend(found)
         out[i][1].extend(cannot)
     return out
 
 
-def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> tuple[list[Found], list[str]]:
+def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> list[Found]:
     """Redundancy and near copies within the last of some versions."""
     this = versions[-1]
     repeats = repeating(this)
@@ -87,7 +89,7 @@ def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> tuple[list[Fou
         seen = float(each[-1].mean())
         unit = odds.expected if kind == "redundancy" else 1.0
         out.append((_judged(kind, seen, odds, limit(), unit=unit), repeats))
-    return out, []
+    return out
 
 
 def _compared(
@@ -108,7 +110,7 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
     shares: list[float] = []
     for previous, this in pairwise(versions):
         if adds_to(previous, this):
-            said = f"{this.name} holds most of {previous.name} and adds to it"
+            said = f"{this.name} holds most of {previous.name} and adds to it or takes from it"
             out.append(([], [f"known: {said}: its rows are compared among themselves"]))
             continue
         here, expected, places, of = known_share(previous, this)
@@ -133,9 +135,11 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
 
 
 def adds_to(previous: Version, this: Version) -> bool:
-    """Whether a version holds most rows of the previous one: it is that one with more."""
+    """Whether a version holds most rows of the previous one, and is not the same once more."""
     old, new = (v.pool.content_hash[v.rows] for v in (previous, this))
-    return float(np.isin(old, new).mean()) > ADDED_TO
+    kept = np.isin(old, new)
+    again = bool(kept.all() and np.isin(new, old).all())
+    return float(kept.mean()) > ADDED_TO and not again
 
 
 def _sources(versions: Sequence[Version]) -> list[Found]:
@@ -164,15 +168,6 @@ def _counts(version: Version) -> dict[str, int]:
 def _of_source(version: Version, name: str) -> Int1D:
     code = version.pool.source_names.index(name) if name in version.pool.source_names else -1
     return np.flatnonzero(version.pool.source_codes[version.rows] == code)
-
-
-def _held_out(
-    previous: Version, this: Version, before: list[tuple[int, str]], here: list[tuple[int, str]]
-) -> Found:
-    odds = from_counts(len(here), len(this.rows), len(before), len(previous.rows))
-    one = _judged("held_out", len(here) / len(this.rows), odds, limit())
-    places = np.array([place for place, _ in here], np.int64)
-    return one, rows_of(this, places, [f"shares “{words}”" for _, words in here[:MOST_ROWS]])
 
 
 def _judged(

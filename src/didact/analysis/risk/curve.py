@@ -18,6 +18,7 @@ from didact.training.telemetry import STEPS, Step, read_steps, step_from_json
 
 STATE: Final = "trainer_state.json"
 NATS: Final = "nats per token"
+HIGHEST_RATE: Final = "the highest learning rate"  # that was logged
 # settings of a training that decide its losses beside the data: didact's, HF Trainer's, TRL's
 _DECIDING: Final = (
     "learning_rate", "schedule", "batch_size", "max_length", "loss", "template", "lora_rank",
@@ -143,6 +144,7 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
         if told and all("told" in e for e in told):
             return curve_of_steps([step_from_json(e["told"]) for e in told], **known)
         last = state["global_step"], float(state.get("epoch") or 0)
+        settings = known.get("settings") or _settings_of(state, told)
         first = [e for e in told if float(e.get("epoch") or 0) <= 1]
         loss = np.array([float(e["loss"]) for e in first])
         norm = np.array([float(e.get("grad_norm", math.nan)) for e in first])
@@ -161,8 +163,17 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
     whole = max(round(last[0] / epochs), int(step[-1]))
     return Curve(
         step=step, loss=loss, weight=np.diff(step, prepend=0).astype(float), norm=norm,
-        epoch_steps=whole, unit="", joints=known.get("joints"),
+        epoch_steps=whole, unit="", settings=settings, joints=known.get("joints"),
     )  # fmt: skip
+
+
+def _settings_of(state: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a trainer's state tells of its settings; its arguments are a pickle and not read."""
+    found = {
+        name: state[name] for name in ("train_batch_size", "num_train_epochs") if name in state
+    }
+    rates = [float(e["learning_rate"]) for e in told if "learning_rate" in e]
+    return found | ({HIGHEST_RATE: max(rates)} if rates else {})
 
 
 def find_log(folder: Path) -> Path | None:

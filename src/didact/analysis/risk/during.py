@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from didact.analysis.risk.curve import Curve
+from didact.analysis.risk.curve import HIGHEST_RATE, Curve
 from didact.analysis.risk.flags import Judged
 from didact.analysis.risk.odds import ENOUGH, Odds, as_normal, from_earlier, from_means, limit
 from didact.core.arrays import Float1D
@@ -73,8 +73,11 @@ def comparable(this: Curve, other: Curve) -> str:
     if this.unit and other.unit and this.unit != other.unit:
         return f"the losses are in {this.unit} and in {other.unit}"
     for name in sorted(set(this.settings) & set(other.settings)):
-        if this.settings[name] != other.settings[name]:
-            return f"{name} is {this.settings[name]!r}, and was {other.settings[name]!r}"
+        here, there = this.settings[name], other.settings[name]
+        # logged every few steps of a schedule, the highest rate is known about
+        if not (math.isclose(here, there, rel_tol=MOST_SAME) if name == HIGHEST_RATE
+                else here == there):  # fmt: skip
+            return f"{name} is {here!r}, and was {there!r}"
     if not (len(this) and len(other)):
         return "no step of the first epoch is told yet"
     if (

@@ -57,6 +57,8 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
     ),
 }  # fmt: skip
 BEFORE: Final = ("redundancy", "copies", "known", "source", "held_out")
+# kinds that are judged without an earlier version, and so do not tell whether a version is like it
+ALONE: Final = ("held_out", "spike", "jump")
 RISK: Final = "risk.json"
 Verdict = Literal["clean", "flagged", "cannot_tell"]
 
@@ -177,10 +179,11 @@ class Watched:
 
     @property
     def verdict(self) -> Verdict:
-        """Flagged by anything; clean where something was judged and nothing flagged."""
+        """Flagged by anything; clean where it was compared with earlier ones and nothing is."""
         if self.flags:
             return "flagged"
-        return "clean" if self.judged else "cannot_tell"
+        compared = any(one.kind not in ALONE for one in self.judged)
+        return "clean" if compared else "cannot_tell"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

@@ -24,6 +24,7 @@ from didact.analysis.risk.odds import ENOUGH, Odds, from_earlier, from_means, li
 from didact.core.arrays import Bool1D, Float1D, Int1D
 
 LAST: Final = 4  # the epoch's last quarter stands for its end
+LEAST_ROWS: Final = 30  # of a source; of fewer the spread is not known, and it has a long tail
 _MANY: Final = 1e9  # degrees of freedom: rows are many
 
 
@@ -69,7 +70,7 @@ def judge_surprise(
         name
         for name in dict.fromkeys(this.sources.tolist())
         if this.losses.tokens[this.of(name)].sum() >= LEAST_WEIGHT * tokens
-        and all(one.of(name).any() for one in earlier)
+        and all(_enough(one, name) for one in (this, *earlier))
     ]
     out = []
     beyond = limit(len(names), sides=2)
@@ -86,6 +87,10 @@ def judge_surprise(
         )  # fmt: skip
         out.append((one, farthest(this.losses, np.flatnonzero(chosen), one)))
     return out
+
+
+def _enough(asked: Asked, name: str) -> bool:
+    return int(np.count_nonzero(asked.losses.tokens[asked.of(name)])) >= LEAST_ROWS
 
 
 def _odds(

@@ -35,12 +35,15 @@ class Version:
         pool: Where its samples are.
         rows: int64 `(n,)`: its rows, ascending and distinct.
         ctx: Its seed draws the random parts.
+        sourced: Whether its rows tell sources; a single file's name, which stands in for one,
+            is none.
     """
 
     name: str
     pool: Pool
     rows: Int1D
     ctx: Context
+    sourced: bool = True
 
     @cached_property
     def looked_at(self) -> Int1D:

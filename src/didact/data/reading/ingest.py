@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
-from didact.core.errors import DataError
+from didact.core.errors import DataError, NoSampleError
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
@@ -123,7 +123,7 @@ def _read(
             reader = Reader(settings, emit, schema)
             reader.read(files, ctx.progress)
         if writer.n == 0:
-            raise DataError(_nothing(files, writer.counts))
+            raise NoSampleError(_nothing(files, writer.counts))
         hashes = hashed()
         for file, stamp in zip(files, stamps, strict=True):
             if _stamp(file.path) != stamp:
