@@ -20,7 +20,6 @@ import numpy as np
 from didact.analysis.risk.before import (
     Found,
     judge_data,
-    judge_held_out,
     repeating,
     rows_of,
 )
@@ -34,13 +33,13 @@ from didact.analysis.risk.during import (
 )
 from didact.analysis.risk.expected import expected_losses
 from didact.analysis.risk.flags import Judged, Rows, Watched, watched
+from didact.analysis.risk.held_out import held_out_of, judge_held_out
 from didact.analysis.risk.surprise import Asked, judge_surprise, run_of
 from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.monitoring.versions import Opened, check_alike, holds_rows, open_version
-from didact.text.overlap import overlap_with
 from didact.verbs import PathLike, Paths, context, read_target
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
@@ -136,10 +135,9 @@ def _before(
     out[0][1].append(SERIES_OF_ONE if len(opened) == 1 else FIRST)
     datas = {i: one.data for i, one in enumerate(opened) if one.data is not None}
     if held_out is not None:
-        pool = read_target(held_out, settings, ctx).pool
-        overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
-        for i, data in datas.items():
-            out[i][0].append(judge_held_out(data, overlap))
+        held = held_out_of(read_target(held_out, settings, ctx).pool)
+        for i, one in zip(datas, judge_held_out(list(datas.values()), held), strict=True):
+            _add(out[i], one)
     for i, data in datas.items():
         if held_out is None:
             out[i][1].append("held_out: no held-out files were given")
@@ -148,10 +146,14 @@ def _before(
     datas = {i: data for i, data in datas.items() if len(data.rows) >= LEAST_ROWS}
     if (first := next(iter(datas), 0)) > 0:
         out[first][1].append("of no earlier version there is text to compare it with")
-    for i, (found, cannot) in zip(datas, judge_data(list(datas.values())), strict=True):
-        out[i][0].extend(found)
-        out[i][1].extend(cannot)
+    for i, one in zip(datas, judge_data(list(datas.values())), strict=True):
+        _add(out[i], one)
     return out
+
+
+def _add(all_of_it: tuple[list[Found], list[str]], one: tuple[list[Found], list[str]]) -> None:
+    all_of_it[0].extend(one[0])
+    all_of_it[1].extend(one[1])
 
 
 # -- while training --------------------------------------------------------------------------------

@@ -119,22 +119,42 @@ def test_an_empty_version_leaves_the_others_to_be_judged(series):
     assert "no sample to use" in " ".join(found[1].cannot)
 
 
-def test_held_out_text_is_looked_for_in_every_version(series, tmp_path):
-    held = "the held out question asks how many apples there are in seven green baskets by the door"
-    (tmp_path / "held.jsonl").write_text(json.dumps({"text": held}))
+HELD = "the held out question asks how many apples there are in seven green baskets by the door"
+PATTERN = "of the two sentences that follow which one is against all common sense do you think"
 
+
+@pytest.fixture
+def held_out(tmp_path):
+    lines = [{"id": "h1", "text": HELD}, {"id": "h2", "text": f"{PATTERN} of the moon and the sea"}]
+    (tmp_path / "held.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in lines))
+    return [tmp_path / "held.jsonl"]
+
+
+def test_a_held_out_sample_is_looked_for_in_every_version(series, held_out):
     def leaked(seed, n=80):
-        return [{**r, "text": f"{r['text']} {held}"} if i % 20 == 0 else r for i, r in
+        return [{**r, "text": f"{r['text']} {HELD}"} if i % 20 == 0 else r for i, r in
                 enumerate(rows(seed, n))]  # fmt: skip
 
     home = series((leaked(0), None), (leaked(1), None), (rows(2), None), (leaked(3, 20), None))
-    found = judged(home, held_out=[tmp_path / "held.jsonl"])
+    found = judged(home, held_out=held_out)
     flags = [[flag for flag in one.flags if flag.kind == "held_out"] for one in found]
     assert [sum(flag.rows.count for flag in one) for one in flags] == [4, 4, 0, 1]
     assert (flags[1][0].seen, flags[1][0].expected) == (0.05, 0.0)
-    assert flags[1][0].rows.worst[0].why.startswith("shares “the held out question asks")
-    (alone,) = monitor([home / "v3"], held_out=[tmp_path / "held.jsonl"])
+    assert flags[1][0].rows.worst[0].why == "holds h1"
+    (alone,) = monitor([home / "v3"], held_out=held_out)
     assert alone.verdict == "cannot_tell"  # that no held-out text is in it does not make it clean
+
+
+def test_a_pattern_that_held_out_text_has_too_is_told_and_more_of_it_flagged(series, held_out):
+    def patterned(seed, n):
+        return [{**r, "text": f"{PATTERN} {r['text']}"} for r in rows(seed)[:n]] + rows(seed)[n:]
+
+    home = series(*((patterned(i, n), None) for i, n in enumerate((20, 20, 50), 10)))
+    found = judged(home, held_out=held_out)
+    assert "20 of 80 rows share 13 words in a row" in " ".join(found[0].cannot)
+    flags = [[flag for flag in one.flags if flag.kind == "held_out"] for one in found]
+    assert [len(one) for one in flags] == [0, 0, 1]
+    assert flags[2][0].rows.worst[0].why.startswith("shares “of the two sentences")
 
 
 def test_the_training_of_one_version_is_judged_alone(series):

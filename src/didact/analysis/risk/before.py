@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
@@ -16,33 +15,13 @@ from didact.analysis.risk.odds import (
     from_counts,
     from_draws,
     from_earlier,
-    from_means,
     limit,
 )
 from didact.analysis.risk.texts import Parts, Version, equal_tokens, known_share, parts_of
 from didact.core.arrays import Bool1D, Float1D, Int1D
-from didact.text.overlap import Overlap
 
 Found = tuple[Judged, Rows]
 ADDED_TO: Final = 0.5  # of the previous version's rows, from which on a version adds to it
-
-
-def judge_held_out(version: Version, overlap: Overlap) -> Found:
-    """Held-out text in a version: there should be none, so a single row is enough.
-
-    Args:
-        version: The version.
-        overlap: What finds held-out text.
-
-    **Cost:** a pass over the version's text.
-    """
-    here: list[tuple[int, str]] = []
-    for where, texts in version.pool.texts(version.rows):
-        here += [(where.start + row, words) for row, words in overlap(texts)]
-    seen = len(here) / max(len(version.rows), 1)
-    one = _judged("held_out", seen, from_means(seen, 0.0, 0.0, math.inf), limit())
-    places = np.array([place for place, _ in here], np.int64)
-    return one, rows_of(version, places, [f"shares “{words}”" for _, words in here[:MOST_ROWS]])
 
 
 def judge_data(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
@@ -88,7 +67,7 @@ def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> list[Found]:
         odds = _compared(each, versions, parts[-2].drawn, share=kind == "copies")
         seen = float(each[-1].mean())
         unit = odds.expected if kind == "redundancy" else 1.0
-        out.append((_judged(kind, seen, odds, limit(), unit=unit), repeats))
+        out.append((judged(kind, seen, odds, unit=unit), repeats))
     return out
 
 
@@ -130,7 +109,7 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
         ids = ids_of(previous, previous.looked_at[of[:MOST_ROWS]])
         why = [f"repeats {name} of {previous.name}" for name in ids]
         rows = rows_of(this, this.looked_at[places], why)
-        out.append(([(_judged("known", seen, odds, limit()), rows)], []))
+        out.append(([(judged("known", seen, odds), rows)], []))
     return out
 
 
@@ -154,7 +133,7 @@ def _sources(versions: Sequence[Version]) -> list[Found]:
         if len(versions) > ENOUGH:
             shares = [one.get(name, 0) / m for one, m in zip(counts[:-1], n[:-1], strict=True)]
             odds = from_earlier(seen / n[-1], shares, least_sd=odds.sd / 2**0.5)
-        one = _judged("source", seen / n[-1], odds, limit(len(names)), source=name)
+        one = judged("source", seen / n[-1], odds, comparisons=len(names), source=name)
         out.append((one, rows_of(this, _of_source(this, name)) if one.flagged else Rows()))
     return out
 
@@ -170,12 +149,13 @@ def _of_source(version: Version, name: str) -> Int1D:
     return np.flatnonzero(version.pool.source_codes[version.rows] == code)
 
 
-def _judged(
-    kind: str, seen: float, odds: Odds, beyond: float, *, source: str = "", unit: float = 1.0
+def judged(
+    kind: str, seen: float, odds: Odds, *, comparisons: int = 1, source: str = "", unit: float = 1.0
 ) -> Judged:
+    """A number beside what was expected of it, of so many of its kind."""
     return Judged(
-        kind=kind, seen=seen, expected=odds.expected, sd=odds.sd, z=odds.z, limit=beyond,
-        source=source, unit=unit,
+        kind=kind, seen=seen, expected=odds.expected, sd=odds.sd, z=odds.z,
+        limit=limit(comparisons), source=source, unit=unit,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
         "ask where the source's new rows come from; hold its share with quotas",
     ),
     "held_out": (
-        "share of rows with a run of words of held-out text", 0.0,
+        "share of rows that hold a held-out sample (expected 0), or a run of its words", 0.0,
         "leave the rows out (data.exclude), or evaluate on other text",
     ),
     "surprise": (
