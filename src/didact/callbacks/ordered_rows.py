@@ -29,7 +29,7 @@ from didact.runs.folder import read_manifest
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
-_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded"}
+_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded", "risk.json"}
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 

@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
-from didact.analysis.risk.curve import NATS, Curve, curve_of_steps, deciding, find_log, read_log
+from didact.analysis.risk.curve import Curve, curve_of_steps, find_log, known_of, read_log
 from didact.analysis.risk.during import (
     AROUND,
     BEFORE,
@@ -24,7 +24,7 @@ from didact.callbacks.ordered_rows import order_ids, order_joints
 from didact.callbacks.telemetry import Telemetry
 from didact.core.errors import DataError
 from didact.models.folder import RECORD, read_json
-from didact.training.telemetry import STEPS, Step
+from didact.training.telemetry import STEPS, Step, read_steps
 
 _LOGGER = logging.getLogger(__name__)
 LOOKS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)  # shares of the first epoch
@@ -89,12 +89,16 @@ class RiskMonitor(Telemetry):
         self._lately.clear()
         self._judged, self._cannot, self.flags, self._looked_at = [], [], [], 0
         self._lost = False
-        self._epoch_steps = _steps_of_epoch(args, state, more.get("train_dataloader"))
+        self._epoch_steps = self._facts["epoch_steps"]
         if self._order is not None:
             self._ids = order_ids(self._order)
             self._joints = order_joints(self._order)
         if self._previous_folder is not None:
             self._previous = _read_previous(self._previous_folder)
+        kept = self._folder / STEPS
+        if rank() == 0 and kept.stat().st_size:
+            for step in read_steps(kept):  # a training that goes on: judged again
+                self._judge(step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """End the training where it is flagged and that was asked for; on all ranks alike."""
@@ -114,6 +118,10 @@ class RiskMonitor(Telemetry):
 
     def _append(self, step: Step) -> None:
         super()._append(step)
+        self._judge(step)
+
+    def _judge(self, step: Step) -> None:
+        """Judge a step of the first epoch."""
         if step.epoch not in {None, 1} or step.step > self._epoch_steps:
             return
         if self._lost:
@@ -159,19 +167,12 @@ class RiskMonitor(Telemetry):
         self._note(judge_loss(Run(this), [Run(self._previous)], paired=False, looks=looks))
 
     def _so_far(self) -> Curve:
-        known = self._known()
-        return read_log(self._folder / STEPS, joints=self._joints, **known)
-
-    def _known(self) -> dict[str, Any]:
-        return {
-            "epoch_steps": self._epoch_steps, "unit": self._facts.get("loss", NATS),
-            "settings": deciding(self._facts),
-        }  # fmt: skip
+        return read_log(self._folder / STEPS, joints=self._joints, **known_of(self._facts))
 
     def _spikes(self, step: Step) -> list[Judged]:
         """The loss of a step beside those of the steps before it."""
         self._lately.append(step)
-        lately = curve_of_steps(tuple(self._lately), within=True, **self._known())
+        lately = curve_of_steps(tuple(self._lately), within=True, **known_of(self._facts))
         return judge_spikes(lately, first=len(lately) - 1)
 
     def _note(self, judged: list[Judged]) -> None:
@@ -215,19 +216,6 @@ class RiskMonitor(Telemetry):
         return Rows(len(told), told[:MOST_ROWS])
 
 
-def _steps_of_epoch(args: Any, state: Any, batches: Any) -> int:
-    """Steps of an epoch, also where `max_steps` ends the training elsewhere.
-
-    Of data without a length the whole training counts as one.
-    """
-    if args.max_steps <= 0:
-        return max(round(int(state.max_steps) / max(float(args.num_train_epochs), 1e-9)), 1)
-    try:
-        return max(-(-len(batches) // int(args.gradient_accumulation_steps)), 1)
-    except TypeError:
-        return int(state.max_steps)
-
-
 def _read_previous(folder: Path) -> Curve:
     """The first epoch of the previous version's training.
 
@@ -241,7 +229,4 @@ def _read_previous(folder: Path) -> Curve:
             "previous version's training: train it with Telemetry, or leave it out"
         )
     about = read_json(log.parent / RECORD, dict) if (log.parent / RECORD).is_file() else {}
-    known = {
-        "unit": about.get("loss", NATS), "settings": deciding(about),
-    }  # fmt: skip
-    return read_log(log, **known)
+    return read_log(log, **known_of(about))

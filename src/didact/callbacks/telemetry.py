@@ -120,7 +120,8 @@ class Telemetry(TrainerCallback):
         else:
             self._watch_trainer()
         self._watch.append(ForwardPasses(model, self._seen))
-        self._facts = _facts(args, model, self._trainer)
+        steps = steps_of_epoch(args, state, more.get("train_dataloader"))
+        self._facts = {**_facts(args, model, self._trainer), "epoch_steps": steps}
         if rank() == 0:
             self._continue(state.global_step)
             self._write_facts(finished=False)
@@ -338,6 +339,19 @@ class Telemetry(TrainerCallback):
         }  # fmt: skip
         text = json.dumps(told, indent=2, ensure_ascii=False, default=str)
         write_text(self._folder / RECORD, text + "\n")
+
+
+def steps_of_epoch(args: Any, state: Any, batches: Any) -> int:
+    """Steps of an epoch, also where `max_steps` ends the training elsewhere.
+
+    Of data without a length the whole training counts as one.
+    """
+    if args.max_steps <= 0:
+        return max(round(int(state.max_steps) / max(float(args.num_train_epochs), 1e-9)), 1)
+    try:
+        return max(-(-len(batches) // int(args.gradient_accumulation_steps)), 1)
+    except TypeError:
+        return int(state.max_steps)
 
 
 def _trainer() -> Any:

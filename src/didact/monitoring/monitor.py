@@ -2,7 +2,7 @@
 
 ```text
 before   redundancy · copies · known · source · held_out     no model
-during   surprise · loss · spike · jump                      one forward pass of the previous model
+during   surprise · loss · repeats · spike · jump            one forward pass of the previous model
 ```
 """
 
@@ -39,7 +39,7 @@ from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
-from didact.monitoring.versions import Opened, check_alike, holds_rows, open_version
+from didact.monitoring.versions import Opened, check_alike, is_version, open_version
 from didact.verbs import PathLike, Paths, context, read_target
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
@@ -98,9 +98,9 @@ def monitor(
 
 
 def series_of(folder: PathLike) -> list[Path]:
-    """The versions of a series: the subfolders by name, v10 behind v9; hidden ones are none.
+    """The versions of a series: subfolders and files of rows by name, v10 behind v9.
 
-    Where there is no subfolder every file of rows is a version.
+    Hidden ones are none, nor is what a monitor found.
 
     Raises:
         DataError: There is no such folder, or nothing in it.
@@ -109,8 +109,7 @@ def series_of(folder: PathLike) -> list[Path]:
     if not home.is_dir():
         what = "is a file" if home.exists() else "no such folder"
         raise DataError(f"{home}: {what}; expected a folder with a subfolder for each version")
-    there = [p for p in home.iterdir() if not p.name.startswith(".")]
-    there = [p for p in there if p.is_dir()] or [p for p in there if holds_rows(p)]
+    there = filter(is_version, home.iterdir())
     found = sorted(there, key=lambda p: (_numbered(p.name), p.name))
     if not found:
         raise DataError(
@@ -239,7 +238,7 @@ def _during(trainings: Sequence[_Training]) -> tuple[list[Found], list[str]]:
     for one in judge_spikes(curve, _whole(this.run)):
         found.append((one, _rows_of_steps(this, one)))
     jumps = judge_jumps(curve)
-    if not jumps and np.isnan(curve.norm).any():
+    if not jumps and np.isnan(curve.norm).all():
         cannot.append("jump: the log tells no norm of the gradient")
     found += [(one, _rows_of_steps(this, one)) for one in jumps]
     return found, cannot

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from didact import pipeline
-from didact.analysis.risk.curve import NATS, STATE, Curve, deciding, find_log, read_log
+from didact.analysis.risk.curve import STATE, Curve, find_log, known_of, read_log
+from didact.analysis.risk.flags import RISK
 from didact.analysis.risk.texts import Version
 from didact.callbacks.ordered_rows import is_record, order_files, order_joints
 from didact.core.arrays import Int1D
@@ -21,14 +22,15 @@ from didact.core.protocols import Context
 from didact.core.scores import TrainingOrder
 from didact.data import tables
 from didact.data.reading.containers import BY_SUFFIX
-from didact.data.reading.discovery import default_source
+from didact.data.reading.discovery import default_source, expand
 from didact.data.reading.settings import DataSettings
 from didact.models.folder import RECORD, read_json
 from didact.runs.folder import read_manifest
 from didact.verbs import read_with_inputs
 
 # beside them JSON is no data
-_OF_TRAININGS: Final = {"config.json", "manifest.json", "tokenizer.json", RECORD, STATE}
+_OF_TRAININGS: Final = ("config.json", "tokenizer.json", RECORD, STATE)
+_FOUND: Final = {RISK, "risk.html"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +58,56 @@ class Opened:
     cannot: tuple[str, ...] = ()
 
     @property
+    def counter(self) -> str | None:
+        """What counted the tokens of its rows."""
+        return None if self.data is None else self.data.pool.token_counter
+
+    @property
     def tokenizer(self) -> str | None:
         """Identity of the tokenizer that its model reads with."""
         file = None if self.model is None else self.model / "tokenizer.json"
         return digest(file) if file is not None and file.is_file() else None
 
 
-def holds_rows(path: Path) -> bool:
-    """Whether a path is a file of rows by its name."""
-    return path.is_file() and path in rows_files(path.parent)
+def is_version(path: Path) -> bool:
+    """Whether something in the folder of a series is a version: a folder, or a file of rows.
+
+    Hidden ones, tables and logs of didact's and folders of nothing but what a monitor found are
+    none; text, of which notes are written, is only taken where it is given by name.
+    """
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return not {p.name for p in path.iterdir()} <= _FOUND or not any(path.iterdir())
+    return path.is_file() and not is_record(path.name) and _kind(path) not in {"", "text"}
+
+
+def _kind(path: Path) -> str:
+    """The kind of file by its name; "" of those that are not read."""
+    suffixes = (suffix.lower() for suffix in reversed(path.suffixes))
+    return next((BY_SUFFIX[s] for s in suffixes if s in BY_SUFFIX), "")
 
 
 def rows_files(folder: Path) -> list[Path]:
-    """Files of rows in a folder: what didact writes, else whatever it reads, by name.
+    """Files of rows in a folder: of a run what it exported, else what is read of any folder.
 
-    JSON beside a model or a trainer's log is theirs; text beside other files is about them.
+    Beside a model or a trainer's log JSON is theirs, and text in the whole folder.
     """
-    if found := order_files(folder):
-        return found
-    there = sorted(p for p in folder.iterdir() if p.is_file() and not is_record(p.name))
-    trained = any(p.name in _OF_TRAININGS for p in there)
-    kinds = {p: next((BY_SUFFIX[s] for s in p.suffixes if s in BY_SUFFIX), "") for p in there}
-    kinds = {p: kind for p, kind in kinds.items() if p.name[0] not in "._"}
-    found = [p for p, kind in kinds.items() if kind and not (kind == "json" and trained)]
-    return [p for p in found if kinds[p] != "text"] or found
+    if (folder / "manifest.json").is_file():
+        return order_files(folder)
+    try:
+        found = [file.path for file in expand([folder])]
+    except DataError:
+        return []
+    homes = {path.parent for name in _OF_TRAININGS for path in folder.rglob(name)}
+    theirs = {"json"} if homes else set()
+    return [
+        path
+        for path in found
+        if not is_record(path.name)
+        and not (_kind(path) in theirs and path.parent in homes)
+        and not (_kind(path) == "text" and homes)
+    ]
 
 
 def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
@@ -164,14 +192,11 @@ def _trained(opened: Opened, folder: Path) -> Opened:
     opened = replace(opened, model=homes[0] if homes else None, about=about, batch_size=batch_size)
     if log is None:
         return replace(opened, cannot=(*opened.cannot, "there is no log of a training"))
-    epoch_steps = None
+    known = known_of(about)
     if opened.sequence is not None and batch_size:
-        epoch_steps = -(-len(opened.sequence) // batch_size)
-    known: dict[str, Any] = {
-        "epoch_steps": epoch_steps, "unit": about.get("loss", NATS),
-        "settings": deciding(about),
-        "joints": order_joints(folder) if (folder / "order.parquet").is_file() else None,
-    }  # fmt: skip
+        known["epoch_steps"] = -(-len(opened.sequence) // batch_size)
+    if (folder / "order.parquet").is_file():
+        known["joints"] = order_joints(folder)
     try:
         return replace(opened, curve=read_log(log, **known))
     except DataError as error:
@@ -184,20 +209,13 @@ def check_alike(versions: list[Opened]) -> None:
     Raises:
         ConfigError: Their tokens were counted, or their models read, by different tokenizers.
     """
-    for what, of in (("counted", _counter), ("read by the model", _reader)):
-        known = [(one.name, key) for one in versions if (key := of(one)) is not None]
+    counters = [(one.name, one.counter) for one in versions if one.counter is not None]
+    readers = [(one.name, one.tokenizer) for one in versions if one.tokenizer is not None]
+    for what, known in (("counted", counters), ("read by the model", readers)):
         for name, key in known[1:]:
             if key != known[0][1]:
                 raise ConfigError(
                     f"{known[0][0]} and {name}: tokens are {what} with different tokenizers "
-                    f"({known[0][1][:40]} and {key[:40]}), so neither equal tokens nor losses per "
+                    f"({known[0][1]:.40} and {key:.40}), so neither equal tokens nor losses per "
                     "token can be compared; read and train all versions with one"
                 )
-
-
-def _counter(one: Opened) -> str | None:
-    return None if one.data is None else one.data.pool.token_counter
-
-
-def _reader(one: Opened) -> str | None:
-    return one.tokenizer

@@ -76,16 +76,24 @@ def test_rows_of_the_previous_version_are_known(judge):
 def test_a_version_that_adds_to_the_last_one_is_not_blamed_for_it(judge):
     found = judge(rows(0), rows(0) + rows(1))
     assert "known" not in {one.kind for one in found.judged}
-    assert "adds to it" in " ".join(found.cannot)
+    assert "v1 is v0 with more or fewer rows" in " ".join(found.cannot)
     assert found.verdict == "clean"
 
 
 def test_a_version_delivered_twice_is_known(judge):
     again = [{**r, "id": f"again {r['id']}"} for r in reversed(rows(0))]
     assert kinds(judge(rows(0), again)) == {"known"}
-    some = judge(rows(0), rows(0)[:130])  # a filter
-    assert some.verdict == "clean"
-    assert "takes from it" in " ".join(some.cannot)
+    for n in (130, 60):  # a filter
+        some = judge(rows(0), rows(0)[:n])
+        assert some.verdict == "clean"
+        assert "with more or fewer rows" in " ".join(some.cannot)
+
+
+def test_a_tiny_version_among_the_earlier_ones_hides_nothing(judge):
+    last = rows(9)[:120] + [{**r, "id": f"{r['id']} again"} for r in rows(9)[:30]]
+    assert {"copies", "redundancy"} <= kinds(judge(rows(8, 51), rows(0), last))
+    seen = {one.kind: one.seen for one in judge(rows(8, 51), rows(0), last).judged}
+    assert seen["copies"] > 0.1
 
 
 def test_a_source_that_grew_is_flagged_and_named(judge):

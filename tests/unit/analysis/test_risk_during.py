@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -114,6 +115,44 @@ def test_a_spike_is_flagged_at_its_step():
     (one,) = flagged(judge_spikes(curve_of_steps(told)))
     assert one.place == "step 100"
     assert one.expected == pytest.approx(3, abs=0.3)
+
+
+def test_a_spike_stands_out_of_losses_that_do_not_vary():
+    def told(values):
+        lines = [replace(s, loss=v) for s, v in zip(steps(0, 60), values, strict=True)]
+        return flagged(judge_spikes(curve_of_steps(lines)))
+
+    assert [one.place for one in told([0.0] * 40 + [6.0] + [0.0] * 19)] == ["step 41"]
+    assert [one.place for one in told([0.6931] * 40 + [9.0] + [0.6931] * 19)] == ["step 41"]
+    assert told([0.0] * 40 + [0.001] + [0.0] * 19) == []
+
+
+def test_losses_are_compared_at_equal_steps():
+    def seen(lost):
+        lines = [s for i, s in enumerate(steps(0, 100)) if i not in lost]
+        a, b = (Run(curve_of_steps(some, epoch_steps=100)) for some in (lines, steps(1, 100)))
+        return flagged(judge_loss(a, [b], paired=False))
+
+    assert seen(range(0)) == seen(range(5, 40)) == []
+
+
+def test_a_norm_that_is_no_number_hides_no_jump(tmp_path):
+    told = [replace(s, grad_norm=s.grad_norm * (4 if s.step > 80 else 1)) for s in steps(2)]
+    told[30] = replace(told[30], grad_norm=math.inf)
+    told[31] = replace(told[31], grad_norm=None)
+    (one,) = flagged(judge_jumps(curve_of_steps(told, joints=(80,))))
+    assert one.place == "step 81"
+    entries = [{"loss": 2.0, "grad_norm": n, "step": i, "epoch": i / 3} for i, n in
+               enumerate((None, math.inf, 1.0), 1)]  # fmt: skip
+    assert np.isnan(curve_of_state(state(tmp_path, entries, 3, 1.0)).norm).tolist() == [
+        True, True, False
+    ]  # fmt: skip
+
+
+def test_a_state_that_begins_late_has_no_first_epoch(tmp_path):
+    entries = [{"loss": 2.0, "step": i, "epoch": i / 100} for i in range(61, 101)]
+    with pytest.raises(DataError, match="begins with step 61: it has no first epoch"):
+        curve_of_state(state(tmp_path, entries, 100, 1.0))
 
 
 def test_a_jump_is_flagged_at_the_joint_of_the_order_and_not_elsewhere():

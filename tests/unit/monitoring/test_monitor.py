@@ -111,6 +111,41 @@ def test_files_are_versions_too_whatever_they_hold(tmp_path):
     assert "rows of v1.jsonl.gz, v2.jsonl.gz tell no source" in " ".join(found[1].cannot)
 
 
+def test_every_file_of_a_version_is_read(series):
+    home = series((rows(0), None), (rows(1)[:60], None))
+    shard = "".join(f"{json.dumps({**r, 'id': r['id'] + '+'})}\n" for r in rows(1)[:20])
+    (home / "v2" / "more").mkdir()
+    (home / "v2" / "more" / "b.JSONL.gz").write_bytes(gzip.compress(shard.encode()))
+    (home / "v3.json").write_text(json.dumps(rows(3)))
+    (home / "v4.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows(4)))
+    assert [p.name for p in series_of(home)] == ["v1", "v2", "v3.json", "v4.jsonl"]
+    found = judged(home)
+    assert [one.verdict for one in found] == ["cannot_tell", "flagged", "clean", "clean"]
+    assert "copies" in {flag.kind for flag in found[1].flags}
+
+
+def test_what_stands_beside_a_model_is_no_data(series):
+    home = series((None, log()), (None, log(seed=1)))
+    for i in (1, 2):
+        for name in ("config.json", "vocab.json", "tokenizer.json"):
+            (home / f"v{i}" / name).write_text("{}")
+        (home / f"v{i}" / "merges.txt").write_text("a b\nb c\n" * 99)
+    found = judged(home)
+    assert [one.verdict for one in found] == ["cannot_tell", "clean"]
+    assert "its texts are gone" in " ".join(found[1].cannot)
+
+
+def test_what_a_monitor_found_is_no_version(series, capsys):
+    from didact.cli.app import app
+
+    home = series((rows(0), None), (rows(1), None))
+    for out in (home / "zz", home / "v2"):
+        for _ in range(2):
+            with pytest.raises(SystemExit) as ended:
+                app(["monitor", "--series", str(home), "-o", str(out)])
+            assert ended.value.code == 0
+
+
 def test_an_empty_version_leaves_the_others_to_be_judged(series):
     home = series((rows(0), None), (None, None), (rows(1), None))
     (home / "v2" / "train.jsonl").write_text("\n")

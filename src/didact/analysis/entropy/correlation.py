@@ -83,7 +83,8 @@ def correlation(
     Two intervals are made, and what either holds is told. The first is of Fisher's z and takes
     sets for independent: variance (1 + r²/2) ÷ (n − k − g − 2) with g groups; of perfect agreement
     z is that of half a step less. The second is the jackknife over families with Student's t:
-    sets of one family are alike, and say less than so many others.
+    sets of one family are alike, and say less than so many others. There is none where too few
+    sets are left without one of the families.
 
     Args:
         y: As in `partial_ranks`.
@@ -111,10 +112,12 @@ def correlation(
         if (found := partial_ranks(y[rest], x[rest], given[rest], groups[rest])) is not None
     ]  # fmt: skip
     m = len(again)
-    if 1 < m == len(known):
-        reach = t_quantile(1 - LEVEL / 2, m - 1) * math.sqrt((m - 1) * float(np.var(again)))
-        low, high = min(low, max(r - reach, -1.0)), max(high, min(r + reach, 1.0))
-    return Correlation(r, low, high)
+    if len(known) == 1:
+        return Correlation(r, low, high)
+    if m < len(known):  # nearly all sets are of one family: what it decides is not known
+        return Correlation(r)
+    reach = t_quantile(1 - LEVEL / 2, m - 1) * math.sqrt((m - 1) * float(np.var(again)))
+    return Correlation(r, min(low, max(r - reach, -1.0)), max(high, min(r + reach, 1.0)))
 
 
 def _z(r: float, n: int) -> float:

@@ -21,9 +21,10 @@ _LESS: Final = 1 - 1e-9  # of an error, to be below it: what rounding tells apar
 RULE: Final = (
     f"On natural sets alone, {LEAST_SETS} of them and {LEAST_FAMILIES} families at least, seeds of "
     "one set counted once. holds: the interval of the partial correlation is clear of 0 in the "
-    "foretold sign, and the error on families left out is below both rivals'. fails: the interval "
-    "is clear of 0 in the opposite sign, or the constant has the lowest error of all and the "
-    f"signal to noise is {LEAST_SNR:g} or more. All else: cannot_tell."
+    "foretold sign, and the error on families left out (the lowest of the fits on R; for L, of "
+    "those on L and on both) is below both rivals'. fails: the interval is clear of 0 in the "
+    "opposite sign, or the constant has the lowest error of all fits and rivals and the signal to "
+    f"noise is {LEAST_SNR:g} or more. All else: cannot_tell."
 )
 
 
@@ -35,10 +36,13 @@ class Evidence:
         sets: Number of natural sets.
         families: Number of their families.
         partial: Partial correlation with performance; the foretold sign is minus.
-        error: The lowest error of the law's fits on families left out; None where there is none.
+        error: The lowest error on families left out of the fits by which it is judged; None where
+            there is none.
+        lowest: The lowest error of all the law's fits.
         constant: Error of the rival that expects the same of all sets.
-        length: Lowest error of the rival that knows length and similarity; None where they are
-            not known.
+        length: Lowest error of the rival that knows length and similarity; None where there is
+            none.
+        known: Whether length and similarity are known of all sets.
         snr: Signal to noise; None where sets have no seeds.
     """
 
@@ -46,8 +50,10 @@ class Evidence:
     families: int
     partial: Correlation
     error: float | None
+    lowest: float | None
     constant: float | None
     length: float | None
+    known: bool
     snr: float | None
 
 
@@ -89,16 +95,19 @@ def _below(found: Evidence) -> bool:
 
 
 def _constant_is_lowest(found: Evidence) -> bool:
-    if found.error is None or found.constant is None or found.length is None:
+    if found.lowest is None or found.constant is None or found.length is None:
         return False
-    return found.constant < _LESS * min(found.error, found.length)
+    return found.constant < _LESS * min(found.lowest, found.length)
 
 
 def _of_interval(partial: Correlation) -> str:
     if partial.value is None:
         return "The partial correlation is not defined: too few sets, or something does not vary."
     if partial.low is None or partial.high is None:
-        return f"Partial correlation {partial.value:+.2f}, of too few sets for an interval."
+        return (
+            f"Partial correlation {partial.value:+.2f}; for an interval there are too few sets, or "
+            "too few outside of one family."
+        )
     clear = (
         "clear of 0, as foretold" if partial.high < 0
         else "clear of 0, against what is foretold" if partial.low > 0
@@ -115,10 +124,14 @@ def _of_error(found: Evidence) -> str:
         return "The error on families left out is not known: too few sets."
     parts = f"{found.error:.4g}, of a constant {found.constant:.4g}"
     if found.length is None:
-        return (
-            f"Error on families left out: {parts}; length and similarity are not known of all "
-            "sets, so that rival cannot be beaten: add the columns mean_length and similarity."
+        why = (
+            "too few sets are left without one family for the rival that knows length and "
+            "similarity, so it cannot be beaten: add sets of other families"
+            if found.known
+            else "length and similarity are not known of all sets, so that rival cannot be beaten: "
+            "add the columns mean_length and similarity"
         )
+        return f"Error on families left out: {parts}; {why}."
     how = "below both" if _below(found) else "not below both"
     return (
         f"Error on families left out: {parts}, of length and similarity {found.length:.4g}: {how}."

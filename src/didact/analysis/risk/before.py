@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
@@ -22,6 +23,7 @@ from didact.core.arrays import Bool1D, Float1D, Int1D
 
 Found = tuple[Judged, Rows]
 ADDED_TO: Final = 0.5  # of the previous version's rows, from which on a version adds to it
+TAKEN: Final = 0.95  # of a version's rows, that are the previous one's: it takes from that
 
 
 def judge_data(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
@@ -41,11 +43,14 @@ def judge_data(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]
     """
     if len(versions) < 2:
         return [([], []) for _ in versions]
-    tokens = equal_tokens(versions)
-    parts = [parts_of(version, tokens) for version in versions]
+
+    @cache
+    def parts_made(i: int, tokens: int) -> Parts:
+        return parts_of(versions[i], tokens)
+
     out: list[tuple[list[Found], list[str]]] = [([], [])]
     for i in range(1, len(versions)):
-        found = _text(versions[: i + 1], parts[: i + 1])
+        found = _text(versions[: i + 1], parts_made)
         without = [one.name for one in versions[: i + 1] if not one.sourced]
         if without:
             out.append((found, [f"source: the rows of {', '.join(without)} tell no source"]))
@@ -57,9 +62,21 @@ def judge_data(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]
     return out
 
 
-def _text(versions: Sequence[Version], parts: Sequence[Parts]) -> list[Found]:
-    """Redundancy and near copies within the last of some versions."""
+def _text(versions: Sequence[Version], parts_made: Callable[[int, int], Parts]) -> list[Found]:
+    """Redundancy and near copies within the last of some versions.
+
+    Parts are as large as this version and the previous one allow, and those earlier ones that are
+    half as large; the others do not count.
+    """
     this = versions[-1]
+    least = min(int(one.tokens.sum()) for one in versions[-2:]) / 2
+    chosen = [
+        i for i, one in enumerate(versions)
+        if one.tokens.sum() >= least or i >= len(versions) - 2
+    ]  # fmt: skip
+    versions = [versions[i] for i in chosen]
+    tokens = equal_tokens(versions)
+    parts = [parts_made(i, tokens) for i in chosen]
     repeats = repeating(this)
     out = []
     for kind in ("redundancy", "copies"):
@@ -89,7 +106,7 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
     shares: list[float] = []
     for previous, this in pairwise(versions):
         if adds_to(previous, this):
-            said = f"{this.name} holds most of {previous.name} and adds to it or takes from it"
+            said = f"{this.name} is {previous.name} with more or fewer rows"
             out.append(([], [f"known: {said}: its rows are compared among themselves"]))
             continue
         here, expected, places, of = known_share(previous, this)
@@ -114,11 +131,11 @@ def _known(versions: Sequence[Version]) -> list[tuple[list[Found], list[str]]]:
 
 
 def adds_to(previous: Version, this: Version) -> bool:
-    """Whether a version holds most rows of the previous one, and is not the same once more."""
+    """Whether a version is the previous one with more or fewer rows, and not it once more."""
     old, new = (v.pool.content_hash[v.rows] for v in (previous, this))
-    kept = np.isin(old, new)
-    again = bool(kept.all() and np.isin(new, old).all())
-    return float(kept.mean()) > ADDED_TO and not again
+    kept, known = np.isin(old, new), np.isin(new, old)
+    again = bool(kept.all() and known.all())
+    return not again and (float(kept.mean()) > ADDED_TO or float(known.mean()) > TAKEN)
 
 
 def _sources(versions: Sequence[Version]) -> list[Found]:

@@ -35,7 +35,8 @@ class Curve:
         step: Last step of each entry, ascending, int64 `(n,)`.
         loss: Mean loss of each, `(n,)`, finite.
         weight: What weighs it, such as its learnt tokens, `(n,)`.
-        norm: L2 norm of the gradient before clipping, `(n,)`; NaN where it is not told.
+        norm: L2 norm of the gradient before clipping, `(n,)`; NaN where it is not told, or no
+            finite number.
         sources: Source → loss `(n,)`, NaN where it has none, and weight `(n,)`.
         epoch_steps: Steps of the first epoch, those that are still to come included.
         unit: What the loss is in; "" where that is not told.
@@ -81,6 +82,14 @@ def deciding(about: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def known_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `training.json` tells beside the steps: the unit of the loss, settings, steps."""
+    return {
+        "unit": about.get("loss", NATS), "settings": deciding(about),
+        "epoch_steps": about.get("epoch_steps"),
+    }  # fmt: skip
+
+
 def curve_of_steps(
     steps: Sequence[Step],
     *,
@@ -120,7 +129,7 @@ def curve_of_steps(
         step=np.array([s.step for s in first], np.int64),
         loss=np.array([s.loss for s in first]),
         weight=np.array([s.learnt or s.tokens or 1.0 for s in first], float),
-        norm=np.array([math.nan if s.grad_norm is None else s.grad_norm for s in first]),
+        norm=_norms([s.grad_norm for s in first]),
         sources=sources, epoch_steps=epoch_steps or first[-1].step, unit=unit,
         settings=settings or {}, joints=joints,
     )  # fmt: skip
@@ -147,7 +156,7 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
         settings = known.get("settings") or _settings_of(state, told)
         first = [e for e in told if float(e.get("epoch") or 0) <= 1]
         loss = np.array([float(e["loss"]) for e in first])
-        norm = np.array([float(e.get("grad_norm", math.nan)) for e in first])
+        norm = _norms([e.get("grad_norm") for e in first])
         step = np.array([int(e["step"]) for e in first], np.int64)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -157,6 +166,11 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
         raise DataError(
             f"{path}: logs no loss of the first epoch; log every step (logging_steps=1)"
         )
+    if step[0] > max(np.diff(step), default=step[0]):
+        raise DataError(
+            f"{path}: the log begins with step {step[0]}: it has no first epoch, in which alone no "
+            "sample was read before; give the log of the whole training"
+        )
     if not np.isfinite(loss).all():
         raise DataError(f"{path}: a loss is not finite; train again with a lower learning rate")
     epochs = max(last[1], 1e-9)
@@ -165,6 +179,12 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
         step=step, loss=loss, weight=np.diff(step, prepend=0).astype(float), norm=norm,
         epoch_steps=whole, unit="", settings=settings, joints=known.get("joints"),
     )  # fmt: skip
+
+
+def _norms(told: Sequence[Any]) -> Float1D:
+    """Norms of gradients; NaN where none is told, or it is too large for a number."""
+    norms = np.array([math.nan if norm is None else float(norm) for norm in told])
+    return np.where(np.isfinite(norms), norms, math.nan)
 
 
 def _settings_of(state: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

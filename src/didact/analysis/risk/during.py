@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ TAIL: Final = 6.0  # degrees of freedom: losses and norms of steps have longer t
 MOST_SAME: Final = 0.1  # by how much numbers of steps may differ where step is compared with step
 COURSE: Final = 21  # neighboring entries, whose mean is the course of a training
 LEAST_DECIDING: Final = 12.0  # entries, as many equal ones would decide as much
+LEAST_UNIT: Final = 0.05  # of a loss: near 0 a share of it is nothing
 LEAST_WEIGHT: Final = 0.05  # of the loss, that a source needs to be judged on its own
 
 
@@ -128,17 +130,20 @@ def judge_loss(this: Run, earlier: Sequence[Run], *, paired: bool, looks: int = 
 def _loss(
     this: Run, earlier: Sequence[Run], source: str, beyond: float, *, paired: bool
 ) -> Judged | None:
-    gap, weight = this.gap(source, paired=paired)
-    pairs = [run.gap(source, paired=paired) for run in earlier]
-    n = min([len(gap), *(len(values) for values, _ in pairs)])
-    loss = this.curve.sources[source][0] if source else this.curve.loss
-    used = (weight[:n] > 0) & np.all([w[:n] > 0 for _, w in pairs], axis=0)
+    steps = reduce(np.intersect1d, [run.curve.step for run in (this, *earlier)])
+    at = [np.searchsorted(run.curve.step, steps) for run in (this, *earlier)]
+    gap, weight = (v[at[0]] for v in this.gap(source, paired=paired))
+    pairs = [
+        tuple(v[places] for v in run.gap(source, paired=paired))
+        for run, places in zip(earlier, at[1:], strict=True)
+    ]
+    loss = (this.curve.sources[source][0] if source else this.curve.loss)[at[0]]
+    used = (weight > 0) & np.all([w > 0 for _, w in pairs], axis=0)
     if np.count_nonzero(used) < 3:
         return None
-    mean = [_mean(gap[:n], weight[:n], used)]
-    mean += [_mean(values[:n], w[:n], used) for values, w in pairs]
-    level = _mean(np.nan_to_num(loss[:n]), weight[:n], used)
-    off = (gap[:n] - pairs[-1][0][:n])[used]
+    mean = [_mean(gap, weight, used), *(_mean(values, w, used) for values, w in pairs)]
+    level = _mean(np.nan_to_num(loss), weight, used)
+    off = (gap - pairs[-1][0])[used]
     within = float(off.std(ddof=1)) / math.sqrt(len(off))
     floor = between_runs(earlier[-1].curve) * level
     if len(earlier) >= ENOUGH:
@@ -229,7 +234,7 @@ def judge_spikes(curve: Curve, reference: Float1D | None = None, *, first: int =
         odds = _odds(float(values[at]), middle, spread, curve.loss[at] - values[at])
         one = Judged(
             kind="spike", seen=float(curve.loss[at]), expected=odds.expected, sd=odds.sd, z=odds.z,
-            limit=beyond, unit=odds.expected, place=f"step {int(curve.step[at])}",
+            limit=beyond, unit=max(odds.expected, LEAST_UNIT), place=f"step {int(curve.step[at])}",
         )  # fmt: skip
         if one.flagged:
             out.append(one)
@@ -243,9 +248,12 @@ def judge_jumps(curve: Curve) -> list[Judged]:
 
     Where joints are not known every step may be one.
     """
-    if np.isnan(curve.norm).any() or len(curve) < 4 * AROUND:
+    known = np.flatnonzero(~np.isnan(curve.norm))
+    if not len(known) or len(curve) < 4 * AROUND:
         return []
-    logs = np.log(np.maximum(curve.norm, 1e-12))
+    # a step without a norm has that of the step before
+    told = known[np.maximum(np.searchsorted(known, np.arange(len(curve)), "right") - 1, 0)]
+    logs = np.log(np.maximum(curve.norm[told], 1e-12))
     places = np.arange(AROUND, len(curve) - AROUND + 1)
     change = np.array(
         [np.median(logs[p : p + AROUND]) - np.median(logs[p - AROUND : p]) for p in places]
@@ -284,5 +292,6 @@ def robust_sd(values: Float1D) -> float:
 
 
 def _odds(value: float, middle: float, sd: float, shift: float) -> Odds:
-    z = as_normal((value - middle) / sd, TAIL) if sd else 0.0
+    off = value - middle
+    z = as_normal(off / sd if sd else math.copysign(math.inf, off), TAIL) if off else 0.0
     return Odds(float(middle + shift), sd, z)

@@ -20,11 +20,11 @@ KINDS: Final[Mapping[str, tuple[str, float, str]]] = {
         "look at the rows that repeat others; deduplicate, or find what wrote the same text twice",
     ),
     "copies": (
-        "share of rows that nearly repeat another row of the version", 0.01,
+        "share of rows that nearly repeat another one of a random part of the version", 0.01,
         "compare the rows with those they repeat; remove them, or choose with near_duplicates",
     ),
     "known": (
-        "share of rows that nearly repeat a row of the previous version", 0.01,
+        "share of a random half's rows that nearly repeat a row of half the previous version", 0.01,
         "compare the rows with those of the previous version; leave out what came again",
     ),
     "source": (

@@ -25,7 +25,6 @@ from didact.core.arrays import Bool1D, Float1D, Int1D
 
 LAST: Final = 4  # the epoch's last quarter stands for its end
 LEAST_ROWS: Final = 30  # of a source; of fewer the spread is not known, and it has a long tail
-_MANY: Final = 1e9  # degrees of freedom: rows are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +98,16 @@ def _odds(
     if not earlier:
         known = None if end is None else end_of(end, name)
         return (
-            None if known is None else from_means(seen, known[0], math.hypot(sd, known[1]), _MANY)
+            None
+            if known is None
+            else from_means(seen, known[0], math.hypot(sd, known[1]), math.inf)
         )
     each = [one.losses.mean(one.of(name)) for one in earlier]
     if len(each) >= ENOUGH:
         return from_earlier(seen, each, least_sd=sd)
     last = earlier[-1]
     theirs = math.sqrt(last.losses.variance(last.of(name)))
-    return from_means(seen, each[-1], math.hypot(sd, theirs), _MANY)
+    return from_means(seen, each[-1], math.hypot(sd, theirs), math.inf)
 
 
 def end_of(curve: Curve, source: str = "") -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from didact.core.protocols import Context
 from didact.text.buffers import utf8
 from didact.text.compression import set_redundancy
 
+STEP: Final = 0.9  # from one size of parts to the next smaller one
 PART: Final = 0.8  # of the smallest version, in a part
 MOST_TOKENS: Final = 2_000_000  # in a part
 LOOKED_AT: Final = 8_000_000  # tokens of a version that are compared at most, drawn at random
@@ -79,8 +81,14 @@ def part_of(sizes: Int1D, tokens: int, rng: np.random.Generator) -> Int1D:
 
 
 def equal_tokens(versions: Sequence[Version]) -> int:
-    """Tokens of a part at which versions are compared."""
-    return min(MOST_TOKENS, *(int(PART * version.tokens.sum()) for version in versions))
+    """Tokens of a part at which versions are compared.
+
+    One of a few sizes, so that parts that were made serve again: at most `PART` of the smallest
+    version, and no less than `STEP` of that.
+    """
+    most = min(MOST_TOKENS, *(int(PART * version.tokens.sum()) for version in versions))
+    steps = math.ceil(math.log(most / MOST_TOKENS) / math.log(STEP) - 1e-9) if most else 0
+    return int(MOST_TOKENS * STEP**steps) if most else 0
 
 
 @dataclass(frozen=True, slots=True)

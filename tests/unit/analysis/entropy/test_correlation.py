@@ -24,6 +24,14 @@ def drawn(rng, slope, families=FAMILIES, shared=0.5):
     return slope * x + given + column(), x, given[:, None]
 
 
+def test_without_a_family_too_few_sets_may_be_left():
+    columns = drawn(np.random.default_rng(1), -1.0)
+    n = len(columns[0])
+    most = np.where(np.arange(n) < n - 3, 0, np.arange(n))
+    assert correlation(*columns, ONE, most).low is None
+    assert correlation(*columns, ONE, most).value == correlation(*columns, ONE, ONE).value
+
+
 def test_intervals_hold_what_they_say():
     rng = np.random.default_rng(0)
     many = np.arange(20_000)

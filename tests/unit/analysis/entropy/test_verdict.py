@@ -13,7 +13,8 @@ FORETOLD = Correlation(-0.6, -0.8, -0.1)
 OPPOSITE = Correlation(0.6, 0.1, 0.8)
 UNCLEAR = Correlation(-0.2, -0.6, 0.3)
 GOOD = Evidence(
-    sets=8, families=3, partial=FORETOLD, error=0.9, constant=1.0, length=1.0, snr=2.0
+    sets=8, families=3, partial=FORETOLD, error=0.9, lowest=0.9, constant=1.0, length=1.0,
+    known=True, snr=2.0,
 )  # fmt: skip
 
 
@@ -45,10 +46,11 @@ GOOD = Evidence(
         ({"partial": UNCLEAR, "error": 1.1, "length": 1.2, "snr": None}, "cannot_tell"),
         ({"partial": UNCLEAR, "error": 1.1, "length": 0.9}, "cannot_tell"),
         ({"partial": UNCLEAR, "error": 1.1, "length": None}, "cannot_tell"),
+        ({"partial": UNCLEAR, "error": 1.1, "length": 1.2, "lowest": 0.1}, "cannot_tell"),
     ],
 )
 def test_the_rule(change, verdict):
-    found, reasons = decide(replace(GOOD, **change))
+    found, reasons = decide(replace(GOOD, **({"lowest": change.get("error", 0.9)} | change)))
     assert found == verdict
     assert reasons
     assert all(reason.endswith(".") for reason in reasons)
@@ -59,6 +61,10 @@ def test_what_was_not_met_is_said():
     assert "as foretold" in reasons[0]
     assert "of length and similarity 0.8: not below both" in reasons[1]
     assert "Signal to noise is not known" in reasons[2]
+    _, reasons = decide(replace(GOOD, length=None))
+    assert "too few sets are left without one family" in reasons[1]
+    _, reasons = decide(replace(GOOD, length=None, known=False))
+    assert "add the columns mean_length and similarity" in reasons[1]
     _, reasons = decide(replace(GOOD, sets=1, families=1))
     assert reasons[0].startswith("1 natural set of 1 family:")
 
