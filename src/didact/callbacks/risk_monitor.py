@@ -50,7 +50,7 @@ class RiskMonitor(Telemetry):
         previous: Folder of the previous version's training: one that Telemetry or RiskMonitor
             wrote, a run, or the output of HF Trainer. None judges spikes and jumps alone.
         order: Run folder, or table, of the order that is trained on: it tells joints, and rows.
-        stop: Ends the training at the first flag.
+        stop: Ends the training at the first flag; one that goes on, at the first new one.
         folder: As in `Telemetry`.
 
     Attributes:
@@ -82,6 +82,7 @@ class RiskMonitor(Telemetry):
         self._lost = False
         self._seen_share = 0.0
         self.flags: list[Flag] = []
+        self._known = 0  # of them, that came up before an interruption
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Read what the previous version's training had."""
@@ -99,11 +100,12 @@ class RiskMonitor(Telemetry):
         if rank() == 0 and kept.stat().st_size:
             for step in read_steps(kept):  # a training that goes on: judged again
                 self._judge(step)
+        self._known = len(self.flags)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """End the training where it is flagged and that was asked for; on all ranks alike."""
         super().on_step_end(args, state, control, **more)
-        if self._stop and summed([float(len(self.flags))])[0]:
+        if self._stop and summed([float(len(self.flags) - self._known)])[0]:
             control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:

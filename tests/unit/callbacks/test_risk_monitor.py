@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 def train(tiny_model):
     """A plain trainer over rows of tokens, with a RiskMonitor; one step may be of other text."""
 
-    def trained(folder, *given, n=64, strange=None, seed=0, settings=None, **more):
+    def trained(folder, *given, n=64, strange=None, seed=0, settings=None, resume=None, **more):
         from didact.callbacks import RiskMonitor
 
         generator = torch.Generator().manual_seed(seed)
@@ -33,7 +33,8 @@ def train(tiny_model):
             output_dir=str(folder), per_device_train_batch_size=2,
             **{"num_train_epochs": 1, "learning_rate": 3e-3, **(settings or {})},
             use_cpu=True, report_to="none", train_sampling_strategy="sequential",
-            disable_tqdm=True, logging_steps=1000, save_strategy="no",
+            disable_tqdm=True, logging_steps=1000,
+            **({} if settings and "save_steps" in settings else {"save_strategy": "no"}),
         )  # fmt: skip
         transformers.set_seed(0)
         trainer = transformers.Trainer(
@@ -42,7 +43,7 @@ def train(tiny_model):
         )  # fmt: skip
         monitor = RiskMonitor(*given, **more)
         trainer.add_callback(monitor)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         return monitor, trainer
 
     return trained
@@ -67,6 +68,18 @@ def test_a_spike_is_warned_of_when_it_comes_and_may_end_the_training(train, tmp_
     told = json.loads((tmp_path / "v1" / "risk.json").read_text())["versions"][0]
     assert told["verdict"] == "flagged"
     assert told["seen"] == pytest.approx(41 / 64)
+
+
+def test_a_training_that_goes_on_keeps_its_flags(train, tmp_path):
+    out = tmp_path / "v1"
+    settings = {"save_steps": 48, "save_only_model": False}
+    before, _ = train(out, strange=40, settings=settings)
+    monitor, trainer = train(
+        out, strange=40, settings=settings, resume=str(out / "checkpoint-48"), stop=True
+    )
+    assert [f.advice for f in monitor.flags] == [f.advice for f in before.flags] != []
+    assert trainer.state.global_step == 64  # no new one ends it
+    assert read_risk(out)[0].verdict == "flagged"
 
 
 def test_a_loss_that_is_not_the_last_versions_is_flagged(train, tmp_path):
