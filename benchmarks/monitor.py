@@ -17,6 +17,8 @@ Rules, written before the first run:
 - **Judged** with the monitor's own limits, none of them set by these runs: before training, and
   when 5, 10, 25, 50 and 100 % of the epoch have been read. A version is flagged when anything
   about it is.
+- A held-out sample that stands whole in a version is told apart: it is there, whatever was planted,
+  and no false alarm.
 - **Two tables** of counts with exact 95 % intervals (Clopper and Pearson). *Fault present*: what
   was planted. *Harm*: a version whose held-out rows (400, all sources evenly) take more bits per
   byte than the clean versions' mean by two of their standard deviations.
@@ -282,7 +284,8 @@ def watch(ground: Ground, names: Sequence[str], seen: int, first: int) -> Row:
     versions = [
         {
             "version": one.version, "seen": seen,
-            "before": sorted({f.kind for f in one.flags if f.kind in BEFORE}),
+            "before": sorted({f.kind for f in one.flags if f.kind in BEFORE} - {"held_out"}),
+            "held_out": sum(f.rows.count for f in one.flags if f.kind == "held_out"),
             "during": sorted({f.kind for f in one.flags if f.kind not in BEFORE}),
             "flags": [
                 [f.kind, f.source, round(f.z, 2), f.rows.count, f.seen, f.expected]
