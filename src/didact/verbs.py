@@ -133,6 +133,7 @@ def _unfiltered(settings: DataSettings) -> DataSettings:
     return settings.model_copy(
         update={
             "exclude": [],
+            "drop": [],
             "validation": 0.0,
             "unit": "sample",
             "dedup": "none",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from didact.core.findings import Finding, counted
+from didact.core.findings import Finding
 from didact.data.reading.files import File
-from didact.data.rows.sayings import SAYINGS
+from didact.data.rows.sayings import SAYINGS, sentence
 
 
 @dataclass(slots=True)
@@ -14,7 +14,7 @@ class Gathered:
     """Counts of what rows show, in the order in which they were first met.
 
     Attributes:
-        counts: Rows by kind, a name of `didact.data.rows.sayings.SAYINGS`.
+        counts: Rows by kind: a name of `SAYINGS`, or `NAME:COLUMN`.
         first: The first row of each kind, "FILE row N".
     """
 
@@ -28,14 +28,11 @@ class Gathered:
 
     def findings(self) -> tuple[Finding, ...]:
         """Each kind that was met, as a sentence; in the order of `SAYINGS`."""
-        return tuple(
-            Finding(
-                kind=kind,
-                count=self.counts[kind],
-                first=self.first[kind],
-                text=saying.text.format(rows=counted(self.counts[kind], "row")),
-                remedy=saying.remedy,
-            )
-            for kind, saying in SAYINGS.items()
-            if self.counts.get(kind)
-        )
+        order = list(SAYINGS)
+        kinds = sorted(self.counts, key=lambda kind: order.index(kind.partition(":")[0]))
+        out = []
+        for kind in kinds:
+            text, remedy = sentence(kind, self.counts[kind])
+            known = kind.partition(":")[0]
+            out.append(Finding(known, self.counts[kind], self.first[kind], text, remedy))
+        return tuple(out)
