@@ -24,7 +24,7 @@ from didact.data.rows.columns import Columns, Row, RowError, get, shown
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.format import Format
 from didact.data.rows.marks import MEDIA, VERDICTS, Marks, marks_of
-from didact.data.rows.turns import Turn
+from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
@@ -143,7 +143,7 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        marks: Marks = _no_marks
+        marks = Marks(frozenset(), _no_marks)
         chunked = self._settings.unit == "chunk"
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
@@ -167,8 +167,9 @@ class Reader:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
-            for kind in marks(row):
-                batch.marks.setdefault(kind, []).append(len(batch.turns))
+            if type(turns) is not PlainTurns or not marks.columns.isdisjoint(row):
+                for kind in marks.of(row):
+                    batch.marks.setdefault(kind, []).append(len(batch.turns))
             batch.turns.append(turns)
             batch.ids.append(id_)
             batch.sources.append(source)

@@ -13,7 +13,7 @@ from didact.core.pool import Kind
 from didact.core.render import CHOSEN, REASONING, REJECTED, derive
 from didact.data.rows.turns import LEARNED
 
-_ROLES: Final = ("system", "developer", "user", LEARNED, "tool")
+_ROLES: Final = ("system", "developer", "user", LEARNED, "tool", REASONING)
 # Nothing that shows: spaces of every script, control and format characters, joiners of width zero.
 _BLANK: Final = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
 # An answer that begins with its reasoning: the marks of `didact.data.rows.reasoning`.
@@ -21,9 +21,9 @@ _TRACE: Final = r"^\s*<(think|thinking|reasoning|thought|\|begin_of_thought\|)>"
 
 # First bytes of UTF-8 texts that may match, so that few are looked at; 0 also for those of length 0.
 _SPACES: Final = (*range(33), 127, 0xC2)
-_MAY_BE_TRACE: Final = np.array((*_SPACES, ord("<")), np.uint8)
-_MAY_BE_BLANK: Final = np.array(
-    (*_SPACES, 0xD8, 0xDB, 0xDC, 0xE0, 0xE1, 0xE2, 0xE3, 0xEF, 0xF0, 0xF3), np.uint8
+_MAY_BE_TRACE: Final = np.isin(np.arange(256), (*_SPACES, ord("<")))
+_MAY_BE_BLANK: Final = np.isin(
+    np.arange(256), (*_SPACES, 0xD8, 0xDB, 0xDC, 0xE0, 0xE1, 0xE2, 0xE3, 0xEF, 0xF0, 0xF3)
 )
 
 
@@ -40,38 +40,51 @@ def shown(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
     **Cost:** a few passes over roles and weights; of contents only the beginning is looked at.
     """
     turn = turns.flatten()
-    roles, content = turn.field("role"), turn.field("content")
+    content, part = turn.field("content"), turn.field("part").to_numpy(zero_copy_only=False)
     sample = np.repeat(np.arange(len(turns)), np.diff(turns.offsets.to_numpy()))
     first = _first_bytes(content)
-    blank = _matching(content, _BLANK, np.isin(first, _MAY_BE_BLANK))
+    blank = _matching(content, _BLANK, _MAY_BE_BLANK[first])
 
-    def any_of(mask: Bool1D) -> Bool1D:
+    def having(mask: Bool1D) -> Bool1D:
         """True on the samples that have a turn where the mask is true, `(n,)`."""
         out = np.zeros(len(turns), np.bool_)
         out[sample[mask]] = True
         return out
 
     if kind == "text":
-        return _rows({"blank_text": ~any_of(~blank)})
-    reasoning = _array(pc.equal(roles, REASONING))
-    answer = _array(pc.equal(roles, LEARNED))
-    traced = reasoning | _matching(content, _TRACE, answer & np.isin(first, _MAY_BE_TRACE))
-    known = _array(pc.is_in(roles, pa.array([*_ROLES, REASONING])))
-    found = {"reasoning": any_of(traced), "unknown_role": any_of(~known)}
+        return _rows({"blank_text": ~having(~blank)})
+    role = _codes(turn.field("role"))
+    reasoning, answer = role == _ROLES.index(REASONING), role == _ROLES.index(LEARNED)
+    traced = reasoning | _matching(content, _TRACE, answer & _MAY_BE_TRACE[first])
+    found = {
+        "reasoning": having(traced),
+        "tools": having(role == _ROLES.index("tool")),
+        "unknown_role": having(role == len(_ROLES)),
+    }
     if kind == "pair":
-        part = turn.field("part").to_numpy(zero_copy_only=False)
-        sides = [~any_of((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED)]
+        sides = (~having((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED))
         chosen, rejected = (derive(turns, n, "plain", chat=True) for n in ("chosen", "rejected"))
-        found["pair_empty"] = sides[0] | sides[1]
+        found["pair_empty"] = np.logical_or(*sides)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
-    learned = _array(pc.greater(turn.field("weight"), 0)) & ~reasoning
-    taught, system = any_of(learned), ~any_of(~_array(pc.equal(roles, "system")))
-    found["empty_answer"] = taught & ~any_of(learned & ~blank)
-    found["untrained"] = ~taught & any_of(answer)
-    found["only_system"] = ~taught & system
-    found["no_answer"] = ~taught & ~found["untrained"] & ~system
+    learned = (turn.field("weight").to_numpy(zero_copy_only=False) > 0) & ~reasoning
+    filled = having(learned & ~blank)
+    if not filled.all():
+        taught, alone = having(learned), ~having(role != _ROLES.index("system"))
+        found["empty_answer"] = taught & ~filled
+        found["untrained"] = ~taught & having(answer)
+        found["only_system"] = ~taught & alone
+        found["no_answer"] = ~taught & ~found["untrained"] & ~alone
     return _rows(found)
+
+
+def _codes(roles: pa.StringArray) -> Int1D:
+    """Each role's place in `_ROLES`, their number for any other, `(n,)`."""
+    encoded = roles.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    places = [_ROLES.index(name) if name in _ROLES else len(_ROLES) for name in names]
+    out: Int1D = np.asarray(places, np.int64)[encoded.indices.to_numpy()]
+    return out
 
 
 def _first_bytes(texts: pa.StringArray) -> UInt8s:

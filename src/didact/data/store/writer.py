@@ -167,7 +167,8 @@ class StoreWriter:
         self.kind = batch.kind
         turns = turns_array(batch.turns)
         marks = {kind: np.asarray(rows, np.int64) for kind, rows in batch.marks.items()}
-        marks |= lessons.shown(turns, self.kind)
+        for kind, rows in lessons.shown(turns, self.kind).items():
+            marks[kind] = np.union1d(marks[kind], rows) if kind in marks else rows
         if "pair_null" in marks:  # told apart from those that are there and empty
             marks["pair_empty"] = np.setdiff1d(marks["pair_empty"], marks["pair_null"])
         for kind in self._settings.drop:
