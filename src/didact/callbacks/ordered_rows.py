@@ -29,7 +29,7 @@ from didact.runs.folder import read_manifest
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
-_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded"}
+_NOT_ROWS: Final = re.compile(r"validation|steps|order_log|excluded|rejected(_\w+)?")
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 
@@ -145,7 +145,7 @@ def _in_folder(folder: Path) -> OrderedRows:
 def order_files(folder: Path) -> list[Path]:
     """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
-    return [folder / n for n in names if n not in _TABLES and _stem(n) not in _NOT_ROWS]
+    return [folder / n for n in names if n not in _TABLES and not _NOT_ROWS.fullmatch(_stem(n))]
 
 
 def _of_run(folder: Path) -> OrderedRows:

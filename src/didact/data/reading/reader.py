@@ -13,13 +13,15 @@ import pyarrow as pa
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
+from didact.data.formats.labelled import refuse_late
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
+from didact.data.reading.mapped import Unmet
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
-from didact.data.rows.columns import Columns, Row, RowError, get, shown
+from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.format import Format
 from didact.data.rows.turns import Turn
@@ -33,6 +35,7 @@ class Reader:
 
     Attributes:
         formats: The formats found, in order of first appearance.
+        unmet: Columns of the mapping that no row had.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Reader:
             schema: The schema of Arrow rows; None when rows are text.
         """
         self.formats: dict[str, None] = {}
+        self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
         self._kinds: dict[Kind, Path] = {}
         self._batch = IncomingRows()
@@ -138,14 +142,23 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        chunked = self._settings.unit == "chunk"
+        unlabelled, chunked = False, self._settings.unit == "chunk"
+        unmet, before = self.unmet, 0
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label
+            nonlocal parse, label, unlabelled, before
+            if unmet.columns:
+                unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
                 parse, label = turns_of(name, columns, self._settings.reasoning), found.label
-            turns = parse(row)
+                unlabelled = found.kind == "chat" and self._settings.format == "auto"
+            try:
+                turns = parse(row)
+            except LacksColumnError as error:
+                raise (error.among(before) if before else error) from error
+            if unlabelled:
+                refuse_late(row, columns)
             if chunked:
                 _check_room(row)
             id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
@@ -162,6 +175,7 @@ class Reader:
             batch.sources.append(source)
             batch.tasks.append(task)
             batch.labels.append(0 if label is None else 1 + label(row, columns))
+            before += 1
 
         return sample
 

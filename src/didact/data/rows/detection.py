@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Final
 
 from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
-from didact.data.rows.columns import Columns, Row, RowError, keys, named
+from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
 from didact.data.rows.reasoning import Reasoning, dropped
 from didact.data.rows.turns import Turn
+
+_KEYS: Final = 200  # of a row, to choose a suggestion from
 
 
 def formats() -> dict[str, Format]:
@@ -66,10 +70,32 @@ def detect(row: Row, columns: Columns) -> str:
             "the row is already tokenized (input_ids); expected text or messages: pass the data "
             "from before tokenization, didact keeps its order for the trainer"
         )
-    lost = [f"{n}={c}" for n, c in columns.items() if named(row, columns, n) is None]
-    raise RowError(
+    raise RowError(_why_none(row, columns, known))
+
+
+def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
+    """Why a row is of no format: null where its content should be, a part that lacks, or neither."""
+    content = {n: columns.get(n, n) for f in known.values() for n in (*f.content, *f.fixed_columns)}
+    null = [c for c in content.values() if get(row, c, row) is None]
+    for name, found in known.items():
+        needed = [content[n] for n in found.content]
+        lacking = [c for c in needed if get(row, c) is None]
+        if 0 < len(lacking) < len(needed):
+            has = " and ".join(c for c in needed if c not in lacking)
+            state = "null" if lacking[0] in null else "missing"
+            return (
+                f"{lacking[0]} is {state}; the row has {has} and needs both as {name}: give it "
+                f"one, or name the column, e.g. --data columns.{lacking[0]}=YOUR_COLUMN"
+            )
+    if null:
+        return f"{null[0]} is null; expected content: give the row some, or leave such rows out"
+    lost = {n: c for n, c in columns.items() if c != "-" and named(row, columns, n) is None}
+    nothing = ", ".join(f"{n}={c}" for n, c in lost.items())
+    near = [m[0] for c in lost.values() if (m := get_close_matches(c, list(row)[:_KEYS], n=1))]
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return (
         f"no known format has the columns {keys(row)}"
-        + (f" (nothing is at {', '.join(lost)})" if lost else "")
+        + (f" (nothing is at {nothing}{hint})" if lost else "")
         + f"; expected one of {', '.join(known)}: name the columns, e.g. --data "
         "columns.messages=dialogue or --data columns.text=body"
     )
