@@ -85,7 +85,7 @@ LABELS = {SPELLINGS!r}
 
 
 """
-     """\
+    """\
 def read_row(row):
     label = column(row, "label")
     label = row["kto_tag"] if label is None else label

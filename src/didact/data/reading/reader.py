@@ -142,23 +142,16 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        unlabelled, chunked = False, self._settings.unit == "chunk"
-        unmet, before = self.unmet, 0
+        chunked, unmet = self._settings.unit == "chunk", self.unmet
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label, unlabelled, before
+            nonlocal parse, label
             if unmet.columns:
                 unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = turns_of(name, columns, self._settings.reasoning), found.label
-                unlabelled = found.kind == "chat" and self._settings.format == "auto"
-            try:
-                turns = parse(row)
-            except LacksColumnError as error:
-                raise (error.among(before) if before else error) from error
-            if unlabelled:
-                refuse_late(row, columns)
+                parse, label = self._parser(name, found), found.label
+            turns = parse(row)
             if chunked:
                 _check_room(row)
             id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
@@ -175,9 +168,27 @@ class Reader:
             batch.sources.append(source)
             batch.tasks.append(task)
             batch.labels.append(0 if label is None else 1 + label(row, columns))
-            before += 1
 
         return sample
+
+    def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
+        """What turns the rows of one file into turns; it knows what the rows before had."""
+        columns, before = self._settings.columns, 0
+        turns_in = turns_of(name, columns, self._settings.reasoning)
+        unlabelled = found.kind == "chat" and self._settings.format == "auto"
+
+        def parse(row: Row) -> list[Turn]:
+            nonlocal before
+            try:
+                turns = turns_in(row)
+            except LacksColumnError as error:
+                raise (error.among(before) if before else error) from error
+            if unlabelled:
+                refuse_late(row, columns)
+            before += 1
+            return turns
+
+        return parse
 
     def _format(self, row: Row, file: File) -> tuple[str, Format]:
         """The format of a file by its first row.

@@ -74,7 +74,7 @@ def detect(row: Row, columns: Columns) -> str:
 
 
 def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
-    """Why a row is of no format: null where its content should be, a part that lacks, or neither."""
+    """Why a row is of no format: its content is null, or part of it lacks, or all of it."""
     content = {n: columns.get(n, n) for f in known.values() for n in (*f.content, *f.fixed_columns)}
     null = [c for c in content.values() if get(row, c, row) is None]
     for name, found in known.items():
