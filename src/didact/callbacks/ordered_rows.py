@@ -22,6 +22,7 @@ from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.turns import Turn
 from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
@@ -220,12 +221,13 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
     schema = TABLES[file.container].schema(file)
     known = columns_read(columns)
     names = [name for name in schema.names if name in known]
+    filled = [name for name in filled_columns(schema, columns) if name in known]
     number = 0
     batches = table_batches(file, schema, batch_rows=_BATCH_ROWS, batch_bytes=_BATCH_BYTES)
     for batch in batches:
         for row in batch.select(names).to_pylist():
             number += 1
-            yield number, row
+            yield number, without_filled(row, filled, columns) if filled else row
 
 
 def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:

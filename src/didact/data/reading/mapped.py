@@ -23,7 +23,8 @@ class Unmet:
 
     def __init__(self, columns: Columns) -> None:
         """Start with every column that is mapped to one; "-" means none."""
-        self.columns = {name: column for name, column in columns.items() if column != "-"}
+        named = {name: column for name, column in columns.items() if column != "-"}
+        self.columns = {name: column for name, column in named.items() if name != "rows"}
         self._keys: dict[str, dict[str, None]] = {name: {} for name in self.columns}
 
     def look_at(self, row: Row) -> None:

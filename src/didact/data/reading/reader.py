@@ -23,6 +23,7 @@ from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.turns import Turn
 
@@ -112,6 +113,7 @@ class Reader:
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
         columns = [name for name in others if name in known]
+        filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
@@ -123,6 +125,8 @@ class Reader:
                 try:
                     if isinstance(found, str):
                         raise RowError(found)  # noqa: TRY301 - as above
+                    if filled:
+                        found = without_filled(found, filled, settings.columns)  # noqa: PLW2901
                     sample(batch, {**others, **found}, False)
                 except RowError as error:
                     data = _raw_arrow(piece.slice(i, 1))

@@ -33,7 +33,7 @@ def plug_in_sources() -> dict[str, str]:
 def column_names() -> tuple[str, ...]:
     """Didact's names for columns, which a mapping may give other names to."""
     of_formats = (name for f in formats().values() for name in (*f.content, *f.columns))
-    return tuple(dict.fromkeys(("id", "source", "task", *of_formats)))
+    return tuple(dict.fromkeys(("id", "source", "task", "rows", *of_formats)))
 
 
 def columns_read(columns: Columns) -> set[str]:
@@ -78,17 +78,30 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
     content = {n: columns.get(n, n) for f in known.values() for n in (*f.content, *f.fixed_columns)}
     null = [c for c in content.values() if get(row, c, row) is None]
     for name, found in known.items():
-        needed = [content[n] for n in found.content]
-        lacking = [c for c in needed if get(row, c) is None]
-        if 0 < len(lacking) < len(needed):
-            has = " and ".join(c for c in needed if c not in lacking)
-            state = "null" if lacking[0] in null else "missing"
+        lacking = [n for n in found.content if get(row, content[n]) is None]
+        if 0 < len(lacking) < len(found.content):
+            has = " and ".join(content[n] for n in found.content if n not in lacking)
+            column = content[lacking[0]]
+            state = "null" if column in null else "missing"
             return (
-                f"{lacking[0]} is {state}; the row has {has} and needs both as {name}: give it "
-                f"one, or name the column, e.g. --data columns.{lacking[0]}=YOUR_COLUMN"
+                f"{column} is {state}; the row has {has} and needs both to be {name}: give it one, "
+                f"or name the column that holds it, e.g. --data columns.{lacking[0]}=YOUR_COLUMN"
             )
     if null:
         return f"{null[0]} is null; expected content: give the row some, or leave such rows out"
+    lists = [k for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    if lists:
+        return (
+            f"the row has no content of its own, its rows may be in {lists[0]!r}: read them with "
+            f"--data columns.rows={lists[0]} (in a config: data.columns.rows), or, if they are "
+            f"messages, with columns.messages={lists[0]}"
+        )
+    by_index = [k for k, v in row.items() if isinstance(v, dict) and "0" in v]
+    if by_index:
+        return (
+            f"{by_index[0]} holds a column by row number, as pandas writes it; expected a row: "
+            "write the frame with to_json(FILE, orient='records', lines=True)"
+        )
     lost = {n: c for n, c in columns.items() if c != "-" and named(row, columns, n) is None}
     nothing = ", ".join(f"{n}={c}" for n, c in lost.items())
     near = [m[0] for c in lost.values() if (m := get_close_matches(c, list(row)[:_KEYS], n=1))]
