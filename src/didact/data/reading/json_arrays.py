@@ -167,7 +167,7 @@ class Array:
         """What is left once there are no more pieces."""
         rest = bytes(self.row).strip()
         if self.ended and self.around:
-            rest = behind_objects(rest, self.around)
+            _, rest = behind_objects(rest, self.around)
         if self.ended and rest:
             fault = f"{rest[:40]!r} stands after the array's end; expected one array in a file"
             yield self.number + 1, rest[:1000], fault
@@ -183,8 +183,13 @@ class Array:
         yield self.number + 1, rest, fault
 
 
-def behind_objects(text: bytes, depth: int) -> bytes:
-    """What stands behind the ends of objects that are open where a text begins."""
+def behind_objects(text: bytes, depth: int) -> tuple[int, bytes]:
+    """How many of the objects open before a text are open after it, and what stands behind them.
+
+    Args:
+        text: The text.
+        depth: How many are open where it begins.
+    """
     at = 0
     while depth and at < len(text):
         skipped = _TO_BRACKET.match(text, at)
@@ -192,7 +197,7 @@ def behind_objects(text: bytes, depth: int) -> bytes:
         if at < len(text):
             depth += 1 if text[at] in _OPENING else -1 if text[at] in _CLOSING else 0
             at += 1
-    return text[at:].strip()
+    return depth, text[at:].strip()
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:

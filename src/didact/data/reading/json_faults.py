@@ -60,7 +60,7 @@ def _instead(at: str) -> str:
     if (literal := _LITERALS.match(at)) is not None:
         return f"{literal[0]} is not JSON's true, false or null: write it with json.dumps"
     if _BARE_KEY.match(at) is not None:
-        return f"the key {at.split(':')[0].strip()[:40]!r} has no double quotes"
+        return f"the key {at.partition(':')[0].strip()[:40]!r} has no double quotes"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from didact.core.errors import DataError
 from didact.data.reading.container import RawRow
 from didact.data.reading.files import File
-from didact.data.reading.json_arrays import Array
+from didact.data.reading.json_arrays import Array, behind_objects
 from didact.data.reading.lines import text_chunks
 
 # a string, a mark, or anything else between them
@@ -52,7 +52,8 @@ def refuse_wrapped(file: File) -> None:
     """Raise DataError when a file is one object over several lines with the rows in a list."""
     head = next(text_chunks(file), b"")
     first, _, rest = head.lstrip().partition(b"\n")
-    if rest and not first.rstrip().endswith(b"}") and (hint := wrapped_hint(head)):
+    goes_on = bool(rest) and behind_objects(first, 1)[0] > 1
+    if goes_on and (hint := wrapped_hint(head)):
         raise DataError(f"{file.path}: {hint}")
 
 
@@ -62,7 +63,8 @@ def wrapped_hint(head: bytes) -> str:
     Args:
         head: The beginning of a file.
     """
-    keys = list(dict.fromkeys(key for key, _ in _lists(head)))
+    lists = [key for key, place in _lists(head) if head[place : place + 1000].lstrip()[:1] != b"]"]
+    keys = list(dict.fromkeys(lists))
     if not keys or not head.lstrip().startswith(b"{"):
         return ""
     return (

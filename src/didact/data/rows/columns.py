@@ -106,7 +106,13 @@ def as_text(value: Any, name: str) -> str:
         RowError: It is none; the message calls it `name`.
     """
     if not isinstance(value, str):
-        raise RowError(f"{name} is {shown(value)} ({type(value).__name__}); expected text")
+        hint = ""
+        if isinstance(value, dict) and "0" in value:
+            hint = (
+                ": it looks like a column by row number, as pandas writes it; write the frame with "
+                "to_json(FILE, orient='records', lines=True)"
+            )
+        raise RowError(f"{name} is {shown(value)} ({type(value).__name__}); expected text{hint}")
     return value
 
 

@@ -96,12 +96,6 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
             f"--data columns.rows={lists[0]} (in a config: data.columns.rows), or, if they are "
             f"messages, with columns.messages={lists[0]}"
         )
-    by_index = [k for k, v in row.items() if isinstance(v, dict) and "0" in v]
-    if by_index:
-        return (
-            f"{by_index[0]} holds a column by row number, as pandas writes it; expected a row: "
-            "write the frame with to_json(FILE, orient='records', lines=True)"
-        )
     lost = {n: c for n, c in columns.items() if c != "-" and named(row, columns, n) is None}
     nothing = ", ".join(f"{n}={c}" for n, c in lost.items())
     near = [m[0] for c in lost.values() if (m := get_close_matches(c, list(row)[:_KEYS], n=1))]
