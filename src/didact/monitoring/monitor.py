@@ -35,7 +35,7 @@ from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.monitoring.versions import Opened, check_alike, open_version
 from didact.text.overlap import overlap_with
-from didact.verbs import PathLike, Paths, context, read_target
+from didact.verbs import PathLike, Paths, context, read_held_out
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
@@ -130,7 +130,7 @@ def _before(
         return out
     overlap = None
     if held_out is not None:
-        pool = read_target(held_out, settings, ctx).pool
+        pool = read_held_out(held_out, settings, ctx).pool
         overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
     found = judge_data(list(datas.values()), overlap)
     for i, one in zip(datas, found, strict=True):

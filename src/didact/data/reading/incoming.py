@@ -27,6 +27,7 @@ class BadRow:
         number: Its number there, from 1.
         reason: Why it is no sample.
         data: Its bytes, or their beginning.
+        asked: Whether such rows are left out on request, and are no error.
     """
 
     place: int
@@ -34,6 +35,7 @@ class BadRow:
     number: int
     reason: str
     data: bytes
+    asked: bool = False
 
 
 @dataclass(slots=True)

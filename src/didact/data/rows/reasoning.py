@@ -14,7 +14,11 @@ from didact.data.rows.columns import Columns, Row
 
 Reasoning = Literal["keep", "drop"]
 
-KEYS: Final = ("reasoning_content", "reasoning", "thinking")  # of a message, the first that says any
+KEYS: Final = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+)  # of a message, the first that says any
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
 _MARKS: Final = (

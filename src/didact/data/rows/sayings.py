@@ -73,13 +73,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-DROPPED: Final = "data.drop: "  # begins the reason of a row that is left out on request
-
-
 def dropping(kind: str) -> str:
     """Why a row of a kind is not in the pool."""
     text, _ = SAYINGS[kind]
-    return f"{DROPPED}the row {text.format_map(_ONE)}"
+    return f"data.drop: {kind}: the row {text.format_map(_ONE)}"
 
 
 def sentence(kind: str, rows: int) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from didact.core.render import REJECTED, TURNS, derive
 from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
-from didact.data.rows.sayings import DROPPED, dropping
+from didact.data.rows.sayings import dropping
 from didact.data.store import lessons
 from didact.data.store.chunks import cut
 from didact.data.store.gathered import Gathered
@@ -90,6 +90,7 @@ class StoreWriter:
         counter: TokenCounter,
         overlap: Overlap | None,
         rows_schema: pa.Schema | None,
+        skip: str = "on_bad_row=skip",
     ) -> None:
         """Open the files of a store.
 
@@ -99,6 +100,7 @@ class StoreWriter:
             counter: Counts tokens.
             overlap: Finds rows that share held-out text; they are dropped.
             rows_schema: The schema of the user's rows when they come as Arrow.
+            skip: The setting that skips bad rows and what it does, for messages.
         """
         self._folder, self._settings, self._counter = folder, settings, counter
         self._overlap = overlap
@@ -114,7 +116,7 @@ class StoreWriter:
         self._seen_ids, self._seen_texts = Seen(), Seen()
         self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
         self._batch_starts: list[int] = []
-        self._rows_schema = rows_schema
+        self._rows_schema, self._skip = rows_schema, skip
         self.kind: Kind = "text"
         self._learned_bytes = 0
         self._gathered = Gathered()
@@ -160,7 +162,7 @@ class StoreWriter:
         given = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
         id_hash[given] = text_hashes(ids.drop_null())
         keep[given[self._seen_ids.repeats(id_hash[given])]] = False
-        unwanted = {int(row): _repeated(batch.ids[row]) for row in np.flatnonzero(~keep)}
+        unwanted = {int(row): (_repeated(batch.ids[row]), False) for row in np.flatnonzero(~keep)}
         if not batch.turns:
             self._reject(batch, unwanted)
             return
@@ -173,7 +175,7 @@ class StoreWriter:
             marks["pair_empty"] = np.setdiff1d(marks["pair_empty"], marks["pair_null"])
         for kind in self._settings.drop:
             for row in marks.pop(kind, ()):
-                unwanted.setdefault(int(row), dropping(kind))
+                unwanted.setdefault(int(row), (dropping(kind), True))
                 keep[row] = False
         self._reject(batch, unwanted)
         texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
@@ -213,22 +215,22 @@ class StoreWriter:
             columns["n_tokens"] = self._counter.count(texts)
             self._append(columns, kept)
 
-    def _reject(self, batch: IncomingRows, unwanted: Mapping[int, str]) -> None:
+    def _reject(self, batch: IncomingRows, unwanted: Mapping[int, tuple[str, bool]]) -> None:
         """Bad rows and unwanted ones: an error, or lines of rejected.jsonl, in row order.
 
         Args:
             batch: The rows.
-            unwanted: Samples that are not kept, by their row, and why.
+            unwanted: Samples that are not kept, by their row: why, and whether on request.
         """
         bad = list(batch.bad)
-        for i, reason in unwanted.items():
-            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
+        for i, (reason, asked) in unwanted.items():
+            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i), asked))
         bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
         for row in bad:
-            if self._settings.on_bad_row == "raise" and not row.reason.startswith(DROPPED):
+            if self._settings.on_bad_row == "raise" and not row.asked:
                 raise DataError(
                     f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
-                    "rows, set on_bad_row=skip; they are then kept in rejected.jsonl"
+                    f"rows, set {self._skip}"
                 )
             self._left_out.reject(row, self._settings.max_row_bytes)
 
