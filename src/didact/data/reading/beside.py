@@ -62,8 +62,8 @@ def _unread(
                 or not path.is_file()
             ):
                 continue
-            left.append(inside.as_posix())
-            endings[path.suffix.lower() or "without ending"] += 1
+            left.append(_shown(inside.as_posix()))
+            endings[_shown(path.suffix.lower()) or "without ending"] += 1
     if left:
         kinds = ", ".join(f"{ending} {n:,}" for ending, n in endings.most_common(_NAMED))
         more = ", …" if len(endings) > _NAMED else ""
@@ -88,7 +88,7 @@ def _mixed(found: Sequence[File]) -> Iterator[Finding]:
     yield Finding(
         kind="splits_mixed",
         count=len(held),
-        first=held[0].name,
+        first=_shown(held[0].name),
         text=f"{counted(len(held), 'file')} of another split ({names}) "
         f"{'is' if len(held) == 1 else 'are'} in the pool beside those of train",
         remedy=f"data.path: {_listed(kept)} with data.exclude: {_listed(held)} keeps "
@@ -107,6 +107,11 @@ def split_of(file: File) -> str:
     return ""
 
 
+def _shown(name: str) -> str:
+    """A file's name for a message, where its bytes may be no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _listed(files: Sequence[File]) -> str:
     """Files as a setting lists them, with globs where they name these files and no others."""
     out: list[str] = []
@@ -115,7 +120,7 @@ def _listed(files: Sequence[File]) -> str:
         pattern, matched = _pattern(left)
         out.append(pattern)
         left = [file for file in left if file.path not in matched]
-    return f"[{', '.join(out)}{', …' if left else ''}]"
+    return f"[{_shown(', '.join(out))}{', …' if left else ''}]"
 
 
 def _pattern(files: Sequence[File]) -> tuple[str, set[Path]]:

@@ -28,7 +28,7 @@ from didact.data.rows.columns import shown
 from didact.data.rows.sayings import dropping
 from didact.data.store import lessons
 from didact.data.store.chunks import cut
-from didact.data.store.gathered import Gathered
+from didact.data.store.gathered import Gathered, accounted
 from didact.data.store.left_out import LeftOut
 from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords
 from didact.data.store.row_identity import (
@@ -368,6 +368,14 @@ class StoreWriter:
             self._identity.update(index[name].data)
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
+        counts = {**self.counts, "kept": self.n, "duplicates": duplicates}
+        estimate = self._counter.name if self._counter.estimate else ""
+        findings = (
+            *self._gathered.findings(),
+            *accounted(
+                counts, self._left_out.first, dedup=settings.dedup == "exact", estimate=estimate
+            ),
+        )
         meta = {
             **described,
             "pool_offsets": self._pool.offsets,
@@ -375,8 +383,9 @@ class StoreWriter:
             "rows_offsets": [] if arrow is None else arrow.file.offsets,
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
-            "findings": [found.to_json() for found in self._gathered.findings()],
-            "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
+            "first_listed": self._left_out.first,
+            "findings": [found.to_json() for found in findings],
+            "counts": counts,
             "fingerprint": self._identity.hexdigest(),
         }
         (self._folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
