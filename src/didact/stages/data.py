@@ -58,7 +58,9 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         "bytes": pool.stats.n_bytes,
     }
     facts = {"token_counter": pool.meta["token_counter"]}
-    return Outcome(written, counts, findings=pool.findings, facts=facts, found=read.reused)
+    estimate = f"token counts are an estimate ({pool.token_counter}); give data.tokenizer"
+    notes = (estimate,) if pool.tokens_are_estimated else ()
+    return Outcome(written, counts, notes, pool.findings, facts=facts, found=read.reused)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:
