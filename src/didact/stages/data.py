@@ -33,7 +33,9 @@ def _inputs(read: Ingested) -> tuple[dict[str, Any], ...]:
 def _depends(values: Values) -> Mapping[str, Any]:
     # Content, not where it lies, is what the stages depend on.
     settings = values.config.data.model_dump(mode="json", exclude={"path", "exclude", "tokenizer"})
-    return {"pool": values.read["data"].pool.fingerprint, "data": settings}
+    pool = values.read["data"].pool
+    found = [[finding.kind, finding.count, finding.first] for finding in pool.findings]
+    return {"pool": pool.fingerprint, "data": settings, "findings": found}
 
 
 def _estimate(values: Values) -> Cost:
