@@ -20,6 +20,7 @@ from didact.core.findings import findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.data.reading.beside import beside
 from didact.data.reading.discovery import expand
 from didact.data.reading.files import File, readable
 from didact.data.reading.incoming import IncomingRows
@@ -113,7 +114,7 @@ def read_pool(
     if role == "pool":  # a target set need not have what the pool has
         refuse(entry["unmet"])
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
-    noticed = findings_of(entry["findings"])
+    noticed = (*beside(paths, files, ctx.cache_dir), *findings_of(entry["findings"]))
     return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
