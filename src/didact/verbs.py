@@ -73,7 +73,7 @@ def context(
     tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
     return Context(
         executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
     )
@@ -433,7 +433,7 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    return write_data_set(pool, ordered, Path(folder), checked)
+    return write_data_set(pool, ordered, Path(folder).expanduser(), checked)
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -715,7 +715,9 @@ def write_tasks(
         files_and_rows.append((file, rows))
         for note in notes:
             ctx.tell(note)
-    return tasks.write_tasks(files_and_rows, Path(folder), choices, chat=found.has_chat_template)
+    return tasks.write_tasks(
+        files_and_rows, Path(folder).expanduser(), choices, chat=found.has_chat_template
+    )
 
 
 def run_tasks(
@@ -741,7 +743,7 @@ def run_tasks(
     from didact.evaluation.model import find_evaluated
 
     return harness.run_tasks(
-        find_evaluated(model), names, folder=None if folder is None else Path(folder),
+        find_evaluated(model), names, folder=None if folder is None else Path(folder).expanduser(),
         limit=limit, device=device, dtype=dtype,
     )  # fmt: skip
 

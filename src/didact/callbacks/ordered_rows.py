@@ -259,7 +259,7 @@ def order_joints(where: str | Path) -> tuple[int, ...] | None:
     Args:
         where: A run folder, or the table of an order.
     """
-    path = Path(where)
+    path = Path(where).expanduser()
     order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
     if order.batch_size is None:
         return None

@@ -75,7 +75,7 @@ def monitor(
         raise ConfigError(f"seen={seen}: expected a share of the first epoch, above 0 and up to 1")
     ctx = ctx or context()
     settings = read_as or DataSettings()
-    opened = [open_version(Path(folder), settings, ctx) for folder in versions]
+    opened = [open_version(Path(folder).expanduser(), settings, ctx) for folder in versions]
     if not opened:
         raise DataError("there is no version; expected folders of runs or of rows")
     check_alike(opened)
@@ -97,7 +97,7 @@ def series_of(folder: PathLike) -> list[Path]:
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
-    home = Path(folder)
+    home = Path(folder).expanduser()
     if not home.is_dir():
         raise DataError(f"{home}: no such folder; expected one with a subfolder for each version")
     there = [p for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")]
