@@ -80,7 +80,7 @@ def law(
     if csvs:
         if file is not None or metric != "bits_per_byte":
             raise ConfigError("metric and file do nothing beside a CSV, which has performance")
-        read = [read_law_table(Path(path)) for path in csvs]
+        read = [read_law_table(Path(path).expanduser()) for path in csvs]
         runs = tuple(run for some, _ in read for run in some)
         notes = tuple(note for _, some in read for note in some)
     else:
@@ -95,7 +95,8 @@ def write_law(found: EntropyLaw, folder: PathLike) -> list[Path]:
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    out = [Path(folder) / LAW, Path(folder) / PAGE]
+    home = Path(folder).expanduser()
+    out = [home / LAW, home / PAGE]
     out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_law(values))

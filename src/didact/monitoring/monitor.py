@@ -40,7 +40,7 @@ from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.monitoring.versions import Opened, check_alike, is_version, open_version
-from didact.verbs import PathLike, Paths, context, read_target
+from didact.verbs import PathLike, Paths, context, read_held_out
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
@@ -81,7 +81,7 @@ def monitor(
         raise ConfigError(f"seen={seen}: expected a share of the first epoch, above 0 and up to 1")
     ctx = ctx or context()
     settings = read_as or DataSettings()
-    opened = [open_version(Path(folder), settings, ctx) for folder in versions]
+    opened = [open_version(Path(folder).expanduser(), settings, ctx) for folder in versions]
     if not opened:
         raise DataError("there is no version; expected folders of runs or of rows")
     check_alike(opened)
@@ -105,7 +105,7 @@ def series_of(folder: PathLike) -> list[Path]:
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
-    home = Path(folder)
+    home = Path(folder).expanduser()
     if not home.is_dir():
         what = "is a file" if home.exists() else "no such folder"
         raise DataError(f"{home}: {what}; expected a folder with a subfolder for each version")
@@ -134,7 +134,7 @@ def _before(
     out[0][1].append(SERIES_OF_ONE if len(opened) == 1 else FIRST)
     datas = {i: one.data for i, one in enumerate(opened) if one.data is not None}
     if held_out is not None:
-        held = held_out_of(read_target(held_out, settings, ctx).pool)
+        held = held_out_of(read_held_out(held_out, settings, ctx).pool)
         for i, one in zip(datas, judge_held_out(list(datas.values()), held), strict=True):
             _add(out[i], one)
     for i, data in datas.items():
