@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
+from didact.data.export import script_rows
 from didact.data.export.ordered import OrderedDataSet
+from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
+from didact.data.rows.turns import ROLES
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -42,7 +48,8 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         settings: The file name of its settings.
         imports: What it imports of the trainer.
         body: What makes `trainer` from `model`, `tokenizer`, `settings`, `output_dir`,
-            `train_dataset` and, with a validation file, `eval_dataset`.
+            `train_rows` and, with a validation file, `eval_rows`: rows as `read_row` gives them.
+            `as_dataset(rows)` makes a data set of them.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -52,15 +59,41 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         script=name,
         imports=imports,
         data_files=json.dumps(list(data.data_files)),
-        columns=json.dumps(dict(data.columns), ensure_ascii=False),
+        read=_read_source(data),
         open_rows=_OPEN_ROWS[data.data_files[0].rpartition(".")[2]],
-        read_row=_read_row(data).strip("\n"),
         settings=settings,
         batch="" if data.batch_size is None else _BATCH.format(batch_size=data.batch_size),
         validation=(
-            f"eval_dataset = load([{data.validation_file!r}])\n" if data.validation_file else ""
+            f"eval_rows = load([{data.validation_file!r}])\n" if data.validation_file else ""
         ),
         body=body.strip("\n"),
+    )
+
+
+def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]]:
+    """The function of a script that reads rows, here, and what it has found in them so far.
+
+    It gives `text`, `messages`, `prompt` and `completion`, or `chosen` and `rejected`, and beside
+    them `label`, `tools` as JSON text, and `images`.
+
+    Raises:
+        DataError: The rows are of formats that no one function reads.
+    """
+    names: dict[str, Any] = {"json": json, "Counter": Counter, "Any": Any}
+    exec(compile(_read_source(data), "<read_row>", "exec"), names)  # noqa: S102 - a format's own code
+    read_row, complete = names["read_row"], names["complete"]
+    return lambda row: complete(row, read_row(row)), names["FOUND"]
+
+
+def _read_source(data: OrderedDataSet) -> str:
+    """Python that reads a row: columns, roles, functions, `read_row`."""
+    functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
+    return _READ.format(
+        columns=json.dumps(dict(data.columns), ensure_ascii=False),
+        roles=pformat(dict(ROLES), width=96, sort_dicts=False),
+        nulls=data.nulls_are_filled_in,
+        functions=functions.strip("\n"),
+        read_row=_read_row(data).strip("\n"),
     )
 
 
@@ -76,6 +109,19 @@ def _read_row(data: OrderedDataSet) -> str:
     )
 
 
+_FROM_HERE: Final = "# -- from here"
+
+_READ: Final = """\
+COLUMNS = {columns}  # name here: column in the files
+ROLES = {roles}
+NULLS_ARE_FILLED_IN = {nulls}  # by Parquet, in nested objects
+
+{functions}
+
+
+{read_row}
+"""
+
 _SCRIPT: Final = '''\
 """Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
 
@@ -85,8 +131,11 @@ MODEL is a local folder or a model name. The settings beside this file keep the 
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -94,80 +143,92 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
 DATA = {data_files}  # in order
-COLUMNS = {columns}  # name here: column in the files
-ROLES = {{"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}}
-
-
-def column(row, name):
-    """A value of a row; dots in a column's name reach into nested objects."""
-    name = COLUMNS.get(name, name)
-    if name in row:
-        return row[name]
-    for part in name.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
-
-
-def message(given):
-    """A message as role and text; tool calls as JSON text."""
-    role = given.get(COLUMNS.get("role", "role")) or given.get("from")
-    text = given.get(COLUMNS.get("content", "content"))
-    text = given.get("value") if text is None else text
-    if isinstance(text, list):
-        parts = [p if isinstance(p, str) else p.get("text") or p.get("value") or "" for p in text]
-        text = "\\n".join(parts)
-    calls = given.get("tool_calls") or given.get("function_call")
-    if calls:
-        text = "\\n".join(filter(None, [text, json.dumps(calls, ensure_ascii=False)]))
-    return {{"role": ROLES.get(role, role), "content": text or ""}}
-
-
-def side(value, role):
-    """A prompt or an answer, which may be text, as messages."""
-    if isinstance(value, str):
-        return [{{"role": role, "content": value}}]
-    return [message(m) for m in ([value] if isinstance(value, dict) else value)]
-
-
-def chat(row):
-    """The messages of a row."""
-    value = column(row, "messages")
-    value = row.get("conversations") if value is None else value
-    return None if value is None else [message(m) for m in value]
-
-
-def opening(row):
-    """The system prompt that stands beside the messages, and earlier exchanges."""
-    system, turns = column(row, "system"), []
-    if system:
-        turns.append({{"role": "system", "content": system}})
-    for question, answer in column(row, "history") or []:
-        turns += side(question, "user") + side(answer, "assistant")
-    return turns
-
-
-def question(row):
-    """An instruction with its input."""
-    parts = [column(row, "instruction"), column(row, "input")]
-    return "\\n".join(p for p in parts if p)
-
-
-{read_row}
+{read}
 
 
 def rows(name):
 {open_rows}
 
 
+def writes(word):
+    """Whether the chat template has a place for something."""
+    return word in str(tokenizer.chat_template or "")
+
+
+def fitted(row):
+    """A row as the chat template takes it: what that has no place for stands in the text."""
+    images = row.pop("images", None)
+    chats = [value for value in row.values() if isinstance(value, list)]
+    for turn in (turn for turns in chats for turn in turns):
+        if "reasoning_content" in turn and not writes("reasoning_content"):
+            thought = turn.pop("reasoning_content")
+            turn["content"] = f"<think>\\n{{thought}}\\n</think>\\n\\n{{turn['content']}}"
+            SAID["reasoning stands in the text, between <think> and </think>"] += 1
+        if "tool_calls" in turn and not writes("tool_calls"):
+            calls = json.dumps(turn.pop("tool_calls"), ensure_ascii=False)
+            turn["content"] = "\\n".join(filter(None, [turn["content"], calls]))
+            SAID["tool calls stand in the text, as JSON"] += 1
+    if "tools" in row and not (TOOLS_COLUMN and writes("tools")):
+        tools = {{"role": "system", "content": row.pop("tools")}}
+        for turns in chats if "prompt" not in row else [row["prompt"]]:
+            if turns[0]["role"] == "system":
+                turns[0]["content"] += "\\n" + tools["content"]
+            else:
+                turns.insert(0, tools)
+        SAID["tools stand in the system prompt, as JSON"] += 1
+    if images or any("<image>" in turn["content"] for turns in chats for turn in turns):
+        SAID["images are left out: this script trains on text, with <image> in their place"] += 1
+    return row
+
+
+def unsaid(row):
+    """Count what the chat template leaves out of a row."""
+    for part in ("messages", "completion", "chosen", "rejected"):
+        turns = row.get(part)
+        if isinstance(turns, list) and any("reasoning_content" in turn for turn in turns):
+            before = row.get("prompt", []) if part != "messages" else []
+            text = tokenizer.apply_chat_template(before + turns, tokenize=False)
+            if any(turn.get("reasoning_content", "").strip() not in text for turn in turns):
+                SAID["reasoning is left out by the chat template, of some turns or of all"] += 1
+
+
+SAID = Counter()
+TOOLS_COLUMN = True
+
+
 def load(names):
-    return Dataset.from_list([read_row(row) for name in names for row in rows(name)])
+    """Rows as trainers take them; says what is not as it was."""
+    SAID.clear()
+    FOUND.clear()
+    found = []
+    for row in (row for name in names for row in rows(name)):
+        found.append(fitted(complete(row, read_row(row))))
+        unsaid(found[-1])
+    if FOUND["untrained answers"]:
+        SAID["answers are marked as not to be trained: this script trains them"] = FOUND[
+            "untrained answers"
+        ]
+    for what, times in SAID.items():
+        print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
+    return found
+
+
+def as_dataset(rows):
+    """A data set that keeps every row's own keys, which Arrow would fill up with nulls."""
+    nested = any("tool_calls" in t or "reasoning_content" in t for row in rows
+                 for turns in row.values() if isinstance(turns, list) for t in turns)
+    return Dataset.from_list(rows, on_mixed_types="use_json") if nested else Dataset.from_list(rows)
 
 
 model_name, output_dir = sys.argv[1:3]
 tokenizer = AutoTokenizer.from_pretrained(model_name)
 model = AutoModelForCausalLM.from_pretrained(model_name)
 settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
-{batch}train_dataset = load(DATA)
+if not torch.accelerator.is_available():
+    settings = {{"use_cpu": True, "bf16": False, **settings}}
+elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+    settings = {{"bf16": False, "fp16": True, **settings}}
+{batch}train_rows = load(DATA)
 {validation}{body}
 # With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
 # what every step did:

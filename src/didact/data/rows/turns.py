@@ -14,7 +14,7 @@ from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, k
 Turn = tuple[int, str, str, float]
 
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
-_ROLES: Final = {
+ROLES: Final = {
     "system": "system",
     "user": "user",
     "assistant": "assistant",
@@ -95,7 +95,7 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> Turn:
     content = _content(value, f"{name}.content")
     if calls:
         content = "\n".join(filter(None, [content, as_json(calls)]))
-    role = _ROLES.get(role) or _ROLES.get(role.lower(), role)
+    role = ROLES.get(role) or ROLES.get(role.lower(), role)
     return branch, role, content, _weight(message, columns, role, name)
 
 
