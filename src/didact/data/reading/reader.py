@@ -144,7 +144,7 @@ class Reader:
             nonlocal parse, label
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = turns_of(name, columns), found.label
+                parse, label = turns_of(name, columns, self._settings.reasoning), found.label
             turns = parse(row)
             if chunked:
                 _check_room(row)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from didact.core.registry import NameIn
+from didact.data.rows.reasoning import Reasoning
 
 
 class ChunkSettings(BaseModel):
@@ -35,6 +36,8 @@ class DataSettings(BaseModel):
     Attributes:
         format: What rows look like; `auto` looks at the first row of each file.
         columns: didact's name → your column; dots reach into nested objects.
+        reasoning: `keep` reads reasoning traces as part of their answers: in the text, in counts, in
+            scores and in what is trained on; `drop` leaves them out of all of these.
         template: How `text` is made from turns: contents by newline, with roles, or ChatML.
         tokenizer: A local `tokenizer.json`; without it token counts are an estimate.
         dedup: `exact` counts rows of equal content once in every selection.
@@ -55,6 +58,7 @@ class DataSettings(BaseModel):
 
     format: Annotated[str, NameIn("formats", "auto")] = "auto"
     columns: dict[str, str] = {}
+    reasoning: Reasoning = "keep"
     template: Literal["plain", "roles", "chatml"] = "plain"
     tokenizer: str | None = None
     dedup: Literal["exact", "none"] = "exact"

@@ -8,6 +8,7 @@ from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, keys, named
 from didact.data.rows.format import Format
+from didact.data.rows.reasoning import Reasoning, dropped
 from didact.data.rows.turns import Turn
 
 
@@ -74,12 +75,16 @@ def detect(row: Row, columns: Columns) -> str:
     )
 
 
-def turns_of(name: str, columns: Columns) -> Callable[[Row], list[Turn]]:
+def turns_of(
+    name: str, columns: Columns, reasoning: Reasoning = "keep"
+) -> Callable[[Row], list[Turn]]:
     """The function that turns rows of a format into turns, with the user's column names."""
     turns_in: Callable[[Row, Columns], list[Turn]] = registry.find("formats", name).turns
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)
+        if reasoning == "drop":
+            turns = dropped(turns)
         for turn in turns:
             if turn[2]:
                 return turns

@@ -335,6 +335,7 @@ class StoreWriter:
             "kind": self.kind,
             "formats": list(formats),
             "columns": dict(self._settings.columns),
+            "reasoning": self._settings.reasoning,
             "template": self._settings.template,
             "dedup": self._settings.dedup,
             "unit": self._settings.unit,
