@@ -138,9 +138,9 @@ def exported(place: Path, kind: str, trainer: str, **more: object) -> tuple[Path
     order = np.concatenate([shuffled.permutation(free) for _ in range(2)])
     ordered = TrainingOrder(order, pool.fingerprint, "test", epochs=2, batch_size=BATCH)
     didact.export(pool, ordered, place / "out", trainer=trainer, **more)
-    with (place / "out" / "trainer" / f"{trainer}.yaml").open("a") as settings:
+    with (place / "out" / "settings" / f"{trainer}.yaml").open("a") as settings:
         settings.write("use_cpu: true\nbf16: false\nreport_to: none\n")
-    return place / "out" / "trainer" / f"train_{trainer}.py", order.tolist()
+    return place / "out" / "settings" / f"train_{trainer}.py", order.tolist()
 
 
 def change(script: Path, before: str, after: str) -> None:

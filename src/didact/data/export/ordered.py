@@ -8,9 +8,11 @@ from typing import Final
 
 from didact.core.pool import Kind
 from didact.data.rows.columns import Row
+from didact.data.rows.reasoning import Reasoning
 
 SETTINGS: Final = "settings"  # the folder of a trainer's files, beside the data
 OLD_SETTINGS: Final = "trainer"  # its name before; people's glob OUT/train* finds it
+NOTE: Final = "# note: "  # begins a line of a trainer's settings that is said aloud, too
 
 
 def _nothing() -> Iterator[Row]:
@@ -33,6 +35,7 @@ class OrderedDataSet:
             their own.
         validation_rows: The same of the validation split.
         nulls_are_filled_in: Whether rows hold empty keys that no one wrote, as Parquet's do.
+        reasoning: Whether reasoning traces are part of their answers.
     """
 
     data_files: Sequence[str]
@@ -45,3 +48,4 @@ class OrderedDataSet:
     rows: Callable[[], Iterator[Row]] = _nothing
     validation_rows: Callable[[], Iterator[Row]] = _nothing
     nulls_are_filled_in: bool = False
+    reasoning: Reasoning = "keep"

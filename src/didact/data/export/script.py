@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
 from didact.data.export import script_rows
-from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.rows import reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
-from didact.data.rows.turns import ROLES
+from didact.data.rows.turns import ROLES, WEIGHTS
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -29,17 +30,35 @@ def sequential(data: OrderedDataSet) -> dict[str, Any]:
     return settings
 
 
-def settings_text(settings: Mapping[str, Any], data: OrderedDataSet) -> str:
-    """Settings as YAML, with what they are for."""
+def settings_text(
+    settings: Mapping[str, Any], data: OrderedDataSet, notes: Iterable[str] = ()
+) -> str:
+    """Settings as YAML, with what they are for.
+
+    Args:
+        settings: The settings.
+        data: What they train on.
+        notes: What is not as one would think; said when the files are written, too.
+    """
     first = data.data_files[0]
     lines = [f"# Settings that keep the order of {first}: add yours beside them, change none.\n"]
+    lines += [f"{NOTE}{note}\n" for note in notes]
     if data.epochs > 1:
         lines.append(f"# {data.epochs} epochs are written out in the files.\n")
     lines += [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
     return "".join(lines)
 
 
-def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str, body: str) -> str:
+def script_text(
+    data: OrderedDataSet,
+    *,
+    name: str,
+    settings: str,
+    imports: str,
+    body: str,
+    model: str = "AutoModelForCausalLM.from_pretrained(model_name)",
+    tools_column: bool = True,
+) -> str:
     """A training script in Python that needs no didact.
 
     Args:
@@ -50,6 +69,8 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         body: What makes `trainer` from `model`, `tokenizer`, `settings`, `output_dir`,
             `train_rows` and, with a validation file, `eval_rows`: rows as `read_row` gives them.
             `as_dataset(rows)` makes a data set of them.
+        model: What makes `model` from `model_name`.
+        tools_column: Whether the trainer gives a row's tools to the chat template.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -58,6 +79,9 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         first=data.data_files[0],
         script=name,
         imports=imports,
+        model=model,
+        tools_column=tools_column,
+        model_class=model.partition(".")[0],
         data_files=json.dumps(list(data.data_files)),
         read=_read_source(data),
         open_rows=_OPEN_ROWS[data.data_files[0].rpartition(".")[2]],
@@ -90,8 +114,12 @@ def _read_source(data: OrderedDataSet) -> str:
     functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
     return _READ.format(
         columns=json.dumps(dict(data.columns), ensure_ascii=False),
-        roles=pformat(dict(ROLES), width=96, sort_dicts=False),
+        constants="".join(
+            f"{name} = {pformat(value, width=96 - len(name), sort_dicts=False)}\n"
+            for name, value in _CONSTANTS.items()
+        ),
         nulls=data.nulls_are_filled_in,
+        left_out=data.reasoning == "drop",
         functions=functions.strip("\n"),
         read_row=_read_row(data).strip("\n"),
     )
@@ -111,10 +139,19 @@ def _read_row(data: OrderedDataSet) -> str:
 
 _FROM_HERE: Final = "# -- from here"
 
+_CONSTANTS: Final = {
+    "ROLES": dict(ROLES),
+    "WEIGHTS": WEIGHTS,
+    "REASONING_KEYS": reasoning.KEYS,
+    "REASONING_PARTS": reasoning.PARTS,
+    "TRACE_TEXTS": reasoning.TEXTS,
+    "MARKS": reasoning.MARKS,
+}
 _READ: Final = """\
 COLUMNS = {columns}  # name here: column in the files
-ROLES = {roles}
 NULLS_ARE_FILLED_IN = {nulls}  # by Parquet, in nested objects
+LEAVE_REASONING_OUT = {left_out}
+{constants}
 
 {functions}
 
@@ -138,7 +175,7 @@ from typing import Any
 import torch
 import yaml
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {model_class}, AutoTokenizer
 {imports}
 
 HERE = Path(__file__).resolve().parent
@@ -193,7 +230,8 @@ def unsaid(row):
 
 
 SAID = Counter()
-TOOLS_COLUMN = True
+TOOLS_COLUMN = {tools_column}  # the trainer hands the column to the chat template
+KEEP = ()  # columns of the files that go to the trainer as they are
 
 
 def load(names):
@@ -202,8 +240,9 @@ def load(names):
     FOUND.clear()
     found = []
     for row in (row for name in names for row in rows(name)):
-        found.append(fitted(complete(row, read_row(row))))
-        unsaid(found[-1])
+        read = fitted(complete(row, read_row(row)))
+        unsaid(read)
+        found.append(read | {{name: row.get(name) for name in KEEP}})
     if FOUND["untrained answers"]:
         SAID["answers are marked as not to be trained: this script trains them"] = FOUND[
             "untrained answers"
@@ -214,7 +253,15 @@ def load(names):
 
 
 def as_dataset(rows):
-    """A data set that keeps every row's own keys, which Arrow would fill up with nulls."""
+    """A data set that keeps every row's own keys, which Arrow would fill up with nulls.
+
+    Where some rows have messages, texts of others become messages.
+    """
+    sides = {{"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}}
+    if any(isinstance(row.get(name), list) for row in rows for name in sides):
+        for row in rows:
+            texts = [name for name in sides if isinstance(row.get(name), str)]
+            row.update((name, side(row[name], sides[name])) for name in texts)
     nested = any("tool_calls" in t or "reasoning_content" in t for row in rows
                  for turns in row.values() if isinstance(turns, list) for t in turns)
     return Dataset.from_list(rows, on_mixed_types="use_json") if nested else Dataset.from_list(rows)
@@ -222,7 +269,7 @@ def as_dataset(rows):
 
 model_name, output_dir = sys.argv[1:3]
 tokenizer = AutoTokenizer.from_pretrained(model_name)
-model = AutoModelForCausalLM.from_pretrained(model_name)
+model = {model}
 settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
 if not torch.accelerator.is_available():
     settings = {{"use_cpu": True, "bf16": False, **settings}}
@@ -258,10 +305,11 @@ _OPEN_ROWS: Final = {
 _BATCH: Final = """\
 # {batch_size} samples per optimizer step over all devices, as the order was made for
 world, per_device = int(os.environ.get("WORLD_SIZE", "1")), settings["per_device_train_batch_size"]
-if {batch_size} % (per_device * world):
+of_one = settings.get("num_generations", 1)  # GRPO: a prompt is answered so often
+if {batch_size} * of_one % (per_device * world):
     raise SystemExit(
         f"{batch_size} samples per step do not divide over {{world}} devices of {{per_device}}: "
         "change per_device_train_batch_size"
     )
-settings["gradient_accumulation_steps"] = {batch_size} // (per_device * world)
+settings["gradient_accumulation_steps"] = {batch_size} * of_one // (per_device * world)
 """

@@ -10,10 +10,15 @@ import json
 from collections import Counter
 from typing import Any
 
-from didact.data.rows.turns import ROLES
+from didact.data.rows.reasoning import KEYS as REASONING_KEYS
+from didact.data.rows.reasoning import MARKS
+from didact.data.rows.reasoning import PARTS as REASONING_PARTS
+from didact.data.rows.reasoning import TEXTS as TRACE_TEXTS
+from didact.data.rows.turns import ROLES, WEIGHTS
 
 COLUMNS: dict[str, str] = {}
 NULLS_ARE_FILLED_IN = False
+LEAVE_REASONING_OUT = False
 
 # -- from here: what stands in scripts -------------------------------------------------------------
 
@@ -35,36 +40,47 @@ def role_of(given: Any) -> Any:
     return ROLES.get(given) or ROLES.get(given.lower(), given)
 
 
-def content_of(value: Any) -> tuple[str, list[Any]]:
-    """The text of a message, and its images; where one stands the text has `<image>`."""
+def parsed(value: Any) -> Any:
+    """A value, or what it is as JSON text."""
+    if not (isinstance(value, str) and value.lstrip()[:1] in ("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def trace_of(value: Any) -> str:
+    """Text of a reasoning trace: a string, a part, or a list of them."""
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(trace_of, value)))
+    if isinstance(value, dict):
+        found = (value[key] for key in TRACE_TEXTS if value.get(key) is not None)
+        return trace_of(next(found, ""))
+    return value if isinstance(value, str) else ""
+
+
+def content_of(value: Any) -> tuple[str, str, list[Any]]:
+    """Text of a message, reasoning among its parts, and its images: `<image>` in the text."""
     if not isinstance(value, list):
-        return value or "", []
-    pieces, images = [], []
+        return value or "", "", []
+    pieces, traces, images = [], [], []
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
-        texts = [part] if isinstance(part, str) else [part.get(k) for k in _TEXTS]
+        texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
         text = next((t for t in texts if isinstance(t, str)), None)
+        if kind in REASONING_PARTS:
+            traces.append(part)
+            continue
         if kind in ("image", "image_url", "input_image"):
             text = "<image>"
             found = part.get("image_url") or part.get("image") or part.get("url")
             images.append(found.get("url") if isinstance(found, dict) else found)
-        if kind not in REASONING:
-            pieces.append(f"<{kind or 'part'}>" if text is None else text)
-    return "\n".join(pieces), images
+        pieces.append(f"<{kind if isinstance(kind, str) else 'part'}>" if text is None else text)
+    return "\n".join(pieces), trace_of(traces), [i for i in images if i is not None]
 
 
-_TEXTS = ("text", "value", "content")
-REASONING = ("reasoning_content", "reasoning", "thinking")
-
-
-def reasoning_of(given: Any, value: Any) -> str:
-    """What a message thinks before it says its content."""
-    for name in REASONING:
-        if isinstance(given.get(name), str) and given[name].strip():
-            return str(given[name])
-    parts = [p for p in value if isinstance(p, dict)] if isinstance(value, list) else []
-    found = [p.get(k) for p in parts if p.get("type") in REASONING for k in (*REASONING, *_TEXTS)]
-    return "\n".join(text for text in found if isinstance(text, str))
+CONTENT_TEXTS = ("text", "value", "content")
 
 
 def without_nulls(value: Any) -> Any:
@@ -76,58 +92,83 @@ def without_nulls(value: Any) -> Any:
 
 def calls_of(given: Any) -> list[Any]:
     """The tool calls of a message."""
-    calls = given.get("tool_calls") or given.get("function_call")
+    calls = parsed(given.get("tool_calls") or given.get("function_call"))
     if isinstance(calls, dict):
         calls = [{"type": "function", "function": calls}]
-    return without_nulls(calls) if calls else []
+    return without_nulls(calls) if isinstance(calls, list) else []
 
 
 def message(given: Any) -> dict[str, Any]:
     """A message as chat templates take it: role, content, reasoning and tool calls if any."""
-    role = given.get(COLUMNS.get("role", "role"))
-    role = given.get("from") if role is None else role
+    given = parsed(given)
+    name = given.get(COLUMNS.get("role", "role"))
+    name = given.get("from") if name is None else name
     value = given.get(COLUMNS.get("content", "content"))
     value = given.get("value") if value is None else value
-    text, images = content_of(value)
-    out = {"role": role_of(role), "content": text}
-    reasoning, calls = reasoning_of(given, value), calls_of(given)
-    if role == "function_call" and not calls:  # ShareGPT's: the content is the call
-        try:
-            called = json.loads(text)
-        except ValueError:
-            called = None
-        if isinstance(called, dict) and "name" in called:
-            calls, out["content"] = [{"type": "function", "function": called}], ""
-    if reasoning:
-        out["reasoning_content"] = reasoning
+    text, trace, images = content_of(value)
+    out = {"role": role_of(name), "content": text}
+    if out["role"] == "assistant":
+        own = COLUMNS.get("reasoning")
+        beside = (trace_of(given.get(k)) for k in ([own] if own else REASONING_KEYS))
+        trace = next(filter(None, beside), "") or trace
+        if trace:
+            out["reasoning_content"] = trace
+        if any(given.get(k) in (0, False) for k in WEIGHTS):
+            out["untrained"] = True
+    calls = calls_of(given)
+    called = parsed(text) if name == "function_call" else None  # ShareGPT's: the content is a call
+    if isinstance(called, dict) and "name" in called:
+        calls, out["content"] = [{"type": "function", "function": called}], ""
     if calls:
         out["tool_calls"] = calls
     if images:
         out["images"] = images
-    for name in ("name", "tool_call_id"):
-        if isinstance(given.get(name), str):
-            out[name] = given[name]
-    if out["role"] == "assistant" and any(given.get(k) in (0, False) for k in _WEIGHTS):
-        out["unweighted"] = True
+    for key in ("name", "tool_call_id"):
+        if isinstance(given.get(key), str):
+            out[key] = given[key]
     return out
 
 
-_WEIGHTS = ("weight", "loss_weight", "train", "training")
+def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages, where those that are a reasoning trace become part of the answer behind them."""
+    out: list[dict[str, Any]] = []
+    for turn in turns:
+        before = {}
+        if out and out[-1]["role"] == "reasoning" and turn["role"] == "assistant":
+            before = {"reasoning_content": out.pop()["content"]}
+        out.append(before | turn)
+    for turn in out:
+        if turn["role"] == "reasoning":  # no answer follows
+            turn.update(role="assistant", content="", reasoning_content=turn["content"])
+        if LEAVE_REASONING_OUT and turn["role"] == "assistant":
+            turn.pop("reasoning_content", None)
+            turn["content"] = without_marked(turn["content"])
+    return out
+
+
+def without_marked(text: str) -> str:
+    """An answer's text without the reasoning that it begins with."""
+    for first, last in MARKS:
+        head, found, tail = text.partition(last)
+        if head.lstrip().startswith(first):
+            return tail.lstrip()
+        if found and first == "<think>" and first not in head:
+            return tail.lstrip()
+    return text
 
 
 def side(value: Any, role: str) -> list[dict[str, Any]]:
     """A prompt or an answer, which may be text, as messages."""
     if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    return [message(m) for m in ([value] if isinstance(value, dict) else value)]
+        return joined([{"role": role, "content": value}])
+    return joined([message(m) for m in ([value] if isinstance(value, dict) else value)])
 
 
 def chat(row: Any) -> list[dict[str, Any]] | None:
     """The messages of a row."""
     value = column(row, "messages")
     value = row.get("conversations") if value is None else value
-    value = json.loads(value) if isinstance(value, str) else value
-    return None if value is None else [message(m) for m in value]
+    return None if value is None else joined([message(m) for m in parsed(value)])
 
 
 def opening(row: Any) -> list[dict[str, Any]]:
@@ -161,7 +202,7 @@ def label_of(row: Any) -> bool:
 def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     """A row as it was read with its tools and images, counted in FOUND."""
     tools = column(row, "tools")
-    tools = json.loads(tools) if isinstance(tools, str) and tools.strip()[:1] in "[{" else tools
+    tools = parsed(tools)
     images = row.get("images") or row.get("image") or []
     images = list(images) if isinstance(images, list) else [images]
     turns = [t for value in read.values() if isinstance(value, list) for t in value]
@@ -172,7 +213,7 @@ def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
         "tool calls": any("tool_calls" in turn for turn in turns),
         "reasoning": any("reasoning_content" in turn for turn in turns),
         "images": bool(images) or any("<image>" in turn["content"] for turn in turns),
-        "untrained answers": any(turn.pop("unweighted", False) for turn in turns),
+        "untrained answers": any(turn.pop("untrained", False) for turn in turns),
     }
     FOUND.update(name for name, there in marks.items() if there)
     if tools:

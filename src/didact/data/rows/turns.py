@@ -31,7 +31,7 @@ ROLES: Final = {
     "ipython": "tool",
     **dict.fromkeys(reasoning.ROLES, REASONING),
 }
-_WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
+WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
 
@@ -148,7 +148,7 @@ def _piece(piece: Any, name: str) -> str:
 
 
 def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
-    for key in (columns.get("weight", "weight"), *_WEIGHTS):
+    for key in (columns.get("weight", "weight"), *WEIGHTS):
         value = message.get(key)
         if value is not None:
             if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
