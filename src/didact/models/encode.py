@@ -199,7 +199,7 @@ def _place(whole: str, said: Sequence[str], after: int) -> tuple[int, int]:
     start = whole.find(said[-1], after)
     end = start + len(said[-1])
     for text in said[:-1]:
-        if 0 <= (found := whole.find(text, after, max(start, 0))):
+        if (found := whole.find(text, after, max(start, 0))) >= 0:
             start = found
     return start, end
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from didact.core.errors import DataError
 from didact.data.export import script_rows
 from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.formats.labelled import SPELLINGS
 from didact.data.rows import reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
@@ -146,6 +147,7 @@ _CONSTANTS: Final = {
     "REASONING_PARTS": reasoning.PARTS,
     "TRACE_TEXTS": reasoning.TEXTS,
     "MARKS": reasoning.MARKS,
+    "LABELS": SPELLINGS,
 }
 _READ: Final = """\
 COLUMNS = {columns}  # name here: column in the files

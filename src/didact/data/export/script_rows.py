@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from didact.data.formats.labelled import SPELLINGS as LABELS
 from didact.data.rows.reasoning import KEYS as REASONING_KEYS
 from didact.data.rows.reasoning import MARKS
 from didact.data.rows.reasoning import PARTS as REASONING_PARTS
@@ -193,10 +194,10 @@ def plain(row: Any, *values: Any) -> bool:
 
 
 def label_of(row: Any) -> bool:
-    """Whether a labelled answer is good: true or false, 1 or 0, also as text."""
+    """Whether a labelled answer is good."""
     value = column(row, "label")
     value = row.get("kto_tag") if value is None else value
-    return value.strip().lower() in ("true", "1") if isinstance(value, str) else bool(value)
+    return LABELS[str(value).strip().lower()]
 
 
 def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages and tools that are written as JSON text in a column, as tables without lists have them."""
+"""Messages and tools written as JSON text, as tables without lists have them."""
 
 from __future__ import annotations
 
