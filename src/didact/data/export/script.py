@@ -58,7 +58,7 @@ def script_text(
     imports: str,
     body: str,
     model: str = "AutoModelForCausalLM.from_pretrained(model_name)",
-    tools_column: bool = True,
+    generates: bool = False,
 ) -> str:
     """A training script in Python that needs no didact.
 
@@ -71,7 +71,8 @@ def script_text(
             `train_rows` and, with a validation file, `eval_rows`: rows as `read_row` gives them.
             `as_dataset(rows)` makes a data set of them.
         model: What makes `model` from `model_name`.
-        tools_column: Whether the trainer gives a row's tools to the chat template.
+        generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
+            OrderGuard cannot judge it.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -81,7 +82,8 @@ def script_text(
         script=name,
         imports=imports,
         model=model,
-        tools_column=tools_column,
+        tools_column=not generates,
+        guard="" if generates else _GUARD,
         model_class=model.partition(".")[0],
         data_files=json.dumps(list(data.data_files)),
         read=_read_source(data),
@@ -279,12 +281,7 @@ elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_em
     settings = {{"bf16": False, "fp16": True, **settings}}
 {batch}train_rows = load(DATA)
 {validation}{body}
-# With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
-# what every step did:
-# from didact.callbacks import OrderGuard, Telemetry
-# trainer.add_callback(OrderGuard(HERE.parent))
-# trainer.add_callback(Telemetry())
-trainer.train()
+{guard}trainer.train()
 trainer.save_model(output_dir)
 '''
 
@@ -303,6 +300,14 @@ _OPEN_ROWS: Final = {
     for batch in pq.ParquetFile(HERE.parent / name).iter_batches():
         yield from batch.to_pylist()""",
 }
+
+_GUARD: Final = """\
+# With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
+# what every step did:
+# from didact.callbacks import OrderGuard, Telemetry
+# trainer.add_callback(OrderGuard(HERE.parent))
+# trainer.add_callback(Telemetry())
+"""
 
 _BATCH: Final = """\
 # {batch_size} samples per optimizer step over all devices, as the order was made for

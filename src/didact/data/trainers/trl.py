@@ -89,7 +89,7 @@ def write_grpo(folder: Path, data: OrderedDataSet) -> list[Path]:
         settings="trl-grpo.yaml",
         imports="from trl import GRPOConfig, GRPOTrainer",
         body=_GRPO.format(evaluate=evaluate),
-        tools_column=False,
+        generates=True,
     )
     return _written(folder, "trl-grpo", settings_text(values, data, notes), text)
 
