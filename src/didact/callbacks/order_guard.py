@@ -116,8 +116,8 @@ class OrderGuard(TrainerCallback):
             raise ConfigError("the trainer has no model to watch; add OrderGuard to a Trainer")
         if hasattr(args, "num_generations"):
             raise ConfigError(
-                "OrderGuard recognizes rows by their own text; GRPO trains on answers that it makes: "
-                "leave OrderGuard out, and keep shuffle_dataset: false"
+                "OrderGuard knows rows by their text; GRPO trains on answers that it makes: leave "
+                "OrderGuard out, and keep shuffle_dataset: false"
             )
         if self._watch is not None:
             self._watch.remove()

@@ -173,8 +173,9 @@ def tools_text(row: Row) -> str:
     described = []
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, dict) else {"name": str(tool)}
-        blank = {"description": "", "parameters": {"type": "object", "properties": {}}}
-        described.append({"type": "function", "function": {**blank, **function}})
+        parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
+        whole = {"description": "", **function, "parameters": parameters}
+        described.append({"type": "function", "function": whole})
     return json.dumps(described, ensure_ascii=False)
 
 
