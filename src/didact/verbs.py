@@ -39,6 +39,7 @@ from didact.core.protocols import (
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.discovery import expand
+from didact.data.reading.files import legible
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
@@ -622,7 +623,7 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     out = []
     for file in expand(paths, ignored=ctx.cache_dir):
         found = read_target(file.path, read_as, ctx)
-        out.append(HeldOut(str(file.path), found.inputs[0]["blake2b"], found.pool))
+        out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
     return out
 
 

@@ -101,6 +101,7 @@ def parse_yaml(text: str, name: str = "") -> Any:
         ConfigError: It is not YAML, a key is given twice, a value does not fit its tag, is nested
             more than 100 deep, repeats more than 100,000 values by aliases, or has NUL in it.
     """
+    _check_text(text)
     try:
         with _reading(text, name) as loader:
             _check_size(loader)
@@ -214,8 +215,23 @@ def parse_toml(text: str) -> dict[str, Any]:
     return found
 
 
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ConfigError(
+            f"{text!r:.{_SHOWN}} has a NUL character (\\0); expected text without: in YAML a "
+            "backslash in double quotes begins an escape, use single quotes or none"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{text!r:.{_SHOWN}} is not Unicode; expected UTF-8: where it is a file's name, rename "
+            "the file, or give its folder or a glob"
+        ) from error
+
+
 def check_plain(values: Any) -> None:
-    """Raise ConfigError for text with NUL in it, which no path and no name can have, and for depth.
+    """Raise ConfigError for text that no path and no name can be, and for too much depth.
 
     Args:
         values: Plain values without cycles: dicts, lists and scalars.
@@ -224,11 +240,8 @@ def check_plain(values: Any) -> None:
     for _ in range(_DEEPEST + 1):
         inside: list[Any] = []
         for value in level:
-            if isinstance(value, str) and "\0" in value:
-                raise ConfigError(
-                    f"{value!r:.{_SHOWN}} has a NUL character (\\0); expected text without: in "
-                    "YAML a backslash in double quotes begins an escape, use single quotes or none"
-                )
+            if isinstance(value, str):
+                _check_text(value)
             if isinstance(value, dict):
                 inside += [*value, *value.values()]
             elif isinstance(value, list | tuple | set):

@@ -22,6 +22,7 @@ _KINDS: Final[dict[type, str]] = {
     bool: "true or false",
     type(None): "null",
 }
+_DEEPEST: Final = 512  # levels of a row: whatever walks one later has a stack of 1,000
 
 
 def json_row(data: bytes) -> tuple[Row, bytes, bool]:
@@ -37,7 +38,22 @@ def json_row(data: bytes) -> tuple[Row, bytes, bool]:
         row, odd = _lenient(data, error), True
     if type(row) is not dict:
         raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
+    if data.count(b"{") + data.count(b"[") > _DEEPEST and _is_deep(row):
+        raise RowError(f"{shown(row)} is nested more than {_DEEPEST} deep; expected less")
     return row, data, odd
+
+
+def _is_deep(row: Row) -> bool:
+    """Whether a row has more than `_DEEPEST` levels of objects and arrays."""
+    level: list[Any] = [row]
+    for _ in range(_DEEPEST):
+        inside: list[Any] = []
+        for value in level:
+            inside += value.values() if type(value) is dict else value
+        level = [value for value in inside if type(value) in {dict, list}]
+        if not level:
+            return False
+    return True
 
 
 def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
@@ -52,6 +68,8 @@ def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
         hint = ""
         if text.rstrip().endswith(("{", "[", ",")):
             hint = ": an object over several lines belongs into an array, or on one line"
+        if isinstance(error, RecursionError):
+            raise RowError(f"{shown(text)} is nested too deep; expected less") from error
         raise RowError(
             f"{shown(text)} is not JSON ({first}); expected one whole object{hint}"
         ) from error
