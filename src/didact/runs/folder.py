@@ -26,6 +26,7 @@ from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
 from didact.core.identity import base_libraries
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
+from didact.core.nesting import parse_json
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import differences
 
@@ -253,7 +254,7 @@ class RunFolder:
 def _record_of_version_1(path: Path) -> StageRecord | None:
     """A record without a checksum; what it says of files is used to remove them, no more."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
         if "checksum" in values or "cost" not in values["measured"]:
             return None
         return replace(StageRecord.from_json(values), fingerprint="")
@@ -327,7 +328,7 @@ def read_manifest(path: Path) -> Manifest:
                 f"{file}: was changed since the run, its checksum does not hold; run the same "
                 "command again to mend it"
             )
-        return Manifest.from_json(json.loads(text))
+        return Manifest.from_json(parse_json(text))
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     ) as error:  # fmt: skip

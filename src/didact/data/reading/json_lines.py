@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from didact.core.nesting import DEEPEST, deeper_than
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.lines import lines, not_utf8
@@ -22,7 +23,6 @@ _KINDS: Final[dict[type, str]] = {
     bool: "true or false",
     type(None): "null",
 }
-_DEEPEST: Final = 512  # levels of a row: whatever walks one later has a stack of 1,000
 
 
 def json_row(data: bytes) -> tuple[Row, bytes, bool]:
@@ -38,22 +38,9 @@ def json_row(data: bytes) -> tuple[Row, bytes, bool]:
         row, odd = _lenient(data, error), True
     if type(row) is not dict:
         raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
-    if data.count(b"{") + data.count(b"[") > _DEEPEST and _is_deep(row):
-        raise RowError(f"{shown(row)} is nested more than {_DEEPEST} deep; expected less")
+    if data.count(b"{") + data.count(b"[") > DEEPEST and deeper_than(row, DEEPEST):
+        raise RowError(f"{shown(row)} is nested more than {DEEPEST} deep; expected less")
     return row, data, odd
-
-
-def _is_deep(row: Row) -> bool:
-    """Whether a row has more than `_DEEPEST` levels of objects and arrays."""
-    level: list[Any] = [row]
-    for _ in range(_DEEPEST):
-        inside: list[Any] = []
-        for value in level:
-            inside += value.values() if type(value) is dict else value
-        level = [value for value in inside if type(value) in {dict, list}]
-        if not level:
-            return False
-    return True
 
 
 def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
