@@ -13,6 +13,7 @@ import pyarrow as pa
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
 from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
+from didact.models.chat_template import rendered
 from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
@@ -152,10 +153,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[WeightedText]:
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
     def render(n: int, *, prompt: bool) -> str:
-        text: str = tokenizer.apply_chat_template(
-            messages[:n], tokenize=False, add_generation_prompt=prompt
-        )
-        return text
+        return rendered(tokenizer, messages[:n], prompt=prompt)
 
     whole = render(len(messages), prompt=False)
     out: list[WeightedText] = []
