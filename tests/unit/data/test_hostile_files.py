@@ -9,7 +9,7 @@ import pytest
 import didact
 from didact.core.errors import ConfigError, DataError
 from didact.data.reading.files import legible
-from didact.data.reading.json_lines import json_row
+from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
