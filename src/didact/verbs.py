@@ -38,7 +38,8 @@ from didact.core.protocols import (
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.about import about_held_out
-from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
+from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
 from didact.data.reading.files import legible
 from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
@@ -432,9 +433,17 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         ordered: The order.
         folder: Where the files go.
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
+
+    Raises:
+        ConfigError: A setting is wrong, or another command writes there.
+        DataError: The order cannot be written so, or the folder has data that no export wrote.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    return write_data_set(pool, ordered, Path(folder).expanduser(), checked)
+    place = Path(folder).expanduser()
+    with owned(place, (checked.name, VALIDATION)) as written:
+        files = write_data_set(pool, ordered, place, checked)
+        written(files)
+    return files
 
 
 # -- models ----------------------------------------------------------------------------------------

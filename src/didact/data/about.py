@@ -31,9 +31,7 @@ def about_held_out(pool: Pool, held_out: Pool) -> Iterator[Finding]:
     )
 
 
-def rejected_rows(
-    pools: Sequence[Pool], of: str, listed_in: str, remedy: str
-) -> Iterator[Finding]:
+def rejected_rows(pools: Sequence[Pool], of: str, listed_in: str, remedy: str) -> Iterator[Finding]:
     """Bad rows of files that are not the pool's, skipped on request.
 
     Args:

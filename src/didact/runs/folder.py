@@ -16,10 +16,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from didact.core.atomic import digest, remove, sweep, sync, write_text
+from didact.core.atomic import digest, lies_inside, remove, sweep, sync, write_text
 from didact.core.checksums import read_signed, signed
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
@@ -218,7 +218,7 @@ class RunFolder:
                 return None
             self.changes.append(f"{name}: its record is of an earlier didact; {again}")
             record = older
-        strange = [n for n in record.outputs if not _inside(self.path, n)]
+        strange = [n for n in record.outputs if not lies_inside(self.path, n)]
         if strange:
             self.changes.append(
                 f"{name}: its record names {strange[0]!r}, which is not in this folder; {again}"
@@ -264,14 +264,6 @@ def _record_of_version_1(path: Path) -> StageRecord | None:
         return replace(StageRecord.from_json(values), fingerprint="")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-
-
-def _inside(folder: Path, name: str) -> bool:
-    """Whether a name is that of a file in the folder or below, and no link leads out of it."""
-    parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
-        return False
-    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
