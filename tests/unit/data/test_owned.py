@@ -43,7 +43,9 @@ def test_what_an_earlier_export_left_goes(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "train-00007-of-00009.parquet", "validation.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["train.jsonl", "train-00007-of-00009.parquet", "validation.jsonl"]
+)
 def test_data_that_no_export_wrote_is_refused(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(DataError, match=rf"{name}: is no file of an earlier export.*-o"):

@@ -54,7 +54,12 @@ def owned(folder: Path, stems: Sequence[str]) -> Iterator[Callable[[Sequence[Pat
                             (folder / name).parent.rmdir()
             _list(folder, now, ())
 
-        yield written
+        try:
+            yield written
+        except BaseException:
+            if not any(_is_data(path.name, stems) for path in folder.iterdir()):
+                _list(folder, before, ())  # nothing was written
+            raise
 
 
 def _is_data(name: str, stems: Sequence[str]) -> bool:
@@ -95,4 +100,7 @@ def _listed(folder: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def _list(folder: Path, files: Mapping[str, int], begun: Sequence[str]) -> None:
+    if not files and not begun:
+        remove(folder / LIST)
+        return
     write_text(folder / LIST, signed({"files": dict(files), "begun": list(begun)}))
