@@ -68,8 +68,8 @@ def script_text(
         settings: The file name of its settings.
         imports: What it imports of the trainer.
         body: What makes `trainer` from `model`, `tokenizer`, `settings`, `output_dir`,
-            `train_rows` and, with a validation file, `eval_rows`: rows as `read_row` gives them.
-            `as_dataset(rows)` makes a data set of them.
+            `train_dataset` and, with a validation file, `eval_dataset`; `as_dataset(rows)` makes
+            one of other rows.
         model: What makes `model` from `model_name`.
         generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
             OrderGuard cannot judge it.
@@ -91,7 +91,7 @@ def script_text(
         settings=settings,
         batch="" if data.batch_size is None else _BATCH.format(batch_size=data.batch_size),
         validation=(
-            f"eval_rows = load([{data.validation_file!r}])\n" if data.validation_file else ""
+            f"eval_dataset = load([{data.validation_file!r}])\n" if data.validation_file else ""
         ),
         body=body.strip("\n"),
     )
@@ -253,7 +253,7 @@ def load(names):
         ]
     for what, times in SAID.items():
         print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
-    return found
+    return as_dataset(found)
 
 
 def as_dataset(rows):
@@ -279,7 +279,7 @@ if not torch.accelerator.is_available():
     settings = {{"use_cpu": True, "bf16": False, **settings}}
 elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
     settings = {{"bf16": False, "fp16": True, **settings}}
-{batch}train_rows = load(DATA)
+{batch}train_dataset = load(DATA)
 {validation}{body}
 {guard}trainer.train()
 trainer.save_model(output_dir)
