@@ -64,6 +64,14 @@ def test_what_is_wrong_with_json_is_named(name, tmp_path):
         didact.read(written(tmp_path, text, file))
 
 
+def test_lines_that_end_in_carriage_returns_alone(tmp_path):
+    path = written(tmp_path, "one\rtwo\rthree\r", "x.txt")
+    with pytest.raises(DataError, match=r"x\.txt: its lines end in carriage returns \(\\r\)"):
+        didact.read(path)
+    assert texts(path, lines="file") == ["one\rtwo\rthree\r"]
+    assert texts(written(tmp_path, "one\r\ntwo\r\n", "y.txt")) == ["one", "two"]
+
+
 def test_numbers_that_are_none_are_read(tmp_path):
     assert texts(written(tmp_path, '{"text": "hi", "x": NaN, "y": -Infinity}')) == ["hi"]
 

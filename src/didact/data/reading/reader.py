@@ -191,6 +191,8 @@ class Reader:
         """What turns the rows of one file into turns; it knows what the rows before had."""
         columns, before = self._settings.columns, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
+        label = columns.get("label", "label")
+        nested = "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
@@ -199,7 +201,7 @@ class Reader:
                 turns = turns_in(row)
             except LacksColumnError as error:
                 raise (error.among(before) if before else error) from error
-            if unlabelled:
+            if unlabelled and (label in row or "kto_tag" in row or nested):
                 refuse_late(row, columns)
             before += 1
             return turns
