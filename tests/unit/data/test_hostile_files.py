@@ -4,13 +4,16 @@ import os
 import sys
 
 import orjson
+import pyarrow as pa
 import pytest
 
 import didact
 from didact.core.errors import ConfigError, DataError
+from didact.data.reading.discovery import describe
 from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
+from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
 from didact.data.store import left_out
@@ -133,3 +136,18 @@ def test_the_list_of_bad_rows_is_never_many_times_the_file(read, tmp_path, monke
     assert sorted(numbers) == [*range(2, 5002), *range(5004, 5014)]
     assert entries[-1]["row"] == 5013  # one with many bytes keeps them
     assert len(entries) < 150
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_table_that_is_cut_short_while_it_is_read(tmp_path, stream):
+    table = pa.table({"text": [f"row {i} " * 200 for i in range(4000)]})
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as sink:
+        opened = pa.ipc.new_stream if stream else pa.ipc.new_file
+        with opened(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=100)
+    batches = table_batches(describe(path), table.schema, batch_rows=100, batch_bytes=2**20)
+    assert next(batches).num_rows == 100
+    os.truncate(path, path.stat().st_size // 2)  # a mapped file would end the process here
+    with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*download it again"):
+        list(batches)
