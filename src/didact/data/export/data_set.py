@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
@@ -97,15 +98,12 @@ def write_data_set(
         data = OrderedDataSet(
             data_files=names,
             validation_file=validation,
-            kind=pool.kind,
-            formats=pool.meta["formats"],
-            columns=pool.meta["columns"],
             batch_size=order.batch_size,
             epochs=order.epochs,
             rows=lambda: _parsed_rows(pool, order.rows),
             validation_rows=lambda: _parsed_rows(pool, held),
             nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
-            reasoning=pool.meta["reasoning"],
+            **_about(pool),
         )
         of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
     bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
@@ -117,6 +115,29 @@ def write_data_set(
         _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     return written + of_trainer
+
+
+def _about(pool: Pool) -> dict[str, Any]:
+    return {"kind": pool.kind, **{k: pool.meta[k] for k in ("formats", "columns", "reasoning")}}
+
+
+def check_trainer(pool: Pool, settings: ExportSettings) -> None:
+    """Refuse a trainer that cannot take the pool's samples, without any order: a trial of no rows.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if settings.trainer == "none":
+        return
+    data = OrderedDataSet(
+        data_files=_names(settings, "jsonl"),
+        validation_file=None,
+        batch_size=None,
+        epochs=1,
+        **_about(pool),
+    )
+    with TemporaryDirectory() as place:
+        registry.find("trainers", settings.trainer)(Path(place) / SETTINGS, data)
 
 
 def _check_order(
