@@ -175,7 +175,9 @@ def tools_text(row: Row) -> str:
         tools = [tools]
     described = []
     for tool in tools:
-        function = tool.get("function", tool) if isinstance(tool, dict) else {"name": str(tool)}
+        function: Row = {"name": str(tool)}
+        if isinstance(tool, dict):
+            function = tool.get("function", tool)
         parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
         whole = {"description": "", **function, "parameters": parameters}
         described.append({"type": "function", "function": whole})

@@ -107,15 +107,9 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
     """
 
     def message(turn: Row) -> Row:
-        out = {k: turn[k] for k in _KEYS if k in turn}
+        out: Row = {k: turn[k] for k in _KEYS if k in turn}
         if turn.get("tool_calls"):
-            out["tool_calls"] = [
-                {
-                    "type": "function",
-                    "function": call,
-                }
-                for call in calls(turn)
-            ]
+            out["tool_calls"] = [{"type": "function", "function": c} for c in calls(turn)]
         return out
 
     def shape(row: Row) -> Row:
