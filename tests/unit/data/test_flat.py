@@ -175,6 +175,21 @@ def test_images_go_along_or_are_said_to_be_left_out(tmp_path):
     assert "# note: 1 row holds images, which are left out" in text
 
 
+def test_every_image_has_a_mark_for_llama_factory(tmp_path):
+    rows = [{"messages": [turn("user", "q"), turn("assistant", "a")], "images": ["a.png", "b.png"]},
+            {"messages": [turn("user", [{"type": "image", "image": "c.png"}, "q"]),
+                          turn("assistant", "a")]},
+            {"messages": [turn("user", "q", images=["d.png"]), turn("assistant", "a")]},
+            {"messages": [turn("user", [{"type": "input_audio", "input_audio": {"data": "x"}}]),
+                          turn("assistant", "a")]}]  # fmt: skip
+    told, _, text = written(tmp_path, "llama-factory", "chat", ["messages"], rows)
+    assert [row["images"] for row in told] == [["a.png", "b.png"], ["c.png"], ["d.png"], []]
+    assert [row["messages"][0]["content"] for row in told] == [
+        "<image><image>q", "<image>\nq", "<image>q", "<audio>",
+    ]  # fmt: skip
+    assert "# note: 1 row holds audio or video, which are left out" in text
+
+
 def test_a_row_that_cannot_be_shaped_is_named_before_any_is_written(tmp_path):
     long = chat(("assistant", "a"), ("user", "q"), ("assistant", "b"))
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b"},

@@ -35,7 +35,8 @@ def survey(data: OrderedDataSet, shape: Callable[[Row], Row]) -> Counter[str]:
         shape: Row as `read_row` gives it → as the trainer takes it.
 
     Returns:
-        How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `untrained answers`.
+        How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `audio or video`,
+        `untrained answers`.
 
     Raises:
         DataError: A row cannot be shaped; told by its place in the order.
@@ -73,6 +74,9 @@ def said(found: Counter[str], trainer: str, *, images: str = "images") -> Iterat
             if images
             else " images, which are left out; <image> stands in their place"
         )
+    if n := found["audio or video"]:
+        holds = counted(n, "row holds", "rows hold")
+        yield f"{holds} audio or video, which are left out; a mark stands in their place"
     if n := found["untrained answers"]:
         marks = counted(n, "row marks", "rows mark")
         yield f"{marks} answers as not to be trained; {trainer} trains them all"
