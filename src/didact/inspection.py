@@ -61,8 +61,9 @@ def _mapping(pool: Pool) -> dict[str, str]:
     """Names as didact has them → columns of the file, for the first row."""
     row = json.loads(next(pool.records(range(1))))
     columns: dict[str, str] = dict(pool.meta["columns"])
+    mapped = set(columns.values())
     for name in row:
-        if name not in columns.values():
+        if name not in mapped:
             columns.setdefault(name, name)
     return {k: v for k, v in columns.items() if v in row or "." in v}
 
@@ -169,7 +170,7 @@ order:
   # batch_size: 64               # samples per optimizer step over all devices
 
 export:
-  for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
+  for: trl                       # or llama-factory, axolotl, …: files that keep its order
 
 # train:                         # a model trained in this order, in OUT/model
 #   model: scratch               # or a folder, or a hub name

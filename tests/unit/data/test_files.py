@@ -226,7 +226,7 @@ def test_a_broken_element_is_one_bad_row(tmp_path):
     data = b"[" + b" , ".join(elements) + b"]"
     found = list(array_elements(file(tmp_path / "x.json", data, "json"), max_row_bytes=MOST))
     faults = dict.fromkeys(range(len(elements)), "")
-    faults[5] = "a comma stands where an element should, and no element before it: remove it"
+    faults[5] = "'' is not JSON: a comma stands where an element should: remove it"
     assert found == [(i + 1, element, faults[i]) for i, element in enumerate(elements)]
 
 
@@ -403,8 +403,8 @@ def test_default_source(name, source):
 def test_missing_files_and_permissions_have_remedies(tmp_path):
     for error, message in (
         (FileNotFoundError(), "no such file; check the path"),
-        (PermissionError(), r"no permission to read it; chmod \+r"),
-        (IsADirectoryError(), "is a folder; expected a file"),
+        (PermissionError(13, "denied"), r"no permission to read it; chmod \+r"),
+        (IsADirectoryError(21, "a directory"), "is a folder; expected a file"),
         (OSError(5, "Input/output error"), "cannot be read .*Input/output error"),
         (pa.ArrowInvalid("bad footer"), "not a readable Parquet or Arrow file .bad footer"),
     ):

@@ -22,7 +22,7 @@ from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.data.reading.beside import beside
 from didact.data.reading.discovery import expand
-from didact.data.reading.files import File, readable
+from didact.data.reading.files import File, legible, readable
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
 from didact.data.reading.reader import Reader
@@ -113,7 +113,7 @@ def read_pool(
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
-        {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
+        {"path": legible(file.path), "bytes": stamp[1], "blake2b": hashed}
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
     if role == "pool":  # a target set need not have what the pool has
@@ -212,7 +212,7 @@ def _stamp(path: Path) -> list[Any]:
         found = path.stat()
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [str(path.resolve()), found.st_size, *times, found.st_ino]
+    return [legible(path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager
