@@ -157,8 +157,7 @@ def _text_container(path: Path, known: str | None, codec: Codec) -> str:
     if known is None:
         raise DataError(
             f"{path}: unknown kind of file, it starts with {start[:20]!r}; expected "
-            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: rename it, or convert it to JSONL "
-            "(CSV is not read)"
+            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: rename it, or convert it to JSONL"
         )
     return known
 
