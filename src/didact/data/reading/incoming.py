@@ -52,6 +52,7 @@ class IncomingRows:
         records: JSON rows: the row's own bytes.
         slices: Arrow rows: the slices they lie in, and their places over all slices.
         places: See `slices`.
+        marks: What rows show that should be known: the row of the batch, and the kind.
         bad: Rows that are no samples.
         size: Bytes held, about.
     """
@@ -67,6 +68,7 @@ class IncomingRows:
     records: list[bytes] = field(default_factory=list)
     slices: list[pa.RecordBatch] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+    marks: list[tuple[int, str]] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     size: int = 0
     _before: int = 0  # rows of the slices before the last

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import DataError
+from didact.core.findings import findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
@@ -90,7 +91,9 @@ def read_pool(
         {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
-    return Ingested(open_cached(entry["fingerprint"], ctx.cache_dir), inputs, reused=not made)
+    pool = open_cached(entry["fingerprint"], ctx.cache_dir)
+    noticed = findings_of(entry["findings"])
+    return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
 def _save(read: dict[str, Any], folder: Path) -> None:
@@ -133,7 +136,8 @@ def _read(
                 )
         meta = writer.finish(list(reader.formats), hashes, ctx.seed)
         adopt(ctx, "pools", meta["fingerprint"], folder)
-    return {"fingerprint": meta["fingerprint"], "blake2b": hashes}
+    found = {name: meta[name] for name in ("fingerprint", "findings")}
+    return {**found, "blake2b": hashes}
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
 from didact.data.store.chunks import cut
+from didact.data.store.gathered import Gathered
 from didact.data.store.left_out import LeftOut
 from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords
 from didact.data.store.row_identity import (
@@ -114,6 +115,7 @@ class StoreWriter:
         self._rows_schema = rows_schema
         self.kind: Kind = "text"
         self._learned_bytes = 0
+        self._gathered = Gathered()
         self.n = self._n_read = 0
 
     def __enter__(self) -> Self:
@@ -174,6 +176,9 @@ class StoreWriter:
         kept = np.flatnonzero(keep)
         if not len(kept):
             return
+        for row, what in batch.marks:
+            if keep[row]:
+                self._gathered.add(what, batch.files[row], batch.numbers[row])
         columns["record_start"] = np.zeros(len(keep), np.int64)
         columns["record_length"] = np.zeros(len(keep), np.int32)
         columns["record_start"][kept], columns["record_length"][kept] = self._records.write(
@@ -352,6 +357,7 @@ class StoreWriter:
             "rows_offsets": [] if arrow is None else arrow.file.offsets,
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
+            "findings": [found.to_json() for found in self._gathered.findings()],
             "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
             "fingerprint": self._identity.hexdigest(),
         }
