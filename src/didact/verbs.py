@@ -39,6 +39,7 @@ from didact.core.protocols import (
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.discovery import expand
+from didact.data.reading.given import paths_or_rows
 from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
@@ -87,17 +88,20 @@ def context_of(pool: Pool) -> Context:
 
 
 def read(
-    path: Paths,
+    path: Paths | Any,
     *,
     seed: int = 0,
     cache_dir: PathLike | None = None,
     progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
-    """Files → Pool: canonicalised once into the cache, found there the next time.
+    """Files, or rows in memory → Pool: canonicalised once into the cache, and found there again.
 
     Args:
-        path: A file, folder or glob, or several: JSON, JSONL, Parquet, Arrow, text; .gz, .zst.
+        path: A file, folder or glob, or several: JSON, JSONL, CSV, TSV, Parquet, Arrow, text, tar;
+            .gz, .zst; `-` for what is piped in. Or rows: dicts, a list or whatever else gives them;
+            a table of pyarrow, pandas, Polars or `datasets`, or of any library that exports Arrow
+            streams. They count by their content, as files do, and messages call them `rows`.
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
@@ -111,9 +115,9 @@ def read(
     return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
 
 
-def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
+def read_with_inputs(path: Paths | Any, settings: DataSettings, ctx: Context) -> Ingested:
     """`read`, with the input files, held-out ones too, and their hashes for the manifest."""
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    paths = paths_or_rows(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()

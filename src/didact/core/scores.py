@@ -10,10 +10,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen
 from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
 from didact.core.pool import Pool
+from didact.core.value_tables import order_table, scores_batch, scores_schema, selection_table
 
 Settings = Mapping[str, Any]
 
@@ -121,6 +123,25 @@ class Scores:
             pool.fingerprint,
             "re-run 'didact score' or pass the pool it was run on",
         )
+
+    def to_table(self, pool: Pool) -> pa.Table:
+        """A row a sample: `row, id, score`, then `task:…`, `part:…` and `missing` if there are any.
+
+        What it is stands in the metadata, as in scores.parquet; null where a row has no score.
+
+        Args:
+            pool: The pool they belong to, which has the ids.
+
+        Raises:
+            PoolMismatchError: They belong to another pool.
+        """
+        self.check(pool)
+        schema = scores_schema(self)
+        batches = [
+            scores_batch(self, rows, pool.read(rows, ["id"]).column("id"), schema)
+            for rows in pool.batches()
+        ]
+        return pa.Table.from_batches(batches, schema)
 
 
 Unit = Literal["samples", "tokens", "flops"]
@@ -296,6 +317,23 @@ class Selection:
             "re-run 'didact select' or pass the pool it was run on",
         )
 
+    def to_table(self, pool: Pool, scores: Scores | None = None) -> pa.Table:
+        """A row a chosen sample: `row, id, rank, score, why`, ascending by row.
+
+        What it is stands in the metadata, as in selection.parquet.
+
+        Args:
+            pool: The pool it belongs to, which has the ids.
+            scores: What it was chosen by; without them `score` is null.
+
+        Raises:
+            PoolMismatchError: It or the scores belong to another pool.
+        """
+        self.check(pool)
+        if scores is not None:
+            scores.check(pool)
+        return selection_table(self, scores, pool.read(self.rows, ["id"]).column("id"))
+
     def describe(self, pool: Pool, scores: Scores | None = None) -> dict[str, Any]:
         """Count, bytes, tokens, share per source and score range of what was chosen."""
         self.check(pool)
@@ -352,3 +390,20 @@ class TrainingOrder:
     def steps(self) -> int | None:
         """Optimizer steps over the whole sequence; the last one may be smaller."""
         return None if self.batch_size is None else -(-len(self.rows) // self.batch_size)
+
+    def to_table(self, pool: Pool) -> pa.Table:
+        """A row a step of the sequence: `position, row, id`.
+
+        What it is stands in the metadata, as in order.parquet.
+
+        Args:
+            pool: The pool it belongs to, which has the ids.
+
+        Raises:
+            PoolMismatchError: It belongs to another pool.
+        """
+        check_pool(
+            "the order's rows", self.pool_fingerprint, pool.fingerprint,
+            "re-run 'didact order' or pass the pool it was made from",
+        )  # fmt: skip
+        return order_table(self, pool.read(self.rows, ["id"]).column("id"))

@@ -20,8 +20,8 @@ from didact.core.findings import findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
-from didact.data.reading.discovery import expand
 from didact.data.reading.files import File, readable
+from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
@@ -43,7 +43,7 @@ class Ingested:
 
 
 def read_pool(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | GivenRows,
     settings: DataSettings,
     ctx: Context,
     *,
@@ -53,7 +53,7 @@ def read_pool(
     """The pool behind some files: found in the cache, or read, checked and written there.
 
     Args:
-        paths: Files, folders, globs.
+        paths: Files, folders, globs; `-` for what is piped in; or rows.
         settings: How rows are read.
         ctx: Its cache holds the stores, its seed draws the validation split.
         overlap: Finds the rows of a batch that share held-out text; they are dropped.
@@ -65,9 +65,19 @@ def read_pool(
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
-    files = expand(paths, ignored=ctx.cache_dir)
+    with located(paths, ctx.cache_dir) as files:
+        return _pool_of(files, settings, ctx, overlap, overlap_key)
+
+
+def _pool_of(
+    files: list[File],
+    settings: DataSettings,
+    ctx: Context,
+    overlap: Overlap | None,
+    overlap_key: str,
+) -> Ingested:
     counter = token_counter(settings.tokenizer)
-    stamps = [_stamp(file.path) for file in files]
+    stamps = [_stamp(file) for file in files]
     key = {
         "store": STORE_VERSION,
         "settings": settings.model_dump(mode="json", exclude={"tokenizer", "exclude"}),
@@ -88,11 +98,12 @@ def read_pool(
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
-        {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
+        {"path": file.name if file.digest else str(file.path), "bytes": stamp[1], "blake2b": hashed}
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
-    noticed = findings_of(entry["findings"])
+    of_files = (finding for file in files for finding in file.findings)
+    noticed = (*of_files, *findings_of(entry["findings"]))
     return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
@@ -117,6 +128,8 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
+    told: list[dict[str, Any]] = []
+    files = [replace(file, tell=lambda finding: told.append(finding.to_json())) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema) as writer,
@@ -129,26 +142,30 @@ def _read(
             raise DataError(_nothing(files, writer.counts))
         hashes = hashed()
         for file, stamp in zip(files, stamps, strict=True):
-            if _stamp(file.path) != stamp:
+            if _stamp(file) != stamp:
                 raise DataError(
                     f"{file.path}: was changed while it was read; run the same command again once "
                     "nobody writes to it"
                 )
         meta = writer.finish(list(reader.formats), hashes, ctx.seed)
         adopt(ctx, "pools", meta["fingerprint"], folder)
-    found = {name: meta[name] for name in ("fingerprint", "findings")}
-    return {**found, "blake2b": hashes}
+    findings = [*told, *meta["findings"]]
+    return {"fingerprint": meta["fingerprint"], "findings": findings, "blake2b": hashes}
 
 
 @contextmanager
 def _hashing(files: Sequence[File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
     with ThreadPoolExecutor(1) as hasher:
-        digests = [hasher.submit(ctx.meter.timed(digest), file.path) for file in files]
+        digests = [hasher.submit(ctx.meter.timed(_digest), file) for file in files]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
             hasher.shutdown(wait=False, cancel_futures=True)
+
+
+def _digest(file: File) -> str:
+    return file.digest or digest(file.path)
 
 
 def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
@@ -179,12 +196,15 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
 
 
-def _stamp(path: Path) -> list[Any]:
-    with readable(path):
-        found = path.stat()
+def _stamp(file: File) -> list[Any]:
+    """What tells whether a file is the one that was read before."""
+    with readable(file.path):
+        found = file.path.stat()
+    if file.digest:
+        return [file.name, found.st_size, file.digest]
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [str(path.resolve()), found.st_size, *times, found.st_ino]
+    return [str(file.path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager
