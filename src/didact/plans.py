@@ -140,7 +140,8 @@ def write_plan(found: Plan, folder: PathLike) -> list[Path]:
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    out = [Path(folder) / PLAN, Path(folder) / PAGE]
+    home = Path(folder).expanduser()
+    out = [home / PLAN, home / PAGE]
     out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_plan(values))
@@ -154,7 +155,7 @@ def read_plan(path: PathLike) -> Mapping[str, Any]:
         DataError: It is no plan.
         ConfigError: Another version made it.
     """
-    file = _inside(Path(path), PLAN)
+    file = _inside(Path(path).expanduser(), PLAN)
     return check_plan(_json(file), str(file))
 
 
@@ -278,7 +279,7 @@ def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prio
         return published_prior(question.pool.kind, params)
     where = "comparison"
     if not isinstance(comparison, Comparison):
-        file = _inside(Path(comparison), COMPARISON)
+        file = _inside(Path(comparison).expanduser(), COMPARISON)
         where, comparison = str(file), Comparison.from_json(_json(file), str(file))
     return compared_prior(comparison, params, where)
 

@@ -22,6 +22,7 @@ from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.turns import Turn
 from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
@@ -29,7 +30,7 @@ from didact.runs.folder import read_manifest
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
-_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded"}
+_NOT_ROWS: Final = re.compile(r"validation|steps|order_log|excluded|rejected(_\w+)?")
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 
@@ -145,7 +146,7 @@ def _in_folder(folder: Path) -> OrderedRows:
 def order_files(folder: Path) -> list[Path]:
     """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
-    return [folder / n for n in names if n not in _TABLES and _stem(n) not in _NOT_ROWS]
+    return [folder / n for n in names if n not in _TABLES and not _NOT_ROWS.fullmatch(_stem(n))]
 
 
 def _of_run(folder: Path) -> OrderedRows:
@@ -220,12 +221,13 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
     schema = TABLES[file.container].schema(file)
     known = columns_read(columns)
     names = [name for name in schema.names if name in known]
+    filled = [name for name in filled_columns(schema, columns) if name in known]
     number = 0
     batches = table_batches(file, schema, batch_rows=_BATCH_ROWS, batch_bytes=_BATCH_BYTES)
     for batch in batches:
         for row in batch.select(names).to_pylist():
             number += 1
-            yield number, row
+            yield number, without_filled(row, filled, columns) if filled else row
 
 
 def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
@@ -257,7 +259,7 @@ def order_joints(where: str | Path) -> tuple[int, ...] | None:
     Args:
         where: A run folder, or the table of an order.
     """
-    path = Path(where)
+    path = Path(where).expanduser()
     order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
     if order.batch_size is None:
         return None

@@ -35,9 +35,10 @@ from didact.cli import (
     train,
     verify_order,
 )
+from didact.cli.commands import App
 from didact.cli.streams import say
 
-app = typer.Typer(
+app = App(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",

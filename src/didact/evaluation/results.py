@@ -81,7 +81,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
     Raises:
         DataError: The file is not such a table, or its numbers cannot be.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path = path / TABLE if path.is_dir() else path
     remedy = "make it with 'didact evaluate MODEL FILES… -o FILE'"
     try:

@@ -39,7 +39,7 @@ def find(model: str | Path) -> Path:
         DataError: There is no such model, or `check` refuses it.
         MissingDependencyError: A hub name without huggingface_hub.
     """
-    path = Path(model)
+    path = Path(model).expanduser()
     if path.exists():
         check(path)
         return path

@@ -19,6 +19,7 @@ from didact.core.statistics import spearman
 from didact.data import tables
 from didact.data.reading.ingest import Ingested
 from didact.runs.folder import Outcome, output
+from didact.stages.left_out import listed, rejected
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 
@@ -49,7 +50,7 @@ def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Ingested | No
     if leaf.target is None:
         return None
     if isinstance(leaf.target, DataConfig):
-        return read_with_inputs(leaf.target.path, leaf.target, ctx)
+        return read_with_inputs(leaf.target.path, leaf.target, ctx, role="target")
     return read_target(leaf.target, config.data, ctx)
 
 
@@ -102,8 +103,14 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     if scores.missing:
         row, why = next(iter(scores.missing.items()))
         notes += (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
-    counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks)}
-    return Outcome([path], counts, notes, scores.facts)
+    targets = {read.pool.fingerprint: read.pool for read in values.read[name] if read is not None}
+    lost = f"rejected_{name}_target.jsonl"
+    written = [path, *listed(targets.values(), "rejected", folder / lost)]
+    if bad := rejected(targets.values()):
+        notes += (f"bad rows of the target set, listed in {lost}: {bad:,}",)
+    counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
+              "rejected_target": bad}  # fmt: skip
+    return Outcome(written, counts, notes, scores.facts)
 
 
 def _scored(

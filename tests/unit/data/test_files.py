@@ -225,7 +225,9 @@ def test_a_broken_element_is_one_bad_row(tmp_path):
     elements = [b'{"a": 1}', b'{"b": nul}', b'{"c" 3}', b'{"d": [}}', b'{"e": "\xff"}', b"", b"x"]
     data = b"[" + b" , ".join(elements) + b"]"
     found = list(array_elements(file(tmp_path / "x.json", data, "json"), max_row_bytes=MOST))
-    assert found == [(i + 1, element, "") for i, element in enumerate(elements)]
+    faults = dict.fromkeys(range(len(elements)), "")
+    faults[5] = "a comma stands where an element should, and no element before it: remove it"
+    assert found == [(i + 1, element, faults[i]) for i, element in enumerate(elements)]
 
 
 @pytest.mark.parametrize(

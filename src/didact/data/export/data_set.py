@@ -24,7 +24,7 @@ from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.reading.json_lines import json_row
+from didact.data.reading.json_rows import json_row
 from didact.data.rows.columns import Row, shown
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]

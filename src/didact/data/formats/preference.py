@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from didact.core.render import CHOSEN, REJECTED, SHARED
+from didact.core.render import CHOSEN, REASONING, REJECTED, SHARED
 from didact.data.formats import alpaca
 from didact.data.formats.messages import find_messages
 from didact.data.rows.columns import Columns, Row, RowError, has, named, require
@@ -69,6 +69,8 @@ def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
         if a[1:3] != b[1:3] or (a[1] == LEARNED and last):
             break
         same += 1
+    if same and chosen[same - 1][1] == REASONING:  # it belongs to the answer behind it
+        same -= 1
     return same
 
 

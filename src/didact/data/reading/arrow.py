@@ -56,6 +56,8 @@ def _validate(batch: pa.RecordBatch) -> None:
 def _bytes(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(type_):
         return pa.large_binary()
+    if pa.types.is_string_view(type_):
+        return pa.binary_view()
     return pa.binary() if pa.types.is_string(type_) else type_
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
@@ -23,6 +23,7 @@ from didact.core.protocols import Context
 from didact.data.reading.files import File, readable
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
+from didact.data.reading.mapped import refuse
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
@@ -30,16 +31,31 @@ from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
 
+Role = Literal["pool", "target", "held-out"]
+_NO_MATTER: Final = {"tokenizer", "exclude", "held_out_on_bad_row"}  # or they have a key of theirs
+_SKIP: Final[dict[Role, str]] = {
+    "pool": "on_bad_row=skip; they are then kept in rejected.jsonl",
+    "target": "on_bad_row=skip; they are then counted and listed",
+    "held-out": "held_out_on_bad_row=skip; text that is only in them is then not looked for",
+}
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A pool, and the files it was read from as the manifest lists them."""
+    """A pool, and the files it was read from as the manifest lists them.
+
+    Attributes:
+        pool: The pool.
+        inputs: The files, held-out ones too.
+        reused: It was found in the cache.
+        held_out: The held-out files whose text was looked for, as a pool; None without any.
+    """
 
     pool: Pool
     inputs: tuple[dict[str, Any], ...]
     reused: bool
+    held_out: Pool | None = None
 
 
 def read_pool(
@@ -47,6 +63,7 @@ def read_pool(
     settings: DataSettings,
     ctx: Context,
     *,
+    role: Role = "pool",
     overlap: Overlap | None = None,
     overlap_key: str = "",
 ) -> Ingested:
@@ -56,23 +73,26 @@ def read_pool(
         paths: Files, folders, globs; `-` for what is piped in; or rows.
         settings: How rows are read.
         ctx: Its cache holds the stores, its seed draws the validation split.
+        role: What the files are for.
         overlap: Finds the rows of a batch that share held-out text; they are dropped.
         overlap_key: Identity of `overlap` for the cache.
 
     Raises:
         DataError: A file or row is bad, with file, row, value, expectation, remedy.
+        ConfigError: A column is mapped that no row of a pool has.
 
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
     with located(paths, ctx.cache_dir) as files:
-        return _pool_of(files, settings, ctx, overlap, overlap_key)
+        return _pool_of(files, settings, ctx, role, overlap, overlap_key)
 
 
 def _pool_of(
     files: list[File],
     settings: DataSettings,
     ctx: Context,
+    role: Role,
     overlap: Overlap | None,
     overlap_key: str,
 ) -> Ingested:
@@ -80,7 +100,7 @@ def _pool_of(
     stamps = [_stamp(file) for file in files]
     key = {
         "store": STORE_VERSION,
-        "settings": settings.model_dump(mode="json", exclude={"tokenizer", "exclude"}),
+        "settings": settings.model_dump(mode="json", exclude=_NO_MATTER),
         "counter": counter.name,
         "overlap": overlap_key,
         "seed": ctx.seed if settings.validation else 0,
@@ -94,13 +114,15 @@ def _pool_of(
     def make(work: Context) -> dict[str, Any]:
         nonlocal made
         made = True
-        return _read(files, stamps, settings, counter, work, overlap)
+        return _read(files, stamps, settings, counter, work, overlap, _SKIP[role])
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
         {"path": file.name if file.digest else str(file.path), "bytes": stamp[1], "blake2b": hashed}
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
+    if role == "pool":  # a target set need not have what the pool has
+        refuse(entry["unmet"])
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
     of_files = (finding for file in files for finding in file.findings)
     noticed = (*of_files, *findings_of(entry["findings"]))
@@ -125,6 +147,7 @@ def _read(
     counter: TokenCounter,
     ctx: Context,
     overlap: Overlap | None,
+    skip: str,
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
@@ -132,7 +155,7 @@ def _read(
     files = [replace(file, tell=lambda finding: told.append(finding.to_json())) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
-        StoreWriter(folder, settings, counter, overlap, schema) as writer,
+        StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
         _hashing(files, ctx) as hashed,
     ):
         with _behind(ctx.meter.timed(writer.add)) as emit:
@@ -149,8 +172,12 @@ def _read(
                 )
         meta = writer.finish(list(reader.formats), hashes, ctx.seed)
         adopt(ctx, "pools", meta["fingerprint"], folder)
-    findings = [*told, *meta["findings"]]
-    return {"fingerprint": meta["fingerprint"], "findings": findings, "blake2b": hashes}
+    return {
+        "fingerprint": meta["fingerprint"],
+        "findings": [*told, *meta["findings"]],
+        "blake2b": hashes,
+        "unmet": reader.unmet.to_json(),
+    }
 
 
 @contextmanager

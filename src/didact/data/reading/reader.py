@@ -13,14 +13,17 @@ import pyarrow as pa
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
+from didact.data.formats.labelled import refuse_late
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
+from didact.data.reading.mapped import Unmet
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
-from didact.data.rows.columns import Columns, Row, RowError, get, shown
+from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.turns import Turn
 
@@ -33,6 +36,7 @@ class Reader:
 
     Attributes:
         formats: The formats found, in order of first appearance.
+        unmet: Columns of the mapping that no row had.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Reader:
             schema: The schema of Arrow rows; None when rows are text.
         """
         self.formats: dict[str, None] = {}
+        self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
         self._kinds: dict[Kind, Path] = {}
         self._batch = IncomingRows()
@@ -108,6 +113,7 @@ class Reader:
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
         columns = [name for name in others if name in known]
+        filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
@@ -119,6 +125,8 @@ class Reader:
                 try:
                     if isinstance(found, str):
                         raise RowError(found)  # noqa: TRY301 - as above
+                    if filled:
+                        found = without_filled(found, filled, settings.columns)  # noqa: PLW2901
                     sample(batch, {**others, **found}, False)
                 except RowError as error:
                     data = _raw_arrow(piece.slice(i, 1))
@@ -138,13 +146,15 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        chunked = self._settings.unit == "chunk"
+        chunked, unmet = self._settings.unit == "chunk", self.unmet
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
             nonlocal parse, label
+            if unmet.columns:
+                unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = turns_of(name, columns), found.label
+                parse, label = self._parser(name, found), found.label
             turns = parse(row)
             if chunked:
                 _check_room(row)
@@ -164,6 +174,25 @@ class Reader:
             batch.labels.append(0 if label is None else 1 + label(row, columns))
 
         return sample
+
+    def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
+        """What turns the rows of one file into turns; it knows what the rows before had."""
+        columns, before = self._settings.columns, 0
+        turns_in = turns_of(name, columns, self._settings.reasoning)
+        unlabelled = found.kind == "chat" and self._settings.format == "auto"
+
+        def parse(row: Row) -> list[Turn]:
+            nonlocal before
+            try:
+                turns = turns_in(row)
+            except LacksColumnError as error:
+                raise (error.among(before) if before else error) from error
+            if unlabelled:
+                refuse_late(row, columns)
+            before += 1
+            return turns
+
+        return parse
 
     def _format(self, row: Row, file: File) -> tuple[str, Format]:
         """The format of a file by its first row.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from didact.core.registry import NameIn
+from didact.data.rows.reasoning import Reasoning
 
 
 class ChunkSettings(BaseModel):
@@ -35,6 +36,8 @@ class DataSettings(BaseModel):
     Attributes:
         format: What rows look like; `auto` looks at the first row of each file.
         columns: didact's name → your column; dots reach into nested objects.
+        reasoning: `keep` reads reasoning traces as part of their answers: in the text, in counts,
+            in scores and in what is trained on; `drop` leaves them out of all of these.
         template: How `text` is made from turns: contents by newline, with roles, or ChatML.
         tokenizer: A local `tokenizer.json`; without it token counts are an estimate.
         dedup: `exact` counts rows of equal content once in every selection.
@@ -42,6 +45,8 @@ class DataSettings(BaseModel):
         chunk: How chunks are cut.
         lines: What a sample of a plain text file is.
         on_bad_row: `raise` stops at the first bad row; `skip` writes them to `rejected.jsonl`.
+        held_out_on_bad_row: The same of held-out files, `exclude` and those of an evaluation: a row
+            that is skipped there is not looked for, and not evaluated on.
         validation: Rows set aside and never selected: a share below 1, or a number of rows.
         exclude: Held-out files; rows that share an n-gram of words with them are dropped.
         exclude_ngram: Words of that n-gram; where there are no spaces, four letters or two
@@ -55,6 +60,7 @@ class DataSettings(BaseModel):
 
     format: Annotated[str, NameIn("formats", "auto")] = "auto"
     columns: dict[str, str] = {}
+    reasoning: Reasoning = "keep"
     template: Literal["plain", "roles", "chatml"] = "plain"
     tokenizer: str | None = None
     dedup: Literal["exact", "none"] = "exact"
@@ -62,6 +68,7 @@ class DataSettings(BaseModel):
     chunk: ChunkSettings = ChunkSettings()
     lines: Literal["line", "paragraph", "file"] = "line"
     on_bad_row: Literal["raise", "skip"] = "raise"
+    held_out_on_bad_row: Literal["raise", "skip"] = "raise"
     validation: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole)] = 0.0
     exclude: Annotated[list[str], BeforeValidator(_listed)] = []
     exclude_ngram: Annotated[int, Field(ge=2, le=64)] = 13

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from didact.core.arrow_files import retyped
 from didact.core.errors import DataError
 from didact.data.reading.containers import TABLES
 from didact.data.reading.files import File, readable
+from didact.data.reading.plain_types import plain, plain_type
 
 
 def are_tables(found: Sequence[File]) -> bool:
@@ -42,7 +42,7 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
         with readable(file.path):
             schema = TABLES[file.container].schema(file)
             names = schema.names
-            columns = [field.with_type(retyped(field.type, _wide)) for field in schema]
+            columns = [field.with_type(plain_type(field.type)) for field in schema]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise DataError(
@@ -61,13 +61,6 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
                     "one type a column: convert one of the files, or read them apart"
                 ) from error
     return shared
-
-
-def _wide(type_: pa.DataType) -> pa.DataType:
-    """A dictionary type that has room for the values of all files and batches."""
-    if pa.types.is_dictionary(type_):
-        return pa.dictionary(pa.int32(), type_.value_type, ordered=type_.ordered)
-    return type_
 
 
 def table_batches(
@@ -90,7 +83,9 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, path: Path) -> pa.RecordBa
     names = set(batch.schema.names)
     try:
         columns = [
-            batch.column(f.name).cast(f.type) if f.name in names else pa.nulls(len(batch), f.type)
+            plain(batch.column(f.name)).cast(f.type)
+            if f.name in names
+            else pa.nulls(len(batch), f.type)
             for f in schema
         ]
     except pa.ArrowException as error:

@@ -88,6 +88,7 @@ class StoreWriter:
         counter: TokenCounter,
         overlap: Overlap | None,
         rows_schema: pa.Schema | None,
+        skip: str = "on_bad_row=skip",
     ) -> None:
         """Open the files of a store.
 
@@ -97,6 +98,7 @@ class StoreWriter:
             counter: Counts tokens.
             overlap: Finds rows that share held-out text; they are dropped.
             rows_schema: The schema of the user's rows when they come as Arrow.
+            skip: The setting that skips bad rows and what it does, for messages.
         """
         self._folder, self._settings, self._counter = folder, settings, counter
         self._overlap = overlap
@@ -112,7 +114,7 @@ class StoreWriter:
         self._seen_ids, self._seen_texts = Seen(), Seen()
         self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
         self._batch_starts: list[int] = []
-        self._rows_schema = rows_schema
+        self._rows_schema, self._skip = rows_schema, skip
         self.kind: Kind = "text"
         self._learned_bytes = 0
         self._gathered = Gathered()
@@ -213,7 +215,7 @@ class StoreWriter:
             if self._settings.on_bad_row == "raise":
                 raise DataError(
                     f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
-                    "rows, set on_bad_row=skip; they are then kept in rejected.jsonl"
+                    f"rows, set {self._skip}"
                 )
             self._left_out.reject(row, self._settings.max_row_bytes)
 
@@ -335,6 +337,7 @@ class StoreWriter:
             "kind": self.kind,
             "formats": list(formats),
             "columns": dict(self._settings.columns),
+            "reasoning": self._settings.reasoning,
             "template": self._settings.template,
             "dedup": self._settings.dedup,
             "unit": self._settings.unit,
