@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from didact import config as configs
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, did_you_mean
+from didact.core.findings import FACTS
 from didact.core.pool import Pool
 from didact.data.reading.settings import DataSettings
 
@@ -22,7 +23,7 @@ _QUANTILES = {"min": 0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 
 
 def inspect_pool(pool: Pool) -> dict[str, Any]:
-    """Format, mapping, counts, lengths, duplicates and three samples, as JSON values."""
+    """Format, mapping, counts, lengths, duplicates, findings, three samples, as JSON values."""
     tokens = pool.n_tokens
     quantiles = np.quantile(tokens, list(_QUANTILES.values())).astype(int).tolist()
     per_source = np.bincount(pool.source_codes, minlength=len(pool.source_names))
@@ -45,6 +46,9 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.content_hash[0]:016x}",
+        "findings": [
+            found.to_json() for found in pool.findings if found.kind not in FACTS
+        ],
         "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
         if pool.meta["counts"]["rejected"]
         else None,

@@ -37,6 +37,7 @@ from didact.core.protocols import (
     ignore_progress,
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.data.about import about_held_out
 from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.data.reading.discovery import expand
 from didact.data.reading.given import paths_or_rows
@@ -140,8 +141,14 @@ def read_with_inputs(
         key = fingerprint([RULE, held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
     found = read_pool(paths, settings, ctx, role=role, overlap=overlap, overlap_key=key)
+    if held_out is None:
+        return found
+    findings = (*found.pool.findings, *about_held_out(found.pool, held_out.pool))
     return replace(
-        found, inputs=(*found.inputs, *others), held_out=held_out.pool if held_out else None
+        found,
+        pool=replace(found.pool, noticed=findings),
+        inputs=(*found.inputs, *others),
+        held_out=held_out.pool,
     )
 
 
@@ -156,6 +163,7 @@ def _unfiltered(settings: DataSettings) -> DataSettings:
     return settings.model_copy(
         update={
             "exclude": [],
+            "drop": [],
             "validation": 0.0,
             "unit": "sample",
             "dedup": "none",

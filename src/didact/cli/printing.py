@@ -15,6 +15,8 @@ from rich.table import Table
 from didact.accounting.devices import Rate, hours
 from didact.config import RunConfig
 from didact.core.cost import Cost, total
+from didact.core.findings import TITLE, Finding
+from didact.core.manifest import things_to_know
 from didact.core.pool import Pool
 from didact.core.protocols import Progress as Step
 from didact.pipeline import STAGES, Run
@@ -130,9 +132,7 @@ def run_table(done: Run) -> None:
     console.print(table)
     if whole.value.flops:
         console.print(_model_table(done))
-    for record in manifest.stages:
-        for note in record.notes:
-            console.print(f"note: {safe(note)}")
+    know_block(things_to_know(manifest.stages))
     exported = done.manifest.stage("export")
     for name in exported.outputs if exported else ():
         console.print(f"wrote {safe(done.folder / name)}")
@@ -236,8 +236,8 @@ def _shown(value: Any) -> str:
 
 def inspection_table(result: Mapping[str, Any]) -> None:
     """What `didact inspect` found."""
-    facts = {k: v for k, v in result.items() if k != "examples"}
-    facts_table(facts)
+    facts_table({k: v for k, v in result.items() if k not in {"examples", "findings"}})
+    know_block([Finding(**found) for found in result["findings"]])
     console = stdout()
     for i, example in enumerate(result["examples"], 1):
         console.print(
@@ -246,6 +246,15 @@ def inspection_table(result: Mapping[str, Any]) -> None:
         for name in ("prompt", "completion", "text"):
             if example.get(name):
                 console.print(f"  [dim]{name}[/dim] {safe(example[name])}")
+
+
+def know_block(findings: Sequence[Finding | str], write: Console | None = None) -> None:
+    """What should be known, under one heading; nothing where there is nothing."""
+    if findings:
+        console = write or stdout()
+        console.print(f"\n[bold]{TITLE}[/bold]")
+        for found in findings:
+            console.print(f"- {safe(found)}")
 
 
 def safe(text: object) -> str:

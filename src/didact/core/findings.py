@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+FACTS: Final = ("duplicates", "tokens_estimated")  # kinds that `inspect` has among its facts
 TITLE: Final = "Things you should know"  # of the one block they are printed in
 
 
@@ -40,6 +41,16 @@ class Finding:
 def findings_of(values: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
     """What `to_json` wrote, as findings again."""
     return tuple(Finding(**value) for value in values)
+
+
+def place(file: str, row: int) -> str:
+    """Where a row stands: "FILE row N", N from 1."""
+    return f"{file.encode('utf-8', 'backslashreplace').decode()} row {row}"
+
+
+def were(n: int) -> str:
+    """ "was" of one, "were" of any other number."""
+    return "was" if n == 1 else "were"
 
 
 def counted(n: int, one: str, many: str = "") -> str:

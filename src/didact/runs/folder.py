@@ -23,6 +23,7 @@ from didact.core.atomic import digest, remove, sweep, sync, write_text
 from didact.core.checksums import read_signed, signed
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
+from didact.core.findings import Finding
 from didact.core.identity import base_libraries
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
@@ -41,6 +42,7 @@ class Outcome:
         outputs: Files written, inside the run folder.
         counts: Rows, tokens and the like that went in and came out.
         notes: Decisions worth telling.
+        findings: What should be known of the data, counted.
         facts: Library versions and statistics the result depends on.
         timed: Those of `outputs` that show measured times and so differ between equal runs.
         found: The work was found done, outside of the run folder.
@@ -49,6 +51,7 @@ class Outcome:
     outputs: Sequence[Path] = ()
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     timed: Sequence[Path] = ()
     found: bool = False
@@ -114,6 +117,7 @@ class RunFolder:
             counts=outcome.counts,
             outputs={name: "" if name in timed else told for name, told in hashes.items()},
             notes=outcome.notes,
+            findings=outcome.findings,
             facts=outcome.facts,
             estimated=estimated or Cost(),
             measured=Measured(

@@ -58,26 +58,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         "bytes": pool.stats.n_bytes,
     }
     facts = {"token_counter": pool.meta["token_counter"]}
-    return Outcome(written, counts, _notes(pool, counts), facts, found=read.reused)
-
-
-def _notes(pool: Pool, counts: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = []
-    if counts["rejected"]:
-        notes.append(f"bad rows, listed in rejected.jsonl: {counts['rejected']:,}")
-    if counts["rejected_held_out"]:
-        notes.append(
-            "bad rows of held-out files, listed in rejected_held_out.jsonl: "
-            f"{counts['rejected_held_out']:,}; text that is only there is not looked for"
-        )
-    if counts["excluded"]:
-        notes.append(f"rows with held-out text, listed in excluded.jsonl: {counts['excluded']:,}")
-    if counts["duplicates"]:
-        how = "counted once" if pool.dedup else "kept (dedup: none)"
-        notes.append(f"exact duplicates of earlier rows: {counts['duplicates']:,}, {how}")
-    if pool.tokens_are_estimated:
-        notes.append(f"token counts are an estimate ({pool.token_counter}); give data.tokenizer")
-    return tuple(notes)
+    return Outcome(written, counts, findings=pool.findings, facts=facts, found=read.reused)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:

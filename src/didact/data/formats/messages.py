@@ -8,7 +8,7 @@ from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, get, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import parsed
-from didact.data.rows.turns import Turn, chat, opening
+from didact.data.rows.turns import PlainTurns, Turn, chat, opening
 
 _PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
 
@@ -40,7 +40,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
     return opening(row, columns) + chat(value, columns, name)
 
 
-def _plain_turns(row: Row, columns: Columns) -> list[Turn] | None:
+def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
     """A quick way for what nearly every chat is, messages of a role and a text and no more.
 
     Returns:
@@ -55,7 +55,7 @@ def _plain_turns(row: Row, columns: Columns) -> list[Turn] | None:
     messages = row.get(name)
     if type(messages) is not list or not messages or system in row or tools in row:
         return None
-    turns = []
+    turns = PlainTurns()
     for message in messages:
         if type(message) is not dict or len(message) != 2:
             return None

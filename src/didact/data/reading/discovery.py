@@ -15,7 +15,7 @@ from didact.data.reading.containers import BY_SUFFIX, TABLES
 from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, readable
 
 # descriptions that data sets carry beside their rows
-_NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
+NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -72,12 +72,12 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
     no_data = None if ignored is None else ignored.absolute()
     if no_data is not None and folder.absolute() not in no_data.parents:
         no_data = None
-    runs = {p.parent for p in folder.rglob("manifest.json") if (p.parent / "stages").is_dir()}
+    runs = run_folders(folder)
     for path in sorted(folder.rglob("*")):
         if runs.intersection(path.parents):  # what a run made of the data beside it
             continue
         known = _by_suffix(path)
-        if known is None or path.name in _NOT_DATA or no_data in path.absolute().parents:
+        if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
             continue
         hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
         if not hidden and path.is_file():
@@ -87,6 +87,11 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
     if not inside:
         raise DataError(f"{folder}: no data in this folder; expected {', '.join(BY_SUFFIX)}")
     return inside
+
+
+def run_folders(folder: Path) -> set[Path]:
+    """Folders of runs below a folder: what is in them was made of the data beside them."""
+    return {p.parent for p in folder.rglob("manifest.json") if (p.parent / "stages").is_dir()}
 
 
 def _suffixes(path: Path) -> tuple[str, str]:

@@ -27,6 +27,7 @@ class BadRow:
         number: Its number there, from 1.
         reason: Why it is no sample.
         data: Its bytes, or their beginning.
+        asked: Whether such rows are left out on request, and are no error.
     """
 
     place: int
@@ -34,6 +35,7 @@ class BadRow:
     number: int
     reason: str
     data: bytes
+    asked: bool = False
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class IncomingRows:
         records: JSON rows: the row's own bytes.
         slices: Arrow rows: the slices they lie in, and their places over all slices.
         places: See `slices`.
-        marks: What rows show that should be known: the row of the batch, and the kind.
+        marks: What rows show that should be known: kind → samples of the batch, ascending.
         bad: Rows that are no samples.
         size: Bytes held, about.
     """
@@ -68,7 +70,7 @@ class IncomingRows:
     records: list[bytes] = field(default_factory=list)
     slices: list[pa.RecordBatch] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
-    marks: list[tuple[int, str]] = field(default_factory=list)
+    marks: dict[str, list[int]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
     size: int = 0
     _before: int = 0  # rows of the slices before the last

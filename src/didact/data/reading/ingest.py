@@ -16,10 +16,12 @@ from typing import Any, Final, Literal
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import DataError
-from didact.core.findings import findings_of
+from didact.core.findings import Finding, findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.data.reading.beside import beside
+from didact.data.reading.entries import resolved
 from didact.data.reading.files import File, readable
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
@@ -84,12 +86,18 @@ def read_pool(
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
+    about: tuple[Finding, ...] = ()
+    if not isinstance(paths, GivenRows):
+        paths, settings, about = resolved(paths, settings)
     with located(paths, ctx.cache_dir) as files:
-        return _pool_of(files, settings, ctx, role, overlap, overlap_key)
+        if not isinstance(paths, GivenRows):
+            about = (*about, *beside(paths, files, ctx.cache_dir))
+        return _pool_of(files, about, settings, ctx, role, overlap, overlap_key)
 
 
 def _pool_of(
     files: list[File],
+    about: tuple[Finding, ...],
     settings: DataSettings,
     ctx: Context,
     role: Role,
@@ -125,7 +133,7 @@ def _pool_of(
         refuse(entry["unmet"])
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
     of_files = (finding for file in files for finding in file.findings)
-    noticed = (*of_files, *findings_of(entry["findings"]))
+    noticed = (*about, *of_files, *findings_of(entry["findings"]))
     return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from didact.core.errors import DataError
 from didact.core.pool import Kind
@@ -25,7 +26,8 @@ from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, g
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
-from didact.data.rows.turns import Turn
+from didact.data.rows.marks import MEDIA, VERDICTS, Marks, marks_of
+from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
@@ -112,12 +114,14 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known]
+        columns = [name for name in others if name in known or name in VERDICTS]
+        media = [name for name in others if name in MEDIA and name not in known]
         filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
+            seen = [(name, _there(piece.column(name))) for name in media]
             for i, found in enumerate(_python_rows(piece.select(columns))):
                 number += 1
                 if batch.size >= self._most_bytes or len(batch.turns) >= settings.batch_rows:
@@ -127,7 +131,8 @@ class Reader:
                         raise RowError(found)  # noqa: TRY301 - as above
                     if filled:
                         found = without_filled(found, filled, settings.columns)  # noqa: PLW2901
-                    sample(batch, {**others, **found}, False)
+                    there = {name: mask[i] for name, mask in seen}
+                    sample(batch, {**others, **found, **there}, False)
                 except RowError as error:
                     data = _raw_arrow(piece.slice(i, 1))
                     batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
@@ -146,15 +151,20 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
+        marks = Marks(frozenset(), _no_marks)
         chunked, unmet = self._settings.unit == "chunk", self.unmet
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label
+            nonlocal parse, label, marks
             if unmet.columns:
                 unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
                 parse, label = self._parser(name, found), found.label
+                marks = marks_of(
+                    found.kind, columns, labelled=label is not None,
+                    dropped=self._settings.reasoning == "drop",
+                )  # fmt: skip
             turns = parse(row)
             if chunked:
                 _check_room(row)
@@ -167,6 +177,9 @@ class Reader:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
+            if type(turns) is not PlainTurns or not marks.columns.isdisjoint(row):
+                for kind in marks.of(row):
+                    batch.marks.setdefault(kind, []).append(len(batch.turns))
             batch.turns.append(turns)
             batch.ids.append(id_)
             batch.sources.append(source)
@@ -226,6 +239,10 @@ class Reader:
         return name, found
 
 
+def _no_marks(_: Row) -> list[str]:
+    return []
+
+
 def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
     """Rows of a table as Python values; what is wrong where that fails."""
     try:
@@ -236,6 +253,14 @@ def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
                 yield from table.slice(i, 1).to_pylist()
             except (ValueError, OverflowError) as error:
                 yield f"a value of the row cannot be read ({error}); expected valid UTF-8 text"
+
+
+def _there(column: pa.Array) -> list[bool]:
+    """Where a column of a table holds something: no null, no list without entries."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return pc.greater(pc.list_value_length(column).fill_null(0), 0).to_pylist()
+    found: list[bool] = column.is_valid().to_pylist()
+    return found
 
 
 def _raw_arrow(row: pa.RecordBatch) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from didact.core.registry import NameIn
 from didact.data.rows.reasoning import Reasoning
+from didact.data.rows.sayings import Droppable
 
 
 class ChunkSettings(BaseModel):
@@ -44,6 +45,8 @@ class DataSettings(BaseModel):
         unit: `chunk` cuts long raw text into samples with parent and offsets.
         chunk: How chunks are cut.
         lines: What a sample of a plain text file is.
+        drop: Kinds of rows that are left out, and listed in `rejected.jsonl`: of those that
+            `didact inspect` says should be known.
         on_bad_row: `raise` stops at the first bad row; `skip` writes them to `rejected.jsonl`.
         held_out_on_bad_row: The same of held-out files, `exclude` and those of an evaluation: a row
             that is skipped there is not looked for, and not evaluated on.
@@ -67,6 +70,7 @@ class DataSettings(BaseModel):
     unit: Literal["sample", "chunk"] = "sample"
     chunk: ChunkSettings = ChunkSettings()
     lines: Literal["line", "paragraph", "file"] = "line"
+    drop: Annotated[list[Droppable], BeforeValidator(_listed)] = []
     on_bad_row: Literal["raise", "skip"] = "raise"
     held_out_on_bad_row: Literal["raise", "skip"] = "raise"
     validation: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole)] = 0.0

@@ -14,6 +14,11 @@ from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, k
 
 Turn = tuple[int, str, str, float]
 
+
+class PlainTurns(list[Turn]):
+    """Turns of messages that were a role and a text and no more, so that nothing else is in them."""
+
+
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
 _ROLES: Final = {
     "system": "system",

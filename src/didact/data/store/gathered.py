@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from didact.core.findings import Finding, counted
+from didact.core.findings import Finding, counted, place, were
 from didact.data.reading.files import File
-from didact.data.rows.sayings import SAYINGS
+from didact.data.rows.sayings import SAYINGS, sentence
 
 
 @dataclass(slots=True)
@@ -14,7 +15,7 @@ class Gathered:
     """Counts of what rows show, in the order in which they were first met.
 
     Attributes:
-        counts: Rows by kind, a name of `didact.data.rows.sayings.SAYINGS`.
+        counts: Rows by kind: a name of `SAYINGS`, or `NAME:COLUMN`.
         first: The first row of each kind, "FILE row N".
     """
 
@@ -23,19 +24,63 @@ class Gathered:
 
     def add(self, kind: str, file: File, number: int, n: int = 1) -> None:
         """Count `n` rows, of which the first is row `number` of a file."""
-        self.first.setdefault(kind, f"{file.name or file.path.name} row {number}")
+        self.first.setdefault(kind, place(file.name or file.path.name, number))
         self.counts[kind] = self.counts.get(kind, 0) + n
 
     def findings(self) -> tuple[Finding, ...]:
         """Each kind that was met, as a sentence; in the order of `SAYINGS`."""
-        return tuple(
-            Finding(
-                kind=kind,
-                count=self.counts[kind],
-                first=self.first[kind],
-                text=saying.text.format(rows=counted(self.counts[kind], "row")),
-                remedy=saying.remedy,
-            )
-            for kind, saying in SAYINGS.items()
-            if self.counts.get(kind)
+        order = list(SAYINGS)
+        kinds = sorted(self.counts, key=lambda kind: order.index(kind.partition(":")[0]))
+        out = []
+        for kind in kinds:
+            text, remedy = sentence(kind, self.counts[kind])
+            known = kind.partition(":")[0]
+            out.append(Finding(known, self.counts[kind], self.first[kind], text, remedy))
+        return tuple(out)
+
+
+def accounted(
+    counts: Mapping[str, int], first: Mapping[str, str], *, dedup: bool, estimate: str
+) -> Iterator[Finding]:
+    """What became of the rows: left out, repeated, of estimated length.
+
+    Args:
+        counts: Rows `kept`, `rejected`, `excluded`, `duplicates`.
+        first: The first rejected and the first excluded row.
+        dedup: Whether exact duplicates count once.
+        estimate: What estimated the tokens; "" where they are counted.
+    """
+    if n := counts["rejected"]:
+        yield Finding(
+            kind="rejected",
+            count=n,
+            first=first["rejected"],
+            text=f"{counted(n, 'row')} {were(n)} left out, with the reason in rejected.jsonl",
+            remedy="data.on_bad_row: raise stops at the first bad one",
+        )
+    if n := counts["excluded"]:
+        yield Finding(
+            kind="excluded",
+            count=n,
+            first=first["excluded"],
+            text=f"{counted(n, 'row')} {'shares' if n == 1 else 'share'} text with held-out files "
+            f"and {were(n)} left out, listed in excluded.jsonl",
+            remedy="data.exclude_ngram says how many words in a row count as text",
+        )
+    if n := counts["duplicates"]:
+        yield Finding(
+            kind="duplicates",
+            count=n,
+            first="",
+            text=f"{counted(n, 'row')} {'repeats' if n == 1 else 'repeat'} an earlier row exactly, "
+            + ("counted once" if dedup else "kept"),
+            remedy="data.dedup: " + ("none keeps all" if dedup else "exact counts them once"),
+        )
+    if estimate:
+        yield Finding(
+            kind="tokens_estimated",
+            count=counts["kept"],
+            first="",
+            text=f"token counts of {counted(counts['kept'], 'row')} are an estimate ({estimate})",
+            remedy="data.tokenizer: tokenizer.json counts them",
         )

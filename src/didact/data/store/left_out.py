@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from didact.core.findings import place
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow
 
@@ -18,11 +19,13 @@ class LeftOut:
 
     Attributes:
         counts: Rows in each list, by its name.
+        first: The first row of each list that has one, "FILE row N".
     """
 
     def __init__(self, folder: Path, files: ExitStack, identify: Callable[[bytes], None]) -> None:
         """Open nothing yet; `files` closes what is opened, `identify` is told what is written."""
         self.counts = {"rejected": 0, "excluded": 0}
+        self.first: dict[str, str] = {}
         self._folder, self._files, self._identify = folder, files, identify
         self._open: dict[str, BinaryIO] = {}
 
@@ -47,6 +50,7 @@ class LeftOut:
         if name not in self._open:
             file = (self._folder / f"{name}.jsonl").open("wb")
             self._open[name] = self._files.enter_context(file)
+        self.first.setdefault(name, place(entry["file"], entry["row"]))
         line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
         self._open[name].write(line)
         self._identify(line)

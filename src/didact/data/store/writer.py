@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +25,10 @@ from didact.core.render import REJECTED, TURNS, derive
 from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
+from didact.data.rows.sayings import dropping
+from didact.data.store import lessons
 from didact.data.store.chunks import cut
-from didact.data.store.gathered import Gathered
+from didact.data.store.gathered import Gathered, accounted
 from didact.data.store.left_out import LeftOut
 from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords
 from didact.data.store.row_identity import (
@@ -160,11 +162,22 @@ class StoreWriter:
         given = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
         id_hash[given] = text_hashes(ids.drop_null())
         keep[given[self._seen_ids.repeats(id_hash[given])]] = False
-        self._reject(batch, np.flatnonzero(~keep).tolist())
+        unwanted = {int(row): (_repeated(batch.ids[row]), False) for row in np.flatnonzero(~keep)}
         if not batch.turns:
+            self._reject(batch, unwanted)
             return
         self.kind = batch.kind
         turns = turns_array(batch.turns)
+        marks = {kind: np.asarray(rows, np.int64) for kind, rows in batch.marks.items()}
+        for kind, rows in lessons.shown(turns, self.kind).items():
+            marks[kind] = np.union1d(marks[kind], rows) if kind in marks else rows
+        if "pair_null" in marks:  # told apart from those that are there and empty
+            marks["pair_empty"] = np.setdiff1d(marks["pair_empty"], marks["pair_null"])
+        for kind in self._settings.drop:
+            for row in marks.pop(kind, ()):
+                unwanted.setdefault(int(row), (dropping(kind), True))
+                keep[row] = False
+        self._reject(batch, unwanted)
         texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
         columns = {
             "id": ids,
@@ -178,9 +191,11 @@ class StoreWriter:
         kept = np.flatnonzero(keep)
         if not len(kept):
             return
-        for row, what in batch.marks:
-            if keep[row]:
-                self._gathered.add(what, batch.files[row], batch.numbers[row])
+        for kind, rows in marks.items():
+            rows = rows[keep[rows]]
+            if len(rows):
+                at = rows[0]
+                self._gathered.add(kind, batch.files[at], batch.numbers[at], len(rows))
         columns["record_start"] = np.zeros(len(keep), np.int64)
         columns["record_length"] = np.zeros(len(keep), np.int32)
         columns["record_start"][kept], columns["record_length"][kept] = self._records.write(
@@ -200,19 +215,19 @@ class StoreWriter:
             columns["n_tokens"] = self._counter.count(texts)
             self._append(columns, kept)
 
-    def _reject(self, batch: IncomingRows, repeated: list[int]) -> None:
-        """Bad rows and repeated ids: an error, or lines of rejected.jsonl, in row order."""
+    def _reject(self, batch: IncomingRows, unwanted: Mapping[int, tuple[str, bool]]) -> None:
+        """Bad rows and unwanted ones: an error, or lines of rejected.jsonl, in row order.
+
+        Args:
+            batch: The rows.
+            unwanted: Samples that are not kept, by their row: why, and whether on request.
+        """
         bad = list(batch.bad)
-        for i in repeated:
-            reason = (
-                f"the id {shown(batch.ids[i])} was already given to an earlier row; expected "
-                "unique ids: rename one, or map another column with --data columns.id=COLUMN (in a "
-                "config: data.columns.id; columns.id=- makes ids from content)"
-            )
-            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
+        for i, (reason, asked) in unwanted.items():
+            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i), asked))
         bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
         for row in bad:
-            if self._settings.on_bad_row == "raise":
+            if self._settings.on_bad_row == "raise" and not row.asked:
                 raise DataError(
                     f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
                     f"rows, set {self._skip}"
@@ -353,6 +368,14 @@ class StoreWriter:
             self._identity.update(index[name].data)
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
+        counts = {**self.counts, "kept": self.n, "duplicates": duplicates}
+        estimate = self._counter.name if self._counter.estimate else ""
+        findings = (
+            *self._gathered.findings(),
+            *accounted(
+                counts, self._left_out.first, dedup=settings.dedup == "exact", estimate=estimate
+            ),
+        )
         meta = {
             **described,
             "pool_offsets": self._pool.offsets,
@@ -360,12 +383,21 @@ class StoreWriter:
             "rows_offsets": [] if arrow is None else arrow.file.offsets,
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
-            "findings": [found.to_json() for found in self._gathered.findings()],
-            "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
+            "first_listed": self._left_out.first,
+            "findings": [found.to_json() for found in findings],
+            "counts": counts,
             "fingerprint": self._identity.hexdigest(),
         }
         (self._folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return meta
+
+
+def _repeated(id_: str | None) -> str:
+    return (
+        f"the id {shown(id_)} was already given to an earlier row; expected unique ids: rename "
+        "one, or map another column with --data columns.id=COLUMN (in a config: data.columns.id; "
+        "columns.id=- makes ids from content)"
+    )
 
 
 def _learned_bytes(turns: pa.ListArray) -> int:
