@@ -13,6 +13,7 @@ from typing import Final
 from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
 from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, readable
+from didact.data.reading.saved import is_result, saved_data_sets
 
 # descriptions that data sets carry beside their rows
 NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
@@ -66,18 +67,21 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
         splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
         raise DataError(
             f"{folder}: holds the splits {', '.join(splits)}; expected one: pass e.g. "
-            f"{folder / (splits[0] if splits else 'train')}"
+            f"{folder / ('train' if 'train' in splits else splits[0] if splits else 'train')}"
         )
     kinds: dict[Path, str] = {}
     no_data = None if ignored is None else ignored.absolute()
     if no_data is not None and folder.absolute() not in no_data.parents:
         no_data = None
-    runs = run_folders(folder)
+    runs, saved = run_folders(folder), saved_data_sets(folder)
     for path in sorted(folder.rglob("*")):
         if runs.intersection(path.parents):  # what a run made of the data beside it
             continue
         known = _by_suffix(path)
         if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
+            continue
+        listed = saved.get(path.parent)
+        if is_result(path) or (listed is not None and path.name not in listed):
             continue
         hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
         if not hidden and path.is_file():

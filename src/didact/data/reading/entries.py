@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from didact.core.errors import DataError, did_you_mean
 from didact.core.findings import Finding, counted
 from didact.data.reading.files import readable
+from didact.data.reading.saved import snapshot_of
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
 from didact.data.rows.turns import chat
@@ -54,7 +55,9 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
     read: dict[str, DataSettings] = {}
     findings: list[Finding] = []
     for path in paths:
-        place, name = _split(path)
+        whole, name = _split(path)
+        place, said = snapshot_of(whole)
+        findings += said
         entries = _entries(place)
         if entries is None:
             if name is not None:
@@ -62,7 +65,7 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
                     f"{path}: no such file, and {place} is no {FILE} of LLaMA-Factory with a data "
                     f"set {name!r}; check the path"
                 )
-            found.append(path)
+            found.append(path if place == whole else place)
             continue
         file = place / FILE if place.is_dir() else place
         name = _named(file, entries, name)
@@ -114,7 +117,11 @@ def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> 
         raise DataError(f"{file}: has no data set {name!r}{did_you_mean(name, entries)}")
     if name is not None:
         return name
-    local = [n for n, entry in entries.items() if (file.parent / _file_name(entry)).is_file()]
+    local = [
+        n
+        for n, entry in entries.items()
+        if entry.get("file_name") and (file.parent / str(entry["file_name"])).exists()
+    ]
     if len(local) == 1 == len(entries):
         return local[0]
     among = local or list(entries)
@@ -124,11 +131,6 @@ def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> 
         f"{', '.join(among[:_LISTED]) if local else 'none'}{more}: say which, e.g. "
         f"{file}{_MARK}{among[0]}"
     )
-
-
-def _file_name(entry: dict[str, Any]) -> str:
-    name = entry.get("file_name")
-    return name if isinstance(name, str) and name else FILE + "/"  # which no file is called
 
 
 def _rows_of(file: Path, name: str, entry: dict[str, Any]) -> Path:
