@@ -19,7 +19,7 @@ from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
-from didact.core.value_tables import KEY, order_table, scores_batch, scores_schema
+from didact.core.value_tables import KEY
 from didact.data.reading.files import readable
 
 _REMEDY = {
@@ -31,12 +31,10 @@ _REMEDY = {
 
 def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
     """Write `scores.to_table(pool)`, a batch of the pool at a time."""
-    scores.check(pool)
-    schema = scores_schema(scores)
+    schema = scores.table_schema()
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for rows in pool.batches():
-            ids = pool.read(rows, ["id"]).column("id")
-            writer.write_batch(scores_batch(scores, rows, ids, schema))
+        for batch in scores.batches(pool):
+            writer.write_batch(batch)
 
 
 def read_scores(path: Path) -> Scores:
@@ -106,7 +104,7 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
 
 def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
     """Write the table of an order. `ids` are those of `order.rows`, `(k · epochs,)`."""
-    _write(order_table(order, ids), path)
+    _write(order.table_with(ids), path)
 
 
 def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.StringArray:

@@ -301,7 +301,7 @@ def test_kind_by_content_before_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("x.csv", b"a,b\n1,2\n", r"unknown kind of file, it starts with b'a,b.*CSV is not read"),
+        ("x.dat", b"a,b\n1,2\n", r"unknown kind of file, it starts with b'a,b.*rename it"),
         ("x", b"plain", "unknown kind of file"),
         ("x", b"", "unknown kind of file"),
         ("x.parquet", b"PAR", "named .parquet but starts with b'PAR'"),

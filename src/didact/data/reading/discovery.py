@@ -109,8 +109,15 @@ def _by_suffix(path: Path) -> str | None:
     return BY_SUFFIX.get(_suffixes(path)[0])
 
 
-def describe(path: Path) -> File:
+_RENAME: Final = "rename it, or convert it to JSONL"
+
+
+def describe(path: Path, unknown: str = _RENAME) -> File:
     """Container and compression of one file, by its first bytes and its name.
+
+    Args:
+        path: The file.
+        unknown: What to do where it is of no known kind.
 
     Raises:
         DataError: It cannot be read, or is of no known kind.
@@ -119,7 +126,7 @@ def describe(path: Path) -> File:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(
                 f"{path}: is a pipe or device; expected a file, which can be read twice: save the "
-                "rows in one first"
+                "rows in one, or pipe them in and give - as the path"
             )
         with path.open("rb") as file:
             head = file.read(8)
@@ -143,10 +150,10 @@ def describe(path: Path) -> File:
             f"{path}: is named {inner} but starts with {head!r}; expected a {known} file: "
             "it may be truncated, corrupt or misnamed"
         )
-    return File(path, _text_container(path, known, codec), codec)
+    return File(path, _text_container(path, known, codec, unknown), codec)
 
 
-def _text_container(path: Path, known: str | None, codec: Codec) -> str:
+def _text_container(path: Path, known: str | None, codec: Codec, unknown: str) -> str:
     """What text holds, by its first character: .json files often hold one object a line."""
     start = b""
     for piece in chunks(File(path, "text", codec)):
@@ -166,7 +173,7 @@ def _text_container(path: Path, known: str | None, codec: Codec) -> str:
     if known is None:
         raise DataError(
             f"{path}: unknown kind of file, it starts with {start[:20]!r}; expected "
-            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: rename it, or convert it to JSONL"
+            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: {unknown}"
         )
     return known
 

@@ -25,6 +25,7 @@ from didact.data.reading.files import File
 from didact.data.rows.columns import shown
 
 STDIN: Final = "-"  # a path that means what is piped in
+_SAVE: Final = "save CSV or plain text in a file, whose name tells what it is"
 _BATCH_ROWS: Final = 1024
 _MISSING: Final = {"NAType", "NaTType"}  # what pandas has for values that are missing
 _TABLES: Final = (("pandas", "DataFrame"), ("polars", "LazyFrame"), ("datasets", "Dataset"))
@@ -81,7 +82,7 @@ def lying(given: GivenRows | None, folder: Path) -> Iterator[File]:
         path = place / name
         findings = _copy_stdin(path) if given is None else _write(given, path)
         try:
-            yield replace(describe(path), name=name, digest=digest(path), findings=findings)
+            yield replace(describe(path, _SAVE), name=name, digest=digest(path), findings=findings)
         except DataError as error:
             raise DataError(str(error).replace(str(path), name)) from error
 
