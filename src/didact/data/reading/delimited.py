@@ -53,13 +53,14 @@ class _Lines:
     Attributes:
         number: Lines so far.
         record: Characters of the record so far.
+        quotes: Quotes of the record so far.
         start: What it begins with.
         most: Most characters of one record.
     """
 
     def __init__(self, text: io.TextIOBase, most: int) -> None:
         self._text, self.most = text, most
-        self.number = self.record = 0
+        self.number = self.record = self.quotes = 0
         self.start = ""
 
     def __iter__(self) -> Iterator[str]:
@@ -72,13 +73,23 @@ class _Lines:
         self.number += 1
         self.start = self.start or line[:1000]
         self.record += len(line)
+        self.quotes += line.count('"')
         if self.record > self.most:
+            self._skip(line)
             raise _TooLongError
         return line
 
+    def _skip(self, line: str) -> None:
+        """Pass over the rest of a record: of its line, and of what its open quote reaches over."""
+        while line and not (line[-1] in "\r\n" and self.quotes % 2 == 0):
+            ended = line[-1] in "\r\n"
+            line = self._text.readline(self.most + 1)
+            self.number += ended and bool(line)
+            self.quotes += line.count('"')
+
     def begin(self) -> int:
         """Start a record; the number of its first line."""
-        self.record, self.start = 0, ""
+        self.record, self.quotes, self.start = 0, 0, ""
         return self.number + 1
 
     def place(self, first: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -131,9 +132,7 @@ def _as_batches(rows: Any, name: str) -> tuple[pa.Schema | None, Iterable[Any]]:
         return table.schema, table.to_batches()
     if _is(rows, "polars", "LazyFrame"):
         rows = rows.collect()
-    if _is(rows, "datasets", "Dataset") or _is(rows, "datasets", "IterableDataset"):
-        if rows.features is None:
-            return None, ()  # nobody knows its columns before its last row
+    if _is(rows, "datasets", "Dataset"):  # its batches are in its own order
         batches = rows.with_format("arrow").iter(batch_size=_BATCH_ROWS)
         schema = rows.features.arrow_schema
         return schema, (batch.cast(schema) for batch in batches)
@@ -196,7 +195,7 @@ def _write_json(rows: Iterable[Any], name: str, path: Path) -> tuple[Finding, ..
                     f"{name}: row {number}: cannot be written as JSON ({error}); expected text, "
                     "numbers, lists and dicts: convert the value, or pass a table"
                 ) from error
-            if any(isinstance(value, float) and value != value for value in row.values()):  # noqa: PLR0124 - NaN
+            if any(map(_is_nan, row.values())):
                 with_nan += 1
                 first = first or number
     if not number:
@@ -212,7 +211,12 @@ def _line(row: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(row, default=_plain, option=_JSON)
     except orjson.JSONEncodeError:  # integers beyond 64 bits, half surrogate pairs, keys not text
+        row = {key: None if _is_nan(value) else value for key, value in row.items()}
         return json.dumps(row, default=_plain).encode() + b"\n"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _plain(value: Any) -> Any:
