@@ -31,9 +31,7 @@ def about_held_out(pool: Pool, held_out: Pool) -> Iterator[Finding]:
     )
 
 
-def rejected_rows(
-    pools: Sequence[Pool], of: str, listed_in: str, remedy: str
-) -> Iterator[Finding]:
+def rejected_rows(pools: Sequence[Pool], of: str, listed_in: str, remedy: str) -> Iterator[Finding]:
     """Bad rows of files that are not the pool's, skipped on request.
 
     Args:
@@ -46,7 +44,7 @@ def rejected_rows(
     n = sum(int(pool.meta["counts"]["rejected"]) for pool in having)
     if n:
         yield Finding(
-            kind="rejected_" + of.split()[0].replace("-", "_"),
+            kind="rejected_" + of.split(maxsplit=1)[0].replace("-", "_"),
             count=n,
             first=having[0].meta["first_listed"]["rejected"],
             text=f"{counted(n, 'bad row')} of {of} {were(n)} skipped, listed in {listed_in}",

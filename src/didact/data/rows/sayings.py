@@ -44,8 +44,7 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "",
     ),
     "unknown_role": (
-        "{has} a turn of a role that is none of system, user, assistant and tool: it is shown to "
-        "the model and not learned",
+        "{has} a turn of a role that is none of system, user, assistant, tool: shown, not learned",
         "",
     ),
     "images": (f"{{holds}} an image: {_MEDIA}", ""),
@@ -66,8 +65,7 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "data.columns.label: '-' reads plain chats",
     ),
     "unread_label": (
-        "{says} in the column {name!r} whether the answer is good, which is not read: a trainer "
-        "learns bad answers as good ones",
+        "{says} in {name!r} whether the answer is good, which is not read: bad ones are learned",
         "data.columns.label: {name} reads KTO's labels",
     ),
 }
