@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
-from click import Context
 from typer.core import TyperCommand
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Command(TyperCommand):
     """A command whose arguments and options may begin with ~, which no shell expands in quotes."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         ctx.params = {name: _expanded(value) for name, value in ctx.params.items()}
         return super().invoke(ctx)
@@ -25,7 +26,7 @@ class App(typer.Typer):
 
     def command(
         self, name: str | None = None, *, cls: type[TyperCommand] | None = Command, **settings: Any
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    ) -> Callable[[F], F]:
         """Register a command."""
         return super().command(name, cls=cls, **settings)
 

@@ -13,6 +13,7 @@ from didact.data.rows.format import Format
 from didact.data.rows.reasoning import Reasoning, dropped
 from didact.data.rows.turns import Turn
 
+_OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
 _KEYS: Final = 200  # of a row, to choose a suggestion from
 
 
@@ -89,13 +90,6 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
             )
     if null:
         return f"{null[0]} is null; expected content: give the row some, or leave such rows out"
-    lists = [k for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
-    if lists:
-        return (
-            f"the row has no content of its own, its rows may be in {lists[0]!r}: read them with "
-            f"--data columns.rows={lists[0]} (in a config: data.columns.rows), or, if they are "
-            f"messages, with columns.messages={lists[0]}"
-        )
     lost = {n: c for n, c in columns.items() if c != "-" and named(row, columns, n) is None}
     nothing = ", ".join(f"{n}={c}" for n, c in lost.items())
     near = [m[0] for c in lost.values() if (m := get_close_matches(c, list(row)[:_KEYS], n=1))]
@@ -103,9 +97,21 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
     return (
         f"no known format has the columns {keys(row)}"
         + (f" (nothing is at {nothing}{hint})" if lost else "")
-        + f"; expected one of {', '.join(known)}: name the columns, e.g. --data "
-        "columns.messages=dialogue or --data columns.text=body"
+        + f"; expected one of {', '.join(known)}: {_remedy(row)}"
     )
+
+
+def _remedy(row: Row) -> str:
+    """Which columns to name: those that look like messages, or like rows inside the row."""
+    for key, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            if value[0].keys() & _OF_MESSAGES:
+                return f"its messages may be in {key!r}: --data columns.messages={key}"
+            return (
+                f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
+                "data.columns.rows)"
+            )
+    return "name the columns, e.g. --data columns.messages=dialogue or --data columns.text=body"
 
 
 def turns_of(
