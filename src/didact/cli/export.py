@@ -43,7 +43,7 @@ def export(
     with opened_pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
         files = verbs.export(found, ordered, out, **settings)
-        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"))
+        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"), files)
     for note in notes:
         say(note)
     result = {"rows": len(ordered), "files": [str(f) for f in files]}

@@ -30,7 +30,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     del ctx
     pool, ordered, settings = values.pool, values.made["order"], values.config.export
     files = write_data_set(pool, ordered, folder, settings)
-    return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings))
+    return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings, files))
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> list[str]:

@@ -118,10 +118,10 @@ for trainer in ("mine", "hf"):
 def test_a_trainer_is_told_what_was_written_and_scripts_read_the_format(run, tmp_path):
     _, python = run
     mine, hf = python(EXPORT).splitlines()
-    assert mine == "['out/train.jsonl', 'out/trainer/mine.txt']"
-    assert (tmp_path / "out/trainer/mine.txt").read_text() == "train.jsonl"
-    assert hf == "['out/train.jsonl', 'out/trainer/hf.yaml', 'out/trainer/train_hf.py']"
-    assert 'column(row, "riddle")' in (tmp_path / "out/trainer/train_hf.py").read_text()
+    assert mine == "['out/train.jsonl', 'out/settings/mine.txt']"
+    assert (tmp_path / "out/settings/mine.txt").read_text() == "train.jsonl"
+    assert hf == "['out/train.jsonl', 'out/settings/hf.yaml', 'out/settings/train_hf.py']"
+    assert 'column(row, "riddle")' in (tmp_path / "out/settings/train_hf.py").read_text()
 
 
 MIXED = """
@@ -153,7 +153,7 @@ run(config, "run")
 def test_an_edited_trainer_writes_its_files_again(run, tmp_path):
     package, python = run
     python(RUN)
-    written = tmp_path / "run/trainer/mine.txt"
+    written = tmp_path / "run/settings/mine.txt"
     assert written.read_text() == "train.jsonl"
     (package / "mine.py").write_text(
         TRAINER.replace('" ".join', '"new ".join').replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -23,9 +23,9 @@ from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
-from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.ordered import NOTE, SETTINGS, OrderedDataSet
 from didact.data.reading.json_rows import json_row
-from didact.data.rows.columns import Row, shown
+from didact.data.rows.columns import Row, as_json, shown
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
@@ -40,10 +40,12 @@ class ExportSettings(BaseModel):
     """What the ordered data set looks like.
 
     Attributes:
-        trainer: `for` in files: whose ready settings to write into `trainer/`.
+        trainer: `for` in files: whose ready settings to write into `settings/`.
         format: `auto` is Parquet for Parquet and Arrow pools, else JSONL.
         shards: Number of files; names are zero-padded, and sorted names are the training order.
         order_index: Add the position in the training order to each row.
+        every_column: Write every column in every row of JSONL, null where a row has none:
+            `load_dataset("json")` fails where a column first appears after many rows.
         name: Stem of the files.
     """
 
@@ -53,6 +55,7 @@ class ExportSettings(BaseModel):
     format: Literal["auto", "jsonl", "jsonl.zst", "parquet"] = "auto"
     shards: Annotated[int, Field(ge=1, le=10**_DIGITS)] = 1
     order_index: bool = False
+    every_column: bool = False
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "train"
 
 
@@ -62,6 +65,8 @@ def write_data_set(
     """Write the ordered files, the validation split if there is one, and the trainer's settings.
 
     The rows are the user's own, every field as it came.
+
+    What the trainer cannot take is refused before any row is written.
 
     Returns:
         The files written, the ordered ones first and in order.
@@ -85,17 +90,11 @@ def write_data_set(
     _check_order(pool, order, settings, has_validation=has_validation)
     with writable(folder, "choose another folder with -o"):
         folder.mkdir(parents=True, exist_ok=True)
-    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
     names = _names(settings, fmt)
-    for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
-        first = start if settings.order_index else None
-        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
-    written = [folder / name for name in names]
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
-    if validation is not None:
-        once = (pool.copy_number == 1) | (not pool.dedup)
-        _write_rows(pool, np.flatnonzero(pool.in_validation & once), folder / validation, fmt, None)
-        written.append(folder / validation)
+    once = (pool.copy_number == 1) | (not pool.dedup)
+    held = np.flatnonzero(pool.in_validation & once)
+    of_trainer: list[Path] = []
     if settings.trainer != "none":
         data = OrderedDataSet(
             data_files=names,
@@ -105,9 +104,22 @@ def write_data_set(
             columns=pool.meta["columns"],
             batch_size=order.batch_size,
             epochs=order.epochs,
+            rows=lambda: _parsed_rows(pool, order.rows),
+            validation_rows=lambda: _parsed_rows(pool, held),
+            nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
+            reasoning=pool.meta["reasoning"],
         )
-        written += registry.find("trainers", settings.trainer)(folder / "trainer", data)
-    return written
+        of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
+    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
+    columns = _columns(pool, [order.rows, held]) if settings.every_column else ()
+    for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
+        first = start if settings.order_index else None
+        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first, columns)
+    written = [folder / name for name in names]
+    if validation is not None:
+        _write_rows(pool, held, folder / validation, fmt, None, columns)
+        written.append(folder / validation)
+    return written + of_trainer
 
 
 def _check_order(
@@ -141,14 +153,21 @@ def _names(settings: ExportSettings, fmt: Format) -> list[str]:
     return [f"{name}-{i:0{_DIGITS}d}-of-{n:0{_DIGITS}d}.{fmt}" for i in range(n)]
 
 
-def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None) -> None:
-    """Rows in the order given; `first` is the order index of the first, None to leave it out."""
+def _write_rows(
+    pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None, columns: Sequence[str]
+) -> None:
+    """Rows in the order given; `first` is the order index of the first, None to leave it out.
+
+    Rows of JSON get those of `columns` that they lack.
+    """
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
         return
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
         for at in range(0, len(rows), _AT_ONCE):
-            lines = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
+            lines: Iterable[bytes] = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
+            if columns:
+                lines = (_filled_up(line, columns) for line in lines)
             if first is not None:
                 lines = map(_indexed, lines, count(first + at))
             file.write(b"".join(line + b"\n" for line in lines))
@@ -172,6 +191,24 @@ def _one_line(row: bytes) -> bytes:
     if b"\n" in row or b"\r" in row:
         return row.replace(b"\r", b" ").replace(b"\n", b" ")
     return row
+
+
+def _columns(pool: Pool, parts: Sequence[Int1D]) -> list[str]:
+    """Every column of rows of JSON, in the order in which they appear."""
+    if pool.record_format == "arrow":
+        return []
+    rows = (row for part in parts for row in _parsed_rows(pool, part))
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _filled_up(line: bytes, columns: Sequence[str]) -> bytes:
+    """The row with null in the columns that it lacks; every other byte as it came."""
+    row = json_row(line)[0]
+    lacking = [f"{as_json(name)}: null".encode() for name in columns if name not in row]
+    if not lacking:
+        return line
+    inside = line.rstrip()[:-1].rstrip()
+    return inside + (b", " if row else b"") + b", ".join(lacking) + b"}"
 
 
 def _check_free(row: Row) -> None:
@@ -245,6 +282,10 @@ def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> pa.StructAr
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
+def _parsed_rows(pool: Pool, rows: Int1D) -> Iterator[Row]:
+    return map(_parsed, pool.records(rows))
+
+
 def _parsed(record: bytes) -> Row:
     """A row with its numbers exact: integers beyond 64 bits would become floats."""
     if _LONG_NUMBER.search(record):
@@ -281,16 +322,29 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
     return type_
 
 
-def export_notes(pool: Pool, settings: ExportSettings) -> tuple[str, ...]:
-    """What JSON cannot hold of Arrow rows exactly, by column; nothing for other exports."""
+def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Path]) -> tuple[str, ...]:
+    """What should be known of an export: what a trainer's files note, what JSON cannot hold.
+
+    Args:
+        pool: The pool.
+        settings: How it was exported.
+        files: The files written.
+    """
+    notes = [
+        line.removeprefix(NOTE)
+        for path in files
+        if path.parent.name == SETTINGS and path.suffix == ".yaml"
+        for line in path.read_text("utf-8").splitlines()
+        if line.startswith(NOTE)
+    ]
     if pool.record_format == "json" or settings.format not in {"jsonl", "jsonl.zst"}:
-        return ()
+        return tuple(notes)
     inexact = re.compile(r"binary|duration|decimal|\[ns")
     names = [f.name for f in pool.record_schema if inexact.search(str(f.type))]
-    if not names:
-        return ()
-    note = f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
-    return (note + "export as parquet to keep them as they came",)
+    if names:
+        note = f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
+        notes.append(note + "export as parquet to keep them as they came")
+    return tuple(notes)
 
 
 def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:
