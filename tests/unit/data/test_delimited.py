@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import didact
 from didact.core.errors import DataError
+from didact.data.export import script_rows
 from didact.data.reading.delimited import CONTAINER
 from didact.data.reading.discovery import describe
 from didact.data.reading.settings import DataSettings
@@ -127,3 +128,44 @@ def test_csv_and_json_lines_stand_in_one_pool(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"prompt": "q", "completion": "b"}\n')
     pool = didact.read(tmp_path)
     assert pool.read([0, 1], ["completion"]).column("completion").to_pylist() == ["a", "b"]
+
+
+MESSAGES = [{"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (json.dumps(MESSAGES), "a"),
+        (json.dumps(MESSAGES[0], indent=1), "a"),
+        ('[{"from": "gpt", "value": "a"}]', "a"),
+        ('[{"role": "assistant", "tool_calls": [{"name": "f"}]}]', '[{"name":"f"}]'),
+        ('{"answer": 42}', '{"answer": 42}'),
+        ('[{"role": "assistant"}]', '[{"role": "assistant"}]'),
+        ('[{"role": "x", "content": "a"}, 1]', '[{"role": "x", "content": "a"}, 1]'),
+        ("[]", "[]"),
+        ("[a", "[a"),
+    ],
+)
+def test_answers_that_are_messages_as_json_text(tmp_path, text, expected):
+    """As tables without lists have them; a script that trains on them reads them alike."""
+    row = {"prompt": "q", "completion": text, "chosen": text, "rejected": "b", "label": "1"}
+    for names in (("completion",), ("chosen", "rejected"), ("completion", "label")):
+        path = tmp_path / f"{'-'.join(names)}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["prompt", *names])
+            writer.writeheader()
+            writer.writerow({name: row[name] for name in ("prompt", *names)})
+        pool = didact.read(path)
+        assert pool.read([0], ["completion"]).column(0).to_pylist() == [expected]
+        said = [finding.kind for finding in pool.findings]
+        assert ("json_text" in said) == (expected != text)
+    found = script_rows.spoken({"completion": text}, "completion")
+    assert isinstance(found, str) == (expected == text)
+
+
+def test_history_as_json_text(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('instruction,output,history\nq,a,"[[""p"",""r""]]"\nq,a,\n')
+    pool = didact.read(path)
+    assert pool.read([0, 1], ["prompt"]).column(0).to_pylist() == ["p\nq", "q"]
