@@ -393,7 +393,8 @@ def test_a_folder_of_splits(tmp_path):
     ("name", "source"),
     [
         ("a.jsonl", "a"), ("a.b.jsonl.zst", "a.b"), ("a.jsonl.jsonl", "a"), ("a.v1.JSON.GZ", "a.v1"),
-        (".jsonl", ".jsonl"), ("a", "a"),
+        (".jsonl", ".jsonl"), ("a", "a"), ("train-00001-of-00012.parquet", "train"),
+        ("-00000-of-00001.arrow", "-00000-of-00001"),
     ],
 )  # fmt: skip
 def test_default_source(name, source):

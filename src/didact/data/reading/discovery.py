@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
@@ -109,6 +110,7 @@ def _by_suffix(path: Path) -> str | None:
     return BY_SUFFIX.get(_suffixes(path)[0])
 
 
+_SHARD: Final = re.compile(r"(?<=.)-\d{5}-of-\d{5}$")
 _RENAME: Final = "rename it, or convert it to JSONL"
 
 
@@ -179,10 +181,10 @@ def _text_container(path: Path, known: str | None, codec: Codec, unknown: str) -
 
 
 def default_source(path: Path) -> str:
-    """The file's name without its suffixes."""
+    """The file's name without its suffixes, and of a shard without its number."""
     name = path.name
     for suffix in reversed(path.suffixes):
         if suffix.lower() not in BY_SUFFIX and suffix.lower() not in CODECS:
             break
         name = name[: -len(suffix)]
-    return name or path.name
+    return _SHARD.sub("", name) or path.name

@@ -89,13 +89,14 @@ def lying(given: GivenRows | None, folder: Path) -> Iterator[File]:
 
 
 def _copy_stdin(path: Path) -> tuple[Finding, ...]:
-    if sys.stdin is None or sys.stdin.isatty():
+    piped = getattr(sys.stdin, "buffer", None)  # notebooks have none
+    if piped is None or sys.stdin.isatty():
         raise DataError(
             f"{STDIN}: reads rows that are piped in, and nothing is: e.g. zcat pool.jsonl.gz | "
             "didact inspect -"
         )
     with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+        shutil.copyfileobj(piped, file)
     if not path.stat().st_size:
         raise DataError("stdin: holds nothing; expected rows, which can be piped in and read once")
     return ()
@@ -132,6 +133,13 @@ def _as_batches(rows: Any, name: str) -> tuple[pa.Schema | None, Iterable[Any]]:
         return table.schema, table.to_batches()
     if _is(rows, "polars", "LazyFrame"):
         rows = rows.collect()
+    if _is(rows, "polars", "DataFrame"):
+        objects = [column for column, kind in rows.schema.items() if str(kind) == "Object"]
+        if objects:  # Arrow would get their addresses
+            raise DataError(
+                f"{name}: column {objects[0]!r} holds Python objects; expected values that tables "
+                "have: convert it, or leave it out"
+            )
     if _is(rows, "datasets", "Dataset"):  # its batches are in its own order
         batches = rows.with_format("arrow").iter(batch_size=_BATCH_ROWS)
         schema = rows.features.arrow_schema
@@ -145,8 +153,8 @@ def _as_batches(rows: Any, name: str) -> tuple[pa.Schema | None, Iterable[Any]]:
             return batch.schema, [batch]
     except (pa.ArrowException, ValueError) as error:
         raise DataError(
-            f"{name}: is a {type(rows).__name__} and no table ({error}); expected columns with "
-            "names: make a table of it, e.g. its to_frame()"
+            f"{name}: is a {type(rows).__name__} and no table that Arrow has ({error}); expected "
+            "columns with names and types: convert it, or pass the rows as dicts"
         ) from error
     return None, ()
 
@@ -169,16 +177,17 @@ def _of_pandas(frame: Any, name: str) -> pa.Table:
     index = any(level is not None for level in frame.index.names)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=index)
-    except (pa.ArrowException, ValueError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise DataError(
-            f"{name}: cannot be read as a table ({'; '.join(map(str, error.args))}); expected one "
-            "type a column: pass the rows as dicts, which may differ: frame.to_dict('records')"
+            f"{name}: cannot be read as a table ({'; '.join(map(str, error.args))}); expected each "
+            "name once and one type a column: rename, convert, or pass the rows as dicts, which "
+            "may differ: frame.to_dict('records')"
         ) from error
     return table.replace_schema_metadata(None)  # which versions wrote it is no part of the rows
 
 
 def _write_json(rows: Iterable[Any], name: str, path: Path) -> tuple[Finding, ...]:
-    """Write dicts as JSON lines; says where NaN, which JSON has not, was one of the values."""
+    """Write dicts as JSON lines; says where NaN or infinity, which JSON has not, was a value."""
     with_nan, first = 0, 0
     number = 0
     with path.open("wb") as file:
@@ -195,14 +204,14 @@ def _write_json(rows: Iterable[Any], name: str, path: Path) -> tuple[Finding, ..
                     f"{name}: row {number}: cannot be written as JSON ({error}); expected text, "
                     "numbers, lists and dicts: convert the value, or pass a table"
                 ) from error
-            if any(map(_is_nan, row.values())):
+            if any(map(_has_no_number, row.values())):
                 with_nan += 1
                 first = first or number
     if not number:
         raise DataError(f"{name}: holds no rows; expected one or more")
     if not with_nan:
         return ()
-    text = f"{counted(with_nan, 'row has', 'rows have')} NaN, which is read as missing"
+    text = f"{counted(with_nan, 'row has', 'rows have')} NaN or infinity, read as missing"
     return (Finding("nan", with_nan, f"{name} row {first}", text, ""),)
 
 
@@ -211,12 +220,12 @@ def _line(row: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(row, default=_plain, option=_JSON)
     except orjson.JSONEncodeError:  # integers beyond 64 bits, half surrogate pairs, keys not text
-        row = {key: None if _is_nan(value) else value for key, value in row.items()}
+        row = {key: None if _has_no_number(value) else value for key, value in row.items()}
         return json.dumps(row, default=_plain).encode() + b"\n"
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _has_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:
