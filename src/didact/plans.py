@@ -22,6 +22,7 @@ from didact.accounting.devices import parse_mfu
 from didact.config import RunConfig
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError
+from didact.core.nesting import parse_json
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -292,6 +293,6 @@ def _json(path: Path) -> Any:
     with readable(path):
         text = path.read_bytes()
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error

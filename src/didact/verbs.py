@@ -38,8 +38,10 @@ from didact.core.protocols import (
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
 from didact.data.about import about_held_out
-from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
+from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
+from didact.data.reading.files import legible
 from didact.data.reading.given import paths_or_rows
 from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
@@ -435,9 +437,17 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         ordered: The order.
         folder: Where the files go.
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
+
+    Raises:
+        ConfigError: A setting is wrong, or another command writes there.
+        DataError: The order cannot be written so, or the folder has data that no export wrote.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    return write_data_set(pool, ordered, Path(folder).expanduser(), checked)
+    place = Path(folder).expanduser()
+    with owned(place, (checked.name, VALIDATION)) as written:
+        files = write_data_set(pool, ordered, place, checked)
+        written(files)
+    return files
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -653,7 +663,7 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     out = []
     for file in expand(paths, ignored=ctx.cache_dir):
         found = read_held_out(file.path, read_as, ctx)
-        out.append(HeldOut(str(file.path), found.inputs[0]["blake2b"], found.pool))
+        out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
     return out
 
 

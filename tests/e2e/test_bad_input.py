@@ -161,7 +161,7 @@ CASES = {
         },
         [OK[0], b'{"text": "kept", "meta": "\\ud800"}'],
     ),
-    "deep nesting": Case(lines(OK[0], DEEP, OK[1]), {2: ("is not JSON",)}, OK[:2]),
+    "deep nesting": Case(lines(OK[0], DEEP, OK[1]), {2: ("nested too deep",)}, OK[:2]),
     "wrong types": Case(
         lines(
             OK[0],

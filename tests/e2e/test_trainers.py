@@ -80,49 +80,6 @@ for name, script in json.load(open(jobs)).items():
 json.dump(results, open(out, "w"))
 """
 
-TEMPLATE = (
-    "{% if tools %}{{ '<|system|> ' + tools|tojson + ' ' }}{% endif %}"
-    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' }}"
-    "{% if m.reasoning_content %}{{ '[' + m.reasoning_content + '] ' }}{% endif %}"
-    "{{ m['content'] + ' ' }}"
-    "{% if m.tool_calls %}{{ m.tool_calls|tojson + ' ' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
-)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A random Llama of a few thousand weights and its tokenizer, saved as models are."""
-    pytest.importorskip("torch")
-    pytest.importorskip("datasets")
-    pytest.importorskip("trl")
-    transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<eos>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer.train_from_iterator(
-        [f"sample {i} asks, answer {i} says, bad" for i in range(100)],
-        trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("model")
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", chat_template=TEMPLATE
-    ).save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=400, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
-        eos_token_id=0, pad_token_id=1,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
 CALLING = {"role": "assistant", "content": ""}
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
 
@@ -234,7 +191,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(model, tmp_path_factory) -> dict[str, Ran]:
+def ran(tiny_llama, tmp_path_factory) -> dict[str, Ran]:
     """Every case, exported and run."""
     place = tmp_path_factory.mktemp("runs")
     scripts, orders = {}, {}
@@ -245,7 +202,7 @@ def ran(model, tmp_path_factory) -> dict[str, Ran]:
     (place / "jobs.json").write_text(json.dumps({k: str(v) for k, v in scripts.items()}))
     (place / "driver.py").write_text(DRIVER)
     done = subprocess.run(
-        [sys.executable, "driver.py", "jobs.json", "results.json", str(model)],
+        [sys.executable, "driver.py", "jobs.json", "results.json", str(tiny_llama)],
         capture_output=True, text=True, check=False, cwd=place,
         env={
             **os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hf"),
@@ -255,7 +212,7 @@ def ran(model, tmp_path_factory) -> dict[str, Ran]:
     assert done.returncode == 0, done.stderr[-3000:]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tiny_llama / "tokenizer.json"))
     out = {}
     for name, result in json.loads((place / "results.json").read_text()).items():
         texts = [

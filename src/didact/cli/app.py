@@ -112,7 +112,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the outermost boundary: whatever is left is a bug
         import traceback
 
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         say(f"this is a bug in {_whose(error)}: please report it with the lines above")
         sys.exit(3)
 

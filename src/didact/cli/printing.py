@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from didact.accounting.devices import Rate, hours
+from didact.cli.streams import inert
 from didact.config import RunConfig
 from didact.core.cost import Cost, total
 from didact.core.findings import TITLE, Finding
@@ -259,8 +260,7 @@ def know_block(findings: Sequence[Finding | str], write: Console | None = None) 
 
 def safe(text: object) -> str:
     """Text for the console: no markup, control characters as escapes, so that it cannot steer."""
-    shown = (c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in str(text))
-    return escape("".join(shown))
+    return escape(inert(str(text)))
 
 
 def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:

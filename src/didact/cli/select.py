@@ -50,10 +50,12 @@ def select(
     """Choose a set of samples under a budget."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.locks import alone_in
     from didact.core.scores import Budget
     from didact.data import tables
 
-    with opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+    with alone_in(out), opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+        tables.check_replaceable(out / "selection.parquet")
         given = [tables.read_scores(path) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(

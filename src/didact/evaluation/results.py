@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from didact.core.arrays import Bool1D, Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.evaluation.intervals import NOTHING, Interval, ratio_interval, share_interval
 
@@ -86,7 +87,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
     remedy = "make it with 'didact evaluate MODEL FILES… -o FILE'"
     try:
         with readable(path), pq.ParquetFile(path) as file:
-            meta = json.loads((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
+            meta = parse_json((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
             table = file.read()
     except (pa.ArrowInvalid, ValueError) as error:
         raise DataError(f"{path}: no Parquet table ({error}); {remedy}") from error

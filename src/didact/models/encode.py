@@ -22,6 +22,7 @@ from didact.core.render import (
     around,
     derive,
 )
+from didact.models.chat_template import rendered
 from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
@@ -167,10 +168,7 @@ def _spans(turns: Sequence[Turn], tokenizer: Any, place: str) -> list[WeightedTe
     shown = [message for message, *_ in messages]
 
     def render(n: int, *, prompt: bool) -> str:
-        text: str = tokenizer.apply_chat_template(
-            shown[:n], tokenize=False, add_generation_prompt=prompt
-        )
-        return text
+        return rendered(tokenizer, shown[:n], prompt=prompt)
 
     whole = render(len(shown), prompt=False)
     out: list[WeightedText] = []
@@ -255,7 +253,7 @@ def reasoning_place(tokenizer: Any) -> str:
     inside = {**said, "content": f"{THINK[0]}{mark}{THINK[1]}!"}
     tries = {**{key: {**said, key: mark} for key in _REASONING_KEYS}, "content": inside}
     for key, message in tries.items():
-        if mark in tokenizer.apply_chat_template([asked, message], tokenize=False):
+        if mark in rendered(tokenizer, [asked, message]):
             return key
     return ""
 

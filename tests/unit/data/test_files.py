@@ -404,8 +404,8 @@ def test_default_source(name, source):
 def test_missing_files_and_permissions_have_remedies(tmp_path):
     for error, message in (
         (FileNotFoundError(), "no such file; check the path"),
-        (PermissionError(), r"no permission to read it; chmod \+r"),
-        (IsADirectoryError(), "is a folder; expected a file"),
+        (PermissionError(13, "denied"), r"no permission to read it; chmod \+r"),
+        (IsADirectoryError(21, "a directory"), "is a folder; expected a file"),
         (OSError(5, "Input/output error"), "cannot be read .*Input/output error"),
         (pa.ArrowInvalid("bad footer"), "not a readable Parquet or Arrow file .bad footer"),
     ):

@@ -13,7 +13,8 @@ from typing import Final
 
 from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
-from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, readable
+from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, legible, readable
+from didact.data.reading.patterns import matches
 from didact.data.reading.saved import is_result, saved_data_sets
 
 # descriptions that data sets carry beside their rows
@@ -33,22 +34,25 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
     """
     found: list[Path] = []
     for given in paths:
+        if "\0" in str(given):
+            raise DataError(f"{str(given)!r:.80} has a NUL character, which no path has; check it")
         path = Path(given).expanduser()
-        if path.is_dir():
+        with readable(path):
+            there, is_folder = path.exists(), path.is_dir()
+        if is_folder:
             found += _inside(path, ignored)
-        elif path.exists() or not glob.has_magic(str(path)):
+        elif there or not glob.has_magic(str(path)):
             found.append(path)
         else:
-            matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-            matches = [m for m in matches if m.is_file()]
-            if not matches:
+            matching = matches(str(path))
+            if not matching:
                 raise DataError(f"{given}: no file matches this pattern; check it, or the folder")
-            found += matches
+            found += matching
     if not found:
         raise DataError("no file was given; expected at least one file, folder or glob")
-    places: dict[Path, Path] = {}
+    places: dict[str, Path] = {}
     for path in found:
-        place = path.resolve()
+        place = os.path.realpath(path)  # of a link that leads in a circle, too
         if place in places:
             raise DataError(
                 f"{path} is given twice (also as {places[place]}); expected each file once: "
@@ -57,7 +61,7 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
         places[place] = path
     shared = os.path.commonpath([path.absolute().parent for path in found])
     return [
-        replace(describe(path), name=Path(os.path.relpath(path.absolute(), shared)).as_posix())
+        replace(describe(path), name=legible(Path(os.path.relpath(path.absolute(), shared))))
         for path in found
     ]
 
@@ -182,9 +186,9 @@ def _text_container(path: Path, known: str | None, codec: Codec, unknown: str) -
 
 def default_source(path: Path) -> str:
     """The file's name without its suffixes, and of a shard without its number."""
-    name = path.name
+    name = legible(Path(path.name))
     for suffix in reversed(path.suffixes):
         if suffix.lower() not in BY_SUFFIX and suffix.lower() not in CODECS:
             break
         name = name[: -len(suffix)]
-    return _SHARD.sub("", name) or path.name
+    return _SHARD.sub("", name) or legible(Path(path.name))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from didact.core.errors import DataError, did_you_mean
 from didact.core.findings import Finding, counted
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.data.reading.saved import snapshot_of
 from didact.data.reading.settings import DataSettings
@@ -101,8 +101,8 @@ def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
     with readable(file):
         data = file.read_bytes()
     try:
-        entries = json.loads(data)
-    except (ValueError, RecursionError):
+        entries = parse_json(data)
+    except ValueError:
         return None
     if not isinstance(entries, dict) or not entries:
         return None

@@ -22,7 +22,7 @@ from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.data.reading.beside import beside
 from didact.data.reading.entries import resolved
-from didact.data.reading.files import File, readable
+from didact.data.reading.files import File, legible, readable
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
@@ -131,7 +131,11 @@ def _pool_of(
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
-        {"path": file.name if file.digest else str(file.path), "bytes": stamp[1], "blake2b": hashed}
+        {
+            "path": file.name if file.digest else legible(file.path),
+            "bytes": stamp[1],
+            "blake2b": hashed,
+        }
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
     if role == "pool":  # a target set need not have what the pool has
@@ -244,7 +248,7 @@ def _stamp(file: File) -> list[Any]:
         return [file.name, found.st_size, file.digest]
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [str(file.path.resolve()), found.st_size, *times, found.st_ino]
+    return [legible(file.path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Final
 
 from didact.core.errors import DataError
 from didact.core.findings import Finding
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 
 # What `datasets` keeps of `map` and `filter` beside the data set they were made from.
@@ -74,7 +74,7 @@ def _object(path: Path) -> dict[str, Any]:
     with readable(path):
         data = path.read_bytes()
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = parse_json(data)
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

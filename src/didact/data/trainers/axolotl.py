@@ -60,14 +60,18 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
         notes.append(
             "axolotl writes labelled answers in ChatML; llama3.argilla_chat is for Llama 3"
         )
-    write_text(paths[0], settings_text(_settings(data), data, notes) + _COMMENTS)
+    write_text(paths[0], settings_text(_settings(data, columns), data, notes) + _COMMENTS)
     return paths
 
 
-def _settings(data: OrderedDataSet) -> dict[str, Any]:
+def _settings(data: OrderedDataSet, columns: tuple[str, ...]) -> dict[str, Any]:
     about: dict[str, Any] = {"ds_type": "json", "type": _TYPES[data.kind], "split": "train"}
     if data.kind == "chat":
         about["field_messages"] = "messages"
+        keys = {"tool calls": "tool_calls", "reasoning": "reasoning_content"}
+        named = [keys[name] for name in columns if name in keys]
+        if named:  # else it looks for them in templates that call a message `message`, no others
+            about["message_property_mappings"] = {k: k for k in ("role", "content", *named)}
     settings: dict[str, Any] = {
         "base_model": "MODEL",
         "output_dir": "trained",

@@ -55,7 +55,8 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
         write_shaped(paths[2], data.validation_rows(), data, shape)
     notes = [*said(found, NAME), *_equal(data)]
     text = settings_text(_settings(data), data, notes)
-    write_text(paths[0], text + _COMMENTS.format(command=_COMMANDS[data.kind]))
+    text += _COMMENTS.format(command=_COMMANDS[data.kind])
+    write_text(paths[0], text + (_AGENT if found["tools"] or found["tool calls"] else ""))
     return paths
 
 
@@ -136,6 +137,7 @@ def _messages(turn: Message) -> list[Message]:
     return [{"role": turn["role"], "content": text}, *made] if text or not made else made
 
 
+_AGENT: Final = "# agent_template: hermes  # how tools are written, where the template has no way\n"
 _COMMENTS: Final = """\
 # In this folder: swift {command} ms-swift.yaml --model MODEL
 # A step: per_device_train_batch_size x gradient_accumulation_steps x devices samples.
