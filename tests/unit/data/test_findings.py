@@ -55,6 +55,10 @@ CHATS = {
                       {"role": "assistant", "content": "", "reasoning_content": "only a trace"}]},
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": []}]},
     ],
+    "empty_turn": [
+        said(("user", ""), ("assistant", "نعم")),
+        said(("user", "q"), ("assistant", " "), ("user", "再说"), ("assistant", "好")),
+    ],
     "no_answer": [said(("user", "كيف حالك؟")), said(("system", "s"), ("user", "u")),
                   said(("user", "a"), ("tool", "b"))],
     "only_system": [said(("system", "你是助手")), said(("system", "a"), ("system", "b"))],
@@ -73,6 +77,9 @@ CHATS = {
         asked([{"type": "input_image"}, {"type": "text", "text": "?"}], "a"),
         asked("<image>?", "a", images=["a.png"]),
         asked("<image>?", "a", image="a.png"),
+        {"messages": [{"role": "user", "content": "?", "images": ["a.png"]},
+                      {"role": "assistant", "content": "a"}]},
+        asked([{"image": "a.png"}, {"text": "?"}], "a"),
     ],
     "audio": [asked([{"type": "input_audio"}, {"type": "text", "text": "?"}], "a"),
               asked("<audio>?", "a", audios=["a.wav"])],
@@ -122,7 +129,7 @@ def test_each_row_of_a_kind_is_counted(kind, tmp_path):
         asked("What does <think> mean?", "It opens a trace, <think> it does."),
         asked("q", "a", label="cat", accepted=3),
         said(("developer", "d"), ("user", "q"), ("assistant", "a")),
-        said(("user", ""), ("assistant", "a")),
+        said(("system", ""), ("user", "q"), ("assistant", "a")),
         said(("User", "q"), ("GPT", "a")),
         {"text": "one text", "label": 1},
         {"text": "\u3000一"},
@@ -151,7 +158,7 @@ def test_pairs_that_prefer_nothing_are_told_apart(read):
             pair("a", "b"),
             pair(*answers),
             pair(answers[0], answers[0]),
-            pair("same", "same"),
+            pair("same", " same\n"),
             pair("a", " "),
             pair("", "c"),
             pair("a", None),
@@ -213,6 +220,7 @@ def test_what_is_named_in_drop_is_left_out_and_listed(read, tmp_path):
     assert listed[0]["reason"] == (
         "data.drop: empty_answer: the row has an answer without text: nothing to learn"
     )
+    assert kinds(read(rows, drop=["images"]))["nothing_matched"] == 0
     with pytest.raises(ConfigError, match="drop"):
         read(rows, drop=["reasoning"])
 

@@ -64,7 +64,7 @@ def test_target_rows_in_the_pool_are_counted_whatever_their_ids(tmp_path):
     scores, pool, target = scored(tmp_path, POOL, [{"text": POOL[1], "id": "x"}, {"text": "cat"}])
     (found,) = about_scores(scores, pool, target, ["target.jsonl"])
     assert (found.kind, found.count) == ("target_in_pool", 1)
-    assert found.first == "id " + pool.ids[1].as_py()
+    assert found.first == "row 1 of the pool"
     assert found.remedy.startswith("data.exclude: [target.jsonl]")
 
 

@@ -16,6 +16,7 @@ MEDIA: Final = {
     **dict.fromkeys(("audio", "audios", "audio_url", "input_audio"), "audio"),
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
+_MEDIA_KEYS: Final = frozenset(MEDIA)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
@@ -149,15 +150,21 @@ def there(value: Any) -> bool:
 
 def _beside(row: Row, tools: tuple[str, ...], verdicts: tuple[str, ...]) -> Iterator[str]:
     """What stands beside the messages of a row."""
-    for name, kind in MEDIA.items():
-        if there(row.get(name)):
-            yield kind
+    yield from _media(row)
     if any(there(row.get(name)) for name in tools):
         yield "tools"
     for name in verdicts:
         value = row.get(name)
         if value is not None and str(value).strip().lower() in _TRUTHS:
             yield f"unread_label:{name}"
+
+
+def _media(holder: Row) -> Iterator[str]:
+    """Images, audio and video under keys of a row, of a message or of a part of one."""
+    if not _MEDIA_KEYS.isdisjoint(holder):
+        for name, kind in MEDIA.items():
+            if there(holder.get(name)):
+                yield kind
 
 
 def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[str]:
@@ -173,10 +180,12 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
         yield "tools"
     if content is None and not calls and not trace:
         yield "null_turn"
+    yield from _media(message)
     for piece in content if type(content) is list else ():
-        kind = MEDIA.get(str(piece.get("type"))) if type(piece) is dict else None
-        if kind is not None:
-            yield kind
+        if type(piece) is dict:
+            yield from _media(piece)
+            if (kind := MEDIA.get(str(piece.get("type")))) is not None:
+                yield kind
         trace = trace or reasoning.is_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"

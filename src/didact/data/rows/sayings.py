@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 # Kinds of rows that `data.drop` leaves out.
 Droppable = Literal[
     "empty_answer",
+    "empty_turn",
     "no_answer",
     "only_system",
     "untrained",
@@ -32,12 +33,16 @@ _MEDIA: Final = "only the text beside it is read and judged"
 # does not; `{name}` is the column of a kind that is `KIND:COLUMN`.
 SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "empty_answer": ("{has} an answer without text: nothing to learn", ""),
+    "empty_turn": ("{has} a question or an answer without text among its turns", ""),
     "no_answer": ("{has} no turn of the assistant: nothing to learn", ""),
     "only_system": ("{is} a system prompt alone: nothing to learn", ""),
     "untrained": ("{has} answers of weight 0 alone: nothing to learn", ""),
     "blank_text": ("{has} no visible character: nothing to learn", ""),
     "null_turn": ("{has} a turn whose text is null, read as empty", ""),
-    "pair_equal": ("{has} equal chosen and rejected answers: nothing to prefer", ""),
+    "pair_equal": (
+        "{has} chosen and rejected answers that are equal, or but for spaces around them",
+        "",
+    ),
     "pair_empty": ("{has} a chosen or rejected answer without text", ""),
     "pair_null": (
         "{has} a chosen or rejected answer that is null, read as empty: trainers stop there",

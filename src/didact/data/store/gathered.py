@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from didact.core.arrays import Int1D
@@ -18,10 +18,12 @@ class Gathered:
     Attributes:
         counts: Rows by kind: a name of `SAYINGS`, or `NAME:COLUMN`.
         first: The first row of each kind, "FILE row N".
+        dropped: Kinds of which rows were left out on request.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
 
     def add(self, kind: str, batch: IncomingRows, rows: Int1D) -> None:
         """Count some samples of a batch, ascending."""
@@ -30,8 +32,12 @@ class Gathered:
             self.first.setdefault(kind, place(file.name or file.path.name, batch.numbers[rows[0]]))
             self.counts[kind] = self.counts.get(kind, 0) + len(rows)
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Each kind that was met, as a sentence; in the order of `SAYINGS`."""
+    def findings(self, drop: Sequence[str]) -> tuple[Finding, ...]:
+        """Each kind that was met, as a sentence; in the order of `SAYINGS`.
+
+        Args:
+            drop: Kinds that were to be left out.
+        """
         order = list(SAYINGS)
         kinds = sorted(self.counts, key=lambda kind: order.index(kind.partition(":")[0]))
         out = []
@@ -39,6 +45,9 @@ class Gathered:
             text, remedy = sentence(kind, self.counts[kind])
             known = kind.partition(":")[0]
             out.append(Finding(known, self.counts[kind], self.first[kind], text, remedy))
+        if idle := [kind for kind in drop if kind not in self.dropped]:
+            text = f"data.drop met nothing: 0 rows are of {', '.join(idle)}"
+            out.append(Finding("nothing_matched", 0, "", text, "data.drop without them"))
         return tuple(out)
 
 

@@ -44,6 +44,8 @@ def shown(turns: pa.ListArray, kind: Kind, marks: Mapping[str, Sequence[int]]) -
         found[name] = np.union1d(found[name], rows) if name in found else rows
     if "pair_null" in found:  # told apart from those that are there and empty
         found["pair_empty"] = np.setdiff1d(found["pair_empty"], found["pair_null"])
+    if "null_turn" in found and "empty_turn" in found:
+        found["empty_turn"] = np.setdiff1d(found["empty_turn"], found["null_turn"])
     return found
 
 
@@ -85,10 +87,14 @@ def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
         sides = (~having((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED))
         chosen, rejected = (derive(turns, n, "plain", chat=True) for n in ("chosen", "rejected"))
         found["pair_empty"] = np.logical_or(*sides)
+        chosen, rejected = pc.utf8_trim_whitespace(chosen), pc.utf8_trim_whitespace(rejected)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
     learned = (turn.field("weight").to_numpy(zero_copy_only=False) > 0) & ~reasoning
     filled = having(learned & ~blank)
+    empty = blank & (learned | (role == _ROLES.index("user")))
+    if empty.any():
+        found["empty_turn"] = having(empty) & filled
     if not filled.all():
         taught, alone = having(learned), ~having(role != _ROLES.index("system"))
         found["empty_answer"] = taught & ~filled

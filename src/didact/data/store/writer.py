@@ -172,6 +172,7 @@ class StoreWriter:
         for dropped in self._settings.drop:
             for row in marks.pop(dropped, ()):
                 unwanted.setdefault(int(row), (dropping(dropped), True))
+                self._gathered.dropped.add(dropped)
                 keep[row] = False
         self._reject(batch, unwanted)
         texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
@@ -363,7 +364,10 @@ class StoreWriter:
         duplicates = int(np.count_nonzero(index["copy"] > 1))
         counts = {**self.counts, "kept": self.n, "duplicates": duplicates}
         first, once = self._left_out.first, settings.dedup == "exact"
-        findings = (*self._gathered.findings(), *accounted(counts, first, dedup=once))
+        findings = (
+            *self._gathered.findings(settings.drop),
+            *accounted(counts, first, dedup=once),
+        )
         meta = {
             **described,
             "pool_offsets": self._pool.offsets,
