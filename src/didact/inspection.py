@@ -61,8 +61,9 @@ def _mapping(pool: Pool) -> dict[str, str]:
     """Names as didact has them → columns of the file, for the first row."""
     row = json.loads(next(pool.records(range(1))))
     columns: dict[str, str] = dict(pool.meta["columns"])
+    mapped = set(columns.values())
     for name in row:
-        if name not in columns.values():
+        if name not in mapped:
             columns.setdefault(name, name)
     return {k: v for k, v in columns.items() if v in row or "." in v}
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from didact.accounting.devices import Rate, hours
-from didact.cli.streams import inert
+from didact.cli.streams import GO_ON, inert
 from didact.config import RunConfig
 from didact.core.cost import Cost, total
 from didact.core.findings import TITLE, Finding
@@ -31,7 +31,7 @@ def progress_bars() -> Iterator[Callable[[Step], None]]:
     try:
         yield from _bars(console)
     except KeyboardInterrupt:
-        console.print("interrupted; run the same command again to go on where it stopped")
+        console.print(f"interrupted; {GO_ON}")
         raise
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
+
+GO_ON: Final = "run the same command again to go on where it stopped"
 
 
 def say(text: str) -> None:

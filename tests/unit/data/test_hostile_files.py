@@ -4,15 +4,19 @@ import os
 import sys
 
 import orjson
+import pyarrow as pa
 import pytest
 
 import didact
 from didact.core.errors import ConfigError, DataError
+from didact.data.reading.discovery import describe
 from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
+from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
+from didact.data.store import left_out
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names that other systems refuse")
 ROW = b'{"text": "a row of some words"}\n'
@@ -114,3 +118,36 @@ def test_patterns_match_what_shells_match(tmp_path):
     assert found(".h/*") == [".h/f.jsonl"]
     assert found("b/.*") == ["b/.g.jsonl"]
     assert found("*/nothing*") == []
+
+
+def test_the_list_of_bad_rows_is_never_many_times_the_file(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(left_out, "_ROOM", 4000)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(ROW + b"1\n" * 5000 + ROW * 2 + b"1\n" * 9 + b"[" + b"x" * 600 + b"\n")
+    pool = read(path, on_bad_row="skip", dedup="none")
+    assert pool.meta["counts"]["rejected"] == 5010
+    entries = [orjson.loads(e) for e in (pool.path / "rejected.jsonl").read_bytes().splitlines()]
+    assert entries[0] == {
+        "file": "a.jsonl", "row": 2, "reason": "1 is a number; expected a JSON object", "raw": "1",
+    }  # fmt: skip
+    named = [[e["row"]] * 2 for e in entries if "row" in e]
+    runs = [run for e in entries for run in e.get("rows", [])]
+    numbers = [n for a, b in named + runs for n in range(a, b + 1)]
+    assert sorted(numbers) == [*range(2, 5002), *range(5004, 5014)]
+    assert entries[-1]["row"] == 5013  # one with many bytes keeps them
+    assert len(entries) < 150
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_table_that_is_cut_short_while_it_is_read(tmp_path, stream):
+    table = pa.table({"text": [f"row {i} " * 200 for i in range(4000)]})
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as sink:
+        opened = pa.ipc.new_stream if stream else pa.ipc.new_file
+        with opened(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=100)
+    batches = table_batches(describe(path), table.schema, batch_rows=100, batch_bytes=2**20)
+    assert next(batches).num_rows == 100
+    os.truncate(path, path.stat().st_size // 2)  # a mapped file would end the process here
+    with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*download it again"):
+        list(batches)

@@ -15,8 +15,11 @@ from didact.data.reading.files import File, readable
 
 @contextmanager
 def _reader(file: File) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Schema and record batches of an Arrow file or stream; memory-mapped."""
-    with readable(file.path), pa.memory_map(str(file.path)) as source:
+    """Schema and record batches of an Arrow file or stream.
+
+    Read, not mapped: where a mapped file is cut short meanwhile, the kernel ends the process.
+    """
+    with readable(file.path), pa.OSFile(str(file.path)) as source:
         try:
             reader = pa.ipc.open_file(source)
         except pa.ArrowInvalid:

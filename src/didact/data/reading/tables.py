@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
             schema = TABLES[file.container].schema(file)
             names = schema.names
             columns = [field.with_type(plain_type(field.type)) for field in schema]
-        repeated = {name for name in names if names.count(name) > 1}
+        repeated = [name for name, times in Counter(names).items() if times > 1]
         if repeated:
             raise DataError(
                 f"{file.path}: has the column {min(repeated)!r} twice; expected each name once: "

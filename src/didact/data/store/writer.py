@@ -325,6 +325,7 @@ class StoreWriter:
         del self._seen_ids, self._seen_texts
         self._pool.finish()
         self._records.finish()
+        self._left_out.finish()
         self._files.close()
         arrow = self._records if isinstance(self._records, ArrowRecords) else None
         index: dict[str, npt.NDArray[Any]] = {
