@@ -41,6 +41,7 @@ from didact.data.about import about_held_out
 from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
 from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
+from didact.data.reading.entries import resolved
 from didact.data.reading.files import legible
 from didact.data.reading.given import paths_or_rows
 from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
@@ -660,8 +661,9 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     from didact.evaluation.evaluate import HeldOut
 
     paths = [files] if isinstance(files, str | Path) else list(files)
+    found_at, read_as, _ = resolved(paths, read_as)
     out = []
-    for file in expand(paths, ignored=ctx.cache_dir):
+    for file in expand(found_at, ignored=ctx.cache_dir):
         found = read_held_out(file.path, read_as, ctx)
         out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
     return out

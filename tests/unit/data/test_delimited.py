@@ -104,7 +104,7 @@ def test_the_row_at_fault_is_named_and_the_others_are_read(tmp_path, line, numbe
         (b"text,text\n", "the column 'text' twice"),
         (b"text,caf\xe9\n", "not UTF-8"),
         (b"text,\0\n", "has a NUL byte"),
-        (b'"text,n\n', "unexpected end of data"),
+        (b'"text,n\n\n', r"unexpected end of data \(lines 1 to 2 of the file\)"),
         (b"x" * 3000, "longer than"),
     ],
 )

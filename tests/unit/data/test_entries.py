@@ -102,6 +102,17 @@ def test_one_data_set_needs_no_name_and_settings_have_the_last_word(tmp_path):
     assert pool.read([0], ["completion"]).column(0).to_pylist() == ["o"]
 
 
+@pytest.mark.parametrize(
+    "more", [{"columns": 3}, {"columns": {"prompt": [1]}}, {"tags": {"role_tag": {}}}]
+)
+def test_entries_that_are_none(tmp_path, more):
+    (tmp_path / "x.json").write_text('[{"a": 1}]')
+    entry = {"file_name": "x.json", "formatting": "sharegpt", "num_samples": "many", **more}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"x": entry}))
+    with pytest.raises(DataError, match="expected objects of texts"):
+        didact.read(tmp_path)
+
+
 def test_a_data_set_of_the_library_datasets_is_no_such_file(tmp_path):
     (tmp_path / "dataset_info.json").write_text(
         '{"features": {"text": {}}, "builder_name": "json"}'

@@ -81,6 +81,9 @@ def test_a_repository_of_the_hub_is_its_main_snapshot(tmp_path):
     (folder / "refs" / "main").write_text("r2")
     said = "1 other snapshot of the repository is not read: the one that refs/main names is"
     assert texts(folder) == (["test of r2", "train of r2"], [said])
+    (folder / "refs" / "main").write_bytes(b"../../\xff")
+    with pytest.raises(DataError, match="expected one"):
+        didact.read(folder)
     assert texts(folder / "snapshots" / "r1")[0] == ["test of r1", "train of r1"]
     assert texts(repository(tmp_path / "other", "r3")) == (["test of r3", "train of r3"], [])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -61,13 +61,13 @@ class _Lines:
     def __init__(self, text: io.TextIOBase, most: int) -> None:
         self._text, self.most = text, most
         self.number = self.record = self.quotes = 0
-        self.start = ""
+        self.start = self._back = ""
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(self.most + 1)
+        line, self._back = self._back or self._text.readline(self.most + 1), ""
         if not line:
             raise StopIteration
         self.number += 1
@@ -86,6 +86,11 @@ class _Lines:
             line = self._text.readline(self.most + 1)
             self.number += ended and bool(line)
             self.quotes += line.count('"')
+
+    def give_back(self, line: str) -> None:
+        """Make the line that was the last the next one again."""
+        self._back = line
+        self.number -= bool(line)
 
     def begin(self) -> int:
         """Start a record; the number of its first line."""
@@ -145,11 +150,12 @@ def _header(file: File, lines: _Lines) -> tuple[list[str], Iterator[Cells]]:
         raise DataError(f"{file.path}: its header is {too_long(start, len(start))}") from error
     if not delimiter:
         delimiter = "\t" if _is_tsv(file) else _delimiter(first)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    lines.give_back(first)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     found = _cells(reader, lines)
     names, _, fault = next(found, ([], "", ""))
     encoded = "".join(names).encode(errors="surrogateescape")
-    repeated = [name for name in names if names.count(name) > 1]
+    repeated = [name for name, n in Counter(names).items() if n > 1]
     if fault or b"\0" in encoded:
         fault = fault or "it has a NUL byte; expected text"
     elif repeated:

@@ -86,7 +86,7 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
         if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
             continue
         listed = saved.get(path.parent)
-        if is_result(path) or (listed is not None and path.name not in listed):
+        if is_result(path.relative_to(folder)) or (listed is not None and path.name not in listed):
             continue
         hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
         if not hidden and path.is_file():

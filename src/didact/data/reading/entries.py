@@ -55,10 +55,11 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
     read: dict[str, DataSettings] = {}
     findings: list[Finding] = []
     for path in paths:
-        whole, name = _split(path)
-        place, said = snapshot_of(whole)
+        with readable(Path(path)):
+            whole, name = _split(path)
+            place, said = snapshot_of(whole)
+            entries = _entries(place)
         findings += said
-        entries = _entries(place)
         if entries is None:
             if name is not None:
                 raise DataError(
@@ -71,7 +72,8 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
         name = _named(file, entries, name)
         found.append(_rows_of(file, name, entries[name]))
         read[name] = _mapped(file, name, entries[name], settings)
-        if (n := entries[name].get("num_samples")) is not None:
+        n = entries[name].get("num_samples")
+        if isinstance(n, int):
             text = f"{name} in {FILE} takes {counted(n, 'sample')} of its rows (num_samples)"
             remedy = "didact reads all of them; select.budget says how many are taken"
             findings.append(Finding("num_samples", n, "", text, remedy))
@@ -98,10 +100,8 @@ def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
     file = place / FILE if place.is_dir() else place
     if file.name != FILE or not file.is_file() or file.stat().st_size > _MOST_BYTES:
         return None
-    with readable(file):
-        data = file.read_bytes()
     try:
-        entries = parse_json(data)
+        entries = parse_json(file.read_bytes())
     except ValueError:
         return None
     if not isinstance(entries, dict) or not entries:
@@ -149,8 +149,11 @@ def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings
     chats = entry.get("formatting", "alpaca") != "alpaca"
     given = entry.get("columns", {})
     tags = entry.get("tags", {})
-    if not isinstance(given, dict) or not isinstance(tags, dict):
-        raise DataError(f"{file}: {name!r} has no objects as columns and tags; mend the entry")
+    if not _is_of_texts(given) or not _is_of_texts(tags):
+        raise DataError(
+            f"{file}: columns and tags of {name!r} are {shown(given)} and {shown(tags)}; expected "
+            "objects of texts: mend the entry"
+        )
     columns = {ours: given[theirs] for theirs, ours in _SHARED.items() if given.get(theirs)}
     form = "text"
     if chats:
@@ -189,6 +192,11 @@ def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings
 
 
 _SPELLED: Final = {"role": ("from",), "content": ("value",)}  # keys of messages known as they are
+
+
+def _is_of_texts(value: Any) -> bool:
+    """Whether a value is an object whose values are texts, or null."""
+    return isinstance(value, dict) and all(v is None or isinstance(v, str) for v in value.values())
 
 
 def _check_tags(file: Path, name: str, tags: dict[str, Any]) -> None:

@@ -32,12 +32,14 @@ def saved_data_sets(folder: Path) -> dict[Path, set[str]]:
                 f"{state.parent}: was saved with indices, which say which of its rows count; "
                 "expected the rows alone: load it, flatten_indices() and save it again"
             )
-        found[state.parent] = {str(f["filename"]) for f in files if "filename" in f}
+        found[state.parent] = {
+            str(f["filename"]) for f in files if isinstance(f, dict) and "filename" in f
+        }
     return found
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is a kept result of `datasets`, or one that was not finished."""
+    """Whether a file, named from the folder that is read, is a kept result, or not finished."""
     unfinished = any(part.endswith(".incomplete") for part in path.parts)
     return unfinished or _RESULT.fullmatch(path.name) is not None
 
@@ -53,7 +55,8 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
         return folder, ()
     found = sorted(path for path in snapshots.iterdir() if path.is_dir())
     main = folder / "refs" / "main"
-    named = snapshots / main.read_text(encoding="utf-8").strip() if main.is_file() else None
+    revision = main.read_bytes().decode("utf-8", "replace").strip() if main.is_file() else ""
+    named = snapshots / revision if revision else None
     if named not in found and len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(

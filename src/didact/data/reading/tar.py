@@ -65,9 +65,11 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                     tar.members = []  # it would keep them all
                     source.allowed = member.size + _DESCRIPTION
                     ending = PurePosixPath(member.name).suffix.lower()
-                    if not member.isfile() or ending not in {".json", *_LINES}:
+                    plain = member.isfile() and not member.issparse()
+                    if not (plain and ending in {".json", *_LINES}):
                         if not member.isdir():
-                            others[ascii(ending)[1:-1] or "no ending"] += 1
+                            kind = ascii(ending)[1:-1] or "no ending"
+                            others[kind if plain else "no plain file"] += 1
                             first = first or member.name
                         continue
                     read += 1
