@@ -117,11 +117,9 @@ def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> 
         raise DataError(f"{file}: has no data set {name!r}{did_you_mean(name, entries)}")
     if name is not None:
         return name
-    local = [
-        n
-        for n, entry in entries.items()
-        if entry.get("file_name") and (file.parent / str(entry["file_name"])).exists()
-    ]
+    named = {n: str(e["file_name"]) for n, e in entries.items() if e.get("file_name")}
+    with readable(file):  # a name may be too long for any file
+        local = [n for n, its_file in named.items() if (file.parent / its_file).exists()]
     if len(local) == 1 == len(entries):
         return local[0]
     among = local or list(entries)
