@@ -32,9 +32,9 @@ def lines(*rows: Any) -> str:
 # -- text that is no JSON --------------------------------------------------------------------------
 
 JSON_FAULTS = {
-    "a comma at the array's end": ("x.json", f"[{HI}, {HI}, ]", r"row 3: a comma stands before '\]'"),
-    "two commas": ("x.json", f"[{HI},, {HI}]", "row 2: a comma stands where an element should"),
-    "a comma at its beginning": ("x.json", f"[, {HI}]", "row 1: a comma stands where"),
+    "a comma at the array's end": ("x.json", f"[{HI}, {HI}, ]", r"row 3: '' is not JSON: a comma stands before '\]'"),
+    "two commas": ("x.json", f"[{HI},, {HI}]", "row 2: .*: a comma stands where an element should"),
+    "a comma at its beginning": ("x.json", f"[, {HI}]", "row 1: .*: a comma stands where"),
     "no comma": ("x.json", f"[{HI} {HI}]", "neither a comma nor a line end between them"),
     "a comma at an object's end": ("x.jsonl", '{"text": "hi",}', "a comma stands before '}'"),
     "a comma at a list's end": ("x.jsonl", '{"text": "a", "b": [1,]}', r"a comma stands before '\]'"),
@@ -62,6 +62,14 @@ def test_what_is_wrong_with_json_is_named(name, tmp_path):
     file, text, message = JSON_FAULTS[name]
     with pytest.raises(DataError, match=message):
         didact.read(written(tmp_path, text, file))
+
+
+def test_lines_that_end_in_carriage_returns_alone(tmp_path):
+    path = written(tmp_path, "one\rtwo\rthree\r", "x.txt")
+    with pytest.raises(DataError, match=r"x\.txt: its lines end in carriage returns \(\\r\)"):
+        didact.read(path)
+    assert texts(path, lines="file") == ["one\rtwo\rthree\r"]
+    assert texts(written(tmp_path, "one\r\ntwo\r\n", "y.txt")) == ["one", "two"]
 
 
 def test_numbers_that_are_none_are_read(tmp_path):
@@ -163,11 +171,11 @@ def test_a_column_that_some_rows_have(tmp_path):
         ([{"instruction": "q", "input": ""}], "row 1: output is missing; the row has instruction"),
         (
             [{"instruction": "q", "output": "a"}] * 2 + [{"instruction": "q", "input": ""}],
-            "row 3: this row lacks the column 'output', which the 2 rows before it have",
+            "row 3: column 'output' is missing; .* only this row lacks it, 2 rows before have one",
         ),
         (
             [{"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": None}],
-            "row 2: this row has null in the column 'completion', which the row before it has",
+            "row 2: column 'completion' is null; .* only this row lacks it, the row before has one",
         ),
         ([{"dialogue": [{"from": "human", "value": "x"}]}], "--data columns.messages=dialogue"),
     ],
