@@ -138,8 +138,8 @@ def change(script: Path, before: str, after: str) -> None:
 SEQUENTIAL = 'train_sampling_strategy: "sequential"'
 PER_DEVICE = "per_device_train_batch_size: 4"
 FEW = ("per_device_train_batch_size: 8\nshuffle_dataset: false\nnum_generations: 8",
-       "per_device_train_batch_size: 2\nshuffle_dataset: false\nnum_generations: 2\n"
-       "max_completion_length: 4")  # fmt: skip
+       ("per_device_train_batch_size: 2\nshuffle_dataset: false\nnum_generations: 2\n"
+        "max_completion_length: 4"))  # fmt: skip
 # name → trainer, kind, settings of the export, what is changed in the trainer's settings
 CASES = {
     "hf chat": ("hf", "chat", {"format": "parquet"}, None),
@@ -346,3 +346,23 @@ def test_preference_trainings_are_monitored(ran, name):
     assert found.cannot == ("loss: no previous version was given",)
     (again,) = monitor([folder])
     assert again.seen == 1.0
+
+
+def test_parquet_tells_late_columns_that_json_hides_from_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    late = [{"text": f"words {i}", **({"late": i} if i > 90 else {})} for i in range(100)]
+    pool = make_pool(late, tmp_path)
+    order = TrainingOrder(np.arange(100), pool.fingerprint, "keep")
+    for form in ("jsonl", "parquet"):
+        didact.export(pool, order, tmp_path / form, format=form)
+    read = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(
+        datasets.exceptions.DatasetGenerationError
+    ):  # its chunks are 10 MB, here 1 kB
+        datasets.load_dataset(
+            "json", data_files=str(tmp_path / "jsonl" / "train.jsonl"), chunksize=1000, **read
+        )
+    found = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "parquet" / "train.parquet"), **read
+    )
+    assert found["late"] == [None] * 91 + list(range(91, 100))

@@ -21,7 +21,12 @@ def export(
     order_: Annotated[Path, typer.Option("--order", help="order.parquet, or its folder.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")],
     for_: Annotated[
-        str, typer.Option("--for", help="Whose settings to write: hf, trl, none.")
+        str,
+        typer.Option(
+            "--for",
+            help="Whose settings to write: axolotl, hf, llama-factory, ms-swift, nemo-automodel, "
+            "torchtitan, trl, trl-grpo, trl-reward, verl, none.",
+        ),
     ] = "none",
     set_: Annotated[
         list[str] | None,

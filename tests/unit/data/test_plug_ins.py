@@ -111,17 +111,18 @@ import numpy as np
 pool = didact.read("pool.jsonl", columns={"answer": "solution"})
 order = didact.TrainingOrder(np.arange(5), pool.fingerprint, "keep")
 for trainer in ("mine", "hf"):
-    print([str(p) for p in didact.export(pool, order, "out", trainer=trainer)])
+    print([str(p) for p in didact.export(pool, order, f"out/{trainer}", trainer=trainer)])
 """
 
 
 def test_a_trainer_is_told_what_was_written_and_scripts_read_the_format(run, tmp_path):
     _, python = run
     mine, hf = python(EXPORT).splitlines()
-    assert mine == "['out/train.jsonl', 'out/settings/mine.txt']"
-    assert (tmp_path / "out/settings/mine.txt").read_text() == "train.jsonl"
-    assert hf == "['out/train.jsonl', 'out/settings/hf.yaml', 'out/settings/train_hf.py']"
-    assert 'column(row, "riddle")' in (tmp_path / "out/settings/train_hf.py").read_text()
+    assert mine == "['out/mine/train.jsonl', 'out/mine/settings/mine.txt']"
+    assert (tmp_path / "out/mine/settings/mine.txt").read_text() == "train.jsonl"
+    files = ["train.jsonl", "settings/hf.yaml", "settings/train_hf.py"]
+    assert hf == str([f"out/hf/{name}" for name in files])
+    assert 'column(row, "riddle")' in (tmp_path / "out/hf/settings/train_hf.py").read_text()
 
 
 MIXED = """

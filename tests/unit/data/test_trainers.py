@@ -106,7 +106,7 @@ def test_settings_and_scripts_of_hugging_face(tmp_path, trainer, kind):
         assert files[1].name == f"train_{trainer}.py"
         tree = ast.parse(files[1].read_text())
         names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-        assert ("eval_rows" in names) == validation
+        assert ("eval_dataset" in names) == validation
         assert ("per_device" in names) == (batch_size is not None)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
@@ -25,7 +26,7 @@ from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
 from didact.data.export.ordered import NOTE, SETTINGS, OrderedDataSet
 from didact.data.reading.json_rows import json_row
-from didact.data.rows.columns import Row, as_json, shown
+from didact.data.rows.columns import Row, shown
 
 Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
@@ -41,11 +42,10 @@ class ExportSettings(BaseModel):
 
     Attributes:
         trainer: `for` in files: whose ready settings to write into `settings/`.
-        format: `auto` is Parquet for Parquet and Arrow pools, else JSONL.
+        format: `auto` is Parquet for Parquet and Arrow pools, else JSONL. Parquet tells every
+            row's columns; `load_dataset("json")` fails where one first appears after 10 MB.
         shards: Number of files; names are zero-padded, and sorted names are the training order.
         order_index: Add the position in the training order to each row.
-        every_column: Write every column in every row of JSONL, null where a row has none:
-            `load_dataset("json")` fails where a column first appears after many rows.
         name: Stem of the files.
     """
 
@@ -55,7 +55,6 @@ class ExportSettings(BaseModel):
     format: Literal["auto", "jsonl", "jsonl.zst", "parquet"] = "auto"
     shards: Annotated[int, Field(ge=1, le=10**_DIGITS)] = 1
     order_index: bool = False
-    every_column: bool = False
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "train"
 
 
@@ -99,27 +98,46 @@ def write_data_set(
         data = OrderedDataSet(
             data_files=names,
             validation_file=validation,
-            kind=pool.kind,
-            formats=pool.meta["formats"],
-            columns=pool.meta["columns"],
             batch_size=order.batch_size,
             epochs=order.epochs,
             rows=lambda: _parsed_rows(pool, order.rows),
             validation_rows=lambda: _parsed_rows(pool, held),
             nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
-            reasoning=pool.meta["reasoning"],
+            **_about(pool),
         )
         of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
     bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
-    columns = _columns(pool, [order.rows, held]) if settings.every_column else ()
     for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
         first = start if settings.order_index else None
-        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first, columns)
+        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
     written = [folder / name for name in names]
     if validation is not None:
-        _write_rows(pool, held, folder / validation, fmt, None, columns)
+        _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     return written + of_trainer
+
+
+def _about(pool: Pool) -> dict[str, Any]:
+    return {"kind": pool.kind, **{k: pool.meta[k] for k in ("formats", "columns", "reasoning")}}
+
+
+def check_trainer(pool: Pool, settings: ExportSettings) -> None:
+    """Refuse a trainer that cannot take the pool's samples, without any order: a trial of no rows.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if settings.trainer == "none":
+        return
+    data = OrderedDataSet(
+        data_files=_names(settings, "jsonl"),
+        validation_file=None,
+        batch_size=None,
+        epochs=1,
+        **_about(pool),
+    )
+    with TemporaryDirectory() as place:
+        registry.find("trainers", settings.trainer)(Path(place) / SETTINGS, data)
 
 
 def _check_order(
@@ -153,21 +171,14 @@ def _names(settings: ExportSettings, fmt: Format) -> list[str]:
     return [f"{name}-{i:0{_DIGITS}d}-of-{n:0{_DIGITS}d}.{fmt}" for i in range(n)]
 
 
-def _write_rows(
-    pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None, columns: Sequence[str]
-) -> None:
-    """Rows in the order given; `first` is the order index of the first, None to leave it out.
-
-    Rows of JSON get those of `columns` that they lack.
-    """
+def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None) -> None:
+    """Rows in the order given; `first` is the order index of the first, None to leave it out."""
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
         return
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
         for at in range(0, len(rows), _AT_ONCE):
-            lines: Iterable[bytes] = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
-            if columns:
-                lines = (_filled_up(line, columns) for line in lines)
+            lines = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
             if first is not None:
                 lines = map(_indexed, lines, count(first + at))
             file.write(b"".join(line + b"\n" for line in lines))
@@ -191,24 +202,6 @@ def _one_line(row: bytes) -> bytes:
     if b"\n" in row or b"\r" in row:
         return row.replace(b"\r", b" ").replace(b"\n", b" ")
     return row
-
-
-def _columns(pool: Pool, parts: Sequence[Int1D]) -> list[str]:
-    """Every column of rows of JSON, in the order in which they appear."""
-    if pool.record_format == "arrow":
-        return []
-    rows = (row for part in parts for row in _parsed_rows(pool, part))
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _filled_up(line: bytes, columns: Sequence[str]) -> bytes:
-    """The row with null in the columns that it lacks; every other byte as it came."""
-    row = json_row(line)[0]
-    lacking = [f"{as_json(name)}: null".encode() for name in columns if name not in row]
-    if not lacking:
-        return line
-    inside = line.rstrip()[:-1].rstrip()
-    return inside + (b", " if row else b"") + b", ".join(lacking) + b"}"
 
 
 def _check_free(row: Row) -> None:

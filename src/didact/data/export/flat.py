@@ -17,6 +17,7 @@ import orjson
 
 from didact.core.atomic import replacing
 from didact.core.errors import DataError
+from didact.core.findings import counted
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
 from didact.data.rows.columns import Row
@@ -34,7 +35,8 @@ def survey(data: OrderedDataSet, shape: Callable[[Row], Row]) -> Counter[str]:
         shape: Row as `read_row` gives it → as the trainer takes it.
 
     Returns:
-        How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `untrained answers`.
+        How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `audio or video`,
+        `untrained answers`.
 
     Raises:
         DataError: A row cannot be shaped; told by its place in the order.
@@ -67,15 +69,20 @@ def _line(row: Row) -> bytes:
 def said(found: Counter[str], trainer: str, *, images: str = "images") -> Iterator[str]:
     """Notes on what rows hold that the trainer takes in another way, or not at all."""
     if n := found["images"]:
-        yield (
-            f"{n} rows hold images: they are in the column {images!r}, for a model that sees"
+        yield counted(n, "row holds", "rows hold") + (
+            f" images: they are in the column {images!r}, for a model that sees"
             if images
-            else f"{n} rows hold images, which are left out; <image> stands in their place"
+            else " images, which are left out; <image> stands in their place"
         )
+    if n := found["audio or video"]:
+        holds = counted(n, "row holds", "rows hold")
+        yield f"{holds} audio or video, which are left out; a mark stands in their place"
     if n := found["untrained answers"]:
-        yield f"{n} rows mark answers as not to be trained; {trainer} trains them all"
+        marks = counted(n, "row marks", "rows mark")
+        yield f"{marks} answers as not to be trained; {trainer} trains them all"
     if n := found["reasoning"]:
-        yield f"{n} rows hold reasoning, which stands in the text between <think> and </think>"
+        holds = counted(n, "row holds", "rows hold")
+        yield f"{holds} reasoning, which stands in the text between <think> and </think>"
 
 
 def turns(row: Row) -> list[Message]:
@@ -172,7 +179,9 @@ def tools_text(row: Row) -> str:
         tools = [tools]
     described = []
     for tool in tools:
-        function = tool.get("function", tool) if isinstance(tool, dict) else {"name": str(tool)}
+        function: Row = {"name": str(tool)}
+        if isinstance(tool, dict):
+            function = tool.get("function", tool)
         parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
         whole = {"description": "", **function, "parameters": parameters}
         described.append({"type": "function", "function": whole})

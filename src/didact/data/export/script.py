@@ -16,6 +16,7 @@ from didact.data.formats.labelled import SPELLINGS
 from didact.data.rows import reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
+from didact.data.rows.marks import MEDIA
 from didact.data.rows.turns import ROLES, WEIGHTS
 
 
@@ -68,8 +69,8 @@ def script_text(
         settings: The file name of its settings.
         imports: What it imports of the trainer.
         body: What makes `trainer` from `model`, `tokenizer`, `settings`, `output_dir`,
-            `train_rows` and, with a validation file, `eval_rows`: rows as `read_row` gives them.
-            `as_dataset(rows)` makes a data set of them.
+            `train_dataset` and, with a validation file, `eval_dataset`; `as_dataset(rows)` makes
+            one of other rows.
         model: What makes `model` from `model_name`.
         generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
             OrderGuard cannot judge it.
@@ -91,7 +92,7 @@ def script_text(
         settings=settings,
         batch="" if data.batch_size is None else _BATCH.format(batch_size=data.batch_size),
         validation=(
-            f"eval_rows = load([{data.validation_file!r}])\n" if data.validation_file else ""
+            f"eval_dataset = load([{data.validation_file!r}])\n" if data.validation_file else ""
         ),
         body=body.strip("\n"),
     )
@@ -150,6 +151,7 @@ _CONSTANTS: Final = {
     "TRACE_TEXTS": reasoning.TEXTS,
     "MARKS": reasoning.MARKS,
     "LABELS": SPELLINGS,
+    "MEDIA": MEDIA,
 }
 _READ: Final = """\
 COLUMNS = {columns}  # name here: column in the files
@@ -198,7 +200,7 @@ def writes(word):
 
 def fitted(row):
     """A row as the chat template takes it: what that has no place for stands in the text."""
-    images = row.pop("images", None)
+    row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
     for turn in (turn for turns in chats for turn in turns):
         if "reasoning_content" in turn and not writes("reasoning_content"):
@@ -217,8 +219,6 @@ def fitted(row):
             else:
                 turns.insert(0, tools)
         SAID["tools stand in the system prompt, as JSON"] += 1
-    if images or any("<image>" in turn["content"] for turns in chats for turn in turns):
-        SAID["images are left out: this script trains on text, with <image> in their place"] += 1
     return row
 
 
@@ -247,13 +247,15 @@ def load(names):
         read = fitted(complete(row, read_row(row)))
         unsaid(read)
         found.append(read | {{name: row.get(name) for name in KEEP}})
-    if FOUND["untrained answers"]:
-        SAID["answers are marked as not to be trained: this script trains them"] = FOUND[
-            "untrained answers"
-        ]
-    for what, times in SAID.items():
+    left_out = "are left out: this script trains on text, with marks like <image> in their place"
+    SAID.update({{
+        f"images {{left_out}}": FOUND["images"],
+        f"audio or video {{left_out}}": FOUND["audio or video"],
+        "answers marked as not to be trained are trained": FOUND["untrained answers"],
+    }})
+    for what, times in (+SAID).items():
         print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
-    return found
+    return as_dataset(found)
 
 
 def as_dataset(rows):
@@ -279,7 +281,7 @@ if not torch.accelerator.is_available():
     settings = {{"use_cpu": True, "bf16": False, **settings}}
 elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
     settings = {{"bf16": False, "fp16": True, **settings}}
-{batch}train_rows = load(DATA)
+{batch}train_dataset = load(DATA)
 {validation}{body}
 {guard}trainer.train()
 trainer.save_model(output_dir)

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from didact.data.formats.labelled import SPELLINGS as LABELS
+from didact.data.rows.marks import MEDIA
 from didact.data.rows.reasoning import KEYS as REASONING_KEYS
 from didact.data.rows.reasoning import MARKS
 from didact.data.rows.reasoning import PARTS as REASONING_PARTS
@@ -74,11 +75,21 @@ def trace_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def content_of(value: Any) -> tuple[str, str, list[Any]]:
-    """Text of a message, reasoning among its parts, and its images: `<image>` in the text."""
+def media_of(holder: Any, kind: str) -> list[Any]:
+    """Images, audio or video under keys of a row, of a message or of a part of one."""
+    found = [holder[name] for name, of in MEDIA.items() if of == kind and holder.get(name)]
+    values = [v for value in found for v in (value if isinstance(value, list) else [value])]
+    return [v.get("url", v) if isinstance(v, dict) else v for v in values]
+
+
+def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
+    """Text of a message, reasoning among its parts, and its images, audio and video by kind.
+
+    `<image>` and the like stand in the text where one was.
+    """
+    pieces, traces, media = [], [], dict[str, list[Any]]()
     if not isinstance(value, list):
-        return value or "", "", []
-    pieces, traces, images = [], [], []
+        return value or "", "", media
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
         texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
@@ -86,12 +97,12 @@ def content_of(value: Any) -> tuple[str, str, list[Any]]:
         if kind in REASONING_PARTS:
             traces.append(part)
             continue
-        if kind in ("image", "image_url", "input_image"):
-            text = "<image>"
-            found = part.get("image_url") or part.get("image") or part.get("url")
-            images.append(found.get("url") if isinstance(found, dict) else found)
+        if kind in MEDIA:
+            text = f"<{MEDIA[kind].removesuffix('s')}>"
+            found = media_of(part, MEDIA[kind]) or [part.get("url") or part.get("path") or ""]
+            media.setdefault(MEDIA[kind], []).extend(found)
         pieces.append(f"<{kind if isinstance(kind, str) else 'part'}>" if text is None else text)
-    return "\n".join(pieces), trace_of(traces), [i for i in images if i is not None]
+    return "\n".join(pieces), trace_of(traces), media
 
 
 CONTENT_TEXTS = ("text", "value", "content")
@@ -119,7 +130,7 @@ def message(given: Any) -> dict[str, Any]:
     name = given.get("from") if name is None else name
     value = given.get(COLUMNS.get("content", "content"))
     value = given.get("value") if value is None else value
-    text, trace, images = content_of(value)
+    text, trace, media = content_of(value)
     out = {"role": role_of(name), "content": text}
     if out["role"] == "assistant":
         own = COLUMNS.get("reasoning")
@@ -135,8 +146,9 @@ def message(given: Any) -> dict[str, Any]:
         calls, out["content"] = [{"type": "function", "function": called}], ""
     if calls:
         out["tool_calls"] = calls
-    if images:
-        out["images"] = images
+    for kind in ("images", "audio", "video"):
+        if found := [*media.get(kind, []), *media_of(given, kind)]:
+            out[kind] = found
     for key in ("name", "tool_call_id"):
         if isinstance(given.get(key), str):
             out[key] = given[key]
@@ -217,16 +229,18 @@ def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     """A row as it was read with its tools and images, counted in FOUND."""
     tools = column(row, "tools")
     tools = parsed(tools)
-    images = row.get("images") or row.get("image") or []
-    images = list(images) if isinstance(images, list) else [images]
+    media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
     turns = [t for value in read.values() if isinstance(value, list) for t in value]
     for turn in turns:
-        images += turn.pop("images", [])
+        for kind in media:
+            media[kind] += turn.pop(kind, [])
+    images = [i for i in media["images"] if i]
     marks = {
         "tools": bool(tools),
         "tool calls": any("tool_calls" in turn for turn in turns),
         "reasoning": any("reasoning_content" in turn for turn in turns),
-        "images": bool(images) or any("<image>" in turn["content"] for turn in turns),
+        "images": bool(media["images"]),
+        "audio or video": bool(media["audio"] or media["video"]),
         "untrained answers": any(turn.pop("untrained", False) for turn in turns),
     }
     FOUND.update(name for name, there in marks.items() if there)

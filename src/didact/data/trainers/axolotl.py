@@ -24,6 +24,7 @@ from didact.data.export.script import settings_text
 from didact.data.rows.columns import Row
 
 NAME: Final = "axolotl"
+_KEYS: Final = ("role", "content", "reasoning_content", "name", "tool_call_id")
 _TYPES: Final[dict[Kind, str]] = {
     "chat": "chat_template",
     "text": "completion",
@@ -99,20 +100,16 @@ def _settings(data: OrderedDataSet, columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
-    """Row as `read_row` gives it → as axolotl takes it; every message has the keys any has."""
+    """Row as `read_row` gives it → as axolotl takes it.
+
+    Messages are JSON text: as a column of objects, a key that first appears after many rows would
+    be an error, and tool calls would get each other's arguments.
+    """
 
     def message(turn: Row) -> Row:
-        out = {"role": turn["role"], "content": turn["content"]}
-        if "reasoning" in columns:
-            out["reasoning_content"] = turn.get("reasoning_content")
-        if "tool calls" in columns:
-            out["tool_calls"] = [
-                {
-                    "type": "function",
-                    "function": {**call, "arguments": json.dumps(call["arguments"])},
-                }
-                for call in calls(turn)
-            ] or None
+        out: Row = {k: turn[k] for k in _KEYS if k in turn}
+        if turn.get("tool_calls"):
+            out["tool_calls"] = [{"type": "function", "function": c} for c in calls(turn)]
         return out
 
     def shape(row: Row) -> Row:
@@ -121,9 +118,10 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
         if kind == "labelled":
             said = [{"role": t["role"], "content": whole(t)} for t in alternating(turns(row))]
             return {"completion": said, "label": row["label"]}
-        out: Row = {"messages": [message(turn) for turn in turns(row)]}
+        said = [message(turn) for turn in turns(row)]
+        out = {"messages": json.dumps(said, ensure_ascii=False)}
         if "tools" in columns:
-            out["tools"] = tools_text(row) or None
+            out["tools"] = tools_text(row) or "[]"
         return out
 
     return shape

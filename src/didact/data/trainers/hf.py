@@ -20,7 +20,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     if data.kind in {"pair", "labelled"}:
         return [settings]
     script = folder / "train_hf.py"
-    evaluate = "\n    eval_dataset=tokenized(eval_rows)," if data.validation_file else ""
+    evaluate = "\n    eval_dataset=tokenized(eval_dataset)," if data.validation_file else ""
     body = _BODY.format(evaluate=evaluate)
     text = script_text(data, name=script.name, settings=settings.name, imports=_IMPORTS, body=body)
     write_text(script, text)
@@ -45,7 +45,7 @@ def as_text(row):
     turns = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
     if tokenizer.chat_template is None:
         return "\\n".join(turn["content"] for turn in turns), False
-    tools = json.loads(row["tools"]) if "tools" in row else None
+    tools = json.loads(row["tools"]) if row.get("tools") else None
     return tokenizer.apply_chat_template(turns, tools=tools, tokenize=False), True
 
 
@@ -53,13 +53,13 @@ def tokenize(row):
     text, templated = as_text(row)
     if not templated:
         text += tokenizer.eos_token or ""
-    return dict(tokenizer(
+    return tokenizer(
         text, truncation=True, max_length=MAX_LENGTH, add_special_tokens=not templated
-    ))
+    )
 
 
-def tokenized(rows):
-    return Dataset.from_list([tokenize(row) for row in rows])
+def tokenized(dataset):
+    return dataset.map(tokenize, remove_columns=dataset.column_names)
 
 
 MAX_LENGTH = 2048  # tokens; longer samples are cut
@@ -68,7 +68,7 @@ if tokenizer.pad_token is None:
 trainer = Trainer(
     model=model,
     args=TrainingArguments(output_dir=output_dir, **settings),
-    train_dataset=tokenized(train_rows),{evaluate}
+    train_dataset=tokenized(train_dataset),{evaluate}
     data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
 )
 """

@@ -109,21 +109,24 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
     def shape(row: Row) -> Row:
         if kind == "text":
             return {"text": row["text"]}
+        out: Row = {}
         if kind == "pair":
             shared, chosen, rejected = pair(row, "LLaMA-Factory")
-            out = {
-                "messages": [_message(t) for t in alternating(shared, answered=False)],
-                "chosen": {"role": "assistant", "content": whole(chosen)},
-                "rejected": {"role": "assistant", "content": whole(rejected)},
-            }
+            said = [_message(turn) for turn in alternating(shared, answered=False)]
+            out["chosen"] = {"role": "assistant", "content": whole(chosen)}
+            out["rejected"] = {"role": "assistant", "content": whole(rejected)}
         else:
-            out = {"messages": [_message(t) for t in alternating(turns(row))]}
+            said = [_message(turn) for turn in alternating(turns(row))]
+        out["messages"] = said
         if kind == "labelled":
             out["label"] = row["label"]
         if "tools" in columns:
             out["tools"] = tools_text(row)
         if "images" in columns:
             out["images"] = row.get("images", [])
+            missing = len(out["images"]) - sum(turn["content"].count("<image>") for turn in said)
+            asked = next(turn for turn in said if turn["role"] != "system")
+            asked["content"] = "<image>" * missing + asked["content"]  # it wants a mark for each
         return out
 
     return shape

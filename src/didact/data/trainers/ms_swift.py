@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from didact.core.atomic import write_text
 from didact.core.errors import DataError
+from didact.core.findings import counted
 from didact.core.pool import Kind
 from didact.data.export.flat import (
     Message,
@@ -94,11 +95,8 @@ def _equal(data: OrderedDataSet) -> list[str]:
     reader, _ = row_reader(data)
     shaped = (read(reader(row)) for row in data.rows())
     n = sum(row["messages"][-1]["content"] == row["rejected_response"] for row in shaped)
-    return (
-        [f"{n} pairs have two equal answers: ms-swift drops them, and later steps move"]
-        if n
-        else []
-    )
+    pairs = counted(n, "pair has", "pairs have")
+    return [f"{pairs} two equal answers: ms-swift drops such, and later steps move"] if n else []
 
 
 def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:

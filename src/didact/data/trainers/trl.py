@@ -27,7 +27,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     values = sequential(data)
     if trainer == "SFTTrainer":
         values |= {"packing": False, "shuffle_dataset": False}
-    evaluate = "\n    eval_dataset=as_dataset(eval_rows)," if data.validation_file else ""
+    evaluate = "\n    eval_dataset=eval_dataset," if data.validation_file else ""
     text = script_text(
         data,
         name="train_trl.py",
@@ -49,7 +49,7 @@ def write_reward(folder: Path, data: OrderedDataSet) -> list[Path]:
             f"export.for: trl-reward learns from pairs; the samples are of kind {data.kind}: "
             "use trl"
         )
-    evaluate = "\n    eval_dataset=as_dataset(eval_rows)," if data.validation_file else ""
+    evaluate = "\n    eval_dataset=eval_dataset," if data.validation_file else ""
     text = script_text(
         data,
         name="train_trl-reward.py",
@@ -82,7 +82,7 @@ def write_grpo(folder: Path, data: OrderedDataSet) -> list[Path]:
         "per_device_train_batch_size": _GENERATIONS,
     }
     notes = ["GRPO leaves out the last rows where they are fewer than a step takes"]
-    evaluate = "\n    eval_dataset=prompts(eval_rows)," if data.validation_file else ""
+    evaluate = "\n    eval_dataset=prompts(eval_dataset)," if data.validation_file else ""
     text = script_text(
         data,
         name="train_trl-grpo.py",
@@ -105,7 +105,7 @@ _BODY: Final = """
 trainer = {trainer}(
     model=model,
     args={config}(output_dir=output_dir, **settings),
-    train_dataset=as_dataset(train_rows),{evaluate}
+    train_dataset=train_dataset,{evaluate}
     processing_class=tokenizer,
 )
 """
@@ -124,11 +124,10 @@ def reward(completions, answer, **columns):
     return [float(s.rstrip().endswith(a.strip())) for s, a in zip(said, answer)]
 
 
-def prompts(rows):
+def prompts(dataset):
     \"\"\"What stands before the last answer, and that answer for the reward.\"\"\"
     found = []
-    for row in rows:
-        row = dict(row)
+    for row in dataset:
         turns = row.pop("messages", None)
         if turns is None:
             prompt, answer = row.pop("prompt"), row.pop("completion")
@@ -146,7 +145,7 @@ if tokenizer.pad_token is None:
 trainer = GRPOTrainer(
     model=model,
     args=GRPOConfig(output_dir=output_dir, **settings),
-    train_dataset=prompts(train_rows),{evaluate}
+    train_dataset=prompts(train_dataset),{evaluate}
     processing_class=tokenizer,
     reward_funcs=reward,
 )
