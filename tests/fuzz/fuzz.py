@@ -171,7 +171,7 @@ def kept(data: bytes) -> None:
         return
     columns = {
         "row": pa.array([0, 1]), "id": pa.array(["a", "b"]), "score": pa.array([0.5, 1.0]),
-        "rank": pa.array([1, 2]), "why": pa.array(["x", "x"]), "position": pa.array([0, 1]),
+        "rank": pa.array([0, 1]), "why": pa.array(["x", "x"]), "position": pa.array([0, 1]),
     }  # fmt: skip
     path = PLACE / "t.parquet"
     pq.write_table(pa.table(columns).replace_schema_metadata({b"didact": data[1:]}), path)

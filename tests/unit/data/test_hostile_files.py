@@ -165,7 +165,7 @@ ORDER = {**SCORES, "table": "order", "epochs": 1, "batch_size": None}
 
 def written(path, meta):
     columns = {"row": [0, 1], "id": ["a", "b"], "score": [0.5, 1.0], "why": ["x", "x"]}
-    table = pa.table({**columns, "rank": [1, 2], "position": [0, 1]})
+    table = pa.table({**columns, "rank": [0, 1], "position": [0, 1]})
     pq.write_table(table.replace_schema_metadata({"didact": orjson.dumps(meta)}), path)
     return path
 
