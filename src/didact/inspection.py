@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 from didact import config as configs
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, did_you_mean
-from didact.core.findings import FACTS
 from didact.core.pool import Pool
 from didact.data.reading.settings import DataSettings
 
@@ -46,7 +45,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.content_hash[0]:016x}",
-        "findings": [found.to_json() for found in pool.findings if found.kind not in FACTS],
+        "findings": [found.to_json() for found in pool.findings],
         "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
         if pool.meta["counts"]["rejected"]
         else None,

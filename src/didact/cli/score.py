@@ -32,7 +32,6 @@ def score(
     """Give every sample one number (or one per target task)."""
     from didact import verbs
     from didact.cli.printing import facts_table
-    from didact.core.findings import FACTS
     from didact.data import tables
     from didact.scoring.around.about_scores import about_scores
 
@@ -54,6 +53,5 @@ def score(
     if note := scores.facts.get("note"):
         say(f"note: {note}")
     for finding in (*known, *(target_pool.findings if target_pool else ())):
-        if finding.kind not in FACTS:
-            say(f"note: {finding}")
+        say(f"note: {finding}")
     print_json(result) if json else facts_table(result)

@@ -53,6 +53,8 @@ def select(
     from didact.core.locks import alone_in
     from didact.core.scores import Budget
     from didact.data import tables
+    from didact.scoring.around.about_scores import about_scores
+    from didact.selection.around.about_selection import about_selection
 
     with alone_in(out), opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
         tables.check_replaceable(out / "selection.parquet")
@@ -67,6 +69,7 @@ def select(
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
         if "train" in chosen.settings:
             result["left_for_training"] = chosen.settings["train"]["flops"]
-    for note in chosen.notes:
-        say(note)
+    known = () if by is None else about_scores(by, found)
+    for note in (*known, *about_selection(chosen, found), *chosen.notes):
+        say(str(note))
     print_json(result) if json else facts_table(result)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-FACTS: Final = ("duplicates", "tokens_estimated")  # kinds that `inspect` has among its facts
 TITLE: Final = "Things you should know"  # of the one block they are printed in
 
 
@@ -49,7 +48,7 @@ def place(file: str, row: int) -> str:
 
 
 def were(n: int) -> str:
-    """ "was" of one, "were" of any other number."""
+    """The verb of one, or of any other number."""
     return "was" if n == 1 else "were"
 
 

@@ -44,7 +44,7 @@ def rejected_rows(pools: Sequence[Pool], of: str, listed_in: str, remedy: str) -
     n = sum(int(pool.meta["counts"]["rejected"]) for pool in having)
     if n:
         yield Finding(
-            kind="rejected_" + of.split()[0].replace("-", "_"),
+            kind="rejected_" + of.split(maxsplit=1)[0].replace("-", "_"),
             count=n,
             first=having[0].meta["first_listed"]["rejected"],
             text=f"{counted(n, 'bad row')} of {of} {were(n)} skipped, listed in {listed_in}",

@@ -27,7 +27,7 @@ from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
-_REASONING_KEYS: Final = ("reasoning_content", "reasoning", "thinking")  # as templates name them
+_REASONING_KEYS: Final = ("reasoning_content", "thinking", "reasoning")  # as templates name them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,9 @@ def _inputs(read: Ingested) -> tuple[dict[str, Any], ...]:
 def _depends(values: Values) -> Mapping[str, Any]:
     # Content, not where it lies, is what the stages depend on.
     settings = values.config.data.model_dump(mode="json", exclude={"path", "exclude", "tokenizer"})
-    return {"pool": values.read["data"].pool.fingerprint, "data": settings}
+    pool = values.read["data"].pool
+    found = [[finding.kind, finding.count, finding.first] for finding in pool.findings]
+    return {"pool": pool.fingerprint, "data": settings, "findings": found}
 
 
 def _estimate(values: Values) -> Cost:
@@ -58,7 +60,9 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         "bytes": pool.stats.n_bytes,
     }
     facts = {"token_counter": pool.meta["token_counter"]}
-    return Outcome(written, counts, findings=pool.findings, facts=facts, found=read.reused)
+    estimate = f"token counts are an estimate ({pool.token_counter}); give data.tokenizer"
+    notes = (estimate,) if pool.tokens_are_estimated else ()
+    return Outcome(written, counts, notes, pool.findings, facts=facts, found=read.reused)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:

@@ -130,7 +130,7 @@ def _pattern(files: Sequence[File]) -> tuple[str, set[Path]]:
     stem = re.split(r"\d", path.name, maxsplit=1)[0]
     ending = "".join(path.suffixes[-2:])
     pattern = f"{glob.escape(str(path.parent / stem))}*{ending}"
-    matched = {Path(match) for match in glob.glob(pattern)}
+    matched = {Path(match) for match in glob.glob(pattern)}  # noqa: PTH207 - Path.glob refuses absolute patterns
     if len(matched) > 1 and matched <= among:
         return pattern, matched
     return str(path), {path}

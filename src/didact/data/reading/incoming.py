@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -77,6 +77,11 @@ class IncomingRows:
 
     def __len__(self) -> int:
         return len(self.turns) + len(self.bad)
+
+    def mark(self, kinds: Iterable[str]) -> None:
+        """Say what the next sample shows."""
+        for kind in kinds:
+            self.marks.setdefault(kind, []).append(len(self.turns))
 
     def place(self, slice_: pa.RecordBatch, row: int) -> None:
         """Set where the last row lies: in a slice, at a row of it."""

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
 from didact.core.findings import findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
@@ -86,6 +86,11 @@ def read_pool(
     """
     check_columns(settings.columns)
     files = expand(paths, ignored=ctx.cache_dir)
+    if settings.columns.get("rows", "-") != "-" and all(f.container != "jsonl" for f in files):
+        raise ConfigError(
+            f"data.columns.rows: no file is one JSON object, {files[0].path} is "
+            f"{files[0].container}; leave the setting out"
+        )
     counter = token_counter(settings.tokenizer)
     stamps = [_stamp(file.path) for file in files]
     key = {

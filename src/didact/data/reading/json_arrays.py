@@ -160,8 +160,8 @@ class Array:
     def _no_element(self) -> str:
         """Why nothing stands where an element should."""
         if self.ended:
-            return TRAILING_COMMA.format(mark="]")
-        return "a comma stands where an element should, and no element before it: remove it"
+            return "'' is not JSON: " + TRAILING_COMMA.format(mark="]")
+        return "'' is not JSON: a comma stands where an element should: remove it"
 
     def finish(self) -> Iterator[RawRow]:
         """What is left once there are no more pieces."""

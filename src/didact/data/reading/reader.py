@@ -26,7 +26,7 @@ from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, g
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
-from didact.data.rows.marks import MEDIA, VERDICTS, Marks, marks_of
+from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
 from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
@@ -151,7 +151,7 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        marks = Marks(frozenset(), _no_marks)
+        marks = NO_MARKS
         chunked, unmet = self._settings.unit == "chunk", self.unmet
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
@@ -177,9 +177,8 @@ class Reader:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
-            if type(turns) is not PlainTurns or not marks.columns.isdisjoint(row):
-                for kind in marks.of(row):
-                    batch.marks.setdefault(kind, []).append(len(batch.turns))
+            if type(turns) is not PlainTurns or not marks.beside.isdisjoint(row):
+                batch.mark(marks.of(row))
             batch.turns.append(turns)
             batch.ids.append(id_)
             batch.sources.append(source)
@@ -190,17 +189,20 @@ class Reader:
 
     def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
         """What turns the rows of one file into turns; it knows what the rows before had."""
-        columns, before = self._settings.columns, 0
+        columns, before, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
+        label = columns.get("label", "label")
+        nested = "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
-            nonlocal before
+            nonlocal before, lacking
             try:
                 turns = turns_in(row)
             except LacksColumnError as error:
-                raise (error.among(before) if before else error) from error
-            if unlabelled:
+                lacking += 1
+                raise (error.among(before, alone=lacking == 1) if before else error) from error
+            if unlabelled and (label in row or "kto_tag" in row or nested):
                 refuse_late(row, columns)
             before += 1
             return turns
@@ -239,10 +241,6 @@ class Reader:
         return name, found
 
 
-def _no_marks(_: Row) -> list[str]:
-    return []
-
-
 def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
     """Rows of a table as Python values; what is wrong where that fails."""
     try:
@@ -258,8 +256,10 @@ def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
 def _there(column: pa.Array) -> list[bool]:
     """Where a column of a table holds something: no null, no list without entries."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        return pc.greater(pc.list_value_length(column).fill_null(0), 0).to_pylist()
-    found: list[bool] = column.is_valid().to_pylist()
+        mask = pc.greater(pc.list_value_length(column).fill_null(0), 0)
+    else:
+        mask = column.is_valid()
+    found: list[bool] = mask.to_pylist()
     return found
 
 

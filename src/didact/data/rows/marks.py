@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from didact.core.pool import Kind
@@ -16,6 +16,7 @@ MEDIA: Final = {
     **dict.fromkeys(("audio", "audios", "audio_url", "input_audio"), "audio"),
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
+_MEDIA_KEYS: Final = frozenset(MEDIA)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
@@ -34,13 +35,72 @@ class Marks:
     """Tells what rows of a format show.
 
     Attributes:
-        columns: Columns of which a row must have one to show anything, if its messages do not.
-        of: A row that could be read → kinds, names of `didact.data.rows.sayings.SAYINGS` or
-            `NAME:COLUMN`, each at most once.
+        beside: Columns of which a row must have one to show anything, if its messages do not.
+        tools: Columns of tools.
+        verdicts: Columns that say whether the answer is good, if they are not read.
+        label: The column of the label, if it is read; "" if not.
+        pair: Columns of the answers of a pair.
+        chats: Columns of messages, of which the first that is there is read.
+        sides: Columns that hold a text, a message or several.
+        named: The user's columns.
+        dropped: Whether reasoning is left out of the turns, and with it what tells of it there.
     """
 
-    columns: frozenset[str]
-    of: Callable[[Row], list[str]]
+    beside: frozenset[str]
+    tools: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    label: str = ""
+    pair: tuple[str, ...] = ()
+    chats: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
+    named: Columns = field(default_factory=dict)
+    dropped: bool = False
+
+    def of(self, row: Row) -> list[str]:
+        """The kinds that a row shows which could be read, each once.
+
+        Returns:
+            Names of `didact.data.rows.sayings.SAYINGS`, or `NAME:COLUMN`.
+
+        **Cost:** about 1 µs for a row of two messages.
+        """
+        found: list[str] = []
+        if not self.beside.isdisjoint(row):
+            found += _beside(row, self.tools, self.verdicts)
+        if self.label and type(row.get(self.label, row.get("kto_tag"))) is not bool:
+            found.append("label_spelled")
+        if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
+            found.append("pair_null")
+        for name in self.chats:
+            value = get(row, name)
+            if type(value) is str:
+                found.append("json_text")
+                value = json_text.parsed(value, list)
+            if type(value) is list:
+                found += self._of_messages(value)
+                break
+        for name in self.sides:
+            value = get(row, name)
+            if type(value) is list or type(value) is dict:
+                found += self._of_messages(value if type(value) is list else [value])
+            elif self.dropped and type(value) is str and reasoning.in_text(value):
+                found.append("reasoning_dropped")
+        return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+    def _of_messages(self, messages: list[Any]) -> Iterator[str]:
+        content, role = self.named.get("content", "content"), self.named.get("role", "role")
+        for message in messages:
+            if (
+                type(message) is not dict
+                or len(message) != 2
+                or self.dropped
+                or (type(message.get(content)) is not str and type(message.get("value")) is not str)
+                or message.get(role, message.get("from")) in _TOOL_ROLES
+            ):
+                yield from _of_message(message, self.named, dropped=self.dropped)
+
+
+NO_MARKS: Final = Marks(frozenset())
 
 
 def marks_of(kind: Kind, columns: Columns, *, labelled: bool, dropped: bool = False) -> Marks:
@@ -50,62 +110,32 @@ def marks_of(kind: Kind, columns: Columns, *, labelled: bool, dropped: bool = Fa
         kind: What the samples are.
         columns: The user's columns.
         labelled: Whether the format reads a label.
-        dropped: Whether reasoning is left out of the turns, and with it what tells of it there.
-
-    **Cost:** about 1 µs a row of two messages.
+        dropped: Whether reasoning is left out of the turns.
     """
 
     def named(*names: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(columns.get(name, name) for name in names))
 
     tools = named(*_TOOLS)
-    unread = not labelled and kind == "chat" and columns.get("label") != "-"
-    verdicts = VERDICTS if unread else ()
-    beside = frozenset((*MEDIA, *tools, *verdicts))
-    label = columns.get("label", "label")
-    chats, sides, pair = (*named("messages"), *_CHATS), named("prompt", "completion"), ()
+    chats: tuple[str, ...] = (*named("messages"), *_CHATS)
+    sides: tuple[str, ...] = ("prompt", "completion")
     if kind == "pair":
-        pair, sides = named("chosen", "rejected"), named("prompt", *_ANSWERS)
+        sides = ("prompt", *_ANSWERS)
     elif kind == "text":
         chats = sides = ()
-    content, role = (columns.get(name, name) for name in ("content", "role"))
-
-    def of_messages(messages: list[Any]) -> Iterator[str]:
-        for message in messages:
-            if (
-                type(message) is not dict
-                or len(message) != 2
-                or dropped
-                or (type(message.get(content)) is not str and type(message.get("value")) is not str)
-                or message.get(role, message.get("from")) in _TOOL_ROLES
-            ):
-                yield from _of_message(message, columns, dropped=dropped)
-
-    def of(row: Row) -> list[str]:
-        found: list[str] = []
-        if not beside.isdisjoint(row):
-            found += _beside(row, tools, verdicts)
-        if labelled and type(row.get(label, row.get("kto_tag"))) is not bool:
-            found.append("label_spelled")
-        if pair and row.get("chosen_messages") is None and None in [get(row, n) for n in pair]:
-            found.append("pair_null")
-        for name in chats:
-            value = get(row, name)
-            if type(value) is str:
-                found.append("json_text")
-                value = json_text.parsed(value, list)
-            if type(value) is list:
-                found += of_messages(value)
-                break
-        for name in sides:
-            value = get(row, name)
-            if type(value) is list or type(value) is dict:
-                found += of_messages(value if type(value) is list else [value])
-            elif dropped and type(value) is str and reasoning.in_text(value):
-                found.append("reasoning_dropped")
-        return list(dict.fromkeys(found)) if len(found) > 1 else found
-
-    return Marks(beside, of)
+    unread = not labelled and kind == "chat" and columns.get("label") != "-"
+    verdicts = VERDICTS if unread else ()
+    return Marks(
+        beside=frozenset((*MEDIA, *tools, *verdicts)),
+        tools=tools,
+        verdicts=verdicts,
+        label=columns.get("label", "label") if labelled else "",
+        pair=named("chosen", "rejected") if kind == "pair" else (),
+        chats=chats,
+        sides=named(*sides),
+        named=columns,
+        dropped=dropped,
+    )
 
 
 def there(value: Any) -> bool:
@@ -115,15 +145,21 @@ def there(value: Any) -> bool:
 
 def _beside(row: Row, tools: tuple[str, ...], verdicts: tuple[str, ...]) -> Iterator[str]:
     """What stands beside the messages of a row."""
-    for name, kind in MEDIA.items():
-        if there(row.get(name)):
-            yield kind
+    yield from _media(row)
     if any(there(row.get(name)) for name in tools):
         yield "tools"
     for name in verdicts:
         value = row.get(name)
         if value is not None and str(value).strip().lower() in _TRUTHS:
             yield f"unread_label:{name}"
+
+
+def _media(holder: Row) -> Iterator[str]:
+    """Images, audio and video under keys of a row, of a message or of a part of one."""
+    if not _MEDIA_KEYS.isdisjoint(holder):
+        for name, kind in MEDIA.items():
+            if there(holder.get(name)):
+                yield kind
 
 
 def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[str]:
@@ -139,10 +175,12 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
         yield "tools"
     if content is None and not calls and not trace:
         yield "null_turn"
+    yield from _media(message)
     for piece in content if type(content) is list else ():
-        kind = MEDIA.get(piece.get("type")) if type(piece) is dict else None
-        if kind is not None:
-            yield kind
+        if type(piece) is dict:
+            yield from _media(piece)
+            if (kind := MEDIA.get(str(piece.get("type")))) is not None:
+                yield kind
         trace = trace or reasoning.is_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"

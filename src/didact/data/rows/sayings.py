@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 # Kinds of rows that `data.drop` leaves out.
 Droppable = Literal[
     "empty_answer",
+    "empty_turn",
     "no_answer",
     "only_system",
     "untrained",
@@ -32,20 +33,23 @@ _MEDIA: Final = "only the text beside it is read and judged"
 # does not; `{name}` is the column of a kind that is `KIND:COLUMN`.
 SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "empty_answer": ("{has} an answer without text: nothing to learn", ""),
+    "empty_turn": ("{has} a question or an answer without text among its turns", ""),
     "no_answer": ("{has} no turn of the assistant: nothing to learn", ""),
     "only_system": ("{is} a system prompt alone: nothing to learn", ""),
     "untrained": ("{has} answers of weight 0 alone: nothing to learn", ""),
     "blank_text": ("{has} no visible character: nothing to learn", ""),
     "null_turn": ("{has} a turn whose text is null, read as empty", ""),
-    "pair_equal": ("{has} equal chosen and rejected answers: nothing to prefer", ""),
+    "pair_equal": (
+        "{has} chosen and rejected answers that are equal, or but for spaces around them",
+        "",
+    ),
     "pair_empty": ("{has} a chosen or rejected answer without text", ""),
     "pair_null": (
         "{has} a chosen or rejected answer that is null, read as empty: trainers stop there",
         "",
     ),
     "unknown_role": (
-        "{has} a turn of a role that is none of system, user, assistant and tool: it is shown to "
-        "the model and not learned",
+        "{has} a turn of a role that is none of system, user, assistant, tool: shown, not learned",
         "",
     ),
     "images": (f"{{holds}} an image: {_MEDIA}", ""),
@@ -66,8 +70,7 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "data.columns.label: '-' reads plain chats",
     ),
     "unread_label": (
-        "{says} in the column {name!r} whether the answer is good, which is not read: a trainer "
-        "learns bad answers as good ones",
+        "{says} in {name!r} whether the answer is good, which is not read: bad ones are learned",
         "data.columns.label: {name} reads KTO's labels",
     ),
 }

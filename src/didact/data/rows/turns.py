@@ -16,7 +16,7 @@ Turn = tuple[int, str, str, float]
 
 
 class PlainTurns(list[Turn]):
-    """Turns of messages that were a role and a text and no more, so that nothing else is in them."""
+    """Turns of messages of a role and a text and no more, so that nothing else is in them."""
 
 
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ _BLANK: Final = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
 # An answer that begins with its reasoning: the marks of `didact.data.rows.reasoning`.
 _TRACE: Final = r"^\s*<(think|thinking|reasoning|thought|\|begin_of_thought\|)>"
 
-# First bytes of UTF-8 texts that may match, so that few are looked at; 0 also for those of length 0.
+# First bytes of UTF-8 texts that may match, so that few are looked at; 0 also of an empty text.
 _SPACES: Final = (*range(33), 127, 0xC2)
 _MAY_BE_TRACE: Final = np.isin(np.arange(256), (*_SPACES, ord("<")))
 _MAY_BE_BLANK: Final = np.isin(
@@ -27,7 +28,28 @@ _MAY_BE_BLANK: Final = np.isin(
 )
 
 
-def shown(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
+def shown(turns: pa.ListArray, kind: Kind, marks: Mapping[str, Sequence[int]]) -> dict[str, Int1D]:
+    """The samples of a batch that show something that should be known.
+
+    Args:
+        turns: The turns, `n` lists.
+        kind: What the samples are.
+        marks: What is known of their rows: kind → ascending rows of the batch.
+
+    Returns:
+        Kind, a name of `SAYINGS` → ascending rows of the batch.
+    """
+    found = {kind: np.asarray(rows, np.int64) for kind, rows in marks.items()}
+    for name, rows in _of_turns(turns, kind).items():
+        found[name] = np.union1d(found[name], rows) if name in found else rows
+    if "pair_null" in found:  # told apart from those that are there and empty
+        found["pair_empty"] = np.setdiff1d(found["pair_empty"], found["pair_null"])
+    if "null_turn" in found and "empty_turn" in found:
+        found["empty_turn"] = np.setdiff1d(found["empty_turn"], found["null_turn"])
+    return found
+
+
+def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
     """The samples of a batch whose turns show something that should be known.
 
     Args:
@@ -65,10 +87,14 @@ def shown(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
         sides = (~having((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED))
         chosen, rejected = (derive(turns, n, "plain", chat=True) for n in ("chosen", "rejected"))
         found["pair_empty"] = np.logical_or(*sides)
+        chosen, rejected = pc.utf8_trim_whitespace(chosen), pc.utf8_trim_whitespace(rejected)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
     learned = (turn.field("weight").to_numpy(zero_copy_only=False) > 0) & ~reasoning
     filled = having(learned & ~blank)
+    empty = blank & (learned | (role == _ROLES.index("user")))
+    if empty.any():
+        found["empty_turn"] = having(empty) & filled
     if not filled.all():
         taught, alone = having(learned), ~having(role != _ROLES.index("system"))
         found["empty_answer"] = taught & ~filled

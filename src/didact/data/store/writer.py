@@ -168,14 +168,11 @@ class StoreWriter:
             return
         self.kind = batch.kind
         turns = turns_array(batch.turns)
-        marks = {kind: np.asarray(rows, np.int64) for kind, rows in batch.marks.items()}
-        for kind, rows in lessons.shown(turns, self.kind).items():
-            marks[kind] = np.union1d(marks[kind], rows) if kind in marks else rows
-        if "pair_null" in marks:  # told apart from those that are there and empty
-            marks["pair_empty"] = np.setdiff1d(marks["pair_empty"], marks["pair_null"])
-        for kind in self._settings.drop:
-            for row in marks.pop(kind, ()):
-                unwanted.setdefault(int(row), (dropping(kind), True))
+        marks = lessons.shown(turns, self.kind, batch.marks)
+        for dropped in self._settings.drop:
+            for row in marks.pop(dropped, ()):
+                unwanted.setdefault(int(row), (dropping(dropped), True))
+                self._gathered.dropped.add(dropped)
                 keep[row] = False
         self._reject(batch, unwanted)
         texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
@@ -192,10 +189,7 @@ class StoreWriter:
         if not len(kept):
             return
         for kind, rows in marks.items():
-            rows = rows[keep[rows]]
-            if len(rows):
-                at = rows[0]
-                self._gathered.add(kind, batch.files[at], batch.numbers[at], len(rows))
+            self._gathered.add(kind, batch, rows[keep[rows]])
         columns["record_start"] = np.zeros(len(keep), np.int64)
         columns["record_length"] = np.zeros(len(keep), np.int32)
         columns["record_start"][kept], columns["record_length"][kept] = self._records.write(
@@ -370,12 +364,10 @@ class StoreWriter:
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
         counts = {**self.counts, "kept": self.n, "duplicates": duplicates}
-        estimate = self._counter.name if self._counter.estimate else ""
+        first, once = self._left_out.first, settings.dedup == "exact"
         findings = (
-            *self._gathered.findings(),
-            *accounted(
-                counts, self._left_out.first, dedup=settings.dedup == "exact", estimate=estimate
-            ),
+            *self._gathered.findings(settings.drop),
+            *accounted(counts, first, dedup=once),
         )
         meta = {
             **described,

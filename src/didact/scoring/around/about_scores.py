@@ -26,7 +26,7 @@ def about_scores(
         files: Where that was read from, for the setting that keeps its rows out.
     """
     in_pool = () if target is None else target_in_pool(pool, target, files)
-    return (*_equal(scores, pool), *_unscored(scores, pool), *in_pool)
+    return (*_equal(scores), *_unscored(scores), *in_pool)
 
 
 def target_in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
@@ -38,21 +38,20 @@ def target_in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[F
         yield Finding(
             kind="target_in_pool",
             count=n,
-            first=_id(pool, int(rows[0])),
+            first=_row(int(rows[0])),
             text=f"{counted(n, 'row')} of the pool {are} in the target set too, and nearest to it",
             remedy=f"data.exclude: [{listed}] leaves {them} out, and rows that share text with "
             f"{them}",
         )
 
 
-def _equal(scores: Scores, pool: Pool) -> Iterator[Finding]:
+def _equal(scores: Scores) -> Iterator[Finding]:
     values = scores.values[scores.present]
     if len(values) > 1 and values.min() == values.max():
-        first = int(np.flatnonzero(scores.present)[0])
         yield Finding(
             kind="all_equal",
             count=len(values),
-            first=_id(pool, first),
+            first="",
             text=f"all {len(values):,} scores by {scores.method} are equal ({values[0]:g}): what "
             "is chosen by them is chosen by the order of the files",
             remedy="score.method: another one tells them apart, or score.target: files that "
@@ -60,7 +59,7 @@ def _equal(scores: Scores, pool: Pool) -> Iterator[Finding]:
         )
 
 
-def _unscored(scores: Scores, pool: Pool) -> Iterator[Finding]:
+def _unscored(scores: Scores) -> Iterator[Finding]:
     if n := len(scores.missing):
         have = "has" if n == 1 else "have"
         common = Counter(scores.missing.values()).most_common(_REASONS)
@@ -68,12 +67,12 @@ def _unscored(scores: Scores, pool: Pool) -> Iterator[Finding]:
         yield Finding(
             kind="unscored",
             count=n,
-            first=_id(pool, min(scores.missing)),
+            first=_row(min(scores.missing)),
             text=f"{counted(n, 'row')} {have} no score and cannot be chosen: {reasons}",
             remedy="",
         )
 
 
-def _id(pool: Pool, row: int) -> str:
-    """A row of the pool by its id."""
-    return f"id {pool.read([row], ['id']).column('id')[0].as_py()}"
+def _row(row: int) -> str:
+    """A row of the pool by its number, as the tables have it: a report may not show ids."""
+    return f"row {row} of the pool"
