@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing in the data runs, nothing runs off the page."""
+"""The report in a real browser: nothing in the data runs, nothing runs off the page or collides."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ addEventListener('load', () => {
   }).map(t => t.textContent);
   const message = {
     pwned: window.pwned ?? null,
-    injected: document.querySelectorAll('#injected, img, script:not([data-probe])').length - 1,
+    injected: document.querySelectorAll('#injected, img, script').length - 2,
     handlers: [...document.querySelectorAll('*')].filter(
       e => [...e.attributes].some(a => a.name.startsWith('on'))).length,
     scrollWidth: root.scrollWidth, innerWidth: innerWidth, cut: cut,
     paper: getComputedStyle(document.body).backgroundColor,
-    overlapping: overlapping('#training svg.chart'),
+    overlapping: overlapping('svg.chart'),
     sections: document.querySelectorAll('section').length,
   };
   parent.postMessage(JSON.stringify(message), '*');
@@ -109,7 +109,8 @@ def test_hostile_data_neither_runs_nor_breaks_the_page(browser, hostile_report, 
     assert found["innerWidth"] == width
     assert found["scrollWidth"] <= width
     assert found["cut"] == []
-    assert found["sections"] == 8
+    assert found["overlapping"] == []
+    assert found["sections"] == 9
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_a_training_and_its_evaluation_fit_the_page(browser, trained_report, tmp
     assert found["scrollWidth"] <= width
     assert found["cut"] == []
     assert found["overlapping"] == []
-    assert found["sections"] == 10
+    assert found["sections"] == 11
 
 
 def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp_path):
@@ -168,9 +169,9 @@ def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp
     assert dark < 40
 
 
-def test_a_browser_shows_the_page_without_any_script(browser, hostile_report, tmp_path):
+def test_a_browser_runs_the_page_s_own_script_alone(browser, hostile_report, tmp_path):
     dom = browser.browse(hostile_report, tmp_path)
-    assert "<script" not in dom
+    assert dom.count("<script") == 1
     assert 'id="injected"' not in dom
     assert "192 of 240 samples chosen" in dom
 

@@ -21,12 +21,12 @@ from didact.ordering.saw import sawed
 from didact.ordering.segment import segmented
 from didact.ordering.stair import staired
 from didact.ordering.zigzag import zigzagged
+from didact.reporting.formatting import number
 from didact.reporting.joints import epoch_joints, part_joints
 from didact.reporting.report import gather
 from didact.reporting.sections import order as along_the_order
 from didact.reporting.sections.lengths import length_distribution
 from didact.reporting.sections.redundancy import redundancy
-from didact.reporting.formatting import number
 from didact.reporting.sections.samples import TEXT_CAP
 from didact.reporting.sections.scores import Cut, find_cut, score_distribution
 from didact.reporting.sections.sources import LISTED, SHOWN, source_shares
@@ -390,8 +390,8 @@ def test_samples_are_the_ones_a_person_would_pick(case):
     last, first = rivals[39], named(report, "At the line")[3]
     cut = number(c.scores.values[last])
     short = number(c.scores.values[last] - c.scores.values[first.row])
-    assert first.why == f"below the cut: {short} short of the cut at {cut}; nearest chosen: " + (
-        f"id-{last} at {cut}"
+    assert first.why == (
+        f"below the cut: {short} short of the cut at {cut}; nearest chosen: id-{last} at {cut}"
     )
     assert named(report, "At the line")[2].why.startswith(f"top_k; it is at the cut, {cut}; ")
     assert [s.row for s in named(report, "Bottom of the chosen")] == rivals[36:32:-1]
