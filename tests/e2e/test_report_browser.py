@@ -176,6 +176,99 @@ def test_a_browser_runs_the_page_s_own_script_alone(browser, hostile_report, tmp
     assert "192 of 240 samples chosen" in dom
 
 
+# Works the table of samples as a person at a keyboard does, and tells what is seen after each step.
+TYPIST = """<script>
+addEventListener('load', () => {
+  const section = document.getElementById('browse'), found = {};
+  const field = name => document.getElementById('browse-' + name);
+  const rows = () => [...section.querySelectorAll('tbody tr')].filter(row => !row.hidden);
+  const seen = () => rows().map(row => row.querySelector('.id').textContent);
+  const at = () => document.activeElement.closest('#browse tbody tr')?.querySelector('.id')
+    .textContent ?? document.activeElement.id;
+  const press = key => document.activeElement.dispatchEvent(
+    new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+  const set = (name, value) => {
+    field(name).value = value;
+    field(name).dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  found.all = seen();
+  found.walked = ['j', 'j', 'ArrowDown', 'k', 'ArrowUp', 'k'].map(key => (press(key), at()));
+  const details = document.activeElement.parentElement;
+  details.open = true;
+  press('Escape');
+  found.closed = !details.open;
+  press('/');
+  found.slash = at();
+  press('j');  // a letter in the field is a letter
+  found.typing = at();
+  set('search', 'ROW  number-7');
+  found.searched = seen();
+  found.status = document.getElementById('browse-found').textContent;
+  press('ArrowDown');
+  found.entered = at();
+  press('Escape');
+  found.back = at();
+  press('Escape');
+  found.emptied = [field('search').value, seen().length];
+  set('source', '1');
+  found.source = rows().map(row => row.querySelector('.of').textContent);
+  set('source', '');
+  set('why', 'out');
+  found.out = seen();
+  set('why', '');
+  set('low', '50');
+  set('high', '52');
+  found.scores = seen();
+  set('low', '');
+  set('high', '');
+  set('sort', 'cut');
+  found.nearest = seen().slice(0, 3);
+  set('sort', 'position');
+  found.first = seen()[0];
+  document.activeElement.blur();
+  field('keys').checked = false;
+  press('j');
+  found.off = at();
+  field('keys').checked = true;
+  press('j');
+  found.on = at();
+  found.labels = [...section.querySelectorAll('input, select')].every(e => e.labels.length);
+  found.role = field('found').getAttribute('role');
+  parent.postMessage(JSON.stringify(found), '*');
+});
+</script>"""
+
+
+def test_samples_are_browsed_by_keys_and_filters(browser, tmp_path):
+    rows = [{"id": f"id-{i}", "text": f"row number-{i}!", "source": f"s{i % 3}"} for i in range(60)]
+    pool = make_pool(rows, tmp_path / "pool")
+    ctx = verbs.context(7, 1, tmp_path / "cache")
+    scores = Scores(np.arange(60.0), True, "made_up", pool.fingerprint)
+    chosen = verbs.select(pool, scores, "top_k", budget=Budget(samples=20), ctx=ctx)
+    order = verbs.order(pool, chosen, scores, "sort", ctx=ctx)
+    path = tmp_path / "report.html"
+    write_report(path, Subject(pool=pool, scores=scores, selection=chosen, order=order, ctx=ctx))
+    found = browser.probe(path.read_text("utf-8"), TYPIST, tmp_path, 1280)
+    best_first = [f"id-{i}" for i in reversed(range(60))]
+    assert found["all"] == best_first
+    assert found["walked"] == ["id-59", "id-58", "id-57", "id-58", "id-59", "id-59"]
+    assert found["closed"]
+    assert found["slash"] == found["typing"] == "browse-search"
+    assert found["searched"] == ["id-7"]  # of the words, each anywhere; not in number-17
+    assert found["status"] == "1 of 60 rows fit"
+    assert found["entered"] == "id-7"
+    assert found["back"] == "browse-search"
+    assert found["emptied"] == ["", 60]
+    assert set(found["source"]) == {"s1"}
+    assert found["out"] == best_first[20:]
+    assert found["scores"] == ["id-52", "id-51", "id-50"]
+    assert found["nearest"] == ["id-40", "id-41", "id-39"]
+    assert found["first"] == "id-40"  # sorted: the least preferred is read first
+    assert (found["off"], found["on"]) == ("", "id-40")
+    assert found["labels"]
+    assert found["role"] == "status"
+
+
 def test_a_fold_looks_like_a_fold(browser, tmp_path):
     rows = [{"text": "word " * (i % 997 + 1) + str(i), "id": str(i)} for i in range(4000)]
     pool = tmp_path / "pool.jsonl"
