@@ -82,7 +82,13 @@ def test_every_json_is_json_and_progress_stays_off_stdout(didact, chats, target,
     assert found["selection"] == {"a": 20, "b": 30, "shared": 20, "jaccard": 20 / 30}
     assert found["scores"] == {"spearman": 1.0}
     assert json.loads(didact("diff", "A", "A", "--json").stdout)["equal"] is True
-    assert "select.budget.samples" in didact("diff", "A", "B").stdout
+    names = [f"config.{name}" for name in found["config"]] + [
+        f"counts.{n}" for n in found["counts"]
+    ]
+    for columns in ("40", "60", "80"):  # no name is torn, whatever the width
+        told = didact("diff", "A", "B", COLUMNS=columns).stdout
+        assert set(names) <= set(told.split())
+        assert max(map(len, told.split("\na: ")[0].splitlines())) <= int(columns)
     assert json.loads(didact("methods", "--json").stdout)
     (described,) = json.loads(didact("methods", "fold", "--json").stdout)
     assert described["settings"]["layers"]["default"] == "3"
