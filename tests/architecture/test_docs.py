@@ -230,6 +230,15 @@ def test_every_link_leads_somewhere(page):
             assert anchor in anchors(path), f"{page.name}: {link}"
 
 
+def test_every_picture_is_small_and_shown():
+    shown = " ".join(text.read_text(encoding="utf-8") for text in TEXTS)
+    pictures = sorted((DOCS / "pictures").iterdir())
+    assert pictures
+    for picture in pictures:
+        assert f"pictures/{picture.name}" in shown
+        assert picture.stat().st_size <= 150_000, picture.name
+
+
 def test_lines_fit_the_width():
     for page in PAGES:
         text = BLOCK.sub("", page.read_text(encoding="utf-8"))
