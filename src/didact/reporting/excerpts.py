@@ -35,6 +35,11 @@ class Turn:
     role: str
     text: str
 
+    @property
+    def length(self) -> int:
+        """Characters of its text."""
+        return len(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:

@@ -95,7 +95,7 @@ def _marks(row: Whisker, y: float, place: Callable[[float], float]) -> list[str]
         end = max(row.high, value)
     if row.chance is not None:
         x = svg.across(place(row.chance))
-        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 8, y2=y + 8))
+        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 6, y2=y + 8))
     out.append(svg.tag("circle", class_="after", cx=svg.across(place(value)), cy=y, r=5))
     x = svg.across(place(end))
     out.append(svg.label(row.shown, class_="value", x=x, y=y + 4, dx=10, text_anchor="start"))

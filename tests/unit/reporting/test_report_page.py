@@ -366,6 +366,15 @@ def test_a_preview_loses_nothing(lengths, seen, folded):
     assert "".join(t.text for t in head + tail) == "".join(t.text for t in turns)
 
 
+def test_what_is_left_out_of_a_text_is_counted(case, tmp_path):
+    rows = [{"id": str(i), "text": "One sentence here. " * 200 + str(i)} for i in range(8)]
+    text = Page(written(case(rows, budget=Budget(samples=2)), tmp_path)).text
+    # a sentence has 19 characters: 22 of them are seen at once, 105 are kept, 36 of the table's
+    assert "… 3,383 more characters" in text
+    assert "… 1,806 more characters, which are not kept here" in text
+    assert "… 3,117 more characters" in text
+
+
 def test_a_preview_breaks_between_words():
     sample = Sample(0, "", "", None, None, 0, None, "", (Turn("", "seven " * 300),), 1800, 1800)
     (head,), (tail,) = preview(sample)
