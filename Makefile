@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs pictures bench trainers clean
+.PHONY: demo test check format docs bench trainers clean
 
 demo: $(VENV)/installed
 	@$(BIN)/didact demo -o demo
@@ -28,11 +28,13 @@ format: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/generate.py
 
-pictures: $(VENV)/installed-dev
-	$(BIN)/python docs/screenshots.py
-
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
+
+# The pictures of pages in README and docs; needs Chromium.
+.PHONY: pictures
+pictures: $(VENV)/installed-dev
+	$(BIN)/python docs/screenshots.py
 
 trainers: $(VENV)/installed-models
 
