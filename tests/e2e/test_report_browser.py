@@ -11,10 +11,13 @@ import orjson
 import pytest
 
 from didact import pipeline, verbs
+from didact.analysis.entropy.law import entropy_law
+from didact.analysis.entropy.runs import LawRun
 from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
 from didact.core.scores import Budget, Scores
 from didact.reporting import Subject, write_report
+from didact.reporting.law_page import render_law
 from didact.testing import make_pool
 
 pytestmark = pytest.mark.browser
@@ -157,6 +160,23 @@ def test_a_training_and_its_evaluation_fit_the_page(browser, trained_report, tmp
     assert found["cut"] == []
     assert found["overlapping"] == []
     assert found["sections"] == 11
+
+
+def test_names_in_the_plots_of_the_law_leave_each_other_room(browser, tmp_path):
+    rng = np.random.default_rng(3)
+    runs = [
+        LawRun(
+            run=f"{i}", set=f"a set of samples with a long name, seed {i}", family=f"f{i % 5}",
+            ratio=(ratio := rng.uniform(1.5, 3)), first_epoch_loss=rng.uniform(2, 3),
+            performance=-0.3 * ratio + 0.01 * rng.normal() - 0.4 * (i % 5 == 0),
+            mean_length=rng.uniform(50, 200), similarity=rng.uniform(),
+        )
+        for i in range(24)
+    ]  # fmt: skip
+    page = render_law(entropy_law(runs).to_json())
+    assert page.count('class="tick mark"') >= 4
+    found = browser.probe(page, PROBE, tmp_path, 390)
+    assert (found["scrollWidth"] <= 390, found["cut"], found["overlapping"]) == (True, [], [])
 
 
 def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp_path):
