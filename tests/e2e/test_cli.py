@@ -56,7 +56,17 @@ def test_data_cannot_steer_the_terminal(didact, tmp_path):
 
 def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
     didact("init", chats, "--target", target, "-o", "run.yaml")
-    assert "# " in (tmp_path / "run.yaml").read_text()
+    written = (tmp_path / "run.yaml").read_text()
+    assert "\n  method: shuffle " in written
+    # what it offers in comments can be switched on as it stands
+    other = written.replace("  method: shuffle ", "  # method: shuffle ")
+    for line in ("near_duplicates: {", "method: fold ", "layers: 3"):
+        assert f"\n  # {line}" in other
+        other = other.replace(f"\n  # {line}", f"\n  {line}")
+    (tmp_path / "other.yaml").write_text(other)
+    shown = json.loads(didact("config", "show", "other.yaml", "--json").stdout)
+    assert (shown["order"]["method"], shown["order"]["layers"]) == ("fold", 3)
+    assert shown["select"]["near_duplicates"]["similarity"] == 0.8
     didact("init", chats, "-o", "run.yaml", code=1)
     plan = json.loads(didact("run", "run.yaml", "--dry-run", "--json").stdout)
     assert plan["samples"] == 300
