@@ -58,7 +58,7 @@ def install(pyproject: str, folder: Path) -> None:
 
 
 TRAINING = {"train-and-evaluate", "monitor"}  # pages whose examples need models
-WARM = {*TRAINING, "plan"}  # pages of many commands
+WARM = {*TRAINING, "plan", "recipes"}  # pages of many commands
 LIBRARIES = (
     "didact.training.loop", "didact.evaluation.evaluate", "transformers.trainer",
     "transformers.models.llama.modeling_llama",
