@@ -238,9 +238,11 @@ def _rule(subject: Subject) -> str:
         for name, said in around.items()
         if isinstance(given := settings.get(name), Mapping) and any(given.values())
     ]
-    if rules:
+    method = shorten(subject.selection.method, _LABEL_WIDTH)
+    if rules and method == "top_k":
         return f"{' or '.join(rules)} kept it out"
-    return f"{shorten(subject.selection.method, _LABEL_WIDTH)} does not go by this score alone"
+    verb = "do" if rules else "does"
+    return f"{' and '.join([method, *rules])} {verb} not go by this score alone"
 
 
 def _ordering(subject: Subject) -> str:

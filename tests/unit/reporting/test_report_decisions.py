@@ -80,20 +80,27 @@ def test_a_copy_names_the_row_that_stands_for_both(case):
 
 
 @pytest.mark.parametrize(
-    ("settings", "rule"),
+    ("method", "settings", "rule"),
     [
-        ({"quotas": {"at_most": 0.3, "at_least": None}}, "quotas kept it out"),
-        ({"quotas": {"at_most": None}, "near_duplicates": {"similarity": 0.8}},
-         "near-duplicates kept it out"),
-        ({}, "top_k does not go by this score alone"),
+        ("top_k", {"quotas": {"at_most": 0.3, "at_least": None}}, "quotas kept it out"),
+        (
+            "top_k", {"quotas": {"at_most": None}, "near_duplicates": {"similarity": 0.8}},
+            "near-duplicates kept it out",
+        ),
+        ("middle", {}, "middle does not go by this score alone"),
+        (
+            "round_robin", {"quotas": {"at_most": 0.3}},
+            "round_robin and quotas do not go by this score alone",
+        ),
     ],
 )  # fmt: skip
-def test_what_a_preferred_score_did_not_help_against_is_said(case, settings, rule):
+def test_what_a_preferred_score_did_not_help_against_is_said(case, method, settings, rule):
     c = case(rows_of(TEXTS), values=[9, 7, 4, 3, 1, 8], budget=Budget(samples=2))
     rows = np.array([1, 3])
     chosen = dataclasses.replace(
-        c.selection, rows=rows, rank=np.array([1, 0]), why=np.zeros(2), settings=settings
-    )
+        c.selection, rows=rows, rank=np.array([1, 0]), why=np.zeros(2), settings=settings,
+        method=method,
+    )  # fmt: skip
     order = dataclasses.replace(c.order, rows=rows[::-1])
     found = decide(dataclasses.replace(c, selection=chosen, order=order).subject(), range(6))
     assert [d.label for d in found] == [
