@@ -15,10 +15,8 @@ from didact.reporting.formatting import (
     number,
     percent,
     scale,
-    shorten,
-    visible,
 )
-from didact.reporting.lettering import NARROW, text_width
+from didact.reporting.lettering import BESIDE, NARROW, ROW_SIZE, fitted, text_width
 
 Values = Sequence[float | None]
 ROW = 30  # pixels between two rows of a dot chart
@@ -69,7 +67,7 @@ def histogram(
             said += f", {percent(chosen[i])} of the chosen"
         out.append(probe(place(a), place(b), height, said))
     x_values = svg.log_ticks(edges[0], edges[-1]) if log else svg.ticks(edges[0], edges[-1])
-    x_texts = [compact(t) for t in x_values] if log else scale(x_values)
+    x_texts = [_power(t) for t in x_values] if log else scale(x_values)
     return svg.frame(
         *out, described=described, height=height, kind="histogram", x_label=x_label,
         y_label="share of samples",
@@ -104,7 +102,7 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], *, described: str, x_lab
                 "g",
                 svg.title(f"{name}: {percent(before)} → {percent(after)} ({delta} pp)"),
                 svg.label(
-                    shorten(visible(name), 28), class_="row", x=-12, y=y + 4, text_anchor="end"
+                    fitted(name, BESIDE, ROW_SIZE), class_="row", x=-12, y=y + 4, text_anchor="end"
                 ),
                 svg.tag("line", class_="change", x1=svg.across(x0), x2=svg.across(x1), y1=y, y2=y),
                 svg.tag("circle", class_="before", cx=svg.across(x0), cy=y, r=4.5),
@@ -237,7 +235,7 @@ def course(
         out.append(probe(a / length, b / length, height, said))
     if log:
         y_values = svg.log_ticks(math.exp(floor), math.exp(ceiling))
-        y_texts = [compact(t) if t >= 1 else number(t) for t in y_values]
+        y_texts = [_power(t) for t in y_values]
     else:
         y_values = svg.ticks(floor, ceiling, 5)
         y_texts = scale(y_values)
@@ -320,6 +318,11 @@ def layers(
         x_label=x_label, y_label="share of samples", x_ticks=_positions(length, per_x),
         y_ticks=[(0, "0%"), (0.5, "50%"), (1, "100%")],
     )  # fmt: skip
+
+
+def _power(value: float) -> str:
+    """A tick of a logarithmic axis: 100, 1k, 1T, but 1e15."""
+    return compact(value) if 1 <= value < 1e15 else number(value)
 
 
 def nothing(why: str) -> str:

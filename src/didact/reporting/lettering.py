@@ -16,6 +16,8 @@ from didact.reporting.formatting import visible
 
 NARROW: Final = 290.0  # pixels of the narrowest plot, on a page of 390
 SIZE: Final = 12.0  # pixels of a letter's height
+ROW_SIZE: Final = 13.0  # of the name of a row
+BESIDE: Final = 220.0  # pixels for the name of a row, left of the plot or above its line
 LINE: Final = 15.0  # pixels from one line of letters to the next
 _LEAST: Final = 8  # characters of a label; fewer say nothing
 _ROOM: Final = 6.0  # pixels between two labels

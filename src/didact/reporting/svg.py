@@ -82,11 +82,11 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within [low, high]; 1, 2, 5 times them when the powers are fewer than three."""
+    """Powers of ten within [low, high], at most eight; 1, 2, 5 times them where they are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(tens) >= 3:
-        return tens
+        return tens[:: math.ceil(len(tens) / 8)]
     fine = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return fine[:: max(1, math.ceil(len(fine) / 6))]
 

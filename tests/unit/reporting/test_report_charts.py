@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from didact.reporting import charts, svg
+from didact.reporting.lettering import BESIDE, ROW_SIZE, text_width
 
 
 def parsed(markup):
@@ -63,6 +64,7 @@ def test_log_ticks_are_inside_and_some(low, factor):
     assert found == sorted(found)
     assert all(low <= t <= low * factor for t in found)
     assert len(found) >= 1 or factor < 2.5
+    assert len(svg.log_ticks(low, low * 1e30)) <= 8
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30), st.text(max_size=30))
@@ -185,8 +187,16 @@ def test_every_source_has_a_row_of_its_own():
     root = parsed(charts.dumbbells(rows, described="d", x_label="x"))
     assert len(of_class(root, "row")) == 60
     assert len({e.get("cy") for e in of_class(root, "after")}) == 60
-    assert all(t.endswith("…") for t in texts(root, "row"))
+    assert all("…" in t for t in texts(root, "row"))
     assert not [e for e in root.iter() if e.tag == "b"]
+
+
+@pytest.mark.parametrize("name", ["W" * 40, "漢字" * 20, "i" * 90, "plain words of a name" * 4])
+def test_the_name_of_a_row_fits_beside_the_plot(name):
+    root = parsed(charts.dumbbells([(name, 0.1, 0.2)], described="d", x_label="x"))
+    (shown,) = texts(root, "row")
+    assert text_width(shown, ROW_SIZE) <= BESIDE
+    assert (shown[0], shown[-1]) == (name[0], name[-1])
 
 
 def test_shares_of_nothing_are_drawn_at_zero():
