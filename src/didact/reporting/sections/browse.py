@@ -137,9 +137,9 @@ def _parts(subject: Subject) -> Iterator[Int1D]:
 
 def first_line(row: Browsed) -> str:
     """The beginning of a sample, on one line."""
-    text = " ".join(" ".join(turn.text for turn in row.turns).split())
+    text = "\n".join(turn.text for turn in row.turns).strip()
     cut = place_to_cut(text, LINE)
-    return text[:cut].rstrip() + (" …" if cut < len(text) or row.left else "")
+    return " ".join(text[:cut].split()) + (" …" if cut < len(text) or row.left else "")
 
 
 def _template_values(browse: Browse, _header: Header) -> Mapping[str, Any]:
