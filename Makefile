@@ -31,6 +31,11 @@ docs: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
 
+# The pictures of pages in README and docs; needs Chromium.
+.PHONY: pictures
+pictures: $(VENV)/installed-dev
+	$(BIN)/python docs/screenshots.py
+
 trainers: $(VENV)/installed-models
 
 # Trainers that read files by themselves, 2 to 3 GB each, in environments of their own. Their tests
