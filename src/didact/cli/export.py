@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.inputs import opened_pool
 from didact.cli.options import Cache, Data, Json, PoolFiles, Seed
 from didact.cli.streams import print_json, say
@@ -21,7 +22,12 @@ def export(
     order_: Annotated[Path, typer.Option("--order", help="order.parquet, or its folder.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")],
     for_: Annotated[
-        str, typer.Option("--for", help="Whose settings to write: hf, trl, none.")
+        str,
+        typer.Option(
+            "--for",
+            help="Whose settings to write: hf, trl, none.",
+            autocompletion=completion.names_of("trainers", also=("none",)),
+        ),
     ] = "none",
     set_: Annotated[
         list[str] | None,
