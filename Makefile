@@ -21,6 +21,7 @@ check: $(VENV)/installed-models $(VENV)/installed-release
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python docs/generate.py --check
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix src tests benchmarks examples

@@ -46,7 +46,7 @@ def relinked(text: str, source: Path, places: dict[Path, Path]) -> str:
             return found[0]
         aim = (source.parent / path).resolve()
         if aim not in places:
-            raise SystemExit(f"{source}: {path} is no page of the site; see ELSEWHERE in {__file__}")
+            raise SystemExit(f"{source}: {path} is no page of the site; ELSEWHERE lists such pages")
         return f"{before}{Path(os.path.relpath(places[aim], here)).as_posix()}{after}"
 
     return _LINK.sub(link, text)

@@ -45,8 +45,8 @@ def a_run(folder: Path) -> int:
 
 
 def what_is_not_there() -> None:
-    didact.no_such_name  # type: ignore[attr-defined]
-    didact.callbacks.NoSuchCallback  # type: ignore[attr-defined]
+    _ = didact.no_such_name  # type: ignore[attr-defined]
+    _ = didact.callbacks.NoSuchCallback  # type: ignore[attr-defined]
     didact.read()  # type: ignore[call-arg]
     Budget(ratio="a fifth")  # type: ignore[arg-type]
     didact.combine([], "no such way")  # type: ignore[arg-type]

@@ -40,7 +40,14 @@ def test_it_holds_the_package_and_its_licences_and_no_more():
         if path.is_file() and "__pycache__" not in path.parts
     }
     about = f"didact-{didact.__version__}.dist-info"
-    facts = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE")
+    facts = (
+        "METADATA",
+        "WHEEL",
+        "RECORD",
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "licenses/NOTICE",
+    )
     assert "didact/py.typed" in own
     assert set(zipfile.ZipFile(WHEEL).namelist()) == own | {f"{about}/{name}" for name in facts}
 
