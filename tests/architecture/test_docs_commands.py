@@ -30,12 +30,12 @@ HERE = {
     "sentence-transformers/all-MiniLM-L6-v2": "encoder", "minishlab/potion-base-8M": "static",
     "samples=10000": "samples=20", "samples=500": "samples=20", "samples=200": "samples=20",
     "tokens=2e6": "tokens=500", "k1=1000": "k1=20", "k2=100": "k2=10", "k3=50": "k3=5",
+    "max_length=2048": "max_length=256",
 }  # fmt: skip
 # where other commands run, or why they cannot
 ELSEWHERE = {
     "didact law random=A1": "of runs that were trained: tests/e2e/test_law.py",
     "didact --install-completion": "writes into the home: tests/unit/cli/test_completion.py",
-    "didact run run.yaml -o OUT": "inside the container",
     "accelerate launch": "several devices: tests/e2e/test_train.py",
     "python OUT/trainer/train_trl.py": "tests/e2e/test_trainers.py",
     "python -m pytest test_my_methods.py": "test_docs.py runs that file",
