@@ -29,7 +29,7 @@ HERE = {
     "max_steps=100": "max_steps=3",
     "sentence-transformers/all-MiniLM-L6-v2": "encoder", "minishlab/potion-base-8M": "static",
     "samples=10000": "samples=20", "samples=500": "samples=20", "samples=200": "samples=20",
-    "tokens=2e6": "tokens=500", "k1=1000": "k1=20", "k2=100": "k2=10", "k3=50": "k3=5",
+    "tokens=2e6": "tokens=500", "k1=1000": "k1=20", "k2=100": "k2=5", "k3=50": "k3=5",
     "max_length=2048": "max_length=256",
 }  # fmt: skip
 # where other commands run, or why they cannot
