@@ -37,7 +37,7 @@ ELSEWHERE = {
     "didact law random=A1": "of runs that were trained: tests/e2e/test_law.py",
     "didact --install-completion": "writes into the home: tests/unit/cli/test_completion.py",
     "accelerate launch": "several devices: tests/e2e/test_train.py",
-    "python OUT/trainer/train_trl.py": "tests/e2e/test_trainers.py",
+    "/train_trl.py MODEL": "tests/e2e/test_trainers.py",
     "python -m pytest test_my_methods.py": "test_docs.py runs that file",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
@@ -57,7 +57,7 @@ def shown() -> list[str]:
 
 
 def elsewhere(line: str) -> bool:
-    return any(line.startswith(start) for start in ELSEWHERE)
+    return any(part in line for part in ELSEWHERE)
 
 
 def test_every_command_is_one_that_is_tried_or_known_to_run_elsewhere():
@@ -72,8 +72,8 @@ def test_every_command_is_one_that_is_tried_or_known_to_run_elsewhere():
             assert words[0] in targets, line
         else:
             assert first == "didact" or elsewhere(line), line
-    for start in ELSEWHERE:  # nothing is excused that no page shows
-        assert any(line.startswith(start) for line in shown()), start
+    for part in ELSEWHERE:  # nothing is excused that no page shows
+        assert any(part in line for line in shown()), part
 
 
 def as_here(line: str) -> str:
@@ -103,8 +103,8 @@ def place(tmp_path, chats, target, tiny_model, tiny_encoder, tiny_static) -> Pat
 
     tables.write_scores(scores, pool, tmp_path / "scores.parquet")
     ids = [str(pool.ids[int(row)]) for row in order.rows]
-    tables.write_order(order, ids, tmp_path / "order.parquet")
-    didact.export(pool, order, tmp_path / "FIRST", trainer="hf")
+    for name in ("order.parquet", "FIRST/order.parquet"):
+        tables.write_order(order, ids, tmp_path / name)
     (tmp_path / "ids.jsonl").write_bytes(b"".join(orjson.dumps(i) + b"\n" for i in ids))
     return tmp_path
 
