@@ -6,13 +6,10 @@ parameters, so every default exists once, in a signature.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
@@ -24,6 +21,7 @@ from didact.core.scores import Budget
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
+from didact.data.settings_text import check_plain, parse_toml, parse_yaml
 from didact.evaluation.settings import EvaluateSettings
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
@@ -364,68 +362,6 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         raise ConfigError("\n".join(binding.explain(error, where, model.model_fields))) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose scalars mean what people read: 1e18 is a number, no is a word, 3:25 is text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    key: [(tag, rule) for tag, rule in rules if tag not in {
-        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
-        "tag:yaml.org,2002:timestamp",
-    }]
-    for key, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}  # fmt: skip
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+.0123456789"),
-)
-
-
-def _unique_keys(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-    seen = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=deep)
-        if not isinstance(key, str | int | float):
-            line = key_node.start_mark.line + 1
-            raise ConfigError(
-                f"line {line}: the key {key!r} is a {type(key).__name__}; expected text"
-            )
-        if key in seen:
-            mark = key_node.start_mark
-            raise ConfigError(f"line {mark.line + 1}: the key {key!r} is given twice")
-        seen.add(key)
-    return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=deep))
-
-
-def _plain_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node).replace("_", ""))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _unique_keys)
-_Loader.add_constructor("tag:yaml.org,2002:int", _plain_int)
-
-
-def parse_yaml(text: str) -> Any:
-    """YAML with the scalars of YAML 1.2 and underscores in integers.
-
-    Raises:
-        ConfigError: It is not YAML, or a key is given twice.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}") from error
-
-
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The config in a YAML or TOML file, with `a.b=c` overrides applied.
 
@@ -441,8 +377,9 @@ def load_plain(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
-        plain = tomllib.loads(text) if path.suffix.lower() == ".toml" else parse_yaml(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, DidactError) as error:
+        toml = path.suffix.lower() == ".toml"
+        plain = parse_toml(text) if toml else parse_yaml(text, str(path))
+    except (UnicodeDecodeError, DidactError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(plain, dict):
         raise ConfigError(
@@ -469,6 +406,7 @@ def apply(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
                 node[key] = {}
             node = node[key]
         node[last] = value if value == "-" else parse_yaml(value)  # "-" alone would be a list
+    check_plain(out)
     return out
 
 

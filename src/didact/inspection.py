@@ -22,7 +22,7 @@ _QUANTILES = {"min": 0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 
 
 def inspect_pool(pool: Pool) -> dict[str, Any]:
-    """Format, mapping, counts, lengths, duplicates and three samples, as JSON values."""
+    """Format, mapping, counts, lengths, duplicates, findings, three samples, as JSON values."""
     tokens = pool.n_tokens
     quantiles = np.quantile(tokens, list(_QUANTILES.values())).astype(int).tolist()
     per_source = np.bincount(pool.source_codes, minlength=len(pool.source_names))
@@ -45,6 +45,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "sources": {pool.source_names[i]: int(per_source[i]) for i in by_size},
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.content_hash[0]:016x}",
+        "findings": [found.to_json() for found in pool.findings],
         "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
         if pool.meta["counts"]["rejected"]
         else None,
@@ -60,8 +61,9 @@ def _mapping(pool: Pool) -> dict[str, str]:
     """Names as didact has them → columns of the file, for the first row."""
     row = json.loads(next(pool.records(range(1))))
     columns: dict[str, str] = dict(pool.meta["columns"])
+    mapped = set(columns.values())
     for name in row:
-        if name not in columns.values():
+        if name not in mapped:
             columns.setdefault(name, name)
     return {k: v for k, v in columns.items() if v in row or "." in v}
 
@@ -168,7 +170,7 @@ order:
   # batch_size: 64               # samples per optimizer step over all devices
 
 export:
-  for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
+  for: trl                       # or llama-factory, axolotl, …: files that keep its order
 
 # train:                         # a model trained in this order, in OUT/model
 #   model: scratch               # or a folder, or a hub name

@@ -80,7 +80,9 @@ def law(
     if csvs:
         if file is not None or metric != "bits_per_byte":
             raise ConfigError("metric and file do nothing beside a CSV, which has performance")
-        return entropy_law([run for path in csvs for run in read_law_table(Path(path))])
+        return entropy_law(
+            [run for path in csvs for run in read_law_table(Path(path).expanduser())]
+        )
     runs, notes = observed_runs(given, metric=metric, file=file, ctx=ctx)
     found = entropy_law(runs)
     return replace(found, notes=(*found.notes, *notes))
@@ -92,7 +94,8 @@ def write_law(found: EntropyLaw, folder: PathLike) -> list[Path]:
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    out = [Path(folder) / LAW, Path(folder) / PAGE]
+    home = Path(folder).expanduser()
+    out = [home / LAW, home / PAGE]
     out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_law(values))

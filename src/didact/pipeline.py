@@ -74,12 +74,12 @@ def run(
         DidactError: Something the user can fix; the run folder keeps every finished stage.
     """
     if isinstance(config, str | Path):
-        config = configs.load(Path(config))
+        config = configs.load(Path(config).expanduser())
     elif not isinstance(config, RunConfig):
         config = configs.parse(config)
     _check(config)
     meters = {stage.name: Meter() for stage in _wanted(config)}
-    with open_run_folder(Path(out).absolute()) as folder:
+    with open_run_folder(Path(out).expanduser().absolute()) as folder:
         ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
         for _ in range(_MOST_MENDED):
             try:
@@ -131,7 +131,7 @@ def report(
     cache_dir: PathLike | None = None,
 ) -> None:
     """Write the report of a finished run again, to any file; `samples` as the run had it."""
-    home = Path(folder)
+    home = Path(folder).expanduser()
     manifest = read_manifest(home)
     ctx = context(manifest.seed, None, cache_dir)
     needed = [s for s in STAGES if s is not reports.STAGE]
@@ -140,7 +140,12 @@ def report(
     if absent:
         raise DataError(f"{home}: its manifest has no stage {absent[0]!r}; run it again")
     reports.write(
-        Path(path), values, ctx, manifest.environment, samples=samples, risks=read_risk(home)
+        Path(path).expanduser(),
+        values,
+        ctx,
+        manifest.environment,
+        samples=samples,
+        risks=read_risk(home),
     )
 
 
@@ -151,15 +156,15 @@ def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
     `scores`, `selection`, `order`. `jaccard` is shared ÷ united rows; `spearman` is over rows
     scored in both, of utilities, so that 1 means the same preference. Costs are value costs.
     """
-    a, b = (read_manifest(Path(run)) for run in (run_a, run_b))
+    a, b = (read_manifest(Path(run).expanduser()) for run in (run_a, run_b))
     out = {"a": str(run_a), "b": str(run_b), **side_by_side(a, b)}
     pools = [r.depends_on.get("pool") if (r := m.stage("data")) else None for m in (a, b)]
     out["same_pool"] = pools[0] is not None and pools[0] == pools[1]
     if out["same_pool"]:
         comparing = {s.name: s.compare for s in STAGES if s.compare is not None}
         stages, ctx = [s for s in STAGES if s.name in comparing], context()
-        made_a = _loaded(Path(run_a), a, ctx, stages).made
-        made_b = _loaded(Path(run_b), b, ctx, stages).made
+        made_a = _loaded(Path(run_a).expanduser(), a, ctx, stages).made
+        made_b = _loaded(Path(run_b).expanduser(), b, ctx, stages).made
         for name, compare in comparing.items():
             if name in made_a and name in made_b:
                 out |= compare(made_a[name], made_b[name])
@@ -172,7 +177,7 @@ def made(folder: PathLike, names: Sequence[str], ctx: Context) -> Values:
     Raises:
         DataError: The run did not finish, or its files are gone.
     """
-    home = Path(folder)
+    home = Path(folder).expanduser()
     return _loaded(home, read_manifest(home), ctx, [s for s in STAGES if s.name in names])
 
 

@@ -22,6 +22,7 @@ from didact.accounting.devices import parse_mfu
 from didact.config import RunConfig
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError
+from didact.core.nesting import parse_json
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -140,7 +141,8 @@ def write_plan(found: Plan, folder: PathLike) -> list[Path]:
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    out = [Path(folder) / PLAN, Path(folder) / PAGE]
+    home = Path(folder).expanduser()
+    out = [home / PLAN, home / PAGE]
     out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_plan(values))
@@ -154,7 +156,7 @@ def read_plan(path: PathLike) -> Mapping[str, Any]:
         DataError: It is no plan.
         ConfigError: Another version made it.
     """
-    file = _inside(Path(path), PLAN)
+    file = _inside(Path(path).expanduser(), PLAN)
     return check_plan(_json(file), str(file))
 
 
@@ -278,7 +280,7 @@ def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prio
         return published_prior(question.pool.kind, params)
     where = "comparison"
     if not isinstance(comparison, Comparison):
-        file = _inside(Path(comparison), COMPARISON)
+        file = _inside(Path(comparison).expanduser(), COMPARISON)
         where, comparison = str(file), Comparison.from_json(_json(file), str(file))
     return compared_prior(comparison, params, where)
 
@@ -291,6 +293,6 @@ def _json(path: Path) -> Any:
     with readable(path):
         text = path.read_bytes()
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error

@@ -37,9 +37,12 @@ from didact.core.protocols import (
     ignore_progress,
 )
 from didact.core.scores import Budget, Scores, Selection, TrainingOrder
-from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.data.about import about_held_out
+from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
+from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
-from didact.data.reading.ingest import Ingested, default_cache_dir, read_pool
+from didact.data.reading.files import legible
+from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
 from didact.execution.devices import local_devices
@@ -72,7 +75,7 @@ def context(
     tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
     return Context(
         executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
     )
@@ -111,21 +114,46 @@ def read(
     return read_with_inputs(path, checked, context(seed, None, cache_dir, progress)).pool
 
 
-def read_with_inputs(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
-    """`read`, with the input files, held-out ones too, and their hashes for the manifest."""
+def read_with_inputs(
+    path: Paths, settings: DataSettings, ctx: Context, *, role: Role = "pool"
+) -> Ingested:
+    """`read`, with the input files, held-out ones too, and their hashes for the manifest.
+
+    Args:
+        path: The files.
+        settings: How they are read.
+        ctx: Cache, seed, progress.
+        role: What they are for. Every mapped column is in some row of a pool; a target set and
+            held-out files may lack what they do not need.
+    """
     paths = [path] if isinstance(path, str | Path) else list(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()
+    held_out: Ingested | None = None
     if settings.exclude:
         from didact.text.overlap import RULE, overlap_with
 
-        held_out = read_with_inputs(settings.exclude, _unfiltered(settings), ctx)
+        held_out = read_held_out(settings.exclude, settings, ctx)
         overlap = overlap_with(_texts(held_out.pool), n=settings.exclude_ngram)
         key = fingerprint([RULE, held_out.pool.fingerprint, settings.exclude_ngram])
         others = tuple({**i, "role": "held-out"} for i in held_out.inputs)
-    found = read_pool(paths, settings, ctx, overlap=overlap, overlap_key=key)
-    return replace(found, inputs=(*found.inputs, *others))
+    found = read_pool(paths, settings, ctx, role=role, overlap=overlap, overlap_key=key)
+    if held_out is None:
+        return found
+    findings = (*found.pool.findings, *about_held_out(found.pool, held_out.pool))
+    return replace(
+        found,
+        pool=replace(found.pool, noticed=findings),
+        inputs=(*found.inputs, *others),
+        held_out=held_out.pool,
+    )
+
+
+def read_held_out(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
+    """Held-out files, read like the pool that `settings` describe but for what is a bad row."""
+    whole = _unfiltered(settings).model_copy(update={"on_bad_row": settings.held_out_on_bad_row})
+    return read_with_inputs(path, whole, ctx, role="held-out")
 
 
 def _unfiltered(settings: DataSettings) -> DataSettings:
@@ -133,6 +161,7 @@ def _unfiltered(settings: DataSettings) -> DataSettings:
     return settings.model_copy(
         update={
             "exclude": [],
+            "drop": [],
             "validation": 0.0,
             "unit": "sample",
             "dedup": "none",
@@ -147,7 +176,7 @@ def _texts(pool: Pool) -> Iterator[pa.LargeStringArray]:
 
 def read_target(path: Paths, settings: DataSettings, ctx: Context) -> Ingested:
     """A target set, read like the pool that `settings` describe: same columns, same template."""
-    return read_with_inputs(path, _unfiltered(settings), ctx)
+    return read_with_inputs(path, _unfiltered(settings), ctx, role="target")
 
 
 # -- score -----------------------------------------------------------------------------------------
@@ -404,9 +433,17 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         ordered: The order.
         folder: Where the files go.
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
+
+    Raises:
+        ConfigError: A setting is wrong, or another command writes there.
+        DataError: The order cannot be written so, or the folder has data that no export wrote.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    return write_data_set(pool, ordered, Path(folder), checked)
+    place = Path(folder).expanduser()
+    with owned(place, (checked.name, VALIDATION)) as written:
+        files = write_data_set(pool, ordered, place, checked)
+        written(files)
+    return files
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -621,8 +658,8 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     paths = [files] if isinstance(files, str | Path) else list(files)
     out = []
     for file in expand(paths, ignored=ctx.cache_dir):
-        found = read_target(file.path, read_as, ctx)
-        out.append(HeldOut(str(file.path), found.inputs[0]["blake2b"], found.pool))
+        found = read_held_out(file.path, read_as, ctx)
+        out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
     return out
 
 
@@ -688,7 +725,9 @@ def write_tasks(
         files_and_rows.append((file, rows))
         for note in notes:
             ctx.tell(note)
-    return tasks.write_tasks(files_and_rows, Path(folder), choices, chat=found.has_chat_template)
+    return tasks.write_tasks(
+        files_and_rows, Path(folder).expanduser(), choices, chat=found.has_chat_template
+    )
 
 
 def run_tasks(
@@ -714,7 +753,7 @@ def run_tasks(
     from didact.evaluation.model import find_evaluated
 
     return harness.run_tasks(
-        find_evaluated(model), names, folder=None if folder is None else Path(folder),
+        find_evaluated(model), names, folder=None if folder is None else Path(folder).expanduser(),
         limit=limit, device=device, dtype=dtype,
     )  # fmt: skip
 

@@ -142,9 +142,22 @@ def test_the_data_page_names_every_column_and_kind_of_file():
     assert set(re.findall(r"`(\.\w+)`", table)) == suffixes | {".gz", ".zst"}
 
 
+def test_the_data_page_names_every_kind_that_rows_show():
+    from didact.data.rows.sayings import DROPPABLE, SAYINGS
+
+    page = (DOCS / "data.md").read_text()
+    (part,) = re.findall(r"^## Things you should know\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    droppable, others = (
+        set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)\|", table, re.MULTILINE))))
+        for table in part.split("These are said")
+    )
+    assert droppable == set(DROPPABLE)
+    assert set(SAYINGS) - droppable <= others
+
+
 def test_the_trainers_page_and_the_help_name_every_trainer():
     page = (DOCS / "trainers.md").read_text()
-    shown = re.findall(r"\{for: (\w+)\}", page)
+    shown = set(re.findall(r"`\{for: ([\w-]+)\}`", page))
     assert sorted(shown) == built_in("trainers")
     names = ", ".join([*built_in("trainers"), "none"])
     help_text = " ".join((DOCS / "cli.md").read_text().split())

@@ -54,6 +54,19 @@ def test_data_cannot_steer_the_terminal(didact, tmp_path):
     assert "[bold red]c[/]" in out
 
 
+def test_a_path_in_quotes_may_begin_with_the_home_folder(didact, chats, tmp_path):
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "pool.jsonl").write_bytes(chats.read_bytes())
+    words = ("score", "~/data/pool.jsonl", "--method", "length", "-o", "~/scores.parquet")
+    didact(*words, "--cache-dir", "~/cache", HOME=str(home))
+    chosen = ("--method", "top_k", "--scores", "~/scores.parquet", "--budget", "samples=3")
+    didact("select", "~/data/pool.jsonl", *chosen, "-o", "~/chosen", HOME=str(home))
+    assert (home / "chosen" / "selection.parquet").is_file()
+    assert (home / "cache").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
 def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
     didact("init", chats, "--target", target, "-o", "run.yaml")
     assert "# " in (tmp_path / "run.yaml").read_text()

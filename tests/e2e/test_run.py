@@ -475,7 +475,7 @@ def test_held_out_text_is_excluded_counted_and_listed(chats, target, tmp_path):
     assert counts["excluded"] == len(listed) == 300 - counts["kept"]
     chosen = pq.read_table(run.folder / "order.parquet").column("id").to_pylist()
     assert not set(chosen) & {x["id"] for x in listed}
-    assert any("excluded.jsonl" in n for n in run.manifest.stage("data").notes)
+    assert any("excluded.jsonl" in f.text for f in run.manifest.stage("data").findings)
 
 
 def test_bad_rows_are_skipped_and_listed(chats, target, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from didact.analysis.runs import Measure, Run, What
 from didact.core.errors import DataError, did_you_mean
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.evaluation.results import HIGHER_IS_BETTER
 
@@ -114,7 +114,7 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON ({error}); mend the line") from error
         if not isinstance(row, dict):

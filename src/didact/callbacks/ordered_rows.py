@@ -15,6 +15,7 @@ from didact.core.arrays import Int1D
 from didact.core.atomic import digest
 from didact.core.errors import ConfigError, DataError
 from didact.data import tables
+from didact.data.export.ordered import OLD_SETTINGS, SETTINGS
 from didact.data.reading.containers import TABLES, TEXTS
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import File, readable
@@ -22,6 +23,7 @@ from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.turns import Turn
 from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
@@ -29,7 +31,7 @@ from didact.runs.folder import read_manifest
 _FILE: Final = re.compile(r"\.(?:jsonl|jsonl\.zst|parquet)$")
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
-_NOT_ROWS: Final = {"validation", "steps", "order_log", "rejected", "excluded"}
+_NOT_ROWS: Final = re.compile(r"validation|steps|order_log|excluded|rejected(_\w+)?")
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 
@@ -137,15 +139,13 @@ def _in_folder(folder: Path) -> OrderedRows:
             "file that is trained on"
         )
     _check_shards(folder, names)
-    return OrderedRows(
-        files=tuple(folder / n for n in names), columns=_script_columns(folder / "trainer")
-    )
+    return OrderedRows(files=tuple(folder / n for n in names), columns=_script_columns(folder))
 
 
 def order_files(folder: Path) -> list[Path]:
     """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
-    return [folder / n for n in names if n not in _TABLES and _stem(n) not in _NOT_ROWS]
+    return [folder / n for n in names if n not in _TABLES and not _NOT_ROWS.fullmatch(_stem(n))]
 
 
 def _of_run(folder: Path) -> OrderedRows:
@@ -194,7 +194,8 @@ def _check_shards(folder: Path, names: list[str]) -> None:
 
 def _script_columns(folder: Path) -> dict[str, str]:
     """The column mapping that a training script of didact's was written with."""
-    for script in sorted(folder.glob("train_*.py")):
+    scripts = [folder.glob(f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
+    for script in (path for found in scripts for path in sorted(found)):
         if found := _COLUMNS.search(script.read_text("utf-8")):
             told: dict[str, str] = json.loads(found[1])
             return told
@@ -220,12 +221,13 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
     schema = TABLES[file.container].schema(file)
     known = columns_read(columns)
     names = [name for name in schema.names if name in known]
+    filled = [name for name in filled_columns(schema, columns) if name in known]
     number = 0
     batches = table_batches(file, schema, batch_rows=_BATCH_ROWS, batch_bytes=_BATCH_BYTES)
     for batch in batches:
         for row in batch.select(names).to_pylist():
             number += 1
-            yield number, row
+            yield number, without_filled(row, filled, columns) if filled else row
 
 
 def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
@@ -257,7 +259,7 @@ def order_joints(where: str | Path) -> tuple[int, ...] | None:
     Args:
         where: A run folder, or the table of an order.
     """
-    path = Path(where)
+    path = Path(where).expanduser()
     order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
     if order.batch_size is None:
         return None

@@ -68,7 +68,7 @@ class RiskMonitor(Telemetry):
         folder: str | Path | None = None,
     ) -> None:
         super().__init__(folder)
-        self._previous_folder = None if previous is None else Path(previous)
+        self._previous_folder = None if previous is None else Path(previous).expanduser()
         self._order = order
         self._stop = stop
         self._previous: Curve | None = None

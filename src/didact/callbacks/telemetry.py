@@ -75,7 +75,7 @@ class Telemetry(TrainerCallback):
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self._given = None if folder is None else Path(folder)
+        self._given = None if folder is None else Path(folder).expanduser()
         self._folder = Path()
         self._watch: list[ForwardPasses] = []
         self._restore: list[Callable[[], None]] = []

@@ -7,6 +7,7 @@ data is flagged) · 5 it cannot tell.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -35,9 +36,10 @@ from didact.cli import (
     train,
     verify_order,
 )
-from didact.cli.streams import say
+from didact.cli.commands import App
+from didact.cli.streams import GO_ON, say
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -92,16 +94,40 @@ def _root(
     del version
 
 
+class Stopped(BaseException):
+    """A signal that asks to stop: SIGTERM, or SIGHUP where nobody asked to ignore it."""
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(signal.Signals(number).name, number)
+
+
+def _hear_signals() -> None:
+    """What ends other programs without a word ends this one as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
 def main() -> None:
     """Run the command line; every error ends in an exit code."""
     from didact.core.errors import DamagedError, DidactError
 
     try:
+        _hear_signals()
         try:
             app(prog_name="didact")
         except DamagedError as error:  # its entry is void now: once more makes it again
             say(f"{error.path}: is damaged ({error.what}); making it again")
             app(prog_name="didact")
+    except Stopped as stop:
+        name, number = stop.args
+        say(f"stopped by {name}; {GO_ON}")
+        sys.exit(128 + number)
+    except KeyboardInterrupt:  # before or after a command, which says it itself
+        say(f"interrupted; {GO_ON}")
+        sys.exit(130)
     except DidactError as error:
         say(f"{type(error).__name__}: {error}")
         sys.exit(error.exit_code)
@@ -115,7 +141,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the outermost boundary: whatever is left is a bug
         import traceback
 
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         say(
             f"this is a bug in {_whose(error)}: please report it with the lines above "
             "and those of 'didact --version'"

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from didact.cli.commands import App
 from didact.cli.options import Cache, Json
 from didact.cli.streams import print_json
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 
-app = typer.Typer(no_args_is_help=True, help="What is kept, and how to be rid of it.")
+app = App(no_args_is_help=True, help="What is kept, and how to be rid of it.")
 
 
 @app.command(epilog="Examples: didact cache ls · didact cache ls --json")

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from didact.cli.commands import App
 from didact.cli.options import Json, Override
 from didact.cli.streams import print_json
 
-app = typer.Typer(no_args_is_help=True, help="Show a resolved config, or its JSON Schema.")
+app = App(no_args_is_help=True, help="Show a resolved config, or its JSON Schema.")
 
 
 @app.command(epilog="Example: didact config show run.yaml")

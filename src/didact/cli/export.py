@@ -25,7 +25,8 @@ def export(
         str,
         typer.Option(
             "--for",
-            help="Whose settings to write: hf, trl, none.",
+            help="Whose settings to write: axolotl, hf, llama-factory, ms-swift, nemo-automodel, "
+            "torchtitan, trl, trl-grpo, trl-reward, verl, none.",
             autocompletion=completion.names_of("trainers", also=("none",)),
         ),
     ] = "none",
@@ -49,7 +50,7 @@ def export(
     with opened_pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
         files = verbs.export(found, ordered, out, **settings)
-        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"))
+        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"), files)
     for note in notes:
         say(note)
     result = {"rows": len(ordered), "files": [str(f) for f in files]}

@@ -30,10 +30,12 @@ def init(
     """Write a commented config for some files."""
     from didact.core.atomic import write_text
     from didact.core.errors import ConfigError
+    from didact.data.settings_text import check_plain
     from didact.inspection import commented_config
 
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; choose another name with -o, or pass --force")
+    check_plain([*pool, *(target or ())])  # names of files that no config can hold
     with opened_pool(pool, data, cache_dir) as (found, settings, _):
         write_text(out, commented_config(pool, found, target or [], settings))
     say(f"wrote {out}; next: didact run {out} -o OUT")

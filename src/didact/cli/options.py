@@ -18,8 +18,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="K=V",
-        help="How files are read: format, columns.text=body, tokenizer, on_bad_row, dedup, "
-        "exclude, validation, unit, template. Repeatable.",
+        help="How files are read: format, columns.text=body, reasoning=drop, tokenizer, "
+        "on_bad_row, dedup, exclude, validation, unit, template. Repeatable.",
     ),
 ]
 Set = Annotated[

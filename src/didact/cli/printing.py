@@ -13,8 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from didact.accounting.devices import Rate, hours
+from didact.cli.streams import GO_ON, inert
 from didact.config import RunConfig
 from didact.core.cost import Cost, total
+from didact.core.findings import TITLE, Finding
+from didact.core.manifest import things_to_know
 from didact.core.pool import Pool
 from didact.core.protocols import Progress as Step
 from didact.pipeline import STAGES, Run
@@ -28,7 +31,7 @@ def progress_bars() -> Iterator[Callable[[Step], None]]:
     try:
         yield from _bars(console)
     except KeyboardInterrupt:
-        console.print("interrupted; run the same command again to go on where it stopped")
+        console.print(f"interrupted; {GO_ON}")
         raise
 
 
@@ -130,9 +133,7 @@ def run_table(done: Run) -> None:
     console.print(table)
     if whole.value.flops:
         console.print(_model_table(done))
-    for record in manifest.stages:
-        for note in record.notes:
-            console.print(f"note: {safe(note)}")
+    know_block(things_to_know(manifest.stages))
     exported = done.manifest.stage("export")
     for name in exported.outputs if exported else ():
         console.print(f"wrote {safe(done.folder / name)}")
@@ -236,8 +237,8 @@ def _shown(value: Any) -> str:
 
 def inspection_table(result: Mapping[str, Any]) -> None:
     """What `didact inspect` found."""
-    facts = {k: v for k, v in result.items() if k != "examples"}
-    facts_table(facts)
+    facts_table({k: v for k, v in result.items() if k not in {"examples", "findings"}})
+    know_block([Finding(**found) for found in result["findings"]])
     console = stdout()
     for i, example in enumerate(result["examples"], 1):
         console.print(
@@ -248,10 +249,18 @@ def inspection_table(result: Mapping[str, Any]) -> None:
                 console.print(f"  [dim]{name}[/dim] {safe(example[name])}")
 
 
+def know_block(findings: Sequence[Finding | str], write: Console | None = None) -> None:
+    """What should be known, under one heading; nothing where there is nothing."""
+    if findings:
+        console = write or stdout()
+        console.print(f"\n[bold]{TITLE}[/bold]")
+        for found in findings:
+            console.print(f"- {safe(found)}")
+
+
 def safe(text: object) -> str:
     """Text for the console: no markup, control characters as escapes, so that it cannot steer."""
-    shown = (c if c.isprintable() else "⏎" if c == "\n" else f"\\x{ord(c):02x}" for c in str(text))
-    return escape("".join(shown))
+    return escape(inert(str(text)))
 
 
 def methods_table(methods: Sequence[Mapping[str, Any]], *, detailed: bool) -> None:

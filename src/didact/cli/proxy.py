@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from didact.cli.commands import App
 from didact.cli.inputs import opened_pool
 from didact.cli.options import Cache, Data, Json, Seed
 from didact.cli.streams import print_json
 
-app = typer.Typer(no_args_is_help=True, help="Make a small model to judge samples with.")
+app = App(no_args_is_help=True, help="Make a small model to judge samples with.")
 
 
 @app.command(

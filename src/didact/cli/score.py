@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -42,6 +41,7 @@ def score(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.data import tables
+    from didact.scoring.around.about_scores import about_scores
 
     tables.check_replaceable(out)
     with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
@@ -57,8 +57,9 @@ def score(
     bill = ctx.meter.bill
     if bill.value.flops:
         result["flops"] = f"{bill.value.flops:.3g}, {bill.charged.flops:.3g} of them now"
-    reasons = Counter(scores.missing.values()).most_common(3)
-    for note in (scores.facts.get("note"), *(f"{n:,} rows: {why}" for why, n in reasons)):
-        if note:
-            say(f"note: {note}")
+    known = about_scores(scores, found, target_pool, target or ())
+    if note := scores.facts.get("note"):
+        say(f"note: {note}")
+    for finding in (*known, *(target_pool.findings if target_pool else ())):
+        say(f"note: {finding}")
     print_json(result) if json else facts_table(result)

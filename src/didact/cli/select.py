@@ -58,10 +58,14 @@ def select(
     """Choose a set of samples under a budget."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.locks import alone_in
     from didact.core.scores import Budget
     from didact.data import tables
+    from didact.scoring.around.about_scores import about_scores
+    from didact.selection.around.about_selection import about_selection
 
-    with opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+    with alone_in(out), opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+        tables.check_replaceable(out / "selection.parquet")
         given = [tables.read_scores(path) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(
@@ -73,6 +77,7 @@ def select(
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
         if "train" in chosen.settings:
             result["left_for_training"] = chosen.settings["train"]["flops"]
-    for note in chosen.notes:
-        say(note)
+    known = () if by is None else about_scores(by, found)
+    for note in (*known, *about_selection(chosen, found), *chosen.notes):
+        say(str(note))
     print_json(result) if json else facts_table(result)

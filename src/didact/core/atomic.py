@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from didact.core.errors import DataError
 
@@ -95,6 +95,14 @@ def remove(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()
+
+
+def lies_inside(folder: Path, name: str) -> bool:
+    """Whether a name is that of a file in the folder or below, and no link leads out of it."""
+    place = PurePosixPath(name)
+    if not place.parts or place.is_absolute() or ".." in place.parts or "\0" in name:
+        return False
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 def link_tree(source: Path, target: Path, *, without: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from didact.core.errors import ConfigError, did_you_mean
+from didact.core.errors import ConfigError, DidactError, did_you_mean
 
 
 @cache
@@ -115,9 +115,12 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
             out.append(f"{where}: unknown setting {place!r}{hint}".removeprefix(": "))
         elif problem["type"] == "missing":
             out.append(f"{name}: this setting is required")
-        elif problem["type"] == "dataclass_type":
+        elif problem["type"] in {"dataclass_type", "model_type"}:
+            names = _names_at(known, problem["loc"])
+            hint = f", {name}={{}} for the defaults" if _has_defaults(known, problem["loc"]) else ""
+            listed = f" ({', '.join(names)})" if names else ""
             out.append(
-                f"{name}: expected settings by name, {name}={{}} for the defaults; "
+                f"{name}: expected settings by name{listed}{hint}; "
                 f"got {problem.get('input')!r:.200}"
             )
         else:
@@ -128,10 +131,24 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
 def _names_at(fields: Mapping[str, Any], place: tuple[int | str, ...]) -> list[str]:
     """Names that may stand at a place: those of the model, or of a model or dataclass inside it."""
     for step in place:
-        field = fields.get(str(step))
-        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        fields = next((f for f in map(_fields_of, inner) if f), {})
+        fields = next((f for f in map(_fields_of, _kinds(fields.get(str(step)))) if f), {})
     return [getattr(f, "alias", None) or name for name, f in fields.items()]
+
+
+def _has_defaults(fields: Mapping[str, Any], place: tuple[int | str, ...]) -> bool:
+    """Whether no settings at all are right at a place: a budget of nothing, say, is not."""
+    kind: Any = None
+    for step in place:
+        kind = next((k for k in _kinds(fields.get(str(step))) if _fields_of(k)), None)
+        fields = _fields_of(kind)
+    try:
+        return kind is not None and kind() is not None
+    except (TypeError, ValueError, DidactError):
+        return False
+
+
+def _kinds(field: Any) -> list[Any]:
+    return [] if field is None else [field.annotation, *get_args(field.annotation)]
 
 
 def _fields_of(kind: Any) -> Mapping[str, Any]:

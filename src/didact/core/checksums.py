@@ -19,6 +19,7 @@ from typing import Any, Final
 import xxhash
 
 from didact.core.errors import DamagedError
+from didact.core.nesting import parse_json
 
 BLOCK: Final = 2**17
 _HEX: Final = 16  # digits of a checksum
@@ -225,7 +226,7 @@ def read_signed(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DamagedError(path, str(error)) from error
     try:
-        values: dict[str, Any] = json.loads(data)
+        values: dict[str, Any] = parse_json(data)
         if values.pop("checksum") == _checksum(values):
             return values
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -80,11 +80,14 @@ class OrderBrokenError(ExecutionError):
     exit_code = 4
 
 
+_COMPARED = 2000  # names; a row may have a hundred thousand
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'; did you mean …?' for the nearest known names, and the list of all of them."""
+    """'; did you mean …?' for the nearest known names but itself, and the list of all of them."""
     known = sorted(known)
     listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = [n for n in difflib.get_close_matches(name, known[:_COMPARED], n=3) if n != name][:2]
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"{hint} (known: {listed})" if known else hint
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import lock_descriptor
+
+from didact.core.atomic import writable
+from didact.core.errors import ConfigError
 
 
 @contextmanager
@@ -15,16 +18,30 @@ def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[Non
     """Make a folder, and hold it while the block runs; another process that wants it waits.
 
     The folder may be removed in the block. What is locked is a file beside it, which goes with the
-    lock: whoever waited for a file that is gone by then starts over with a new one.
+    lock.
 
     Args:
         folder: The folder.
         waiting: Called if another holds it; what it raises ends the wait.
     """
-    path = _lock_of(folder)
+    with passing_lock(_lock_of(folder), waiting):
+        folder.mkdir(exist_ok=True)
+        yield
+
+
+@contextmanager
+def passing_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock, which is a file and goes with it; another process that wants it waits.
+
+    Whoever waited for a file that is gone by then starts over with a new one.
+
+    Args:
+        path: The file; its folder is made if need be.
+        waiting: Called if another holds it; what it raises ends the wait.
+    """
     held = False
     while not held:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(path)
         try:
             if not lock_descriptor(descriptor, blocking=False):
@@ -32,7 +49,6 @@ def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[Non
                 lock_descriptor(descriptor)
             if held := _names(path, descriptor):
                 try:
-                    folder.mkdir(exist_ok=True)
                     yield
                 finally:
                     with suppress(OSError):
@@ -42,6 +58,27 @@ def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[Non
             if os.name == "nt":  # where a file goes only once nobody has it open
                 with suppress(OSError):
                     path.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it; another command that would write there is refused.
+
+    Raises:
+        ConfigError: Another one writes there.
+        DataError: The folder cannot be made or written.
+    """
+
+    def refuse() -> None:
+        raise ConfigError(
+            f"{folder}: another command is writing there; wait for it, or choose another folder "
+            "with -o"
+        )
+
+    with ExitStack() as stack:
+        with writable(folder, "choose another folder with -o"):
+            stack.enter_context(passing_lock(folder / ".didact.lock", refuse))
+        yield
 
 
 def is_locked(folder: Path) -> bool:

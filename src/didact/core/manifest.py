@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from didact.core.cost import Bill, Cost
 from didact.core.errors import ConfigError
+from didact.core.findings import Finding, findings_of
 
 MANIFEST_VERSION = 2
 _READ = (1, MANIFEST_VERSION)  # version 1 told one cost of a stage, what was charged
@@ -110,6 +111,7 @@ class StageRecord:
         counts: Rows, tokens and the like that went in and came out.
         outputs: File name relative to the run folder → hash of its bytes.
         notes: Decisions worth telling.
+        findings: What should be known of the data, counted.
         facts: Library versions and statistics the result depends on.
         estimated: Cost foreseen before the stage ran.
         measured: Cost found; not part of equality between runs.
@@ -121,6 +123,7 @@ class StageRecord:
     counts: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     estimated: Cost = field(default_factory=Cost)
     measured: Measured = field(default_factory=Measured)
@@ -130,7 +133,8 @@ class StageRecord:
         return {
             "name": self.name, "fingerprint": self.fingerprint,
             "depends_on": dict(self.depends_on), "counts": dict(self.counts),
-            "outputs": dict(self.outputs), "notes": list(self.notes), "facts": dict(self.facts),
+            "outputs": dict(self.outputs), "notes": list(self.notes),
+            "findings": [found.to_json() for found in self.findings], "facts": dict(self.facts),
             "estimated": asdict(self.estimated), "measured": self.measured.to_json(),
         }  # fmt: skip
 
@@ -145,16 +149,26 @@ class StageRecord:
             _expect(data, name, Mapping)
         for name in ("name", "fingerprint"):
             _expect(data, name, str)
-        for text in (*data["outputs"].items(), *data["notes"]):
+        findings = findings_of(data.get("findings", ()))  # records of before have none
+        for text in (*data["outputs"].items(), *data["notes"], *map(str, findings)):
             "".join(text).encode()
         return cls(
             **{
                 **data,
                 "notes": tuple(data["notes"]),
+                "findings": findings,
                 "estimated": Cost.from_json(data["estimated"]),
                 "measured": Measured.from_json(data["measured"]),
             }
         )
+
+
+def things_to_know(stages: Iterable[StageRecord]) -> list[Finding | str]:
+    """What stages found and what they decided, each thing once: findings first, then notes."""
+    records = list(stages)
+    findings = [found for record in records for found in record.findings]
+    notes = [f"{record.name}: {note}" for record in records for note in record.notes]
+    return list(dict.fromkeys([*findings, *notes]))
 
 
 def _expect(data: Mapping[str, Any], name: str, kind: type) -> None:

@@ -33,12 +33,13 @@ from didact.core.arrow_files import gather, verify
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError
+from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
 from didact.core.records import arrow_rows_as_json, chunk_records, chunk_table, json_records
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
-STORE_VERSION = 3
+STORE_VERSION = 5
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
@@ -76,10 +77,13 @@ class Pool:
     Attributes:
         path: The store's folder.
         fingerprint: Identity of content, ids, sources, token counts and settings.
+        noticed: What was found when its files were read just now; None of a pool that was opened
+            by its fingerprint, which tells what was found when its store was written.
     """
 
     path: Path
     fingerprint: str
+    noticed: tuple[Finding, ...] | None = field(default=None, compare=False, repr=False)
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -88,7 +92,7 @@ class Pool:
     )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Pool, (self.path, self.fingerprint))
+        return (Pool, (self.path, self.fingerprint, self.noticed))
 
     def __len__(self) -> int:
         return int(self.meta["n"])
@@ -208,6 +212,11 @@ class Pool:
     def token_counter(self) -> str:
         """Name of what counted the tokens."""
         return str(self.meta["token_counter"]["name"])
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What its reader should know of the rows: counted, with the first row and the setting."""
+        return findings_of(self.meta["findings"]) if self.noticed is None else self.noticed
 
     @property
     def ids(self) -> pa.StringArray:

@@ -2,13 +2,14 @@
 
 A sample is stored as a list of turns `{part, role, content, weight}`. `part` tells the branches of
 a preference pair apart; `weight` is 1 on what a trainer learns and 0 on what it is only shown.
+A turn of the role `REASONING` is what an answer's reasoning trace says; the turn behind it answers.
 Everything derived (`text`, `prompt`, `first_message`, `completion`, …) is computed from the turns
 when it is read, so that no content is stored twice.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ import pyarrow.compute as pc
 SHARED: Final = 0
 CHOSEN: Final = 1
 REJECTED: Final = 2
+REASONING: Final = "reasoning"  # the role of a reasoning trace, which the answer behind it follows
+THINK: Final = ("<think>\n", "\n</think>\n\n")  # around a trace that stands in an answer's text
 
 TURN: Final = pa.struct(
     [
@@ -54,7 +57,7 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
             and `rejected` the branches of a pair; `messages` the shared turns as
             `{role, content, weight}`.
         template: One of `TEMPLATES`: `plain` joins contents by a newline, `roles` writes
-            "role: content", `chatml` the ChatML marks.
+            "role: content", `chatml` the ChatML marks, with reasoning in `<think>` in its answer.
         chat: False for raw text, which has no roles to write.
 
     Returns:
@@ -70,10 +73,11 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
     before, after_role, after, between = AROUND[template if chat else "plain"]
     pieces = turn.field("content")
     if before or after_role or after:
-        marks = [pa.scalar(mark) for mark in (before, after_role, after)]
-        pieces = pc.binary_join_element_wise(
-            marks[0], turn.field("role"), marks[1], pieces, marks[2], ""
-        )
+        opening = pc.binary_join_element_wise(before, turn.field("role"), after_role, "")
+        closing: Any = pa.scalar(after)
+        if template == "chatml":
+            opening, closing = _thinking(turn.field("role"), opening, after)
+        pieces = pc.binary_join_element_wise(opening, pieces, closing, "")
     wanted = None
     if column == "first_message":
         wanted = _first(turns, pc.equal(turn.field("part"), SHARED))
@@ -89,6 +93,32 @@ def derive(turns: pa.ListArray, column: str, template: str, *, chat: bool) -> pa
         pieces = pieces.filter(wanted)
     lists = pa.ListArray.from_arrays(_offsets(turns, wanted), pieces)
     return pc.binary_join(lists, between).cast(pa.large_string())  # the bytes are not copied
+
+
+def around(role: str, template: Template, *, behind: str = "") -> tuple[str, str]:
+    """What stands before and after the content of a turn.
+
+    Args:
+        role: Its role.
+        template: The template.
+        behind: The role of the turn before it: in ChatML reasoning goes into its answer's turn.
+    """
+    before, after_role, after, between = AROUND[template]
+    header = f"{before}{role}{after_role}" if before or after_role else ""
+    if template == "chatml" and role == REASONING:
+        return f"{before}assistant{after_role}{THINK[0]}", THINK[1].removesuffix(between)
+    return ("" if template == "chatml" and behind == REASONING else header), after
+
+
+def _thinking(roles: pa.StringArray, opening: pa.StringArray, after: str) -> tuple[Any, Any]:
+    """What stands before and after each turn in ChatML, where some are reasoning."""
+    reasoning = pc.equal(roles, REASONING)
+    if not pc.any(reasoning).as_py():
+        return opening, pa.scalar(after)
+    behind = pa.concat_arrays([pa.array([False]), reasoning[:-1]])
+    before, close = around(REASONING, "chatml")
+    opening = pc.if_else(reasoning, before, pc.if_else(behind, "", opening))
+    return opening, pc.if_else(reasoning, close, after)
 
 
 def _first(turns: pa.ListArray, wanted: pa.BooleanArray) -> pa.BooleanArray:

@@ -104,12 +104,14 @@ class Scores:
     def summary(self) -> dict[str, float]:
         """Smallest, median, mean and largest score; empty when no row has one."""
         found = self.values[self.present]
+        # a power of two: exact, and sums of numbers near the largest one are numbers
+        scale = 2.0**64 if len(found) and np.abs(found).max() > 1e300 else 1.0
         if not len(found):
             return {}
         return {
             "min": float(found.min()),
-            "median": float(np.median(found)),
-            "mean": float(found.mean()),
+            "median": float(np.median(found / scale) * scale),
+            "mean": float((found / scale).mean() * scale),
             "max": float(found.max()),
         }
 

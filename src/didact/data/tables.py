@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from didact.core.arrays import Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError
+from didact.core.nesting import parse_json
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data.reading.files import readable
@@ -218,7 +219,10 @@ def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Tabl
     with readable(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         table = file.read([name for name in schema.names if name not in without])
-    found = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+    try:
+        found = parse_json((schema.metadata or {}).get(_KEY, b"{}"))
+    except ValueError:
+        found = {}
     if found.get("table") != kind:
         what = "a table without didact's metadata"
         if "table" in found:

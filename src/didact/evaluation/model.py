@@ -117,7 +117,7 @@ def find_evaluated(model: str | Path) -> EvaluatedModel:
         MissingDependencyError: The libraries of models are not installed.
     """
     need("evaluating a model", "models")
-    path = Path(model)
+    path = Path(model).expanduser()
     if not (path / "config.json").is_file() and not (path / ADAPTER).is_file():
         inside = path / "model"  # a run keeps its model there
         if path.is_dir() and inside.is_dir():

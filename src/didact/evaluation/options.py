@@ -13,7 +13,7 @@ import orjson
 
 from didact.core.errors import DataError
 from didact.core.pool import Pool
-from didact.core.render import REJECTED, SHARED
+from didact.core.render import REASONING, REJECTED, SHARED
 from didact.evaluation.settings import ChoicesFrom
 
 COLUMN: Final = "choices"
@@ -64,11 +64,21 @@ def last_answer(turns: Sequence[Turn]) -> str | None:
 
 
 def with_answer(turns: Sequence[Turn], text: str) -> list[Turn]:
-    """The sample up to its last answer, with another one in its place; nothing else is learnt."""
+    """The sample up to its last answer, with another one in its place; nothing else is learnt.
+
+    The reasoning of that answer goes with it: it would give the answer away.
+    """
     at = _answer_at(turns)
-    before = [{**turn, "weight": 0.0} for turn in _shown(turns[:at])]
+    before = [{**turn, "weight": 0.0} for turn in _shown(_asked(turns, at))]
     role = "assistant" if at is None else turns[at]["role"]
     return [*before, {"part": SHARED, "role": role, "content": text, "weight": 1.0}]
+
+
+def _asked(turns: Sequence[Turn], at: int | None) -> Sequence[Turn]:
+    """The turns before an answer and its reasoning."""
+    if at and turns[at - 1]["role"] == REASONING and turns[at]["role"] != REASONING:
+        return turns[: at - 1]
+    return turns[:at]
 
 
 def _shown(turns: Sequence[Turn]) -> list[Turn]:
@@ -191,7 +201,7 @@ def lettered(turns: Sequence[Turn], place: str) -> Options | None:
     answer = (last_answer(turns) or "").strip()
     given = _ANSWER_LETTER.fullmatch(answer)
     at = _answer_at(turns)
-    prompt = "\n".join(turn["content"] for turn in turns[:at])
+    prompt = "\n".join(turn["content"] for turn in _asked(turns, at))
     letters: list[str] = []
     for found in _LETTERED.finditer(prompt):
         letter = found[2]

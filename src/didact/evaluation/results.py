@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from didact.core.arrays import Bool1D, Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.evaluation.intervals import NOTHING, Interval, ratio_interval, share_interval
 
@@ -81,12 +82,12 @@ def read_evaluation(path: str | Path) -> Evaluation:
     Raises:
         DataError: The file is not such a table, or its numbers cannot be.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path = path / TABLE if path.is_dir() else path
     remedy = "make it with 'didact evaluate MODEL FILES… -o FILE'"
     try:
         with readable(path), pq.ParquetFile(path) as file:
-            meta = json.loads((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
+            meta = parse_json((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
             table = file.read()
     except (pa.ArrowInvalid, ValueError) as error:
         raise DataError(f"{path}: no Parquet table ({error}); {remedy}") from error

@@ -12,6 +12,7 @@ from typing import Final
 from didact.accounting.devices import HERE, Calibration, Mfu, Rate, device, rate
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError
+from didact.core.nesting import parse_json
 
 FILE: Final = "calibration.json"
 _DRIVER: Final = Path("/proc/driver/nvidia/gpus")
@@ -66,7 +67,7 @@ def load_calibration(cache_dir: Path) -> Calibration:
     """
     path = cache_dir / FILE
     try:
-        found = Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
+        found = Calibration.from_json(parse_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ConfigError(f"this machine was not measured yet: {_REMEDY}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:

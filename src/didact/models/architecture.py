@@ -39,6 +39,7 @@ _OTHER_SENSES = re.compile(
 )
 _SIDE = re.compile(r"(?:^|\.)(encoder|decoder)\.(?:layers?|block)\.")
 _BUFFER = re.compile(r"(?:inv_freq|masked_bias|position_ids)$")
+_TOO_MANY = 2**31  # of layers, heads or numbers in a vector
 _CONV1D = {"gpt2", "openai-gpt"}  # weights stored (d_in, d_out)
 
 
@@ -85,7 +86,8 @@ def _spec(
     *,
     head: bool | None = None,
 ) -> ModelSpec:
-    architectures = config.get("architectures") or []
+    architectures = config.get("architectures")
+    architectures = architectures if isinstance(architectures, list) else []
     headed = any(str(n).endswith(_CAUSAL) for n in architectures) if head is None else head
     kept = {k: t for k, t in tensors.items() if _LAYER.search(k) or not _TASK.search(k)}
     if not headed:
@@ -168,6 +170,8 @@ def _text_config(config: Mapping[str, Any], place: Path | str) -> dict[str, Any]
     if config.get("quantization_config"):
         raise DataError(f"{place}: quantized weights; give an unquantized model")
     text = config.get("text_config") or {}
+    if not isinstance(text, Mapping):
+        raise DataError(f"{place}: 'text_config' is {text!r:.60}; expected an object")
     return {**config, **text, "architectures": config.get("architectures")}
 
 
@@ -218,6 +222,8 @@ def _number(
 ) -> int:
     for key in _KEYS[what]:
         if isinstance(value := config.get(key), int):
+            if not 0 < value < _TOO_MANY:
+                raise DataError(f"{path}: {key} is {value!r:.60} in config.json; expected above 0")
             return value
     if default is None:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,22 @@ import pyarrow as pa
 
 from didact.core.errors import ConfigError
 from didact.core.pool import Kind
-from didact.core.render import AROUND, REJECTED, TURNS, Template, derive
+from didact.core.render import (
+    AROUND,
+    REASONING,
+    REJECTED,
+    THINK,
+    TURNS,
+    Template,
+    around,
+    derive,
+)
+from didact.models.chat_template import rendered
 from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
+_REASONING_KEYS: Final = ("reasoning_content", "thinking", "reasoning")  # as templates name them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +126,14 @@ Turn = Mapping[str, Any]
 
 def _written(sample: Sequence[Turn], template: Template) -> list[WeightedText]:
     """A sample in one of didact's own templates; headers of turns do not count."""
-    before, after_role, after, between = AROUND[template]
+    between = AROUND[template][-1]
     out: list[WeightedText] = []
+    behind = ""
     for turn in sample:
         if turn["part"] == REJECTED:
             continue
-        header = before + turn["role"] + after_role if before or after_role else ""
+        header, after = around(turn["role"], template, behind=behind)
+        behind = turn["role"]
         out.append((between * bool(out) + header, 0.0))
         weight = float(turn["weight"]) if turn["content"].strip() else 0.0
         out.append((turn["content"] + after, weight))
@@ -133,52 +146,116 @@ def _templated(
     """Samples in the model's own chat template."""
     from jinja2.exceptions import TemplateError
 
+    traced = any(turn["role"] == REASONING for sample in samples for turn in sample)
+    place = reasoning_place(tokenizer) if traced else ""
     for row, sample in enumerate(samples):
         turns = [turn for turn in sample if turn["part"] != REJECTED]
         try:
-            yield _spans(turns, tokenizer)
+            yield _spans(turns, tokenizer, place)
         except TemplateError as error:
             reasons[row] = f"the chat template refuses the sample: {error}"
             yield []
 
 
-def _spans(turns: Sequence[Turn], tokenizer: Any) -> list[WeightedText]:
+def _spans(turns: Sequence[Turn], tokenizer: Any, place: str) -> list[WeightedText]:
     """The rendered conversation, cut where the weight of the loss changes.
 
-    What a turn teaches runs from the generation prompt before it to its end. Some templates write
-    the beginning of a conversation otherwise than the conversation's beginning (they drop earlier
-    reasoning, say); there the turn's content alone counts.
+    What a message teaches runs from the generation prompt before it to its end. Some templates
+    write the beginning of a conversation otherwise than the conversation's beginning (they drop
+    earlier reasoning, say); there what they show of its reasoning and its content alone count.
     """
-    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    messages = list(_messages(turns, place))
+    shown = [message for message, *_ in messages]
 
     def render(n: int, *, prompt: bool) -> str:
-        text: str = tokenizer.apply_chat_template(
-            messages[:n], tokenize=False, add_generation_prompt=prompt
-        )
-        return text
+        return rendered(tokenizer, shown[:n], prompt=prompt)
 
-    whole = render(len(messages), prompt=False)
+    whole = render(len(shown), prompt=False)
     out: list[WeightedText] = []
     at = seen = 0
-    for i, turn in enumerate(turns):
-        content = turn["content"].strip()
-        if not turn["weight"] or not content:  # an empty answer teaches only when to stop
-            if (found := whole.find(content, seen)) >= 0:
-                seen = found + len(content)
+    for i, (_, weight, said, entirely) in enumerate(messages):
+        if not weight or not said:  # an empty answer teaches only when to stop
+            if said and (found := whole.find(said[-1], seen)) >= 0:
+                seen = found + len(said[-1])
             continue
         opening = render(i, prompt=True) if i else ""  # templates may refuse to open with nothing
         prompted = whole.startswith(opening) and len(opening) >= at
-        start = whole.find(content, len(opening) if prompted else seen)
-        end = start + len(content)
+        start, end = _place(whole, said, len(opening) if prompted else seen)
         if prompted:
-            closing = whole if i + 1 == len(turns) else render(i + 1, prompt=False)
+            closing = whole if i + 1 == len(shown) else render(i + 1, prompt=False)
             if whole.startswith(closing):
-                start, end = len(opening) if i else start, len(closing)
+                start, end = len(opening) if i and entirely else start, len(closing)
         if start < at or end < start:
             continue  # the template does not show this turn
-        out += [(whole[at:start], 0.0), (whole[start:end], float(turn["weight"]))]
+        out += [(whole[at:start], 0.0), (whole[start:end], weight)]
         at = seen = end
     return [*out, (whole[at:], 0.0)]
+
+
+def _place(whole: str, said: Sequence[str], after: int) -> tuple[int, int]:
+    """Where the last of some texts stands, from the others where they are shown before it."""
+    start = whole.find(said[-1], after)
+    end = start + len(said[-1])
+    for text in said[:-1]:
+        if (found := whole.find(text, after, max(start, 0))) >= 0:
+            start = found
+    return start, end
+
+
+# A message as templates take it, its weight, its texts, and whether all of it has that weight.
+Message = tuple[dict[str, str], float, tuple[str, ...], bool]
+
+
+def _messages(turns: Sequence[Turn], place: str) -> Iterator[Message]:
+    """Messages as a chat template takes them: reasoning goes into its answer's message.
+
+    Args:
+        turns: The turns of a sample.
+        place: See `reasoning_place`.
+    """
+    trace: Turn | None = None
+    for i, turn in enumerate(turns):
+        if turn["role"] == REASONING and _answered(turns, i):
+            trace = turn
+            continue
+        message, weight = {"role": turn["role"], "content": turn["content"]}, float(turn["weight"])
+        if turn["role"] == REASONING:  # nothing answers it
+            trace, message = turn, {"role": "assistant", "content": ""}
+        said, entirely = [message["content"].strip()], True
+        if trace is not None and place:
+            thought = trace["content"]
+            if place == "content":
+                message["content"] = THINK[0] + thought + THINK[1] + message["content"]
+            else:
+                message[place] = thought
+            entirely = float(trace["weight"]) == weight
+            if entirely:
+                said.insert(0, thought.strip())
+        trace = None
+        yield message, weight, tuple(filter(None, said)), entirely
+
+
+def _answered(turns: Sequence[Turn], at: int) -> bool:
+    """Whether the turn behind a reasoning trace is its answer."""
+    return at + 1 < len(turns) and turns[at + 1]["role"] == "assistant"
+
+
+def reasoning_place(tokenizer: Any) -> str:
+    """The key of a message in which the tokenizer's chat template takes reasoning.
+
+    Returns:
+        A key; "content" where the template knows none and shows what stands in `<think>` in the
+        content; "" where it shows neither.
+    """
+    mark = "didact-7f3a"
+    asked = {"role": "user", "content": "?"}
+    said = {"role": "assistant", "content": "!"}
+    inside = {**said, "content": f"{THINK[0]}{mark}{THINK[1]}!"}
+    tries = {**{key: {**said, key: mark} for key in _REASONING_KEYS}, "content": inside}
+    for key, message in tries.items():
+        if mark in rendered(tokenizer, [asked, message]):
+            return key
+    return ""
 
 
 def _tokens(

@@ -14,6 +14,7 @@ from typing import Any
 
 from didact.core import atomic
 from didact.core.errors import DataError, MissingDependencyError
+from didact.core.nesting import parse_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,6 +24,7 @@ _MAY_ASK_FOR_CODE = ("config.json", "tokenizer_config.json", "processor_config.j
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
+_MOST_LEVELS = 100  # of a file of JSON; transformers copies what it reads level by level
 _BYTES = {"BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "BF16": 2} | {
     f"{kind}{8 * n}": n for kind in "FIU" for n in (1, 2, 4, 8)
 }
@@ -39,7 +41,7 @@ def find(model: str | Path) -> Path:
         DataError: There is no such model, or `check` refuses it.
         MissingDependencyError: A hub name without huggingface_hub.
     """
-    path = Path(model)
+    path = Path(model).expanduser()
     if path.exists():
         check(path)
         return path
@@ -122,13 +124,13 @@ def _places(path: Path) -> list[Path]:
     if not modules.is_file():
         return [path]
     places = [path]
-    for module in read_json(modules, list):
+    for module in read_modules(modules):
         if not str(module.get("type", "")).startswith("sentence_transformers."):
             raise DataError(
                 f"{modules}: module type {module.get('type')!r} is code that came with the model, "
                 "which is never run; give a model of sentence_transformers' own modules"
             )
-        place = path / str(module.get("path", ""))
+        place = path / module.get("path", "")
         if place.is_dir() and place not in places:
             places.append(place)
     return places
@@ -158,6 +160,11 @@ def weight_files(place: Path) -> list[Path]:
     named = read_json(index, dict).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise DataError(f"{index}: no 'weight_map'; fetch the file again")
+    strange = [name for name in named.values() if not _is_name(name)]
+    if strange:
+        raise DataError(
+            f"{index}: {strange[0]!r:.60} is no file of the model's folder; fetch the file again"
+        )
     files = [place / name for name in sorted(set(named.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -197,7 +204,7 @@ def header(file: Path) -> dict[str, TensorHeader]:
             )
         raw = source.read(length)
     try:
-        entries = json.loads(raw)
+        entries = parse_json(raw, levels=_MOST_LEVELS)
         entries.pop("__metadata__", None)
         tensors = {k: TensorHeader(tuple(v["shape"]), str(v["dtype"])) for k, v in entries.items()}
         spans = sorted((int(a), int(b)) for a, b in (v["data_offsets"] for v in entries.values()))
@@ -205,7 +212,7 @@ def header(file: Path) -> dict[str, TensorHeader]:
             (v["data_offsets"][1] - v["data_offsets"][0], tensors[k]) for k, v in entries.items()
         ]
         fits = all(n == t.size * _BYTES[t.dtype] for n, t in sized if t.dtype in _BYTES)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{file}: damaged safetensors header; fetch the file again") from error
     bounds = [(0, 0), *spans, (n_bytes - 8 - length,) * 2]
     if not fits or any(a[1] != b[0] for a, b in pairwise(bounds)):
@@ -242,10 +249,31 @@ def _digest(files: tuple[tuple[str, Path, tuple[int, ...]], ...]) -> str:
     return hasher.hexdigest()
 
 
+def read_modules(file: Path) -> list[dict[str, Any]]:
+    """The modules that a sentence-transformers modules.json names; DataError where it is none."""
+    modules: list[dict[str, Any]] = read_json(file, list)
+    if not modules or not all(isinstance(module, dict) for module in modules):
+        raise DataError(f"{file}: expected a list of one module or more; fetch the file again")
+    for module in modules:
+        name = module.get("path", "")
+        if name != "" and not _is_name(name):
+            raise DataError(
+                f"{file}: the module's path {name!r:.60} is no folder of the model; fetch the file "
+                "again"
+            )
+    return modules
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a name is that of a file or folder right inside another one."""
+    plain = isinstance(name, str) and 0 < len(name) < 256 and name.isprintable()
+    return plain and name not in {".", ".."} and not set(name) & {"/", "\\"}
+
+
 def read_json(file: Path, kind: type) -> Any:
     """A JSON file of one kind, dict or list; DataError for anything else."""
     try:
-        value = json.loads(file.read_text("utf-8"))
+        value = parse_json(file.read_text("utf-8"), levels=_MOST_LEVELS)
     except FileNotFoundError as error:
         raise DataError(
             f"{file}: there is none; expected a model's folder, with its configuration and weights"

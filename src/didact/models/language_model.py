@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, overhead
-from didact.models.folder import first_line
+from didact.models.folder import first_line, read_json
 from didact.models.saving import quiet
 
 _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
@@ -105,9 +104,10 @@ def _module(path: Path, dtype: torch.dtype, attention: str | None) -> Any:
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                 local_files_only=True, output_loading_info=True, **more,
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a configuration of anybody makes transformers fail anyhow
         raise DataError(
-            f"{path}: transformers cannot open it as a causal language model: {error}"
+            f"{path}: transformers cannot open it as a causal language model: "
+            f"{type(error).__name__}: {error}"
         ) from error
     module, found = opened
     if found["missing_keys"]:  # transformers would fill them with random numbers
@@ -180,7 +180,7 @@ def spec_as_shown(
 
 def context_of(path: Path, tokenizer: Any) -> int:
     """Most tokens a model reads at once, by its configuration, else by its tokenizer."""
-    config = json.loads((path / "config.json").read_text("utf-8"))
+    config = read_json(path / "config.json", dict)
     config |= config.get("text_config") or {}
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len"):
         found = config.get(name)

@@ -6,7 +6,6 @@ Torch is imported by the functions that run a transformer.
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
 from didact.models.embed import Embed, Vectors, blank, embed_in_batches
+from didact.models.folder import first_line, read_json, read_modules
 from didact.models.tokens import ragged
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def read_sentence_folder(path: Path) -> SentenceFolder:
             f"{path}: no modules.json; expected a folder that sentence-transformers saved. For a "
             "causal language model use the scorer rds"
         )
-    first = json.loads(modules.read_text("utf-8"))[0]
-    kind = str(first["type"]).rsplit(".", 1)[-1]
+    first = read_modules(modules)[0]
+    kind = str(first.get("type")).rsplit(".", 1)[-1]
     if kind != "Transformer":
         other = "; use the scorer static_embedding" if kind == "StaticEmbedding" else ""
         raise DataError(f"{path}: its first module is a {kind}, expected a Transformer{other}")
-    inner = path / first["path"]
+    inner = path / first.get("path", "")
     config = _optional_json(inner / "config.json")
     limits = (
         _sentence_config(inner).get("max_seq_length"),
@@ -88,7 +88,7 @@ def _sentence_config(folder: Path) -> dict[str, Any]:
 
 
 def _optional_json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    return dict(read_json(file, dict)) if file.is_file() else {}
 
 
 def _special_tokens(folder: Path) -> int:
@@ -97,7 +97,13 @@ def _special_tokens(folder: Path) -> int:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise DataError(f"{folder}: no tokenizer.json; save the model with its fast tokenizer")
-    return int(Tokenizer.from_file(str(file)).num_special_tokens_to_add(is_pair=False))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise DataError(
+            f"{file}: cannot be opened ({first_line(error)}); save the tokenizer again"
+        ) from error
+    return int(tokenizer.num_special_tokens_to_add(is_pair=False))
 
 
 @contextmanager

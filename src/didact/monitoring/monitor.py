@@ -35,7 +35,7 @@ from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.monitoring.versions import Opened, check_alike, open_version
 from didact.text.overlap import overlap_with
-from didact.verbs import PathLike, Paths, context, read_target
+from didact.verbs import PathLike, Paths, context, read_held_out
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
@@ -75,7 +75,7 @@ def monitor(
         raise ConfigError(f"seen={seen}: expected a share of the first epoch, above 0 and up to 1")
     ctx = ctx or context()
     settings = read_as or DataSettings()
-    opened = [open_version(Path(folder), settings, ctx) for folder in versions]
+    opened = [open_version(Path(folder).expanduser(), settings, ctx) for folder in versions]
     if not opened:
         raise DataError("there is no version; expected folders of runs or of rows")
     check_alike(opened)
@@ -97,7 +97,7 @@ def series_of(folder: PathLike) -> list[Path]:
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
-    home = Path(folder)
+    home = Path(folder).expanduser()
     if not home.is_dir():
         raise DataError(f"{home}: no such folder; expected one with a subfolder for each version")
     there = [p for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")]
@@ -130,7 +130,7 @@ def _before(
         return out
     overlap = None
     if held_out is not None:
-        pool = read_target(held_out, settings, ctx).pool
+        pool = read_held_out(held_out, settings, ctx).pool
         overlap = overlap_with(text for _, text in pool.texts(np.arange(len(pool))))
     found = judge_data(list(datas.values()), overlap)
     for i, one in zip(datas, found, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from didact.core.arrays import Float1D
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+FARTHEST = 1e300  # either end of an axis: beyond, sums and widths would be no numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,27 @@ def distribution(
         edges=_plain(edges),
         pool=_shares(pool, edges),
         chosen=_shares(chosen, edges) if len(chosen) else (),
-        pool_quantiles=_plain(np.quantile(pool, QUANTILES)),
-        chosen_quantiles=_plain(np.quantile(chosen, QUANTILES)) if len(chosen) else (),
+        pool_quantiles=_quantiles(pool),
+        chosen_quantiles=_quantiles(chosen) if len(chosen) else (),
         beyond=int(np.count_nonzero((pool < edges[0]) | (pool > edges[-1]))),
         log=log,
     )
 
 
+def drawable(values: Any) -> Any:
+    """Numbers, or an array of them, with what lies beyond `FARTHEST` put there."""
+    return np.clip(values, -FARTHEST, FARTHEST)
+
+
 def _shares(values: Float1D, edges: Float1D) -> tuple[float, ...]:
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return _plain(counts / len(values))
+
+
+def _quantiles(values: Float1D) -> tuple[float, ...]:
+    """Values at `QUANTILES`; between numbers whose difference is none, too."""
+    scale = 4.0 if np.abs(values).max() > FARTHEST else 1.0
+    return _plain(np.quantile(values / scale, QUANTILES) * scale)
 
 
 def _plain(values: npt.NDArray[np.float64] | Sequence[float]) -> tuple[float, ...]:

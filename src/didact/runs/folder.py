@@ -16,16 +16,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from didact.core.atomic import digest, remove, sweep, sync, write_text
+from didact.core.atomic import digest, lies_inside, remove, sweep, sync, write_text
 from didact.core.checksums import read_signed, signed
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
+from didact.core.findings import Finding
 from didact.core.identity import base_libraries
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
+from didact.core.nesting import parse_json
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import differences
 
@@ -41,6 +43,7 @@ class Outcome:
         outputs: Files written, inside the run folder.
         counts: Rows, tokens and the like that went in and came out.
         notes: Decisions worth telling.
+        findings: What should be known of the data, counted.
         facts: Library versions and statistics the result depends on.
         timed: Those of `outputs` that show measured times and so differ between equal runs.
         found: The work was found done, outside of the run folder.
@@ -49,6 +52,7 @@ class Outcome:
     outputs: Sequence[Path] = ()
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     timed: Sequence[Path] = ()
     found: bool = False
@@ -114,6 +118,7 @@ class RunFolder:
             counts=outcome.counts,
             outputs={name: "" if name in timed else told for name, told in hashes.items()},
             notes=outcome.notes,
+            findings=outcome.findings,
             facts=outcome.facts,
             estimated=estimated or Cost(),
             measured=Measured(
@@ -213,7 +218,7 @@ class RunFolder:
                 return None
             self.changes.append(f"{name}: its record is of an earlier didact; {again}")
             record = older
-        strange = [n for n in record.outputs if not _inside(self.path, n)]
+        strange = [n for n in record.outputs if not lies_inside(self.path, n)]
         if strange:
             self.changes.append(
                 f"{name}: its record names {strange[0]!r}, which is not in this folder; {again}"
@@ -253,20 +258,12 @@ class RunFolder:
 def _record_of_version_1(path: Path) -> StageRecord | None:
     """A record without a checksum; what it says of files is used to remove them, no more."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
         if "checksum" in values or "cost" not in values["measured"]:
             return None
         return replace(StageRecord.from_json(values), fingerprint="")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-
-
-def _inside(folder: Path, name: str) -> bool:
-    """Whether a name is that of a file in the folder or below, and no link leads out of it."""
-    parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
-        return False
-    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
@@ -327,7 +324,7 @@ def read_manifest(path: Path) -> Manifest:
                 f"{file}: was changed since the run, its checksum does not hold; run the same "
                 "command again to mend it"
             )
-        return Manifest.from_json(json.loads(text))
+        return Manifest.from_json(parse_json(text))
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     ) as error:  # fmt: skip

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from didact.config import RunConfig
-from didact.core.atomic import replacing
 from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.ingest import Ingested, find_cached
 from didact.runs.folder import Outcome
+from didact.stages.left_out import listed, rejected
 from didact.stages.stage import Stage, Values
 from didact.verbs import read_with_inputs
 
@@ -34,7 +33,9 @@ def _inputs(read: Ingested) -> tuple[dict[str, Any], ...]:
 def _depends(values: Values) -> Mapping[str, Any]:
     # Content, not where it lies, is what the stages depend on.
     settings = values.config.data.model_dump(mode="json", exclude={"path", "exclude", "tokenizer"})
-    return {"pool": values.read["data"].pool.fingerprint, "data": settings}
+    pool = values.read["data"].pool
+    found = [[finding.kind, finding.count, finding.first] for finding in pool.findings]
+    return {"pool": pool.fingerprint, "data": settings, "findings": found}
 
 
 def _estimate(values: Values) -> Cost:
@@ -45,33 +46,23 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     del ctx
     read: Ingested = values.read["data"]
     pool = read.pool
-    written = []
-    for name in ("rejected.jsonl", "excluded.jsonl"):
-        if pool.has_file(name):
-            with (
-                replacing(folder / name) as temporary,
-                pool.file(name).stream() as source,
-                temporary.open("wb") as target,
-            ):
-                shutil.copyfileobj(source, target)
-            written.append(folder / name)
-    counts = {**pool.meta["counts"], "tokens": pool.stats.n_tokens, "bytes": pool.stats.n_bytes}
+    held_out = [] if read.held_out is None else [read.held_out]
+    written = [
+        path
+        for name in ("rejected", "excluded")
+        for path in listed([pool], name, folder / f"{name}.jsonl")
+    ]
+    written += listed(held_out, "rejected", folder / "rejected_held_out.jsonl")
+    counts = {
+        **pool.meta["counts"],
+        "rejected_held_out": rejected(held_out),
+        "tokens": pool.stats.n_tokens,
+        "bytes": pool.stats.n_bytes,
+    }
     facts = {"token_counter": pool.meta["token_counter"]}
-    return Outcome(written, counts, _notes(pool, counts), facts, found=read.reused)
-
-
-def _notes(pool: Pool, counts: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = []
-    if counts["rejected"]:
-        notes.append(f"bad rows, listed in rejected.jsonl: {counts['rejected']:,}")
-    if counts["excluded"]:
-        notes.append(f"rows with held-out text, listed in excluded.jsonl: {counts['excluded']:,}")
-    if counts["duplicates"]:
-        how = "counted once" if pool.dedup else "kept (dedup: none)"
-        notes.append(f"exact duplicates of earlier rows: {counts['duplicates']:,}, {how}")
-    if pool.tokens_are_estimated:
-        notes.append(f"token counts are an estimate ({pool.token_counter}); give data.tokenizer")
-    return tuple(notes)
+    estimate = f"token counts are an estimate ({pool.token_counter}); give data.tokenizer"
+    notes = (estimate,) if pool.tokens_are_estimated else ()
+    return Outcome(written, counts, notes, pool.findings, facts=facts, found=read.reused)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:

@@ -16,6 +16,7 @@ from didact.evaluation.evaluate import HeldOut
 from didact.evaluation.results import Evaluation, read_evaluation, write_evaluation
 from didact.runs.folder import Outcome
 from didact.stages import train as training
+from didact.stages.left_out import listed, rejected
 from didact.stages.stage import Stage, Values
 from didact.training.settings import SCRATCH
 from didact.training.trained import Trained
@@ -102,7 +103,13 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         written.append(path)
         rows = max(rows, len(found.table))
         notes += [note for note in found.notes if note not in notes]
-    return Outcome(written, {"rows": rows, "models": len(written)}, tuple(notes))
+    pools = [file.pool for file in files]
+    counts = {"rows": rows, "models": len(written), "rejected": rejected(pools)}
+    if counts["rejected"]:
+        lost = "rejected_evaluated.jsonl"
+        written += listed(pools, "rejected", folder / lost)
+        notes.append(f"bad rows of held-out files, listed in {lost}: {counts['rejected']:,}")
+    return Outcome(written, counts, tuple(notes))
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> dict[str, Evaluation]:

@@ -17,8 +17,11 @@ from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.core.statistics import spearman
 from didact.data import tables
+from didact.data.about import rejected_rows
 from didact.data.reading.ingest import Ingested
 from didact.runs.folder import Outcome, output
+from didact.scoring.around.about_scores import about_scores, target_in_pool
+from didact.stages.left_out import listed, rejected
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
 
@@ -49,7 +52,7 @@ def _target(leaf: ScoreConfig, config: RunConfig, ctx: Context) -> Ingested | No
     if leaf.target is None:
         return None
     if isinstance(leaf.target, DataConfig):
-        return read_with_inputs(leaf.target.path, leaf.target, ctx)
+        return read_with_inputs(leaf.target.path, leaf.target, ctx, role="target")
     return read_target(leaf.target, config.data, ctx)
 
 
@@ -99,11 +102,21 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     notes: tuple[str, ...] = ()
     if "note" in scores.facts:
         notes += (str(scores.facts["note"]),)
-    if scores.missing:
-        row, why = next(iter(scores.missing.items()))
-        notes += (f"rows without a score: {len(scores.missing):,}; row {row}: {why}",)
-    counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks)}
-    return Outcome([path], counts, notes, scores.facts)
+    reads = {read.pool.fingerprint: read for read in values.read[name] if read is not None}
+    targets = [read.pool for read in reads.values()]
+    lost = f"rejected_{name}_target.jsonl"
+    written = [path, *listed(targets, "rejected", folder / lost)]
+    findings = [*about_scores(scores, values.pool)]
+    for read in reads.values():
+        findings += target_in_pool(values.pool, read.pool, _own_files(read))
+    findings += rejected_rows(targets, "target files", lost, "data.on_bad_row: raise stops there")
+    counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
+              "rejected_target": rejected(targets)}  # fmt: skip
+    return Outcome(written, counts, notes, tuple(findings), scores.facts)
+
+
+def _own_files(read: Ingested) -> list[str]:
+    return [str(file["path"]) for file in read.inputs if "role" not in file]
 
 
 def _scored(

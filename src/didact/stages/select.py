@@ -16,6 +16,7 @@ from didact.core.protocols import Context
 from didact.core.scores import Selection
 from didact.data import tables
 from didact.runs.folder import Outcome, output
+from didact.selection.around.about_selection import about_selection
 from didact.stages import spending
 from didact.stages.stage import Stage, Values
 from didact.training.starting import planned_training
@@ -75,7 +76,8 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         chosen = select(pool, scores, section.method, ctx=ctx, **arguments)
     tables.write_selection(chosen, scores, pool, folder / _FILE)
     counts = {"in": len(pool), **chosen.describe(pool, scores)}
-    return Outcome([folder / _FILE], counts, chosen.notes)
+    findings = about_selection(chosen, pool)
+    return Outcome([folder / _FILE], counts, chosen.notes, findings)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Selection:

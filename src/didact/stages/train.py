@@ -118,7 +118,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         notes.append(f"samples without a token to learn, left out: {facts['left_out']:,}")
     timed = [path for path in files if path.name in {STEPS, RECORD}]
     told = {"base": done.about["model"], "set": done.about["set"], "dtype": done.about["dtype"]}
-    return Outcome(files, counts, tuple(notes), told, timed=timed, found=done.reused)
+    return Outcome(files, counts, tuple(notes), facts=told, timed=timed, found=done.reused)
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Trained:

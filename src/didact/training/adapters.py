@@ -16,6 +16,7 @@ from torch import Tensor
 from didact.accounting.spec import LoraSpec
 from didact.core.entries import temporary_folder
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.core.protocols import Dtype
 from didact.gradients.influence import Moments
 from didact.models.architecture import read_lora
@@ -129,7 +130,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _about(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((path / ABOUT).read_text("utf-8"))
+        found: dict[str, Any] = parse_json((path / ABOUT).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: no checkpoint of a warm-up ({error}); remove {path.parent} and run again"

@@ -91,7 +91,7 @@ def planned_training(
         )
     if not isinstance(model, ModelSpec):
         found = None
-        if model != SCRATCH and not Path(str(model)).exists():
+        if model != SCRATCH and not Path(str(model)).expanduser().exists():
             found = _described(str(model))  # first: a name in the table downloads nothing
         if found is not None:
             notes = _known_by_numbers(pool, found)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from didact.core.cost import Cost
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 
 STEPS: Final = "steps.jsonl"
@@ -90,7 +91,7 @@ def read_steps(path: Path) -> tuple[Step, ...]:
     for number, line in enumerate(lines, 1):
         place = f"{path}:{number}"
         try:
-            told = json.loads(line)
+            told = parse_json(line)
         except ValueError as error:
             raise DataError(
                 f"{place}: not JSON ({error}): the line was cut; remove it, or train again"
@@ -104,7 +105,7 @@ def read_steps(path: Path) -> tuple[Step, ...]:
 def step_of(line: str) -> float:
     """The step that a line of a log is of; infinite where the line was cut."""
     try:
-        return float(json.loads(line)["step"])
+        return float(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
 

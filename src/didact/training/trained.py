@@ -13,6 +13,7 @@ import numpy as np
 from didact.core.arrays import UInt64s
 from didact.core.cost import Cost
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.models.folder import RECORD
 from didact.training.telemetry import STEPS, Step, read_steps, step_lines
 
@@ -78,7 +79,7 @@ def read_trained(folder: Path) -> Trained:
         DataError: The folder holds none, or it is damaged.
     """
     try:
-        about = json.loads((folder / RECORD).read_text("utf-8"))
+        about = parse_json((folder / RECORD).read_text("utf-8"))
         cost = Cost.from_json(about.pop("cost"))
         trained = Trained(folder, read_steps(folder), cost, about, reused=True)
         trained.facts()

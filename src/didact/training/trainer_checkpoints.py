@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers import TrainerCallback
 
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.entries import intact_entry, seal
+from didact.core.nesting import parse_json
 from didact.core.pieces import ignore
 from didact.training.ranks import meet
 
@@ -50,5 +50,5 @@ def epoch_of(checkpoint: Path) -> int:
 
 def trainer_state(checkpoint: Path) -> dict[str, Any]:
     """The numbers that HF Trainer keeps in a checkpoint: `global_step`, `epoch`, …"""
-    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    state: dict[str, Any] = parse_json((checkpoint / "trainer_state.json").read_text("utf-8"))
     return state

@@ -225,7 +225,9 @@ def test_a_broken_element_is_one_bad_row(tmp_path):
     elements = [b'{"a": 1}', b'{"b": nul}', b'{"c" 3}', b'{"d": [}}', b'{"e": "\xff"}', b"", b"x"]
     data = b"[" + b" , ".join(elements) + b"]"
     found = list(array_elements(file(tmp_path / "x.json", data, "json"), max_row_bytes=MOST))
-    assert found == [(i + 1, element, "") for i, element in enumerate(elements)]
+    faults = dict.fromkeys(range(len(elements)), "")
+    faults[5] = "'' is not JSON: a comma stands where an element should: remove it"
+    assert found == [(i + 1, element, faults[i]) for i, element in enumerate(elements)]
 
 
 @pytest.mark.parametrize(
@@ -401,8 +403,8 @@ def test_default_source(name, source):
 def test_missing_files_and_permissions_have_remedies(tmp_path):
     for error, message in (
         (FileNotFoundError(), "no such file; check the path"),
-        (PermissionError(), r"no permission to read it; chmod \+r"),
-        (IsADirectoryError(), "is a folder; expected a file"),
+        (PermissionError(13, "denied"), r"no permission to read it; chmod \+r"),
+        (IsADirectoryError(21, "a directory"), "is a folder; expected a file"),
         (OSError(5, "Input/output error"), "cannot be read .*Input/output error"),
         (pa.ArrowInvalid("bad footer"), "not a readable Parquet or Arrow file .bad footer"),
     ):

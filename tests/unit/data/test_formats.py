@@ -450,7 +450,7 @@ def test_what_is_refused(row, columns, message):
     [
         ("messages", {"text": "a"}, r"column 'messages' is missing; the row has \['text'\]"),
         ("text", {"text": None}, r"column 'text' is null"),
-        ("labelled", {"prompt": "a", "completion": "b", "label": 1}, "label is 1; expected true"),
+        ("labelled", {"prompt": "a", "completion": "b", "label": 2}, "label is 2; expected true"),
         ("labelled", {"prompt": "a", "completion": "b"}, "label is None; expected true or false"),
         ("preference", {"chosen": "a"}, "column 'rejected' is missing"),
         ("alpaca", {"instruction": "a"}, "column 'output' is missing"),

@@ -162,3 +162,16 @@ def test_forms_that_a_file_has_not_are_refused(tmp_path):
     with pytest.raises(DataError, match="f: holds plain text, which has no answers to choose"):
         survey(text, np.arange(1), "labels", "f")
     assert survey(text, np.arange(1), None, "f").questions == 0
+
+
+def test_an_options_place_is_without_the_reasoning_of_the_answer():
+    trace = {"part": 0, "role": "reasoning", "content": "so B", "weight": 1.0}
+    asked = "Which?\nA) one\nB) two"
+    first, second = turns("earlier", "said"), turns(asked, "B")
+    sample = [first[0], trace, first[1], second[0], trace, second[1]]
+    replaced = with_answer(sample, "A")
+    assert [turn["content"] for turn in replaced] == ["earlier", "so B", "said", asked, "A"]
+    assert last_answer(sample) == "B"
+    assert lettered(sample, "f: row 1") is not None
+    only = [second[0], {**trace, "content": "A) no B) no"}, second[1]]
+    assert lettered(only, "f: row 1") == lettered(second, "f: row 1")

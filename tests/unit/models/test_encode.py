@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from didact.core.errors import ConfigError
-from didact.core.render import CHOSEN, REJECTED, SHARED, TURNS
+from didact.core.render import CHOSEN, REJECTED, SHARED, TURNS, derive
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from didact.models.encode import Encoding, _token_bytes, encode, overhead
+from didact.models.encode import Encoding, _token_bytes, encode, overhead, reasoning_place
 from didact.models.language_model import open_tokenizer
 from didact.models.tokens import Tokens
 
@@ -361,3 +361,87 @@ def test_weights_survive_as_float32(tokenizer):
     tokens = tokens_of([sample(ASK, ("assistant", "x", 0.3))], tokenizer)
     assert tokens.weights.dtype == np.float32
     assert set(tokens.weights.tolist()) == {0.0, float(np.float32(0.3))}
+
+
+# In the manner of the templates of reasoning models: Qwen 3 and GLM show `reasoning_content` of the
+# answers behind the last question, gpt-oss `thinking`, R1 cuts off what stands before `</think>`.
+QWEN_3 = (
+    "{% set last = namespace(at=0) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set last.at = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}"
+    "<|im_start|>{{ m.role }}\n{% if m.reasoning_content and loop.index0 > last.at %}"
+    "<think>\n{{ m.reasoning_content.strip('\n') }}\n</think>\n\n{% endif %}{{ m.content }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GPT_OSS = (
+    "{% for m in messages %}{% if 'thinking' in m %}<analysis>{{ m.thinking }}</>{% endif %}"
+    "<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+)
+R1 = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}</>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>\n{% endif %}"
+)
+THOUGHT = ("reasoning", "two, then two", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("template", "places", "learned"),
+    [
+        (
+            QWEN_3,
+            ["reasoning_content"],
+            "<think>\ntwo, then two\n</think>\n\nfour<|im_end|>\n",
+        ),
+        (
+            GPT_OSS,
+            ["reasoning_content", "thinking"],
+            "<analysis>two, then two</><assistant>four</>",
+        ),
+        (QWEN, ["content"], "<think>\ntwo, then two\n</think>\n\nfour<|im_end|>\n"),
+        (R1, [""], "four"),
+    ],
+    ids=["qwen 3", "gpt-oss", "no reasoning", "cut off"],
+)
+def test_reasoning_is_learned_where_the_template_takes_it(template, places, learned, tokenizer):
+    tokenizer.chat_template = template
+    # transformers 5.24 hands `reasoning_content` on as `thinking` as well, earlier ones do not
+    assert reasoning_place(tokenizer) in places
+    tokens = tokens_of([sample(ASK, THOUGHT, ("assistant", "four"))], tokenizer)
+    assert counted(tokens, tokenizer) == [learned]
+
+
+def test_reasoning_that_a_template_drops_of_earlier_turns_does_not_count(tokenizer):
+    tokenizer.chat_template = QWEN_3
+    turns = sample(
+        ASK, ("reasoning", "hm", 1.0), ("assistant", "first"), ("user", "and?"), THOUGHT,
+        ("assistant", "second"),
+    )  # fmt: skip
+    tokens = tokens_of([turns], tokenizer)
+    last = "<think>\ntwo, then two\n</think>\n\nsecond<|im_end|>\n"
+    assert counted(tokens, tokenizer) == ["first", last]
+    assert "hm" not in tokenizer.decode(ids(tokens))
+
+
+def test_an_answer_that_is_taught_without_its_reasoning_begins_behind_it(tokenizer):
+    tokenizer.chat_template = QWEN_3
+    tokens = tokens_of([sample(ASK, (*THOUGHT[:2], 0.0), ("assistant", "four"))], tokenizer)
+    assert counted(tokens, tokenizer) == ["four<|im_end|>\n"]
+    assert "<think>\ntwo, then two\n</think>" in tokenizer.decode(ids(tokens))
+
+
+def test_reasoning_that_nothing_answers_is_an_answer_of_its_own(tokenizer):
+    tokenizer.chat_template = QWEN_3
+    tokens = tokens_of([sample(ASK, THOUGHT)], tokenizer)
+    assert counted(tokens, tokenizer) == ["<think>\ntwo, then two\n</think>\n\n<|im_end|>\n"]
+
+
+@pytest.mark.parametrize("template", ["plain", "roles", "chatml"])
+def test_reasoning_stands_in_didacts_templates_as_in_the_pools_text(template, tokenizer):
+    tokenizer.bos_token = tokenizer.eos_token = None
+    turns = sample(
+        ASK, ("reasoning", "hm", 1.0), ("assistant", "1"), ("user", "and?"), ("assistant", "2")
+    )
+    tokens = tokens_of([turns], tokenizer, Encoding(kind="chat", template=template))
+    text = derive(pa.array([turns, turns[3:]], TURNS), "text", template, chat=True).to_pylist()[0]
+    assert tokenizer.decode(ids(tokens)) == text
+    if template == "chatml":
+        assert "<|im_start|>assistant\n<think>\nhm\n</think>\n\n1<|im_end|>\n" in text

@@ -336,7 +336,11 @@ def test_a_file_is_not_a_folder(model):
         find(model / "config.json")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", ""])
+DEEP = '{"a": ' * 5000 + "1" + "}" * 5000
+DEEPISH = '{"a": ' * 300 + "1" + "}" * 300  # what parsers can read, and loaders cannot copy
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", DEEP, DEEPISH])
 def test_damaged_json_is_refused(model, text):
     (model / "config.json").write_text(text)
     with pytest.raises(DataError, match=r"config\.json: .*fetch the file again"):
@@ -356,6 +360,8 @@ def spoiled(data: bytes, how: str) -> bytes:
         "a list": (2).to_bytes(8, "little") + b"[]",
         "other fields": (14).to_bytes(8, "little") + b'{"a": {"b": 1}}'[:14],
         "another shape": data.replace(b"[9, 4]", b"[8, 4]"),
+        "infinite": data.replace(b'"data_offsets": [0, 64]', b'"data_offsets": [0,1e999]'),
+        "deep": len(DEEP).to_bytes(8, "little") + DEEP.encode(),
         "overlap": data.replace(b'"data_offsets": [0, 64]', b'"data_offsets": [1, 65]'),
     }[how]
 
@@ -373,6 +379,8 @@ def spoiled(data: bytes, how: str) -> bytes:
         "a list",
         "other fields",
         "another shape",
+        "infinite",
+        "deep",
         "overlap",
     ],
 )
@@ -402,9 +410,28 @@ def test_an_index_without_a_map_is_refused(model):
         find(model)
 
 
+@pytest.mark.parametrize("name", [5, None, "", "..", "../model/model.safetensors", "/etc/passwd"])
+def test_an_index_names_files_of_its_folder(model, name):
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(DataError, match="is no file of the model's folder"):
+        find(model)
+
+
+@pytest.mark.parametrize("modules", [[], [5], [{"path": ["a"]}], [{"path": ".."}], [{"path": "/"}]])
+def test_modules_are_folders_of_the_model(model, modules):
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(DataError, match=r"modules\.json: .*fetch the file again"):
+        find(model)
+
+
 @pytest.mark.parametrize(
     ("values", "match"),
     [
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"hidden_size": -4}, "hidden_size is -4"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000"),
+        ({"text_config": ["hidden_size"]}, "'text_config' is"),
         ({"num_hidden_layers": 2}, "says 2 layers, the weights have 1"),
         ({"hidden_size": None}, "none of hidden_size"),
         ({"tie_word_embeddings": False}, "no vocabulary head"),

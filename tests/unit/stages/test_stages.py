@@ -78,7 +78,7 @@ def test_adding_a_stage_is_one_file_and_one_line(with_a_stage_more, chats, tmp_p
         printing.dry_run_table(configs.parse(plain(chats)), pool, costs)
     assert "count" in shown.getvalue()
     assert "counts" in shown.getvalue()
-    assert "note: counted" in shown.getvalue()
+    assert "count: counted" in shown.getvalue()
     didact.run(plain(chats), tmp_path / "b", cache_dir=cache)
     assert pipeline.diff(tmp_path / "a", tmp_path / "b")["count"] == {"equal": True}
     pipeline.report(tmp_path / "a", tmp_path / "again.html", cache_dir=cache)

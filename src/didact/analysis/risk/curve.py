@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from didact.core.arrays import Float1D, Int1D
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.training.telemetry import STEPS, Step, read_steps, step_from_json
 
@@ -138,7 +138,7 @@ def curve_of_state(path: Path, **known: Any) -> Curve:
     with readable(path):
         text = path.read_text("utf-8")
     try:
-        state = json.loads(text)
+        state = parse_json(text)
         told = [e for e in state["log_history"] if "loss" in e and "step" in e]
         if told and all("told" in e for e in told):
             return curve_of_steps([step_from_json(e["told"]) for e in told], **known)
@@ -181,7 +181,7 @@ def find_log(folder: Path) -> Path | None:
 
 def _steps(state: Path) -> int:
     try:
-        return int(json.loads(state.read_text("utf-8"))["global_step"])
+        return int(parse_json(state.read_text("utf-8"))["global_step"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from didact.core.atomic import write_text
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 
 MOST_ROWS: Final = 20  # named in a flag
 
@@ -234,7 +235,7 @@ def read_risk(folder: Path) -> tuple[Watched, ...]:
     if not path.is_file():
         return ()
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = parse_json(path.read_text("utf-8"))
         return tuple(Watched.from_json(one) for one in told["versions"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

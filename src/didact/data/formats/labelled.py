@@ -9,21 +9,61 @@ from didact.data.rows.columns import Columns, Row, RowError, has, named, shown
 from didact.data.rows.format import Format
 from didact.data.rows.turns import Turn
 
+# A file that begins with a label of one of these spellings is one of KTO's.
+SPELLINGS: Final = {
+    **dict.fromkeys(("true", "1", "1.0", "yes", "good", "desirable", "chosen"), True),
+    **dict.fromkeys(("false", "0", "0.0", "no", "bad", "undesirable", "rejected"), False),
+}
 
-def label(row: Row, columns: Columns) -> Any:
-    """The label of a row; None when it has none."""
+
+def given(row: Row, columns: Columns) -> Any:
+    """What stands in the label's column; None when there is none, or `label` is mapped to `-`."""
     found = named(row, columns, "label")
-    return row.get("kto_tag") if found is None else found
+    if found is None and columns.get("label") != "-":
+        return row.get("kto_tag")
+    return found
+
+
+def spelled(value: Any) -> bool | None:
+    """Whether a label says good or bad; None when it says neither."""
+    if isinstance(value, bool):
+        return value
+    return (
+        SPELLINGS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+    )
+
+
+def label(row: Row, columns: Columns) -> bool:
+    """The label of a row: true when its answer is good.
+
+    Raises:
+        RowError: It is none of the spellings.
+    """
+    value = given(row, columns)
+    found = spelled(value)
+    if found is None:
+        raise RowError(
+            f"label is {shown(value)}; expected true or false (or 1 and 0, yes and no, good and "
+            "bad), as the file's other rows have: map another column with --data "
+            "columns.label=YOUR_COLUMN, or read the rows without labels with columns.label=-"
+        )
+    return found
+
+
+def refuse_late(row: Row, columns: Columns) -> None:
+    """Raise RowError when a row has a label of KTO's in a file that began without."""
+    value = given(row, columns)
+    if value is not None and spelled(value) is not None:
+        raise RowError(
+            f"the row has the label {shown(value)}, and the file's first row has none like it; "
+            "expected every row to have one, as KTO needs, or no row: give the others true or "
+            "false, or read all without labels with --data columns.label=-"
+        )
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """The turns of the row without its label, which may be of three other formats."""
-    given = label(row, columns)
-    if not isinstance(given, bool):
-        raise RowError(
-            f"label is {shown(given)}; expected true or false: map another column with "
-            "--data columns.label=YOUR_COLUMN"
-        )
+    label(row, columns)
     if messages.find_messages(row, columns)[1] is not None:
         return messages.turns(row, columns)
     if not has(row, columns, "prompt") and has(row, columns, "instruction"):
@@ -32,7 +72,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    return isinstance(label(row, columns), bool) and (
+    return spelled(given(row, columns)) is not None and (
         messages.find_messages(row, columns)[1] is not None
         or has(row, columns, "prompt", "completion")
         or has(row, columns, "instruction", "output")
@@ -41,20 +81,18 @@ def _fits(row: Row, columns: Columns) -> bool:
 
 _READ_ROW: Final = """
 def read_row(row):
-    label = column(row, "label")
-    label = row["kto_tag"] if label is None else label
     turns = chat(row)
     if turns is not None:
         turns = opening(row) + turns
-        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
+        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label_of(row)}
     if column(row, "prompt") is None:
         prompt, answer = question(row), column(row, "output")
     else:
         prompt, answer = column(row, "prompt"), column(row, "completion")
-    if isinstance(prompt, str) and isinstance(answer, str) and not opening(row):
-        return {"prompt": prompt, "completion": answer, "label": label}
+    if plain(row, prompt, answer):
+        return {"prompt": prompt, "completion": answer, "label": label_of(row)}
     prompt = opening(row) + side(prompt, "user")
-    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label}
+    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label_of(row)}
 """
 
 FORMAT: Final = Format(

@@ -7,18 +7,19 @@ from typing import Any, Final
 from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, get, require
 from didact.data.rows.format import Format
-from didact.data.rows.turns import Turn, chat, opening
+from didact.data.rows.json_text import parsed
+from didact.data.rows.turns import PlainTurns, Turn, chat, opening
 
 _PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
 
 
 def find_messages(row: Row, columns: Columns) -> tuple[str, Any]:
-    """Name and value of the column of messages; None when there is none."""
+    """Name and value of the column of messages, as a list where it is JSON text; or None."""
     name = columns.get("messages", "messages")
     value = get(row, name)
     if value is None and row.get("conversations") is not None:
-        return "conversations", row["conversations"]
-    return name, value
+        name, value = "conversations", row["conversations"]
+    return name, parsed(value, list)
 
 
 def from_and_value(row: Row, columns: Columns) -> bool:
@@ -39,7 +40,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
     return opening(row, columns) + chat(value, columns, name)
 
 
-def _plain_turns(row: Row, columns: Columns) -> list[Turn] | None:
+def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
     """A quick way for what nearly every chat is, messages of a role and a text and no more.
 
     Returns:
@@ -47,14 +48,14 @@ def _plain_turns(row: Row, columns: Columns) -> list[Turn] | None:
     """
     name, system, tools = "messages", "system", "tools"
     if columns:
-        if columns.keys() & {"role", "content", "weight"}:
+        if columns.keys() & {"role", "content", "weight", "reasoning"}:
             return None
         name, system, tools = (columns.get(n, n) for n in (name, system, tools))
         system, tools = system.split(".")[0], tools.split(".")[0]
     messages = row.get(name)
     if type(messages) is not list or not messages or system in row or tools in row:
         return None
-    turns = []
+    turns = PlainTurns()
     for message in messages:
         if type(message) is not dict or len(message) != 2:
             return None
@@ -85,7 +86,7 @@ FORMAT: Final = Format(
     content=("messages",),
     turns=turns,
     fits=_fits,
-    columns=("role", "content", "weight", "system", "tools"),
+    columns=("role", "content", "weight", "reasoning", "system", "tools"),
     fixed_columns=("conversations",),
     read_row=READ_ROW,
     reads_too=("sharegpt", "alpaca", "prompt_completion"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
-from didact.core.render import CHOSEN, REJECTED, SHARED
+from didact.core.render import CHOSEN, REASONING, REJECTED, SHARED
 from didact.data.formats import alpaca
 from didact.data.formats.messages import find_messages
-from didact.data.rows.columns import Columns, Row, RowError, has, named, require
+from didact.data.rows.columns import Columns, Row, RowError, get, has, named, require
 from didact.data.rows.format import Format
 from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
 
@@ -17,11 +17,11 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
     """What both branches share, the chosen branch, the rejected one."""
     if row.get("chosen_messages") is not None:
         columns = {**columns, "chosen": "chosen_messages", "rejected": "rejected_messages"}
-    answers = [require(row, columns, name) for name in ("chosen", "rejected")]
+    answers = [_answer(row, columns, name) for name in ("chosen", "rejected")]
     if all(isinstance(answer, str) for answer in answers) and not _has_prompt(row, columns):
         cut = _shared_words(answers)
         answers = [answer[cut:] for answer in answers]
-        shared = [(SHARED, "user", require(row, columns, "chosen")[:cut], 0.0)] if cut else []
+        shared = [(SHARED, "user", _answer(row, columns, "chosen")[:cut], 0.0)] if cut else []
     else:
         shared = _prompt(row, columns)
     chosen, rejected = (
@@ -43,6 +43,12 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
             "expected an answer of its own in each"
         )
     return opening(row, columns) + shown_only(shared) + chosen + rejected
+
+
+def _answer(row: Row, columns: Columns, name: str) -> Any:
+    """One answer of a pair; one that is null is empty, and counted among what should be known."""
+    column = columns.get(name, name)
+    return "" if get(row, column, row) is None else require(row, columns, name)
 
 
 def _has_prompt(row: Row, columns: Columns) -> bool:
@@ -69,6 +75,8 @@ def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
         if a[1:3] != b[1:3] or (a[1] == LEARNED and last):
             break
         same += 1
+    if same and chosen[same - 1][1] == REASONING:  # it belongs to the answer behind it
+        same -= 1
     return same
 
 
@@ -81,7 +89,10 @@ def _shared_words(answers: list[str]) -> int:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    return has(row, columns, "chosen", "rejected") or row.get("chosen_messages") is not None
+    if row.get("chosen_messages") is not None:
+        return True
+    answers = [get(row, columns.get(name, name), row) for name in ("chosen", "rejected")]
+    return row not in answers and any(answer is not None for answer in answers)
 
 
 _READ_ROW: Final = """
@@ -92,12 +103,12 @@ def read_row(row):
     prompt = column(row, "prompt")
     if prompt is None:
         prompt = question(row) or chat(row)
-    if isinstance(chosen, str) and (prompt is None or isinstance(prompt, str)):
+    if plain(row, chosen, rejected, "" if prompt is None else prompt):
         out = {"chosen": chosen, "rejected": rejected}
         return {"prompt": prompt, **out} if prompt is not None else out
     chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
-    if prompt is None or chosen[0]["role"] != "assistant":
-        return {"chosen": chosen, "rejected": rejected}  # both begin with the prompt
+    if prompt is None or chosen[0]["role"] != "assistant":  # both begin with the prompt
+        return {"chosen": opening(row) + chosen, "rejected": opening(row) + rejected}
     prompt = opening(row) + side(prompt, "user")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 """

@@ -15,8 +15,11 @@ from didact.data.reading.files import File, readable
 
 @contextmanager
 def _reader(file: File) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Schema and record batches of an Arrow file or stream; memory-mapped."""
-    with readable(file.path), pa.memory_map(str(file.path)) as source:
+    """Schema and record batches of an Arrow file or stream.
+
+    Read, not mapped: where a mapped file is cut short meanwhile, the kernel ends the process.
+    """
+    with readable(file.path), pa.OSFile(str(file.path)) as source:
         try:
             reader = pa.ipc.open_file(source)
         except pa.ArrowInvalid:
@@ -56,6 +59,8 @@ def _validate(batch: pa.RecordBatch) -> None:
 def _bytes(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(type_):
         return pa.large_binary()
+    if pa.types.is_string_view(type_):
+        return pa.binary_view()
     return pa.binary() if pa.types.is_string(type_) else type_
 
 

@@ -12,10 +12,11 @@ from typing import Final
 
 from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
-from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, readable
+from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, legible, readable
+from didact.data.reading.patterns import matches
 
 # descriptions that data sets carry beside their rows
-_NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
+NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -31,22 +32,25 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
     """
     found: list[Path] = []
     for given in paths:
+        if "\0" in str(given):
+            raise DataError(f"{str(given)!r:.80} has a NUL character, which no path has; check it")
         path = Path(given).expanduser()
-        if path.is_dir():
+        with readable(path):
+            there, is_folder = path.exists(), path.is_dir()
+        if is_folder:
             found += _inside(path, ignored)
-        elif path.exists() or not glob.has_magic(str(path)):
+        elif there or not glob.has_magic(str(path)):
             found.append(path)
         else:
-            matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-            matches = [m for m in matches if m.is_file()]
-            if not matches:
+            matching = matches(str(path))
+            if not matching:
                 raise DataError(f"{given}: no file matches this pattern; check it, or the folder")
-            found += matches
+            found += matching
     if not found:
         raise DataError("no file was given; expected at least one file, folder or glob")
-    places: dict[Path, Path] = {}
+    places: dict[str, Path] = {}
     for path in found:
-        place = path.resolve()
+        place = os.path.realpath(path)  # of a link that leads in a circle, too
         if place in places:
             raise DataError(
                 f"{path} is given twice (also as {places[place]}); expected each file once: "
@@ -55,7 +59,7 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
         places[place] = path
     shared = os.path.commonpath([path.absolute().parent for path in found])
     return [
-        replace(describe(path), name=Path(os.path.relpath(path.absolute(), shared)).as_posix())
+        replace(describe(path), name=legible(Path(os.path.relpath(path.absolute(), shared))))
         for path in found
     ]
 
@@ -72,12 +76,12 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
     no_data = None if ignored is None else ignored.absolute()
     if no_data is not None and folder.absolute() not in no_data.parents:
         no_data = None
-    runs = {p.parent for p in folder.rglob("manifest.json") if (p.parent / "stages").is_dir()}
+    runs = run_folders(folder)
     for path in sorted(folder.rglob("*")):
         if runs.intersection(path.parents):  # what a run made of the data beside it
             continue
         known = _by_suffix(path)
-        if known is None or path.name in _NOT_DATA or no_data in path.absolute().parents:
+        if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
             continue
         hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
         if not hidden and path.is_file():
@@ -87,6 +91,11 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
     if not inside:
         raise DataError(f"{folder}: no data in this folder; expected {', '.join(BY_SUFFIX)}")
     return inside
+
+
+def run_folders(folder: Path) -> set[Path]:
+    """Folders of runs below a folder: what is in them was made of the data beside them."""
+    return {p.parent for p in folder.rglob("manifest.json") if (p.parent / "stages").is_dir()}
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
@@ -165,9 +174,9 @@ def _text_container(path: Path, known: str | None, codec: Codec) -> str:
 
 def default_source(path: Path) -> str:
     """The file's name without its suffixes."""
-    name = path.name
+    name = legible(Path(path.name))
     for suffix in reversed(path.suffixes):
         if suffix.lower() not in BY_SUFFIX and suffix.lower() not in CODECS:
             break
         name = name[: -len(suffix)]
-    return name or path.name
+    return name or legible(Path(path.name))

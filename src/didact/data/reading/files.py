@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,20 +53,19 @@ class File:
     watch: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
 
 
+def legible(path: Path) -> str:
+    r"""A path as text, with `/`; bytes of it that are not UTF-8 as `\xe9`.
+
+    Linux lets names be any bytes, and what is written of them (sources, manifests) is text.
+    """
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Foreign errors of reading `path`, mapped once to a DataError with the remedy."""
     try:
         yield
-    except FileNotFoundError as error:
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise DataError(f"{path}: no such file{where}; check the path, or quote a glob") from error
-    except PermissionError as error:
-        raise DataError(
-            f"{path}: no permission to read it; chmod +r, or run as its owner"
-        ) from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder; expected a file") from error
     except _GZIP_ERRORS as error:
         raise DataError(
             f"{path}: corrupt or truncated gzip data ({error}); expected a whole .gz file: "
@@ -84,10 +84,34 @@ def readable(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise DataError(
-            f"{path}: cannot be read ({error}); the disk or the file may be damaged: copy or "
-            "download it again"
-        ) from error
+        raise DataError(f"{path}: {_unreadable(path, error)}") from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    """Why a file cannot be read, and the remedy."""
+    if isinstance(error, FileNotFoundError):
+        if path.is_symlink():
+            return (
+                f"is a link to {path.readlink()}, which is not there; expected a file: put it "
+                "back, or give another"
+            )
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        return f"no such file{where}; check the path, or quote a glob"
+    known = _WHY_UNREADABLE.get(error.errno or 0)
+    return known or (
+        f"cannot be read ({error}); the disk or the file may be damaged: copy or download it again"
+    )
+
+
+_WHY_UNREADABLE: Final = {
+    errno.EACCES: "no permission to read it; chmod +r, or run as its owner",
+    errno.EPERM: "no permission to read it; chmod +r, or run as its owner",
+    errno.EISDIR: "is a folder; expected a file",
+    errno.ELOOP: "is a link that leads in a circle; expected a file: remove the link, or give the "
+    "file it should lead to",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; check the path",
+    errno.ENAMETOOLONG: "is longer than the name of a file may be; check it",
+}
 
 
 def chunks(file: File) -> Iterator[bytes]:

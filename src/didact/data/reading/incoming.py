@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -27,6 +27,7 @@ class BadRow:
         number: Its number there, from 1.
         reason: Why it is no sample.
         data: Its bytes, or their beginning.
+        asked: Whether such rows are left out on request, and are no error.
     """
 
     place: int
@@ -34,6 +35,7 @@ class BadRow:
     number: int
     reason: str
     data: bytes
+    asked: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class IncomingRows:
         records: JSON rows: the row's own bytes.
         slices: Arrow rows: the slices they lie in, and their places over all slices.
         places: See `slices`.
+        marks: What rows show that should be known: kind → samples of the batch, ascending.
         bad: Rows that are no samples.
         size: Bytes held, about.
     """
@@ -67,12 +70,18 @@ class IncomingRows:
     records: list[bytes] = field(default_factory=list)
     slices: list[pa.RecordBatch] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+    marks: dict[str, list[int]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
     size: int = 0
     _before: int = 0  # rows of the slices before the last
 
     def __len__(self) -> int:
         return len(self.turns) + len(self.bad)
+
+    def mark(self, kinds: Iterable[str]) -> None:
+        """Say what the next sample shows."""
+        for kind in kinds:
+            self.marks.setdefault(kind, []).append(len(self.turns))
 
     def place(self, slice_: pa.RecordBatch, row: int) -> None:
         """Set where the last row lies: in a slice, at a row of it."""

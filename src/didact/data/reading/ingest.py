@@ -8,20 +8,23 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
+from didact.core.findings import findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.data.reading.beside import beside
 from didact.data.reading.discovery import expand
-from didact.data.reading.files import File, readable
+from didact.data.reading.files import File, legible, readable
 from didact.data.reading.incoming import IncomingRows
+from didact.data.reading.mapped import refuse
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
@@ -29,16 +32,31 @@ from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
 
+Role = Literal["pool", "target", "held-out"]
+_NO_MATTER: Final = {"tokenizer", "exclude", "held_out_on_bad_row"}  # or they have a key of theirs
+_SKIP: Final[dict[Role, str]] = {
+    "pool": "on_bad_row=skip; they are then kept in rejected.jsonl",
+    "target": "on_bad_row=skip; they are then counted and listed",
+    "held-out": "held_out_on_bad_row=skip; text that is only in them is then not looked for",
+}
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A pool, and the files it was read from as the manifest lists them."""
+    """A pool, and the files it was read from as the manifest lists them.
+
+    Attributes:
+        pool: The pool.
+        inputs: The files, held-out ones too.
+        reused: It was found in the cache.
+        held_out: The held-out files whose text was looked for, as a pool; None without any.
+    """
 
     pool: Pool
     inputs: tuple[dict[str, Any], ...]
     reused: bool
+    held_out: Pool | None = None
 
 
 def read_pool(
@@ -46,6 +64,7 @@ def read_pool(
     settings: DataSettings,
     ctx: Context,
     *,
+    role: Role = "pool",
     overlap: Overlap | None = None,
     overlap_key: str = "",
 ) -> Ingested:
@@ -55,21 +74,28 @@ def read_pool(
         paths: Files, folders, globs.
         settings: How rows are read.
         ctx: Its cache holds the stores, its seed draws the validation split.
+        role: What the files are for.
         overlap: Finds the rows of a batch that share held-out text; they are dropped.
         overlap_key: Identity of `overlap` for the cache.
 
     Raises:
         DataError: A file or row is bad, with file, row, value, expectation, remedy.
+        ConfigError: A column is mapped that no row of a pool has.
 
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
     files = expand(paths, ignored=ctx.cache_dir)
+    if settings.columns.get("rows", "-") != "-" and all(f.container != "jsonl" for f in files):
+        raise ConfigError(
+            f"data.columns.rows: no file is one JSON object, {files[0].path} is "
+            f"{files[0].container}; leave the setting out"
+        )
     counter = token_counter(settings.tokenizer)
     stamps = [_stamp(file.path) for file in files]
     key = {
         "store": STORE_VERSION,
-        "settings": settings.model_dump(mode="json", exclude={"tokenizer", "exclude"}),
+        "settings": settings.model_dump(mode="json", exclude=_NO_MATTER),
         "counter": counter.name,
         "overlap": overlap_key,
         "seed": ctx.seed if settings.validation else 0,
@@ -83,14 +109,18 @@ def read_pool(
     def make(work: Context) -> dict[str, Any]:
         nonlocal made
         made = True
-        return _read(files, stamps, settings, counter, work, overlap)
+        return _read(files, stamps, settings, counter, work, overlap, _SKIP[role])
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
-        {"path": str(file.path), "bytes": stamp[1], "blake2b": hashed}
+        {"path": legible(file.path), "bytes": stamp[1], "blake2b": hashed}
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
-    return Ingested(open_cached(entry["fingerprint"], ctx.cache_dir), inputs, reused=not made)
+    if role == "pool":  # a target set need not have what the pool has
+        refuse(entry["unmet"])
+    pool = open_cached(entry["fingerprint"], ctx.cache_dir)
+    noticed = (*beside(paths, files, ctx.cache_dir), *findings_of(entry["findings"]))
+    return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
 def _save(read: dict[str, Any], folder: Path) -> None:
@@ -111,12 +141,13 @@ def _read(
     counter: TokenCounter,
     ctx: Context,
     overlap: Overlap | None,
+    skip: str,
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
-        StoreWriter(folder, settings, counter, overlap, schema) as writer,
+        StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
         _hashing(files, ctx) as hashed,
     ):
         with _behind(ctx.meter.timed(writer.add)) as emit:
@@ -133,7 +164,8 @@ def _read(
                 )
         meta = writer.finish(list(reader.formats), hashes, ctx.seed)
         adopt(ctx, "pools", meta["fingerprint"], folder)
-    return {"fingerprint": meta["fingerprint"], "blake2b": hashes}
+    found = {name: meta[name] for name in ("fingerprint", "findings")}
+    return {**found, "blake2b": hashes, "unmet": reader.unmet.to_json()}
 
 
 @contextmanager
@@ -180,7 +212,7 @@ def _stamp(path: Path) -> list[Any]:
         found = path.stat()
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [str(path.resolve()), found.st_size, *times, found.st_ino]
+    return [legible(path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager

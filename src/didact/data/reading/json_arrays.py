@@ -11,7 +11,8 @@ from typing import Final
 from didact.core.errors import DataError
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
-from didact.data.reading.json_lines import json_row
+from didact.data.reading.json_faults import TRAILING_COMMA
+from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import text_chunks, too_long
 from didact.data.reading.settings import DataSettings
 
@@ -26,6 +27,7 @@ _IN_STRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
 _OPENING: Final = frozenset(b"[{")
+_CLOSING: Final = frozenset(b"]}")
 
 
 def array_elements(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
@@ -36,7 +38,7 @@ def array_elements(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
     Raises:
         DataError: The file does not begin with an array.
     """
-    array = _Array(file.path, max_row_bytes)
+    array = Array(file.path, max_row_bytes)
     for piece in text_chunks(file):
         yield from array.feed(piece)
     yield from array.finish()
@@ -91,7 +93,7 @@ class _Marks:
 
 
 @dataclass(slots=True)
-class _Array:
+class Array:
     """What is known of a JSON array while its pieces come in.
 
     Attributes:
@@ -102,6 +104,8 @@ class _Array:
         row: What earlier pieces hold of the element.
         begun: The array's own bracket was met.
         ended: And its end.
+        comma: The last mark was a comma.
+        around: Objects that the array lies in, whose ends may stand after its own.
     """
 
     path: Path
@@ -111,6 +115,13 @@ class _Array:
     row: bytearray = field(default_factory=bytearray)
     begun: bool = False
     ended: bool = False
+    comma: bool = False
+    around: int = 0
+
+    @classmethod
+    def inside(cls, path: Path, most: int, around: int) -> Array:
+        """An array that has begun, in as many objects."""
+        return cls(path, most, _Marks(depth=1), begun=True, around=around)
 
     def feed(self, piece: bytes) -> Iterator[RawRow]:
         """Elements that end in the next piece."""
@@ -126,8 +137,12 @@ class _Array:
                 data = bytes(self.row + piece[start:place]).strip()
                 self.row.clear()
                 start, self.ended = place + 1, mark != _COMMA
-                if data or self.number or not self.ended:
+                if data:
                     yield self._element(data)
+                elif self.comma or mark == _COMMA:
+                    self.number += 1
+                    yield self.number, data, self._no_element()
+                self.comma = mark == _COMMA
         self._keep(piece[start:])
 
     def _keep(self, data: bytes) -> None:
@@ -145,9 +160,17 @@ class _Array:
         fault = too_long(data, self.most) if len(data) > self.most else ""
         return self.number, data[: self.most + 1], fault
 
+    def _no_element(self) -> str:
+        """Why nothing stands where an element should."""
+        if self.ended:
+            return "'' is not JSON: " + TRAILING_COMMA.format(mark="]")
+        return "'' is not JSON: a comma stands where an element should: remove it"
+
     def finish(self) -> Iterator[RawRow]:
         """What is left once there are no more pieces."""
         rest = bytes(self.row).strip()
+        if self.ended and self.around:
+            _, rest = behind_objects(rest, self.around)
         if self.ended and rest:
             fault = f"{rest[:40]!r} stands after the array's end; expected one array in a file"
             yield self.number + 1, rest[:1000], fault
@@ -161,6 +184,23 @@ class _Array:
             "truncated: copy or download it again"
         )
         yield self.number + 1, rest, fault
+
+
+def behind_objects(text: bytes, depth: int) -> tuple[int, bytes]:
+    """How many of the objects open before a text are open after it, and what stands behind them.
+
+    Args:
+        text: The text.
+        depth: How many are open where it begins.
+    """
+    at = 0
+    while depth and at < len(text):
+        skipped = _TO_BRACKET.match(text, at)
+        at = skipped.end() if skipped is not None else at
+        if at < len(text):
+            depth += 1 if text[at] in _OPENING else -1 if text[at] in _CLOSING else 0
+            at += 1
+    return depth, text[at:].strip()
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:

@@ -1,64 +1,31 @@
-"""JSON lines: an object a line; and what a JSON object is, wherever it stands."""
+"""JSON lines: an object a line, or one object in which the rows are a list."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from didact.data.reading.container import RawRow, TextContainer
-from didact.data.reading.files import File
-from didact.data.reading.lines import lines, not_utf8
+from didact.data.reading.files import CHUNK, File
+from didact.data.reading.json_rows import json_row
+from didact.data.reading.lines import lines
 from didact.data.reading.settings import DataSettings
-from didact.data.rows.columns import Row, RowError, shown
-
-_KINDS: Final[dict[type, str]] = {
-    list: "an array",
-    str: "a text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
-def json_row(data: bytes) -> tuple[Row, bytes, bool]:
-    """An object, its record, and whether it has what strict JSON has not.
-
-    Raises:
-        RowError: It is not JSON, or no object.
-    """
-    odd = False
-    try:
-        row = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        row, odd = _lenient(data, error), True
-    if type(row) is not dict:
-        raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
-    return row, data, odd
-
-
-def _lenient(data: bytes, first: orjson.JSONDecodeError) -> Any:
-    """What Python writes though it is no strict JSON: NaN and Infinity, half surrogate pairs."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise RowError(not_utf8(data, error)) from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = ""
-        if text.rstrip().endswith(("{", "[", ",")):
-            hint = ": an object over several lines belongs into an array, or on one line"
-        raise RowError(
-            f"{shown(text)} is not JSON ({first}); expected one whole object{hint}"
-        ) from error
+from didact.data.reading.wrapped import refuse_wrapped, wrapped_hint, wrapped_rows
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
-    return lines(file, max_row_bytes=settings.max_row_bytes)
+    key = settings.columns.get("rows", "-")
+    if key != "-":
+        return wrapped_rows(file, key, max_row_bytes=settings.max_row_bytes)
+    refuse_wrapped(file)
+    return _lines(file, settings)
+
+
+def _lines(file: File, settings: DataSettings) -> Iterator[RawRow]:
+    """Lines; where the first is too long, it may be all of the rows in one object."""
+    for number, data, fault in lines(file, max_row_bytes=settings.max_row_bytes):
+        hint = wrapped_hint(data[:CHUNK]) if fault and number == 1 else ""
+        yield number, data, f"{fault}; or the file {hint}" if hint else fault
 
 
 CONTAINER: Final = TextContainer(suffixes=(".jsonl", ".ndjson"), rows=_rows, parse=json_row)

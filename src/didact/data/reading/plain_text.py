@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 
+from didact.core.errors import DataError
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.lines import lines, not_utf8, text_chunks, too_long
@@ -51,8 +52,20 @@ def whole(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
+    if settings.lines != "file":
+        _refuse_returns(file)
     rows = {"line": lines, "paragraph": paragraphs, "file": whole}[settings.lines]
     return rows(file, max_row_bytes=settings.max_row_bytes)
+
+
+def _refuse_returns(file: File) -> None:
+    """Raise DataError when lines end in carriage returns alone: all of them would be one row."""
+    head = next(text_chunks(file), b"")
+    if b"\n" not in head and head.rstrip(b"\r").count(b"\r") > 1:
+        raise DataError(
+            f"{file.path}: its lines end in carriage returns (\\r); expected line feeds: convert "
+            "it, e.g. tr '\\r' '\\n' < FILE > NEW.txt, or read it as one sample with lines=file"
+        )
 
 
 def text_row(data: bytes) -> tuple[Row, bytes, bool]:

@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
+from didact.data.formats.labelled import refuse_late
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
+from didact.data.reading.mapped import Unmet
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
-from didact.data.rows.columns import Columns, Row, RowError, get, shown
+from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
-from didact.data.rows.turns import Turn
+from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
+from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
@@ -33,6 +38,7 @@ class Reader:
 
     Attributes:
         formats: The formats found, in order of first appearance.
+        unmet: Columns of the mapping that no row had.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Reader:
             schema: The schema of Arrow rows; None when rows are text.
         """
         self.formats: dict[str, None] = {}
+        self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
         self._kinds: dict[Kind, Path] = {}
         self._batch = IncomingRows()
@@ -107,11 +114,14 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known]
+        columns = [name for name in others if name in known or name in VERDICTS]
+        media = [name for name in others if name in MEDIA and name not in known]
+        filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
+            seen = [(name, _there(piece.column(name))) for name in media]
             for i, found in enumerate(_python_rows(piece.select(columns))):
                 number += 1
                 if batch.size >= self._most_bytes or len(batch.turns) >= settings.batch_rows:
@@ -119,7 +129,10 @@ class Reader:
                 try:
                     if isinstance(found, str):
                         raise RowError(found)  # noqa: TRY301 - as above
-                    sample(batch, {**others, **found}, False)
+                    if filled:
+                        found = without_filled(found, filled, settings.columns)  # noqa: PLW2901
+                    there = {name: mask[i] for name, mask in seen}
+                    sample(batch, {**others, **found, **there}, False)
                 except RowError as error:
                     data = _raw_arrow(piece.slice(i, 1))
                     batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
@@ -138,13 +151,20 @@ class Reader:
         )
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
-        chunked = self._settings.unit == "chunk"
+        marks = NO_MARKS
+        chunked, unmet = self._settings.unit == "chunk", self.unmet
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label
+            nonlocal parse, label, marks
+            if unmet.columns:
+                unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = turns_of(name, columns), found.label
+                parse, label = self._parser(name, found), found.label
+                marks = marks_of(
+                    found.kind, columns, labelled=label is not None,
+                    dropped=self._settings.reasoning == "drop",
+                )  # fmt: skip
             turns = parse(row)
             if chunked:
                 _check_room(row)
@@ -157,6 +177,8 @@ class Reader:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
+            if type(turns) is not PlainTurns or not marks.beside.isdisjoint(row):
+                batch.mark(marks.of(row))
             batch.turns.append(turns)
             batch.ids.append(id_)
             batch.sources.append(source)
@@ -164,6 +186,28 @@ class Reader:
             batch.labels.append(0 if label is None else 1 + label(row, columns))
 
         return sample
+
+    def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
+        """What turns the rows of one file into turns; it knows what the rows before had."""
+        columns, before, lacking = self._settings.columns, 0, 0
+        turns_in = turns_of(name, columns, self._settings.reasoning)
+        label = columns.get("label", "label")
+        nested = "." in label
+        unlabelled = found.kind == "chat" and self._settings.format == "auto"
+
+        def parse(row: Row) -> list[Turn]:
+            nonlocal before, lacking
+            try:
+                turns = turns_in(row)
+            except LacksColumnError as error:
+                lacking += 1
+                raise (error.among(before, alone=lacking == 1) if before else error) from error
+            if unlabelled and (label in row or "kto_tag" in row or nested):
+                refuse_late(row, columns)
+            before += 1
+            return turns
+
+        return parse
 
     def _format(self, row: Row, file: File) -> tuple[str, Format]:
         """The format of a file by its first row.
@@ -207,6 +251,16 @@ def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:
                 yield from table.slice(i, 1).to_pylist()
             except (ValueError, OverflowError) as error:
                 yield f"a value of the row cannot be read ({error}); expected valid UTF-8 text"
+
+
+def _there(column: pa.Array) -> list[bool]:
+    """Where a column of a table holds something: no null, no list without entries."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        mask = pc.greater(pc.list_value_length(column).fill_null(0), 0)
+    else:
+        mask = column.is_valid()
+    found: list[bool] = mask.to_pylist()
+    return found
 
 
 def _raw_arrow(row: pa.RecordBatch) -> bytes:

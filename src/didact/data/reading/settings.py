@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from didact.core.registry import NameIn
+from didact.data.rows.reasoning import Reasoning
+from didact.data.rows.sayings import Droppable
 
 
 class ChunkSettings(BaseModel):
@@ -35,13 +37,19 @@ class DataSettings(BaseModel):
     Attributes:
         format: What rows look like; `auto` looks at the first row of each file.
         columns: didact's name → your column; dots reach into nested objects.
+        reasoning: `keep` reads reasoning traces as part of their answers: in the text, in counts,
+            in scores and in what is trained on; `drop` leaves them out of all of these.
         template: How `text` is made from turns: contents by newline, with roles, or ChatML.
         tokenizer: A local `tokenizer.json`; without it token counts are an estimate.
         dedup: `exact` counts rows of equal content once in every selection.
         unit: `chunk` cuts long raw text into samples with parent and offsets.
         chunk: How chunks are cut.
         lines: What a sample of a plain text file is.
+        drop: Kinds of rows that are left out, and listed in `rejected.jsonl`: of those that
+            `didact inspect` says should be known.
         on_bad_row: `raise` stops at the first bad row; `skip` writes them to `rejected.jsonl`.
+        held_out_on_bad_row: The same of held-out files, `exclude` and those of an evaluation: a row
+            that is skipped there is not looked for, and not evaluated on.
         validation: Rows set aside and never selected: a share below 1, or a number of rows.
         exclude: Held-out files; rows that share an n-gram of words with them are dropped.
         exclude_ngram: Words of that n-gram; where there are no spaces, four letters or two
@@ -55,13 +63,16 @@ class DataSettings(BaseModel):
 
     format: Annotated[str, NameIn("formats", "auto")] = "auto"
     columns: dict[str, str] = {}
+    reasoning: Reasoning = "keep"
     template: Literal["plain", "roles", "chatml"] = "plain"
     tokenizer: str | None = None
     dedup: Literal["exact", "none"] = "exact"
     unit: Literal["sample", "chunk"] = "sample"
     chunk: ChunkSettings = ChunkSettings()
     lines: Literal["line", "paragraph", "file"] = "line"
+    drop: Annotated[list[Droppable], BeforeValidator(_listed)] = []
     on_bad_row: Literal["raise", "skip"] = "raise"
+    held_out_on_bad_row: Literal["raise", "skip"] = "raise"
     validation: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole)] = 0.0
     exclude: Annotated[list[str], BeforeValidator(_listed)] = []
     exclude_ngram: Annotated[int, Field(ge=2, le=64)] = 13

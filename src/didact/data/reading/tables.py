@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from didact.core.arrow_files import retyped
 from didact.core.errors import DataError
 from didact.data.reading.containers import TABLES
 from didact.data.reading.files import File, readable
+from didact.data.reading.plain_types import plain, plain_type
 
 
 def are_tables(found: Sequence[File]) -> bool:
@@ -42,8 +43,8 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
         with readable(file.path):
             schema = TABLES[file.container].schema(file)
             names = schema.names
-            columns = [field.with_type(retyped(field.type, _wide)) for field in schema]
-        repeated = {name for name in names if names.count(name) > 1}
+            columns = [field.with_type(plain_type(field.type)) for field in schema]
+        repeated = [name for name, times in Counter(names).items() if times > 1]
         if repeated:
             raise DataError(
                 f"{file.path}: has the column {min(repeated)!r} twice; expected each name once: "
@@ -61,13 +62,6 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
                     "one type a column: convert one of the files, or read them apart"
                 ) from error
     return shared
-
-
-def _wide(type_: pa.DataType) -> pa.DataType:
-    """A dictionary type that has room for the values of all files and batches."""
-    if pa.types.is_dictionary(type_):
-        return pa.dictionary(pa.int32(), type_.value_type, ordered=type_.ordered)
-    return type_
 
 
 def table_batches(
@@ -90,7 +84,9 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, path: Path) -> pa.RecordBa
     names = set(batch.schema.names)
     try:
         columns = [
-            batch.column(f.name).cast(f.type) if f.name in names else pa.nulls(len(batch), f.type)
+            plain(batch.column(f.name)).cast(f.type)
+            if f.name in names
+            else pa.nulls(len(batch), f.type)
             for f in schema
         ]
     except pa.ArrowException as error:

@@ -21,6 +21,39 @@ class RowError(ValueError):
     """A row is not what its format expects; the reader adds file and row number."""
 
 
+class LacksColumnError(RowError):
+    """A row lacks a column that its format needs, or has null there.
+
+    Attributes:
+        column: The column, by the user's name.
+        state: "missing" or "null".
+        row: The row.
+    """
+
+    def __init__(self, name: str, column: str, row: Row) -> None:
+        """Say which column, by didact's name and the user's."""
+        self.column, self.row = column, row
+        self.state = "missing" if get(row, column, row) is row else "null"
+        super().__init__(
+            f"column {column!r} is {self.state}; the row has {keys(row)}: map another column with "
+            f"--data columns.{name}=YOUR_COLUMN"
+        )
+
+    def among(self, before: int, *, alone: bool) -> RowError:
+        """The same of a row that stands behind others that have the column.
+
+        Args:
+            before: How many.
+            alone: No row before this one lacks it.
+        """
+        having = "the row before has one" if before == 1 else f"{before:,} rows before have one"
+        who = f"only this row lacks it, {having}" if alone else having
+        return RowError(
+            f"column {self.column!r} is {self.state}; the row has {keys(self.row)}: {who}; give it "
+            "one, or leave such rows out"
+        )
+
+
 def shown(value: Any) -> str:
     """A value for a message: short, however long or deep it is."""
     return _SHORT.repr(value)
@@ -59,16 +92,11 @@ def require(row: Row, columns: Columns, name: str) -> Any:
     """The value didact calls `name`.
 
     Raises:
-        RowError: It is absent or null.
+        LacksColumnError: It is absent or null.
     """
     value = named(row, columns, name)
     if value is None:
-        column = columns.get(name, name)
-        state = "missing" if get(row, column, row) is row else "null"
-        raise RowError(
-            f"column {column!r} is {state}; the row has {keys(row)}: map another column with "
-            f"--data columns.{name}=YOUR_COLUMN"
-        )
+        raise LacksColumnError(name, columns.get(name, name), row)
     return value
 
 
@@ -79,7 +107,13 @@ def as_text(value: Any, name: str) -> str:
         RowError: It is none; the message calls it `name`.
     """
     if not isinstance(value, str):
-        raise RowError(f"{name} is {shown(value)} ({type(value).__name__}); expected text")
+        hint = ""
+        if isinstance(value, dict) and "0" in value:
+            hint = (
+                ": it looks like a column by row number, as pandas writes it; write the frame with "
+                "to_json(FILE, orient='records', lines=True)"
+            )
+        raise RowError(f"{name} is {shown(value)} ({type(value).__name__}); expected text{hint}")
     return value
 
 

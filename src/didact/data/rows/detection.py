@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Final
 
 from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
-from didact.data.rows.columns import Columns, Row, RowError, keys, named
+from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
+from didact.data.rows.reasoning import Reasoning, dropped
 from didact.data.rows.turns import Turn
+
+_OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
+_KEYS: Final = 200  # of a row, to choose a suggestion from
 
 
 def formats() -> dict[str, Format]:
@@ -28,7 +34,7 @@ def plug_in_sources() -> dict[str, str]:
 def column_names() -> tuple[str, ...]:
     """Didact's names for columns, which a mapping may give other names to."""
     of_formats = (name for f in formats().values() for name in (*f.content, *f.columns))
-    return tuple(dict.fromkeys(("id", "source", "task", *of_formats)))
+    return tuple(dict.fromkeys(("id", "source", "task", "rows", *of_formats)))
 
 
 def columns_read(columns: Columns) -> set[str]:
@@ -65,21 +71,59 @@ def detect(row: Row, columns: Columns) -> str:
             "the row is already tokenized (input_ids); expected text or messages: pass the data "
             "from before tokenization, didact keeps its order for the trainer"
         )
-    lost = [f"{n}={c}" for n, c in columns.items() if named(row, columns, n) is None]
-    raise RowError(
+    raise RowError(_why_none(row, columns, known))
+
+
+def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
+    """Why a row is of no format: its content is null, or part of it lacks, or all of it."""
+    content = {n: columns.get(n, n) for f in known.values() for n in (*f.content, *f.fixed_columns)}
+    null = [c for c in content.values() if get(row, c, row) is None]
+    for name, found in known.items():
+        lacking = [n for n in found.content if get(row, content[n]) is None]
+        if 0 < len(lacking) < len(found.content):
+            has = " and ".join(content[n] for n in found.content if n not in lacking)
+            column = content[lacking[0]]
+            state = "null" if column in null else "missing"
+            return (
+                f"{column} is {state}; the row has {has} and needs both to be {name}: give it one, "
+                f"or name the column that holds it, e.g. --data columns.{lacking[0]}=YOUR_COLUMN"
+            )
+    if null:
+        return f"{null[0]} is null; expected content: give the row some, or leave such rows out"
+    lost = {n: c for n, c in columns.items() if c != "-" and named(row, columns, n) is None}
+    nothing = ", ".join(f"{n}={c}" for n, c in lost.items())
+    near = [m[0] for c in lost.values() if (m := get_close_matches(c, list(row)[:_KEYS], n=1))]
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return (
         f"no known format has the columns {keys(row)}"
-        + (f" (nothing is at {', '.join(lost)})" if lost else "")
-        + f"; expected one of {', '.join(known)}: name the columns, e.g. --data "
-        "columns.messages=dialogue or --data columns.text=body"
+        + (f" (nothing is at {nothing}{hint})" if lost else "")
+        + f"; expected one of {', '.join(known)}: {_remedy(row)}"
     )
 
 
-def turns_of(name: str, columns: Columns) -> Callable[[Row], list[Turn]]:
+def _remedy(row: Row) -> str:
+    """Which columns to name: those that look like messages, or like rows inside the row."""
+    for key, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            if value[0].keys() & _OF_MESSAGES:
+                return f"its messages may be in {key!r}: --data columns.messages={key}"
+            return (
+                f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
+                "data.columns.rows)"
+            )
+    return "name the columns, e.g. --data columns.messages=dialogue or --data columns.text=body"
+
+
+def turns_of(
+    name: str, columns: Columns, reasoning: Reasoning = "keep"
+) -> Callable[[Row], list[Turn]]:
     """The function that turns rows of a format into turns, with the user's column names."""
     turns_in: Callable[[Row, Columns], list[Turn]] = registry.find("formats", name).turns
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)
+        if reasoning == "drop":
+            turns = dropped(turns)
         for turn in turns:
             if turn[2]:
                 return turns

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from didact.core.render import SHARED
+from didact.core.render import REASONING, SHARED
+from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, keys, named, shown
 
 Turn = tuple[int, str, str, float]
 
+
+class PlainTurns(list[Turn]):
+    """Turns of messages of a role and a text and no more, so that nothing else is in them."""
+
+
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
-_ROLES: Final = {
+ROLES: Final = {
     "system": "system",
     "user": "user",
     "assistant": "assistant",
@@ -28,20 +34,26 @@ _ROLES: Final = {
     "observation": "tool",
     "function": "tool",
     "ipython": "tool",
+    **dict.fromkeys(reasoning.ROLES, REASONING),
 }
-_WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
+WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
 
 def chat(value: Any, columns: Columns, name: str, branch: int = SHARED) -> list[Turn]:
-    """Turns of a list of messages."""
+    """Turns of a list of messages, which may be written as JSON text."""
+    value = json_text.parsed(value, list)
     if not isinstance(value, list):
         raise RowError(
             f"{name} is {shown(value)} ({type(value).__name__}); expected a list of messages"
+            f"{json_text.why_not(value)}"
         )
     if not value:
         raise RowError(f"{name} is empty; expected at least one message")
-    return [_message(m, columns, f"{name}[{i}]", branch) for i, m in enumerate(value)]
+    out: list[Turn] = []
+    for i, message in enumerate(value):
+        out += _message(message, columns, f"{name}[{i}]", branch)
+    return out
 
 
 def side(value: Any, columns: Columns, name: str, role: str, branch: int = SHARED) -> list[Turn]:
@@ -50,7 +62,7 @@ def side(value: Any, columns: Columns, name: str, role: str, branch: int = SHARE
     if isinstance(value, list):
         return chat(value, columns, name, branch)
     if isinstance(value, dict):
-        return [_message(value, columns, name, branch)]
+        return _message(value, columns, name, branch)
     return [(branch, role, as_text(value, name), 1.0 if role == LEARNED else 0.0)]
 
 
@@ -66,13 +78,15 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     if system:
         out.append((SHARED, "system", as_text(system, columns.get("system", "system")), 0.0))
     tools = named(row, columns, "tools")
-    if tools and tools not in ("[]", "{}"):
+    if tools and tools not in json_text.NOTHING:
         text = tools if isinstance(tools, str) else as_json(tools)
         out.append((SHARED, "system", text, 0.0))
     return out
 
 
-def _message(message: Any, columns: Columns, name: str, branch: int) -> Turn:
+def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Turn]:
+    """A message as one turn, or as its reasoning trace and its answer."""
+    message = json_text.parsed(message, dict)
     if not isinstance(message, dict):
         raise RowError(f"{name} is {shown(message)}; expected an object with 'role' and 'content'")
     role = message.get(columns.get("role", "role"))
@@ -83,20 +97,36 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> Turn:
             f"{name} has {given}the keys {keys(message)}; expected 'role' (or 'from') with text: "
             "name it with --data columns.role=YOUR_KEY"
         )
+    role = ROLES.get(role) or ROLES.get(role.lower(), role)
+    trace = reasoning.beside(message, columns) if role == LEARNED else ""
     column = columns.get("content", "content")
     value = message.get(column)
     value = message.get("value") if value is None else value
-    calls = message.get("tool_calls") or message.get("function_call")
-    if value is None and not calls and column not in message and "value" not in message:
+    calls = _calls(message)
+    if value is None and not (calls or trace or column in message or "value" in message):
         raise RowError(
             f"{name} has the keys {keys(message)}; expected 'content' (or 'value'): name it with "
             "--data columns.content=YOUR_KEY"
         )
+    if isinstance(value, list) and role == LEARNED:
+        parts = [piece for piece in value if reasoning.is_part(piece)]
+        if parts:
+            value = [piece for piece in value if not reasoning.is_part(piece)]
+            trace = trace or reasoning.text_of(parts)
     content = _content(value, f"{name}.content")
     if calls:
-        content = "\n".join(filter(None, [content, as_json(calls)]))
-    role = _ROLES.get(role) or _ROLES.get(role.lower(), role)
-    return branch, role, content, _weight(message, columns, role, name)
+        content = "\n".join(filter(None, [content, calls]))
+    weight = _weight(message, columns, role, name)
+    answer = (branch, role, content, weight)
+    return [(branch, REASONING, trace, weight), answer] if trace else [answer]
+
+
+def _calls(message: Row) -> str:
+    """The tool calls of a message as JSON text; "" without any."""
+    calls = message.get("tool_calls") or message.get("function_call")
+    if isinstance(calls, str):
+        return "" if calls.strip() in json_text.NOTHING else calls
+    return as_json(calls) if calls else ""
 
 
 def _content(value: Any, name: str) -> str:
@@ -123,7 +153,7 @@ def _piece(piece: Any, name: str) -> str:
 
 
 def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
-    for key in (columns.get("weight", "weight"), *_WEIGHTS):
+    for key in (columns.get("weight", "weight"), *WEIGHTS):
         value = message.get(key)
         if value is not None:
             if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
@@ -131,4 +161,4 @@ def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
                     f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
                 )
             return float(value)
-    return 1.0 if role == LEARNED else 0.0
+    return 1.0 if role in (LEARNED, REASONING) else 0.0

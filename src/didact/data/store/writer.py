@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,10 @@ from didact.core.render import REJECTED, TURNS, derive
 from didact.data.reading.incoming import BadRow, IncomingRows, turns_array
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
+from didact.data.rows.sayings import dropping
+from didact.data.store import lessons
 from didact.data.store.chunks import cut
+from didact.data.store.gathered import Gathered, accounted
 from didact.data.store.left_out import LeftOut
 from didact.data.store.record_writers import ArrowRecords, ArrowWriter, JsonRecords
 from didact.data.store.row_identity import (
@@ -87,6 +90,7 @@ class StoreWriter:
         counter: TokenCounter,
         overlap: Overlap | None,
         rows_schema: pa.Schema | None,
+        skip: str = "on_bad_row=skip",
     ) -> None:
         """Open the files of a store.
 
@@ -96,6 +100,7 @@ class StoreWriter:
             counter: Counts tokens.
             overlap: Finds rows that share held-out text; they are dropped.
             rows_schema: The schema of the user's rows when they come as Arrow.
+            skip: The setting that skips bad rows and what it does, for messages.
         """
         self._folder, self._settings, self._counter = folder, settings, counter
         self._overlap = overlap
@@ -111,9 +116,10 @@ class StoreWriter:
         self._seen_ids, self._seen_texts = Seen(), Seen()
         self._copies: dict[np.uint64, int] = {}  # of texts that are cut and have copies
         self._batch_starts: list[int] = []
-        self._rows_schema = rows_schema
+        self._rows_schema, self._skip = rows_schema, skip
         self.kind: Kind = "text"
         self._learned_bytes = 0
+        self._gathered = Gathered()
         self.n = self._n_read = 0
 
     def __enter__(self) -> Self:
@@ -156,11 +162,19 @@ class StoreWriter:
         given = np.flatnonzero(ids.is_valid().to_numpy(zero_copy_only=False))
         id_hash[given] = text_hashes(ids.drop_null())
         keep[given[self._seen_ids.repeats(id_hash[given])]] = False
-        self._reject(batch, np.flatnonzero(~keep).tolist())
+        unwanted = {int(row): (_repeated(batch.ids[row]), False) for row in np.flatnonzero(~keep)}
         if not batch.turns:
+            self._reject(batch, unwanted)
             return
         self.kind = batch.kind
         turns = turns_array(batch.turns)
+        marks = lessons.shown(turns, self.kind, batch.marks)
+        for dropped in self._settings.drop:
+            for row in marks.pop(dropped, ()):
+                unwanted.setdefault(int(row), (dropping(dropped), True))
+                self._gathered.dropped.add(dropped)
+                keep[row] = False
+        self._reject(batch, unwanted)
         texts = derive(turns, "text", self._settings.template, chat=self.kind != "text")
         columns = {
             "id": ids,
@@ -174,6 +188,8 @@ class StoreWriter:
         kept = np.flatnonzero(keep)
         if not len(kept):
             return
+        for kind, rows in marks.items():
+            self._gathered.add(kind, batch, rows[keep[rows]])
         columns["record_start"] = np.zeros(len(keep), np.int64)
         columns["record_length"] = np.zeros(len(keep), np.int32)
         columns["record_start"][kept], columns["record_length"][kept] = self._records.write(
@@ -193,22 +209,22 @@ class StoreWriter:
             columns["n_tokens"] = self._counter.count(texts)
             self._append(columns, kept)
 
-    def _reject(self, batch: IncomingRows, repeated: list[int]) -> None:
-        """Bad rows and repeated ids: an error, or lines of rejected.jsonl, in row order."""
+    def _reject(self, batch: IncomingRows, unwanted: Mapping[int, tuple[str, bool]]) -> None:
+        """Bad rows and unwanted ones: an error, or lines of rejected.jsonl, in row order.
+
+        Args:
+            batch: The rows.
+            unwanted: Samples that are not kept, by their row: why, and whether on request.
+        """
         bad = list(batch.bad)
-        for i in repeated:
-            reason = (
-                f"the id {shown(batch.ids[i])} was already given to an earlier row; expected "
-                "unique ids: rename one, or map another column with --data columns.id=COLUMN (in a "
-                "config: data.columns.id; columns.id=- makes ids from content)"
-            )
-            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i)))
+        for i, (reason, asked) in unwanted.items():
+            bad.append(BadRow(i, batch.files[i], batch.numbers[i], reason, batch.raw(i), asked))
         bad.sort(key=lambda row: row.place)  # at one place, those that are no sample come first
         for row in bad:
-            if self._settings.on_bad_row == "raise":
+            if self._settings.on_bad_row == "raise" and not row.asked:
                 raise DataError(
                     f"{row.file.path}: row {row.number}: {row.reason}. To go on without such "
-                    "rows, set on_bad_row=skip; they are then kept in rejected.jsonl"
+                    f"rows, set {self._skip}"
                 )
             self._left_out.reject(row, self._settings.max_row_bytes)
 
@@ -309,6 +325,7 @@ class StoreWriter:
         del self._seen_ids, self._seen_texts
         self._pool.finish()
         self._records.finish()
+        self._left_out.finish()
         self._files.close()
         arrow = self._records if isinstance(self._records, ArrowRecords) else None
         index: dict[str, npt.NDArray[Any]] = {
@@ -330,6 +347,7 @@ class StoreWriter:
             "kind": self.kind,
             "formats": list(formats),
             "columns": dict(self._settings.columns),
+            "reasoning": self._settings.reasoning,
             "template": self._settings.template,
             "dedup": self._settings.dedup,
             "unit": self._settings.unit,
@@ -345,6 +363,12 @@ class StoreWriter:
             self._identity.update(index[name].data)
         self._identity.update(fingerprint(identity).encode())
         duplicates = int(np.count_nonzero(index["copy"] > 1))
+        counts = {**self.counts, "kept": self.n, "duplicates": duplicates}
+        first, once = self._left_out.first, settings.dedup == "exact"
+        findings = (
+            *self._gathered.findings(settings.drop),
+            *accounted(counts, first, dedup=once),
+        )
         meta = {
             **described,
             "pool_offsets": self._pool.offsets,
@@ -352,11 +376,21 @@ class StoreWriter:
             "rows_offsets": [] if arrow is None else arrow.file.offsets,
             "stored_columns": self._schema.names,
             "learned_bytes": self._learned_bytes,
-            "counts": {**self.counts, "kept": self.n, "duplicates": duplicates},
+            "first_listed": self._left_out.first,
+            "findings": [found.to_json() for found in findings],
+            "counts": counts,
             "fingerprint": self._identity.hexdigest(),
         }
         (self._folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return meta
+
+
+def _repeated(id_: str | None) -> str:
+    return (
+        f"the id {shown(id_)} was already given to an earlier row; expected unique ids: rename "
+        "one, or map another column with --data columns.id=COLUMN (in a config: data.columns.id; "
+        "columns.id=- makes ids from content)"
+    )
 
 
 def _learned_bytes(turns: pa.ListArray) -> int:

@@ -9,14 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 
+from didact.core.findings import TITLE, Finding
 from didact.core.manifest import StageRecord
 from didact.core.scores import Scores
 from didact.reporting.amounts import Amount, amount
 from didact.reporting.formatting import count, shorten
 from didact.reporting.subject import Subject
+from didact.scoring.around.about_scores import about_scores
 
 NOTICES = 40
 NOTICE_WIDTH = 600
+# Kinds of findings that tell how the data was read, where others tell what may be wrong with it.
+_NO_WARNING = (
+    *("duplicates", "excluded", "json_text", "label_spelled", "nothing_matched", "reasoning"),
+    *("reasoning_dropped", "tools"),
+)
 _UNSAID = ("epochs", "batch_size")  # told beside the order's method, not among its settings
 
 
@@ -122,6 +129,11 @@ class Header:
     notices: tuple[Notice, ...]
 
     @property
+    def know(self) -> str:
+        """The heading of the notices."""
+        return TITLE
+
+    @property
     def tokens(self) -> str:
         """What a number of tokens is called."""
         return "tokens (estimate)" if self.tokens_estimated else "tokens"
@@ -170,9 +182,10 @@ def _flow(subject: Subject) -> Flow:
 
 
 def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
-    """What the reader should know first: what was left out, what is estimated, what was decided."""
-    pool, scores = subject.pool, subject.scores
-    warnings, notes = [], []
+    """What the reader should know first: of the data, what was decided, what is estimated."""
+    pool = subject.pool
+    warnings: list[str] = []
+    notes: list[str] = []
     if pool.tokens_are_estimated:
         read = subject.training is not None or subject.evaluation is not None
         but = " but those of models" if read else ""
@@ -183,20 +196,8 @@ def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
     if not flow.chosen:
         warnings.append("Nothing was chosen.")
     warnings.extend(subject.selection.notes)
-    if flow.rejected:
-        warnings.append(f"{count(flow.rejected)} bad rows were skipped: rejected.jsonl")
-    if scores is not None and scores.missing:
-        reasons = "; ".join(f"{reason} ({count(n)})" for reason, n in _missing(scores)[:3])
-        warnings.append(
-            f"{count(flow.unscored)} rows have no score and cannot be chosen: {reasons}"
-        )
-    if flow.excluded:
-        notes.append(
-            f"{count(flow.excluded)} rows share text with held-out files and were left out."
-        )
-    if flow.duplicates:
-        how = "count once" if pool.dedup else "were kept, as dedup is off"
-        notes.append(f"{count(flow.duplicates)} rows repeat an earlier row exactly; they {how}.")
+    for finding in dict.fromkeys(_findings(subject)):
+        (notes if finding.kind in _NO_WARNING else warnings).append(str(finding))
     if flow.validation:
         notes.append(
             f"{count(flow.validation)} rows are the validation split, which is never selected."
@@ -208,6 +209,17 @@ def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
         left = count(len(found) - NOTICES)
         out.append(Notice("note", f"{left} more are in manifest.json"))
     return tuple(out)
+
+
+def _findings(subject: Subject) -> Iterator[Finding]:
+    """What stages found; of those that have no record here, what can be seen in their values."""
+    said = {stage.name for stage in subject.stages if stage.findings}
+    if "data" not in said:
+        yield from subject.pool.findings
+    if "score" not in said and subject.scores is not None:
+        yield from about_scores(subject.scores, subject.pool)
+    for stage in subject.stages:
+        yield from stage.findings
 
 
 def _stage_notes(stages: Sequence[StageRecord], already: set[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from didact.core.pool import Pool
 from didact.core.scores import Scores, TrainingOrder
 from didact.reporting import charts
 from didact.reporting.bins import MaybeFloats, bin_edges, wide
+from didact.reporting.distributions import drawable
 from didact.reporting.formatting import count, shorten, source_name, visible
 from didact.reporting.joints import epoch_joints, part_joints, sweeps
 from didact.reporting.sections.header import Header
@@ -120,7 +121,7 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
         epoch_joints=epochs,
         score_method=scores.method if scores else None,
         higher_is_better=scores.higher_is_better if scores else None,
-        score=course(scores.values[order.rows], edges) if scores else None,
+        score=course(drawable(scores.values[order.rows]), edges) if scores else None,
         tokens=course(pool.n_tokens[order.rows].astype(np.float64), edges),
         mix=_mix(pool, order.rows, mix_edges),
     )

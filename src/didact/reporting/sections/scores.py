@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.scores import Scores
 from didact.reporting import charts
-from didact.reporting.distributions import Distribution, distribution
+from didact.reporting.distributions import Distribution, distribution, drawable
 from didact.reporting.formatting import count, shorten, visible
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
@@ -74,9 +74,19 @@ def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) ->
     values = scores.values[scores.present]
     if not len(values):
         return distribution(np.empty(0), np.empty(0), np.empty(0))
-    edges, log = _score_edges(values, cut)
+    edges, log = _score_edges(drawable(values), _near(cut))
     mine = scores.values[chosen]
     return distribution(edges, values, mine[np.isfinite(mine)], log=log)
+
+
+def _near(cut: Cut | None) -> Cut | None:
+    """The cut with its lines where an axis can have them."""
+    if cut is None:
+        return None
+    lower, upper = (
+        None if v is None else float(drawable(np.float64(v))) for v in (cut.lower, cut.upper)
+    )
+    return replace(cut, lower=lower, upper=upper)
 
 
 def _score_edges(values: Float1D, cut: Cut | None) -> tuple[Float1D, bool]:
@@ -159,8 +169,9 @@ def _template_values(found: ScoresAndCut, header: Header) -> Mapping[str, Any]:
     scores = found.distribution
     name = shorten(visible(header.scoring.method.name), 20)
     axis = ", log scale" if scores.log else ""
+    cut = _near(found.cut)
     chart = charts.histogram(
-        scores.edges, scores.pool, scores.chosen, cuts=found.cut.at if found.cut else (),
+        scores.edges, scores.pool, scores.chosen, cuts=cut.at if cut else (),
         log=scores.log, described=f"Distribution of {name} scores, pool and chosen",
         x_label=f"{name} score, {header.scoring.preferred}{axis}",
     )  # fmt: skip

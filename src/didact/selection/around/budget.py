@@ -12,6 +12,7 @@ import numpy as np
 
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.scores import Selection
+from didact.selection.around.about_selection import REFUSED
 from didact.selection.around.amounts import counted, refuse_too_little
 from didact.selection.around.near_duplicates import drop_near_duplicates
 from didact.selection.around.quotas import (
@@ -202,7 +203,7 @@ def cut(
         at, rows, sizes = at[kept], rows[kept], sizes[kept]
         limit, notes = _limit(pool, budget, count, sizes, scores, partial=partial, refused=refused)
     if refused:
-        notes = (*notes, f"near-duplicates refused: {refused:,}")
+        notes = (*notes, f"{REFUSED}: {refused:,}")
     codes = np.zeros(len(rows), np.int64) if ranking.why is None else ranking.why[at]
     if quotas:
         offered = Candidates(pool.source_names, pool.source_codes[rows], sizes, count)

@@ -1,0 +1,106 @@
+"""A folder of exports knows its own files: a new one takes the earlier one's away, and no other.
+
+Trainers read what a folder holds. Shards that an earlier export left there would be read as part of
+the new one, and what somebody else put there is nobody's to remove.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from didact.core.atomic import lies_inside, remove, write_text
+from didact.core.checksums import read_signed, signed
+from didact.core.errors import DamagedError, DataError
+from didact.core.locks import alone_in
+
+LIST: Final = ".didact-export.json"
+_REMEDY: Final = "choose another folder with -o, or move it away"
+
+
+@contextmanager
+def owned(folder: Path, stems: Sequence[str]) -> Iterator[Callable[[Sequence[Path]], None]]:
+    """Hold a folder for one export; gives what is to be told of the files it wrote.
+
+    Told of them, it removes those of the export before that are not among them. Whatever has the
+    name of data when an export is interrupted counts as its own, so that the next one goes on.
+
+    Args:
+        folder: The folder; made if need be.
+        stems: What names of data begin with, before the number of a shard.
+
+    Raises:
+        ConfigError: Another command writes there.
+        DataError: A file that is not an export's, or was changed since, has the name of data.
+    """
+    with alone_in(folder):
+        before, begun = _listed(folder)
+        for path in sorted(folder.iterdir()):
+            if _is_data(path.name, stems) and not _is_data(path.name, begun):
+                _refuse_strange(path, before)
+        _list(folder, before, stems)
+
+        def written(files: Sequence[Path]) -> None:
+            now = {p.relative_to(folder).as_posix(): p.stat().st_size for p in files}
+            old = {p.name: None for p in folder.iterdir() if _is_data(p.name, begun)}
+            for name, size in {**before, **old}.items():
+                if name not in now and _is_unchanged(folder / name, size):
+                    remove(folder / name)
+                    if (folder / name).parent != folder:
+                        with suppress(OSError):  # a folder with files of others stays
+                            (folder / name).parent.rmdir()
+            _list(folder, now, ())
+
+        try:
+            yield written
+        except BaseException:
+            if not any(_is_data(path.name, stems) for path in folder.iterdir()):
+                _list(folder, before, ())  # nothing was written
+            raise
+
+
+def _is_data(name: str, stems: Sequence[str]) -> bool:
+    return any(
+        re.fullmatch(rf"{re.escape(stem)}(-\d+-of-\d+)?\.(jsonl|jsonl\.zst|parquet)", name)
+        for stem in stems
+    )
+
+
+def _is_unchanged(path: Path, size: int | None) -> bool:
+    return path.is_file() and (size is None or path.stat().st_size == size)
+
+
+def _refuse_strange(path: Path, before: Mapping[str, int]) -> None:
+    if path.name not in before:
+        raise DataError(
+            f"{path}: is no file of an earlier export here, and would be replaced or read with "
+            f"the new ones; {_REMEDY}"
+        )
+    if not _is_unchanged(path, before[path.name]):
+        raise DataError(f"{path}: was changed since it was exported, and would be lost; {_REMEDY}")
+
+
+def _listed(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """Files of the export before with their bytes, and stems of one that was interrupted."""
+    try:
+        told = read_signed(folder / LIST)
+        files: dict[str, int] = told["files"]
+        begun: list[str] = told["begun"]
+    except FileNotFoundError:
+        return {}, []
+    except (DamagedError, KeyError) as error:
+        raise DataError(
+            f"{folder / LIST}: was changed or damaged, and says which files an earlier export "
+            "wrote; remove it with them, or choose another folder with -o"
+        ) from error
+    return {name: size for name, size in files.items() if lies_inside(folder, name)}, begun
+
+
+def _list(folder: Path, files: Mapping[str, int], begun: Sequence[str]) -> None:
+    if not files and not begun:
+        remove(folder / LIST)
+        return
+    write_text(folder / LIST, signed({"files": dict(files), "begun": list(begun)}))

@@ -1,0 +1,136 @@
+"""What stands beside the files that are read: files that are not, and splits that are mixed."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from didact.core.findings import Finding, counted
+from didact.data.reading.discovery import NOT_DATA, run_folders
+from didact.data.reading.files import File
+
+# What people keep beside data to read themselves.
+_DOCUMENTS: Final = re.compile(r"(readme|licen[cs]e|notice|citation|changelog)\b|.*\.(md|rst|pdf)$")
+# A split's name in the name of a file or of a folder around it: train-00000-of-00002, x_test.
+_SPLIT: Final = re.compile(
+    r"(?:^|[-_.])(train(?:ing)?|test|validation|valid|val|dev|eval|held[-_]?out)(?=$|[-_.\d])"
+)
+_TRAIN: Final = ("train", "training")
+_NAMED: Final = 3  # patterns that a remedy spells out
+
+
+def beside(
+    paths: Iterable[str | Path], found: Sequence[File], ignored: Path | None
+) -> tuple[Finding, ...]:
+    """What should be known of the files of a pool, from their names alone.
+
+    Args:
+        paths: Files, folders and globs, as they were given.
+        found: The files behind them.
+        ignored: A folder that is no data where it lies inside one of them: the cache.
+
+    **Cost:** one walk through the folders.
+    """
+    return (*_unread(paths, found, ignored), *_mixed(found))
+
+
+def _unread(
+    paths: Iterable[str | Path], found: Sequence[File], ignored: Path | None
+) -> Iterator[Finding]:
+    """Files of the given folders that are not read, but for hidden ones and documents."""
+    read = {file.path.absolute() for file in found}
+    left: list[str] = []
+    endings: Counter[str] = Counter()
+    cache = None if ignored is None else ignored.absolute()
+    for folder in (Path(path).expanduser() for path in paths):
+        if not folder.is_dir():
+            continue
+        runs = run_folders(folder)
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            if (
+                path.absolute() in read
+                or any(part.startswith((".", "_")) for part in inside.parts)
+                or path.name in NOT_DATA
+                or _DOCUMENTS.match(path.name.lower())
+                or runs.intersection(path.parents)
+                or (cache is not None and cache in path.absolute().parents)
+                or not path.is_file()
+            ):
+                continue
+            left.append(_shown(inside.as_posix()))
+            endings[_shown(path.suffix.lower()) or "without ending"] += 1
+    if left:
+        kinds = ", ".join(f"{ending} {n:,}" for ending, n in endings.most_common(_NAMED))
+        more = ", …" if len(endings) > _NAMED else ""
+        is_not = "file of the folder is not read" if len(left) == 1 else "files are not read"
+        yield Finding(
+            kind="files_skipped",
+            count=len(left),
+            first=left[0],
+            text=f"{len(left):,} {is_not} ({kinds}{more})",
+            remedy="data.path with their own names reads those of a known kind",
+        )
+
+
+def _mixed(found: Sequence[File]) -> Iterator[Finding]:
+    """Train and test files of one data set in one pool."""
+    splits = [split_of(file) for file in found]
+    held = [file for file, split in zip(found, splits, strict=True) if split not in {"", "train"}]
+    if not held or "train" not in splits:
+        return
+    kept = [file for file in found if file not in held]
+    names = ", ".join(dict.fromkeys(split for split in splits if split not in {"", "train"}))
+    yield Finding(
+        kind="splits_mixed",
+        count=len(held),
+        first=_shown(held[0].name),
+        text=f"{counted(len(held), 'file')} of another split ({names}) "
+        f"{'is' if len(held) == 1 else 'are'} in the pool beside those of train",
+        remedy=f"data.path: {_listed(kept)} with data.exclude: {_listed(held)} keeps "
+        f"{'it' if len(held) == 1 else 'them'}, and rows that share text with "
+        f"{'it' if len(held) == 1 else 'them'}, out",
+    )
+
+
+def split_of(file: File) -> str:
+    """The split that a file's name, or a folder's around it, tells: "train", "test", …; or ""."""
+    parts = Path(file.name or file.path.name).parts
+    for part in reversed(parts):
+        told = _SPLIT.search(part.lower())
+        if told is not None:
+            return "train" if told[1] in _TRAIN else told[1]
+    return ""
+
+
+def _shown(name: str) -> str:
+    """A file's name for a message, where its bytes may be no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _listed(files: Sequence[File]) -> str:
+    """Files as a setting lists them, with globs where they name these files and no others."""
+    out: list[str] = []
+    left = list(files)
+    while left and len(out) < _NAMED:
+        pattern, matched = _pattern(left)
+        out.append(pattern)
+        left = [file for file in left if file.path not in matched]
+    return f"[{_shown(', '.join(out))}{', …' if left else ''}]"
+
+
+def _pattern(files: Sequence[File]) -> tuple[str, set[Path]]:
+    """A glob for the first of some files and as many others of them as it can name."""
+    path = files[0].path
+    among = {file.path for file in files}
+    stem = re.split(r"\d", path.name, maxsplit=1)[0]
+    ending = "".join(path.suffixes[-2:])
+    pattern = f"{glob.escape(str(path.parent / stem))}*{ending}"
+    matched = {Path(match) for match in glob.glob(pattern)}  # noqa: PTH207 - Path.glob refuses absolute patterns
+    if len(matched) > 1 and matched <= among:
+        return pattern, matched
+    return str(path), {path}

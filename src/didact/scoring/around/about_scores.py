@@ -1,0 +1,78 @@
+"""What should be known of the scores of a pool before anything is chosen by them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from didact.core.findings import Finding, counted
+from didact.core.pool import Pool
+from didact.core.scores import Scores
+
+_REASONS = 3  # why rows have no score, the most frequent
+
+
+def about_scores(
+    scores: Scores, pool: Pool, target: Pool | None = None, files: Sequence[str] = ()
+) -> tuple[Finding, ...]:
+    """What should be known of scores, counted; nothing where there is nothing.
+
+    Args:
+        scores: The scores.
+        pool: What was scored.
+        target: The target set they were made for.
+        files: Where that was read from, for the setting that keeps its rows out.
+    """
+    in_pool = () if target is None else target_in_pool(pool, target, files)
+    return (*_equal(scores), *_unscored(scores), *in_pool)
+
+
+def target_in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
+    """Rows of the pool that are rows of the target set: equal content, whatever their ids."""
+    rows = np.flatnonzero(np.isin(pool.content_hash, target.content_hash))
+    if n := len(rows):
+        are, them = ("is", "it") if n == 1 else ("are", "them")
+        listed = ", ".join(files[:_REASONS]) + (", …" if len(files) > _REASONS else "")
+        yield Finding(
+            kind="target_in_pool",
+            count=n,
+            first=_row(int(rows[0])),
+            text=f"{counted(n, 'row')} of the pool {are} in the target set too, and nearest to it",
+            remedy=f"data.exclude: [{listed}] leaves {them} out, and rows that share text with "
+            f"{them}",
+        )
+
+
+def _equal(scores: Scores) -> Iterator[Finding]:
+    values = scores.values[scores.present]
+    if len(values) > 1 and values.min() == values.max():
+        yield Finding(
+            kind="all_equal",
+            count=len(values),
+            first="",
+            text=f"all {len(values):,} scores by {scores.method} are equal ({values[0]:g}): what "
+            "is chosen by them is chosen by the order of the files",
+            remedy="score.method: another one tells them apart, or score.target: files that "
+            "share words with the pool, where it takes one",
+        )
+
+
+def _unscored(scores: Scores) -> Iterator[Finding]:
+    if n := len(scores.missing):
+        have = "has" if n == 1 else "have"
+        common = Counter(scores.missing.values()).most_common(_REASONS)
+        reasons = "; ".join(f"{reason} ({times:,})" for reason, times in common)
+        yield Finding(
+            kind="unscored",
+            count=n,
+            first=_row(min(scores.missing)),
+            text=f"{counted(n, 'row')} {have} no score and cannot be chosen: {reasons}",
+            remedy="",
+        )
+
+
+def _row(row: int) -> str:
+    """A row of the pool by its number, as the tables have it: a report may not show ids."""
+    return f"row {row} of the pool"

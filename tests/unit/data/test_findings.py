@@ -1,0 +1,256 @@
+"""What rows show is counted by kind, with the first row and the setting that changes it."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import TypeAdapter
+
+import didact
+from didact.core.errors import ConfigError
+from didact.core.findings import Finding, findings_of
+from didact.data.reading.settings import DataSettings
+from didact.data.rows.sayings import DROPPABLE, SAYINGS
+
+
+def said(*pairs, **more):
+    """A row of messages."""
+    return {"messages": [{"role": role, "content": text} for role, text in pairs], **more}
+
+
+def asked(question, answer, **more):
+    return said(("user", question), ("assistant", answer), **more)
+
+
+FINE = asked("ما عاصمة مصر؟", "القاهرة")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Rows → the pool of a file of them."""
+
+    def made(rows, name="rows.jsonl", **settings):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        return didact.read(path, cache_dir=tmp_path / "cache", **settings)
+
+    return made
+
+
+def kinds(pool):
+    return {finding.kind: finding.count for finding in pool.findings}
+
+
+CHATS = {
+    "empty_answer": [
+        asked("你好", ""),
+        asked("q", " \n\t"),
+        asked("q", "\u3000\u200b\ufeff"),
+        asked("q", "\u00a0"),
+        {"prompt": "q", "completion": ""},
+        {"instruction": "قل شيئا", "output": "  "},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]},
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "", "reasoning_content": "only a trace"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": []}]},
+    ],
+    "empty_turn": [
+        said(("user", ""), ("assistant", "نعم")),
+        said(("user", "q"), ("assistant", " "), ("user", "再说"), ("assistant", "好")),
+    ],
+    "no_answer": [said(("user", "كيف حالك؟")), said(("system", "s"), ("user", "u")),
+                  said(("user", "a"), ("tool", "b"))],
+    "only_system": [said(("system", "你是助手")), said(("system", "a"), ("system", "b"))],
+    "untrained": [
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "a", "weight": 0}]},
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "a", "train": False}]},
+    ],
+    "null_turn": [
+        said(("user", None), ("assistant", "جواب")),
+        {"conversations": [{"from": "human", "value": None}, {"from": "gpt", "value": "x"}]},
+    ],
+    "images": [
+        asked([{"type": "text", "text": "这是什么"}, {"type": "image_url", "image_url": {}}], "猫"),
+        asked([{"type": "input_image"}, {"type": "text", "text": "?"}], "a"),
+        asked("<image>?", "a", images=["a.png"]),
+        asked("<image>?", "a", image="a.png"),
+        {"messages": [{"role": "user", "content": "?", "images": ["a.png"]},
+                      {"role": "assistant", "content": "a"}]},
+        asked([{"image": "a.png"}, {"text": "?"}], "a"),
+    ],
+    "audio": [asked([{"type": "input_audio"}, {"type": "text", "text": "?"}], "a"),
+              asked("<audio>?", "a", audios=["a.wav"])],
+    "video": [asked("<video>?", "a", videos=["a.mp4"])],
+    "tools": [
+        asked("q", "a", tools=[{"type": "function", "function": {"name": "طقس"}}]),
+        asked("q", "a", tools='[{"name": "f"}]'),
+        said(("user", "q"), ("tool", "3 °C"), ("assistant", "a")),
+        said(("user", "q"), ("assistant", "a"), ("observation", "r")),
+        {"messages": [{"role": "user", "content": "天气"},
+                      {"role": "assistant", "content": None, "tool_calls": [{"function": {}}]}]},
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "", "function_call": {"name": "f"}}]},
+    ],
+    "reasoning": [
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "a", "thinking": "想一想"}]},
+        asked("q", [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "a"}]),
+        asked("q", "<think>فكرة</think>a"),
+        {"prompt": "q", "completion": "\n<think>t</think>\n\na"},
+    ],
+    "json_text": [{"messages": json.dumps(FINE["messages"])}],
+    "unknown_role": [said(("narrator", "旁白"), ("assistant", "a"))],
+    "unread_label": [{**FINE, "is_good": True}, {**FINE, "is_good": 0},
+                     {**FINE, "is_good": "False"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHATS)
+def test_each_row_of_a_kind_is_counted(kind, tmp_path):
+    for i, row in enumerate(CHATS[kind]):
+        (tmp_path / f"{i}.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "z.jsonl").write_text(json.dumps(FINE))
+    pool = didact.read(tmp_path, cache_dir=tmp_path / "cache")
+    (finding,) = (found for found in pool.findings if found.kind == kind)
+    assert (finding.count, finding.first) == (len(CHATS[kind]), "0.jsonl row 1")
+    assert finding.text.startswith(f"{len(CHATS[kind])} row")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        FINE,
+        asked("q", "\u200bvisible"),
+        asked("q", "a", tools=[], images=None, image="", videos=[]),
+        asked("q", "a", tools="[]"),
+        asked("What does <think> mean?", "It opens a trace, <think> it does."),
+        asked("q", "a", label="cat", accepted=3),
+        said(("developer", "d"), ("user", "q"), ("assistant", "a")),
+        said(("system", ""), ("user", "q"), ("assistant", "a")),
+        said(("User", "q"), ("GPT", "a")),
+        {"text": "one text", "label": 1},
+        {"text": "\u3000一"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "completion": "a", "label": True},
+    ],
+)
+def test_nothing_is_said_where_there_is_nothing(row, read):
+    assert read([row]).findings == ()
+
+
+@pytest.mark.parametrize("blank", [" ", "\n\n\t", "\u3000\u2003", "\u200b\u2060", "\x00\x07"])
+def test_texts_without_a_visible_character_are_counted(blank, read):
+    assert kinds(read([{"text": "猫"}, {"text": blank}])) == {"blank_text": 1}
+
+
+def pair(chosen, rejected, **more):
+    return {"prompt": "ما هذا؟", "chosen": chosen, "rejected": rejected, **more}
+
+
+def test_pairs_that_prefer_nothing_are_told_apart(read):
+    answers = [[{"role": "assistant", "content": text}] for text in ("猫", "狗")]
+    pool = read(
+        [
+            pair(None, "b"),
+            pair("a", "b"),
+            pair(*answers),
+            pair(answers[0], answers[0]),
+            pair("same", " same\n"),
+            pair("a", " "),
+            pair("", "c"),
+            pair("a", None),
+        ]
+    )
+    assert kinds(pool) == {"pair_equal": 2, "pair_empty": 2, "pair_null": 2}
+    assert [found.first for found in pool.findings] == [f"rows.jsonl row {n}" for n in (4, 6, 1)]
+
+
+def test_labels_that_are_no_truth_values_are_said_and_can_be_left_unread(read):
+    rows = [{"prompt": str(n), "completion": "a", "label": n % 2} for n in range(4)]
+    pool = read(rows)
+    assert (pool.kind, kinds(pool)) == ("labelled", {"label_spelled": 4})
+    plain = read(rows, columns={"label": "-"})
+    assert (plain.kind, kinds(plain)) == ("chat", {})
+    named = read([{**row, "label": None, "is_good": row["label"]} for row in rows], "named.jsonl")
+    assert kinds(named) == {"unread_label": 4}
+    assert named.findings[0].remedy == "data.columns.label: is_good reads KTO's labels"
+    mapped = read([{**row, "is_good": 1} for row in rows], "m.jsonl", columns={"label": "is_good"})
+    assert (mapped.kind, kinds(mapped)) == ("labelled", {"label_spelled": 4})
+
+
+def test_reasoning_that_is_left_out_is_said(read):
+    for row in CHATS["reasoning"]:
+        assert kinds(read([row], reasoning="drop")) == {"reasoning_dropped": 1}
+
+
+def test_rows_of_a_table_show_the_same(tmp_path):
+    rows = pa.table(
+        {
+            "messages": [
+                [{"role": "user", "content": "q", "tool_calls": None},
+                 {"role": "assistant", "content": "a", "tool_calls": None}],
+                [{"role": "user", "content": None, "tool_calls": None},
+                 {"role": "assistant", "content": "a", "tool_calls": None}],
+                [{"role": "user", "content": "q", "tool_calls": None},
+                 {"role": "assistant", "content": None, "tool_calls": '[{"name": "f"}]'}],
+            ],
+            "image": [{"bytes": b"png"}, None, None],
+            "videos": [[], ["a.mp4"], None],
+            "thumbs_up": [None, None, True],
+        }
+    )  # fmt: skip
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    pool = didact.read(tmp_path / "rows.parquet", cache_dir=tmp_path / "cache")
+    assert kinds(pool) == {"null_turn": 1, "images": 1, "video": 1, "tools": 1, "unread_label": 1}
+    assert {found.kind: found.first[-1] for found in pool.findings} == {
+        "null_turn": "2", "images": "1", "video": "2", "tools": "3", "unread_label": "3",
+    }  # fmt: skip
+
+
+def test_what_is_named_in_drop_is_left_out_and_listed(read, tmp_path):
+    rows = [FINE, asked("q", ""), {**asked("q2", "a"), "id": "x"}, said(("user", "u"))]
+    pool = read(rows, drop=["empty_answer", "no_answer"])
+    assert len(pool) == 2
+    assert kinds(pool) == {"rejected": 2}
+    listed = [json.loads(line) for line in (pool.path / "rejected.jsonl").read_text().splitlines()]
+    assert [entry["row"] for entry in listed] == [2, 4]
+    assert listed[0]["reason"] == (
+        "data.drop: empty_answer: the row has an answer without text: nothing to learn"
+    )
+    assert kinds(read(rows, drop=["images"]))["nothing_matched"] == 0
+    with pytest.raises(ConfigError, match="drop"):
+        read(rows, drop=["reasoning"])
+
+
+def test_every_setting_that_is_offered_is_one():
+    for kind, (_, remedy) in SAYINGS.items():
+        setting = remedy.split(": ")[0].split(".")[1] if remedy else "drop"
+        assert setting in DataSettings.model_fields, kind
+        if kind in DROPPABLE:
+            DataSettings(drop=[kind])
+
+
+def test_findings_stay_with_the_pool_and_have_a_json_form(read, tmp_path):
+    rows = [FINE, asked("q", "", source="s")]
+    first = read(rows)
+    again = didact.read(tmp_path / "rows.jsonl", cache_dir=tmp_path / "cache")
+    assert first.findings == again.findings != ()
+    stored = type(first)(first.path, first.fingerprint)
+    assert stored.findings == first.findings
+    values = [finding.to_json() for finding in first.findings]
+    assert findings_of(TypeAdapter(list[dict]).validate_json(json.dumps(values))) == first.findings
+    renamed = tmp_path / "other.jsonl"
+    (tmp_path / "rows.jsonl").rename(renamed)
+    assert didact.read(renamed, cache_dir=tmp_path / "cache").findings[0].first == (
+        "other.jsonl row 2"
+    )
+
+
+def test_a_finding_is_one_line():
+    assert str(Finding("k", 1, "", "1 row is odd", "")) == "1 row is odd"
+    assert str(Finding("k", 1, "a row 2", "1 row is odd", "data.x: y")) == (
+        "1 row is odd (first: a row 2); data.x: y"
+    )
