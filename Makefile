@@ -1,4 +1,4 @@
-# demo · test · check · docs · bench: exactly what CI runs. Needs Python 3.11+ and make, no more.
+# demo · test · check · docs · test-wheel: what CI runs. Needs Python 3.11+ and make, no more.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs bench trainers trainers-all trainers-changed clean
+.PHONY: demo test check format docs dist test-wheel test-lowest bench trainers trainers-all \
+	trainers-changed clean
 
 demo: $(VENV)/installed
 	@$(BIN)/didact demo -o demo
@@ -15,18 +16,55 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto
 
-check: $(VENV)/installed-models
+check: $(VENV)/installed-models $(VENV)/installed-release
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python docs/generate.py --check
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix src tests benchmarks examples
 	$(BIN)/ruff format src tests benchmarks examples
 
-docs: $(VENV)/installed-dev
+# The reference, written anew, and the site: build/site/index.html.
+docs: $(VENV)/installed-dev $(VENV)/installed-release
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --clean --strict
+
+# The sdist, and the wheel built from it.
+dist: $(VENV)/installed-release
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
+# The wheel in a fresh environment and used from elsewhere, as people get it; then its types, as a
+# project of theirs sees them.
+FRESH := build/fresh
+test-wheel: dist $(VENV)/installed-dev
+	rm -rf $(FRESH) && $(VENV)/bin/python -m venv $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl pytest
+	$(FRESH)/bin/python -m pip check
+	cd $(FRESH) && DIDACT_WHEEL=$$(ls $(CURDIR)/dist/*.whl) bin/python -m pytest -p no:cacheprovider \
+		-c $(CURDIR)/pyproject.toml $(CURDIR)/tests/release $(CURDIR)/tests/architecture/test_readme.py
+	$(BIN)/mypy --strict --config-file= --cache-dir=$(FRESH)/types \
+		--python-executable $(FRESH)/bin/python tests/release/consumer.py
+
+# The oldest versions that pyproject.toml allows, and the tests that need no model. Their own
+# deprecations are theirs.
+LOWEST := build/lowest
+test-lowest: $(VENV)/installed-release
+	rm -rf $(LOWEST) && $(BIN)/uv venv --quiet --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
+		'.[fast,dedup,tokenize]'
+	$(BIN)/uv pip install --quiet --python $(LOWEST) pytest hypothesis
+	$(BIN)/uv pip check --python $(LOWEST)
+	cd $(LOWEST) && bin/python -m pytest -p no:cacheprovider -o filterwarnings=default \
+		-c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/tests/,$(WITHOUT_MODELS))
+WITHOUT_MODELS := unit/core unit/data unit/cli unit/test_config.py unit/stages unit/ordering \
+	unit/selection unit/text e2e/test_cli.py e2e/test_run.py architecture/test_readme.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
@@ -85,6 +123,11 @@ $(VENV)/installed-dev: $(VENV)/created pyproject.toml
 # that the CPU build is taken.
 $(VENV)/installed-models: $(VENV)/installed-dev constraints/ci.txt
 	@$(PIP) -c constraints/ci.txt -e '.[dev,models,embed,trainers]'
+	@touch $@
+
+# What a release is made and checked with: its archives, the site, the oldest versions.
+$(VENV)/installed-release: $(VENV)/created pyproject.toml
+	@$(PIP) -e '.[release]'
 	@touch $@
 
 clean:

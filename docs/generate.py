@@ -24,7 +24,9 @@ _HEAD = """\
 Written by `make docs`; do not edit. `didact COMMAND --help` says the same in your terminal.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 you can fix it and the
-message says how, 2 usage, 3 our bug. `--json` prints a result for machines.
+message says how, 2 usage, 3 our bug, 4 a verdict of no, 5 it cannot tell. `--json` prints a result
+for machines. `didact --install-completion` makes your shell complete verbs, options and methods;
+`didact --version` says what is installed.
 
 """
 

@@ -88,6 +88,17 @@ def test_every_method_documents_source_and_cost(group):
         binding.schema(registry.find(group, name))
 
 
+def test_no_pattern_repeats_a_group_possessively():
+    # Python before 3.11.5 takes (?:…)*+ for matched where it broke off; (?>(?:…)*) is right
+    for path in SOURCES:
+        patterns = [
+            node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+        ]
+        assert not [p for p in patterns if re.search(r"(?<!\\)\)[*+?]\+", p)], path
+
+
 def test_extras_are_one_list():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     hints = re.findall(r"didact\[(\w+)\]", "\n".join(p.read_text() for p in SOURCES))

@@ -197,6 +197,9 @@ def test_every_command_line_parses(page, line):
     while words and hasattr(command, "commands"):
         if words[0].isupper():
             return  # `didact COMMAND --help` speaks of any
+        if words[0].startswith("-"):
+            assert words[0] in {o for p in command.params for o in p.opts}, line
+            return
         command = command.commands[words.pop(0)]
     # in running text a command may stand without what it needs
     assert problem(command, words) in {"", "MissingParameter", "NoArgsIsHelpError"}, line

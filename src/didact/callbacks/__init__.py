@@ -28,13 +28,15 @@ _HOME = {
 __all__ = ["OrderGuard", "RiskMonitor", "Telemetry"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'didact.callbacks' has no attribute {name!r}")
-    from didact.core.errors import need
+if not TYPE_CHECKING:  # a type checker is to know which names there are
 
-    need(f"callbacks.{name}", "models")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'didact.callbacks' has no attribute {name!r}")
+        from didact.core.errors import need
+
+        need(f"callbacks.{name}", "models")
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

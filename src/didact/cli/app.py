@@ -40,7 +40,6 @@ from didact.cli.commands import App
 from didact.cli.streams import GO_ON, say
 
 app = App(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -74,9 +73,9 @@ app.add_typer(cache.app, name="cache")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from didact._version import __version__
+        from didact.cli.version import described
 
-        sys.stdout.write(f"didact {__version__}\n")
+        sys.stdout.write(described() + "\n")
         raise typer.Exit
 
 
@@ -84,7 +83,12 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of all that matters.",
+        ),
     ] = False,
 ) -> None:
     del version
@@ -138,7 +142,10 @@ def main() -> None:
         import traceback
 
         say(traceback.format_exc().rstrip())
-        say(f"this is a bug in {_whose(error)}: please report it with the lines above")
+        say(
+            f"this is a bug in {_whose(error)}: please report it with the lines above "
+            "and those of 'didact --version'"
+        )
         sys.exit(3)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.inputs import opened_pool
 from didact.cli.options import Cache, Data, Json, PoolFiles, Seed
 from didact.cli.streams import print_json, say
@@ -26,6 +27,7 @@ def export(
             "--for",
             help="Whose settings to write: axolotl, hf, llama-factory, ms-swift, nemo-automodel, "
             "torchtitan, trl, trl-grpo, trl-reward, verl, none.",
+            autocompletion=completion.names_of("trainers", also=("none",)),
         ),
     ] = "none",
     set_: Annotated[

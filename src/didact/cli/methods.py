@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.options import Json
 from didact.cli.streams import print_json
 
@@ -13,7 +14,10 @@ EXAMPLES: Final = "Examples: didact methods · didact methods bm25"
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, with its settings.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One method, with its settings.", autocompletion=completion.methods),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List scorers, selectors and orderers, or describe one."""

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
 from didact.cli.options import Cache, Data, Json, Seed
 from didact.cli.streams import print_json
@@ -21,7 +22,14 @@ def order(
     selection: Annotated[
         Path, typer.Argument(help="selection.parquet, or the folder that holds it.")
     ],
-    method: Annotated[str, typer.Option("--method", help="An orderer; see 'didact methods'.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="An orderer; see 'didact methods'.",
+            autocompletion=completion.names_of("orderers"),
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The table: position, row, id.")],
     scores: Annotated[Path | None, typer.Option("--scores", help="What to order by.")] = None,
     set_: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from didact.cli import completion
 from didact.cli.options import Cache, Data, Json
 from didact.cli.streams import print_json, say
 
@@ -60,7 +61,11 @@ def plan(
     ] = "gtr-t5-base",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="Look at this method alone. Repeatable [default: all]."),
+        typer.Option(
+            "--method",
+            help="Look at this method alone. Repeatable [default: all].",
+            autocompletion=completion.names_of("scorers"),
+        ),
     ] = None,
     tasks: Annotated[
         int,
@@ -72,7 +77,11 @@ def plan(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="What hours are of [default: the budget's, else H100]."),
+        typer.Option(
+            "--device",
+            help="What hours are of [default: the budget's, else H100].",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     mfu: Annotated[
         str | None,

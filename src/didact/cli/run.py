@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.options import Cache, Json, Override, Workers
 from didact.cli.streams import print_json, say
 
@@ -41,6 +42,7 @@ def run(
             "--device",
             help="With --dry-run: hours on such a device: H100, A100, 4090, …, or here, once "
             "'didact calibrate' has run [default: here, if it has].",
+            autocompletion=completion.devices,
         ),
     ] = None,
     mfu: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
 from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Target, Workers
 from didact.cli.streams import print_json, say
@@ -19,7 +20,14 @@ EXAMPLES: Final = (
 
 def score(
     pool: PoolFiles,
-    method: Annotated[str, typer.Option("--method", help="A scorer; see 'didact methods'.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="A scorer; see 'didact methods'.",
+            autocompletion=completion.names_of("scorers"),
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
     target: Target = None,
     set_: Set = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
 from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Workers
 from didact.cli.streams import print_json, say
@@ -22,7 +23,14 @@ _ALSO: Final = ("quotas", "near_duplicates", "train", "spent")
 
 def select(
     pool: PoolFiles,
-    method: Annotated[str, typer.Option("--method", help="A selector; see 'didact methods'.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="A selector; see 'didact methods'.",
+            autocompletion=completion.names_of("selectors"),
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for selection.parquet.")],
     scores: Annotated[
         list[Path] | None,

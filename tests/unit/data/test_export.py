@@ -293,7 +293,12 @@ def test_a_table_keeps_its_schema(tmp_path):
     assert path.name == "train.parquet"
     back = pq.read_table(path)
     before = pq.read_table(tmp_path / "x.parquet")
-    assert back.to_pylist() == before.take(order).to_pylist()
+    at = before.column_names.index("when")  # as values of Python, nanoseconds need pandas
+    plain = [
+        table.set_column(at, "when", table["when"].cast(pa.int64())).to_pylist()
+        for table in (back, before.take(order))
+    ]
+    assert plain[0] == plain[1]
     assert back.schema.equals(before.schema, check_metadata=True)
     (path,) = export(pool, order, tmp_path / "indexed", order_index=True)
     back = pq.read_table(path)
