@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -197,7 +197,8 @@ def _notices(subject: Subject, flow: Flow) -> tuple[Notice, ...]:
         warnings.append("Nothing was chosen.")
     warnings.extend(subject.selection.notes)
     for finding in dict.fromkeys(_findings(subject)):
-        (notes if finding.kind in _NO_WARNING else warnings).append(str(finding))
+        told = finding if subject.samples else replace(finding, first="")  # no ids in the page
+        (notes if finding.kind in _NO_WARNING else warnings).append(str(told))
     if flow.validation:
         notes.append(
             f"{count(flow.validation)} rows are the validation split, which is never selected."
