@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,3 +93,28 @@ def test_a_mistake_is_a_sentence(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "runs.csv:8: ratio is 'x" in said
     assert "Traceback" not in said
+
+
+def test_the_docs_have_the_table_of_the_recorded_runs():
+    root = Path(__file__).resolve().parents[2]
+    found = didact.law(root / "benchmarks" / "results" / "entropy_law.csv")
+    page = (root / "docs" / "entropy-law.md").read_text("utf-8").replace("−", "-")
+    for name, feature, verdict in (
+        ("R", "ratio", found.verdict),
+        ("L", "first_epoch_loss", found.verdict_loss),
+    ):
+        own = [f for f in found.fits if f.features == (feature,)]
+        fits = own if name == "R" else [f for f in found.fits if feature in f.features]
+        error = min(f.loo_rmse for f in fits if f.loo_rmse is not None)
+        constant, length = (
+            min(r.loo_rmse for r in found.rivals if r.name == rival and r.loo_rmse is not None)
+            for rival in ("constant", "length and similarity")
+        )
+        partial = f"{own[0].partial:.2f}, {own[0].low:.2f} to {own[0].high:.2f}"
+        errors = " | ".join(f"{e:.3f}" for e in (error, constant, length))
+        assert f"| {name} | {partial} | {errors} | {verdict.replace('_', ' ')} |" in page
+    for dose in found.doses:
+        numbers = (
+            f"{n:.3f}".replace("-0.000", "0.000") for n in (dose.performance, dose.low, dose.high)
+        )
+        assert "{}, {} to {} |".format(*numbers) in page

@@ -21,11 +21,14 @@ class Correlation:
         value: -1 to 1; None where it is not defined: one side does not vary, or too few sets.
         low: Lower end of its 95 % interval; None where there are too few sets for one.
         high: The upper end.
+        apart: Whether the interval takes all sets for independent: too few are left without one
+            family.
     """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    apart: bool = False
 
 
 def centered(values: Float1D, groups: Int1D) -> Float1D:
@@ -83,8 +86,8 @@ def correlation(
     Two intervals are made, and what either holds is told. The first is of Fisher's z and takes
     sets for independent: variance (1 + r²/2) ÷ (n − k − g − 2) with g groups; of perfect agreement
     z is that of half a step less. The second is the jackknife over families with Student's t:
-    sets of one family are alike, and say less than so many others. There is none where too few
-    sets are left without one of the families.
+    sets of one family are alike, and say less than so many others. The first stands alone where
+    too few sets are left without one of the families.
 
     Args:
         y: As in `partial_ranks`.
@@ -112,10 +115,8 @@ def correlation(
         if (found := partial_ranks(y[rest], x[rest], given[rest], groups[rest])) is not None
     ]  # fmt: skip
     m = len(again)
-    if len(known) == 1:
-        return Correlation(r, low, high)
-    if m < len(known):  # nearly all sets are of one family: what it decides is not known
-        return Correlation(r)
+    if m < len(known) or m < 2:
+        return Correlation(r, low, high, apart=True)
     reach = t_quantile(1 - LEVEL / 2, m - 1) * math.sqrt((m - 1) * float(np.var(again)))
     return Correlation(r, min(low, max(r - reach, -1.0)), max(high, min(r + reach, 1.0)))
 

@@ -84,15 +84,13 @@ def entropy_law(runs: Sequence[LawRun]) -> EntropyLaw:
     errors = {r.name: r.loo_rmse for r in rivals}
     lengths = [r.loo_rmse for r in rivals if r.name == LENGTH and r.loo_rmse is not None]
 
-    every = [f.loo_rmse for f, _, _ in found if f.loo_rmse is not None]
-
     def judged(name: str) -> Evidence:
         with_it = [f.loo_rmse for f, _, _ in found if _counts(name, f.features)]
         own = [error for error in with_it if error is not None]
         return Evidence(
             sets=len(natural), families=len(set(columns.families.tolist())),
             partial=partials[name], error=min(own, default=None),
-            lowest=min(every, default=None), constant=errors.get("constant"),
+            constant=errors.get("constant"),
             length=min(lengths, default=None), known=known, snr=snr,
         )  # fmt: skip
 

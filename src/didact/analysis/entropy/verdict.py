@@ -23,8 +23,8 @@ RULE: Final = (
     "one set counted once. holds: the interval of the partial correlation is clear of 0 in the "
     "foretold sign, and the error on families left out (the lowest of the fits on R; for L, of "
     "those on L and on both) is below both rivals'. fails: the interval is clear of 0 in the "
-    "opposite sign, or the constant has the lowest error of all fits and rivals and the signal to "
-    f"noise is {LEAST_SNR:g} or more. All else: cannot_tell."
+    "opposite sign, or the constant's error is below that one and the other rival's and the signal "
+    f"to noise is {LEAST_SNR:g} or more. All else: cannot_tell."
 )
 
 
@@ -38,7 +38,6 @@ class Evidence:
         partial: Partial correlation with performance; the foretold sign is minus.
         error: The lowest error on families left out of the fits by which it is judged; None where
             there is none.
-        lowest: The lowest error of all the law's fits.
         constant: Error of the rival that expects the same of all sets.
         length: Lowest error of the rival that knows length and similarity; None where there is
             none.
@@ -50,7 +49,6 @@ class Evidence:
     families: int
     partial: Correlation
     error: float | None
-    lowest: float | None
     constant: float | None
     length: float | None
     known: bool
@@ -74,7 +72,7 @@ def decide(found: Evidence) -> tuple[Verdict, tuple[str, ...]]:
     if low is not None and low > 0:
         return "fails", tuple(said)
     if lowest:
-        said.append("The constant has the lowest error of all.")
+        said.append("The constant's error is the lowest of these.")
         if not noisy:
             return "fails", (*said, f"Signal to noise is {found.snr:.3g}.")
     if found.snr is None:
@@ -95,27 +93,25 @@ def _below(found: Evidence) -> bool:
 
 
 def _constant_is_lowest(found: Evidence) -> bool:
-    if found.lowest is None or found.constant is None or found.length is None:
+    if found.error is None or found.constant is None or found.length is None:
         return False
-    return found.constant < _LESS * min(found.lowest, found.length)
+    return found.constant < _LESS * min(found.error, found.length)
 
 
 def _of_interval(partial: Correlation) -> str:
     if partial.value is None:
         return "The partial correlation is not defined: too few sets, or something does not vary."
     if partial.low is None or partial.high is None:
-        return (
-            f"Partial correlation {partial.value:+.2f}; for an interval there are too few sets, or "
-            "too few outside of one family."
-        )
+        return f"Partial correlation {partial.value:+.2f}, of too few sets for an interval."
     clear = (
         "clear of 0, as foretold" if partial.high < 0
         else "clear of 0, against what is foretold" if partial.low > 0
         else "not clear of 0"
     )  # fmt: skip
+    apart = " (as if sets of a family were independent: too few are left without one family)"
     return (
         f"Partial correlation {partial.value:+.2f}, 95 % {partial.low:+.2f} to "
-        f"{partial.high:+.2f}: {clear}."
+        f"{partial.high:+.2f}{apart if partial.apart else ''}: {clear}."
     )
 
 

@@ -28,8 +28,10 @@ def test_without_a_family_too_few_sets_may_be_left():
     columns = drawn(np.random.default_rng(1), -1.0)
     n = len(columns[0])
     most = np.where(np.arange(n) < n - 3, 0, np.arange(n))
-    assert correlation(*columns, ONE, most).low is None
-    assert correlation(*columns, ONE, most).value == correlation(*columns, ONE, ONE).value
+    found = correlation(*columns, ONE, most)
+    assert found.apart
+    assert found == correlation(*columns, ONE, ONE)
+    assert not correlation(*columns, ONE, FAMILIES).apart
 
 
 def test_intervals_hold_what_they_say():
