@@ -9,11 +9,11 @@ from typing import Final
 from didact.core.errors import DataError
 from didact.data.reading.container import RawRow
 from didact.data.reading.files import File
-from didact.data.reading.json_arrays import Array, behind_objects
+from didact.data.reading.json_arrays import STRING, Array, behind_objects
 from didact.data.reading.lines import text_chunks
 
 # a string, a mark, or anything else between them
-_TOKEN: Final = re.compile(rb'\s*(?:("(?:[^"\\]|\\.)*")|([\[\]{}:,])|[^\s"\[\]{}:,]+)', re.DOTALL)
+_TOKEN: Final = re.compile(rb'\s*(?:(%b)|([\[\]{}:,])|[^\s"\[\]{}:,]+)' % STRING, re.DOTALL)
 _LISTED: Final = 5
 
 
