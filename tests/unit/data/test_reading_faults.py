@@ -228,7 +228,7 @@ def test_messages_as_other_text(value, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [(True, False), (1, 0), (1.0, 0.0), ("true", "False"), (" TRUE ", "0"), ("desirable", "undesirable")],
+    [(True, False), (1, 0), (1.0, 0.0), ("true", "False"), (" TRUE ", "0"), (1, -1), ("Like", "dislike"), ("desirable", "undesirable")],
 )  # fmt: skip
 def test_labels_of_kto_in_every_spelling(good, bad, tmp_path):
     for content in ({"prompt": "q", "completion": "a"}, {"messages": CHAT}):
