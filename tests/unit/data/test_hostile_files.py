@@ -5,10 +5,12 @@ import sys
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import didact
 from didact.core.errors import ConfigError, DataError
+from didact.data import tables
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
@@ -151,3 +153,38 @@ def test_a_table_that_is_cut_short_while_it_is_read(tmp_path, stream):
     os.truncate(path, path.stat().st_size // 2)  # a mapped file would end the process here
     with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*download it again"):
         list(batches)
+
+
+SCORES = {
+    "table": "scores", "pool_fingerprint": "0" * 32, "method": "length", "settings": {},
+    "higher_is_better": True, "tasks": [], "facts": {}, "spent": None,
+}  # fmt: skip
+SELECTION = {**SCORES, "table": "selection", "reasons": ["x"], "notes": []}
+ORDER = {**SCORES, "table": "order", "epochs": 1, "batch_size": None}
+
+
+def written(path, meta):
+    columns = {"row": [0, 1], "id": ["a", "b"], "score": [0.5, 1.0], "why": ["x", "x"]}
+    table = pa.table({**columns, "rank": [0, 1], "position": [0, 1]})
+    pq.write_table(table.replace_schema_metadata({"didact": orjson.dumps(meta)}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("read_table", "right", "wrong"),
+    [
+        (tables.read_scores, SCORES, [("tasks", 5), ("tasks", ["a"]), ("higher_is_better", None),
+                                      ("facts", []), ("settings", "x"), ("method", None)]),
+        (tables.read_selection, SELECTION, [("reasons", [1]), ("reasons", []), ("notes", None)]),
+        (tables.read_order, ORDER, [("epochs", "1"), ("epochs", 0), ("batch_size", 1.5)]),
+    ],
+)  # fmt: skip
+def test_tables_with_the_metadata_of_anybody(tmp_path, read_table, right, wrong):
+    read_table(written(tmp_path / "t.parquet", right))
+    for key, value in wrong:
+        with pytest.raises(DataError, match=r"t\.parquet|epochs"):
+            read_table(written(tmp_path / "t.parquet", {**right, key: value}))
+    for key in right.keys() - {"table", "spent", "tasks", "facts", "higher_is_better"}:
+        less = {k: v for k, v in right.items() if k != key}
+        with pytest.raises(DataError, match=r"t\.parquet: is no .* table as didact writes it"):
+            read_table(written(tmp_path / "t.parquet", less))
