@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs bench trainers clean
+.PHONY: demo test check format docs bench trainers trainers-all trainers-changed clean
 
 demo: $(VENV)/installed
 	@$(BIN)/didact demo -o demo
@@ -32,6 +32,31 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
 
 trainers: $(VENV)/installed-models
+
+# Trainers that read files by themselves, 2 to 3 GB each, in environments of their own. Their tests
+# write down what they ran on; `make trainers-changed` runs those whose export is another since.
+FAMILIES := llama-factory ms-swift axolotl
+trainers-all: $(FAMILIES:%=trainers-%)
+	$(BIN)/python -m pytest tests/e2e/test_trainers.py
+
+trainers-changed:
+	@for family in $(FAMILIES); do sha256sum --check --status constraints/trainers/$$family.sha256 \
+		|| $(MAKE) trainers-$$family || exit 1; done
+
+$(FAMILIES:%=trainers-%): trainers-%: $(VENV)/installed-models .venv-%/installed
+	$(BIN)/python -m pytest tests/e2e/test_trainer_families.py -k $*
+	@sha256sum src/didact/data/trainers/$(subst -,_,$*).py src/didact/data/export/flat.py \
+		src/didact/data/export/script_rows.py constraints/trainers/$*.txt \
+		> constraints/trainers/$*.sha256
+
+.venv-%/installed: constraints/trainers/%.txt
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@case $* in axolotl) .venv-$*/bin/python -m pip install --quiet --no-deps axolotl==0.19.0;; esac
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@# the builds that LLaMA-Factory brings of these two want CUDA; it imports the second
+	@case $* in llama-factory) .venv-$*/bin/python -m pip uninstall --quiet --yes torchvision \
+		torchaudio && touch .venv-$*/lib/python3*/site-packages/torchaudio.py;; esac
+	@touch $@
 
 $(VENV)/created:
 	@test -n "$(PYTHON)" || { echo "didact needs Python 3.11 or newer; none was found." \
@@ -58,4 +83,4 @@ $(VENV)/installed-models: $(VENV)/installed-dev constraints/ci.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FAMILIES:%=.venv-%) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

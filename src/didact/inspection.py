@@ -170,7 +170,7 @@ order:
   # batch_size: 64               # samples per optimizer step over all devices
 
 export:
-  for: trl                       # or hf, none: settings that keep the order, in OUT/trainer/
+  for: trl                       # or llama-factory, axolotl, …: files that keep its order
 
 # train:                         # a model trained in this order, in OUT/model
 #   model: scratch               # or a folder, or a hub name

@@ -157,7 +157,7 @@ def test_the_data_page_names_every_kind_that_rows_show():
 
 def test_the_trainers_page_and_the_help_name_every_trainer():
     page = (DOCS / "trainers.md").read_text()
-    shown = re.findall(r"\{for: (\w+)\}", page)
+    shown = set(re.findall(r"`\{for: ([\w-]+)\}`", page))
     assert sorted(shown) == built_in("trainers")
     names = ", ".join([*built_in("trainers"), "none"])
     help_text = " ".join((DOCS / "cli.md").read_text().split())

@@ -38,7 +38,7 @@ def test_the_examples_run(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for made in ("OUT/report.html", "OUT/manifest.json", "OUT/train.jsonl", "ordered/train.jsonl",
-                 "ORDERED/train.jsonl", "ORDERED/trainer/trl.yaml", "scores.parquet"):  # fmt: skip
+                 "ORDERED/train.jsonl", "ORDERED/settings/trl.yaml", "scores.parquet"):  # fmt: skip
         assert (tmp_path / made).stat().st_size > 0
     # verbs and Python say the same thing only where they were asked the same thing
     assert "order: order.layers changed from 3 to 5" in done.stderr

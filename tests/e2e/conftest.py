@@ -1,4 +1,4 @@
-"""A real browser for pages that didact writes."""
+"""A real browser for pages that didact writes; a tiny Llama for trainers."""
 
 from __future__ import annotations
 
@@ -67,3 +67,46 @@ def browser() -> Browser:
     if found is None:
         pytest.skip("there is no Chromium on this machine")
     return Browser(found)
+
+
+TEMPLATE = (
+    "{% if tools %}{{ '<|system|> ' + tools|tojson + ' ' }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' }}"
+    "{% if m.reasoning_content %}{{ '[' + m.reasoning_content + '] ' }}{% endif %}"
+    "{{ m['content'] + ' ' }}"
+    "{% if m.tool_calls %}{{ m.tool_calls|tojson + ' ' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """A random Llama of a few thousand weights and its tokenizer, saved as models are."""
+    pytest.importorskip("torch")
+    pytest.importorskip("datasets")
+    pytest.importorskip("trl")
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<eos>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer.train_from_iterator(
+        [f"sample {i} asks, answer {i} says, bad" for i in range(100)],
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", chat_template=TEMPLATE
+    ).save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=400, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -35,28 +35,38 @@ import json, runpy, sys, traceback
 from pathlib import Path
 import torch
 from transformers import Trainer
+from transformers.models.llama.modeling_llama import LlamaModel
 
 from didact.callbacks import OrderGuard, RiskMonitor
+from didact.core.errors import DidactError
 
 torch.set_num_threads(1)
 jobs, out, model = sys.argv[1:4]
-step, train = Trainer.training_step, Trainer.train
+forward, train = LlamaModel.forward, Trainer.train
 
-def recorded(self, model, inputs, *more, **named):
-    steps.append([row.tolist() for row in inputs["input_ids"]])
-    return step(self, model, inputs, *more, **named)
+def recorded(self, *more, **named):
+    if self.training and torch.is_grad_enabled():  # neither a generation nor a reference
+        ids = named["input_ids"] if "input_ids" in named else more[0]
+        steps.append([row.tolist() for row in ids])
+    return forward(self, *more, **named)
 
 def watched(self, *more, **named):
     guard = OrderGuard(Path(sys.argv[0]).parents[1], action="warn")
-    watching.append(guard)
-    self.add_callback(guard)
+    if hasattr(self.args, "num_generations"):
+        try:
+            guard.on_train_begin(self.args, self.state, self.control, model=self.model)
+        except DidactError as refused:
+            refusals.append(str(refused))
+    else:
+        watching.append(guard)
+        self.add_callback(guard)
     self.add_callback(RiskMonitor())  # Telemetry that judges
     return train(self, *more, **named)
 
-Trainer.training_step, Trainer.train = recorded, watched
+LlamaModel.forward, Trainer.train = recorded, watched
 results = {}
 for name, script in json.load(open(jobs)).items():
-    steps, watching, error, globals_ = [], [], None, {}
+    steps, watching, refusals, error, globals_ = [], [], [], None, {}
     sys.argv = [script, model, script + ".trained"]
     try:
         globals_ = runpy.run_path(script, run_name="__main__")
@@ -65,48 +75,18 @@ for name, script in json.load(open(jobs)).items():
     updates = globals_["trainer"].state.global_step if globals_ else None
     results[name] = {
         "steps": steps, "error": error, "updates": updates,
-        "guards": [g.verdict for g in watching],
+        "guards": refusals + [g.verdict for g in watching],
     }
 json.dump(results, open(out, "w"))
 """
 
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
-)
+CALLING = {"role": "assistant", "content": ""}
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A random Llama of a few thousand weights and its tokenizer, saved as models are."""
-    pytest.importorskip("torch")
-    pytest.importorskip("datasets")
-    pytest.importorskip("trl")
-    transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<eos>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer.train_from_iterator(
-        [f"sample {i} asks, answer {i} says, bad" for i in range(100)],
-        trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("model")
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", chat_template=TEMPLATE
-    ).save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=400, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
-        eos_token_id=0, pad_token_id=1,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+def call(i: int) -> list[dict[str, object]]:
+    """A call whose arguments have another name in every other row."""
+    return [{"type": "function", "function": {"name": "look", "arguments": {f"at{i % 2}": i}}}]
 
 
 def rows(kind: str) -> list[dict[str, object]]:
@@ -125,6 +105,10 @@ def rows(kind: str) -> list[dict[str, object]]:
                 "pair": {"prompt": asked, "chosen": said,
                          "rejected": [{"role": "assistant", "content": "bad"}]},
                 "labelled": {"prompt": asked, "completion": said, "label": i % 2 == 0},
+                "agent": {"messages": [*asked, CALLING | {"tool_calls": call(i)},
+                                       {"role": "tool", "content": f"tool {i}"},
+                                       said[0] | {"reasoning_content": f"because {i}"}],
+                          "tools": TOOLS if i % 2 else None},
             }[kind]
         )  # fmt: skip
     return out
@@ -138,9 +122,9 @@ def exported(place: Path, kind: str, trainer: str, **more: object) -> tuple[Path
     order = np.concatenate([shuffled.permutation(free) for _ in range(2)])
     ordered = TrainingOrder(order, pool.fingerprint, "test", epochs=2, batch_size=BATCH)
     didact.export(pool, ordered, place / "out", trainer=trainer, **more)
-    with (place / "out" / "trainer" / f"{trainer}.yaml").open("a") as settings:
-        settings.write("use_cpu: true\nbf16: false\nreport_to: none\n")
-    return place / "out" / "trainer" / f"train_{trainer}.py", order.tolist()
+    with (place / "out" / "settings" / f"{trainer}.yaml").open("a") as settings:
+        settings.write("report_to: none\n")  # on a machine without a GPU, that is all it takes
+    return place / "out" / "settings" / f"train_{trainer}.py", order.tolist()
 
 
 def change(script: Path, before: str, after: str) -> None:
@@ -153,6 +137,9 @@ def change(script: Path, before: str, after: str) -> None:
 
 SEQUENTIAL = 'train_sampling_strategy: "sequential"'
 PER_DEVICE = "per_device_train_batch_size: 4"
+FEW = ("per_device_train_batch_size: 8\nshuffle_dataset: false\nnum_generations: 8",
+       ("per_device_train_batch_size: 2\nshuffle_dataset: false\nnum_generations: 2\n"
+        "max_completion_length: 4"))  # fmt: skip
 # name → trainer, kind, settings of the export, what is changed in the trainer's settings
 CASES = {
     "hf chat": ("hf", "chat", {"format": "parquet"}, None),
@@ -164,6 +151,10 @@ CASES = {
     "trl prompt_completion": ("trl", "prompt_completion", {}, None),
     "trl pair": ("trl", "pair", {}, None),
     "trl labelled": ("trl", "labelled", {}, None),
+    "trl agent": ("trl", "agent", {}, None),
+    "hf agent": ("hf", "agent", {"format": "parquet"}, None),
+    "reward": ("trl-reward", "pair", {}, None),
+    "grpo": ("trl-grpo", "chat", {}, FEW),
     "hf shuffled": ("hf", "text", {}, (SEQUENTIAL, "")),
     "trl shuffled": ("trl", "text", {}, (SEQUENTIAL, "")),
     "trl packed": ("trl", "text", {}, ("packing: false", "packing: true\nmax_length: 64")),
@@ -200,7 +191,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(model, tmp_path_factory) -> dict[str, Ran]:
+def ran(tiny_llama, tmp_path_factory) -> dict[str, Ran]:
     """Every case, exported and run."""
     place = tmp_path_factory.mktemp("runs")
     scripts, orders = {}, {}
@@ -211,7 +202,7 @@ def ran(model, tmp_path_factory) -> dict[str, Ran]:
     (place / "jobs.json").write_text(json.dumps({k: str(v) for k, v in scripts.items()}))
     (place / "driver.py").write_text(DRIVER)
     done = subprocess.run(
-        [sys.executable, "driver.py", "jobs.json", "results.json", str(model)],
+        [sys.executable, "driver.py", "jobs.json", "results.json", str(tiny_llama)],
         capture_output=True, text=True, check=False, cwd=place,
         env={
             **os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hf"),
@@ -221,7 +212,7 @@ def ran(model, tmp_path_factory) -> dict[str, Ran]:
     assert done.returncode == 0, done.stderr[-3000:]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tiny_llama / "tokenizer.json"))
     out = {}
     for name, result in json.loads((place / "results.json").read_text()).items():
         texts = [
@@ -256,6 +247,31 @@ def test_pairs_keep_their_order(ran):
     assert got.numbers == [step + step for step in in_steps(got.order)]
     assert all("says" in t for step in got.texts for t in step[:BATCH])
     assert all("bad" in t for step in got.texts for t in step[BATCH:])
+
+
+def test_a_reward_model_sees_its_pairs_in_order(ran):
+    got = ran["reward"]
+    assert got.numbers == [step + step for step in in_steps(got.order)]
+
+
+def test_prompts_of_grpo_keep_their_order(ran):
+    got = ran["grpo"]
+    made = [n for two in got.numbers for n in two]  # two answers a prompt, in any order in a step
+    steps = [sorted(made[i : i + 2 * BATCH]) for i in range(0, len(made), 2 * BATCH)]
+    assert steps == [sorted(step * 2) for step in in_steps(got.order)]
+    assert got.updates == len(got.order) // BATCH
+    assert all("answer" not in t.split("<|assistant|>")[0] for step in got.texts for t in step)
+
+
+@pytest.mark.parametrize("name", ["trl agent", "hf agent"])
+def test_tools_calls_and_reasoning_enter_the_model_as_the_template_writes_them(ran, name):
+    got = ran[name]
+    assert got.error is None, got.error
+    for i, text in zip(got.order, (t for step in got.texts for t in step), strict=True):
+        assert f'"arguments": {{"at{i % 2}": {i}}}' in text  # and no null of another row's name
+        assert "null" not in text
+        assert f"[because {i}] answer {i} says" in text
+        assert text.startswith('<|system|> [{"type": "function"' if i % 2 else "<|user|> ")
 
 
 @pytest.mark.parametrize("name", ["hf shuffled", "trl shuffled"])
@@ -296,6 +312,10 @@ JUDGED = {"hf shuffled": ["broken"], "trl shuffled": ["broken"], "trl packed": [
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_guard_judges(ran, name):
+    if name == "grpo":
+        (refused,) = ran[name].verdicts
+        assert "GRPO trains on answers that it makes" in refused
+        return
     assert ran[name].verdicts == JUDGED.get(name, ["in order"])
 
 
@@ -305,7 +325,8 @@ def test_telemetry_tells_every_step(ran, name):
     steps = read_steps(folder)
     assert [s.step for s in steps] == list(range(1, ran[name].updates + 1))
     told = json.loads((folder / "training.json").read_text())
-    kind = {"trl pair": "dpo", "trl labelled": "kto"}.get(name, "next_token")
+    kinds = {"trl pair": "dpo", "trl labelled": "kto", "reward": "reward", "grpo": "grpo"}
+    kind = kinds.get(name, "next_token")
     assert told["objective"] == kind
     assert (told["loss"] == "nats per token") == (kind == "next_token")
     assert told["flops"] == steps[-1].total_flops > 0
@@ -325,3 +346,23 @@ def test_preference_trainings_are_monitored(ran, name):
     assert found.cannot == ("loss: no previous version was given",)
     (again,) = monitor([folder])
     assert again.seen == 1.0
+
+
+def test_parquet_tells_late_columns_that_json_hides_from_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    late = [{"text": f"words {i}", **({"late": i} if i > 90 else {})} for i in range(100)]
+    pool = make_pool(late, tmp_path)
+    order = TrainingOrder(np.arange(100), pool.fingerprint, "keep")
+    for form in ("jsonl", "parquet"):
+        didact.export(pool, order, tmp_path / form, format=form)
+    read = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(
+        datasets.exceptions.DatasetGenerationError
+    ):  # its chunks are 10 MB, here 1 kB
+        datasets.load_dataset(
+            "json", data_files=str(tmp_path / "jsonl" / "train.jsonl"), chunksize=1000, **read
+        )
+    found = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "parquet" / "train.parquet"), **read
+    )
+    assert found["late"] == [None] * 91 + list(range(91, 100))

@@ -64,6 +64,7 @@ class OrderGuard(TrainerCallback):
     Raises:
         OrderBrokenError: A step did not read what the order says. An ExecutionError.
         DataError: There are no exported rows.
+        ConfigError: The trainer makes its own answers (GRPO).
 
     **Cost:** some 0.2 µs a token and step on the first rank, which does the work for all; see
     `row_index.build_index` for the index.
@@ -113,6 +114,11 @@ class OrderGuard(TrainerCallback):
         model = more.get("model")
         if model is None:
             raise ConfigError("the trainer has no model to watch; add OrderGuard to a Trainer")
+        if hasattr(args, "num_generations"):
+            raise ConfigError(
+                "OrderGuard knows rows by their text; GRPO trains on answers that it makes: leave "
+                "OrderGuard out, and keep shuffle_dataset: false"
+            )
         if self._watch is not None:
             self._watch.remove()
         self._passes = []

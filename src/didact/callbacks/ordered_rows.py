@@ -15,6 +15,7 @@ from didact.core.arrays import Int1D
 from didact.core.atomic import digest
 from didact.core.errors import ConfigError, DataError
 from didact.data import tables
+from didact.data.export.ordered import OLD_SETTINGS, SETTINGS
 from didact.data.reading.containers import TABLES, TEXTS
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import File, readable
@@ -138,9 +139,7 @@ def _in_folder(folder: Path) -> OrderedRows:
             "file that is trained on"
         )
     _check_shards(folder, names)
-    return OrderedRows(
-        files=tuple(folder / n for n in names), columns=_script_columns(folder / "trainer")
-    )
+    return OrderedRows(files=tuple(folder / n for n in names), columns=_script_columns(folder))
 
 
 def order_files(folder: Path) -> list[Path]:
@@ -195,7 +194,8 @@ def _check_shards(folder: Path, names: list[str]) -> None:
 
 def _script_columns(folder: Path) -> dict[str, str]:
     """The column mapping that a training script of didact's was written with."""
-    for script in sorted(folder.glob("train_*.py")):
+    scripts = [folder.glob(f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
+    for script in (path for found in scripts for path in sorted(found)):
         if found := _COLUMNS.search(script.read_text("utf-8")):
             told: dict[str, str] = json.loads(found[1])
             return told

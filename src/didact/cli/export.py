@@ -21,7 +21,12 @@ def export(
     order_: Annotated[Path, typer.Option("--order", help="order.parquet, or its folder.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")],
     for_: Annotated[
-        str, typer.Option("--for", help="Whose settings to write: hf, trl, none.")
+        str,
+        typer.Option(
+            "--for",
+            help="Whose settings to write: axolotl, hf, llama-factory, ms-swift, nemo-automodel, "
+            "torchtitan, trl, trl-grpo, trl-reward, verl, none.",
+        ),
     ] = "none",
     set_: Annotated[
         list[str] | None,
@@ -43,7 +48,7 @@ def export(
     with opened_pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
         files = verbs.export(found, ordered, out, **settings)
-        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"))
+        notes = export_notes(found, configs.validated(ExportSettings, settings, "export"), files)
     for note in notes:
         say(note)
     result = {"rows": len(ordered), "files": [str(f) for f in files]}

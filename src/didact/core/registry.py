@@ -68,8 +68,16 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "labelled": "didact.data.formats.labelled:FORMAT",
     },
     "trainers": {
+        "axolotl": "didact.data.trainers.axolotl:write_files",
         "hf": "didact.data.trainers.hf:write_files",
+        "llama-factory": "didact.data.trainers.llama_factory:write_files",
+        "ms-swift": "didact.data.trainers.ms_swift:write_files",
+        "nemo-automodel": "didact.data.trainers.nemo_automodel:write_files",
+        "torchtitan": "didact.data.trainers.torchtitan:write_files",
         "trl": "didact.data.trainers.trl:write_files",
+        "trl-grpo": "didact.data.trainers.trl:write_grpo",
+        "trl-reward": "didact.data.trainers.trl:write_reward",
+        "verl": "didact.data.trainers.verl:write_files",
     },
 }
 

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from didact.core import registry
+from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
-from didact.data.export.data_set import export_notes, output_counts, write_data_set
+from didact.data.export.data_set import (
+    check_trainer,
+    export_notes,
+    output_counts,
+    write_data_set,
+)
 from didact.runs.folder import Outcome
 from didact.stages.stage import Stage, Values
 
@@ -26,11 +32,17 @@ def _depends(values: Values) -> Mapping[str, Any]:
     return depends
 
 
+def _estimate(values: Values) -> Cost | None:
+    """Nothing worth a number; refuses what the trainer cannot keep in order, before any scoring."""
+    check_trainer(values.read["data"].pool, values.config.export)
+    return None
+
+
 def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     del ctx
     pool, ordered, settings = values.pool, values.made["order"], values.config.export
     files = write_data_set(pool, ordered, folder, settings)
-    return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings))
+    return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings, files))
 
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> list[str]:
@@ -39,4 +51,4 @@ def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> li
     return list(record.outputs)
 
 
-STAGE = Stage(name="export", depends=_depends, work=_work, load=_load)
+STAGE = Stage(name="export", depends=_depends, work=_work, load=_load, estimate=_estimate)

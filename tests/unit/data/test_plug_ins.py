@@ -111,17 +111,18 @@ import numpy as np
 pool = didact.read("pool.jsonl", columns={"answer": "solution"})
 order = didact.TrainingOrder(np.arange(5), pool.fingerprint, "keep")
 for trainer in ("mine", "hf"):
-    print([str(p) for p in didact.export(pool, order, "out", trainer=trainer)])
+    print([str(p) for p in didact.export(pool, order, f"out/{trainer}", trainer=trainer)])
 """
 
 
 def test_a_trainer_is_told_what_was_written_and_scripts_read_the_format(run, tmp_path):
     _, python = run
     mine, hf = python(EXPORT).splitlines()
-    assert mine == "['out/train.jsonl', 'out/trainer/mine.txt']"
-    assert (tmp_path / "out/trainer/mine.txt").read_text() == "train.jsonl"
-    assert hf == "['out/train.jsonl', 'out/trainer/hf.yaml', 'out/trainer/train_hf.py']"
-    assert 'column(row, "riddle")' in (tmp_path / "out/trainer/train_hf.py").read_text()
+    assert mine == "['out/mine/train.jsonl', 'out/mine/settings/mine.txt']"
+    assert (tmp_path / "out/mine/settings/mine.txt").read_text() == "train.jsonl"
+    files = ["train.jsonl", "settings/hf.yaml", "settings/train_hf.py"]
+    assert hf == str([f"out/hf/{name}" for name in files])
+    assert 'column(row, "riddle")' in (tmp_path / "out/hf/settings/train_hf.py").read_text()
 
 
 MIXED = """
@@ -153,7 +154,7 @@ run(config, "run")
 def test_an_edited_trainer_writes_its_files_again(run, tmp_path):
     package, python = run
     python(RUN)
-    written = tmp_path / "run/trainer/mine.txt"
+    written = tmp_path / "run/settings/mine.txt"
     assert written.read_text() == "train.jsonl"
     (package / "mine.py").write_text(
         TRAINER.replace('" ".join', '"new ".join').replace(

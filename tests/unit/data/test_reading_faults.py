@@ -213,6 +213,8 @@ def test_tool_calls_as_json_text(tmp_path):
     [
         ("[{'role': 'user', 'content': 'hi'}]", "the text is Python's way to write one"),
         ('[{"role": "user"', "looks like JSON and is not valid"),
+        ('[{"role": "user", "content": "\\ud800"}]', "looks like JSON and is not valid"),
+        ("[" * 5000, "looks like JSON and is not valid"),
         ("hi", r"\(str\); expected a list of messages"),
     ],
 )

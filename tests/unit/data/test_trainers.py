@@ -7,7 +7,9 @@ import itertools
 import json
 import sys
 import types
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,11 @@ import yaml
 import zstandard
 
 from didact.core import registry
+from didact.core.errors import DataError
+from didact.data.export import flat
 from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import row_reader
+from didact.data.rows.detection import detect, turns_of
 from didact.data.rows.detection import formats as registered
 
 CASES = [(f.kind, [name]) for name, f in registered().items()] + [
@@ -32,39 +38,59 @@ def write(folder, trainer="trl", kind="chat", formats=("messages",), **more):
         "epochs": 1, **more,
     }  # fmt: skip
     data = OrderedDataSet(kind=kind, formats=formats, **settings)
-    return registry.find("trainers", trainer)(folder / "trainer", data)
+    return registry.find("trainers", trainer)(folder / "settings", data)
 
 
-def write_all(folder, trainer, kind, formats):
-    """Ending, validation, batch size and the trainer's files, for every case of them."""
-    for i, (ending, validation, batch_size) in enumerate(FILES):
-        yield ending, validation, batch_size, write(
-            folder / str(i), trainer, kind, formats, data_files=[f"a.{ending}", f"b.{ending}"],
-            validation_file=f"validation.{ending}" if validation else None,
-            batch_size=batch_size, columns={"text": "it's \"odd\" {x}"}, epochs=3,
-        )  # fmt: skip
+SCRIPTS = {"hf": {"chat", "text"}, "trl": {"chat", "text", "pair", "labelled"},
+           "trl-grpo": {"chat"}, "trl-reward": {"pair"}}  # fmt: skip
+READ_FILES = {"llama-factory": {"chat", "text", "pair", "labelled"}, "ms-swift": {"chat", "text", "pair"},
+              "axolotl": {"chat", "text", "labelled"}}  # fmt: skip
+SETTINGS = {"hf": {"pair", "labelled"}, "torchtitan": {"text"}, "nemo-automodel": {"chat", "text"},
+            "verl": {"chat"}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "formats"), CASES)
 @pytest.mark.parametrize("trainer", registry.known("trainers"))
-def test_every_trainer_writes_settings_and_perhaps_a_script(tmp_path, trainer, kind, formats):
-    for ending, _, _, files in write_all(tmp_path, trainer, kind, formats):
-        settings, *scripts = files
-        assert settings.name == f"{trainer}.yaml"
-        assert yaml.safe_load(settings.read_text())
-        assert "3 epochs are written out" in settings.read_text()
-        for script in [path for path in scripts if path.suffix == ".py"]:
-            text = script.read_text()
-            compile(text, script.name, "exec")
-            assert f'DATA = ["a.{ending}", "b.{ending}"]' in text
-            assert max(map(len, text.splitlines())) <= 100
+def test_every_trainer_writes_settings_and_perhaps_a_script_or_refuses(
+    tmp_path, trainer, kind, formats
+):
+    written = [kinds.get(trainer, ()) for kinds in (SCRIPTS, READ_FILES, SETTINGS)]
+    if not any(kind in kinds for kinds in written):
+        with pytest.raises(DataError, match=f"export.for: {trainer} .*: use .*"):
+            write(tmp_path, trainer, kind, formats)
+        assert not (tmp_path / "settings").exists()
+        return
+    settings, *others = write(tmp_path, trainer, kind, formats, epochs=3)
+    assert settings.name == f"{trainer}.yaml"
+    assert yaml.safe_load(settings.read_text())
+    assert "3 epochs are written out" in settings.read_text()
+    kinds = [{".py": 0, ".jsonl": 1}[f.suffix] for f in others if f.name != "dataset_info.json"]
+    assert kinds == [i for i, those in enumerate(written[:2]) if kind in those]
+    if trainer in {"torchtitan", "nemo-automodel", "verl"}:
+        assert "# note: not run: " in settings.read_text()
+
+
+@pytest.mark.parametrize(("trainer", "kind", "formats"),
+    [(t, k, f) for t, kinds in SCRIPTS.items() for k, f in CASES if k in kinds])  # fmt: skip
+def test_every_script_is_python_in_lines_of_100(tmp_path, trainer, kind, formats):
+    columns = {"text": 'it\'s "odd" {x}'}
+    script = write(tmp_path, trainer, kind, formats, columns=columns, batch_size=8,
+                   data_files=["a.jsonl", "b.jsonl"], validation_file="validation.jsonl")[1]  # fmt: skip
+    text = script.read_text()
+    compile(text, script.name, "exec")
+    assert 'DATA = ["a.jsonl", "b.jsonl"]' in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("kind", ["chat", "text", "pair", "labelled"])
 @pytest.mark.parametrize("trainer", ["hf", "trl"])
 def test_settings_and_scripts_of_hugging_face(tmp_path, trainer, kind):
     name = next(name for name, f in registered().items() if f.kind == kind)
-    for _, validation, batch_size, files in write_all(tmp_path, trainer, kind, [name]):
+    for i, (ending, validation, batch_size) in enumerate(FILES[::5]):
+        files = write(
+            tmp_path / str(i), trainer, kind, [name], batch_size=batch_size,
+            data_files=[f"a.{ending}"], validation_file=f"v.{ending}" if validation else None,
+        )  # fmt: skip
         expected = {
             "train_sampling_strategy": "sequential", "num_train_epochs": 1,
             "ignore_data_skip": False,
@@ -91,10 +117,11 @@ def reader(path: Path) -> types.ModuleType:
         node
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
+        or (isinstance(node, ast.AnnAssign) and ast.unparse(node.target).isupper())
         or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper())
     ]  # fmt: skip
     module = types.ModuleType("script")
-    vars(module).update(json=json, Path=Path, __file__=str(path))
+    vars(module).update(json=json, Path=Path, __file__=str(path), Any=Any, Counter=Counter)
     exec(compile(ast.Module(kept, []), str(path), "exec"), vars(module))  # noqa: S102 - our own
     return module
 
@@ -110,7 +137,8 @@ READS = [
      {"system": "s", "conversations": [
          {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "value": "y"}]},
          {"role": "assistant", "content": None, "tool_calls": [{"n": 1}], "name": None}]},
-     {"messages": chat(("system", "s"), ("user", "x\ny"), ("assistant", '[{"n": 1}]'))}),
+     {"messages": [*chat(("system", "s"), ("user", "x\ny")),
+                   {"role": "assistant", "content": "", "tool_calls": [{"n": 1}]}]}),
     ("chat", ["messages"], {"messages": "m.turns", "role": "who", "content": "says"},
      {"m": {"turns": [{"who": "gpt", "says": "a"}]}}, {"messages": chat(("assistant", "a"))}),
     ("chat", ["sharegpt"], {},
@@ -170,6 +198,91 @@ def test_how_scripts_read_rows(tmp_path, kind, formats, columns, row, expected):
     assert script.read_row(row) == expected
 
 
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+AS_THE_READER = [
+    ("messages", [{"role": "USER", "content": "q"}, {"role": "Assistant", "content": "a"}]),
+    ("conversations", [{"from": "Human", "value": "q"}, {"from": "bing", "value": "b"},
+                       {"from": "ChatGPT", "value": "c"}]),
+    ("messages", [{"role": "user", "content": "q"},
+                  {"role": "assistant", "content": "a", "reasoning_content": "r"}]),
+    ("messages", [{"role": "user", "content": "q"},
+                  {"role": "assistant", "thinking": "r", "content": None}]),
+    ("messages", [{"role": "user", "content": "q", "reasoning": "no trace: not an answer"},
+                  {"role": "reasoning", "content": "r"}, {"role": "assistant", "content": "a"}]),
+    ("messages", [{"role": "user", "content": [{"type": "text", "text": "x"}, "y"]},
+                  {"role": "assistant", "content": [{"type": "thinking", "thinking": "r"},
+                                                    {"type": "text", "text": "a"}]}]),
+    ("messages", [{"role": "user", "content": "q"},
+                  {"role": "assistant", "content": "x", "tool_calls": [CALL]},
+                  {"role": "ipython", "content": "t"}, {"role": "model", "content": "a"}]),
+    ("messages", json.dumps([{"role": "user", "content": "q"}, {"role": "bot", "content": "a"}])),
+]  # fmt: skip
+
+
+def as_turns(read):
+    """Messages of a script as the reader has them."""
+    for turn in read:
+        if "reasoning_content" in turn:
+            yield "reasoning", turn["reasoning_content"]
+        calls = (
+            json.dumps(turn["tool_calls"], separators=(",", ":")) if "tool_calls" in turn else ""
+        )
+        yield turn["role"], "\n".join(filter(None, [turn["content"], calls]))
+
+
+@pytest.mark.parametrize(("name", "value"), AS_THE_READER)
+def test_scripts_read_messages_as_the_reader_does(tmp_path, name, value):
+    row = {name: value}
+    turns = turns_of(detect(row, {}), {})(row)
+    script = reader(write(tmp_path, "trl", "chat", ["messages", "sharegpt"])[1])
+    read = script.complete(row, script.read_row(row))
+    assert list(as_turns(read["messages"])) == [(role, text) for _, role, text, _ in turns]
+    again = flat.turns(row_reader(ordered())[0](row))
+    assert list(as_turns(again)) == [(role, text) for _, role, text, _ in turns]
+
+
+def ordered(kind="chat", formats=("messages", "sharegpt"), **more):
+    settings = {"data_files": ["train.jsonl"], "validation_file": None, "columns": {},
+                "batch_size": 2, "epochs": 1, **more}  # fmt: skip
+    return OrderedDataSet(kind=kind, formats=formats, **settings)
+
+
+def test_reasoning_is_left_out_where_the_pool_was_read_without():
+    read, found = row_reader(ordered(reasoning="drop"))
+    row = {"messages": [{"role": "assistant", "content": "<think>r</think>a", "reasoning": "r"}]}
+    assert read(row) == {"messages": chat(("assistant", "a"))}
+    assert found == {}
+
+
+def test_what_rows_hold_is_counted():
+    read, found = row_reader(ordered())
+    said = read({"messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x.png"}}]},
+        {"role": "assistant", "content": "a", "thinking": "r", "tool_calls": [CALL], "train": False},
+    ], "tools": [{"type": "function", "function": {"name": "f"}}], "images": ["y.png"]})  # fmt: skip
+    assert found == dict.fromkeys(
+        ["tools", "tool calls", "reasoning", "images", "untrained answers"], 1
+    )
+    assert said["images"] == ["y.png", "x.png"]
+    assert json.loads(said["tools"]) == [{"type": "function", "function": {"name": "f"}}]
+
+
+@pytest.mark.parametrize(("given", "label"), [(True, True), (0, False), (1, True), ("true", True),
+                                              ("False", False), ("1", True), (" 0", False)])  # fmt: skip
+def test_labels_of_every_spelling(given, label):
+    read, _ = row_reader(ordered("labelled", ["labelled"]))
+    assert read({"prompt": "q", "completion": "a", "label": given})["label"] is label
+
+
+def test_nulls_of_parquet_are_no_arguments():
+    call = {"function": {"name": "f", "arguments": {"a": 1, "b": None}}}
+    row = {"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}]}
+    for filled_in, arguments in ((True, {"a": 1}), (False, {"a": 1, "b": None})):
+        read, _ = row_reader(ordered(nulls_are_filled_in=filled_in))
+        (turn,) = read(row)["messages"]
+        assert turn["tool_calls"][0]["function"]["arguments"] == arguments
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.zst", "parquet"])
 def test_scripts_read_every_file_in_order(tmp_path, ending):
     names = [f"train-{i}.{ending}" for i in range(2)]
@@ -195,5 +308,5 @@ def test_scripts_do_not_need_didact(tmp_path):
                 else [node.module] if isinstance(node, ast.ImportFrom) else []
             )
         }  # fmt: skip
-        known = set(sys.stdlib_module_names) | {"yaml", "datasets", "transformers", "trl"}
+        known = set(sys.stdlib_module_names) | {"yaml", "datasets", "torch", "transformers", "trl"}
         assert imported <= known

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
-from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.ordered import NOTE, SETTINGS, OrderedDataSet
 from didact.data.reading.json_rows import json_row
 from didact.data.rows.columns import Row, shown
 
@@ -40,8 +41,9 @@ class ExportSettings(BaseModel):
     """What the ordered data set looks like.
 
     Attributes:
-        trainer: `for` in files: whose ready settings to write into `trainer/`.
-        format: `auto` is Parquet for Parquet and Arrow pools, else JSONL.
+        trainer: `for` in files: whose ready settings to write into `settings/`.
+        format: `auto` is Parquet for Parquet and Arrow pools, else JSONL. Parquet tells every
+            row's columns; `load_dataset("json")` fails where one first appears after 10 MB.
         shards: Number of files; names are zero-padded, and sorted names are the training order.
         order_index: Add the position in the training order to each row.
         name: Stem of the files.
@@ -62,6 +64,8 @@ def write_data_set(
     """Write the ordered files, the validation split if there is one, and the trainer's settings.
 
     The rows are the user's own, every field as it came.
+
+    What the trainer cannot take is refused before any row is written.
 
     Returns:
         The files written, the ordered ones first and in order.
@@ -85,29 +89,55 @@ def write_data_set(
     _check_order(pool, order, settings, has_validation=has_validation)
     with writable(folder, "choose another folder with -o"):
         folder.mkdir(parents=True, exist_ok=True)
-    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
     names = _names(settings, fmt)
-    for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
-        first = start if settings.order_index else None
-        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
-    written = [folder / name for name in names]
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
-    if validation is not None:
-        once = (pool.copy_number == 1) | (not pool.dedup)
-        _write_rows(pool, np.flatnonzero(pool.in_validation & once), folder / validation, fmt, None)
-        written.append(folder / validation)
+    once = (pool.copy_number == 1) | (not pool.dedup)
+    held = np.flatnonzero(pool.in_validation & once)
+    of_trainer: list[Path] = []
     if settings.trainer != "none":
         data = OrderedDataSet(
             data_files=names,
             validation_file=validation,
-            kind=pool.kind,
-            formats=pool.meta["formats"],
-            columns=pool.meta["columns"],
             batch_size=order.batch_size,
             epochs=order.epochs,
+            rows=lambda: _parsed_rows(pool, order.rows),
+            validation_rows=lambda: _parsed_rows(pool, held),
+            nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
+            **_about(pool),
         )
-        written += registry.find("trainers", settings.trainer)(folder / "trainer", data)
-    return written
+        of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
+    bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
+    for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
+        first = start if settings.order_index else None
+        _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
+    written = [folder / name for name in names]
+    if validation is not None:
+        _write_rows(pool, held, folder / validation, fmt, None)
+        written.append(folder / validation)
+    return written + of_trainer
+
+
+def _about(pool: Pool) -> dict[str, Any]:
+    return {"kind": pool.kind, **{k: pool.meta[k] for k in ("formats", "columns", "reasoning")}}
+
+
+def check_trainer(pool: Pool, settings: ExportSettings) -> None:
+    """Refuse a trainer that cannot take the pool's samples, without any order: a trial of no rows.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if settings.trainer == "none":
+        return
+    data = OrderedDataSet(
+        data_files=_names(settings, "jsonl"),
+        validation_file=None,
+        batch_size=None,
+        epochs=1,
+        **_about(pool),
+    )
+    with TemporaryDirectory() as place:
+        registry.find("trainers", settings.trainer)(Path(place) / SETTINGS, data)
 
 
 def _check_order(
@@ -245,6 +275,10 @@ def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> pa.StructAr
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
+def _parsed_rows(pool: Pool, rows: Int1D) -> Iterator[Row]:
+    return map(_parsed, pool.records(rows))
+
+
 def _parsed(record: bytes) -> Row:
     """A row with its numbers exact: integers beyond 64 bits would become floats."""
     if _LONG_NUMBER.search(record):
@@ -281,16 +315,29 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
     return type_
 
 
-def export_notes(pool: Pool, settings: ExportSettings) -> tuple[str, ...]:
-    """What JSON cannot hold of Arrow rows exactly, by column; nothing for other exports."""
+def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Path]) -> tuple[str, ...]:
+    """What should be known of an export: what a trainer's files note, what JSON cannot hold.
+
+    Args:
+        pool: The pool.
+        settings: How it was exported.
+        files: The files written.
+    """
+    notes = [
+        line.removeprefix(NOTE)
+        for path in files
+        if path.parent.name == SETTINGS and path.suffix == ".yaml"
+        for line in path.read_text("utf-8").splitlines()
+        if line.startswith(NOTE)
+    ]
     if pool.record_format == "json" or settings.format not in {"jsonl", "jsonl.zst"}:
-        return ()
+        return tuple(notes)
     inexact = re.compile(r"binary|duration|decimal|\[ns")
     names = [f.name for f in pool.record_schema if inexact.search(str(f.type))]
-    if not names:
-        return ()
-    note = f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
-    return (note + "export as parquet to keep them as they came",)
+    if names:
+        note = f"JSON holds these columns only as text or less exactly: {', '.join(names)}; "
+        notes.append(note + "export as parquet to keep them as they came")
+    return tuple(notes)
 
 
 def output_counts(pool: Pool, order: TrainingOrder) -> dict[str, Any]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
-from didact.data.export.ordered import OrderedDataSet
+from didact.data.export import script_rows
+from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.formats.labelled import SPELLINGS
+from didact.data.rows import reasoning
+from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
+from didact.data.rows.marks import MEDIA
+from didact.data.rows.turns import ROLES, WEIGHTS
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -23,17 +32,35 @@ def sequential(data: OrderedDataSet) -> dict[str, Any]:
     return settings
 
 
-def settings_text(settings: Mapping[str, Any], data: OrderedDataSet) -> str:
-    """Settings as YAML, with what they are for."""
+def settings_text(
+    settings: Mapping[str, Any], data: OrderedDataSet, notes: Iterable[str] = ()
+) -> str:
+    """Settings as YAML, with what they are for.
+
+    Args:
+        settings: The settings.
+        data: What they train on.
+        notes: What is not as one would think; said when the files are written, too.
+    """
     first = data.data_files[0]
     lines = [f"# Settings that keep the order of {first}: add yours beside them, change none.\n"]
+    lines += [f"{NOTE}{note}\n" for note in notes]
     if data.epochs > 1:
         lines.append(f"# {data.epochs} epochs are written out in the files.\n")
     lines += [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
     return "".join(lines)
 
 
-def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str, body: str) -> str:
+def script_text(
+    data: OrderedDataSet,
+    *,
+    name: str,
+    settings: str,
+    imports: str,
+    body: str,
+    model: str = "AutoModelForCausalLM.from_pretrained(model_name)",
+    generates: bool = False,
+) -> str:
     """A training script in Python that needs no didact.
 
     Args:
@@ -42,7 +69,11 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         settings: The file name of its settings.
         imports: What it imports of the trainer.
         body: What makes `trainer` from `model`, `tokenizer`, `settings`, `output_dir`,
-            `train_dataset` and, with a validation file, `eval_dataset`.
+            `train_dataset` and, with a validation file, `eval_dataset`; `as_dataset(rows)` makes
+            one of other rows.
+        model: What makes `model` from `model_name`.
+        generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
+            OrderGuard cannot judge it.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -51,16 +82,50 @@ def script_text(data: OrderedDataSet, *, name: str, settings: str, imports: str,
         first=data.data_files[0],
         script=name,
         imports=imports,
+        model=model,
+        tools_column=not generates,
+        guard="" if generates else _GUARD,
+        model_class=model.partition(".")[0],
         data_files=json.dumps(list(data.data_files)),
-        columns=json.dumps(dict(data.columns), ensure_ascii=False),
+        read=_read_source(data),
         open_rows=_OPEN_ROWS[data.data_files[0].rpartition(".")[2]],
-        read_row=_read_row(data).strip("\n"),
         settings=settings,
         batch="" if data.batch_size is None else _BATCH.format(batch_size=data.batch_size),
         validation=(
             f"eval_dataset = load([{data.validation_file!r}])\n" if data.validation_file else ""
         ),
         body=body.strip("\n"),
+    )
+
+
+def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]]:
+    """The function of a script that reads rows, here, and what it has found in them so far.
+
+    It gives `text`, `messages`, `prompt` and `completion`, or `chosen` and `rejected`, and beside
+    them `label`, `tools` as JSON text, and `images`.
+
+    Raises:
+        DataError: The rows are of formats that no one function reads.
+    """
+    names: dict[str, Any] = {"json": json, "Counter": Counter, "Any": Any}
+    exec(compile(_read_source(data), "<read_row>", "exec"), names)  # noqa: S102 - a format's own code
+    read_row, complete = names["read_row"], names["complete"]
+    return lambda row: complete(row, read_row(row)), names["FOUND"]
+
+
+def _read_source(data: OrderedDataSet) -> str:
+    """Python that reads a row: columns, roles, functions, `read_row`."""
+    functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
+    return _READ.format(
+        columns=json.dumps(dict(data.columns), ensure_ascii=False),
+        constants="".join(
+            f"{name} = {pformat(value, width=96 - len(name), sort_dicts=False)}\n"
+            for name, value in _CONSTANTS.items()
+        ),
+        nulls=data.nulls_are_filled_in,
+        left_out=data.reasoning == "drop",
+        functions=functions.strip("\n"),
+        read_row=_read_row(data).strip("\n"),
     )
 
 
@@ -76,6 +141,30 @@ def _read_row(data: OrderedDataSet) -> str:
     )
 
 
+_FROM_HERE: Final = "# -- from here"
+
+_CONSTANTS: Final = {
+    "ROLES": dict(ROLES),
+    "WEIGHTS": WEIGHTS,
+    "REASONING_KEYS": reasoning.KEYS,
+    "REASONING_PARTS": reasoning.PARTS,
+    "TRACE_TEXTS": reasoning.TEXTS,
+    "MARKS": reasoning.MARKS,
+    "LABELS": SPELLINGS,
+    "MEDIA": MEDIA,
+}
+_READ: Final = """\
+COLUMNS = {columns}  # name here: column in the files
+NULLS_ARE_FILLED_IN = {nulls}  # by Parquet, in nested objects
+LEAVE_REASONING_OUT = {left_out}
+{constants}
+
+{functions}
+
+
+{read_row}
+"""
+
 _SCRIPT: Final = '''\
 """Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
 
@@ -85,96 +174,116 @@ MODEL is a local folder or a model name. The settings beside this file keep the 
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {model_class}, AutoTokenizer
 {imports}
 
 HERE = Path(__file__).resolve().parent
 DATA = {data_files}  # in order
-COLUMNS = {columns}  # name here: column in the files
-ROLES = {{"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}}
-
-
-def column(row, name):
-    """A value of a row; dots in a column's name reach into nested objects."""
-    name = COLUMNS.get(name, name)
-    if name in row:
-        return row[name]
-    for part in name.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
-
-
-def message(given):
-    """A message as role and text; tool calls as JSON text."""
-    role = given.get(COLUMNS.get("role", "role")) or given.get("from")
-    text = given.get(COLUMNS.get("content", "content"))
-    text = given.get("value") if text is None else text
-    if isinstance(text, list):
-        parts = [p if isinstance(p, str) else p.get("text") or p.get("value") or "" for p in text]
-        text = "\\n".join(parts)
-    calls = given.get("tool_calls") or given.get("function_call")
-    if calls:
-        text = "\\n".join(filter(None, [text, json.dumps(calls, ensure_ascii=False)]))
-    return {{"role": ROLES.get(role, role), "content": text or ""}}
-
-
-def side(value, role):
-    """A prompt or an answer, which may be text, as messages."""
-    if isinstance(value, str):
-        return [{{"role": role, "content": value}}]
-    return [message(m) for m in ([value] if isinstance(value, dict) else value)]
-
-
-def chat(row):
-    """The messages of a row."""
-    value = column(row, "messages")
-    value = row.get("conversations") if value is None else value
-    return None if value is None else [message(m) for m in value]
-
-
-def opening(row):
-    """The system prompt that stands beside the messages, and earlier exchanges."""
-    system, turns = column(row, "system"), []
-    if system:
-        turns.append({{"role": "system", "content": system}})
-    for question, answer in column(row, "history") or []:
-        turns += side(question, "user") + side(answer, "assistant")
-    return turns
-
-
-def question(row):
-    """An instruction with its input."""
-    parts = [column(row, "instruction"), column(row, "input")]
-    return "\\n".join(p for p in parts if p)
-
-
-{read_row}
+{read}
 
 
 def rows(name):
 {open_rows}
 
 
+def writes(word):
+    """Whether the chat template has a place for something."""
+    return word in str(tokenizer.chat_template or "")
+
+
+def fitted(row):
+    """A row as the chat template takes it: what that has no place for stands in the text."""
+    row.pop("images", None)
+    chats = [value for value in row.values() if isinstance(value, list)]
+    for turn in (turn for turns in chats for turn in turns):
+        if "reasoning_content" in turn and not writes("reasoning_content"):
+            thought = turn.pop("reasoning_content")
+            turn["content"] = f"<think>\\n{{thought}}\\n</think>\\n\\n{{turn['content']}}"
+            SAID["reasoning stands in the text, between <think> and </think>"] += 1
+        if "tool_calls" in turn and not writes("tool_calls"):
+            calls = json.dumps(turn.pop("tool_calls"), ensure_ascii=False)
+            turn["content"] = "\\n".join(filter(None, [turn["content"], calls]))
+            SAID["tool calls stand in the text, as JSON"] += 1
+    if "tools" in row and not (TOOLS_COLUMN and writes("tools")):
+        tools = {{"role": "system", "content": row.pop("tools")}}
+        for turns in chats if "prompt" not in row else [row["prompt"]]:
+            if turns[0]["role"] == "system":
+                turns[0]["content"] += "\\n" + tools["content"]
+            else:
+                turns.insert(0, tools)
+        SAID["tools stand in the system prompt, as JSON"] += 1
+    return row
+
+
+def unsaid(row):
+    """Count what the chat template leaves out of a row."""
+    for part in ("messages", "completion", "chosen", "rejected"):
+        turns = row.get(part)
+        if isinstance(turns, list) and any("reasoning_content" in turn for turn in turns):
+            before = row.get("prompt", []) if part != "messages" else []
+            text = tokenizer.apply_chat_template(before + turns, tokenize=False)
+            if any(turn.get("reasoning_content", "").strip() not in text for turn in turns):
+                SAID["reasoning is left out by the chat template, of some turns or of all"] += 1
+
+
+SAID = Counter()
+TOOLS_COLUMN = {tools_column}  # the trainer hands the column to the chat template
+KEEP = ()  # columns of the files that go to the trainer as they are
+
+
 def load(names):
-    return Dataset.from_list([read_row(row) for name in names for row in rows(name)])
+    """Rows as trainers take them; says what is not as it was."""
+    SAID.clear()
+    FOUND.clear()
+    found = []
+    for row in (row for name in names for row in rows(name)):
+        read = fitted(complete(row, read_row(row)))
+        unsaid(read)
+        found.append(read | {{name: row.get(name) for name in KEEP}})
+    left_out = "are left out: this script trains on text, with marks like <image> in their place"
+    SAID.update({{
+        f"images {{left_out}}": FOUND["images"],
+        f"audio or video {{left_out}}": FOUND["audio or video"],
+        "answers marked as not to be trained are trained": FOUND["untrained answers"],
+    }})
+    for what, times in (+SAID).items():
+        print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
+    return as_dataset(found)
+
+
+def as_dataset(rows):
+    """A data set that keeps every row's own keys, which Arrow would fill up with nulls.
+
+    Where some rows have messages, texts of others become messages.
+    """
+    sides = {{"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}}
+    if any(isinstance(row.get(name), list) for row in rows for name in sides):
+        for row in rows:
+            texts = [name for name in sides if isinstance(row.get(name), str)]
+            row.update((name, side(row[name], sides[name])) for name in texts)
+    nested = any("tool_calls" in t or "reasoning_content" in t for row in rows
+                 for turns in row.values() if isinstance(turns, list) for t in turns)
+    return Dataset.from_list(rows, on_mixed_types="use_json") if nested else Dataset.from_list(rows)
 
 
 model_name, output_dir = sys.argv[1:3]
 tokenizer = AutoTokenizer.from_pretrained(model_name)
-model = AutoModelForCausalLM.from_pretrained(model_name)
+model = {model}
 settings = yaml.safe_load((HERE / "{settings}").read_text(encoding="utf-8"))
+if not torch.accelerator.is_available():
+    settings = {{"use_cpu": True, "bf16": False, **settings}}
+elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+    settings = {{"bf16": False, "fp16": True, **settings}}
 {batch}train_dataset = load(DATA)
 {validation}{body}
-# With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
-# what every step did:
-# from didact.callbacks import OrderGuard, Telemetry
-# trainer.add_callback(OrderGuard(HERE.parent))
-# trainer.add_callback(Telemetry())
-trainer.train()
+{guard}trainer.train()
 trainer.save_model(output_dir)
 '''
 
@@ -194,13 +303,22 @@ _OPEN_ROWS: Final = {
         yield from batch.to_pylist()""",
 }
 
+_GUARD: Final = """\
+# With didact installed, a step that is not in the order stops the training, and steps.jsonl tells
+# what every step did:
+# from didact.callbacks import OrderGuard, Telemetry
+# trainer.add_callback(OrderGuard(HERE.parent))
+# trainer.add_callback(Telemetry())
+"""
+
 _BATCH: Final = """\
 # {batch_size} samples per optimizer step over all devices, as the order was made for
 world, per_device = int(os.environ.get("WORLD_SIZE", "1")), settings["per_device_train_batch_size"]
-if {batch_size} % (per_device * world):
+of_one = settings.get("num_generations", 1)  # GRPO: a prompt is answered so often
+if {batch_size} * of_one % (per_device * world):
     raise SystemExit(
         f"{batch_size} samples per step do not divide over {{world}} devices of {{per_device}}: "
         "change per_device_train_batch_size"
     )
-settings["gradient_accumulation_steps"] = {batch_size} // (per_device * world)
+settings["gradient_accumulation_steps"] = {batch_size} * of_one // (per_device * world)
 """

@@ -79,31 +79,21 @@ def _fits(row: Row, columns: Columns) -> bool:
     )
 
 
-_READ_ROW: Final = (
-    f"""
-LABELS = {SPELLINGS!r}
-
-
-"""
-    """\
+_READ_ROW: Final = """
 def read_row(row):
-    label = column(row, "label")
-    label = row["kto_tag"] if label is None else label
-    label = LABELS[str(label).strip().lower()]
     turns = chat(row)
     if turns is not None:
         turns = opening(row) + turns
-        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
+        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label_of(row)}
     if column(row, "prompt") is None:
         prompt, answer = question(row), column(row, "output")
     else:
         prompt, answer = column(row, "prompt"), column(row, "completion")
-    if isinstance(prompt, str) and isinstance(answer, str) and not opening(row):
-        return {"prompt": prompt, "completion": answer, "label": label}
+    if plain(row, prompt, answer):
+        return {"prompt": prompt, "completion": answer, "label": label_of(row)}
     prompt = opening(row) + side(prompt, "user")
-    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label}
+    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label_of(row)}
 """
-)
 
 FORMAT: Final = Format(
     kind="labelled",

@@ -103,12 +103,12 @@ def read_row(row):
     prompt = column(row, "prompt")
     if prompt is None:
         prompt = question(row) or chat(row)
-    if isinstance(chosen, str) and (prompt is None or isinstance(prompt, str)):
+    if plain(row, chosen, rejected, "" if prompt is None else prompt):
         out = {"chosen": chosen, "rejected": rejected}
         return {"prompt": prompt, **out} if prompt is not None else out
     chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
-    if prompt is None or chosen[0]["role"] != "assistant":
-        return {"chosen": chosen, "rejected": rejected}  # both begin with the prompt
+    if prompt is None or chosen[0]["role"] != "assistant":  # both begin with the prompt
+        return {"chosen": opening(row) + chosen, "rejected": opening(row) + rejected}
     prompt = opening(row) + side(prompt, "user")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 """

@@ -21,14 +21,14 @@ KEYS: Final = (
 )  # of a message, the first that says any
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
-_MARKS: Final = (
+MARKS: Final = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
-_TEXTS: Final = ("text", "thinking", "reasoning", "content", "summary", "value")  # of a part
+TEXTS: Final = ("text", "thinking", "reasoning", "content", "summary", "value")  # of a part
 
 
 def beside(message: Row, columns: Columns) -> str:
@@ -53,7 +53,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(filter(None, map(text_of, value)))
     if isinstance(value, dict):
-        return next((text_of(value[key]) for key in _TEXTS if value.get(key) is not None), "")
+        return next((text_of(value[key]) for key in TEXTS if value.get(key) is not None), "")
     return ""
 
 
@@ -68,7 +68,7 @@ def without_marked(text: str) -> str:
     Of a trace that never ends nothing is left; one may also begin in the prompt, and so without its
     opening mark.
     """
-    for opening, closing in _MARKS:
+    for opening, closing in MARKS:
         head, found, tail = text.partition(closing)
         if head.lstrip().startswith(opening):
             return tail.lstrip()

@@ -20,7 +20,7 @@ class PlainTurns(list[Turn]):
 
 
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
-_ROLES: Final = {
+ROLES: Final = {
     "system": "system",
     "user": "user",
     "assistant": "assistant",
@@ -36,7 +36,7 @@ _ROLES: Final = {
     "ipython": "tool",
     **dict.fromkeys(reasoning.ROLES, REASONING),
 }
-_WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
+WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
 
@@ -97,7 +97,7 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Tur
             f"{name} has {given}the keys {keys(message)}; expected 'role' (or 'from') with text: "
             "name it with --data columns.role=YOUR_KEY"
         )
-    role = _ROLES.get(role) or _ROLES.get(role.lower(), role)
+    role = ROLES.get(role) or ROLES.get(role.lower(), role)
     trace = reasoning.beside(message, columns) if role == LEARNED else ""
     column = columns.get("content", "content")
     value = message.get(column)
@@ -153,7 +153,7 @@ def _piece(piece: Any, name: str) -> str:
 
 
 def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
-    for key in (columns.get("weight", "weight"), *_WEIGHTS):
+    for key in (columns.get("weight", "weight"), *WEIGHTS):
         value = message.get(key)
         if value is not None:
             if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:

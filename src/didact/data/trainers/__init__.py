@@ -1,10 +1,9 @@
-"""Trainers that keep the order: the settings they need, and a script that uses them. A file each.
+"""Trainers that keep the order: the settings they need, and how they take the rows. A file each.
 
-Most trainers shuffle unless they are told not to. What keeps the order (each run on a small model
-by the test suite, where installed):
+Most trainers shuffle unless they are told not to. A trainer that is a library (`hf`, `trl`) gets a
+script that reads the user's own rows; one that reads files by itself (`llama_factory`, `ms_swift`,
+`axolotl`) gets the rows once more, in a shape that it understands. What would lose the order in any
+case is refused. Those that were never run say so in their settings.
 
-- HF `Trainer` and TRL, transformers ≥ 5.2: `train_sampling_strategy: sequential`.
-- TRL's `packing` reorders by length under its default strategy `bfd`; `packing: false` here.
-- TRL's `shuffle_dataset` stays false.
-- Epochs are written out as data, so `num_train_epochs: 1`.
+Each is run on a small model by the test suite where it is installed: `make trainers-all`.
 """

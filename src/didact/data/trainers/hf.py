@@ -45,7 +45,8 @@ def as_text(row):
     turns = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
     if tokenizer.chat_template is None:
         return "\\n".join(turn["content"] for turn in turns), False
-    return tokenizer.apply_chat_template(turns, tokenize=False), True
+    tools = json.loads(row["tools"]) if row.get("tools") else None
+    return tokenizer.apply_chat_template(turns, tools=tools, tokenize=False), True
 
 
 def tokenize(row):

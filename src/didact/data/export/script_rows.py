@@ -1,0 +1,238 @@
+"""Rows as trainers take them. The text between the two marks stands in every training script.
+
+It needs no didact and nothing but Python. It gives what `didact.data.rows.turns` reads, but leaves
+reasoning, tools, tool calls and images where chat templates and trainers look for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from didact.data.formats.labelled import SPELLINGS as LABELS
+from didact.data.rows.marks import MEDIA
+from didact.data.rows.reasoning import KEYS as REASONING_KEYS
+from didact.data.rows.reasoning import MARKS
+from didact.data.rows.reasoning import PARTS as REASONING_PARTS
+from didact.data.rows.reasoning import TEXTS as TRACE_TEXTS
+from didact.data.rows.turns import ROLES, WEIGHTS
+
+COLUMNS: dict[str, str] = {}
+NULLS_ARE_FILLED_IN = False
+LEAVE_REASONING_OUT = False
+
+# -- from here: what stands in scripts -------------------------------------------------------------
+
+FOUND: Counter[str] = Counter()  # rows with what not every model or trainer takes
+
+
+def column(row: Any, name: str) -> Any:
+    """A value of a row; dots in a column's name reach into nested objects."""
+    name = COLUMNS.get(name, name)
+    if name in row:
+        return row[name]
+    for part in name.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def role_of(given: Any) -> Any:
+    """A role by the name that chat templates know."""
+    return ROLES.get(given) or ROLES.get(given.lower(), given)
+
+
+def parsed(value: Any) -> Any:
+    """A value, or what it is as JSON text."""
+    if not (isinstance(value, str) and value.lstrip()[:1] in ("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def trace_of(value: Any) -> str:
+    """Text of a reasoning trace: a string, a part, or a list of them."""
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(trace_of, value)))
+    if isinstance(value, dict):
+        found = (value[key] for key in TRACE_TEXTS if value.get(key) is not None)
+        return trace_of(next(found, ""))
+    return value if isinstance(value, str) else ""
+
+
+def media_of(holder: Any, kind: str) -> list[Any]:
+    """Images, audio or video under keys of a row, of a message or of a part of one."""
+    found = [holder[name] for name, of in MEDIA.items() if of == kind and holder.get(name)]
+    values = [v for value in found for v in (value if isinstance(value, list) else [value])]
+    return [v.get("url", v) if isinstance(v, dict) else v for v in values]
+
+
+def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
+    """Text of a message, reasoning among its parts, and its images, audio and video by kind.
+
+    `<image>` and the like stand in the text where one was.
+    """
+    pieces, traces, media = [], [], dict[str, list[Any]]()
+    if not isinstance(value, list):
+        return value or "", "", media
+    for part in value:
+        kind = part.get("type") if isinstance(part, dict) else None
+        texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
+        text = next((t for t in texts if isinstance(t, str)), None)
+        if kind in REASONING_PARTS:
+            traces.append(part)
+            continue
+        if kind in MEDIA:
+            text = f"<{MEDIA[kind].removesuffix('s')}>"
+            found = media_of(part, MEDIA[kind]) or [part.get("url") or part.get("path") or ""]
+            media.setdefault(MEDIA[kind], []).extend(found)
+        pieces.append(f"<{kind if isinstance(kind, str) else 'part'}>" if text is None else text)
+    return "\n".join(pieces), trace_of(traces), media
+
+
+CONTENT_TEXTS = ("text", "value", "content")
+
+
+def without_nulls(value: Any) -> Any:
+    """A value without the empty keys that Parquet fills in."""
+    if isinstance(value, dict) and NULLS_ARE_FILLED_IN:
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def calls_of(given: Any) -> list[Any]:
+    """The tool calls of a message."""
+    calls = parsed(given.get("tool_calls") or given.get("function_call"))
+    if isinstance(calls, dict):
+        calls = [{"type": "function", "function": calls}]
+    return without_nulls(calls) if isinstance(calls, list) else []
+
+
+def message(given: Any) -> dict[str, Any]:
+    """A message as chat templates take it: role, content, reasoning and tool calls if any."""
+    given = parsed(given)
+    name = given.get(COLUMNS.get("role", "role"))
+    name = given.get("from") if name is None else name
+    value = given.get(COLUMNS.get("content", "content"))
+    value = given.get("value") if value is None else value
+    text, trace, media = content_of(value)
+    out = {"role": role_of(name), "content": text}
+    if out["role"] == "assistant":
+        own = COLUMNS.get("reasoning")
+        beside = (trace_of(given.get(k)) for k in ([own] if own else REASONING_KEYS))
+        trace = next(filter(None, beside), "") or trace
+        if trace:
+            out["reasoning_content"] = trace
+        if any(given.get(k) in (0, False) for k in WEIGHTS):
+            out["untrained"] = True
+    calls = calls_of(given)
+    called = parsed(text) if name == "function_call" else None  # ShareGPT's: the content is a call
+    if isinstance(called, dict) and "name" in called:
+        calls, out["content"] = [{"type": "function", "function": called}], ""
+    if calls:
+        out["tool_calls"] = calls
+    for kind in ("images", "audio", "video"):
+        if found := [*media.get(kind, []), *media_of(given, kind)]:
+            out[kind] = found
+    for key in ("name", "tool_call_id"):
+        if isinstance(given.get(key), str):
+            out[key] = given[key]
+    return out
+
+
+def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages, where those that are a reasoning trace become part of the answer behind them."""
+    out: list[dict[str, Any]] = []
+    for turn in turns:
+        before = {}
+        if out and out[-1]["role"] == "reasoning" and turn["role"] == "assistant":
+            before = {"reasoning_content": out.pop()["content"]}
+        out.append(before | turn)
+    for turn in out:
+        if turn["role"] == "reasoning":  # no answer follows
+            turn.update(role="assistant", content="", reasoning_content=turn["content"])
+        if LEAVE_REASONING_OUT and turn["role"] == "assistant":
+            turn.pop("reasoning_content", None)
+            turn["content"] = without_marked(turn["content"])
+    return out
+
+
+def without_marked(text: str) -> str:
+    """An answer's text without the reasoning that it begins with."""
+    for first, last in MARKS:
+        head, found, tail = text.partition(last)
+        if head.lstrip().startswith(first):
+            return tail.lstrip()
+        if found and first == "<think>" and first not in head:
+            return tail.lstrip()
+    return text
+
+
+def side(value: Any, role: str) -> list[dict[str, Any]]:
+    """A prompt or an answer, which may be text, as messages."""
+    if isinstance(value, str):
+        return joined([{"role": role, "content": value}])
+    return joined([message(m) for m in ([value] if isinstance(value, dict) else value)])
+
+
+def chat(row: Any) -> list[dict[str, Any]] | None:
+    """The messages of a row."""
+    value = column(row, "messages")
+    value = row.get("conversations") if value is None else value
+    return None if value is None else joined([message(m) for m in parsed(value)])
+
+
+def opening(row: Any) -> list[dict[str, Any]]:
+    """The system prompt that stands beside the messages, and earlier exchanges."""
+    system, turns = column(row, "system"), []
+    if system:
+        turns.append({"role": "system", "content": system})
+    for question, answer in column(row, "history") or []:
+        turns += side(question, "user") + side(answer, "assistant")
+    return turns
+
+
+def question(row: Any) -> str:
+    """An instruction with its input."""
+    parts = [column(row, "instruction"), column(row, "input")]
+    return "\n".join(p for p in parts if p)
+
+
+def plain(row: Any, *values: Any) -> bool:
+    """Whether a row is texts alone, which trainers take without a chat template."""
+    return all(isinstance(v, str) for v in values) and not (opening(row) or column(row, "tools"))
+
+
+def label_of(row: Any) -> bool:
+    """Whether a labelled answer is good."""
+    value = column(row, "label")
+    value = row.get("kto_tag") if value is None else value
+    return LABELS[str(value).strip().lower()]
+
+
+def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
+    """A row as it was read with its tools and images, counted in FOUND."""
+    tools = column(row, "tools")
+    tools = parsed(tools)
+    media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
+    turns = [t for value in read.values() if isinstance(value, list) for t in value]
+    for turn in turns:
+        for kind in media:
+            media[kind] += turn.pop(kind, [])
+    images = [i for i in media["images"] if i]
+    marks = {
+        "tools": bool(tools),
+        "tool calls": any("tool_calls" in turn for turn in turns),
+        "reasoning": any("reasoning_content" in turn for turn in turns),
+        "images": bool(media["images"]),
+        "audio or video": bool(media["audio"] or media["video"]),
+        "untrained answers": any(turn.pop("untrained", False) for turn in turns),
+    }
+    FOUND.update(name for name, there in marks.items() if there)
+    if tools:
+        read["tools"] = json.dumps(without_nulls(tools), ensure_ascii=False)
+    if images:
+        read["images"] = images
+    return read

@@ -1,0 +1,199 @@
+"""Rows in the shape of trainers that read files by themselves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from didact.core import registry
+from didact.core.errors import DataError
+from didact.data.export import flat
+from didact.data.export.ordered import OrderedDataSet
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+
+
+def turn(role, content="", **more):
+    return {"role": role, "content": content, **more}
+
+
+def chat(*turns):
+    return [turn(*t) for t in turns]
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (chat(("user", "q"), ("assistant", "a")), chat(("user", "q"), ("assistant", "a"))),
+    (chat(("system", "s"), ("system", "t"), ("user", "q"), ("assistant", "a")),
+     chat(("system", "s\n\nt"), ("user", "q"), ("assistant", "a"))),
+    (chat(("user", "q"), ("user", "r"), ("assistant", "a"), ("assistant", "b")),
+     chat(("user", "q\n\nr"), ("assistant", "a\n\nb"))),
+    (chat(("assistant", "a")), chat(("user", ""), ("assistant", "a"))),
+    (chat(("system", "s"), ("assistant", "a"), ("user", "q")),
+     chat(("system", "s"), ("user", ""), ("assistant", "a"), ("user", "q"), ("assistant", ""))),
+    (chat(("bing", "q"), ("system", "late"), ("assistant", "a")),
+     chat(("user", "q\n\nlate"), ("assistant", "a"))),
+    (chat(("developer", "s"), ("user", "q"), ("assistant", "a")),
+     chat(("system", "s"), ("user", "q"), ("assistant", "a"))),
+    (chat(("tool", "1"), ("tool", "2"), ("assistant", "a")),
+     chat(("tool", "1\n</tool_response>\n<tool_response>\n2"), ("assistant", "a"))),
+    (chat(("system", "s")), chat(("system", "s"), ("user", ""), ("assistant", ""))),
+])  # fmt: skip
+def test_messages_alternate(given, expected):
+    before = json.dumps(given)
+    assert flat.alternating(given) == expected
+    assert flat.alternating(expected) == expected
+    assert json.dumps(given) == before
+
+
+def test_joined_answers_keep_their_reasoning_and_calls():
+    first = turn("assistant", "", tool_calls=[CALL])
+    second = turn("assistant", "a", reasoning_content="r", tool_calls=[CALL])
+    _, both = flat.alternating([turn("user", "q"), first, second])
+    assert both == turn("assistant", "a", reasoning_content="r", tool_calls=[CALL, CALL])
+    _, both = flat.alternating([turn("user", "q"), turn("assistant", "x"), second])
+    assert both["content"] == "x\n\n<think>\nr\n</think>\n\na"
+
+
+def test_a_prompt_ends_with_a_question():
+    assert flat.alternating([], answered=False) == [turn("user")]
+    asked = chat(("user", "q"), ("assistant", "a"))
+    assert flat.alternating(asked, answered=False) == [*asked, turn("user")]
+
+
+@pytest.mark.parametrize(("row", "expected"), [
+    ({"prompt": "q", "chosen": "a", "rejected": "b"}, (["q"], "a", "b")),
+    ({"chosen": "one two", "rejected": "one three"}, (["one "], "two", "three")),
+    ({"chosen": "two", "rejected": "three"}, ([], "two", "three")),
+    ({"chosen": chat(("user", "q"), ("assistant", "a")),
+      "rejected": chat(("user", "q"), ("assistant", "b"))}, (["q"], "a", "b")),
+    ({"chosen": chat(("user", "q"), ("assistant", "a")),
+      "rejected": chat(("user", "q"), ("assistant", "a"))}, (["q"], "a", "a")),
+])  # fmt: skip
+def test_pairs_part_where_their_sides_do(row, expected):
+    shared, chosen, rejected = flat.pair(row, "it")
+    assert ([t["content"] for t in shared], chosen["content"], rejected["content"]) == expected
+
+
+def test_a_side_of_several_turns_is_refused():
+    long = chat(("assistant", "a"), ("user", "q"), ("assistant", "b"))
+    with pytest.raises(DataError, match="chosen has 3 turns of its own; it takes one .*: use trl"):
+        flat.pair({"prompt": "q", "chosen": long, "rejected": "c"}, "it")
+
+
+def written(folder, trainer, kind, formats, rows, **more):
+    data = OrderedDataSet(
+        data_files=["train.jsonl"], validation_file=None, kind=kind, formats=formats, columns={},
+        batch_size=4, epochs=1, rows=lambda: iter(rows), **more,
+    )  # fmt: skip
+    files = registry.find("trainers", trainer)(folder, data)
+    told = [json.loads(line) for line in (folder / f"{trainer}.jsonl").read_text().splitlines()]
+    return told, yaml.safe_load(files[0].read_text()), files[0].read_text()
+
+
+AGENT = {
+    "messages": [
+        turn("user", "q"),
+        turn("assistant", "x", tool_calls=[CALL], thinking="r"),
+        turn("tool", "t"),
+        turn("assistant", "a"),
+    ],
+    "tools": [{"name": "f"}],
+}
+TOOLS = [{"type": "function", "function": {
+    "description": "", "name": "f", "parameters": {"type": "object", "properties": {}}}}]  # fmt: skip
+
+
+def test_agents_for_llama_factory(tmp_path):
+    (row,), settings, text = written(tmp_path, "llama-factory", "chat", ["messages"], [AGENT])
+    called = (
+        '<think>\nr\n</think>\n\nx<tool_call>[{"name": "f", "arguments": {"a": 1}}]</tool_call>'
+    )
+    assert row["messages"] == chat(
+        ("user", "q"), ("function", called), ("observation", "t"), ("assistant", "a")
+    )
+    assert json.loads(row["tools"]) == TOOLS
+    info = json.loads((tmp_path / "dataset_info.json").read_text())["didact"]
+    assert info["file_name"] == "llama-factory.jsonl"
+    assert info["columns"] == {"messages": "messages", "tools": "tools"}
+    assert settings["disable_shuffling"] is True
+    assert settings["per_device_train_batch_size"] == 4
+    assert "# note: 1 row holds reasoning" in text
+
+
+def test_agents_for_ms_swift(tmp_path):
+    (row,), settings, text = written(tmp_path, "ms-swift", "chat", ["messages"], [AGENT])
+    assert row["messages"] == chat(
+        ("user", "q"), ("assistant", "<think>\nr\n</think>\n\nx"),
+        ("tool_call", '{"name": "f", "arguments": {"a": 1}}'), ("tool", "t"), ("assistant", "a"),
+    )  # fmt: skip
+    assert json.loads(row["tools"]) == TOOLS
+    assert settings["strict"] is True  # what it cannot read stops it, and is not dropped
+    assert "# agent_template: " in text
+
+
+def test_agents_for_axolotl(tmp_path):
+    (row,), settings, _ = written(tmp_path, "axolotl", "chat", ["messages"], [AGENT])
+    _, called, *_ = json.loads(row["messages"])
+    function = {"name": "f", "arguments": {"a": 1}}
+    assert called == turn("assistant", "x", reasoning_content="r",
+                          tool_calls=[{"type": "function", "function": function}])  # fmt: skip
+    assert json.loads(row["tools"]) == TOOLS
+    keys = ["role", "content", "tool_calls", "reasoning_content"]
+    assert settings["datasets"][0]["message_property_mappings"] == {k: k for k in keys}
+    assert settings["curriculum_sampling"] is True
+    assert settings["shuffle_merged_datasets"] is False
+
+
+def test_pairs_for_ms_swift_and_what_it_drops(tmp_path):
+    rows = [{"prompt": "q", "chosen": "a", "rejected": r} for r in ("b", "a")]
+    told, settings, text = written(tmp_path, "ms-swift", "pair", ["preference"], rows)
+    assert told[0] == {
+        "messages": chat(("user", "q"), ("assistant", "a")),
+        "rejected_response": "b",
+    }
+    assert settings["rlhf_type"] == "dpo"
+    assert "# note: 1 pair has two equal answers: ms-swift drops such" in text
+
+
+@pytest.mark.parametrize("trainer", ["llama-factory", "axolotl"])
+def test_labels(tmp_path, trainer):
+    rows = [{"prompt": "q", "completion": "a", "label": label} for label in (1, "false")]
+    told, *_ = written(tmp_path, trainer, "labelled", ["labelled"], rows)
+    assert [row["label"] for row in told] == [True, False]
+
+
+def test_images_go_along_or_are_said_to_be_left_out(tmp_path):
+    rows = [{"messages": [turn("user", "<image>what?"), turn("assistant", "a")], "images": "a.png"},
+            {"messages": chat(("user", "q"), ("assistant", "b"))}]  # fmt: skip
+    told, _, text = written(tmp_path, "llama-factory", "chat", ["messages"], rows)
+    assert [row["images"] for row in told] == [["a.png"], []]
+    assert "1 row holds images: they are in the column 'images'" in text
+    told, _, text = written(tmp_path, "axolotl", "chat", ["messages"], rows)
+    assert set(told[0]) == {"messages"}
+    assert "# note: 1 row holds images, which are left out" in text
+
+
+def test_every_image_has_a_mark_for_llama_factory(tmp_path):
+    rows = [{"messages": [turn("user", "q"), turn("assistant", "a")], "images": ["a.png", "b.png"]},
+            {"messages": [turn("user", [{"type": "image", "image": "c.png"}, "q"]),
+                          turn("assistant", "a")]},
+            {"messages": [turn("user", "q", images=["d.png"]), turn("assistant", "a")]},
+            {"messages": [turn("user", [{"type": "input_audio", "input_audio": {"data": "x"}}]),
+                          turn("assistant", "a")]}]  # fmt: skip
+    told, _, text = written(tmp_path, "llama-factory", "chat", ["messages"], rows)
+    assert [row["images"] for row in told] == [["a.png", "b.png"], ["c.png"], ["d.png"], []]
+    assert [row["messages"][0]["content"] for row in told] == [
+        "<image><image>q", "<image>\nq", "<image>q", "<audio>",
+    ]  # fmt: skip
+    assert "# note: 1 row holds audio or video, which are left out" in text
+
+
+def test_a_row_that_cannot_be_shaped_is_named_before_any_is_written(tmp_path):
+    long = chat(("assistant", "a"), ("user", "q"), ("assistant", "b"))
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"},
+            {"prompt": "q", "chosen": long, "rejected": "b"}]  # fmt: skip
+    with pytest.raises(DataError, match="row 2 of the order: chosen has 3 turns"):
+        written(tmp_path, "llama-factory", "pair", ["preference"], rows)
+    assert list(tmp_path.iterdir()) == []
