@@ -190,6 +190,7 @@ def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Tabl
         found = parse_json((schema.metadata or {}).get(KEY, b"{}"))
     except ValueError:
         found = {}
+    found = found if isinstance(found, dict) else {}
     if found.get("table") != kind:
         what = "a table without didact's metadata"
         if "table" in found:
