@@ -69,6 +69,11 @@ WITHOUT_MODELS := unit/core unit/data unit/cli unit/test_config.py unit/stages u
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/main_job.py
 
+# The pictures of pages in README and docs; needs Chromium.
+.PHONY: pictures
+pictures: $(VENV)/installed-dev
+	$(BIN)/python docs/screenshots.py
+
 trainers: $(VENV)/installed-models
 
 # Trainers that read files by themselves, 2 to 3 GB each, in environments of their own. Their tests

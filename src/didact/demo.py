@@ -108,7 +108,7 @@ def _comments(tree: ast.Module, lines: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def demo_config(pool: Path, target: Path, path: Path) -> Path:
-    """The demo's config, written to `path`: what reads most like `target`, easy to hard, folded."""
+    """The demo's config, written to `path`: what reads most like `target`, in random order."""
     with replacing(path) as temporary:
         temporary.write_text(_CONFIG.format(pool=pool.as_posix(), target=target.as_posix()))
     return path
@@ -120,6 +120,6 @@ seed: 17
 data: {{path: "{pool}", validation: 0.01}}
 score: {{method: bm25, target: "{target}"}}
 select: {{method: round_robin, budget: {{ratio: 0.2}}, quotas: {{at_most: 0.15}}}}
-order: {{method: fold, layers: 3, batch_size: 32}}
+order: {{method: shuffle, batch_size: 32}}
 export: {{for: trl}}
 """

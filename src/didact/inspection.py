@@ -161,11 +161,13 @@ score:
 select:
   method: top_k                  # or threshold, middle, gumbel_top_k, round_robin
   budget: {{tokens: {fifth}}}  # a fifth of the pool's; or {{samples: 10000}}, {{ratio: 0.2}}
+  # near_duplicates: {{similarity: 0.8}}  # refuse what nearly repeats a chosen row; didact[dedup]
   # quotas: {{at_most: {{web: 0.3}}}}  # shares per source; also at_least, proportional
 
 order:
-  method: fold                   # easy to hard, `layers` times; compare with shuffle
-  layers: 3
+  method: shuffle                # the default of nearly all training; unless you test, keep it
+  # method: fold                 # from the worst score to the best, `layers` times: compare the two
+  # layers: 3
   # epochs: 3                    # written out, so that every epoch keeps its order
   # batch_size: 64               # samples per optimizer step over all devices
 

@@ -58,7 +58,7 @@ def install(pyproject: str, folder: Path) -> None:
 
 
 TRAINING = {"train-and-evaluate", "monitor"}  # pages whose examples need models
-WARM = {*TRAINING, "plan"}  # pages of many commands
+WARM = {*TRAINING, "plan", "recipes"}  # pages of many commands
 LIBRARIES = (
     "didact.training.loop", "didact.evaluation.evaluate", "transformers.trainer",
     "transformers.models.llama.modeling_llama",
@@ -244,6 +244,15 @@ def test_every_link_leads_somewhere(page):
         assert path.exists(), f"{page.name}: {link}"
         if anchor:
             assert anchor in anchors(path), f"{page.name}: {link}"
+
+
+def test_every_picture_is_small_and_shown():
+    shown = " ".join(text.read_text(encoding="utf-8") for text in TEXTS)
+    pictures = sorted((DOCS / "pictures").iterdir())
+    assert pictures
+    for picture in pictures:
+        assert f"pictures/{picture.name}" in shown
+        assert picture.stat().st_size <= 150_000, picture.name
 
 
 def test_lines_fit_the_width():

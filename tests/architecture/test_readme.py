@@ -41,7 +41,7 @@ def test_the_examples_run(tmp_path):
                  "ORDERED/train.jsonl", "ORDERED/settings/trl.yaml", "scores.parquet"):  # fmt: skip
         assert (tmp_path / made).stat().st_size > 0
     # verbs and Python say the same thing only where they were asked the same thing
-    assert "order: order.layers changed from 3 to 5" in done.stderr
+    assert "order: method.name changed from 'shuffle' to 'fold'" in done.stderr
 
 
 def test_the_yaml_example_is_a_valid_config():

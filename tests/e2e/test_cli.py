@@ -69,7 +69,17 @@ def test_a_path_in_quotes_may_begin_with_the_home_folder(didact, chats, tmp_path
 
 def test_init_writes_a_config_that_runs(didact, chats, target, tmp_path):
     didact("init", chats, "--target", target, "-o", "run.yaml")
-    assert "# " in (tmp_path / "run.yaml").read_text()
+    written = (tmp_path / "run.yaml").read_text()
+    assert "\n  method: shuffle " in written
+    # what it offers in comments can be switched on as it stands
+    other = written.replace("  method: shuffle ", "  # method: shuffle ")
+    for line in ("near_duplicates: {", "method: fold ", "layers: 3"):
+        assert f"\n  # {line}" in other
+        other = other.replace(f"\n  # {line}", f"\n  {line}")
+    (tmp_path / "other.yaml").write_text(other)
+    shown = json.loads(didact("config", "show", "other.yaml", "--json").stdout)
+    assert (shown["order"]["method"], shown["order"]["layers"]) == ("fold", 3)
+    assert shown["select"]["near_duplicates"]["similarity"] == 0.8
     didact("init", chats, "-o", "run.yaml", code=1)
     plan = json.loads(didact("run", "run.yaml", "--dry-run", "--json").stdout)
     assert plan["samples"] == 300
@@ -95,7 +105,13 @@ def test_every_json_is_json_and_progress_stays_off_stdout(didact, chats, target,
     assert found["selection"] == {"a": 20, "b": 30, "shared": 20, "jaccard": 20 / 30}
     assert found["scores"] == {"spearman": 1.0}
     assert json.loads(didact("diff", "A", "A", "--json").stdout)["equal"] is True
-    assert "select.budget.samples" in didact("diff", "A", "B").stdout
+    names = [f"config.{name}" for name in found["config"]] + [
+        f"counts.{n}" for n in found["counts"]
+    ]
+    for columns in ("40", "60", "80"):  # no name is torn, whatever the width
+        told = didact("diff", "A", "B", COLUMNS=columns).stdout
+        assert set(names) <= set(told.split())
+        assert max(map(len, told.split("\na: ")[0].splitlines())) <= int(columns)
     assert json.loads(didact("methods", "--json").stdout)
     (described,) = json.loads(didact("methods", "fold", "--json").stdout)
     assert described["settings"]["layers"]["default"] == "3"

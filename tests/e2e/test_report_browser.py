@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing in the data runs, nothing runs off the page."""
+"""The report in a real browser: nothing in the data runs, nothing runs off the page or collides."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import orjson
 import pytest
 
 from didact import pipeline, verbs
+from didact.analysis.entropy.law import entropy_law
+from didact.analysis.entropy.runs import LawRun
 from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
 from didact.core.scores import Budget, Scores
 from didact.reporting import Subject, write_report
+from didact.reporting.law_page import render_law
 from didact.testing import make_pool
 
 pytestmark = pytest.mark.browser
@@ -56,12 +59,12 @@ addEventListener('load', () => {
   }).map(t => t.textContent);
   const message = {
     pwned: window.pwned ?? null,
-    injected: document.querySelectorAll('#injected, img, script:not([data-probe])').length - 1,
+    injected: document.querySelectorAll('#injected, img, script').length - 2,
     handlers: [...document.querySelectorAll('*')].filter(
       e => [...e.attributes].some(a => a.name.startsWith('on'))).length,
     scrollWidth: root.scrollWidth, innerWidth: innerWidth, cut: cut,
     paper: getComputedStyle(document.body).backgroundColor,
-    overlapping: overlapping('#training svg.chart'),
+    overlapping: overlapping('svg.chart'),
     sections: document.querySelectorAll('section').length,
   };
   parent.postMessage(JSON.stringify(message), '*');
@@ -109,7 +112,8 @@ def test_hostile_data_neither_runs_nor_breaks_the_page(browser, hostile_report, 
     assert found["innerWidth"] == width
     assert found["scrollWidth"] <= width
     assert found["cut"] == []
-    assert found["sections"] == 8
+    assert found["overlapping"] == []
+    assert found["sections"] == 9
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +159,24 @@ def test_a_training_and_its_evaluation_fit_the_page(browser, trained_report, tmp
     assert found["scrollWidth"] <= width
     assert found["cut"] == []
     assert found["overlapping"] == []
-    assert found["sections"] == 10
+    assert found["sections"] == 11
+
+
+def test_names_in_the_plots_of_the_law_leave_each_other_room(browser, tmp_path):
+    rng = np.random.default_rng(3)
+    runs = [
+        LawRun(
+            run=f"{i}", set=f"a set of samples with a long name, seed {i}", family=f"f{i % 5}",
+            ratio=(ratio := rng.uniform(1.5, 3)), first_epoch_loss=rng.uniform(2, 3),
+            performance=-0.3 * ratio + 0.01 * rng.normal() - 0.4 * (i % 5 == 0),
+            mean_length=rng.uniform(50, 200), similarity=rng.uniform(),
+        )
+        for i in range(24)
+    ]  # fmt: skip
+    page = render_law(entropy_law(runs).to_json())
+    assert page.count('class="tick mark"') >= 4
+    found = browser.probe(page, PROBE, tmp_path, 390)
+    assert (found["scrollWidth"] <= 390, found["cut"], found["overlapping"]) == (True, [], [])
 
 
 def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp_path):
@@ -168,11 +189,104 @@ def test_the_page_follows_the_reader_s_color_scheme(browser, hostile_report, tmp
     assert dark < 40
 
 
-def test_a_browser_shows_the_page_without_any_script(browser, hostile_report, tmp_path):
+def test_a_browser_runs_the_page_s_own_script_alone(browser, hostile_report, tmp_path):
     dom = browser.browse(hostile_report, tmp_path)
-    assert "<script" not in dom
+    assert dom.count("<script") == 1
     assert 'id="injected"' not in dom
     assert "192 of 240 samples chosen" in dom
+
+
+# Works the table of samples as a person at a keyboard does, and tells what is seen after each step.
+TYPIST = """<script>
+addEventListener('load', () => {
+  const section = document.getElementById('browse'), found = {};
+  const field = name => document.getElementById('browse-' + name);
+  const rows = () => [...section.querySelectorAll('tbody tr')].filter(row => !row.hidden);
+  const seen = () => rows().map(row => row.querySelector('.id').textContent);
+  const at = () => document.activeElement.closest('#browse tbody tr')?.querySelector('.id')
+    .textContent ?? document.activeElement.id;
+  const press = key => document.activeElement.dispatchEvent(
+    new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+  const set = (name, value) => {
+    field(name).value = value;
+    field(name).dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  found.all = seen();
+  found.walked = ['j', 'j', 'ArrowDown', 'k', 'ArrowUp', 'k'].map(key => (press(key), at()));
+  const details = document.activeElement.parentElement;
+  details.open = true;
+  press('Escape');
+  found.closed = !details.open;
+  press('/');
+  found.slash = at();
+  press('j');  // a letter in the field is a letter
+  found.typing = at();
+  set('search', 'ROW  number-7');
+  found.searched = seen();
+  found.status = document.getElementById('browse-found').textContent;
+  press('ArrowDown');
+  found.entered = at();
+  press('Escape');
+  found.back = at();
+  press('Escape');
+  found.emptied = [field('search').value, seen().length];
+  set('source', '1');
+  found.source = rows().map(row => row.querySelector('.of').textContent);
+  set('source', '');
+  set('why', 'out');
+  found.out = seen();
+  set('why', '');
+  set('low', '50');
+  set('high', '52');
+  found.scores = seen();
+  set('low', '');
+  set('high', '');
+  set('sort', 'cut');
+  found.nearest = seen().slice(0, 3);
+  set('sort', 'position');
+  found.first = seen()[0];
+  document.activeElement.blur();
+  field('keys').checked = false;
+  press('j');
+  found.off = at();
+  field('keys').checked = true;
+  press('j');
+  found.on = at();
+  found.labels = [...section.querySelectorAll('input, select')].every(e => e.labels.length);
+  found.role = field('found').getAttribute('role');
+  parent.postMessage(JSON.stringify(found), '*');
+});
+</script>"""
+
+
+def test_samples_are_browsed_by_keys_and_filters(browser, tmp_path):
+    rows = [{"id": f"id-{i}", "text": f"row number-{i}!", "source": f"s{i % 3}"} for i in range(60)]
+    pool = make_pool(rows, tmp_path / "pool")
+    ctx = verbs.context(7, 1, tmp_path / "cache")
+    scores = Scores(np.arange(60.0), True, "made_up", pool.fingerprint)
+    chosen = verbs.select(pool, scores, "top_k", budget=Budget(samples=20), ctx=ctx)
+    order = verbs.order(pool, chosen, scores, "sort", ctx=ctx)
+    path = tmp_path / "report.html"
+    write_report(path, Subject(pool=pool, scores=scores, selection=chosen, order=order, ctx=ctx))
+    found = browser.probe(path.read_text("utf-8"), TYPIST, tmp_path, 1280)
+    best_first = [f"id-{i}" for i in reversed(range(60))]
+    assert found["all"] == best_first
+    assert found["walked"] == ["id-59", "id-58", "id-57", "id-58", "id-59", "id-59"]
+    assert found["closed"]
+    assert found["slash"] == found["typing"] == "browse-search"
+    assert found["searched"] == ["id-7"]  # of the words, each anywhere; not in number-17
+    assert found["status"] == "1 of 60 rows fit"
+    assert found["entered"] == "id-7"
+    assert found["back"] == "browse-search"
+    assert found["emptied"] == ["", 60]
+    assert set(found["source"]) == {"s1"}
+    assert found["out"] == best_first[20:]
+    assert found["scores"] == ["id-52", "id-51", "id-50"]
+    assert found["nearest"] == ["id-40", "id-41", "id-39"]
+    assert found["first"] == "id-40"  # sorted: the least preferred is read first
+    assert (found["off"], found["on"]) == ("", "id-40")
+    assert found["labels"]
+    assert found["role"] == "status"
 
 
 def test_a_fold_looks_like_a_fold(browser, tmp_path):

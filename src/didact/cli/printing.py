@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -294,6 +294,7 @@ _CHOICES = {
     "accuracy": "accuracy", "chance": "chance", "accuracy_per_char": "by char",
     "answer_nats_per_char": "nats/char", "answer_probability": "prob.", "margin": "margin",
 }  # fmt: skip
+_LEAST_VALUE: Final = 12  # columns of a value beside its name
 _BRACKETED = ("bits_per_byte", "accuracy")
 
 
@@ -356,16 +357,32 @@ def diff_table(result: Mapping[str, Any]) -> None:
     """What `didact diff` found."""
     if result["equal"]:
         stdout().print("the runs are equal, apart from what was measured")
-    table = new_table("", "A", "B")
     tabled = ("config", "environment", "counts", "cost", "flops")
-    for section in tabled:
-        for name, (a, b) in result[section].items():
-            label = f"{section}.{name}" + (" CPU s" if section == "cost" else "")
-            table.add_row(label, safe(_shown(a)), safe(_shown(b)))
-    stdout().print(table)
+    rows = [
+        (safe(f"{section}.{name}" + (" CPU s" if section == "cost" else "")),
+         safe(_shown(a)), safe(_shown(b)))
+        for section in tabled
+        for name, (a, b) in result[section].items()
+    ]  # fmt: skip
+    _pairs_table(rows)
     for name in result:  # what stages say of their values, theirs and yours
         if name not in {"equal", *tabled}:
             stdout().print(f"{name.replace('_', ' ')}: {safe(_shown(result[name]))}")
+
+
+def _pairs_table(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Names with two values each; under one another where a name leaves no room for them."""
+    console = stdout()
+    widest = max((len(name) for name, *_ in rows), default=0)
+    if widest + 2 * _LEAST_VALUE + 4 > console.width:
+        for name, a, b in rows:
+            console.print(f"{name}\n  A  {a}\n  B  {b}")
+        return
+    table = new_table("", "A", "B")
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def apart_table(result: Mapping[str, Any]) -> None:

@@ -15,12 +15,12 @@ from didact.reporting.formatting import (
     number,
     percent,
     scale,
-    shorten,
-    visible,
 )
+from didact.reporting.lettering import BESIDE, NARROW, ROW_SIZE, fitted, text_width
 
 Values = Sequence[float | None]
 ROW = 30  # pixels between two rows of a dot chart
+_FLAG = 7  # pixels from a mark to what it says
 
 
 def histogram(
@@ -60,14 +60,14 @@ def histogram(
     if chosen:
         marks.append(svg.tag("path", class_="chosen", d=svg.path(outline(chosen), height)))
     out = [svg.stretched(*marks, height=height)]
-    out.extend(_flags([place(c) for c in cuts], " and ".join(number(c) for c in cuts), height))
+    out.extend(_flags([place(c) for c in cuts], [number(c) for c in cuts], height))
     for i, ((a, b), share) in enumerate(zip(pairwise(edges), pool, strict=True)):
         said = f"{number(a)} to {number(b)}: {percent(share)} of the pool"
         if chosen:
             said += f", {percent(chosen[i])} of the chosen"
         out.append(probe(place(a), place(b), height, said))
     x_values = svg.log_ticks(edges[0], edges[-1]) if log else svg.ticks(edges[0], edges[-1])
-    x_texts = [compact(t) for t in x_values] if log else scale(x_values)
+    x_texts = [_power(t) for t in x_values] if log else scale(x_values)
     return svg.frame(
         *out, described=described, height=height, kind="histogram", x_label=x_label,
         y_label="share of samples",
@@ -102,7 +102,7 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], *, described: str, x_lab
                 "g",
                 svg.title(f"{name}: {percent(before)} → {percent(after)} ({delta} pp)"),
                 svg.label(
-                    shorten(visible(name), 28), class_="row", x=-12, y=y + 4, text_anchor="end"
+                    fitted(name, BESIDE, ROW_SIZE), class_="row", x=-12, y=y + 4, text_anchor="end"
                 ),
                 svg.tag("line", class_="change", x1=svg.across(x0), x2=svg.across(x1), y1=y, y2=y),
                 svg.tag("circle", class_="before", cx=svg.across(x0), cy=y, r=4.5),
@@ -235,7 +235,7 @@ def course(
         out.append(probe(a / length, b / length, height, said))
     if log:
         y_values = svg.log_ticks(math.exp(floor), math.exp(ceiling))
-        y_texts = [compact(t) if t >= 1 else number(t) for t in y_values]
+        y_texts = [_power(t) for t in y_values]
     else:
         y_values = svg.ticks(floor, ceiling, 5)
         y_texts = scale(y_values)
@@ -320,6 +320,11 @@ def layers(
     )  # fmt: skip
 
 
+def _power(value: float) -> str:
+    """A tick of a logarithmic axis: 100, 1k, 1T, but 1e15."""
+    return compact(value) if 1 <= value < 1e15 else number(value)
+
+
 def nothing(why: str) -> str:
     """What stands in for a chart that has nothing to show."""
     return svg.tag("p", svg.escape(f"Nothing to draw: {why}."), class_="nothing")
@@ -344,21 +349,40 @@ def _positions(length: int, per_x: int) -> list[svg.Tick]:
     return [(t / units, count(t)) for t in whole]
 
 
-def _flags(xs: Sequence[float], text: str, height: float) -> list[str]:
-    """Vertical marks with one label beside the last, or the first where there is no room."""
+def _flags(xs: Sequence[float], texts: Sequence[str], height: float) -> list[str]:
+    """Vertical marks with what they say beside them, as far as there is room on a phone.
+
+    One label for all, right of the last or left of the first; else one each, outwards.
+    """
     out = [
         svg.tag("line", class_="cut", x1=svg.across(x), x2=svg.across(x), y1=-6, y2=height)
         for x in xs
     ]
-    if xs:
-        right = xs[-1] < 0.65
-        out.append(
-            svg.label(
-                f"cut {text}", class_="cut", x=svg.across(xs[-1] if right else xs[0]), y=6,
-                dx=7 if right else -7, text_anchor="start" if right else "end",
-            )
-        )  # fmt: skip
+    if not xs:
+        return out
+    told = f"cut {' and '.join(texts)}"
+    if _flag_fits(told, 1 - xs[-1]):
+        return [*out, _flag(told, xs[-1], right=True)]
+    if _flag_fits(told, xs[0]):
+        return [*out, _flag(told, xs[0], right=False)]
+    each = [(xs[0], False, texts[0]), (xs[-1], True, texts[-1])] if len(xs) > 1 else []
+    for x, right, text in each or [(xs[0], xs[0] < 0.5, texts[0])]:
+        room = 1 - x if right else x
+        shown = next((t for t in (f"cut {text}", "cut") if _flag_fits(t, room)), "")
+        if shown:
+            out.append(_flag(shown, x, right=right))
     return out
+
+
+def _flag_fits(text: str, room: float) -> bool:
+    return text_width(text) + _FLAG <= NARROW * room
+
+
+def _flag(text: str, x: float, *, right: bool) -> str:
+    return svg.label(
+        text, class_="cut", x=svg.across(x), y=6, dx=_FLAG if right else -_FLAG,
+        text_anchor="start" if right else "end",
+    )  # fmt: skip
 
 
 def probe(start: float, stop: float, height: float, said: str) -> str:

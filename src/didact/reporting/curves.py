@@ -10,10 +10,11 @@ from typing import Final
 
 from didact.reporting import svg
 from didact.reporting.charts import Values, nothing, probe, vertical
-from didact.reporting.formatting import compact, count, number, scale, shorten, visible
+from didact.reporting.formatting import compact, count, number, scale
 from didact.reporting.joints import Joint
+from didact.reporting.lettering import fitted
 
-NAME: Final = 24  # columns of a name at the end of a line
+NAME: Final = 170.0  # pixels of a name at the end of a line
 _LETTERS: Final = 15  # pixels from one line of letters to the next
 _WIDE: Final = 0.18  # what the name of a joint takes of the plot's width on a phone, at most
 
@@ -210,7 +211,7 @@ def _ends(
     out = []
     for (y, x, i, name), at in zip(found, ys, strict=True):
         out.append(svg.tag("line", class_="leader", x1=svg.across(x), x2="100%", y1=y, y2=at))
-        text = svg.tag("tspan", svg.escape(f" {shorten(visible(name), NAME)}"), class_="wide")
+        text = svg.tag("tspan", svg.escape(f" {fitted(name, NAME)}"), class_="wide")
         out.append(
             svg.tag("text", f"{i + 1}", text, class_=f"end end-{i}", x="100%", y=at + 4, dx=8)
         )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from didact.reporting import svg
 from didact.reporting.charts import axis
 from didact.reporting.formatting import MINUS, NONE, number, scale
+from didact.reporting.lettering import Spot
 from didact.reporting.page import TEMPLATES, templates
 
 Json = Mapping[str, Any]
@@ -64,14 +65,16 @@ def law_chart(curve: Json, outliers: set[str]) -> str:
     path = svg.path(list(zip(places, line, strict=True)), HEIGHT)
     drawn.append(svg.tag("path", class_="curve c-random", d=path))
     marks = [svg.stretched(*drawn, height=HEIGHT)]
-    for name, x, y in curve["points"]:
+    dots = [(across(x), y_of(y)) for _, x, y in curve["points"]]
+    for (name, x, y), (at, down) in zip(curve["points"], dots, strict=True):
         said = f"{name}: {number(x)}, performance {number(y)}"
         kind = "front far" if name in outliers else "front"
-        at = svg.across(across(x))
-        marks.append(svg.tag("circle", svg.title(said), class_=kind, cx=at, cy=y_of(y), r=4))
-        if name in outliers:
-            anchor = "end" if across(x) > 0.6 else "start"
-            marks.append(svg.label(name, class_="tick", x=at, y=y_of(y) - 9, text_anchor=anchor))
+        marks.append(
+            svg.tag("circle", svg.title(said), class_=kind, cx=svg.across(at), cy=down, r=4)
+        )
+    names = [name for name, *_ in curve["points"]]
+    spots = [Spot(*at, name) for at, name in zip(dots, names, strict=True) if name in outliers]
+    marks.extend(svg.named(spots, dots, HEIGHT))
     less = ", less the mean of backbone and stage" if curve["centered"] else ""
     x_ticks, y_ticks = svg.ticks(low, high), svg.ticks(bottom, top)
     return svg.frame(

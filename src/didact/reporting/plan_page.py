@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from didact.planning import pilot, rows
 from didact.planning.comparison import RANDOM
 from didact.planning.costs import BY_LANGUAGE_MODEL
 from didact.reporting import formatting
-from didact.reporting.page import TEMPLATES, templates
+from didact.reporting.page import TEMPLATES, script_digest, templates
 from didact.reporting.plan_frontier import (
     CHEAPEST,
     FARTHEST,
@@ -83,7 +81,7 @@ def render_plan(values: Json) -> str:
         p=values, q=values["question"], random_name=RANDOM,
         style=style,
         script=Markup(script),  # noqa: S704 - didact's own
-        digest=_digest(f"\n{script}\n"),
+        digest=script_digest(f"\n{script}\n"),
         data=Markup(data),  # noqa: S704 - nothing that HTML reads is in it
         **_answer(values), **_shown(values),
     )  # fmt: skip
@@ -258,11 +256,6 @@ def _total(row: Json) -> float:
 
 def _joined(*names: str) -> str:
     return "\n".join((TEMPLATES / name).read_text("utf-8") for name in names)
-
-
-def _digest(script: str) -> str:
-    """What the page's policy calls its script."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _reason(text: str, head: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from didact.reporting.sections import (
+    browse,
     cost,
     evaluation,
     lengths,
@@ -34,6 +35,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     evaluation.SECTION,
     cost.SECTION,
     samples.SECTION,
+    browse.SECTION,
     settings.SECTION,
 )
 

@@ -12,6 +12,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from didact.reporting.formatting import visible
+from didact.reporting.lettering import (
+    LINE,
+    NARROW,
+    Spot,
+    anchor_at,
+    clear_of,
+    fitted,
+    place_labels,
+    text_width,
+)
+
+_BESIDE = 38.0  # pixels for the texts of a vertical axis on a phone
 
 Tick = tuple[float, str]
 """Where a tick stands, 0-1 along its axis, and what it says."""
@@ -70,11 +82,11 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within [low, high]; 1, 2, 5 times them when the powers are fewer than three."""
+    """Powers of ten within [low, high], at most eight; 1, 2, 5 times them where they are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(tens) >= 3:
-        return tens
+        return tens[:: math.ceil(len(tens) / 8)]
     fine = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return fine[:: max(1, math.ceil(len(fine) / 6))]
 
@@ -150,27 +162,70 @@ def frame(
     for at, text in y_ticks:
         y = height * (1 - at)
         out.append(tag("line", class_="grid", x1="0", x2="100%", y1=y, y2=y))
-        out.append(label(text, class_="tick", x=-8, y=y + 4, text_anchor="end"))
+        if text_width(text) <= _BESIDE:
+            out.append(label(text, class_="tick", x=-8, y=y + 4, text_anchor="end"))
     out.extend(marks)
+    for at, text in y_ticks:  # too long for the place beside the plot: inside, on its line
+        if text_width(text) > _BESIDE:
+            out.append(label(text, class_="tick inside", x=3, y=height * (1 - at) - 3))
     out.append(tag("line", class_="axis", x1="0", x2="100%", y1=height, y2=height))
-    for at, text in x_ticks:
+    for at, _ in x_ticks:
         x = across(at)
         out.append(tag("line", class_="axis", x1=x, x2=x, y1=height, y2=height + 5))
-        out.append(label(text, class_="tick", x=x, y=height + 19, text_anchor=_anchor(at)))
-    for at, text in second_ticks:
-        y = height + 36
-        out.append(label(text, class_="tick", x=across(at), y=y, text_anchor=_anchor(at)))
+    out.extend(_tick_texts(x_ticks, height + 19))
+    out.extend(_tick_texts(second_ticks, height + 36))
     if x_label:
         y = height + (56 if second_ticks else 38)
-        out.append(label(x_label, class_="name", x="100%", y=y, text_anchor="end"))
+        out.append(_name(x_label, x="100%", y=y, text_anchor="end"))
     if y_label:
-        out.append(label(y_label, class_="name", x=-44, y=-14))
+        out.append(_name(y_label, x=-44, y=-14))
     return tag(
         "svg", *out, class_=f"chart {kind}", role="img", width="100%", height=height,
         aria_label=described,
     )  # fmt: skip
 
 
-def _anchor(at: float) -> str:
-    """How the text of a tick stands to it, so that none runs off the plot."""
-    return "start" if at < 0.03 else "end" if at > 0.93 else "middle"
+def named(spots: Sequence[Spot], marks: Sequence[tuple[float, float]], height: float) -> list[str]:
+    """Labels beside their marks, with a line to those that had to move away.
+
+    Args:
+        spots: The marks that want one; earlier ones choose first, and one may go without.
+        marks: All marks, x 0-1 and y in pixels.
+        height: Pixels of the plot.
+    """
+    out = []
+    for spot, placed in zip(spots, place_labels(spots, marks, height), strict=True):
+        if placed is None:
+            continue
+        x, far = across(spot.x), placed.y - spot.y
+        if abs(far) > 2 * LINE:
+            end = placed.y + 3 if far < 0 else placed.y - 11
+            out.append(tag("line", class_="leader", x1=x, x2=x, y1=spot.y, y2=end))
+        out.append(
+            label(placed.text, class_="tick mark", x=x, y=placed.y, text_anchor=placed.anchor)
+        )
+    return out
+
+
+def _tick_texts(ticks: Sequence[Tick], y: float) -> list[str]:
+    """Texts of ticks along the axis; a phone shows those that leave each other room."""
+    return [
+        label(text, class_="tick" if clear else "tick wide", x=across(at), y=y,
+              text_anchor=anchor_at(at))
+        for (at, text), clear in zip(ticks, clear_of(ticks), strict=True)
+    ]  # fmt: skip
+
+
+def _name(text: str, **attributes: str | float) -> str:
+    """The name of an axis; what a phone has no room for is shown on wider pages."""
+    room = NARROW + _BESIDE
+    if text_width(text) <= room:
+        return label(text, class_="name", **attributes)
+    ends = [i for i, char in enumerate(text) if char == " " and text_width(text[:i]) <= room]
+    cut = ends[-1] if ends else 0
+    comma = text.rfind(",", 0, cut + 1)
+    cut = comma if comma > cut // 2 else cut
+    if not cut:
+        return label(fitted(text, room), class_="name", **attributes)
+    rest = tag("tspan", escape(text[cut:]), class_="wide")
+    return tag("text", escape(text[:cut]), rest, class_="name", **attributes)

@@ -8,12 +8,10 @@ from typing import Final
 
 from didact.reporting import svg
 from didact.reporting.charts import axis, nothing
-from didact.reporting.formatting import scale, shorten, visible
+from didact.reporting.formatting import scale
+from didact.reporting.lettering import BESIDE, ROW_SIZE, fitted
 
 ROW: Final = 36  # pixels between two rows: on a phone each holds a line of letters, too
-
-
-NAME: Final = 28  # columns of a row's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def whiskers(
     ]
     for i, row in enumerate(rows):
         y = ROW * (i + 0.5) + 6
-        name = shorten(visible(row.name), NAME)
+        name = fitted(row.name, BESIDE, ROW_SIZE)
         kind = "row inner" if row.inner else "row" if row.value is not None else "row head"
         out.append(svg.label(name, class_=kind, x=-12, y=y + 4, text_anchor="end"))
         if row.value is not None:
@@ -95,7 +93,7 @@ def _marks(row: Whisker, y: float, place: Callable[[float], float]) -> list[str]
         end = max(row.high, value)
     if row.chance is not None:
         x = svg.across(place(row.chance))
-        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 8, y2=y + 8))
+        out.append(svg.tag("line", class_="chance", x1=x, x2=x, y1=y - 6, y2=y + 8))
     out.append(svg.tag("circle", class_="after", cx=svg.across(place(value)), cy=y, r=5))
     x = svg.across(place(end))
     out.append(svg.label(row.shown, class_="value", x=x, y=y + 4, dx=10, text_anchor="start"))

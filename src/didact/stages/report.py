@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Processor seconds a byte and in all, from benchmarks/main_job.py on one core: text is read twice.
 _SECONDS_PER_BYTE = 0.5e-8
-_SECONDS = 0.2
+_SECONDS = 0.4  # half of them for the table of samples
 _FILE = "report.html"
 
 

@@ -61,5 +61,27 @@ def test_dots_stand_where_they_should():
         ("front", pytest.approx(4.55, abs=0.01), pytest.approx(280 * 0.6 / 2.2, abs=0.01)),
         ("front far", pytest.approx(95.45, abs=0.01), pytest.approx(280 * 1.6 / 2.2, abs=0.01)),
     ]
+    ticks = re.findall(r'<text class="tick" x="-8" y="([\d.-]+)"[^>]*>([^<]*)', chart)
+    assert [text for _, text in ticks] == ["-1", "0"]
+    assert [float(y) - 4 for y, _ in ticks] == pytest.approx(
+        [280 * (0.6 - v) / 2.2 for v in (-1, 0)], abs=0.01
+    )
     assert "the linear fit falls from 0 to -1" in chart
     assert "Far from it: b" in chart
+
+
+def test_long_names_of_outliers_neither_meet_nor_leave_the_plot():
+    names = [f"a set of samples with a long name, number {i}" for i in range(5)]
+    points = [[name, 1.9 + i / 100, 0.0] for i, name in enumerate(names)]
+    curve = {
+        "feature": "first_epoch_loss", "form": "linear", "centered": True, "x": [1.0, 2.0],
+        "line": [0.0, -1.0], "half": 0.5, "points": [["a", 1.0, 0.0], *points],
+    }  # fmt: skip
+    chart = law_chart(curve, set(names))
+    labels = re.findall(r'<text class="tick mark" x="([\d.]+)%" y="([\d.]+)"[^>]*>([^<]*)', chart)
+    assert len(labels) == 5
+    assert len({y for _, y, _ in labels}) == 5
+    assert all(
+        text.startswith("a set") and f"{i}" == text[-1] for i, (*_, text) in enumerate(labels)
+    )
+    assert all(f"<title>{name}: " in chart for name in names)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from didact.reporting import charts, svg
+from didact.reporting.lettering import BESIDE, ROW_SIZE, text_width
 
 
 def parsed(markup):
@@ -63,6 +64,7 @@ def test_log_ticks_are_inside_and_some(low, factor):
     assert found == sorted(found)
     assert all(low <= t <= low * factor for t in found)
     assert len(found) >= 1 or factor < 2.5
+    assert len(svg.log_ticks(low, low * 1e30)) <= 8
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30), st.text(max_size=30))
@@ -113,6 +115,41 @@ def test_histogram_log_axis_gives_equal_factors_equal_room():
     assert not of_class(root, "chosen")
 
 
+@pytest.mark.parametrize(
+    ("cuts", "said"),
+    [
+        ([0.2, 0.3], ["cut 0.2000 and 0.3000"]),
+        ([0.8], ["cut 0.8000"]),
+        ([0.3, 0.7], ["cut 0.3000", "cut 0.7000"]),  # no side has room for both on a phone
+        ([0.05, 0.95], []),
+    ],
+)
+def test_what_a_cut_says_stays_inside_a_phone_s_plot(cuts, said):
+    root = parsed(charts.histogram([0, 1], [1], [1], cuts=cuts, described="d", x_label="x"))
+    assert [t for t in texts(root, "cut") if t] == said
+    assert len([e for e in of_class(root, "cut") if e.tag == "line"]) == len(cuts)
+
+
+def test_long_numbers_of_a_vertical_axis_stand_inside_the_plot():
+    chart = svg.frame(
+        described="d", height=100, kind="k", x_label="", y_label="", x_ticks=[],
+        y_ticks=[(0, "0"), (1, "6.00e-08")],
+    )  # fmt: skip
+    short, long = (e for e in parsed(chart).iter() if e.text in {"0", "6.00e-08"})
+    assert float(short.get("x")) < 0 < float(long.get("x"))
+
+
+def test_the_tail_of_a_long_name_of_an_axis_is_for_wide_pages():
+    name = "first-epoch loss in nats per token, less the mean of backbone and stage"
+    chart = svg.frame(
+        described="d", height=100, kind="k", x_label=name, y_label="short", x_ticks=[], y_ticks=[]
+    )
+    (label,) = (e for e in of_class(parsed(chart), "name") if e.text != "short")
+    assert "".join(label.itertext()) == name
+    assert label.text == "first-epoch loss in nats per token"
+    assert [e.get("class") for e in label] == ["wide"]
+
+
 def test_two_cuts_share_one_label():
     root = parsed(charts.histogram([0, 1], [1], [1], cuts=[0.9, 0.95], described="d", x_label="x"))
     assert [t for t in texts(root, "cut") if t] == ["cut 0.9000 and 0.9500"]
@@ -150,8 +187,16 @@ def test_every_source_has_a_row_of_its_own():
     root = parsed(charts.dumbbells(rows, described="d", x_label="x"))
     assert len(of_class(root, "row")) == 60
     assert len({e.get("cy") for e in of_class(root, "after")}) == 60
-    assert all(t.endswith("…") for t in texts(root, "row"))
+    assert all("…" in t for t in texts(root, "row"))
     assert not [e for e in root.iter() if e.tag == "b"]
+
+
+@pytest.mark.parametrize("name", ["W" * 40, "漢字" * 20, "i" * 90, "plain words of a name" * 4])
+def test_the_name_of_a_row_fits_beside_the_plot(name):
+    root = parsed(charts.dumbbells([(name, 0.1, 0.2)], described="d", x_label="x"))
+    (shown,) = texts(root, "row")
+    assert text_width(shown, ROW_SIZE) <= BESIDE
+    assert (shown[0], shown[-1]) == (name[0], name[-1])
 
 
 def test_shares_of_nothing_are_drawn_at_zero():

@@ -21,6 +21,7 @@ from didact.ordering.saw import sawed
 from didact.ordering.segment import segmented
 from didact.ordering.stair import staired
 from didact.ordering.zigzag import zigzagged
+from didact.reporting.formatting import number
 from didact.reporting.joints import epoch_joints, part_joints
 from didact.reporting.report import gather
 from didact.reporting.sections import order as along_the_order
@@ -386,13 +387,23 @@ def test_samples_are_the_ones_a_person_would_pick(case):
     assert [s.row for s in named(report, "Top")] == rivals[:4]
     assert [s.row for s in named(report, "At the line")][:3] == rivals[37:40]
     # Left out beside the line: the next best rows, of equal texts the first in the pool.
-    assert named(report, "At the line")[3].why == "below the last score chosen"
+    last, first = rivals[39], named(report, "At the line")[3]
+    cut = number(c.scores.values[last])
+    short = number(c.scores.values[last] - c.scores.values[first.row])
+    assert first.why == (
+        f"below the cut: {short} short of the cut at {cut}; nearest chosen: id-{last} at {cut}"
+    )
+    assert named(report, "At the line")[2].why.startswith(f"top_k; it is at the cut, {cut}; ")
     assert [s.row for s in named(report, "Bottom of the chosen")] == rivals[36:32:-1]
     for sample in named(report, "Top"):
         assert sample.score == c.scores.values[sample.row]
         assert sample.turns[0].text == texts[sample.row]
         assert c.order.rows[sample.position - 1] == sample.row
-        assert sample.why == "top_k"
+        past = number(sample.score - c.scores.values[last])
+        assert sample.why == (
+            f"top_k; {past} past the cut at {cut}; nearest not chosen: id-{first.row} at "
+            f"{number(first.score)}; ordered: fold by made_up"
+        )
         assert sample.id == f"id-{sample.row}"
     assert [s.rank for s in named(report, "Top")] == [1, 2, 3, 4]
     assert all(s.position is None for s in named(report, "Rejected"))
@@ -415,7 +426,7 @@ def test_the_largest_groups_of_duplicates_come_with_their_counts(case):
     )  # fmt: skip
     found = named(report_of(c), "Duplicates")
     # Chosen by score: f, e, d, and one c. Of the a and b none.
-    assert [(s.row, s.why) for s in found] == [
+    assert [(s.row, s.why.split(";")[0]) for s in found] == [
         (0, "5 equal rows, 0 of them chosen"),
         (5, "3 equal rows, 0 of them chosen"),
         (8, "2 equal rows, 1 of them chosen"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -20,7 +22,8 @@ CSS = (Path(page.__file__).parent / "templates" / "report.css").read_text("utf-8
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;</textarea>\0\u202e{{ 7*7 }}"
 )
-VOID = {"meta"}
+VOID = {"meta", "input"}
+SCRIPT = (Path(page.__file__).parent / "templates" / "browse.js").read_text("utf-8")
 
 
 class Page(HTMLParser):
@@ -28,7 +31,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.tags, self.attributes, self.open, self.texts = [], [], [], []
+        self.tags, self.attributes, self.open, self.texts, self.scripts = [], [], [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -45,7 +48,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif not self.open or self.open[-1] != "style":
             self.texts.append(data)
 
     @property
@@ -93,24 +98,31 @@ def test_equal_values_give_equal_bytes(case, tmp_path):
     assert one == two
 
 
-def test_the_file_is_alone_and_runs_nothing(case, tmp_path):
+def test_the_file_is_alone_and_runs_its_own_script_only(case, tmp_path):
     html = written(
         case(120), tmp_path, stages=STAGES, output_files=["train.jsonl", "/data/a b?.jsonl"]
     )
     found = Page(html)
     assert not found.open
-    assert not {"script", "link", "iframe", "img", "object", "form"} & set(found.tags)
+    assert not {"link", "iframe", "img", "object"} & set(found.tags)
+    assert found.scripts == [f"\n{SCRIPT}\n"]
+    assert not {n for t, n, _ in found.attributes if t in {"script", "form"}} & {"src", "action"}
     assert not re.search(r"https?:|@import|url\(", html)
     links = {value for _, name, value in found.attributes if name in {"href", "src"}}
     assert {"./train.jsonl", "file:///data/a%20b%3F.jsonl"} < links
     assert all(link.startswith(("#", "./", "file:///")) for link in links)
     policy = next(v for t, n, v in found.attributes if n == "content" and "default-src" in v)
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    digest = base64.b64encode(hashlib.sha256(found.scripts[0].encode()).digest()).decode()
+    inline = "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy == f"{inline}; script-src 'sha256-{digest}'"
+    without = Page(written(case(20, folder="other"), tmp_path, samples=False))
+    assert not {"script", "form"} & set(without.tags)
+    assert inline in {value for _, name, value in without.attributes if name == "content"}
 
 
 def test_every_section_and_every_link_to_it_is_there(case, tmp_path):
     found = Page(written(case(120), tmp_path, stages=STAGES))
-    ids = [value for _, name, value in found.attributes if name == "id"]
+    ids = [value for tag, name, value in found.attributes if tag == "section" and name == "id"]
     assert ids == [
         "sources",
         "lengths",
@@ -119,6 +131,7 @@ def test_every_section_and_every_link_to_it_is_there(case, tmp_path):
         "order",
         "cost",
         "samples",
+        "browse",
         "settings",
     ]
     assert [v[1:] for _, n, v in found.attributes if n == "href" and v[0] == "#"] == ids
@@ -179,7 +192,8 @@ def test_user_text_is_escaped_wherever_it_stands(case, tmp_path):
     plain = Page(written(case(hostile_rows(), folder="plain"), tmp_path))
     found = Page(html)
     assert set(found.tags) <= set(plain.tags) | {"a", "ul", "li", "tfoot"}
-    assert not {"script", "img", "textarea"} & set(found.tags)
+    assert found.tags.count("script") == 1
+    assert not {"img", "textarea"} & set(found.tags)
     assert not [name for _, name, _ in found.attributes if name.startswith("on")]
     assert "\0" not in html
     assert "\u202e" not in html
@@ -350,6 +364,15 @@ def test_a_preview_loses_nothing(lengths, seen, folded):
     assert [len(t.text) for t in head] == seen
     assert [len(t.text) for t in tail] == folded
     assert "".join(t.text for t in head + tail) == "".join(t.text for t in turns)
+
+
+def test_what_is_left_out_of_a_text_is_counted(case, tmp_path):
+    rows = [{"id": str(i), "text": "One sentence here. " * 200 + str(i)} for i in range(8)]
+    text = Page(written(case(rows, budget=Budget(samples=2)), tmp_path)).text
+    # a sentence has 19 characters: 22 of them are seen at once, 105 are kept, 36 of the table's
+    assert "… 3,383 more characters" in text
+    assert "… 1,806 more characters, which are not kept here" in text
+    assert "… 3,117 more characters" in text
 
 
 def test_a_preview_breaks_between_words():
