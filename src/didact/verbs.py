@@ -41,7 +41,9 @@ from didact.data.about import about_held_out
 from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
 from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
+from didact.data.reading.entries import resolved
 from didact.data.reading.files import legible
+from didact.data.reading.given import paths_or_rows
 from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
@@ -90,17 +92,20 @@ def context_of(pool: Pool) -> Context:
 
 
 def read(
-    path: Paths,
+    path: Paths | Any,
     *,
     seed: int = 0,
     cache_dir: PathLike | None = None,
     progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
-    """Files → Pool: canonicalised once into the cache, found there the next time.
+    """Files, or rows in memory → Pool: canonicalised once into the cache, and found there again.
 
     Args:
-        path: A file, folder or glob, or several: JSON, JSONL, Parquet, Arrow, text; .gz, .zst.
+        path: A file, folder or glob, or several: JSON, JSONL, CSV, TSV, Parquet, Arrow, text, tar;
+            .gz, .zst; `-` for what is piped in. Or rows: dicts, a list or whatever else gives them;
+            a table of pyarrow, pandas, Polars or `datasets`, or of any library that exports Arrow
+            streams. They count by their content, as files do, and messages call them `rows`.
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
@@ -115,18 +120,18 @@ def read(
 
 
 def read_with_inputs(
-    path: Paths, settings: DataSettings, ctx: Context, *, role: Role = "pool"
+    path: Paths | Any, settings: DataSettings, ctx: Context, *, role: Role = "pool"
 ) -> Ingested:
     """`read`, with the input files, held-out ones too, and their hashes for the manifest.
 
     Args:
-        path: The files.
+        path: The files, or rows in memory.
         settings: How they are read.
         ctx: Cache, seed, progress.
         role: What they are for. Every mapped column is in some row of a pool; a target set and
             held-out files may lack what they do not need.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    paths = paths_or_rows(path)
     settings = DataSettings(**settings.model_dump(exclude={"path"}))  # a DataConfig names its files
     overlap, key = None, ""
     others: tuple[dict[str, Any], ...] = ()
@@ -656,8 +661,9 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     from didact.evaluation.evaluate import HeldOut
 
     paths = [files] if isinstance(files, str | Path) else list(files)
+    found_at, read_as, _ = resolved(paths, read_as)
     out = []
-    for file in expand(paths, ignored=ctx.cache_dir):
+    for file in expand(found_at, ignored=ctx.cache_dir):
         found = read_held_out(file.path, read_as, ctx)
         out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
     return out

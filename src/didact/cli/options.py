@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 PoolFiles = Annotated[
-    list[str], typer.Argument(metavar="POOL...", help="Files, folders or globs of samples.")
+    list[str],
+    typer.Argument(metavar="POOL...", help="Files, folders or globs of samples; - is piped in."),
 ]
 Target = Annotated[
     list[str] | None, typer.Option("--target", help="Samples to select for. Repeatable.")

@@ -92,7 +92,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {listed})" if known else hint
 
 
-Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval"]
+Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval", "hf"]
 EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
@@ -100,6 +100,7 @@ EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "fast": ("numba",),
     "dedup": ("rensa",),
     "eval": ("lm_eval",),
+    "hf": ("datasets",),
 }
 _BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,16 @@ from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
 from didact.core.arrow_files import gather, verify
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
-from didact.core.errors import DataError
+from didact.core.errors import DataError, PoolMismatchError, need
 from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
-from didact.core.records import arrow_rows_as_json, chunk_records, chunk_table, json_records
+from didact.core.records import (
+    arrow_rows_as_json,
+    chunk_records,
+    chunk_table,
+    json_records,
+    json_rows_as_table,
+)
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
@@ -68,6 +74,19 @@ class PoolStats:
     tasks: tuple[str, ...]
     kind: Kind
     learned: float = 1.0
+
+
+@runtime_checkable
+class Chosen(Protocol):
+    """Rows of one pool: a `Selection` or a `TrainingOrder`."""
+
+    @property
+    def rows(self) -> Int1D:
+        """Row indices."""
+
+    @property
+    def pool_fingerprint(self) -> str:
+        """The pool they belong to."""
 
 
 @dataclass(frozen=True)
@@ -396,6 +415,50 @@ class Pool:
         found = gather(self.file("rows.arrow"), starts, offsets, places, names)
         table = pa.Table.from_batches([found]).cast(self.record_schema)
         return table if self.meta["unit"] == "sample" else chunk_table(table, self._chunks(indices))
+
+    def select(self, rows: range | npt.ArrayLike | Chosen) -> pa.Table:
+        """The user's own rows as a table, with their columns as they came, in the order asked for.
+
+        Args:
+            rows: A selection, an order, a range, or row indices, repeats allowed.
+
+        Raises:
+            PoolMismatchError: The selection or order belongs to another pool.
+            DataError: Rows that came as JSON have no common type; `records` gives them as they are.
+
+        **Cost:** the rows in memory.
+        """
+        indices = self._checked(self._rows_of(rows))
+        if self.record_format == "arrow":
+            return self.record_table(indices)
+        return json_rows_as_table(self.records(indices))
+
+    def to_dataset(self, rows: range | npt.ArrayLike | Chosen | None = None) -> Any:
+        """The user's own rows as a `datasets.Dataset`, in the order asked for.
+
+        Args:
+            rows: As in `select`; all of the pool when None.
+
+        Raises:
+            MissingDependencyError: `datasets` is not installed: `pip install 'didact[hf]'`.
+            PoolMismatchError: As `select`.
+            DataError: As `select`.
+        """
+        need("a data set of the library datasets", "hf")
+        import datasets
+
+        return datasets.Dataset(self.select(range(len(self)) if rows is None else rows))
+
+    def _rows_of(self, rows: range | npt.ArrayLike | Chosen) -> range | npt.ArrayLike:
+        """The row indices of a selection or order, which must be of this pool."""
+        if not isinstance(rows, Chosen):
+            return rows
+        if rows.pool_fingerprint != self.fingerprint:
+            raise PoolMismatchError(
+                f"the rows belong to pool {rows.pool_fingerprint[:12]}…, this is pool "
+                f"{self.fingerprint[:12]}…; pass the pool they were chosen from"
+            )
+        return rows.rows
 
     def _chunks(self, rows: Int1D) -> list[dict[str, Any]]:
         """What each chunk puts over its parent's row, by the user's names."""

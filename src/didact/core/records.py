@@ -16,6 +16,7 @@ import pyarrow as pa
 from didact.core.arrays import Int1D
 from didact.core.arrow_files import retyped
 from didact.core.checksums import CheckedFile
+from didact.core.errors import DataError
 
 _READ_BYTES: Final = 4 * 2**20
 
@@ -39,6 +40,23 @@ def arrow_rows_as_json(table: pa.Table) -> Iterator[bytes]:
     coarse = [f.with_type(retyped(f.type, _microseconds)) for f in table.schema]
     for row in table.cast(pa.schema(coarse), safe=False).to_pylist():
         yield _dumped(row)
+
+
+def json_rows_as_table(records: Iterable[bytes]) -> pa.Table:
+    """JSON rows as a table: every key of every row is a column, null where a row has it not.
+
+    Raises:
+        DataError: A column holds values of types that have none in common.
+    """
+    rows = [json.loads(record) for record in records]
+    try:
+        found = pa.array(rows, None if rows else pa.struct([]))
+    except (pa.ArrowException, OverflowError, ValueError) as error:
+        raise DataError(
+            f"the rows have no common type a column ({error}); expected one, which tables have: "
+            "take pool.records(rows), which gives every row as it came"
+        ) from error
+    return pa.Table.from_struct_array(found)
 
 
 def chunk_records(records: Iterable[bytes], chunks: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:

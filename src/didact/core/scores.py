@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen
 from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
 from didact.core.pool import Pool
+from didact.core.value_tables import described, nullable
 
 Settings = Mapping[str, Any]
 
@@ -123,6 +125,53 @@ class Scores:
             pool.fingerprint,
             "re-run 'didact score' or pass the pool it was run on",
         )
+
+    def to_table(self, pool: Pool) -> pa.Table:
+        """A row a sample: `row, id, score`, then `task:…`, `part:…` and `missing` if there are any.
+
+        What it is stands in the metadata, as in scores.parquet; null where a row has no score.
+
+        Args:
+            pool: The pool they belong to, which has the ids.
+
+        Raises:
+            PoolMismatchError: They belong to another pool.
+        """
+        return pa.Table.from_batches(list(self.batches(pool)), self.table_schema())
+
+    def table_schema(self) -> pa.Schema:
+        """The schema of `to_table`, with its metadata."""
+        numbers = ["score", *(f"task:{t}" for t in self.tasks), *(f"part:{p}" for p in self.parts)]
+        fields = [pa.field("row", pa.int64()), pa.field("id", pa.string())]
+        fields += [pa.field(name, pa.float64()) for name in numbers]
+        if self.missing:
+            fields.append(pa.field("missing", pa.string()))
+        facts = {
+            "pool_fingerprint": self.pool_fingerprint,
+            "method": self.method,
+            "higher_is_better": self.higher_is_better,
+            "settings": dict(self.settings),
+            "tasks": list(self.tasks),
+            "facts": dict(self.facts),
+            "spent": None if self.spent is None else dict(self.spent),
+        }
+        return pa.schema(fields, metadata=described("scores", facts))
+
+    def batches(self, pool: Pool) -> Iterator[pa.RecordBatch]:
+        """The rows of `to_table`, a batch of the pool at a time."""
+        self.check(pool)
+        schema = self.table_schema()
+        for rows in pool.batches():
+            inside = slice(rows.start, rows.stop)
+            ids = pool.read(rows, ["id"]).column("id")
+            columns: list[Any] = [np.asarray(rows), ids, nullable(self.values[inside])]
+            if self.by_task is not None:
+                columns += [nullable(self.by_task[inside, t]) for t in range(len(self.tasks))]
+            columns += [nullable(values[inside]) for values in self.parts.values()]
+            if self.missing:
+                columns.append([self.missing.get(row) for row in rows])
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 Unit = Literal["samples", "tokens", "flops"]
@@ -298,6 +347,41 @@ class Selection:
             "re-run 'didact select' or pass the pool it was run on",
         )
 
+    def to_table(self, pool: Pool, scores: Scores | None = None) -> pa.Table:
+        """A row a chosen sample: `row, id, rank, score, why`, ascending by row.
+
+        What it is stands in the metadata, as in selection.parquet.
+
+        Args:
+            pool: The pool it belongs to, which has the ids.
+            scores: What it was chosen by; without them `score` is null.
+
+        Raises:
+            PoolMismatchError: It or the scores belong to another pool.
+        """
+        self.check(pool)
+        if scores is not None:
+            scores.check(pool)
+        score = np.full(len(self), np.nan) if scores is None else scores.values[self.rows]
+        why = pa.DictionaryArray.from_arrays(pa.array(self.why), pa.array(self.reasons))
+        columns = {
+            "row": pa.array(self.rows),
+            "id": pool.read(self.rows, ["id"]).column("id"),
+            "rank": pa.nulls(len(self), pa.int64()) if self.rank is None else self.rank,
+            "score": nullable(score),
+            "why": why.cast(pa.string()),
+        }
+        facts = {
+            "pool_fingerprint": self.pool_fingerprint,
+            "method": self.method,
+            "settings": dict(self.settings),
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "score_method": None if scores is None else scores.method,
+            "higher_is_better": None if scores is None else scores.higher_is_better,
+        }
+        return pa.table(columns).replace_schema_metadata(described("selection", facts))
+
     def describe(self, pool: Pool, scores: Scores | None = None) -> dict[str, Any]:
         """Count, bytes, tokens, share per source and score range of what was chosen."""
         self.check(pool)
@@ -354,3 +438,32 @@ class TrainingOrder:
     def steps(self) -> int | None:
         """Optimizer steps over the whole sequence; the last one may be smaller."""
         return None if self.batch_size is None else -(-len(self.rows) // self.batch_size)
+
+    def to_table(self, pool: Pool) -> pa.Table:
+        """A row a step of the sequence: `position, row, id`.
+
+        What it is stands in the metadata, as in order.parquet.
+
+        Args:
+            pool: The pool it belongs to, which has the ids.
+
+        Raises:
+            PoolMismatchError: It belongs to another pool.
+        """
+        check_pool(
+            "the order's rows", self.pool_fingerprint, pool.fingerprint,
+            "re-run 'didact order' or pass the pool it was made from",
+        )  # fmt: skip
+        return self.table_with(pool.read(self.rows, ["id"]).column("id"))
+
+    def table_with(self, ids: pa.Array) -> pa.Table:
+        """`to_table` with ids that were read before, `(k · epochs,)`."""
+        columns = {"position": np.arange(len(self)), "row": self.rows, "id": ids}
+        facts = {
+            "pool_fingerprint": self.pool_fingerprint,
+            "method": self.method,
+            "settings": dict(self.settings),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+        }
+        return pa.table(columns).replace_schema_metadata(described("order", facts))

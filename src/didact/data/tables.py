@@ -5,8 +5,7 @@ Every table carries in its metadata what it is: pool fingerprint, method, direct
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.nesting import parse_json
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
+from didact.core.value_tables import KEY
 from didact.data.reading.files import readable
 
-_KEY = b"didact"
 _REMEDY = {
     "scores": "make it with 'didact score POOL --method NAME -o FILE'",
     "selection": "make it with 'didact select POOL --method NAME --budget samples=N -o DIR'",
@@ -33,46 +32,11 @@ _REMEDY = {
 
 
 def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
-    """`row, id, score`, then `task:<name>`, `part:<name>` and `missing` where there are any."""
-    scores.check(pool)
-    fields = [
-        pa.field("row", pa.int64()),
-        pa.field("id", pa.string()),
-        pa.field("score", pa.float64()),
-    ]
-    fields += [pa.field(f"task:{name}", pa.float64()) for name in scores.tasks]
-    fields += [pa.field(f"part:{name}", pa.float64()) for name in scores.parts]
-    if scores.missing:
-        fields.append(pa.field("missing", pa.string()))
-    meta = {
-        "table": "scores",
-        "pool_fingerprint": scores.pool_fingerprint,
-        "method": scores.method,
-        "higher_is_better": scores.higher_is_better,
-        "settings": dict(scores.settings),
-        "tasks": list(scores.tasks),
-        "facts": dict(scores.facts),
-        "spent": None if scores.spent is None else dict(scores.spent),
-    }
-    schema = pa.schema(fields, metadata={_KEY: json.dumps(meta, sort_keys=True)})
+    """Write `scores.to_table(pool)`, a batch of the pool at a time."""
+    schema = scores.table_schema()
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for rows in pool.batches():
-            inside = slice(rows.start, rows.stop)
-            columns: list[Any] = [
-                np.arange(rows.start, rows.stop), pool.read(rows, ["id"]).column("id"),
-                _nullable(scores.values[inside]),
-            ]  # fmt: skip
-            if scores.by_task is not None:
-                columns += [_nullable(scores.by_task[inside, t]) for t in range(len(scores.tasks))]
-            columns += [_nullable(values[inside]) for values in scores.parts.values()]
-            if scores.missing:
-                columns.append([scores.missing.get(row) for row in rows])
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-
-
-def _nullable(values: Float1D) -> pa.Array:
-    return pa.array(values, pa.float64(), mask=np.isnan(values))
+        for batch in scores.batches(pool):
+            writer.write_batch(batch)
 
 
 def read_scores(path: Path) -> Scores:
@@ -117,29 +81,8 @@ def _floats(table: pa.Table, name: str) -> Float1D:
 
 
 def write_selection(selection: Selection, scores: Scores | None, pool: Pool, path: Path) -> None:
-    """`row, id, rank, score, why`, ascending by row."""
-    selection.check(pool)
-    rows = selection.rows
-    score = scores.values[rows] if scores is not None else np.full(len(rows), np.nan)
-    why = pa.DictionaryArray.from_arrays(pa.array(selection.why), pa.array(selection.reasons))
-    columns = {
-        "row": pa.array(rows),
-        "id": pool.read(rows, ["id"]).column("id"),
-        "rank": pa.nulls(len(rows), pa.int64()) if selection.rank is None else selection.rank,
-        "score": _nullable(score),
-        "why": why.cast(pa.string()),
-    }
-    meta = {
-        "table": "selection",
-        "pool_fingerprint": selection.pool_fingerprint,
-        "method": selection.method,
-        "settings": dict(selection.settings),
-        "reasons": list(selection.reasons),
-        "notes": list(selection.notes),
-        "score_method": scores.method if scores is not None else None,
-        "higher_is_better": scores.higher_is_better if scores is not None else None,
-    }
-    _write(columns, meta, path)
+    """Write `selection.to_table(pool, scores)`."""
+    _write(selection.to_table(pool, scores), path)
 
 
 def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
@@ -166,17 +109,8 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
 
 
 def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
-    """`position, row, id`, in training order. `ids` are those of `order.rows`, `(k · epochs,)`."""
-    columns = {"position": np.arange(len(order)), "row": order.rows, "id": ids}
-    meta = {
-        "table": "order",
-        "pool_fingerprint": order.pool_fingerprint,
-        "method": order.method,
-        "settings": dict(order.settings),
-        "epochs": order.epochs,
-        "batch_size": order.batch_size,
-    }
-    _write(columns, meta, path)
+    """Write the table of an order. `ids` are those of `order.rows`, `(k · epochs,)`."""
+    _write(order.table_with(ids), path)
 
 
 def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.StringArray:
@@ -204,7 +138,7 @@ def check_replaceable(path: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = path.is_file() and _KEY in (pq.read_schema(path).metadata or {})
+        ours = path.is_file() and KEY in (pq.read_schema(path).metadata or {})
     except pa.ArrowException:
         ours = False
     if not ours:
@@ -213,10 +147,7 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def _write(columns: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:
-    table = pa.table(dict(columns)).replace_schema_metadata(
-        {_KEY: json.dumps(meta, sort_keys=True)}
-    )
+def _write(table: pa.Table, path: Path) -> None:
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -256,7 +187,7 @@ def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Tabl
         schema = file.schema_arrow
         table = file.read([name for name in schema.names if name not in without])
     try:
-        found = parse_json((schema.metadata or {}).get(_KEY, b"{}"))
+        found = parse_json((schema.metadata or {}).get(KEY, b"{}"))
     except ValueError:
         found = {}
     found = found if isinstance(found, dict) else {}

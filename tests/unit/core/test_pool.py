@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from didact.core.errors import DamagedError, DataError
+from didact.core.errors import (
+    DamagedError,
+    DataError,
+    MissingDependencyError,
+    PoolMismatchError,
+)
 from didact.core.hashing import hexadecimal
 from didact.core.pool import Pool, PoolStats
+from didact.core.scores import Selection, TrainingOrder
 from didact.testing import make_pool
 
 N = 50
@@ -218,3 +225,39 @@ def test_the_share_that_is_learned_leaves_prompts_out(tmp_path):
     assert make_pool(rows, tmp_path).stats.learned == pytest.approx(8 / 22)  # two line breaks
     text = make_pool([{"id": "t", "text": "all of it"}], tmp_path, name="text")
     assert text.stats.learned == 1.0
+
+
+def test_rows_as_a_table(tmp_path):
+    pool = make_pool(
+        [{"text": "a", "n": 1}, {"text": "b", "late": [True]}, {"text": "c"}], tmp_path
+    )
+    table = pool.select([1, 0, 1])
+    assert table.to_pylist() == [
+        {"text": "b", "n": None, "late": [True]},
+        {"text": "a", "n": 1, "late": None},
+        {"text": "b", "n": None, "late": [True]},
+    ]
+    assert pool.select(range(2, 3)).to_pylist() == [{"text": "c"}]
+    assert len(pool.select([])) == 0
+    chosen = Selection(rows=np.array([0, 2]), pool_fingerprint=pool.fingerprint, method="mine")
+    assert pool.select(chosen).column("text").to_pylist() == ["a", "c"]
+    order = TrainingOrder(rows=np.array([2, 0]), pool_fingerprint=pool.fingerprint, method="mine")
+    assert pool.select(order).column("text").to_pylist() == ["c", "a"]
+    other = Selection(rows=np.array([0]), pool_fingerprint="f" * 32, method="mine")
+    with pytest.raises(PoolMismatchError, match="the rows belong to pool ffff"):
+        pool.select(other)
+    with pytest.raises(DataError, match="rows 0..3 of a pool of 3"):
+        pool.select([0, 3])
+
+
+def test_rows_without_a_common_type_are_no_table(tmp_path):
+    pool = make_pool([{"text": "a", "n": 1}, {"text": "b", "n": "x"}], tmp_path)
+    with pytest.raises(DataError, match=r"no common type a column .* pool.records\(rows\)"):
+        pool.select([0, 1])
+    assert pool.select([1]).to_pylist() == [{"text": "b", "n": "x"}]
+
+
+def test_a_data_set_without_its_library(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'didact\[hf\]'"):
+        make_pool([{"text": "a"}], tmp_path).to_dataset()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from didact import Budget, Scores, Selection, TrainingOrder
-from didact.core.errors import BudgetError, ConfigError, DataError
+from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
+from didact.data import tables
+from didact.testing import make_pool
 
 POOL = "0" * 32
 
@@ -155,3 +158,42 @@ def test_an_order_holds_each_row_once_an_epoch():
         TrainingOrder(np.array([3, 1, 1]), POOL, "m", epochs=2)
     with pytest.raises(ConfigError, match="epochs=0"):
         TrainingOrder(np.array([1]), POOL, "m", epochs=0)
+
+
+def test_tables_say_what_they_are(tmp_path):
+    pool = make_pool([{"id": name, "text": name} for name in "abc"], tmp_path)
+    made = Scores(
+        np.array([1.0, np.nan, 3.0]), higher_is_better=False, method="m",
+        pool_fingerprint=pool.fingerprint, settings={"k": 1}, tasks=("t",),
+        by_task=np.array([[1.0], [np.nan], [3.0]]), parts={"p": np.arange(3.0)}, missing={1: "none"},
+    )  # fmt: skip
+    table = made.to_table(pool)
+    assert table.to_pylist()[1:] == [
+        {"row": 1, "id": "b", "score": None, "task:t": None, "part:p": 1.0, "missing": "none"},
+        {"row": 2, "id": "c", "score": 3.0, "task:t": 3.0, "part:p": 2.0, "missing": None},
+    ]
+    tables.write_scores(made, pool, tmp_path / "scores.parquet")
+    assert pq.read_table(tmp_path / "scores.parquet").equals(table, check_metadata=True)
+    chosen = Selection.ranked(
+        [2, 0], pool.fingerprint, "top_k", reasons=("best", "quota"), why=[0, 1]
+    )
+    assert chosen.to_table(pool, made).to_pylist() == [
+        {"row": 0, "id": "a", "rank": 1, "score": 1.0, "why": "quota"},
+        {"row": 2, "id": "c", "rank": 0, "score": 3.0, "why": "best"},
+    ]
+    assert chosen.to_table(pool).column("score").to_pylist() == [None, None]
+    tables.write_selection(chosen, made, pool, tmp_path / "selection.parquet")
+    written = pq.read_table(tmp_path / "selection.parquet")
+    assert written.equals(chosen.to_table(pool, made), check_metadata=True)
+    order = TrainingOrder(np.array([2, 0]), pool.fingerprint, "sort")
+    assert order.to_table(pool).to_pylist() == [
+        {"position": 0, "row": 2, "id": "c"},
+        {"position": 1, "row": 0, "id": "a"},
+    ]
+    for value in (
+        scores([1.0]),
+        Selection(np.array([0]), POOL, "m"),
+        TrainingOrder(np.array([0]), POOL, "m"),
+    ):
+        with pytest.raises(PoolMismatchError):
+            value.to_table(pool)

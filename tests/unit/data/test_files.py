@@ -301,7 +301,7 @@ def test_kind_by_content_before_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("x.csv", b"a,b\n1,2\n", r"unknown kind of file, it starts with b'a,b.*CSV is not read"),
+        ("x.dat", b"a,b\n1,2\n", r"unknown kind of file, it starts with b'a,b.*rename it"),
         ("x", b"plain", "unknown kind of file"),
         ("x", b"", "unknown kind of file"),
         ("x.parquet", b"PAR", "named .parquet but starts with b'PAR'"),
@@ -393,7 +393,8 @@ def test_a_folder_of_splits(tmp_path):
     ("name", "source"),
     [
         ("a.jsonl", "a"), ("a.b.jsonl.zst", "a.b"), ("a.jsonl.jsonl", "a"), ("a.v1.JSON.GZ", "a.v1"),
-        (".jsonl", ".jsonl"), ("a", "a"),
+        (".jsonl", ".jsonl"), ("a", "a"), ("train-00001-of-00012.parquet", "train"),
+        ("-00000-of-00001.arrow", "-00000-of-00001"),
     ],
 )  # fmt: skip
 def test_default_source(name, source):

@@ -52,6 +52,19 @@ def parsed(value: Any) -> Any:
         return value
 
 
+def spoken(row: Any, name: str) -> Any:
+    """A prompt or an answer: a text, or messages, which may be written as JSON text."""
+    value = column(row, name)
+    found = parsed(value)
+    listed = found if isinstance(found, list) else [found]
+    told = [m for m in listed if isinstance(m, dict) and MESSAGE_KEYS.intersection(m)]
+    whole = all(isinstance(m.get("role", m.get("from")), str) for m in told)
+    return found if whole and 0 < len(told) == len(listed) else value
+
+
+MESSAGE_KEYS = {"content", "value", "tool_calls", "function_call"}  # one of these a message has
+
+
 def trace_of(value: Any) -> str:
     """Text of a reasoning trace: a string, a part, or a list of them."""
     if isinstance(value, list):
@@ -189,7 +202,7 @@ def opening(row: Any) -> list[dict[str, Any]]:
     system, turns = column(row, "system"), []
     if system:
         turns.append({"role": "system", "content": system})
-    for question, answer in column(row, "history") or []:
+    for question, answer in parsed(column(row, "history")) or []:
         turns += side(question, "user") + side(answer, "assistant")
     return turns
 

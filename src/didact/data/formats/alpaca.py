@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from didact.core.render import SHARED
+from didact.data.rows import json_text
 from didact.data.rows.columns import Columns, Row, RowError, as_text, named, require_text, shown
 from didact.data.rows.format import Format
 from didact.data.rows.turns import LEARNED, Turn, opening
@@ -13,7 +14,7 @@ from didact.data.rows.turns import LEARNED, Turn, opening
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """Earlier exchanges, the question, the answer."""
     turns = opening(row, columns)
-    history = named(row, columns, "history") or []
+    history = json_text.parsed(named(row, columns, "history"), list) or []
     if not isinstance(history, list):
         raise RowError(f"history is {shown(history)}; expected a list of [question, answer]")
     for i, exchange in enumerate(history):
@@ -39,7 +40,7 @@ def read_row(row):
     if column(row, "output") is not None:
         prompt, answer = question(row), column(row, "output")
     else:
-        prompt, answer = column(row, "prompt"), column(row, "completion")
+        prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
     return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
 """
 

@@ -88,7 +88,7 @@ def read_row(row):
     if column(row, "prompt") is None:
         prompt, answer = question(row), column(row, "output")
     else:
-        prompt, answer = column(row, "prompt"), column(row, "completion")
+        prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
     if plain(row, prompt, answer):
         return {"prompt": prompt, "completion": answer, "label": label_of(row)}
     prompt = opening(row) + side(prompt, "user")

@@ -72,7 +72,7 @@ def read_row(row):
     if turns is None and column(row, "output") is not None:
         turns = side(question(row), "user") + side(column(row, "output"), "assistant")
     elif turns is None:
-        turns = side(column(row, "prompt"), "user") + side(column(row, "completion"), "assistant")
+        turns = side(spoken(row, "prompt"), "user") + side(spoken(row, "completion"), "assistant")
     return {"messages": opening(row) + turns}
 """
 

@@ -10,6 +10,7 @@ from didact.data.formats import alpaca
 from didact.data.formats.messages import find_messages
 from didact.data.rows.columns import Columns, Row, RowError, get, has, named, require
 from didact.data.rows.format import Format
+from didact.data.rows.json_text import as_messages
 from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
 
 
@@ -48,7 +49,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
 def _answer(row: Row, columns: Columns, name: str) -> Any:
     """One answer of a pair; one that is null is empty, and counted among what should be known."""
     column = columns.get(name, name)
-    return "" if get(row, column, row) is None else require(row, columns, name)
+    return "" if get(row, column, row) is None else as_messages(require(row, columns, name))
 
 
 def _has_prompt(row: Row, columns: Columns) -> bool:
@@ -99,8 +100,8 @@ _READ_ROW: Final = """
 def read_row(row):
     chosen, rejected = row.get("chosen_messages"), row.get("rejected_messages")
     if chosen is None:
-        chosen, rejected = column(row, "chosen"), column(row, "rejected")
-    prompt = column(row, "prompt")
+        chosen, rejected = spoken(row, "chosen"), spoken(row, "rejected")
+    prompt = spoken(row, "prompt")
     if prompt is None:
         prompt = question(row) or chat(row)
     if plain(row, chosen, rejected, "" if prompt is None else prompt):

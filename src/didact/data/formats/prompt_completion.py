@@ -18,7 +18,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
 
 _READ_ROW: Final = """
 def read_row(row):
-    prompt, answer = column(row, "prompt"), column(row, "completion")
+    prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
     if plain(row, prompt, answer):
         return {"prompt": prompt, "completion": answer}  # as they are, without a chat template
     return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}

@@ -14,7 +14,9 @@ from didact.data.reading.discovery import NOT_DATA, run_folders
 from didact.data.reading.files import File
 
 # What people keep beside data to read themselves.
-_DOCUMENTS: Final = re.compile(r"(readme|licen[cs]e|notice|citation|changelog)\b|.*\.(md|rst|pdf)$")
+_DOCUMENTS: Final = re.compile(
+    r"(readme|licen[cs]e|notice|citation|changelog)\b|.*\.(md|rst|pdf|lock)$"
+)
 # A split's name in the name of a file or of a folder around it: train-00000-of-00002, x_test.
 _SPLIT: Final = re.compile(
     r"(?:^|[-_.])(train(?:ing)?|test|validation|valid|val|dev|eval|held[-_]?out)(?=$|[-_.\d])"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from didact.data.reading import arrow, json_arrays, json_lines, parquet, plain_text
+from didact.data.reading import arrow, delimited, json_arrays, json_lines, parquet, plain_text, tar
 from didact.data.reading.container import Container, TableContainer, TextContainer
 
 CONTAINERS: Final[dict[str, Container]] = {
@@ -12,6 +12,8 @@ CONTAINERS: Final[dict[str, Container]] = {
     "json": json_arrays.CONTAINER,
     "parquet": parquet.CONTAINER,
     "arrow": arrow.CONTAINER,
+    "csv": delimited.CONTAINER,
+    "tar": tar.CONTAINER,
     "text": plain_text.CONTAINER,
 }
 BY_SUFFIX: Final = {s: name for name, found in CONTAINERS.items() for s in found.suffixes}

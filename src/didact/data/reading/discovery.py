@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
 from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, legible, readable
 from didact.data.reading.patterns import matches
+from didact.data.reading.saved import is_result, saved_data_sets
 
 # descriptions that data sets carry beside their rows
 NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
@@ -70,18 +72,21 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
         splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
         raise DataError(
             f"{folder}: holds the splits {', '.join(splits)}; expected one: pass e.g. "
-            f"{folder / (splits[0] if splits else 'train')}"
+            f"{folder / ('train' if 'train' in splits else splits[0] if splits else 'train')}"
         )
     kinds: dict[Path, str] = {}
     no_data = None if ignored is None else ignored.absolute()
     if no_data is not None and folder.absolute() not in no_data.parents:
         no_data = None
-    runs = run_folders(folder)
+    runs, saved = run_folders(folder), saved_data_sets(folder)
     for path in sorted(folder.rglob("*")):
         if runs.intersection(path.parents):  # what a run made of the data beside it
             continue
         known = _by_suffix(path)
         if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
+            continue
+        listed = saved.get(path.parent)
+        if is_result(path.relative_to(folder)) or (listed is not None and path.name not in listed):
             continue
         hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
         if not hidden and path.is_file():
@@ -109,8 +114,16 @@ def _by_suffix(path: Path) -> str | None:
     return BY_SUFFIX.get(_suffixes(path)[0])
 
 
-def describe(path: Path) -> File:
+_SHARD: Final = re.compile(r"(?<=.)-\d{5}-of-\d{5}$")
+_RENAME: Final = "rename it, or convert it to JSONL"
+
+
+def describe(path: Path, unknown: str = _RENAME) -> File:
     """Container and compression of one file, by its first bytes and its name.
+
+    Args:
+        path: The file.
+        unknown: What to do where it is of no known kind.
 
     Raises:
         DataError: It cannot be read, or is of no known kind.
@@ -119,7 +132,7 @@ def describe(path: Path) -> File:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(
                 f"{path}: is a pipe or device; expected a file, which can be read twice: save the "
-                "rows in one first"
+                "rows in one, or pipe them in and give - as the path"
             )
         with path.open("rb") as file:
             head = file.read(8)
@@ -143,10 +156,10 @@ def describe(path: Path) -> File:
             f"{path}: is named {inner} but starts with {head!r}; expected a {known} file: "
             "it may be truncated, corrupt or misnamed"
         )
-    return File(path, _text_container(path, known, codec), codec)
+    return File(path, _text_container(path, known, codec, unknown), codec)
 
 
-def _text_container(path: Path, known: str | None, codec: Codec) -> str:
+def _text_container(path: Path, known: str | None, codec: Codec, unknown: str) -> str:
     """What text holds, by its first character: .json files often hold one object a line."""
     start = b""
     for piece in chunks(File(path, "text", codec)):
@@ -166,17 +179,16 @@ def _text_container(path: Path, known: str | None, codec: Codec) -> str:
     if known is None:
         raise DataError(
             f"{path}: unknown kind of file, it starts with {start[:20]!r}; expected "
-            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: rename it, or convert it to JSONL "
-            "(CSV is not read)"
+            f"{', '.join(BY_SUFFIX)}, plain or .gz/.zst: {unknown}"
         )
     return known
 
 
 def default_source(path: Path) -> str:
-    """The file's name without its suffixes."""
+    """The file's name without its suffixes, and of a shard without its number."""
     name = legible(Path(path.name))
     for suffix in reversed(path.suffixes):
         if suffix.lower() not in BY_SUFFIX and suffix.lower() not in CODECS:
             break
         name = name[: -len(suffix)]
-    return name or legible(Path(path.name))
+    return _SHARD.sub("", name) or legible(Path(path.name))

@@ -16,6 +16,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from didact.core.errors import DataError
+from didact.core.findings import Finding
 
 Codec = Literal["", "gz", "zst"]
 CHUNK: Final = 2**20
@@ -29,7 +30,7 @@ _GZIP_ERRORS: Final[Any] = (
 )
 
 
-def _ignore(_: int, /) -> None:
+def _ignore(_: object, /) -> None:
     """Nobody watches the reading."""
 
 
@@ -43,14 +44,20 @@ class File:
         codec: How it is compressed.
         name: Its path from the folder that all input files share: says which file, wherever the
             files lie.
+        digest: blake2b of its bytes, where it is there only while it is read; "" elsewhere.
+        findings: What should be known of how it is read.
         watch: Told how many bytes of it have been read.
+        tell: Told what is found while it is read that should be known.
     """
 
     path: Path
     container: str
     codec: Codec
     name: str = ""
+    digest: str = ""
+    findings: tuple[Finding, ...] = ()
     watch: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
+    tell: Callable[[Finding], None] = field(default=_ignore, compare=False, repr=False)
 
 
 def legible(path: Path) -> str:

@@ -16,13 +16,14 @@ from typing import Any, Final, Literal
 from didact.core.atomic import digest
 from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import ConfigError, DataError
-from didact.core.findings import findings_of
+from didact.core.findings import Finding, findings_of
 from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.data.reading.beside import beside
-from didact.data.reading.discovery import expand
+from didact.data.reading.entries import resolved
 from didact.data.reading.files import File, legible, readable
+from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
 from didact.data.reading.reader import Reader
@@ -60,7 +61,7 @@ class Ingested:
 
 
 def read_pool(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | GivenRows,
     settings: DataSettings,
     ctx: Context,
     *,
@@ -71,7 +72,7 @@ def read_pool(
     """The pool behind some files: found in the cache, or read, checked and written there.
 
     Args:
-        paths: Files, folders, globs.
+        paths: Files, folders, globs; `-` for what is piped in; or rows.
         settings: How rows are read.
         ctx: Its cache holds the stores, its seed draws the validation split.
         role: What the files are for.
@@ -85,14 +86,31 @@ def read_pool(
     **Cost:** one pass over the bytes; a few batches, and less than 100 bytes a row, in memory.
     """
     check_columns(settings.columns)
-    files = expand(paths, ignored=ctx.cache_dir)
+    about: tuple[Finding, ...] = ()
+    if not isinstance(paths, GivenRows):
+        paths, settings, about = resolved(paths, settings)
+    with located(paths, ctx.cache_dir) as files:
+        if not isinstance(paths, GivenRows):
+            about = (*about, *beside(paths, files, ctx.cache_dir))
+        return _pool_of(files, about, settings, ctx, role, overlap, overlap_key)
+
+
+def _pool_of(
+    files: list[File],
+    about: tuple[Finding, ...],
+    settings: DataSettings,
+    ctx: Context,
+    role: Role,
+    overlap: Overlap | None,
+    overlap_key: str,
+) -> Ingested:
     if settings.columns.get("rows", "-") != "-" and all(f.container != "jsonl" for f in files):
         raise ConfigError(
             f"data.columns.rows: no file is one JSON object, {files[0].path} is "
             f"{files[0].container}; leave the setting out"
         )
     counter = token_counter(settings.tokenizer)
-    stamps = [_stamp(file.path) for file in files]
+    stamps = [_stamp(file) for file in files]
     key = {
         "store": STORE_VERSION,
         "settings": settings.model_dump(mode="json", exclude=_NO_MATTER),
@@ -113,13 +131,18 @@ def read_pool(
 
     entry = keep(ctx, "reads", key, make, save=_save, load=partial(_load, ctx))
     inputs = tuple(
-        {"path": legible(file.path), "bytes": stamp[1], "blake2b": hashed}
+        {
+            "path": file.name if file.digest else legible(file.path),
+            "bytes": stamp[1],
+            "blake2b": hashed,
+        }
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
     if role == "pool":  # a target set need not have what the pool has
         refuse(entry["unmet"])
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
-    noticed = (*beside(paths, files, ctx.cache_dir), *findings_of(entry["findings"]))
+    of_files = (finding for file in files for finding in file.findings)
+    noticed = (*about, *of_files, *findings_of(entry["findings"]))
     return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
@@ -145,6 +168,8 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
+    told: list[dict[str, Any]] = []
+    files = [replace(file, tell=lambda finding: told.append(finding.to_json())) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
@@ -157,26 +182,34 @@ def _read(
             raise DataError(_nothing(files, writer.counts))
         hashes = hashed()
         for file, stamp in zip(files, stamps, strict=True):
-            if _stamp(file.path) != stamp:
+            if _stamp(file) != stamp:
                 raise DataError(
                     f"{file.path}: was changed while it was read; run the same command again once "
                     "nobody writes to it"
                 )
         meta = writer.finish(list(reader.formats), hashes, ctx.seed)
         adopt(ctx, "pools", meta["fingerprint"], folder)
-    found = {name: meta[name] for name in ("fingerprint", "findings")}
-    return {**found, "blake2b": hashes, "unmet": reader.unmet.to_json()}
+    return {
+        "fingerprint": meta["fingerprint"],
+        "findings": [*told, *meta["findings"]],
+        "blake2b": hashes,
+        "unmet": reader.unmet.to_json(),
+    }
 
 
 @contextmanager
 def _hashing(files: Sequence[File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
     with ThreadPoolExecutor(1) as hasher:
-        digests = [hasher.submit(ctx.meter.timed(digest), file.path) for file in files]
+        digests = [hasher.submit(ctx.meter.timed(_digest), file) for file in files]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
             hasher.shutdown(wait=False, cancel_futures=True)
+
+
+def _digest(file: File) -> str:
+    return file.digest or digest(file.path)
 
 
 def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
@@ -207,12 +240,15 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
 
 
-def _stamp(path: Path) -> list[Any]:
-    with readable(path):
-        found = path.stat()
+def _stamp(file: File) -> list[Any]:
+    """What tells whether a file is the one that was read before."""
+    with readable(file.path):
+        found = file.path.stat()
+    if file.digest:
+        return [file.name, found.st_size, file.digest]
     # the change time too: copying and restoring tools set the modification time back
     times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [legible(path.resolve()), found.st_size, *times, found.st_ino]
+    return [legible(file.path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from didact.data.reading.container import RawRow
 from didact.data.reading.files import BOM, File, chunks
@@ -29,14 +29,19 @@ def too_long(data: bytes, max_row_bytes: int) -> str:
 
 
 def lines(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
-    """Lines of a file without terminators; blank ones are passed over, numbers count them.
+    """`lines_of` a file."""
+    return lines_of(text_chunks(file), max_row_bytes=max_row_bytes)
+
+
+def lines_of(pieces: Iterable[bytes], *, max_row_bytes: int) -> Iterator[RawRow]:
+    """Lines of a text without terminators; blank ones are passed over, numbers count them.
 
     Of a line longer than `max_row_bytes` only the beginning is kept, so that a file without line
     ends cannot fill the memory.
     """
     number, size = 0, 0
     rest: list[bytes] = []
-    for piece in text_chunks(file):
+    for piece in pieces:
         *whole, tail = piece.split(b"\n")
         if whole:
             rest.append(whole[0])

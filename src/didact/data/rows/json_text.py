@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+_SAID: Final = {"content", "value", "tool_calls", "function_call"}  # one of these a message has
 NOTHING: Final = ("", "[]", "{}", "null")  # texts that say there is none
 
 
@@ -19,6 +20,22 @@ def parsed(value: Any, kind: type) -> Any:
     except (ValueError, RecursionError):
         return value
     return found if isinstance(found, kind) else value
+
+
+def as_messages(value: Any) -> Any:
+    """The messages, one or several, that a text is as JSON; any other value as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
+        return value
+    found = parsed(parsed(value, list), dict)
+    listed = found if isinstance(found, list) else [found]
+    return found if listed and all(map(_is_message, listed)) else value
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    role = value.get("role", value.get("from"))
+    return isinstance(role, str) and not _SAID.isdisjoint(value)
 
 
 def why_not(value: Any) -> str:

@@ -80,12 +80,17 @@ class Marks:
                 found += self._of_messages(value)
                 break
         for name in self.sides:
-            value = get(row, name)
-            if type(value) is list or type(value) is dict:
-                found += self._of_messages(value if type(value) is list else [value])
-            elif self.dropped and type(value) is str and reasoning.in_text(value):
-                found.append("reasoning_dropped")
+            found += self._of_side(get(row, name))
         return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+    def _of_side(self, given: Any) -> Iterator[str]:
+        value = json_text.as_messages(given)
+        if value is not given:
+            yield "json_text"
+        if type(value) is list or type(value) is dict:
+            yield from self._of_messages(value if type(value) is list else [value])
+        elif self.dropped and type(value) is str and reasoning.in_text(value):
+            yield "reasoning_dropped"
 
     def _of_messages(self, messages: list[Any]) -> Iterator[str]:
         content, role = self.named.get("content", "content"), self.named.get("role", "role")

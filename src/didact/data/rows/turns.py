@@ -57,8 +57,8 @@ def chat(value: Any, columns: Columns, name: str, branch: int = SHARED) -> list[
 
 
 def side(value: Any, columns: Columns, name: str, role: str, branch: int = SHARED) -> list[Turn]:
-    """A prompt or an answer: text, one message, or a list of messages."""
-    name = columns.get(name, name)
+    """A prompt or an answer: text, one message, or a list of messages, perhaps as JSON text."""
+    name, value = columns.get(name, name), json_text.as_messages(value)
     if isinstance(value, list):
         return chat(value, columns, name, branch)
     if isinstance(value, dict):

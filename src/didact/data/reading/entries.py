@@ -1,0 +1,212 @@
+"""LLaMA-Factory's `dataset_info.json`: data sets by name, with their files and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from didact.core.errors import DataError, did_you_mean
+from didact.core.findings import Finding, counted
+from didact.core.nesting import parse_json
+from didact.data.reading.files import readable
+from didact.data.reading.saved import snapshot_of
+from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import shown
+from didact.data.rows.turns import chat
+
+FILE: Final = "dataset_info.json"
+_MARK: Final = "#"  # between the file, or its folder, and the name of a data set
+_HUBS: Final = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+_LISTED: Final = 12
+_MOST_BYTES: Final = 16 * 2**20
+# LLaMA-Factory's name for a column, and didact's; those that are named beside no format
+_SHARED: Final = {"system": "system", "tools": "tools"}
+_ALPACA: Final = {"prompt": "instruction", "query": "input", "response": "output"}
+_DEFAULTS: Final = {"prompt": "instruction", "query": "input", "response": "output"}
+_TAGS: Final = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "tool",
+    "function_tag": "assistant",
+    "system_tag": "system",
+}
+
+
+class Resolved(NamedTuple):
+    """Paths without names of data sets, and how their rows are read."""
+
+    paths: list[str | Path]
+    settings: DataSettings
+    findings: tuple[Finding, ...]
+
+
+def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
+    """Paths to `dataset_info.json`, or to its folder, become those of the data set's rows.
+
+    `data/dataset_info.json#NAME` or `data#NAME` means one of several. Its columns are mapped as the
+    entry says; what the settings map stays as it is.
+
+    Raises:
+        DataError: There is no such data set, several and none is named, its rows are on a hub, it
+            has roles of its own, or two of them are read with different columns.
+    """
+    found: list[str | Path] = []
+    read: dict[str, DataSettings] = {}
+    findings: list[Finding] = []
+    for path in paths:
+        with readable(Path(path)):
+            whole, name = _split(path)
+            place, said = snapshot_of(whole)
+            entries = _entries(place)
+        findings += said
+        if entries is None:
+            if name is not None:
+                raise DataError(
+                    f"{path}: no such file, and {place} is no {FILE} of LLaMA-Factory with a data "
+                    f"set {name!r}; check the path"
+                )
+            found.append(path if place == whole else place)
+            continue
+        file = place / FILE if place.is_dir() else place
+        name = _named(file, entries, name)
+        found.append(_rows_of(file, name, entries[name]))
+        read[name] = _mapped(file, name, entries[name], settings)
+        n = entries[name].get("num_samples")
+        if isinstance(n, int):
+            text = f"{name} in {FILE} takes {counted(n, 'sample')} of its rows (num_samples)"
+            remedy = "didact reads all of them; select.budget says how many are taken"
+            findings.append(Finding("num_samples", n, "", text, remedy))
+    kinds = list(read.values())
+    if kinds and (any(kind != kinds[0] for kind in kinds) or len(read) < len(found)):
+        raise DataError(
+            f"{', '.join(map(str, paths))}: are not read with the same columns; expected one way "
+            "to read the rows of a pool: run them apart"
+        )
+    return Resolved(found, kinds[0] if kinds else settings, tuple(findings))
+
+
+def _split(path: str | Path) -> tuple[Path, str | None]:
+    """A path, and the name of a data set behind it."""
+    whole = Path(path).expanduser()
+    before, mark, name = str(whole).rpartition(_MARK)
+    if not mark or not before or whole.exists() or not Path(before).exists():
+        return whole, None
+    return Path(before), name
+
+
+def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
+    """The data sets of a file, or of the one in a folder; None where it is not such a file."""
+    file = place / FILE if place.is_dir() else place
+    if file.name != FILE or not file.is_file() or file.stat().st_size > _MOST_BYTES:
+        return None
+    try:
+        entries = parse_json(file.read_bytes())
+    except ValueError:
+        return None
+    if not isinstance(entries, dict) or not entries:
+        return None
+    places = {"file_name", *_HUBS}
+    of_sets = all(isinstance(e, dict) and not places.isdisjoint(e) for e in entries.values())
+    return entries if of_sets else None
+
+
+def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> str:
+    """The name of the data set that is meant."""
+    if name is not None and name not in entries:
+        raise DataError(f"{file}: has no data set {name!r}{did_you_mean(name, entries)}")
+    if name is not None:
+        return name
+    named = {n: str(e["file_name"]) for n, e in entries.items() if e.get("file_name")}
+    with readable(file):  # a name may be too long for any file
+        local = [n for n, its_file in named.items() if (file.parent / its_file).exists()]
+    if len(local) == 1 == len(entries):
+        return local[0]
+    among = local or list(entries)
+    more = f" and {len(among) - _LISTED} more" if len(among) > _LISTED else ""
+    raise DataError(
+        f"{file}: names {counted(len(entries), 'data set')}; here are the rows of "
+        f"{', '.join(among[:_LISTED]) if local else 'none'}{more}: say which, e.g. "
+        f"{file}{_MARK}{among[0]}"
+    )
+
+
+def _rows_of(file: Path, name: str, entry: dict[str, Any]) -> Path:
+    """Where the rows of a data set are."""
+    if not isinstance(entry.get("file_name"), str):
+        where = next((f"{hub} {shown(entry[hub])}" for hub in _HUBS if hub in entry), "nowhere")
+        raise DataError(
+            f"{file}: the rows of {name!r} are not in a file ({where}); expected file_name: "
+            "download them and give their folder"
+        )
+    return file.parent / str(entry["file_name"])
+
+
+def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings) -> DataSettings:
+    """The settings with the format and columns of a data set; what they have given stays."""
+    chats = entry.get("formatting", "alpaca") != "alpaca"
+    given = entry.get("columns", {})
+    tags = entry.get("tags", {})
+    if not _is_of_texts(given) or not _is_of_texts(tags):
+        raise DataError(
+            f"{file}: columns and tags of {name!r} are {shown(given)} and {shown(tags)}; expected "
+            "objects of texts: mend the entry"
+        )
+    columns = {ours: given[theirs] for theirs, ours in _SHARED.items() if given.get(theirs)}
+    form = "text"
+    if chats:
+        _check_tags(file, name, tags)
+        form = "messages"
+        columns["messages"] = given.get("messages") or "conversations"
+        named = {"role": tags.get("role_tag", "from"), "content": tags.get("content_tag", "value")}
+        columns |= {ours: key for ours, key in named.items() if key not in {ours, *_SPELLED[ours]}}
+    else:
+        given = given or _DEFAULTS
+        found = {ours: given.get(theirs) for theirs, ours in _ALPACA.items()}
+        answers = found["output"] or entry.get("ranking") or given.get("kto_tag")
+        if answers:
+            form = "alpaca"
+            columns |= {ours: column for ours, column in found.items() if column}
+            columns |= {"history": given["history"]} if given.get("history") else {}
+            columns |= {} if "input" in columns else {"input": "-"}
+        elif found["instruction"]:
+            columns["text"] = found["instruction"]
+    if entry.get("ranking"):
+        form = "preference"
+        columns |= {name: given.get(name) or name for name in ("chosen", "rejected")}
+    elif given.get("kto_tag"):
+        form = "labelled"
+        columns["label"] = given["kto_tag"]
+    if form in {"preference", "labelled"} and not chats:
+        columns.pop("output" if form == "preference" else "", None)
+        columns["prompt"] = "-"  # the question is instruction and input, whatever they are called
+    columns = {ours: column for ours, column in columns.items() if ours != column}
+    return settings.model_copy(
+        update={
+            "columns": {**columns, **settings.columns},
+            "format": form if settings.format == "auto" else settings.format,
+        }
+    )
+
+
+_SPELLED: Final = {"role": ("from",), "content": ("value",)}  # keys of messages known as they are
+
+
+def _is_of_texts(value: Any) -> bool:
+    """Whether a value is an object whose values are texts, or null."""
+    return isinstance(value, dict) and all(v is None or isinstance(v, str) for v in value.values())
+
+
+def _check_tags(file: Path, name: str, tags: dict[str, Any]) -> None:
+    """Raise DataError when a role has a name that is read as another."""
+    for tag, role in _TAGS.items():
+        found = tags.get(tag, role)
+        if (
+            not isinstance(found, str)
+            or chat([{"role": found, "content": ""}], {}, tag)[0][1] != role
+        ):
+            raise DataError(
+                f"{file}: {name!r} calls the role {role} {shown(found)} ({tag}), which is not "
+                f"known as one; expected {role}, or a name that many data sets have for it: rename "
+                "the role in the rows"
+            )

@@ -1,0 +1,134 @@
+"""Tar files whose members are JSON: an object, an array of them, or lines of them each."""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+import orjson
+
+from didact.core.errors import DataError
+from didact.core.findings import Finding
+from didact.data.reading.container import RawRow, TextContainer
+from didact.data.reading.files import BOM, CHUNK, File, readable
+from didact.data.reading.json_arrays import Array
+from didact.data.reading.json_rows import json_row
+from didact.data.reading.lines import lines_of, text_chunks, too_long
+from didact.data.reading.settings import DataSettings
+
+_LINES: Final = {".jsonl", ".ndjson"}
+_DESCRIPTION: Final = 2**20  # most bytes that stand before a member: its names and attributes
+_NAMED: Final = 3
+
+
+class _Bounded:
+    """The bytes of a tar file, of which at most so many are given as are allowed."""
+
+    def __init__(self, file: File) -> None:
+        self._pieces, self._rest, self._path = text_chunks(file), b"", file.path
+        self.allowed = _DESCRIPTION
+
+    def read(self, size: int = CHUNK) -> bytes:
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        out, self._rest = self._rest[:size], self._rest[size:]
+        self.allowed -= len(out)
+        if self.allowed < 0:
+            raise DataError(
+                f"{self._path}: has a member whose name and attributes take more than "
+                f"{_DESCRIPTION:,} bytes; expected a tar file of JSON: it may be corrupt"
+            )
+        return out
+
+
+def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
+    """Rows of the members that are JSON, in their order, numbered from 1 over all of them.
+
+    Nothing is written to disk: a member's path is only its name. Members that are no JSON are
+    passed over and counted.
+
+    Raises:
+        DataError: The file is damaged, or has no JSON.
+    """
+    number, read = 0, 0
+    others: Counter[str] = Counter()
+    first = ""
+    source = _Bounded(file)
+    with readable(file.path):
+        try:
+            with tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK // 8) as tar:  # type: ignore[call-overload]
+                for member in tar:
+                    tar.members = []  # it would keep them all
+                    source.allowed = member.size + _DESCRIPTION
+                    ending = PurePosixPath(member.name).suffix.lower()
+                    plain = member.isfile() and not member.issparse()
+                    if not (plain and ending in {".json", *_LINES}):
+                        if not member.isdir():
+                            kind = ascii(ending)[1:-1] or "no ending"
+                            others[kind if plain else "no plain file"] += 1
+                            first = first or member.name
+                        continue
+                    read += 1
+                    content = tar.extractfile(member)
+                    if content is not None:
+                        for data, fault in _member(
+                            content, ending, file.path, settings.max_row_bytes
+                        ):
+                            number += 1
+                            said = f"in {member.name!r}: {fault}" if fault else ""
+                            yield number, data, said
+        except tarfile.TarError as error:
+            raise DataError(
+                f"{file.path}: corrupt or truncated tar file ({error}); expected a whole one: copy "
+                "or download it again"
+            ) from error
+    kinds = ", ".join(f"{ending} {n:,}" for ending, n in others.most_common(_NAMED))
+    if not read:
+        raise DataError(
+            f"{file.path}: holds no member that is .json or .jsonl"
+            + (f", but {kinds}" if kinds else "")
+            + "; expected JSON in a tar file: unpack it to read something else"
+        )
+    if others:
+        n = others.total()
+        are = "member of a tar file is" if n == 1 else "members of tar files are"
+        text = f"{n:,} {are} no JSON and not read ({kinds})"
+        file.tell(Finding("tar_members", n, f"{file.name} {first!r}", text, ""))
+
+
+def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:
+    """The rows of one member, and why one is none."""
+    head = content.read(CHUNK).removeprefix(BOM)
+    pieces = chain([head], iter(lambda: content.read(CHUNK), b""))
+    if ending in _LINES or _has_lines(head):
+        for _, data, fault in lines_of(pieces, max_row_bytes=most):
+            yield data, fault
+    elif head.lstrip().startswith(b"["):
+        array = Array(path, most)
+        for piece in pieces:
+            for _, data, fault in array.feed(piece):
+                yield data, fault
+        for _, data, fault in array.finish():
+            yield data, fault
+    else:
+        data = head + content.read(max(most + 1 - len(head), 0))
+        if data.strip():
+            yield data.strip()[: most + 1], too_long(data, most) if len(data) > most else ""
+
+
+def _has_lines(head: bytes) -> bool:
+    """Whether the first line is an object of its own, with more behind it."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    if not rest.strip():
+        return False
+    try:
+        return isinstance(orjson.loads(first), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+CONTAINER: Final = TextContainer(suffixes=(".tar", ".tgz"), rows=_rows, parse=json_row)
