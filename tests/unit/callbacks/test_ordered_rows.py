@@ -80,6 +80,13 @@ def test_columns_are_those_of_the_script(tmp_path):
     assert len(contents(open_order(bare, columns={"messages": "dialogue"}))) == len(order)
 
 
+def test_columns_are_those_of_the_script_of_an_older_folder(tmp_path):
+    rows = [{"dialogue": row["messages"]} for row in ROWS]
+    order, _ = exported(tmp_path, rows, columns={"messages": "dialogue"}, trainer="trl")
+    (tmp_path / "out" / "settings").rename(tmp_path / "out" / "trainer")
+    assert contents(open_order(tmp_path / "out")) == [f"q{i}" for i in order.rows]
+
+
 def test_a_run_folder(tmp_path):
     from didact import pipeline
 

@@ -11,19 +11,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 import zstandard
 
+import didact
 from didact.core import registry
 from didact.core.errors import DataError
+from didact.core.scores import TrainingOrder
 from didact.data.export import flat
+from didact.data.export.data_set import ExportSettings, check_trainer, export_notes
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
 from didact.data.rows.detection import detect, turns_of
 from didact.data.rows.detection import formats as registered
+from didact.testing import make_pool
 
 CASES = [(f.kind, [name]) for name, f in registered().items()] + [
     ("chat", ["alpaca", "prompt_completion"]),
@@ -310,3 +315,29 @@ def test_scripts_do_not_need_didact(tmp_path):
         }  # fmt: skip
         known = set(sys.stdlib_module_names) | {"yaml", "datasets", "torch", "transformers", "trl"}
         assert imported <= known
+
+
+def test_what_a_trainer_cannot_take_is_refused_without_an_order(tmp_path):
+    pool = make_pool([{"prompt": "q", "chosen": "a", "rejected": "b"}], tmp_path)
+    check_trainer(pool, ExportSettings(trainer="trl"))
+    with pytest.raises(DataError, match="axolotl shuffles preference pairs"):
+        check_trainer(pool, ExportSettings(trainer="axolotl"))
+
+
+def test_a_run_is_refused_before_it_scores(tmp_path):
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    (tmp_path / "pool.jsonl").write_text(json.dumps(row) + "\n")
+    config = {"data": {"path": str(tmp_path / "pool.jsonl")}, "score": {"method": "length"},
+              "export": {"for": "axolotl"}}  # fmt: skip
+    with pytest.raises(DataError, match="use trl, llama-factory or ms-swift"):
+        didact.run(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "scores.parquet").exists()
+
+
+def test_notes_of_settings_are_said(tmp_path):
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "r"}
+    pool = make_pool([{"messages": [{"role": "user", "content": "q"}, answer]}], tmp_path)
+    order = TrainingOrder(np.arange(1), pool.fingerprint, "keep")
+    files = didact.export(pool, order, tmp_path / "out", trainer="ms-swift")
+    (note,) = export_notes(pool, ExportSettings(trainer="ms-swift"), files)
+    assert note == "1 row holds reasoning, which stands in the text between <think> and </think>"

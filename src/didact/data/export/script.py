@@ -171,6 +171,7 @@ _SCRIPT: Final = '''\
 MODEL is a local folder or a model name. The settings beside this file keep the order.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -214,7 +215,7 @@ def fitted(row):
     if "tools" in row and not (TOOLS_COLUMN and writes("tools")):
         tools = {{"role": "system", "content": row.pop("tools")}}
         for turns in chats if "prompt" not in row else [row["prompt"]]:
-            if turns[0]["role"] == "system":
+            if turns and turns[0]["role"] == "system":
                 turns[0]["content"] += "\\n" + tools["content"]
             else:
                 turns.insert(0, tools)
@@ -270,7 +271,11 @@ def as_dataset(rows):
             row.update((name, side(row[name], sides[name])) for name in texts)
     nested = any("tool_calls" in t or "reasoning_content" in t for row in rows
                  for turns in row.values() if isinstance(turns, list) for t in turns)
-    return Dataset.from_list(rows, on_mixed_types="use_json") if nested else Dataset.from_list(rows)
+    if not nested:
+        return Dataset.from_list(rows)
+    if "on_mixed_types" not in inspect.signature(Dataset.from_list).parameters:
+        raise SystemExit("tool calls and reasoning need datasets 4.8: pip install -U datasets")
+    return Dataset.from_list(rows, on_mixed_types="use_json")
 
 
 model_name, output_dir = sys.argv[1:3]
