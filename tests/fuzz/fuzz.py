@@ -26,7 +26,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["didact.data", "didact.config", "didact.core", "yaml"]):
-    import yaml  # noqa: F401 - instrumented here
+    import yaml
 
     from didact import config as configs
     from didact.core.errors import DidactError
@@ -46,7 +46,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SLOW = 2.0  # seconds
-PLACE = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+PLACE = Path(tempfile.mkdtemp())
 
 CHAT = [
     {"role": "system", "content": "s"},
@@ -269,6 +269,12 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 # -- running ---------------------------------------------------------------------------------------
 
 
+def say(*words: object) -> None:
+    """A line on stdout, at once: the process ends without a word."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Run one target for some time; say what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -288,13 +294,13 @@ def main() -> None:
             name = f"{told.target}-{len(found)}"
             (told.found / name).write_bytes(data)
             (told.found / f"{name}.txt").write_text(text, errors="backslashreplace")
-            print("FOUND", *kind, flush=True)
+            say("FOUND", *kind)
 
     def once(data: bytes) -> None:
         start = time.monotonic()
         if start - began > told.seconds:
-            print(f"{told.target}: {runs.total():,} inputs in {start - began:.0f} s:", dict(runs),
-                  f"found: {len(found)}", flush=True)  # fmt: skip
+            took = f"{runs.total():,} inputs in {start - began:.0f} s:"
+            say(f"{told.target}:", took, dict(runs), f"found: {len(found)}")
             os._exit(0)
         try:
             target(data)

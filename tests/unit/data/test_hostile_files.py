@@ -16,6 +16,7 @@ from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
 from didact.data.reading.tables import table_batches
+from didact.data.reading.wrapped import wrapped_rows
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
 from didact.data.store import left_out
@@ -188,3 +189,22 @@ def test_tables_with_the_metadata_of_anybody(tmp_path, read_table, right, wrong)
         less = {k: v for k, v in right.items() if k != key}
         with pytest.raises(DataError, match=r"t\.parquet: is no .* table as didact writes it"):
             read_table(written(tmp_path / "t.parquet", less))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":\n' + b" " * 200_000,
+        b'{"a":\n' + b'"\\' * 100_000,
+        b'{"k": {"x": "' + b"y" * 2**22 + b'"},\n"data": [{"text": "a"}]}',
+    ],
+)
+def test_an_object_that_may_hold_the_rows_is_looked_at_in_linear_time(tmp_path, data):
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    found = []
+    try:
+        found = list(wrapped_rows(describe(path), "data", max_row_bytes=2**25))
+    except DataError as error:
+        assert "has no list of rows at 'data'" in str(error)  # noqa: PT017 - some have, some not
+    assert [row for _, row, _ in found] == ([b'{"text": "a"}'] if b"data" in data else [])

@@ -213,6 +213,8 @@ def test_tool_calls_as_json_text(tmp_path):
     [
         ("[{'role': 'user', 'content': 'hi'}]", "the text is Python's way to write one"),
         ('[{"role": "user"', "looks like JSON and is not valid"),
+        ('[{"role": "user", "content": "\\ud800"}]', "looks like JSON and is not valid"),
+        ("[" * 5000, "looks like JSON and is not valid"),
         ("hi", r"\(str\); expected a list of messages"),
     ],
 )
@@ -226,7 +228,7 @@ def test_messages_as_other_text(value, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [(True, False), (1, 0), (1.0, 0.0), ("true", "False"), (" TRUE ", "0"), ("desirable", "undesirable")],
+    [(True, False), (1, 0), (1.0, 0.0), ("true", "False"), (" TRUE ", "0"), (1, -1), ("Like", "dislike"), ("desirable", "undesirable")],
 )  # fmt: skip
 def test_labels_of_kto_in_every_spelling(good, bad, tmp_path):
     for content in ({"prompt": "q", "completion": "a"}, {"messages": CHAT}):

@@ -11,8 +11,9 @@ from didact.data.rows.turns import Turn
 
 # A file that begins with a label of one of these spellings is one of KTO's.
 SPELLINGS: Final = {
-    **dict.fromkeys(("true", "1", "1.0", "yes", "good", "desirable", "chosen"), True),
-    **dict.fromkeys(("false", "0", "0.0", "no", "bad", "undesirable", "rejected"), False),
+    **dict.fromkeys(("true", "1", "1.0", "yes", "good", "desirable", "chosen", "like"), True),
+    **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable"), False),
+    **dict.fromkeys(("rejected", "dislike"), False),
 }
 
 

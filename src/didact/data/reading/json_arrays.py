@@ -19,11 +19,11 @@ from didact.data.reading.settings import DataSettings
 # Nothing here goes back: atomic groups, since Python before 3.11.5 takes a possessive group (?:…)*+
 # for matched where it broke off (gh-106052), and elements would be lost.
 _TO_QUOTE: Final = rb'(?>[^"\\]*+(?:\\.[^"\\]*+)*)'
-_STRING: Final = rb'"%b"' % _TO_QUOTE
+STRING: Final = rb'"%b"' % _TO_QUOTE
 # everything up to the next mark, whole strings among it; inside an element commas are no marks
-_TO_COMMA: Final = re.compile(rb'(?>[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*)' % _STRING, re.DOTALL)
-_TO_BRACKET: Final = re.compile(rb'(?>[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*)' % _STRING, re.DOTALL)
-_IN_STRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
+_TO_COMMA: Final = re.compile(rb'(?>[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*)' % STRING, re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'(?>[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*)' % STRING, re.DOTALL)
+_INSTRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
 _OPENING: Final = frozenset(b"[{")
