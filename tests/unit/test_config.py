@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from didact.config import apply, load, parse, parse_yaml
-from didact.core.errors import BudgetError, ConfigError
+from didact.core.errors import BudgetError, ConfigError, did_you_mean
 
 MINIMAL = {"data": {"path": "pool.jsonl"}}
 
@@ -148,3 +148,25 @@ def test_wrong_files_are_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=message):
         load(tmp_path / name)
+
+
+def test_a_word_in_the_place_of_settings_is_told_what_may_stand_there():
+    def told(**values):
+        with pytest.raises(ConfigError) as raised:
+            parse({**MINIMAL, **values})
+        return str(raised.value)
+
+    one = told(select={"method": "top_k", "budget": 5})
+    assert "select.budget: expected settings by name (samples, tokens, ratio, flops); got 5" in one
+    two = told(select={"method": "top_k", "near_duplicates": True})
+    assert "near_duplicates={} for the defaults; got True" in two
+    three = told(order="fold")
+    assert "order: expected settings by name (method, score," in three
+    assert "={}" not in three
+    assert "report={} for the defaults; got 'no'" in told(report="no")
+
+
+def test_a_name_is_never_suggested_for_itself():
+    assert "did you mean" not in did_you_mean("score", ["score", "text"])
+    assert "did you mean 'scores'?" in did_you_mean("score", ["score", "scores"])
+    assert "100000" in did_you_mean("x", [str(i) for i in range(200_000)])

@@ -14,10 +14,16 @@ from pathlib import Path, PurePosixPath
 from didact.core.errors import DataError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_REFUSED = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
-     errno.ENAMETOOLONG}
-)  # fmt: skip
+_WHY_REFUSED = {
+    errno.EACCES: "there is no permission to write there",
+    errno.EPERM: "writing there is not permitted",
+    errno.EROFS: "it lies on a file system that is read-only",
+    errno.EEXIST: "a file is in the place of a folder",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EISDIR: "a folder is in the place of a file",
+    errno.ENAMETOOLONG: "the name is longer than a name may be",
+    errno.ELOOP: "a link leads in a circle",
+}
 
 
 @contextmanager
@@ -31,8 +37,9 @@ def writable(folder: Path, remedy: str) -> Iterator[None]:
                 f"{folder}: no space left on the disk ({error}); free some and run the same "
                 f"command again, or {remedy}"
             ) from error
-        if error.errno in _REFUSED:
-            raise DataError(f"{folder}: cannot be written ({error}); {remedy}") from error
+        if (why := _WHY_REFUSED.get(error.errno or 0)) is not None:
+            place = error.filename2 or error.filename or folder
+            raise DataError(f"{folder}: cannot be written: {why} ({place}); {remedy}") from error
         raise
 
 

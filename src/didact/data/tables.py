@@ -6,7 +6,8 @@ Every table carries in its metadata what it is: pool fingerprint, method, direct
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from didact.core.arrays import Float1D
 from didact.core.atomic import replacing
-from didact.core.errors import ConfigError, DataError
+from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.nesting import parse_json
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
@@ -81,32 +82,33 @@ def read_scores(path: Path) -> Scores:
         DataError: The file is not such a table.
     """
     table, meta = _read(path, "scores", without=("row", "id"))
-    missing = {}
-    if "missing" in table.column_names:
-        reasons = table.column("missing").combine_chunks().dictionary_encode()
-        known = reasons.dictionary.to_pylist()  # rows share the text of their reason
-        rows = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
-        codes = reasons.indices.drop_null().to_pylist()
-        missing = {row: known[code] for row, code in zip(rows.tolist(), codes, strict=True)}
-    tasks = tuple(meta["tasks"])
-    by_task = [_floats(table, f"task:{name}") for name in tasks]
-    return Scores(
-        values=_floats(table, "score"),
-        higher_is_better=meta["higher_is_better"],
-        method=meta["method"],
-        settings=meta["settings"],
-        pool_fingerprint=meta["pool_fingerprint"],
-        tasks=tasks,
-        by_task=np.stack(by_task, axis=1) if by_task else None,
-        parts={
-            name.removeprefix("part:"): _floats(table, name)
-            for name in table.column_names
-            if name.startswith("part:")
-        },
-        missing=missing,
-        facts=meta["facts"],
-        spent=meta.get("spent"),  # tables of earlier versions do not say
-    )
+    with _of_anybody(path, "scores"):
+        missing = {}
+        if "missing" in table.column_names:
+            reasons = table.column("missing").combine_chunks().dictionary_encode()
+            known = reasons.dictionary.to_pylist()  # rows share the text of their reason
+            rows = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
+            codes = reasons.indices.drop_null().to_pylist()
+            missing = {row: known[code] for row, code in zip(rows.tolist(), codes, strict=True)}
+        tasks = tuple(meta["tasks"])
+        by_task = [_floats(table, f"task:{name}") for name in tasks]
+        return Scores(
+            values=_floats(table, "score"),
+            higher_is_better=meta["higher_is_better"],
+            method=meta["method"],
+            settings=meta["settings"],
+            pool_fingerprint=meta["pool_fingerprint"],
+            tasks=tasks,
+            by_task=np.stack(by_task, axis=1) if by_task else None,
+            parts={
+                name.removeprefix("part:"): _floats(table, name)
+                for name in table.column_names
+                if name.startswith("part:")
+            },
+            missing=missing,
+            facts=meta["facts"],
+            spent=meta.get("spent"),  # tables of earlier versions do not say
+        )
 
 
 def _floats(table: pa.Table, name: str) -> Float1D:
@@ -144,20 +146,23 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
     """A selection and the ids of its rows, from its table or the folder that holds it."""
     path = path / "selection.parquet" if path.is_dir() else path
     table, meta = _read(path, "selection")
-    reasons = meta["reasons"]
-    why = pc.index_in(table.column("why"), pa.array(reasons, pa.string()))
-    rank = table.column("rank")
-    selection = Selection(
-        rows=table.column("row").to_numpy(),
-        pool_fingerprint=meta["pool_fingerprint"],
-        method=meta["method"],
-        settings=meta["settings"],
-        rank=rank.to_numpy() if rank.null_count == 0 else None,
-        reasons=tuple(reasons),
-        why=why.to_numpy().astype(np.int16),
-        notes=tuple(meta["notes"]),
-    )
-    return selection, table.column("id").combine_chunks()
+    with _of_anybody(path, "selection"):
+        reasons = meta["reasons"]
+        why = pc.index_in(table.column("why"), pa.array(reasons, pa.string()))
+        if why.null_count:
+            raise ValueError("a row's reason is none of the table's")
+        rank = table.column("rank")
+        selection = Selection(
+            rows=table.column("row").to_numpy(),
+            pool_fingerprint=meta["pool_fingerprint"],
+            method=meta["method"],
+            settings=meta["settings"],
+            rank=rank.to_numpy() if rank.null_count == 0 else None,
+            reasons=tuple(reasons),
+            why=why.to_numpy().astype(np.int16),
+            notes=tuple(meta["notes"]),
+        )
+        return selection, table.column("id").combine_chunks()
 
 
 def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
@@ -183,14 +188,15 @@ def read_order(path: Path) -> TrainingOrder:
     """A training order from its table or the folder that holds it."""
     path = path / "order.parquet" if path.is_dir() else path
     table, meta = _read(path, "order", without=("position", "id"))
-    return TrainingOrder(
-        rows=table.column("row").to_numpy(),
-        pool_fingerprint=meta["pool_fingerprint"],
-        method=meta["method"],
-        settings=meta["settings"],
-        epochs=meta["epochs"],
-        batch_size=meta["batch_size"],
-    )
+    with _of_anybody(path, "order"):
+        return TrainingOrder(
+            rows=table.column("row").to_numpy(),
+            pool_fingerprint=meta["pool_fingerprint"],
+            method=meta["method"],
+            settings=meta["settings"],
+            epochs=meta["epochs"],
+            batch_size=meta["batch_size"],
+        )
 
 
 def check_replaceable(path: Path) -> None:
@@ -215,6 +221,36 @@ def _write(columns: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> N
         pq.write_table(table, temporary)
 
 
+# What metadata holds, by key; a table may come from anybody.
+_TYPES: dict[str, Any] = {
+    "pool_fingerprint": str,
+    "method": str,
+    "settings": dict,
+    "higher_is_better": bool | None,
+    "tasks": list,
+    "facts": dict,
+    "spent": dict | None,
+    "reasons": list,
+    "notes": list,
+    "epochs": int,
+    "batch_size": int | None,
+    "score_method": str | None,
+}
+
+
+@contextmanager
+def _of_anybody(path: Path, kind: str) -> Iterator[None]:
+    """What reading a table that was changed raises, as a DataError with the remedy."""
+    try:
+        yield
+    except (DidactError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
+        raise _changed(path, kind, f"{type(error).__name__}: {error}") from error
+
+
+def _changed(path: Path, kind: str, what: str) -> DataError:
+    return DataError(f"{path}: is no {kind} table as didact writes it ({what}); {_REMEDY[kind]}")
+
+
 def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Table, dict[str, Any]]:
     with readable(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
@@ -223,9 +259,15 @@ def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Tabl
         found = parse_json((schema.metadata or {}).get(_KEY, b"{}"))
     except ValueError:
         found = {}
+    found = found if isinstance(found, dict) else {}
     if found.get("table") != kind:
         what = "a table without didact's metadata"
         if "table" in found:
             what = f"a {found['table']} table"
         raise DataError(f"{path}: is {what}; expected {kind}: {_REMEDY[kind]}")
+    odd = [k for k, v in found.items() if k in _TYPES and not isinstance(v, _TYPES[k])]
+    if kind == "scores" and found.get("higher_is_better") is None:
+        odd.append("higher_is_better")
+    if odd:
+        raise _changed(path, kind, f"its {odd[0]} is {found.get(odd[0])!r:.60}")
     return table, found

@@ -92,7 +92,7 @@ def _spec(
     kept = {k: t for k, t in tensors.items() if _LAYER.search(k) or not _TASK.search(k)}
     if not headed:
         kept = {k: t for k, t in kept.items() if _LAYER.search(k) or not _HEAD.search(k)}
-    tables = [t for k, t in kept.items() if _TOKENS.search(k)]
+    tables = [t for k, t in kept.items() if _TOKENS.search(k) and len(t.shape) == 2]
     if not tables:
         raise DataError(f"{path}: no token embedding among the weights; give a language model")
     vocab, d_embedding = tables[0].shape

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from didact.cli import app
+from didact.cli import main
 from didact.cli.streams import inert, say
+
+app = sys.modules[main.__module__]  # the package has the application by that name
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 

@@ -348,5 +348,5 @@ def test_a_failure_leaves_the_earlier_file_and_no_other(pool, tmp_path, monkeypa
 
 def test_a_folder_that_is_a_file(pool, tmp_path):
     (tmp_path / "out").write_text("here")
-    with pytest.raises(DataError, match=r"cannot be written .*choose another folder"):
+    with pytest.raises(DataError, match=r"cannot be written: .*choose another folder"):
         export(pool, [0], tmp_path / "out")

@@ -226,7 +226,7 @@ def test_a_broken_element_is_one_bad_row(tmp_path):
     data = b"[" + b" , ".join(elements) + b"]"
     found = list(array_elements(file(tmp_path / "x.json", data, "json"), max_row_bytes=MOST))
     faults = dict.fromkeys(range(len(elements)), "")
-    faults[5] = "a comma stands where an element should, and no element before it: remove it"
+    faults[5] = "'' is not JSON: a comma stands where an element should: remove it"
     assert found == [(i + 1, element, faults[i]) for i, element in enumerate(elements)]
 
 

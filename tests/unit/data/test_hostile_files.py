@@ -5,15 +5,18 @@ import sys
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import didact
 from didact.core.errors import ConfigError, DataError
+from didact.data import tables
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
 from didact.data.reading.tables import table_batches
+from didact.data.reading.wrapped import wrapped_rows
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
 from didact.data.store import left_out
@@ -151,3 +154,57 @@ def test_a_table_that_is_cut_short_while_it_is_read(tmp_path, stream):
     os.truncate(path, path.stat().st_size // 2)  # a mapped file would end the process here
     with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*download it again"):
         list(batches)
+
+
+SCORES = {
+    "table": "scores", "pool_fingerprint": "0" * 32, "method": "length", "settings": {},
+    "higher_is_better": True, "tasks": [], "facts": {}, "spent": None,
+}  # fmt: skip
+SELECTION = {**SCORES, "table": "selection", "reasons": ["x"], "notes": []}
+ORDER = {**SCORES, "table": "order", "epochs": 1, "batch_size": None}
+
+
+def written(path, meta):
+    columns = {"row": [0, 1], "id": ["a", "b"], "score": [0.5, 1.0], "why": ["x", "x"]}
+    table = pa.table({**columns, "rank": [0, 1], "position": [0, 1]})
+    pq.write_table(table.replace_schema_metadata({"didact": orjson.dumps(meta)}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("read_table", "right", "wrong"),
+    [
+        (tables.read_scores, SCORES, [("tasks", 5), ("tasks", ["a"]), ("higher_is_better", None),
+                                      ("facts", []), ("settings", "x"), ("method", None)]),
+        (tables.read_selection, SELECTION, [("reasons", [1]), ("reasons", []), ("notes", None)]),
+        (tables.read_order, ORDER, [("epochs", "1"), ("epochs", 0), ("batch_size", 1.5)]),
+    ],
+)  # fmt: skip
+def test_tables_with_the_metadata_of_anybody(tmp_path, read_table, right, wrong):
+    read_table(written(tmp_path / "t.parquet", right))
+    for key, value in wrong:
+        with pytest.raises(DataError, match=r"t\.parquet|epochs"):
+            read_table(written(tmp_path / "t.parquet", {**right, key: value}))
+    for key in right.keys() - {"table", "spent", "tasks", "facts", "higher_is_better"}:
+        less = {k: v for k, v in right.items() if k != key}
+        with pytest.raises(DataError, match=r"t\.parquet: is no .* table as didact writes it"):
+            read_table(written(tmp_path / "t.parquet", less))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":\n' + b" " * 200_000,
+        b'{"a":\n' + b'"\\' * 100_000,
+        b'{"k": {"x": "' + b"y" * 2**22 + b'"},\n"data": [{"text": "a"}]}',
+    ],
+)
+def test_an_object_that_may_hold_the_rows_is_looked_at_in_linear_time(tmp_path, data):
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    found = []
+    try:
+        found = list(wrapped_rows(describe(path), "data", max_row_bytes=2**25))
+    except DataError as error:
+        assert "has no list of rows at 'data'" in str(error)  # noqa: PT017 - some have, some not
+    assert [row for _, row, _ in found] == ([b'{"text": "a"}'] if b"data" in data else [])

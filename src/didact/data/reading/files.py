@@ -97,7 +97,10 @@ def _unreadable(path: Path, error: OSError) -> str:
             )
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         return f"no such file{where}; check the path, or quote a glob"
-    known = _WHY_UNREADABLE.get(error.errno or 0)
+    number = error.errno
+    if number is None and path.is_dir():  # Arrow says so in words alone
+        number = errno.EISDIR
+    known = _WHY_UNREADABLE.get(number or 0)
     return known or (
         f"cannot be read ({error}); the disk or the file may be damaged: copy or download it again"
     )

@@ -16,10 +16,10 @@ from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import text_chunks, too_long
 from didact.data.reading.settings import DataSettings
 
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # everything up to the next mark, whole strings among it; inside an element commas are no marks
-_TO_COMMA: Final = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % _STRING, re.DOTALL)
-_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _STRING, re.DOTALL)
+_TO_COMMA: Final = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL)
 _IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
@@ -160,8 +160,8 @@ class Array:
     def _no_element(self) -> str:
         """Why nothing stands where an element should."""
         if self.ended:
-            return TRAILING_COMMA.format(mark="]")
-        return "a comma stands where an element should, and no element before it: remove it"
+            return "'' is not JSON: " + TRAILING_COMMA.format(mark="]")
+        return "'' is not JSON: a comma stands where an element should: remove it"
 
     def finish(self) -> Iterator[RawRow]:
         """What is left once there are no more pieces."""

@@ -189,18 +189,19 @@ class Reader:
 
     def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
         """What turns the rows of one file into turns; it knows what the rows before had."""
-        columns, before = self._settings.columns, 0
+        columns, before, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
         nested = "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
-            nonlocal before
+            nonlocal before, lacking
             try:
                 turns = turns_in(row)
             except LacksColumnError as error:
-                raise (error.among(before) if before else error) from error
+                lacking += 1
+                raise (error.among(before, alone=lacking == 1) if before else error) from error
             if unlabelled and (label in row or "kto_tag" in row or nested):
                 refuse_late(row, columns)
             before += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from didact.core.errors import DataError
@@ -12,8 +13,10 @@ from didact.data.reading.files import File
 from didact.data.reading.json_arrays import Array, behind_objects
 from didact.data.reading.lines import text_chunks
 
-# a string, a mark, or anything else between them
-_TOKEN: Final = re.compile(rb'\s*(?:("(?:[^"\\]|\\.)*")|([\[\]{}:,])|[^\s"\[\]{}:,]+)', re.DOTALL)
+# a string, whole or up to the end, a mark, or anything else between them; every byte is in one
+_TOKEN: Final = re.compile(
+    rb'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|([\[\]{}:,])|[^"\[\]{}:,]+', re.DOTALL
+)
 _LISTED: Final = 5
 
 
@@ -29,9 +32,12 @@ def wrapped_rows(file: File, key: str, *, max_row_bytes: int) -> Iterator[RawRow
         DataError: There is no such list.
     """
     pieces = text_chunks(file)
-    head = b""
-    for piece in pieces:
+    head, looked = b"", 0
+    for piece in chain(pieces, [b""]):
         head += piece
+        if piece and len(head) < 2 * looked and len(head) <= max_row_bytes:
+            continue  # a look begins at the beginning: few of them
+        looked = len(head)
         at = next((place for found, place in _lists(head) if found == key), None)
         if at is not None:
             array = Array.inside(file.path, max_row_bytes, 1 + key.count("."))

@@ -39,16 +39,17 @@ class LacksColumnError(RowError):
             f"--data columns.{name}=YOUR_COLUMN"
         )
 
-    def among(self, before: int) -> RowError:
+    def among(self, before: int, *, alone: bool) -> RowError:
         """The same of a row that stands behind others that have the column.
 
         Args:
             before: How many.
+            alone: No row before this one lacks it.
         """
-        state = "lacks the column" if self.state == "missing" else "has null in the column"
-        earlier = "the row before it has" if before == 1 else f"the {before:,} rows before it have"
+        having = "the row before has one" if before == 1 else f"{before:,} rows before have one"
+        who = f"only this row lacks it, {having}" if alone else having
         return RowError(
-            f"this row {state} {self.column!r}, which {earlier}; it has {keys(self.row)}: give it "
+            f"column {self.column!r} is {self.state}; the row has {keys(self.row)}: {who}; give it "
             "one, or leave such rows out"
         )
 

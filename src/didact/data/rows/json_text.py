@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
+
+import orjson
 
 NOTHING: Final = ("", "[]", "{}", "null")  # texts that say there is none
 
@@ -15,8 +16,8 @@ def parsed(value: Any, kind: type) -> Any:
     if not value.lstrip().startswith("[" if kind is list else "{"):
         return value
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = orjson.loads(value)  # strict: no half surrogate pairs, no deep nesting
+    except orjson.JSONDecodeError:
         return value
     return found if isinstance(found, kind) else value
 

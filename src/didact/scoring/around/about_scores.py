@@ -48,11 +48,10 @@ def target_in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[F
 def _equal(scores: Scores) -> Iterator[Finding]:
     values = scores.values[scores.present]
     if len(values) > 1 and values.min() == values.max():
-        first = int(np.flatnonzero(scores.present)[0])
         yield Finding(
             kind="all_equal",
             count=len(values),
-            first=_row(first),
+            first="",
             text=f"all {len(values):,} scores by {scores.method} are equal ({values[0]:g}): what "
             "is chosen by them is chosen by the order of the files",
             remedy="score.method: another one tells them apart, or score.target: files that "
