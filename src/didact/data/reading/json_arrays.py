@@ -23,7 +23,7 @@ STRING: Final = rb'"%b"' % _TO_QUOTE
 # everything up to the next mark, whole strings among it; inside an element commas are no marks
 _TO_COMMA: Final = re.compile(rb'(?>[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*)' % STRING, re.DOTALL)
 _TO_BRACKET: Final = re.compile(rb'(?>[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*)' % STRING, re.DOTALL)
-_INSTRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
+_IN_STRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
 _OPENING: Final = frozenset(b"[{")
