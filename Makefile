@@ -61,8 +61,8 @@ test-lowest: $(VENV)/installed-release
 		'.[fast,dedup,tokenize]'
 	$(BIN)/uv pip install --quiet --python $(LOWEST) pytest hypothesis
 	$(BIN)/uv pip check --python $(LOWEST)
-	cd $(LOWEST) && bin/python -m pytest -p no:cacheprovider -o filterwarnings=default \
-		-c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/tests/,$(WITHOUT_MODELS))
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -o filterwarnings=default \
+		$(addprefix tests/,$(WITHOUT_MODELS))
 WITHOUT_MODELS := unit/core unit/data unit/cli unit/test_config.py unit/stages unit/ordering \
 	unit/selection unit/text e2e/test_cli.py e2e/test_run.py architecture/test_readme.py
 

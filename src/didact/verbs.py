@@ -445,7 +445,7 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
     """
     checked = configs.validated(ExportSettings, settings, "export")
     place = Path(folder).expanduser()
-    with owned(place, (checked.name, VALIDATION)) as written:
+    with owned(place, checked.name, VALIDATION) as written:
         files = write_data_set(pool, ordered, place, checked)
         written(files)
     return files

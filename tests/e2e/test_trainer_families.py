@@ -29,29 +29,30 @@ N, BATCH = 14, 4
 
 DRIVER = """
 import json, os, sys, traceback
-import torch, yaml
-from transformers.models.llama.modeling_llama import LlamaModel
 
-torch.set_num_threads(1)
-forward, steps = LlamaModel.forward, []
+{load}
 
-def recorded(self, *more, **named):
-    if self.training and torch.is_grad_enabled():  # not a reference's
-        ids = named.get("input_ids")
-        steps.append((more[0] if ids is None else ids).tolist())
-    return forward(self, *more, **named)
+def main():  # workers that a family starts import this file again: nothing above is slow
+    import torch, yaml
+    from transformers.models.llama.modeling_llama import LlamaModel
 
-{start}
+    torch.set_num_threads(1)
+    forward, steps, results = LlamaModel.forward, [], {{}}
 
-def main():
+    def recorded(self, *more, **named):
+        if self.training and torch.is_grad_enabled():  # not a reference's
+            ids = named.get("input_ids")
+            steps.append((more[0] if ids is None else ids).tolist())
+        return forward(self, *more, **named)
+
     LlamaModel.forward = recorded
-    results = {{}}
+    start, common = load()
     for name, (folder, changed) in json.load(open(sys.argv[1])).items():
         os.chdir(folder)
         steps.clear()
         error = None
         with open("{family}.yaml") as file:
-            settings = {{**yaml.safe_load(file), **COMMON, **changed}}
+            settings = {{**yaml.safe_load(file), **common, **changed}}
         try:
             start(settings)
         except BaseException:
@@ -60,41 +61,45 @@ def main():
     with open(sys.argv[2], "w") as file:
         json.dump(results, file)
 
-if __name__ == "__main__":  # axolotl starts workers
+if __name__ == "__main__":
     main()
 """
 
-STARTS = {
+LOADS = {
     "llama-factory": """
-from llamafactory.train.tuner import run_exp
+def load():
+    from llamafactory.train.tuner import run_exp
 
-COMMON = dict(model_name_or_path=os.environ["TINY"], use_cpu=True, report_to="none",
-              save_strategy="no", overwrite_cache=True)
-start = run_exp
+    return run_exp, dict(model_name_or_path=os.environ["TINY"], use_cpu=True, report_to="none",
+                         save_strategy="no", overwrite_cache=True)
 """,
     "ms-swift": """
-import swift
+def load():
+    import swift
 
-COMMON = dict(model=os.environ["TINY"], model_type="llama", template="chatml", use_cpu=True,
-              report_to="none", save_strategy="no", torch_dtype="float32", check_model=False,
-              eval_strategy="no", agent_template="hermes")
+    def start(settings):
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        run = swift.pretrain_main if settings.get("use_chat_template") is False else swift.sft_main
+        (swift.rlhf_main if "rlhf_type" in settings else run)(words)
 
-def start(settings):
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    run = swift.pretrain_main if settings.get("use_chat_template") is False else swift.sft_main
-    (swift.rlhf_main if "rlhf_type" in settings else run)(words)
+    return start, dict(model=os.environ["TINY"], model_type="llama", template="chatml",
+                       use_cpu=True, report_to="none", save_strategy="no", torch_dtype="float32",
+                       check_model=False, eval_strategy="no", agent_template="hermes")
 """,
     "axolotl": """
-from axolotl.cli.train import do_cli
+def load():
+    import yaml
+    from axolotl.cli.train import do_cli
 
-COMMON = dict(base_model=os.environ["TINY"], bf16=False, fp16=False, tf32=False,
-              flash_attention=False, attn_implementation="eager", save_strategy="no",
-              special_tokens={"pad_token": "<pad>"}, dataset_prepared_path="prepared")
+    def start(settings):
+        with open("run.yaml", "w") as file:
+            yaml.safe_dump(settings, file)
+        do_cli(config="run.yaml")
 
-def start(settings):
-    with open("run.yaml", "w") as file:
-        yaml.safe_dump(settings, file)
-    do_cli(config="run.yaml")
+    return start, dict(base_model=os.environ["TINY"], bf16=False, fp16=False, tf32=False,
+                       flash_attention=False, attn_implementation="eager", save_strategy="no",
+                       special_tokens={"pad_token": "<pad>"}, dataset_prepared_path="prepared",
+                       dataset_num_proc=1)
 """,
 }
 # family → case → kind of rows, what is changed in the settings
@@ -203,7 +208,7 @@ def ran(family: str, python: Path, model: Path, place: Path) -> dict[str, Ran]:
         didact.export(pool, order, place / case / "out", trainer=family)
         jobs[case], orders[case] = (str(place / case / "out" / "settings"), changed), free.tolist()
     (place / "jobs.json").write_text(json.dumps(jobs))
-    driver = DRIVER.format(start=STARTS[family], family=family)
+    driver = DRIVER.format(load=LOADS[family], family=family)
     (place / "driver.py").write_text(driver)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     ended = subprocess.run(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import platform
-import tomllib
 from importlib import metadata
-from pathlib import Path
 
 from didact._version import __version__
 from didact.cli import version
-
-PROJECT = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())
 
 
 def test_every_library_and_extra_of_a_user_is_named():
     first, second, *rest = version.described().splitlines()
     assert first == f"didact {__version__}"
     assert f"Python {platform.python_version()}, " in second
-    extras = set(PROJECT["project"]["optional-dependencies"]) - set(version._OURS)
+    extras = set(metadata.metadata("didact").get_all("Provides-Extra")) - set(version._OURS)
     assert {line.partition(":")[0] for line in rest} == {
         "libraries",
         *(f"[{extra}]" for extra in extras),

@@ -8,17 +8,15 @@ import pytest
 from didact.core.errors import ConfigError, DataError
 from didact.data.export.owned import LIST, owned
 
-STEMS = ("train", "validation")
 
-
-def export(folder, *names, text="rows\n", fail=False):
-    with owned(folder, STEMS) as written:
-        for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(text)
+def export(folder, *names, text="rows\n", fail=False, name="train"):
+    with owned(folder, name, "validation") as written:
+        for each in names:
+            (folder / each).parent.mkdir(exist_ok=True)
+            (folder / each).write_text(text)
         if fail:
             raise KeyboardInterrupt
-        written([folder / name for name in names])
+        written([folder / each for each in names])
 
 
 def names(folder):
@@ -102,7 +100,7 @@ def _try(folder, line):
 def test_two_exports_into_one_folder(tmp_path):
     how = multiprocessing.get_context("fork")
     ours, theirs = how.Pipe()
-    with owned(tmp_path, STEMS) as written:
+    with owned(tmp_path, "train", "validation") as written:
         other = how.Process(target=_try, args=(tmp_path, theirs))
         other.start()
         assert "another command is writing there; wait for it" in ours.recv()
@@ -110,3 +108,12 @@ def test_two_exports_into_one_folder(tmp_path):
         (tmp_path / "train.jsonl").write_text("rows\n")
         written([tmp_path / "train.jsonl"])
     assert names(tmp_path) == [LIST, "train.jsonl"]
+
+
+def test_exports_of_other_names_stay(tmp_path):
+    export(tmp_path, "train-00000-of-00002.jsonl", "validation.jsonl", "settings/trl.yaml")
+    export(tmp_path, "later.jsonl", "settings/trl.yaml", name="later")
+    export(tmp_path, "train.jsonl")
+    assert names(tmp_path) == [LIST, "later.jsonl", "settings/trl.yaml", "train.jsonl"]
+    export(tmp_path, "later.parquet", name="later")
+    assert names(tmp_path) == [LIST, "later.parquet", "train.jsonl"]

@@ -18,24 +18,28 @@ from didact.core.errors import DamagedError, DataError
 from didact.core.locks import alone_in
 
 LIST: Final = ".didact-export.json"
+Listed = Mapping[str, tuple[str, int]]  # path in the folder → the export's name, bytes
 _REMEDY: Final = "choose another folder with -o, or move it away"
 
 
 @contextmanager
-def owned(folder: Path, stems: Sequence[str]) -> Iterator[Callable[[Sequence[Path]], None]]:
+def owned(folder: Path, name: str, *beside: str) -> Iterator[Callable[[Sequence[Path]], None]]:
     """Hold a folder for one export; gives what is to be told of the files it wrote.
 
-    Told of them, it removes those of the export before that are not among them. Whatever has the
+    Told of them, it removes those of the export of the same name before that are not among them;
+    exports of other names stay. Whatever has the
     name of data when an export is interrupted counts as its own, so that the next one goes on.
 
     Args:
         folder: The folder; made if need be.
-        stems: What names of data begin with, before the number of a shard.
+        name: What names of data begin with, before the number of a shard.
+        beside: What other names of its data begin with.
 
     Raises:
         ConfigError: Another command writes there.
         DataError: A file that is not an export's, or was changed since, has the name of data.
     """
+    stems = (name, *beside)
     with alone_in(folder):
         before, begun = _listed(folder)
         for path in sorted(folder.iterdir()):
@@ -44,15 +48,23 @@ def owned(folder: Path, stems: Sequence[str]) -> Iterator[Callable[[Sequence[Pat
         _list(folder, before, stems)
 
         def written(files: Sequence[Path]) -> None:
-            now = {p.relative_to(folder).as_posix(): p.stat().st_size for p in files}
-            old = {p.name: None for p in folder.iterdir() if _is_data(p.name, begun)}
-            for name, size in {**before, **old}.items():
-                if name not in now and _is_unchanged(folder / name, size):
-                    remove(folder / name)
-                    if (folder / name).parent != folder:
+            now = {p.relative_to(folder).as_posix(): (name, p.stat().st_size) for p in files}
+            others = {p: told for p, told in before.items() if told[0] != name}
+            mine: dict[str, int | None] = {
+                p: size for p, (of, size) in before.items() if of == name
+            }
+            mine |= {
+                p.name: None
+                for p in folder.iterdir()
+                if _is_data(p.name, begun) and p.name not in others
+            }
+            for old, size in mine.items():
+                if old not in now and _is_unchanged(folder / old, size):
+                    remove(folder / old)
+                    if (folder / old).parent != folder:
                         with suppress(OSError):  # a folder with files of others stays
-                            (folder / name).parent.rmdir()
-            _list(folder, now, ())
+                            (folder / old).parent.rmdir()
+            _list(folder, {**others, **now}, ())
 
         try:
             yield written
@@ -73,33 +85,33 @@ def _is_unchanged(path: Path, size: int | None) -> bool:
     return path.is_file() and (size is None or path.stat().st_size == size)
 
 
-def _refuse_strange(path: Path, before: Mapping[str, int]) -> None:
+def _refuse_strange(path: Path, before: Listed) -> None:
     if path.name not in before:
         raise DataError(
             f"{path}: is no file of an earlier export here, and would be replaced or read with "
             f"the new ones; {_REMEDY}"
         )
-    if not _is_unchanged(path, before[path.name]):
+    if not _is_unchanged(path, before[path.name][1]):
         raise DataError(f"{path}: was changed since it was exported, and would be lost; {_REMEDY}")
 
 
-def _listed(folder: Path) -> tuple[dict[str, int], list[str]]:
-    """Files of the export before with their bytes, and stems of one that was interrupted."""
+def _listed(folder: Path) -> tuple[dict[str, tuple[str, int]], list[str]]:
+    """Files of the exports before, and what data of one that was interrupted begins with."""
     try:
         told = read_signed(folder / LIST)
-        files: dict[str, int] = told["files"]
+        files = {name: (str(of), int(size)) for name, (of, size) in told["files"].items()}
         begun: list[str] = told["begun"]
     except FileNotFoundError:
         return {}, []
-    except (DamagedError, KeyError) as error:
+    except (DamagedError, LookupError, ValueError, TypeError) as error:
         raise DataError(
             f"{folder / LIST}: was changed or damaged, and says which files an earlier export "
             "wrote; remove it with them, or choose another folder with -o"
         ) from error
-    return {name: size for name, size in files.items() if lies_inside(folder, name)}, begun
+    return {name: told for name, told in files.items() if lies_inside(folder, name)}, begun
 
 
-def _list(folder: Path, files: Mapping[str, int], begun: Sequence[str]) -> None:
+def _list(folder: Path, files: Listed, begun: Sequence[str]) -> None:
     if not files and not begun:
         remove(folder / LIST)
         return
