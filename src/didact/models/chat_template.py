@@ -45,7 +45,7 @@ def rendered(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, prompt: b
         DataError: It takes more than 30 seconds or 2 GiB, makes a text of more than 16 Mi
             characters and 16 for each of the conversation, or is damaged.
 
-    **Cost:** what the template takes, and some 50 µs to hand it over.
+    **Cost:** what the template takes, and some 0.2 ms to hand it over on a busy core.
     """
     with _LOCK:
         room = _room_of(tokenizer)
