@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from didact.data.formats.labelled import SPELLINGS as LABELS
+from didact.data.rows.labels import SPELLINGS as LABELS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.reasoning import KEYS as REASONING_KEYS
 from didact.data.rows.reasoning import MARKS

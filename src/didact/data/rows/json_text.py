@@ -10,6 +10,11 @@ _SAID: Final = {"content", "value", "tool_calls", "function_call"}  # one of the
 NOTHING: Final = ("", "[]", "{}", "null")  # texts that say there is none
 
 
+def there(value: Any) -> bool:
+    """Whether a column holds something: no null, no empty text or list, no JSON text of these."""
+    return bool(value) and value not in NOTHING
+
+
 def parsed(value: Any, kind: type) -> Any:
     """The list or object that a text is as JSON; any other value as it is."""
     if not isinstance(value, str):

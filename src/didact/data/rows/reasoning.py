@@ -21,8 +21,9 @@ KEYS: Final = (
 )  # of a message, the first that says any
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
+UNOPENED: Final = ("<think>", "</think>")  # templates may write the first into the prompt
 MARKS: Final = (
-    ("<think>", "</think>"),
+    UNOPENED,
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
@@ -72,7 +73,7 @@ def without_marked(text: str) -> str:
         head, found, tail = text.partition(closing)
         if head.lstrip().startswith(opening):
             return tail.lstrip()
-        if found and opening == "<think>" and opening not in head:
+        if found and opening == UNOPENED[0] and opening not in head:
             return tail.lstrip()
     return text
 
