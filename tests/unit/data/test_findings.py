@@ -58,6 +58,12 @@ CHATS = {
                       {"role": "assistant", "content": "", "reasoning_content": "only a trace"}]},
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": []}]},
     ],
+    "files": [
+        {"messages": [
+            {"role": "user", "content": [{"type": kind, "source": {}}, {"type": "text", "text": "q"}]},
+            {"role": "assistant", "content": "a"}]}
+        for kind in ("file", "document", "input_file")
+    ],
     "empty_turn": [
         said(("user", ""), ("assistant", "نعم")),
         said(("user", "q"), ("assistant", " "), ("user", "再说"), ("assistant", "好")),

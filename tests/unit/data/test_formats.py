@@ -50,6 +50,49 @@ CASES = {
         {"functions": '[{"name": "f"}]', "instruction": "hi", "output": "hello"},
         shared((SYSTEM, '[{"name": "f"}]', 0.0), (USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
     ),
+    "parts of tools, refusals and files": (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "text", "text": {"value": "انتظر"}},
+                        {"type": "tool_use", "id": "1", "name": "天气", "input": {"城": "上海"}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "1",
+                            "content": [
+                                {"type": "text", "text": "晴"},
+                                {"type": "image", "source": {}},
+                            ],
+                        },
+                        {"type": "tool_result", "tool_use_id": "2", "content": "حار"},
+                        {"type": "tool_result", "content": {"t": 30}},
+                        {"type": "document", "source": {}},
+                    ],
+                },
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "لا"}]},
+            ]
+        },
+        shared(
+            (
+                ANSWER,
+                'انتظر\n[{"type":"tool_use","id":"1","name":"天气","input":{"城":"上海"}}]',
+                1.0,
+            ),
+            (
+                USER,
+                '晴\n<image>\nحار\n{"type":"tool_result","content":{"t":30}}\n<document>',
+                0.0,
+            ),
+            (ANSWER, "لا", 1.0),
+        ),
+    ),
     "content parts": (
         {
             "messages": [

@@ -18,7 +18,15 @@ from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
 from didact.data.rows.labels import SPELLINGS
 from didact.data.rows.marks import MEDIA
-from didact.data.rows.turns import CALLS, ROLES, TEXTS, TOOLS, WEIGHTS
+from didact.data.rows.turns import (
+    CALL_PARTS,
+    CALLS,
+    RESULT_PARTS,
+    ROLES,
+    TEXTS,
+    TOOLS,
+    WEIGHTS,
+)
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -145,7 +153,10 @@ def _read_row(data: OrderedDataSet) -> str:
 
 _FROM_HERE: Final = "# -- from here"
 
-_SHARED: Final = (json_text.there, reasoning.without_marked)  # functions that stand there, too
+_SHARED: Final = (  # functions that stand there, too
+    *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
+    *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
+)
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
@@ -156,9 +167,16 @@ _CONSTANTS: Final = {
     "NOTHING": json_text.NOTHING,
     "THINK": THINK,
     "REASONING_KEYS": REASONING_KEYS,
-    "REASONING_PARTS": reasoning.PARTS,
-    "TRACE_TEXTS": reasoning.TEXTS,
+    "ROW_KEYS": reasoning.ROW_KEYS,
+    "LOOSE_KEYS": reasoning.LOOSE_KEYS,
+    "TRACE_KEYS": reasoning.TRACE_KEYS,
+    "TRACE_TEXTS": reasoning.TRACE_TEXTS,
+    "FLAGS": reasoning.FLAGS,
+    "PARTS": reasoning.PARTS,
     "MARKS": reasoning.MARKS,
+    "UNOPENED": reasoning.UNOPENED,
+    "CALL_PARTS": CALL_PARTS,
+    "RESULT_PARTS": RESULT_PARTS,
     "LABELS": SPELLINGS,
     "MEDIA": MEDIA,
 }

@@ -8,6 +8,7 @@ from didact.data.formats import alpaca, messages, prompt_completion
 from didact.data.rows.columns import Columns, Row, RowError, has, named, shown
 from didact.data.rows.format import Format
 from didact.data.rows.labels import spelled
+from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import Turn
 
 
@@ -88,7 +89,7 @@ FORMAT: Final = Format(
     turns=turns,
     fits=_fits,
     label=label,
-    fixed_columns=("kto_tag",),
+    fixed_columns=("kto_tag", *ROW_KEYS),
     rank=1,  # without its label such a row is of another format
     read_row=_READ_ROW,
 )

@@ -8,6 +8,7 @@ from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, get, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import parsed
+from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import TOOLS, PlainTurns, Turn, chat, opening
 
 _BESIDE: Final = frozenset(("system", *TOOLS))
@@ -88,7 +89,7 @@ FORMAT: Final = Format(
     turns=turns,
     fits=_fits,
     columns=("role", "content", "weight", "reasoning", "system", "tools"),
-    fixed_columns=("conversations",),
+    fixed_columns=("conversations", *ROW_KEYS),
     read_row=READ_ROW,
     reads_too=("sharegpt", "alpaca", "prompt_completion"),
 )

@@ -27,6 +27,7 @@ from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
+from didact.data.rows.reasoning import LOOSE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
@@ -114,7 +115,7 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known or name in VERDICTS]
+        columns = [name for name in others if name in known or name in (*VERDICTS, *LOOSE_KEYS)]
         media = [name for name in others if name in MEDIA and name not in known]
         filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch

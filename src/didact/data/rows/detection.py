@@ -10,7 +10,7 @@ from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
-from didact.data.rows.reasoning import Reasoning, dropped
+from didact.data.rows.reasoning import ROW_KEYS, Reasoning, completed, dropped
 from didact.data.rows.turns import TOOLS, Turn
 
 _OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
@@ -118,10 +118,14 @@ def turns_of(
     name: str, columns: Columns, reasoning: Reasoning = "keep"
 ) -> Callable[[Row], list[Turn]]:
     """The function that turns rows of a format into turns, with the user's column names."""
-    turns_in: Callable[[Row, Columns], list[Turn]] = registry.find("formats", name).turns
+    form: Format = registry.find("formats", name)
+    turns_in, pair = form.turns, form.kind == "pair"
+    takes_traces = (f"chosen_{ROW_KEYS[0]}" if pair else ROW_KEYS[0]) in form.fixed_columns
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)
+        if takes_traces:
+            turns = completed(turns, row, columns, pair=pair)
         if reasoning == "drop":
             turns = dropped(turns)
         for turn in turns:

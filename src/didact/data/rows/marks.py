@@ -11,7 +11,7 @@ from didact.data.rows.columns import Columns, Row, get
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
 from didact.data.rows.labels import spelled
-from didact.data.rows.turns import ROLES, TOOLS, tools_of
+from didact.data.rows.turns import CALL_PARTS, RESULT_PARTS, ROLES, TOOLS, tools_of
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -20,6 +20,8 @@ MEDIA: Final = {
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
 _MEDIA_KEYS: Final = frozenset(MEDIA)
+_FILES: Final = ("file", "input_file", "document")  # types of parts
+_TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
@@ -48,6 +50,7 @@ class Marks:
         sides: Columns that hold a text, a message or several.
         named: The user's columns.
         dropped: Whether reasoning is left out of the turns, and with it what tells of it there.
+        traces: Columns that may hold a reasoning trace and are not read.
     """
 
     beside: frozenset[str]
@@ -58,6 +61,7 @@ class Marks:
     sides: tuple[str, ...] = ()
     named: Columns = field(default_factory=dict)
     dropped: bool = False
+    traces: tuple[str, ...] = ()
 
     def of(self, row: Row) -> list[str]:
         """The kinds that a row shows which could be read, each once.
@@ -96,6 +100,15 @@ class Marks:
         for name in self.verdicts:
             if spelled(get(row, name)) is not None:
                 yield f"unread_label:{name}"
+        for name in self.traces:
+            if isinstance(row.get(name), str | list) and reasoning.trace_of(row[name]):
+                yield f"{'pair_reasoning' if self.pair else 'unread_reasoning'}:{name}"
+        if self.dropped and (
+            any(reasoning.beside_branch(row, self.named, side) for side in reasoning.BRANCHES)
+            if self.pair
+            else reasoning.beside_row(row, self.named)
+        ):
+            yield "reasoning_dropped"
 
     def _of_side(self, given: Any) -> Iterator[str]:
         value = json_text.as_messages(given)
@@ -146,8 +159,18 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
     verdicts = VERDICTS if unread else ()
     label = (*named("label"), "kto_tag") if form.label and "label" in form.content else ()
     tools = TOOLS if "tools" not in columns else named("tools")
+    traces: tuple[str, ...] = () if kind == "text" else reasoning.LOOSE_KEYS
+    own = named("reasoning") if "reasoning" in columns else ()
+    if kind == "pair":
+        traces = (*own, *reasoning.ROW_KEYS, *traces)
+    read = (*own, *reasoning.ROW_KEYS, *reasoning.PAIR_COLUMNS) if dropped else ()
+    if columns.get("reasoning") == "-":
+        traces = read = ()
+    traces = tuple(name for name in dict.fromkeys(traces) if kind == "pair" or name not in own)
     return Marks(
-        beside=frozenset((*MEDIA, *verdicts, *(name.split(".")[0] for name in (*tools, *label)))),
+        beside=frozenset(
+            name.split(".")[0] for name in (*MEDIA, *verdicts, *tools, *label, *traces, *read)
+        ),
         verdicts=verdicts,
         label=label[0] if label else "",
         pair=named(*_PAIR) if set(_PAIR) <= set(form.content) else (),
@@ -155,6 +178,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         sides=named(*sides),
         named=columns,
         dropped=dropped,
+        traces=traces,
     )
 
 
@@ -181,7 +205,7 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
     content = message.get(columns.get("content", "content"))
     content = message.get("value") if content is None else content
     calls = any(there(message.get(key)) for key in _CALLS)
-    trace = bool(reasoning.beside(message, columns))
+    trace = bool(reasoning.trace_beside(message, columns)) or reasoning.is_trace(message)
     if calls or _is_of_tool(message, columns):
         yield "tools"
     if content is None and not calls and not trace:
@@ -192,6 +216,10 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
             yield from _media(piece)
             if (kind := MEDIA.get(str(piece.get("type")))) is not None:
                 yield kind
-        trace = trace or reasoning.is_part(piece)
+            elif piece.get("type") in _FILES:
+                yield "files"
+            elif piece.get("type") in _TOOL_PARTS:
+                yield "tools"
+        trace = trace or reasoning.is_trace_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"

@@ -24,7 +24,7 @@ _TRACE: Final = rf"^\s*({'|'.join(re.escape(opening) for opening, _ in MARKS)})"
 
 # First bytes of UTF-8 texts that may match, so that few are looked at; 0 also of an empty text.
 _SPACES: Final = (*range(33), 127, 0xC2)
-_MAY_BE_TRACE: Final = np.isin(np.arange(256), (*_SPACES, *(ord(mark[0]) for mark, _ in MARKS)))
+_MAY_BE_TRACE: Final = np.isin(np.arange(256), (*_SPACES, *(mark.encode()[0] for mark, _ in MARKS)))
 _MAY_BE_BLANK: Final = np.isin(
     np.arange(256), (*_SPACES, 0xD8, 0xDB, 0xDC, 0xE0, 0xE1, 0xE2, 0xE3, 0xEF, 0xF0, 0xF3)
 )
