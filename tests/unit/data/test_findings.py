@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 import didact
 from didact.core import registry
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DataError
 from didact.core.findings import Finding, findings_of
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import RowError
@@ -196,6 +196,63 @@ def test_labels_that_are_no_truth_values_are_said_and_can_be_left_unread(read):
     assert named.findings[0].remedy == "data.columns.label: is_good reads KTO's labels"
     mapped = read([{**row, "is_good": 1} for row in rows], "m.jsonl", columns={"label": "is_good"})
     assert (mapped.kind, kinds(mapped)) == ("labelled", {"label_spelled": 4})
+
+
+@pytest.mark.parametrize(("good", "bad"), [
+    ("correct", "Incorrect"), ("pass", "fail"), ("accept", "reject"), ("y", "n"), ("t", "f"),
+    ("thumbs_up", "thumbs_down"), ("+1", "-1"), ("passed", "wrong"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["label", "Label", "KTO_tag"])
+def test_labels_whose_meaning_is_certain_are_read(read, name, good, bad):
+    pool = read([{**FINE, name: good}, {"messages": FINE["messages"], name: bad}])
+    assert (pool.kind, kinds(pool)) == ("labelled", {"label_spelled": 2})
+    booleans = [{"messages": FINE["messages"], "label": label} for label in (True, False)]
+    ids = [p.read(range(2), ["id"]).to_pylist() for p in (pool, read(booleans, "booleans.jsonl"))]
+    assert ids[0] == ids[1]  # they are of the content and the label
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [("pos", "neg"), ("positive", "Negative"), ("up", "down")]
+)
+def test_labels_that_may_be_a_class_are_read_where_their_column_is_named(read, good, bad):
+    rows = [{**FINE, "label": good, "grade": good}, {**FINE, "label": bad, "grade": bad}]
+    plain = read(rows)
+    assert (plain.kind, kinds(plain)) == ("chat", {"unread_label": 2, "duplicates": 1})
+    named = read(rows, columns={"label": "grade"})
+    assert (named.kind, kinds(named)) == ("labelled", {"label_spelled": 2})
+
+
+@pytest.mark.parametrize("value", [0.2, "maths", [True], "ممتاز"])
+def test_a_column_that_is_named_the_label_is_read_or_refused(read, value):
+    settings = {"columns": {"label": "grade"}}
+    for rows in ([{**FINE, "grade": value}], [FINE, {**FINE, "grade": value}]):
+        with pytest.raises(
+            DataError, match=r"row . label is .*columns\.label=-|row.*expected true"
+        ):
+            read(rows, **settings)
+    with pytest.raises(DataError, match=r"'grade' is mapped to be the label, and rows of text"):
+        read([{"text": "书", "grade": value}], **settings)
+    assert read([{**FINE, "label": value}]).kind == "chat"
+
+
+def test_a_label_beside_columns_that_are_named(read):
+    rows = [
+        {"question": "س", "answer": "ج", "label": True},
+        {"question": "q", "answer": "a", "label": 0},
+    ]
+    pool = read(rows, columns={"prompt": "question", "completion": "answer"})
+    assert (pool.kind, kinds(pool)) == ("labelled", {"label_spelled": 1})
+    chats = [{"chat": FINE["messages"], "label": False}]
+    assert read(chats, columns={"messages": "chat"}).kind == "labelled"
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("is_correct", True), ("correct", "no"), ("feedback", "thumbs_down"), ("labels", 1),
+    ("rating", "good"), ("thumbs_up", 1.0), ("thumbs_up", "yes"), ("is_preferred", "no"),
+])  # fmt: skip
+def test_columns_that_look_like_a_label_are_said(read, name, value):
+    assert kinds(read([{**FINE, name: value}])) == {"unread_label": 1}
+    assert kinds(read([{**FINE, "rating": 1, "feedback": "ممتاز جدا"}])) == {}
 
 
 def test_dots_reach_into_nested_columns(read):

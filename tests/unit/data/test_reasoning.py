@@ -365,8 +365,8 @@ def test_what_is_said_of_traces_beside_rows(ending, tmp_path):
     assert kinds(row, columns={"reasoning": "rationale"}, reasoning="drop") == ["reasoning_dropped"]
     assert kinds(pair) == ["pair_reasoning"]
     assert kinds(pair | {"chosen_cot": "因"}, reasoning="drop") == [
-        "pair_reasoning",
         "reasoning_dropped",
+        "pair_reasoning",
     ]
     traced = {"instruction": "q", "output": "a", "thinking": "因为"}
     assert kinds(traced) == ["reasoning"]

@@ -16,16 +16,17 @@ from didact.data.export.ordered import NOTE, OrderedDataSet
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
-from didact.data.rows.labels import SPELLINGS
+from didact.data.rows.labels import NAMES, SPELLINGS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.turns import (
     CALL_PARTS,
     CALLS,
+    CONTENT_TEXTS,
     RESULT_PARTS,
     ROLES,
-    TEXTS,
     TOOLS,
     WEIGHTS,
+    is_call_part,
 )
 
 
@@ -156,6 +157,7 @@ _FROM_HERE: Final = "# -- from here"
 _SHARED: Final = (  # functions that stand there, too
     *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
     *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
+    is_call_part,
 )
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
@@ -163,7 +165,7 @@ _CONSTANTS: Final = {
     "TOOLS": TOOLS,
     "CALLS": CALLS,
     "MESSAGE_KEYS": json_text.MESSAGE_KEYS,
-    "CONTENT_TEXTS": TEXTS,
+    "CONTENT_TEXTS": CONTENT_TEXTS,
     "NOTHING": json_text.NOTHING,
     "THINK": THINK,
     "REASONING_KEYS": REASONING_KEYS,
@@ -178,6 +180,7 @@ _CONSTANTS: Final = {
     "CALL_PARTS": CALL_PARTS,
     "RESULT_PARTS": RESULT_PARTS,
     "LABELS": SPELLINGS,
+    "LABEL_NAMES": NAMES,
     "MEDIA": MEDIA,
 }
 _READ: Final = """\

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from didact.data.rows.json_text import MESSAGE_KEYS, there
+from didact.data.rows.labels import NAMES as LABEL_NAMES
 from didact.data.rows.labels import SPELLINGS as LABELS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.reasoning import (
@@ -22,8 +23,15 @@ from didact.data.rows.reasoning import (
     trace_of,
     without_marked,
 )
-from didact.data.rows.turns import CALL_PARTS, CALLS, RESULT_PARTS, ROLES, TOOLS, WEIGHTS
-from didact.data.rows.turns import TEXTS as CONTENT_TEXTS
+from didact.data.rows.turns import (
+    CALLS,
+    CONTENT_TEXTS,
+    RESULT_PARTS,
+    ROLES,
+    TOOLS,
+    WEIGHTS,
+    is_call_part,
+)
 
 COLUMNS: dict[str, str] = {}
 NULLS_ARE_FILLED_IN = False
@@ -91,7 +99,7 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         if is_trace_part(part):
             traces.append(part)
             continue
-        if kind in CALL_PARTS:
+        if is_call_part(part):
             continue
         texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
         texts = [t["value"] if isinstance(t, dict) and "value" in t else t for t in texts]
@@ -120,7 +128,7 @@ def calls_of(given: Any) -> Any:
     """The tool calls of a message: a list, or a text that is none."""
     content = given.get(COLUMNS.get("content", "content"))
     parts = content if isinstance(content, list) else []
-    parts = [p for p in parts if isinstance(p, dict) and p.get("type") in CALL_PARTS]
+    parts = [part for part in parts if is_call_part(part)]
     calls = parsed(next(filter(there, map(given.get, CALLS)), None))
     if parts and not calls:  # as Anthropic has calls
         calls = [
@@ -238,8 +246,8 @@ def tools_of(row: Any) -> Any:
 
 def label_of(row: Any) -> bool:
     """Whether a labelled answer is good."""
-    value = column(row, "label")
-    value = row.get("kto_tag") if value is None else value
+    values = (column(row, "label"), *map(row.get, LABEL_NAMES))
+    value = next((value for value in values if value is not None), None)
     return LABELS[str(value).strip().lower()]
 
 

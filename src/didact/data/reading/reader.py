@@ -26,6 +26,7 @@ from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, g
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
+from didact.data.rows.labels import NAMES
 from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
 from didact.data.rows.reasoning import LOOSE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
@@ -191,7 +192,7 @@ class Reader:
         columns, before, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
-        nested = "." in label
+        labels, nested = frozenset((label, *NAMES)), "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
@@ -201,7 +202,7 @@ class Reader:
             except LacksColumnError as error:
                 lacking += 1
                 raise (error.among(before, alone=lacking == 1) if before else error) from error
-            if unlabelled and (label in row or "kto_tag" in row or nested):
+            if unlabelled and (nested or not labels.isdisjoint(row)):
                 refuse_late(row, columns)
             before += 1
             return turns

@@ -61,17 +61,32 @@ def detect(row: Row, columns: Columns) -> str:
     known = formats()
     by_rank = sorted(known, key=lambda name: -known[name].rank)
     found = [name for name in by_rank if known[name].may_hold(row, columns)]
-    for name in found:
-        if any(column in columns for column in known[name].content):
-            return name
-    if found:
-        return found[0]
+    mapped = [name for name in found if any(column in columns for column in known[name].content)]
+    labelled = [name for name in found if known[name].label is not None]
+    if mapped and known[mapped[0]].kind == "chat" and labelled:
+        mapped = labelled  # its columns are the label's, too
+    name = next(iter((*mapped, *found)), None)
+    if name is not None:
+        _check_label(row, columns, name)
+        return name
     if "input_ids" in row:
         raise RowError(
             "the row is already tokenized (input_ids); expected text or messages: pass the data "
             "from before tokenization, didact keeps its order for the trainer"
         )
     raise RowError(_why_none(row, columns, known))
+
+
+def _check_label(row: Row, columns: Columns, name: str) -> None:
+    """Raise RowError when a column is mapped to be the label of a row that has none."""
+    if columns.get("label", "-") == "-" or formats()[name].label is not None:
+        return
+    if get(row, columns["label"]) is not None:
+        raise RowError(
+            f"the column {columns['label']!r} is mapped to be the label, and rows of {name} have "
+            "none; expected a prompt and its completion, an instruction and its output, or "
+            "messages: map these too, or leave columns.label out"
+        )
 
 
 def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:

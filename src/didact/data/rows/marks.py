@@ -10,6 +10,7 @@ from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Columns, Row, get
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
+from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
 from didact.data.rows.turns import CALL_PARTS, RESULT_PARTS, ROLES, TOOLS, tools_of
 
@@ -26,6 +27,7 @@ _TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
+    *("is_correct", "correct", "feedback", "labels", "rating", "Label", "KTO_tag"),
 )
 _CALLS: Final = ("tool_calls", "function_call")
 # roles of tools' results, and the one of their calls, which is read as the assistant's
@@ -75,8 +77,8 @@ class Marks:
         if not self.beside.isdisjoint(row):
             found += self._beside(row)
         if self.label:
-            label = get(row, self.label)
-            if type(row.get("kto_tag") if label is None else label) is not bool:
+            values = (get(row, self.label), *map(row.get, LABELS))
+            if type(next((value for value in values if value is not None), None)) is not bool:
                 found.append("label_spelled")
         if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
             found.append("pair_null")
@@ -98,7 +100,10 @@ class Marks:
         if tools_of(row, self.named) is not None:
             yield "tools"
         for name in self.verdicts:
-            if spelled(get(row, name)) is not None:
+            value = get(row, name)
+            if name == "rating" and not isinstance(value, str | bool):
+                continue  # stars, of which some are 1
+            if spelled(value) is not None:
                 yield f"unread_label:{name}"
         for name in self.traces:
             if isinstance(row.get(name), str | list) and reasoning.trace_of(row[name]):
@@ -157,7 +162,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         chats = sides = ()
     unread = form.label is None and kind == "chat" and columns.get("label") != "-"
     verdicts = VERDICTS if unread else ()
-    label = (*named("label"), "kto_tag") if form.label and "label" in form.content else ()
+    label = (*named("label"), *LABELS) if form.label and "label" in form.content else ()
     tools = TOOLS if "tools" not in columns else named("tools")
     traces: tuple[str, ...] = () if kind == "text" else reasoning.LOOSE_KEYS
     own = named("reasoning") if "reasoning" in columns else ()

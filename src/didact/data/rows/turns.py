@@ -49,7 +49,7 @@ ROLES: Final = {
 TOOLS: Final = ("tools", "functions")  # columns of them
 CALLS: Final = ("tool_calls", "function_call")  # keys of a message
 # keys of a part of a content, the first with a text
-TEXTS: Final = ("text", "value", "content", "refusal", "output")
+CONTENT_TEXTS: Final = ("text", "value", "content", "refusal", "output")
 # types of parts that call a tool, and of those that hold what it gave
 CALL_PARTS: Final = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call")
 RESULT_PARTS: Final = (
@@ -158,14 +158,21 @@ def _calls(message: Row, content: Any) -> tuple[str, Any]:
     """The tool calls of a message as JSON text, "" without any, and its content without them."""
     found: list[str] = []
     if isinstance(content, list):
-        parts = [p for p in content if isinstance(p, dict) and p.get("type") in CALL_PARTS]
+        parts = [piece for piece in content if is_call_part(piece)]
         if parts:
             found.append(as_json(parts))
-            content = [piece for piece in content if piece not in parts]
+            content = [piece for piece in content if not is_call_part(piece)]
     calls = next(filter(json_text.there, map(message.get, CALLS)), "")
     if calls:
         found.append(calls if isinstance(calls, str) else as_json(calls))
     return "\n".join(found), content
+
+
+def is_call_part(piece: Any) -> bool:
+    """Whether a part of a content calls a tool; one that is written as text stays where it is."""
+    if not isinstance(piece, dict) or piece.get("type") not in CALL_PARTS:
+        return False
+    return not any(isinstance(piece.get(key), str) for key in CONTENT_TEXTS)
 
 
 def _content(value: Any, name: str) -> str:
@@ -183,7 +190,7 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, dict):
-        for key in TEXTS:
+        for key in CONTENT_TEXTS:
             value = piece.get(key)
             if isinstance(value, dict) and isinstance(value.get("value"), str):
                 value = value["value"]
