@@ -379,3 +379,39 @@ def test_a_finding_is_one_line():
     assert str(Finding("k", 1, "a row 2", "1 row is odd", "data.x: y")) == (
         "1 row is odd (first: a row 2); data.x: y"
     )
+
+
+SHOWN = [
+    {**FINE, "images": ["صورة.png"]},
+    {**FINE, "images": ["图.png"]},
+    {**FINE, "images": ["图.png", "صورة.png"]},
+    {**FINE, "image": {"path": "图.png"}},
+    {**FINE, "videos": ["图.png"]},
+    *(
+        {"messages": [{"role": "user", "content": [{"type": kind, kind: {"url": url}}]},
+                      {"role": "assistant", "content": "好"}]}
+        for kind in ("image_url", "file") for url in ("a", "b")
+    ),
+    {**FINE, "functions": [{"name": "طقس"}]},
+    {**FINE, "functions": [{"name": "天气"}]},
+]  # fmt: skip
+
+
+def test_rows_with_other_images_or_tools_are_no_copies(read):
+    pool = read([FINE, *SHOWN, *SHOWN[::-1]])
+    assert kinds(pool)["duplicates"] == len(SHOWN)
+    ids = pool.read(range(len(pool)), ["id"]).column(0).to_pylist()
+    n = len(SHOWN)
+    assert {i.removesuffix("~2") for i in ids[n + 1 :]} == set(ids[1 : n + 1])
+
+
+def test_images_of_a_table_tell_rows_apart_as_those_of_lines_do(read, tmp_path):
+    rows = [{**FINE, "images": [name]} for name in ("图", "صورة", "图")]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    table, lines = didact.read(path), read(rows)
+    assert kinds(table) == kinds(lines) == {"images": 3, "duplicates": 1}
+    assert table.read(range(3), ["id"]) == lines.read(range(3), ["id"])
+    inside = [{**FINE, "images": [{"bytes": name.encode(), "path": None}]} for name in "猫狗猫"]
+    pq.write_table(pa.Table.from_pylist(inside), path)
+    assert kinds(didact.read(path)) == {"images": 3, "duplicates": 1}

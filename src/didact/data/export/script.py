@@ -126,7 +126,7 @@ def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]
 def _read_source(data: OrderedDataSet) -> str:
     """Python that reads a row: columns, roles, functions, `read_row`."""
     functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
-    functions = "\n\n".join([*map(inspect.getsource, _SHARED), functions])
+    functions = "\n\n".join([*(inspect.getsource(function) for function in _SHARED), functions])
     return _READ.format(
         columns=json.dumps(dict(data.columns), ensure_ascii=False),
         constants="".join(

@@ -21,7 +21,7 @@ MEDIA: Final = {
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
 _MEDIA_KEYS: Final = frozenset(MEDIA)
-_FILES: Final = ("file", "input_file", "document")  # types of parts
+FILES: Final = ("file", "input_file", "document")  # types of parts
 _TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
@@ -36,7 +36,11 @@ _TOOL_ROLES: Final = frozenset(
 )
 _CHATS: Final = ("messages", "conversations")
 _PAIR: Final = ("chosen", "rejected")
-_ANSWERS: Final = ("chosen", "rejected", "chosen_messages", "rejected_messages")
+_HALVES: Final = ("rejected_response", "rejected_messages")  # beside a chat with the chosen one
+_ANSWERS: Final = (
+    *("chosen", "rejected", "chosen_messages", *_HALVES, "completion"),
+    *("preferred_output", "non_preferred_output", "input.messages", "question", "query"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class Marks:
             values = (get(row, self.label), *map(row.get, LABELS))
             if type(next((value for value in values if value is not None), None)) is not bool:
                 found.append("label_spelled")
-        if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
+        null = self.pair and row.get("chosen_messages") is None
+        if null and None in [get(row, name, row) for name in self.pair]:
             found.append("pair_null")
         for name in self.chats:
             value = get(row, name)
@@ -178,7 +183,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         ),
         verdicts=verdicts,
         label=label[0] if label else "",
-        pair=named(*_PAIR) if set(_PAIR) <= set(form.content) else (),
+        pair=(*named(*_PAIR), *_HALVES) if set(_PAIR) <= set(form.content) else (),
         chats=chats,
         sides=named(*sides),
         named=columns,
@@ -221,7 +226,7 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
             yield from _media(piece)
             if (kind := MEDIA.get(str(piece.get("type")))) is not None:
                 yield kind
-            elif piece.get("type") in _FILES:
+            elif piece.get("type") in FILES:
                 yield "files"
             elif piece.get("type") in _TOOL_PARTS:
                 yield "tools"
