@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from didact.core.render import REASONING
+from didact.core.render import REASONING, REASONING_KEYS
 from didact.data.rows.columns import Columns, Row
 
 Reasoning = Literal["keep", "drop"]
 
-KEYS: Final = (
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-)  # of a message, the first that says any
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
-UNOPENED: Final = ("<think>", "</think>")  # templates may write the first into the prompt
 MARKS: Final = (
-    UNOPENED,
+    ("<think>", "</think>"),  # templates may write the first into the prompt
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
@@ -35,7 +29,7 @@ TEXTS: Final = ("text", "thinking", "reasoning", "content", "summary", "value") 
 def beside(message: Row, columns: Columns) -> str:
     """The trace that stands beside a message's content; "" without one."""
     own = columns.get("reasoning")
-    found = (text_of(message.get(key)) for key in (KEYS if own is None else (own,)))
+    found = (text_of(message.get(key)) for key in (REASONING_KEYS if own is None else (own,)))
     return next(filter(None, found), "")
 
 
@@ -73,7 +67,7 @@ def without_marked(text: str) -> str:
         head, found, tail = text.partition(closing)
         if head.lstrip().startswith(opening):
             return tail.lstrip()
-        if found and opening == UNOPENED[0] and opening not in head:
+        if found and opening == MARKS[0][0] and opening not in head:
             return tail.lstrip()
     return text
 

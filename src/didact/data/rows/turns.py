@@ -46,8 +46,10 @@ ROLES: Final = {
     "ipython": "tool",
     **dict.fromkeys(reasoning.ROLES, REASONING),
 }
-WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 TOOLS: Final = ("tools", "functions")  # columns of them
+CALLS: Final = ("tool_calls", "function_call")  # keys of a message
+TEXTS: Final = ("text", "value", "content")  # keys of a part of a content, the first with a text
+WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
 
@@ -146,10 +148,8 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Tur
 
 def _calls(message: Row) -> str:
     """The tool calls of a message as JSON text; "" without any."""
-    calls = message.get("tool_calls") or message.get("function_call")
-    if isinstance(calls, str):
-        return "" if calls.strip() in json_text.NOTHING else calls
-    return as_json(calls) if calls else ""
+    calls = next(filter(json_text.there, map(message.get, CALLS)), "")
+    return calls if isinstance(calls, str) else as_json(calls)
 
 
 def _content(value: Any, name: str) -> str:
@@ -167,7 +167,7 @@ def _piece(piece: Any, name: str) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, dict):
-        for key in ("text", "value", "content"):
+        for key in TEXTS:
             if isinstance(piece.get(key), str):
                 return str(piece[key])
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
