@@ -10,7 +10,7 @@ import types
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ import yaml
 import zstandard
 
 import didact
-from didact.cli import export as cli_export
 from didact.core import registry
 from didact.core.errors import DataError
 from didact.core.scores import TrainingOrder
@@ -367,13 +366,6 @@ def test_an_answer_of_a_pair_that_is_null_is_empty(tmp_path, trainer, row):
     _, *answers = flat.pair(read, "it")
     turns = turns_of("preference", {})(row)
     assert [a["content"] for a in answers] == [t[2] for t in turns if t[0]]
-
-
-def test_the_command_line_lists_the_trainers():
-    (option,) = get_type_hints(cli_export.export, include_extras=True)["for_"].__metadata__
-    names = option.help.partition(": ")[2].rstrip(".").split(", ")
-    own = [n for n in registry.known("trainers") if not registry.is_plug_in("trainers", n)]
-    assert names == [*own, "none"]
 
 
 def test_reasoning_is_left_out_where_the_pool_was_read_without():

@@ -176,7 +176,6 @@ _CONSTANTS: Final = {
     "FLAGS": reasoning.FLAGS,
     "PARTS": reasoning.PARTS,
     "MARKS": reasoning.MARKS,
-    "UNOPENED": reasoning.UNOPENED,
     "CALL_PARTS": CALL_PARTS,
     "RESULT_PARTS": RESULT_PARTS,
     "LABELS": SPELLINGS,

@@ -12,7 +12,7 @@ from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
 from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
-from didact.data.rows.turns import CALL_PARTS, RESULT_PARTS, ROLES, TOOLS, tools_of
+from didact.data.rows.turns import CALL_PARTS, CALLS, RESULT_PARTS, ROLES, TOOLS, tools_of
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -29,7 +29,6 @@ VERDICTS: Final = (
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
     *("is_correct", "correct", "feedback", "labels", "rating", "Label", "KTO_tag"),
 )
-_CALLS: Final = ("tool_calls", "function_call")
 # roles of tools' results, and the one of their calls, which is read as the assistant's
 _TOOL_ROLES: Final = frozenset(
     ("function_call", *(name for name, role in ROLES.items() if role == "tool"))
@@ -214,7 +213,7 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
         return
     content = message.get(columns.get("content", "content"))
     content = message.get("value") if content is None else content
-    calls = any(there(message.get(key)) for key in _CALLS)
+    calls = any(there(message.get(key)) for key in CALLS)
     trace = bool(reasoning.trace_beside(message, columns)) or reasoning.is_trace(message)
     if calls or _is_of_tool(message, columns):
         yield "tools"
