@@ -620,3 +620,56 @@ def test_half_a_pair_among_chats_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"row 2: .*'rejected_response'.*columns\.rejected=-"):
         didact.read(path)
     assert didact.read(path, columns={"rejected": "-"}).kind == "chat"
+
+
+BEFORE = [["س", "ج"], ["问", "答"]]
+TOLD = [(USER, "س"), (ANSWER, "ج"), (USER, "问"), (ANSWER, "答"), (USER, "hi"), (ANSWER, "hello")]
+HISTORIES = [
+    {"messages": MESSAGES},
+    {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
+    {"prompt": "hi", "completion": "hello"},
+    {"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "label": True},
+    {"instruction": "hi", "output": "hello"},
+]
+
+
+@pytest.mark.parametrize("row", HISTORIES)
+def test_exchanges_that_went_before_are_read_in_every_chat_and_by_its_script(row):
+    spoken = [{"role": role, "content": text} for role, text in TOLD[:4]]
+    for history in (BEFORE, json.dumps(BEFORE), spoken):
+        whole = row | {"history": history}
+        assert [turn[1:3] for turn in parse(whole)] == TOLD
+        form = detect(whole, {})
+        read = row_reader(
+            OrderedDataSet(kind="chat", formats=[form], data_files=["x.jsonl"], epochs=1,
+                           validation_file=None, columns={}, batch_size=2)
+        )[0](whole)  # fmt: skip
+        assert [(turn["role"], turn["content"]) for turn in flat.turns(read)] == TOLD
+    for nothing in (None, [], "", "[]"):
+        assert [turn[1:3] for turn in parse(row | {"history": nothing})] == TOLD[4:]
+    with pytest.raises(RowError, match=r"history is 'yes'.*columns\.history=-"):
+        parse(row | {"history": "yes"})
+    assert len(parse(row | {"history": "yes"}, {"history": "-"})) == 2
+
+
+def test_exchanges_before_a_pair_and_a_prompt_are_only_shown():
+    for row in ({"prompt": "hi", "completion": "hello"},
+                {"prompt": "hi", "chosen": "hello", "rejected": "no"}):  # fmt: skip
+        turns = parse(row | {"history": BEFORE})
+        assert [turn[2] for turn in turns][:5] == ["س", "ج", "问", "答", "hi"]
+        assert {turn[3] for turn in turns[:5]} == {0.0}
+
+
+def test_messages_as_python_prints_them_are_refused():
+    asked, said = str([ASK]), str([GOOD])
+    for row in (
+        {"prompt": asked, "completion": said},
+        {"prompt": "q", "completion": str(GOOD)},
+        {"prompt": "q", "chosen": said, "rejected": str([BAD])},
+        {"chosen": f"array([{ASK},\n {GOOD}], dtype=object)", "rejected": "x"},
+    ):
+        with pytest.raises(RowError, match=r"Python's way to write messages.*json\.dumps"):
+            parse(row)
+    for text in (f"print({asked})", "{'role': 'user'}", "a {'role': 'x', 'content': 'y'}",
+                 "[{'role': 'user', 'content': 'hi'}] is a list"):  # fmt: skip
+        assert parse({"prompt": text, "completion": "a"})[0][2] == text

@@ -222,7 +222,10 @@ def opening(row: Any) -> list[dict[str, Any]]:
     system, turns = column(row, "system"), []
     if system:
         turns.append({"role": "system", "content": system})
-    for question, answer in parsed(column(row, "history")) or []:
+    history = parsed(column(row, "history")) if there(column(row, "history")) else []
+    if history and all(isinstance(before, dict) for before in history):
+        return turns + side(history, "user")
+    for question, answer in history:
         turns += side(question, "user") + side(answer, "assistant")
     return turns
 

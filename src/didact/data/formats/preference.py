@@ -13,7 +13,7 @@ from didact.data.rows.format import Format
 from didact.data.rows.json_text import as_messages
 from didact.data.rows.labels import SPELLINGS
 from didact.data.rows.reasoning import BRANCHES, PAIR_COLUMNS
-from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
+from didact.data.rows.turns import LEARNED, Turn, chat, earlier, opening, shown_only, side
 
 # Columns of a rejected answer beside a chat, whose own last answer is the chosen one.
 HALVES: Final = ("rejected_response", "rejected", "rejected_messages")
@@ -53,7 +53,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
     start = opening(row, columns)
     if shared and shared[0][1:3] in [turn[1:3] for turn in start]:
         shared = shared[1:]  # the system prompt stands beside the dialogue and in it
-    return start + shown_only(shared) + chosen + rejected
+    return start + shown_only(earlier(row, columns) + shared) + chosen + rejected
 
 
 def refuse_late(row: Row, columns: Columns) -> None:
@@ -247,7 +247,7 @@ FORMAT: Final = Format(
     content=("chosen", "rejected"),
     turns=turns,
     fits=_fits,
-    columns=("prompt", "instruction", "input", "system", "tools"),
+    columns=("prompt", "instruction", "input", "system", "history", "tools"),
     fixed_columns=(
         *(name for both in _ANSWERS for name in both),
         *("conversations", *HALVES, *_QUESTIONS, *PAIR_COLUMNS),
