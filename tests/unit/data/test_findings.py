@@ -266,7 +266,8 @@ def test_dots_reach_into_nested_columns(read):
 def test_columns_are_asked_about_only_where_a_format_reads_them(read, monkeypatch):
     def answers(row, columns):
         del columns
-        return [(1, "assistant", row["better"], 1.0), (2, "assistant", row["worse"], 1.0)]
+        asked = (0, "user", "动物", 0.0)
+        return [asked, (1, "assistant", row["better"], 1.0), (2, "assistant", row["worse"], 1.0)]
 
     def label(row, columns):
         del columns
@@ -415,3 +416,12 @@ def test_images_of_a_table_tell_rows_apart_as_those_of_lines_do(read, tmp_path):
     inside = [{**FINE, "images": [{"bytes": name.encode(), "path": None}]} for name in "猫狗猫"]
     pq.write_table(pa.Table.from_pylist(inside), path)
     assert kinds(didact.read(path)) == {"images": 3, "duplicates": 1}
+
+
+def test_pairs_without_a_prompt_are_said(read):
+    pool = read([{"frage": "ما العاصمة؟", "chosen": "好", "rejected": "坏"},
+                 {"frage": "q", "chosen": "the answer is a", "rejected": "the answer is b"}])  # fmt: skip
+    (finding,) = pool.findings
+    assert (finding.kind, finding.count) == ("pair_unasked", 1)
+    named = read([{"frage": "q", "chosen": "a", "rejected": "b"}], columns={"prompt": "frage"})
+    assert kinds(named) == {}

@@ -49,6 +49,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "{has} a chosen or rejected answer that is null, read as empty: other readers stop there",
         "",
     ),
+    "pair_unasked": (
+        "{has} two answers and no prompt: none stands in a known column, and they share no beginning",
+        "data.columns.prompt: YOUR_COLUMN reads it",
+    ),
     "unknown_role": (
         "{has} a turn of a role that is none of system, user, assistant, tool: shown, not learned",
         "",

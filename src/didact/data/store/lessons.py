@@ -95,6 +95,7 @@ def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
         sides = (~having((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED))
         chosen, rejected = (derive(turns, n, "plain", chat=True) for n in ("chosen", "rejected"))
         found["pair_empty"] = np.logical_or(*sides)
+        found["pair_unasked"] = ~having((part != CHOSEN) & (part != REJECTED))
         chosen, rejected = pc.utf8_trim_whitespace(chosen), pc.utf8_trim_whitespace(rejected)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
