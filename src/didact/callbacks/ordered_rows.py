@@ -24,6 +24,7 @@ from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
 from didact.data.rows.detection import columns_read, detect, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
+from didact.data.rows.reasoning import Reasoning
 from didact.data.rows.turns import Turn
 from didact.reporting.joints import part_joints
 from didact.runs.folder import read_manifest
@@ -33,6 +34,7 @@ _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _TABLES: Final = {"order.parquet", "selection.parquet", "scores.parquet", "evaluation.parquet"}
 _NOT_ROWS: Final = re.compile(r"validation|steps|order_log|excluded|rejected(_\w+)?|risk\.json")
 _COLUMNS: Final = re.compile(r"^COLUMNS = (\{.*\})  #", re.MULTILINE)
+_LEFT_OUT: Final = re.compile(r"^LEAVE_REASONING_OUT = True$", re.MULTILINE)
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 
 
@@ -45,6 +47,7 @@ class OrderedRows:
         batch_size: Samples of an optimizer step over all devices; None where any will do.
         columns: The user's names for columns.
         format: Format of the rows; `auto` looks at each.
+        reasoning: Whether reasoning traces are part of their answers.
         order: Rows of the pool in order, where the table of the order lies beside the files.
     """
 
@@ -52,6 +55,7 @@ class OrderedRows:
     batch_size: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str = "auto"
+    reasoning: Reasoning = "keep"
     order: Int1D | None = None
 
     def turns(self) -> Iterator[list[Turn]]:
@@ -62,7 +66,7 @@ class OrderedRows:
         """
         n = 0
         for path in self.files:
-            parse = _Parser(self.columns, self.format)
+            parse = _Parser(self)
             for number, row in _rows(describe(path), self.columns):
                 try:
                     yield parse(row)
@@ -79,14 +83,15 @@ class OrderedRows:
 class _Parser:
     """Row → turns, whatever format each row is of."""
 
-    def __init__(self, columns: Mapping[str, str], name: str) -> None:
-        self._columns, self._name = columns, name
+    def __init__(self, ordered: OrderedRows) -> None:
+        self._columns, self._name = ordered.columns, ordered.format
+        self._reasoning = ordered.reasoning
         self._known: dict[str, Any] = {}
 
     def __call__(self, row: Row) -> list[Turn]:
         name = detect(row, self._columns) if self._name == "auto" else self._name
         if name not in self._known:
-            self._known[name] = turns_of(name, self._columns)
+            self._known[name] = turns_of(name, self._columns, self._reasoning)
         found: list[Turn] = self._known[name](row)
         return found
 
@@ -139,7 +144,7 @@ def _in_folder(folder: Path) -> OrderedRows:
             "file that is trained on"
         )
     _check_shards(folder, names)
-    return OrderedRows(files=tuple(folder / n for n in names), columns=_script_columns(folder))
+    return _as_scripted(OrderedRows(files=tuple(folder / n for n in names)), folder)
 
 
 def order_files(folder: Path) -> list[Path]:
@@ -171,6 +176,7 @@ def _of_run(folder: Path) -> OrderedRows:
     return OrderedRows(
         files=tuple(folder / n for n in names),
         columns=dict(data.get("columns") or {}),
+        reasoning=data.get("reasoning", "keep"),
         format="auto" if known is not None else form,
     )
 
@@ -197,14 +203,15 @@ def _check_shards(folder: Path, names: list[str]) -> None:
         )
 
 
-def _script_columns(folder: Path) -> dict[str, str]:
-    """The column mapping that a training script of didact's was written with."""
+def _as_scripted(rows: OrderedRows, folder: Path) -> OrderedRows:
+    """The rows, read as a training script of didact's beside them reads them."""
     scripts = [folder.glob(f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
     for script in (path for found in scripts for path in sorted(found)):
-        if found := _COLUMNS.search(script.read_text("utf-8")):
-            told: dict[str, str] = json.loads(found[1])
-            return told
-    return {}
+        text = script.read_text("utf-8")
+        if found := _COLUMNS.search(text):
+            reasoning: Reasoning = "drop" if _LEFT_OUT.search(text) else "keep"
+            return replace(rows, columns=json.loads(found[1]), reasoning=reasoning)
+    return rows
 
 
 def _rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:

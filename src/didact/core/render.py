@@ -20,6 +20,8 @@ SHARED: Final = 0
 CHOSEN: Final = 1
 REJECTED: Final = 2
 REASONING: Final = "reasoning"  # the role of a reasoning trace, which the answer behind it follows
+# keys of a message that hold such a trace, in data and in chat templates, the first that says any
+REASONING_KEYS: Final = ("reasoning_content", "reasoning", "thinking")
 THINK: Final = ("<think>\n", "\n</think>\n\n")  # around a trace that stands in an answer's text
 
 TURN: Final = pa.struct(

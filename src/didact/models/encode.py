@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from didact.core.pool import Kind
 from didact.core.render import (
     AROUND,
     REASONING,
+    REASONING_KEYS,
     REJECTED,
     THINK,
     TURNS,
@@ -27,7 +28,6 @@ from didact.models.tokens import Sample, Tokens, ragged
 
 Loss = Literal["completion", "all", "text"]
 ModelTemplate = Literal["model", "plain", "roles", "chatml"]
-_REASONING_KEYS: Final = ("reasoning_content", "thinking", "reasoning")  # as templates name them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +251,7 @@ def reasoning_place(tokenizer: Any) -> str:
     asked = {"role": "user", "content": "?"}
     said = {"role": "assistant", "content": "!"}
     inside = {**said, "content": f"{THINK[0]}{mark}{THINK[1]}!"}
-    tries = {**{key: {**said, key: mark} for key in _REASONING_KEYS}, "content": inside}
+    tries = {**{key: {**said, key: mark} for key in REASONING_KEYS}, "content": inside}
     for key, message in tries.items():
         if mark in rendered(tokenizer, [asked, message]):
             return key

@@ -31,7 +31,8 @@ def exported(tmp_path, rows=ROWS, **more):
             file.write_text("".join(json.dumps(r) + "\n" for r in part))
         pool = didact.read(files, cache_dir=tmp_path / "cache", validation=2)
     else:
-        pool = make_pool(rows, tmp_path, validation=2, columns=more.pop("columns", {}))
+        read = {name: more.pop(name) for name in ("columns", "reasoning") if name in more}
+        pool = make_pool(rows, tmp_path, validation=2, **read)
     free = np.flatnonzero(~pool.in_validation)
     order = TrainingOrder(free[::-1].copy(), pool.fingerprint, "test", batch_size=3)
     didact.export(pool, order, tmp_path / "out", **more)
@@ -130,3 +131,18 @@ def test_a_row_that_cannot_be_read(tmp_path):
     path.write_text('{"text": "a"}\n{"text"\n')
     with pytest.raises(DataError, match=r"train\.jsonl:2: "):
         list(open_order(path).turns())
+
+
+@pytest.mark.parametrize("where", ["out", "run"])
+def test_reasoning_that_was_left_out_is_left_out(tmp_path, where):
+    rows = [
+        {"messages": [row["messages"][0], row["messages"][1] | {"reasoning": "r"}]} for row in ROWS
+    ]
+    if where == "out":
+        exported(tmp_path, rows, reasoning="drop", trainer="trl")
+    else:
+        (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = {"path": str(tmp_path / "pool.jsonl"), "reasoning": "drop"}
+        didact.run({"data": data, "score": {"method": "length"}}, tmp_path / "run")
+    told = list(open_order(tmp_path / where).turns())
+    assert {turn[1] for turns in told for turn in turns} == {"user", "assistant"}

@@ -134,7 +134,8 @@ def test_agents_for_ms_swift(tmp_path):
 
 
 def test_agents_for_axolotl(tmp_path):
-    (row,), settings, _ = written(tmp_path, "axolotl", "chat", ["messages"], [AGENT])
+    (row,), settings, text = written(tmp_path, "axolotl", "chat", ["messages"], [AGENT])
+    assert "reasoning, which stands in the text" not in text
     _, called, *_ = json.loads(row["messages"])
     function = {"name": "f", "arguments": {"a": 1}}
     assert called == turn("assistant", "x", reasoning_content="r",
@@ -155,6 +156,25 @@ def test_pairs_for_ms_swift_and_what_it_drops(tmp_path):
     }
     assert settings["rlhf_type"] == "dpo"
     assert "# note: 1 pair has two equal answers: ms-swift drops such" in text
+
+
+def test_ms_swift_goes_through_the_rows_twice(tmp_path):
+    read = []
+    rows = [{"prompt": "q", "chosen": "a", "rejected": r} for r in ("b", "a", "a")]
+    data = OrderedDataSet(
+        data_files=["train.jsonl"], validation_file=None, kind="pair", formats=["preference"],
+        columns={}, batch_size=4, epochs=1, rows=lambda: (read.append(1) or r for r in rows),
+    )  # fmt: skip
+    files = registry.find("trainers", "ms-swift")(tmp_path, data)
+    assert "# note: 2 pairs have two equal answers" in files[0].read_text()
+    assert len(read) == 2 * len(rows)  # for what is in them, and to write them
+
+
+def test_weights_are_said_not_to_be_taken(tmp_path):
+    rows = [{"messages": [turn("user", "q"), turn("assistant", "a", weight=0.5)]}]
+    (row,), _, text = written(tmp_path, "axolotl", "chat", ["messages"], rows)
+    assert json.loads(row["messages"])[-1] == turn("assistant", "a")
+    assert "# note: 1 row weighs answers more or less than 1; axolotl weighs them all" in text
 
 
 @pytest.mark.parametrize("trainer", ["llama-factory", "axolotl"])

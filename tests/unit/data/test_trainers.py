@@ -8,6 +8,7 @@ import json
 import sys
 import types
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,9 @@ def reader(path: Path) -> types.ModuleType:
         or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper())
     ]  # fmt: skip
     module = types.ModuleType("script")
-    vars(module).update(json=json, Path=Path, __file__=str(path), Any=Any, Counter=Counter)
+    vars(module).update(
+        json=json, Path=Path, __file__=str(path), Any=Any, Counter=Counter, cache=cache
+    )
     exec(compile(ast.Module(kept, []), str(path), "exec"), vars(module))  # noqa: S102 - our own
     return module
 
@@ -250,6 +253,119 @@ def ordered(kind="chat", formats=("messages", "sharegpt"), **more):
     settings = {"data_files": ["train.jsonl"], "validation_file": None, "columns": {},
                 "batch_size": 2, "epochs": 1, **more}  # fmt: skip
     return OrderedDataSet(kind=kind, formats=formats, **settings)
+
+
+SAID = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+ROWS_AS_THE_READER = [
+    {"messages": SAID, "system": "", "tools": "null"},
+    {"messages": SAID, "tools": " [] "},
+    {"messages": [SAID[0], SAID[1] | {"tool_calls": " null"}]},
+    {"messages": [SAID[0], SAID[1] | {"tool_calls": "look()"}]},
+    {"messages": [SAID[0], SAID[1] | {"tool_calls": "[]", "function_call": [{"name": "f"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "content": "q"}]}, SAID[1]]},
+    {"prompt": "q", "completion": "a", "tools": "[]"},
+]
+
+
+@pytest.mark.parametrize("row", ROWS_AS_THE_READER)
+def test_what_is_nothing_to_the_reader_is_nothing_to_scripts(row):
+    name = detect(row, {})
+    read = row_reader(ordered(formats=[name]))[0](row)
+    turns = turns_of(name, {})(row)
+    assert list(as_turns(flat.turns(read))) == [(role, text) for _, role, text, _ in turns]
+    if "completion" in row:
+        assert read == {"prompt": "q", "completion": "a"}  # without a chat template
+
+
+def test_functions_are_tools():
+    tools = [{"name": "f"}]
+    read, found = row_reader(ordered())
+    assert json.loads(read({"messages": SAID, "tools": "[]", "functions": tools})["tools"]) == tools
+    assert found == {"tools": 1}
+    assert "tools" not in row_reader(ordered(columns={"tools": "t"}))[0](
+        {"messages": SAID, "functions": tools}
+    )
+
+
+@pytest.mark.parametrize("value", ["[]", "null", "", [], None])
+def test_no_images_are_no_images_whatever_they_are_written_as(value):
+    read, found = row_reader(ordered())
+    assert "images" not in read({"messages": SAID, "images": value})
+    assert found == {}
+    assert read({"messages": SAID, "images": '["a.png"]'})["images"] == ["a.png"]
+
+
+@pytest.mark.parametrize(("more", "columns", "counted"), [
+    ({"weight": 0}, {}, "untrained answers"),
+    ({"w": 0}, {"weight": "w"}, "untrained answers"),
+    ({"weight": 0.5}, {}, "weighted answers"),
+    ({"w": 2, "weight": 0}, {"weight": "w"}, "weighted answers"),
+    ({"weight": None, "train": False}, {}, "untrained answers"),
+    ({"weight": 1, "train": False}, {}, None),
+    ({"loss_weight": 1.0}, {}, None),
+])  # fmt: skip
+def test_weights_that_trainers_do_not_take_are_counted(more, columns, counted):
+    read, found = row_reader(ordered(columns=columns))
+    row = {"messages": [SAID[0], SAID[1] | more]}
+    assert read(row) == {"messages": SAID}
+    assert found == ({counted: 1} if counted else {})
+    weight = turns_of("messages", columns)(row)[-1][3]
+    assert counted == {0.0: "untrained answers", 1.0: None}.get(weight, "weighted answers")
+
+
+def test_what_is_shown_alone_has_no_weight_to_be_counted():
+    read, found = row_reader(ordered(formats=["prompt_completion"]))
+    read({"prompt": [SAID[0], SAID[1] | {"weight": 0}, SAID[0]], "completion": "a"})
+    assert found == {}
+
+
+ENDS = "<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+TEMPLATES = {
+    "reasoning": "{% for m in messages %}{{ m.reasoning }}" + ENDS,
+    "reasoning_content": "{% for m in messages %}[{{ m.reasoning_content }}]" + ENDS,
+    "named in a comment": "{# reasoning_content #}{% for m in messages %}" + ENDS,
+    "cut off": "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}"
+               "{% endfor %}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "key", "said"), [
+    ("reasoning", "reasoning", []),
+    ("reasoning_content", "reasoning_content", []),
+    ("named in a comment", None, ["stands in the text"]),
+    ("cut off", None, ["stands in the text", "left out by the chat template"]),
+])  # fmt: skip
+def test_scripts_put_reasoning_where_the_template_takes_it(
+    tmp_path, tiny_model, template, key, said
+):
+    transformers = pytest.importorskip("transformers")
+    script = reader(write(tmp_path)[1])
+    script.tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    script.tokenizer.chat_template = TEMPLATES[template]
+    row = {"messages": [SAID[0], SAID[1] | {"thinking": "because"}]}
+    read = script.fitted(script.complete(row, script.read_row(row)))
+    script.unsaid(read)
+    assert script.reasoning_key() == key
+    text = "a" if key else "<think>\nbecause\n</think>\n\na"
+    assert read["messages"][-1] == SAID[1] | {"content": text} | ({key: "because"} if key else {})
+    assert len(script.SAID) == len(said)
+    assert all(any(words in line for line in script.SAID) for words in said)
+
+
+@pytest.mark.parametrize("trainer", ["trl", "llama-factory", "ms-swift"])
+@pytest.mark.parametrize("row", [
+    {"prompt": "q", "chosen": "a", "rejected": None},
+    {"prompt": "q", "chosen": None, "rejected": SAID[1:]},
+    {"chosen": "q a", "rejected": None},
+    {"chosen_messages": SAID[1:], "rejected_messages": None, "prompt": "q"},
+])  # fmt: skip
+def test_an_answer_of_a_pair_that_is_null_is_empty(tmp_path, trainer, row):
+    data = ordered("pair", ["preference"], rows=lambda: iter([row]))
+    registry.find("trainers", trainer)(tmp_path / "settings", data)
+    read = row_reader(data)[0](row)
+    _, *answers = flat.pair(read, "it")
+    turns = turns_of("preference", {})(row)
+    assert [a["content"] for a in answers] == [t[2] for t in turns if t[0]]
 
 
 def test_reasoning_is_left_out_where_the_pool_was_read_without():

@@ -318,6 +318,9 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
 def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Path]) -> tuple[str, ...]:
     """What should be known of an export: what a trainer's files note, what JSON cannot hold.
 
+    A trainer's note is a line of its YAML settings that begins with `# note: `, as `settings_text`
+    writes them: it is said when the files are written, and stays in them.
+
     Args:
         pool: The pool.
         settings: How it was exported.

@@ -7,7 +7,6 @@ are brought into a shape that it takes, whatever they came as.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,8 +17,10 @@ import orjson
 from didact.core.atomic import replacing
 from didact.core.errors import DataError
 from didact.core.findings import counted
+from didact.core.render import THINK
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
+from didact.data.formats.preference import shared_words
 from didact.data.rows.columns import Row
 
 Message = dict[str, Any]
@@ -27,16 +28,21 @@ Message = dict[str, Any]
 _LEARNED: Final = "assistant"
 
 
-def survey(data: OrderedDataSet, shape: Callable[[Row], Row]) -> Counter[str]:
+def survey(
+    data: OrderedDataSet,
+    shape: Callable[[Row], Row],
+    also: Callable[[Row], Iterable[str]] = lambda _: (),
+) -> Counter[str]:
     """Go through every row before any is written: what is in them, and whether all can be shaped.
 
     Args:
         data: The rows.
         shape: Row as `read_row` gives it → as the trainer takes it.
+        also: Row as the trainer takes it → what else to count it for.
 
     Returns:
         How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `audio or video`,
-        `untrained answers`.
+        `untrained answers`, `weighted answers`.
 
     Raises:
         DataError: A row cannot be shaped; told by its place in the order.
@@ -44,7 +50,7 @@ def survey(data: OrderedDataSet, shape: Callable[[Row], Row]) -> Counter[str]:
     read, found = row_reader(data)
     for number, row in enumerate(data.rows(), 1):
         try:
-            shape(read(row))
+            found.update(also(shape(read(row))))
         except DataError as error:
             raise DataError(f"row {number} of the order: {error}") from error
     return found
@@ -80,6 +86,9 @@ def said(found: Counter[str], trainer: str, *, images: str = "images") -> Iterat
     if n := found["untrained answers"]:
         marks = counted(n, "row marks", "rows mark")
         yield f"{marks} answers as not to be trained; {trainer} trains them all"
+    if n := found["weighted answers"]:
+        weigh = counted(n, "row weighs", "rows weigh")
+        yield f"{weigh} answers more or less than 1; {trainer} weighs them all the same"
     if n := found["reasoning"]:
         holds = counted(n, "row holds", "rows hold")
         yield f"{holds} reasoning, which stands in the text between <think> and </think>"
@@ -102,7 +111,7 @@ def pair(row: Row, trainer: str) -> tuple[list[Message], Message, Message]:
     if row.get("prompt") is not None:
         shared = _side(row["prompt"], "user")
     elif isinstance(chosen, str):
-        cut = _shared_words(chosen, rejected)
+        cut = shared_words(chosen, rejected)
         shared = _side(chosen[:cut], "user") if cut else []
         chosen, rejected = chosen[cut:], rejected[cut:]
     else:
@@ -131,21 +140,13 @@ def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
     return same
 
 
-def _shared_words(chosen: str, rejected: str) -> int:
-    """Where two texts part, after a space."""
-    same = len(os.path.commonprefix([chosen, rejected]))  # noqa: RUF071 - characters are meant
-    while same and not chosen[same - 1].isspace():
-        same -= 1
-    return same
-
-
 # -- messages as texts -----------------------------------------------------------------------------
 
 
 def thought(turn: Message) -> str:
     """The text of a message with its reasoning before it."""
     trace, text = turn.get("reasoning_content"), str(turn["content"])
-    return f"<think>\n{trace}\n</think>\n\n{text}" if trace else text
+    return THINK[0] + trace + THINK[1] + text if trace else text
 
 
 def calls(turn: Message) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from didact.data.rows.reasoning import Reasoning
 
 SETTINGS: Final = "settings"  # the folder of a trainer's files, beside the data
 OLD_SETTINGS: Final = "trainer"  # its name before; people's glob OUT/train* finds it
-NOTE: Final = "# note: "  # begins a line of a trainer's settings that is said aloud, too
+NOTE: Final = "# note: "  # begins a line of a trainer's YAML settings that is said aloud, too
 
 
 def _nothing() -> Iterator[Row]:

@@ -10,14 +10,15 @@ from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
+from didact.core.render import REASONING_KEYS, THINK
 from didact.data.export import script_rows
 from didact.data.export.ordered import NOTE, OrderedDataSet
 from didact.data.formats.labelled import SPELLINGS
-from didact.data.rows import reasoning
+from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
 from didact.data.rows.marks import MEDIA
-from didact.data.rows.turns import ROLES, WEIGHTS
+from didact.data.rows.turns import CALLS, ROLES, TEXTS, TOOLS, WEIGHTS
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -116,6 +117,7 @@ def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]
 def _read_source(data: OrderedDataSet) -> str:
     """Python that reads a row: columns, roles, functions, `read_row`."""
     functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
+    functions = "\n\n".join([*map(inspect.getsource, _SHARED), functions])
     return _READ.format(
         columns=json.dumps(dict(data.columns), ensure_ascii=False),
         constants="".join(
@@ -143,10 +145,17 @@ def _read_row(data: OrderedDataSet) -> str:
 
 _FROM_HERE: Final = "# -- from here"
 
+_SHARED: Final = (json_text.there, reasoning.without_marked)  # functions that stand there, too
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
-    "REASONING_KEYS": reasoning.KEYS,
+    "TOOLS": TOOLS,
+    "CALLS": CALLS,
+    "MESSAGE_KEYS": json_text.MESSAGE_KEYS,
+    "CONTENT_TEXTS": TEXTS,
+    "NOTHING": json_text.NOTHING,
+    "THINK": THINK,
+    "REASONING_KEYS": REASONING_KEYS,
     "REASONING_PARTS": reasoning.PARTS,
     "TRACE_TEXTS": reasoning.TEXTS,
     "MARKS": reasoning.MARKS,
@@ -176,6 +185,7 @@ import json
 import os
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +209,27 @@ def writes(word):
     return word in str(tokenizer.chat_template or "")
 
 
+@cache
+def reasoning_key():
+    """The key of messages in which the chat template takes reasoning; None where it has none."""
+    mark, asked = "didact-7f3a", {{"role": "user", "content": "?"}}
+    for key in REASONING_KEYS if tokenizer.chat_template else ():
+        turns = [asked, {{"role": "assistant", "content": "!", key: mark}}]
+        if mark in tokenizer.apply_chat_template(turns, tokenize=False):
+            return key
+    return None
+
+
 def fitted(row):
     """A row as the chat template takes it: what that has no place for stands in the text."""
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
     for turn in (turn for turns in chats for turn in turns):
-        if "reasoning_content" in turn and not writes("reasoning_content"):
-            thought = turn.pop("reasoning_content")
-            turn["content"] = f"<think>\\n{{thought}}\\n</think>\\n\\n{{turn['content']}}"
+        thought = turn.pop("reasoning_content", "")
+        if thought and reasoning_key():
+            turn[reasoning_key()] = thought
+        elif thought:
+            turn["content"] = THINK[0] + thought + THINK[1] + turn["content"]
             SAID["reasoning stands in the text, between <think> and </think>"] += 1
         if "tool_calls" in turn and not writes("tool_calls"):
             calls = json.dumps(turn.pop("tool_calls"), ensure_ascii=False)
@@ -223,14 +246,22 @@ def fitted(row):
     return row
 
 
+def thought_of(turn):
+    """The reasoning of a turn as the chat template is handed it; "" without any."""
+    first, found, _ = turn["content"].partition(THINK[1])
+    inside = first.removeprefix(THINK[0]) if found and first.startswith(THINK[0]) else ""
+    return (turn.get(reasoning_key()) or inside).strip()
+
+
 def unsaid(row):
     """Count what the chat template leaves out of a row."""
     for part in ("messages", "completion", "chosen", "rejected"):
-        turns = row.get(part)
-        if isinstance(turns, list) and any("reasoning_content" in turn for turn in turns):
+        turns = row.get(part) if tokenizer.chat_template else None
+        thoughts = [thought_of(turn) for turn in turns] if isinstance(turns, list) else []
+        if any(thoughts):
             before = row.get("prompt", []) if part != "messages" else []
             text = tokenizer.apply_chat_template(before + turns, tokenize=False)
-            if any(turn.get("reasoning_content", "").strip() not in text for turn in turns):
+            if any(thought not in text for thought in thoughts):
                 SAID["reasoning is left out by the chat template, of some turns or of all"] += 1
 
 
@@ -253,6 +284,7 @@ def load(names):
         f"images {{left_out}}": FOUND["images"],
         f"audio or video {{left_out}}": FOUND["audio or video"],
         "answers marked as not to be trained are trained": FOUND["untrained answers"],
+        "answers are weighed more or less than 1, and trained alike": FOUND["weighted answers"],
     }})
     for what, times in (+SAID).items():
         print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
@@ -269,8 +301,8 @@ def as_dataset(rows):
         for row in rows:
             texts = [name for name in sides if isinstance(row.get(name), str)]
             row.update((name, side(row[name], sides[name])) for name in texts)
-    nested = any("tool_calls" in t or "reasoning_content" in t for row in rows
-                 for turns in row.values() if isinstance(turns, list) for t in turns)
+    nested = any(key in turn for row in rows for turns in row.values() if isinstance(turns, list)
+                 for turn in turns for key in ("tool_calls", *REASONING_KEYS))
     if not nested:
         return Dataset.from_list(rows)
     if "on_mixed_types" not in inspect.signature(Dataset.from_list).parameters:

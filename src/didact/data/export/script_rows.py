@@ -10,13 +10,15 @@ import json
 from collections import Counter
 from typing import Any
 
+from didact.core.render import REASONING_KEYS
 from didact.data.formats.labelled import SPELLINGS as LABELS
+from didact.data.rows.json_text import MESSAGE_KEYS, there
 from didact.data.rows.marks import MEDIA
-from didact.data.rows.reasoning import KEYS as REASONING_KEYS
-from didact.data.rows.reasoning import MARKS
 from didact.data.rows.reasoning import PARTS as REASONING_PARTS
 from didact.data.rows.reasoning import TEXTS as TRACE_TEXTS
-from didact.data.rows.turns import ROLES, WEIGHTS
+from didact.data.rows.reasoning import without_marked
+from didact.data.rows.turns import CALLS, ROLES, TOOLS, WEIGHTS
+from didact.data.rows.turns import TEXTS as CONTENT_TEXTS
 
 COLUMNS: dict[str, str] = {}
 NULLS_ARE_FILLED_IN = False
@@ -57,12 +59,9 @@ def spoken(row: Any, name: str) -> Any:
     value = column(row, name)
     found = parsed(value)
     listed = found if isinstance(found, list) else [found]
-    told = [m for m in listed if isinstance(m, dict) and MESSAGE_KEYS.intersection(m)]
+    told = [m for m in listed if isinstance(m, dict) and any(k in m for k in MESSAGE_KEYS)]
     whole = all(isinstance(m.get("role", m.get("from")), str) for m in told)
     return found if whole and 0 < len(told) == len(listed) else value
-
-
-MESSAGE_KEYS = {"content", "value", "tool_calls", "function_call"}  # one of these a message has
 
 
 def trace_of(value: Any) -> str:
@@ -75,10 +74,18 @@ def trace_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def trace_beside(given: Any) -> str:
+    """The reasoning trace beside a message's content; "" without one."""
+    keys = [COLUMNS["reasoning"]] if "reasoning" in COLUMNS else REASONING_KEYS
+    return next(filter(None, (trace_of(given.get(key)) for key in keys)), "")
+
+
 def media_of(holder: Any, kind: str) -> list[Any]:
     """Images, audio or video under keys of a row, of a message or of a part of one."""
-    found = [holder[name] for name, of in MEDIA.items() if of == kind and holder.get(name)]
-    values = [v for value in found for v in (value if isinstance(value, list) else [value])]
+    found = [holder[name] for name, of in MEDIA.items() if of == kind and there(holder.get(name))]
+    values = [
+        v for value in map(parsed, found) for v in (value if isinstance(value, list) else [value])
+    ]
     return [v.get("url", v) if isinstance(v, dict) else v for v in values]
 
 
@@ -105,9 +112,6 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
     return "\n".join(pieces), trace_of(traces), media
 
 
-CONTENT_TEXTS = ("text", "value", "content")
-
-
 def without_nulls(value: Any) -> Any:
     """A value without the empty keys that Parquet fills in."""
     if isinstance(value, dict) and NULLS_ARE_FILLED_IN:
@@ -115,12 +119,18 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
-def calls_of(given: Any) -> list[Any]:
-    """The tool calls of a message."""
-    calls = parsed(given.get("tool_calls") or given.get("function_call"))
+def calls_of(given: Any) -> Any:
+    """The tool calls of a message: a list, or a text that is none."""
+    calls = parsed(next(filter(there, map(given.get, CALLS)), None))
     if isinstance(calls, dict):
         calls = [{"type": "function", "function": calls}]
-    return without_nulls(calls) if isinstance(calls, list) else []
+    return without_nulls(calls)
+
+
+def weight_of(given: Any) -> float:
+    """How much an answer is learned, unless a trainer learns them all alike."""
+    names = (COLUMNS.get("weight", "weight"), *WEIGHTS)
+    return float(next((given[name] for name in names if given.get(name) is not None), 1))
 
 
 def message(given: Any) -> dict[str, Any]:
@@ -132,20 +142,18 @@ def message(given: Any) -> dict[str, Any]:
     value = given.get("value") if value is None else value
     text, trace, media = content_of(value)
     out = {"role": role_of(name), "content": text}
-    if out["role"] == "assistant":
-        own = COLUMNS.get("reasoning")
-        beside = (trace_of(given.get(k)) for k in ([own] if own else REASONING_KEYS))
-        trace = next(filter(None, beside), "") or trace
-        if trace:
-            out["reasoning_content"] = trace
-        if any(given.get(k) in (0, False) for k in WEIGHTS):
-            out["untrained"] = True
+    if out["role"] == "assistant" and (trace := trace_beside(given) or trace):
+        out["reasoning_content"] = trace
+    if out["role"] in ("assistant", "reasoning") and weight_of(given) != 1:
+        out["weight"] = weight_of(given)
     calls = calls_of(given)
-    called = parsed(text) if name == "function_call" else None  # ShareGPT's: the content is a call
+    called = parsed(text) if str(name).lower() == "function_call" else None  # as ShareGPT has calls
     if isinstance(called, dict) and "name" in called:
         calls, out["content"] = [{"type": "function", "function": called}], ""
-    if calls:
+    if isinstance(calls, list):
         out["tool_calls"] = calls
+    elif isinstance(calls, str):
+        out["content"] = "\n".join(filter(None, [text, calls]))
     for kind in ("images", "audio", "video"):
         if found := [*media.get(kind, []), *media_of(given, kind)]:
             out[kind] = found
@@ -161,7 +169,8 @@ def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for turn in turns:
         before = {}
         if out and out[-1]["role"] == "reasoning" and turn["role"] == "assistant":
-            before = {"reasoning_content": out.pop()["content"]}
+            before = out.pop()
+            before["reasoning_content"] = before["content"]
         out.append(before | turn)
     for turn in out:
         if turn["role"] == "reasoning":  # no answer follows
@@ -170,17 +179,6 @@ def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
             turn.pop("reasoning_content", None)
             turn["content"] = without_marked(turn["content"])
     return out
-
-
-def without_marked(text: str) -> str:
-    """An answer's text without the reasoning that it begins with."""
-    for first, last in MARKS:
-        head, found, tail = text.partition(last)
-        if head.lstrip().startswith(first):
-            return tail.lstrip()
-        if found and first == "<think>" and first not in head:
-            return tail.lstrip()
-    return text
 
 
 def side(value: Any, role: str) -> list[dict[str, Any]]:
@@ -215,7 +213,13 @@ def question(row: Any) -> str:
 
 def plain(row: Any, *values: Any) -> bool:
     """Whether a row is texts alone, which trainers take without a chat template."""
-    return all(isinstance(v, str) for v in values) and not (opening(row) or column(row, "tools"))
+    return all(isinstance(v, str) for v in values) and not (opening(row) or tools_of(row))
+
+
+def tools_of(row: Any) -> Any:
+    """The tools that stand beside the messages; None without any."""
+    names = ("tools",) if "tools" in COLUMNS else TOOLS
+    return parsed(next(filter(there, (column(row, name) for name in names)), None))
 
 
 def label_of(row: Any) -> bool:
@@ -227,11 +231,13 @@ def label_of(row: Any) -> bool:
 
 def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     """A row as it was read with its tools and images, counted in FOUND."""
-    tools = column(row, "tools")
-    tools = parsed(tools)
+    tools = tools_of(row)
     media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
-    turns = [t for value in read.values() if isinstance(value, list) for t in value]
+    chats = {name: value for name, value in read.items() if isinstance(value, list)}
+    weights = [t.get("weight", 1) for name in chats if name != "prompt" for t in chats[name]]
+    turns = [turn for value in chats.values() for turn in value]
     for turn in turns:
+        turn.pop("weight", None)
         for kind in media:
             media[kind] += turn.pop(kind, [])
     images = [i for i in media["images"] if i]
@@ -241,7 +247,8 @@ def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
         "reasoning": any("reasoning_content" in turn for turn in turns),
         "images": bool(media["images"]),
         "audio or video": bool(media["audio"] or media["video"]),
-        "untrained answers": any(turn.pop("untrained", False) for turn in turns),
+        "untrained answers": 0 in weights,
+        "weighted answers": any(weight not in (0, 1) for weight in weights),
     }
     FOUND.update(name for name, there in marks.items() if there)
     if tools:

@@ -20,7 +20,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
         columns = {**columns, "chosen": "chosen_messages", "rejected": "rejected_messages"}
     answers = [_answer(row, columns, name) for name in ("chosen", "rejected")]
     if all(isinstance(answer, str) for answer in answers) and not _has_prompt(row, columns):
-        cut = _shared_words(answers)
+        cut = shared_words(*answers)
         answers = [answer[cut:] for answer in answers]
         shared = [(SHARED, "user", _answer(row, columns, "chosen")[:cut], 0.0)] if cut else []
     else:
@@ -81,10 +81,10 @@ def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
     return same
 
 
-def _shared_words(answers: list[str]) -> int:
+def shared_words(chosen: str, rejected: str) -> int:
     """Where two texts part, after a space; TRL's `extract_prompt` may cut inside a word."""
-    same = len(os.path.commonprefix(answers))  # noqa: RUF071 - characters are what is meant
-    while same and not answers[0][same - 1].isspace():
+    same = len(os.path.commonprefix([chosen, rejected]))  # noqa: RUF071 - characters are meant
+    while same and not chosen[same - 1].isspace():
         same -= 1
     return same
 
@@ -101,6 +101,7 @@ def read_row(row):
     chosen, rejected = row.get("chosen_messages"), row.get("rejected_messages")
     if chosen is None:
         chosen, rejected = spoken(row, "chosen"), spoken(row, "rejected")
+    chosen, rejected = ("" if answer is None else answer for answer in (chosen, rejected))
     prompt = spoken(row, "prompt")
     if prompt is None:
         prompt = question(row) or chat(row)

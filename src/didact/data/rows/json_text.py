@@ -6,8 +6,13 @@ from typing import Any, Final
 
 import orjson
 
-_SAID: Final = {"content", "value", "tool_calls", "function_call"}  # one of these a message has
+MESSAGE_KEYS: Final = ("content", "value", "tool_calls", "function_call")  # a message has one
 NOTHING: Final = ("", "[]", "{}", "null")  # texts that say there is none
+
+
+def there(value: Any) -> bool:
+    """Whether something is there: no null, no empty text or list, no JSON text of these."""
+    return value.strip() not in NOTHING if isinstance(value, str) else bool(value)
 
 
 def parsed(value: Any, kind: type) -> Any:
@@ -36,7 +41,7 @@ def _is_message(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     role = value.get("role", value.get("from"))
-    return isinstance(role, str) and not _SAID.isdisjoint(value)
+    return isinstance(role, str) and any(key in value for key in MESSAGE_KEYS)
 
 
 def why_not(value: Any) -> str:

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from didact.core.render import REASONING
+from didact.core.render import REASONING, REASONING_KEYS
 from didact.data.rows.columns import Columns, Row
 
 Reasoning = Literal["keep", "drop"]
 
-KEYS: Final = (
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-)  # of a message, the first that says any
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
 MARKS: Final = (
@@ -34,7 +29,7 @@ TEXTS: Final = ("text", "thinking", "reasoning", "content", "summary", "value") 
 def beside(message: Row, columns: Columns) -> str:
     """The trace that stands beside a message's content; "" without one."""
     own = columns.get("reasoning")
-    found = (text_of(message.get(key)) for key in (KEYS if own is None else (own,)))
+    found = (text_of(message.get(key)) for key in (REASONING_KEYS if own is None else (own,)))
     return next(filter(None, found), "")
 
 

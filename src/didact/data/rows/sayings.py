@@ -45,7 +45,7 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     ),
     "pair_empty": ("{has} a chosen or rejected answer without text", ""),
     "pair_null": (
-        "{has} a chosen or rejected answer that is null, read as empty: trainers stop there",
+        "{has} a chosen or rejected answer that is null, read as empty: other readers stop there",
         "",
     ),
     "unknown_role": (

@@ -36,6 +36,9 @@ ROLES: Final = {
     "ipython": "tool",
     **dict.fromkeys(reasoning.ROLES, REASONING),
 }
+TOOLS: Final = ("tools", "functions")  # columns of them
+CALLS: Final = ("tool_calls", "function_call")  # keys of a message
+TEXTS: Final = ("text", "value", "content")  # keys of a part of a content, the first with a text
 WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
@@ -78,7 +81,7 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     if system:
         out.append((SHARED, "system", as_text(system, columns.get("system", "system")), 0.0))
     tools = named(row, columns, "tools")
-    if tools and tools not in json_text.NOTHING:
+    if json_text.there(tools):
         text = tools if isinstance(tools, str) else as_json(tools)
         out.append((SHARED, "system", text, 0.0))
     return out
@@ -123,10 +126,8 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Tur
 
 def _calls(message: Row) -> str:
     """The tool calls of a message as JSON text; "" without any."""
-    calls = message.get("tool_calls") or message.get("function_call")
-    if isinstance(calls, str):
-        return "" if calls.strip() in json_text.NOTHING else calls
-    return as_json(calls) if calls else ""
+    calls = next(filter(json_text.there, map(message.get, CALLS)), "")
+    return calls if isinstance(calls, str) else as_json(calls)
 
 
 def _content(value: Any, name: str) -> str:
@@ -144,7 +145,7 @@ def _piece(piece: Any, name: str) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, dict):
-        for key in ("text", "value", "content"):
+        for key in TEXTS:
             if isinstance(piece.get(key), str):
                 return str(piece[key])
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes

@@ -52,9 +52,9 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     if data.validation_file:
         paths.append(folder / f"{NAME}-validation.jsonl")
         write_shaped(paths[2], data.validation_rows(), data, shape)
-    notes = list(said(found, NAME, images=""))
     if data.kind == "chat":
-        notes = [note for note in notes if "hold reasoning" not in note]
+        del found["reasoning"]  # templates have a place for it
+    notes = list(said(found, NAME, images=""))
     if data.kind == "text":
         notes.append("axolotl makes several samples of a text over sequence_len; later steps move")
     if data.kind == "labelled":

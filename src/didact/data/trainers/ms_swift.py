@@ -24,10 +24,11 @@ from didact.data.export.flat import (
     write_shaped,
 )
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import row_reader, settings_text
+from didact.data.export.script import settings_text
 from didact.data.rows.columns import Row
 
 NAME: Final = "ms-swift"
+_EQUAL: Final = "equal answers"
 _COMMANDS: Final[dict[Kind, str]] = {"chat": "sft", "text": "pt", "pair": "rlhf"}
 
 
@@ -45,7 +46,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
             "export.for: ms-swift shuffles labelled answers (KTO) whatever it is told; expected "
             "another trainer for them: use trl or llama-factory"
         )
-    found = survey(data, _shape(data.kind, ()))
+    found = survey(data, _shape(data.kind, ()), _equal)
     columns = tuple(name for name in ("tools", "images") if found[name])
     shape = _shape(data.kind, columns)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,10 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     if data.validation_file:
         paths.append(folder / f"{NAME}-validation.jsonl")
         write_shaped(paths[2], data.validation_rows(), data, shape)
-    notes = [*said(found, NAME), *_equal(data)]
+    notes = list(said(found, NAME))
+    if n := found[_EQUAL]:
+        pairs = counted(n, "pair has", "pairs have")
+        notes.append(f"{pairs} two equal answers: ms-swift drops such, and later steps move")
     text = settings_text(_settings(data), data, notes)
     text += _COMMENTS.format(command=_COMMANDS[data.kind])
     write_text(paths[0], text + (_AGENT if found["tools"] or found["tool calls"] else ""))
@@ -87,16 +91,10 @@ def _settings(data: OrderedDataSet) -> dict[str, Any]:
     return settings
 
 
-def _equal(data: OrderedDataSet) -> list[str]:
-    """What it drops whatever the shape."""
-    if data.kind != "pair":
-        return []
-    read = _shape("pair", ())
-    reader, _ = row_reader(data)
-    shaped = (read(reader(row)) for row in data.rows())
-    n = sum(row["messages"][-1]["content"] == row["rejected_response"] for row in shaped)
-    pairs = counted(n, "pair has", "pairs have")
-    return [f"{pairs} two equal answers: ms-swift drops such, and later steps move"] if n else []
+def _equal(row: Row) -> list[str]:
+    """What it drops whatever the shape: pairs whose answers are equal."""
+    equal = row["messages"][-1]["content"] == row.get("rejected_response")
+    return [_EQUAL] if equal else []
 
 
 def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
