@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import didact
+from didact.core.errors import DataError
 from didact.data.reading.plain_types import plain, plain_type
 
 VIEW = pa.string_view()
