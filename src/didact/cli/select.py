@@ -58,8 +58,8 @@ def select(
     """Choose a set of samples under a budget."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.budget import Budget
     from didact.core.locks import alone_in
-    from didact.core.scores import Budget
     from didact.data import tables
     from didact.scoring.around.about_scores import about_scores
     from didact.selection.around.about_selection import about_selection
@@ -77,7 +77,7 @@ def select(
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
         if "train" in chosen.settings:
             result["left_for_training"] = chosen.settings["train"]["flops"]
-    known = () if by is None else about_scores(by, found)
+    known = () if by is None else about_scores(by)
     for note in (*known, *about_selection(chosen, found), *chosen.notes):
-        say(str(note))
+        say(f"note: {note}")
     print_json(result) if json else facts_table(result)

@@ -42,6 +42,14 @@ CASES = {
             (ANSWER, "hello", 1.0),
         ),
     ),
+    "tools by their second name": (
+        {"tools": "[]", "functions": [{"name": "f"}], "messages": MESSAGES},
+        shared((SYSTEM, '[{"name":"f"}]', 0.0), (USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "functions beside an instruction": (
+        {"functions": '[{"name": "f"}]', "instruction": "hi", "output": "hello"},
+        shared((SYSTEM, '[{"name": "f"}]', 0.0), (USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
     "content parts": (
         {
             "messages": [
@@ -370,6 +378,12 @@ def test_columns_with_dots_and_other_names():
     assert parse(row, columns) == shared(
         (SYSTEM, "a key with a dot", 0.0), (ANSWER, "x", 0.25), (USER, "y", 0.0)
     )
+
+
+def test_mapped_tools_have_no_second_name():
+    row = {"functions": [{"name": "f"}], "t": [{"name": "g"}], "messages": MESSAGES}
+    assert parse(row, {"tools": "t"})[0] == (SHARED, SYSTEM, '[{"name":"g"}]', 0.0)
+    assert parse(row, {"tools": "-"}) == parse({"messages": MESSAGES})
 
 
 def test_a_mapping_of_other_columns_keeps_messages():

@@ -7,8 +7,8 @@ import pytest
 
 from didact import config
 from didact.core.binding import as_json, bind
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
-from didact.core.scores import Budget
 from didact.selection.around.choose import Around, choose
 from didact.selection.around.quotas import Quotas, largest_remainder
 from didact.selection.top_k import top_k

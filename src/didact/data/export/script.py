@@ -13,10 +13,10 @@ from didact.core.errors import DataError
 from didact.core.render import REASONING_KEYS, THINK
 from didact.data.export import script_rows
 from didact.data.export.ordered import NOTE, OrderedDataSet
-from didact.data.formats.labelled import SPELLINGS
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
+from didact.data.rows.labels import SPELLINGS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.turns import CALLS, ROLES, TEXTS, TOOLS, WEIGHTS
 

@@ -11,8 +11,8 @@ from collections import Counter
 from typing import Any
 
 from didact.core.render import REASONING_KEYS
-from didact.data.formats.labelled import SPELLINGS as LABELS
 from didact.data.rows.json_text import MESSAGE_KEYS, there
+from didact.data.rows.labels import SPELLINGS as LABELS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.reasoning import PARTS as REASONING_PARTS
 from didact.data.rows.reasoning import TEXTS as TRACE_TEXTS

@@ -7,14 +7,8 @@ from typing import Any, Final
 from didact.data.formats import alpaca, messages, prompt_completion
 from didact.data.rows.columns import Columns, Row, RowError, has, named, shown
 from didact.data.rows.format import Format
+from didact.data.rows.labels import spelled
 from didact.data.rows.turns import Turn
-
-# A file that begins with a label of one of these spellings is one of KTO's.
-SPELLINGS: Final = {
-    **dict.fromkeys(("true", "1", "1.0", "yes", "good", "desirable", "chosen", "like"), True),
-    **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable"), False),
-    **dict.fromkeys(("rejected", "dislike"), False),
-}
 
 
 def given(row: Row, columns: Columns) -> Any:
@@ -23,15 +17,6 @@ def given(row: Row, columns: Columns) -> Any:
     if found is None and columns.get("label") != "-":
         return row.get("kto_tag")
     return found
-
-
-def spelled(value: Any) -> bool | None:
-    """Whether a label says good or bad; None when it says neither."""
-    if isinstance(value, bool):
-        return value
-    return (
-        SPELLINGS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
-    )
 
 
 def label(row: Row, columns: Columns) -> bool:
@@ -73,6 +58,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
+    """Whether a row has a label in one of the spellings, beside content of another format."""
     return spelled(given(row, columns)) is not None and (
         messages.find_messages(row, columns)[1] is not None
         or has(row, columns, "prompt", "completion")

@@ -161,11 +161,9 @@ class Reader:
             if parse is None:
                 name, found = self._format(row, file)
                 parse, label = self._parser(name, found), found.label
-                marks = marks_of(
-                    found.kind, columns, labelled=label is not None,
-                    dropped=self._settings.reasoning == "drop",
-                )  # fmt: skip
+                marks = marks_of(found, columns, dropped=self._settings.reasoning == "drop")
             turns = parse(row)
+            said = 0 if label is None else 1 + label(row, columns)
             if chunked:
                 _check_room(row)
             id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
@@ -183,7 +181,7 @@ class Reader:
             batch.ids.append(id_)
             batch.sources.append(source)
             batch.tasks.append(task)
-            batch.labels.append(0 if label is None else 1 + label(row, columns))
+            batch.labels.append(said)
 
         return sample
 

@@ -11,7 +11,7 @@ from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
 from didact.data.rows.reasoning import Reasoning, dropped
-from didact.data.rows.turns import Turn
+from didact.data.rows.turns import TOOLS, Turn
 
 _OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
 _KEYS: Final = 200  # of a row, to choose a suggestion from
@@ -41,7 +41,7 @@ def columns_read(columns: Columns) -> set[str]:
     """Every column of a row that may be read, nested ones by the outermost name too."""
     fixed = {name for f in formats().values() for name in f.fixed_columns}
     mapped = {c for name in columns.values() for c in (name, name.split(".")[0])}
-    return {*column_names(), *fixed, *mapped}
+    return {*column_names(), *TOOLS, *fixed, *mapped}
 
 
 def check_columns(columns: Columns) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from didact.core.pool import Kind
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Columns, Row, get
+from didact.data.rows.format import Format
+from didact.data.rows.json_text import there
+from didact.data.rows.labels import spelled
+from didact.data.rows.turns import CALLS, ROLES, TOOLS, tools_of
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -22,11 +25,12 @@ VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
 )
-_TRUTHS: Final = frozenset(("true", "false", "0", "1", "good", "bad", "desirable", "undesirable"))
-_TOOLS: Final = ("tools", "functions")
-_CALLS: Final = ("tool_calls", "function_call")
-_TOOL_ROLES: Final = frozenset(("tool", "function", "function_call", "observation", "ipython"))
+# roles of tools' results, and the one of their calls, which is read as the assistant's
+_TOOL_ROLES: Final = frozenset(
+    ("function_call", *(name for name, role in ROLES.items() if role == "tool"))
+)
 _CHATS: Final = ("messages", "conversations")
+_PAIR: Final = ("chosen", "rejected")
 _ANSWERS: Final = ("chosen", "rejected", "chosen_messages", "rejected_messages")
 
 
@@ -36,7 +40,6 @@ class Marks:
 
     Attributes:
         beside: Columns of which a row must have one to show anything, if its messages do not.
-        tools: Columns of tools.
         verdicts: Columns that say whether the answer is good, if they are not read.
         label: The column of the label, if it is read; "" if not.
         pair: Columns of the answers of a pair.
@@ -47,7 +50,6 @@ class Marks:
     """
 
     beside: frozenset[str]
-    tools: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     label: str = ""
     pair: tuple[str, ...] = ()
@@ -66,9 +68,11 @@ class Marks:
         """
         found: list[str] = []
         if not self.beside.isdisjoint(row):
-            found += _beside(row, self.tools, self.verdicts)
-        if self.label and type(row.get(self.label, row.get("kto_tag"))) is not bool:
-            found.append("label_spelled")
+            found += self._beside(row)
+        if self.label:
+            label = get(row, self.label)
+            if type(row.get("kto_tag") if label is None else label) is not bool:
+                found.append("label_spelled")
         if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
             found.append("pair_null")
         for name in self.chats:
@@ -83,6 +87,15 @@ class Marks:
             found += self._of_side(get(row, name))
         return list(dict.fromkeys(found)) if len(found) > 1 else found
 
+    def _beside(self, row: Row) -> Iterator[str]:
+        """What stands beside the messages of a row."""
+        yield from _media(row)
+        if tools_of(row, self.named) is not None:
+            yield "tools"
+        for name in self.verdicts:
+            if spelled(get(row, name)) is not None:
+                yield f"unread_label:{name}"
+
     def _of_side(self, given: Any) -> Iterator[str]:
         value = json_text.as_messages(given)
         if value is not given:
@@ -93,14 +106,14 @@ class Marks:
             yield "reasoning_dropped"
 
     def _of_messages(self, messages: list[Any]) -> Iterator[str]:
-        content, role = self.named.get("content", "content"), self.named.get("role", "role")
+        content = self.named.get("content", "content")
         for message in messages:
             if (
                 type(message) is not dict
                 or len(message) != 2
                 or self.dropped
                 or (type(message.get(content)) is not str and type(message.get("value")) is not str)
-                or message.get(role, message.get("from")) in _TOOL_ROLES
+                or _is_of_tool(message, self.named)
             ):
                 yield from _of_message(message, self.named, dropped=self.dropped)
 
@@ -108,55 +121,40 @@ class Marks:
 NO_MARKS: Final = Marks(frozenset())
 
 
-def marks_of(kind: Kind, columns: Columns, *, labelled: bool, dropped: bool = False) -> Marks:
+def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
     """What tells what rows of a format show.
 
     Args:
-        kind: What the samples are.
+        form: The format. One of kind "pair" or "labelled" whose content stands in other columns
+            than `chosen`, `rejected` and `label` is not asked about these.
         columns: The user's columns.
-        labelled: Whether the format reads a label.
         dropped: Whether reasoning is left out of the turns.
     """
+    kind = form.kind
 
     def named(*names: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(columns.get(name, name) for name in names))
 
-    tools = named(*_TOOLS)
     chats: tuple[str, ...] = (*named("messages"), *_CHATS)
     sides: tuple[str, ...] = ("prompt", "completion")
     if kind == "pair":
         sides = ("prompt", *_ANSWERS)
     elif kind == "text":
         chats = sides = ()
-    unread = not labelled and kind == "chat" and columns.get("label") != "-"
+    unread = form.label is None and kind == "chat" and columns.get("label") != "-"
     verdicts = VERDICTS if unread else ()
+    label = (*named("label"), "kto_tag") if form.label and "label" in form.content else ()
+    tools = TOOLS if "tools" not in columns else named("tools")
     return Marks(
-        beside=frozenset((*MEDIA, *tools, *verdicts)),
-        tools=tools,
+        beside=frozenset((*MEDIA, *verdicts, *(name.split(".")[0] for name in (*tools, *label)))),
         verdicts=verdicts,
-        label=columns.get("label", "label") if labelled else "",
-        pair=named("chosen", "rejected") if kind == "pair" else (),
+        label=label[0] if label else "",
+        pair=named(*_PAIR) if set(_PAIR) <= set(form.content) else (),
         chats=chats,
         sides=named(*sides),
         named=columns,
         dropped=dropped,
     )
-
-
-def there(value: Any) -> bool:
-    """Whether a column holds something: no null, no empty text or list, no JSON text of these."""
-    return bool(value) and value not in json_text.NOTHING
-
-
-def _beside(row: Row, tools: tuple[str, ...], verdicts: tuple[str, ...]) -> Iterator[str]:
-    """What stands beside the messages of a row."""
-    yield from _media(row)
-    if any(there(row.get(name)) for name in tools):
-        yield "tools"
-    for name in verdicts:
-        value = row.get(name)
-        if value is not None and str(value).strip().lower() in _TRUTHS:
-            yield f"unread_label:{name}"
 
 
 def _media(holder: Row) -> Iterator[str]:
@@ -167,6 +165,13 @@ def _media(holder: Row) -> Iterator[str]:
                 yield kind
 
 
+def _is_of_tool(message: Row, columns: Columns) -> bool:
+    """Whether a message is a tool's result, or a call of one."""
+    role = message.get(columns.get("role", "role"))
+    role = message.get("from") if role is None else role
+    return isinstance(role, str) and role.lower() in _TOOL_ROLES
+
+
 def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[str]:
     """What a message shows that is more than a role and a text."""
     message = json_text.parsed(message, dict)
@@ -174,9 +179,9 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
         return
     content = message.get(columns.get("content", "content"))
     content = message.get("value") if content is None else content
-    calls = any(there(message.get(key)) for key in _CALLS)
+    calls = any(there(message.get(key)) for key in CALLS)
     trace = bool(reasoning.beside(message, columns))
-    if calls or message.get(columns.get("role", "role"), message.get("from")) in _TOOL_ROLES:
+    if calls or _is_of_tool(message, columns):
         yield "tools"
     if content is None and not calls and not trace:
         yield "null_turn"

@@ -17,7 +17,7 @@ Reasoning = Literal["keep", "drop"]
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 PARTS: Final = ("thinking", "reasoning")  # types of a content's parts
 MARKS: Final = (
-    ("<think>", "</think>"),
+    ("<think>", "</think>"),  # templates may write the first into the prompt
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
@@ -67,7 +67,7 @@ def without_marked(text: str) -> str:
         head, found, tail = text.partition(closing)
         if head.lstrip().startswith(opening):
             return tail.lstrip()
-        if found and opening == "<think>" and opening not in head:
+        if found and opening == MARKS[0][0] and opening not in head:
             return tail.lstrip()
     return text
 

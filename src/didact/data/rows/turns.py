@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from didact.core.render import REASONING, SHARED
 from didact.data.rows import json_text, reasoning
-from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, keys, named, shown
+from didact.data.rows.columns import (
+    Columns,
+    Row,
+    RowError,
+    as_json,
+    as_text,
+    get,
+    keys,
+    named,
+    shown,
+)
 
 Turn = tuple[int, str, str, float]
 
@@ -80,11 +90,23 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     system = named(row, columns, "system")
     if system:
         out.append((SHARED, "system", as_text(system, columns.get("system", "system")), 0.0))
-    tools = named(row, columns, "tools")
-    if json_text.there(tools):
+    tools = tools_of(row, columns)
+    if tools:
         text = tools if isinstance(tools, str) else as_json(tools)
         out.append((SHARED, "system", text, 0.0))
     return out
+
+
+def tools_of(row: Row, columns: Columns) -> Any:
+    """The tools that stand beside the messages; None without any.
+
+    Where no column is mapped `functions` is their second name, as `function_call` is of calls.
+    """
+    for name in TOOLS if "tools" not in columns else (columns["tools"],):
+        tools = get(row, name)
+        if json_text.there(tools):
+            return tools
+    return None
 
 
 def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Turn]:
