@@ -371,7 +371,7 @@ class TrainingOrder:
         return self.table_with(pool.read(self.rows, ["id"]).column("id"))
 
     def table_with(self, ids: pa.Array | None) -> pa.Table:
-        """`to_table` with ids that were read before, `(k · epochs,)`; None for no column of them."""
+        """`to_table` with ids that were read before, `(k · epochs,)`; without a column of them."""
         columns = {"position": np.arange(len(self)), "row": self.rows}
         if ids is not None:
             columns["id"] = ids
