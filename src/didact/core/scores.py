@@ -124,17 +124,19 @@ class Scores:
             "re-run 'didact score' or pass the pool it was run on",
         )
 
-    def to_table(self, pool: Pool) -> pa.Table:
+    def to_table(self, pool: Pool | None = None) -> pa.Table:
         """A row a sample: `row, id, score`, then `task:…`, `part:…` and `missing` if there are any.
 
         What it is stands in the metadata, as in scores.parquet; null where a row has no score.
 
         Args:
-            pool: The pool they belong to, which has the ids.
+            pool: The pool they belong to, which has the ids; without it there is no `id`.
 
         Raises:
             PoolMismatchError: They belong to another pool.
         """
+        if pool is None:
+            return pa.Table.from_batches([self._batch(range(len(self.values)), None)])
         return pa.Table.from_batches(list(self.batches(pool)), self.table_schema())
 
     def table_schema(self) -> pa.Schema:
@@ -158,18 +160,21 @@ class Scores:
     def batches(self, pool: Pool) -> Iterator[pa.RecordBatch]:
         """The rows of `to_table`, a batch of the pool at a time."""
         self.check(pool)
-        schema = self.table_schema()
         for rows in pool.batches():
-            inside = slice(rows.start, rows.stop)
-            ids = pool.read(rows, ["id"]).column("id")
-            columns: list[Any] = [np.asarray(rows), ids, nullable(self.values[inside])]
-            if self.by_task is not None:
-                columns += [nullable(self.by_task[inside, t]) for t in range(len(self.tasks))]
-            columns += [nullable(values[inside]) for values in self.parts.values()]
-            if self.missing:
-                columns.append([self.missing.get(row) for row in rows])
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield self._batch(rows, pool.read(rows, ["id"]).column("id"))
+
+    def _batch(self, rows: range, ids: pa.Array | None) -> pa.RecordBatch:
+        schema, inside = self.table_schema(), slice(rows.start, rows.stop)
+        columns: list[Any] = [np.asarray(rows), ids, nullable(self.values[inside])]
+        if self.by_task is not None:
+            columns += [nullable(self.by_task[inside, t]) for t in range(len(self.tasks))]
+        columns += [nullable(values[inside]) for values in self.parts.values()]
+        if self.missing:
+            columns.append([self.missing.get(row) for row in rows])
+        if ids is None:
+            schema, columns = schema.remove(1), [columns[0], *columns[2:]]
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,26 +255,30 @@ class Selection:
             "re-run 'didact select' or pass the pool it was run on",
         )
 
-    def to_table(self, pool: Pool, scores: Scores | None = None) -> pa.Table:
+    def to_table(self, pool: Pool | None = None, scores: Scores | None = None) -> pa.Table:
         """A row a chosen sample: `row, id, rank, score, why`, ascending by row.
 
         What it is stands in the metadata, as in selection.parquet.
 
         Args:
-            pool: The pool it belongs to, which has the ids.
+            pool: The pool it belongs to, which has the ids; without it there is no `id`.
             scores: What it was chosen by; without them `score` is null.
 
         Raises:
             PoolMismatchError: It or the scores belong to another pool.
         """
-        self.check(pool)
+        if pool is not None:
+            self.check(pool)
         if scores is not None:
-            scores.check(pool)
+            check_pool(
+                "the scores", scores.pool_fingerprint, self.pool_fingerprint,
+                "give those of the pool it was chosen from",
+            )  # fmt: skip
         score = np.full(len(self), np.nan) if scores is None else scores.values[self.rows]
         why = pa.DictionaryArray.from_arrays(pa.array(self.why), pa.array(self.reasons))
         columns = {
             "row": pa.array(self.rows),
-            "id": pool.read(self.rows, ["id"]).column("id"),
+            **({} if pool is None else {"id": pool.read(self.rows, ["id"]).column("id")}),
             "rank": pa.nulls(len(self), pa.int64()) if self.rank is None else self.rank,
             "score": nullable(score),
             "why": why.cast(pa.string()),
@@ -342,26 +351,30 @@ class TrainingOrder:
         """Optimizer steps over the whole sequence; the last one may be smaller."""
         return None if self.batch_size is None else -(-len(self.rows) // self.batch_size)
 
-    def to_table(self, pool: Pool) -> pa.Table:
+    def to_table(self, pool: Pool | None = None) -> pa.Table:
         """A row a step of the sequence: `position, row, id`.
 
         What it is stands in the metadata, as in order.parquet.
 
         Args:
-            pool: The pool it belongs to, which has the ids.
+            pool: The pool it belongs to, which has the ids; without it there is no `id`.
 
         Raises:
             PoolMismatchError: It belongs to another pool.
         """
+        if pool is None:
+            return self.table_with(None)
         check_pool(
             "the order's rows", self.pool_fingerprint, pool.fingerprint,
             "re-run 'didact order' or pass the pool it was made from",
         )  # fmt: skip
         return self.table_with(pool.read(self.rows, ["id"]).column("id"))
 
-    def table_with(self, ids: pa.Array) -> pa.Table:
-        """`to_table` with ids that were read before, `(k · epochs,)`."""
-        columns = {"position": np.arange(len(self)), "row": self.rows, "id": ids}
+    def table_with(self, ids: pa.Array | None) -> pa.Table:
+        """`to_table` with ids that were read before, `(k · epochs,)`; without a column of them."""
+        columns = {"position": np.arange(len(self)), "row": self.rows}
+        if ids is not None:
+            columns["id"] = ids
         facts = {
             "pool_fingerprint": self.pool_fingerprint,
             "method": self.method,
