@@ -12,7 +12,15 @@ from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
 from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
-from didact.data.rows.turns import CALL_PARTS, CALLS, RESULT_PARTS, ROLES, TOOLS, tools_of
+from didact.data.rows.turns import (
+    CALL_PARTS,
+    CALLS,
+    CONTENT_TEXTS,
+    RESULT_PARTS,
+    ROLES,
+    TOOLS,
+    tools_of,
+)
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -22,6 +30,7 @@ MEDIA: Final = {
 }
 _MEDIA_KEYS: Final = frozenset(MEDIA)
 FILES: Final = ("file", "input_file", "document")  # types of parts
+_PART_KEYS: Final = frozenset((*CONTENT_TEXTS, *MEDIA))
 _TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
@@ -222,13 +231,21 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
     yield from _media(message)
     for piece in content if type(content) is list else ():
         if type(piece) is dict:
-            yield from _media(piece)
-            if (kind := MEDIA.get(str(piece.get("type")))) is not None:
-                yield kind
-            elif piece.get("type") in FILES:
-                yield "files"
-            elif piece.get("type") in _TOOL_PARTS:
-                yield "tools"
+            yield from _of_part(piece)
         trace = trace or reasoning.is_trace_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"
+
+
+def _of_part(piece: Row) -> Iterator[str]:
+    """What a part of a content shows."""
+    yield from _media(piece)
+    kind = piece.get("type")
+    if isinstance(kind, str) and kind in MEDIA:
+        yield MEDIA[kind]
+    elif kind in FILES:
+        yield "files"
+    elif kind in _TOOL_PARTS:
+        yield "tools"
+    elif not (reasoning.is_trace_part(piece) or _PART_KEYS.intersection(piece)):
+        yield "unread_part"

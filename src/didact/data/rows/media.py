@@ -49,7 +49,8 @@ def _found(value: Any, depth: int) -> Iterator[Any]:
     if not depth or not isinstance(value, list | dict):
         return
     if isinstance(value, dict):
-        if value.get("type") in _TYPES:
+        kind = value.get("type")
+        if isinstance(kind, str) and kind in _TYPES:
             yield value
             return
         yield from _beside(value)
