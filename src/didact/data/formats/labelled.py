@@ -32,7 +32,8 @@ def label(row: Row, columns: Columns) -> bool:
         raise RowError(
             f"{columns.get('label', 'label')} is {shown(value)}; expected true or false (or 1 and "
             "0, yes and no, good and bad, or the like) in every row: give it one, map another "
-            "column with --data columns.label=YOUR_COLUMN, or read the rows without labels with columns.label=-"
+            "column with --data columns.label=YOUR_COLUMN, or read the rows without labels "
+            "with columns.label=-"
         )
     return found
 
