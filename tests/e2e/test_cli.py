@@ -196,6 +196,31 @@ def test_several_scores_are_combined(didact, chats, tmp_path):
     assert len(pq.read_table(tmp_path / "C" / "selection.parquet")) == 7
 
 
+def test_a_target_set_has_the_same_said_of_it_by_both_doors(didact, tmp_path):
+    rows = [{"text": "a cat"}, {"text": "a dog"}]
+    target = [rows[0], {"text": "\u200b"}, {"txt": "lost"}]
+    for name, given in (("pool", rows), ("target", target)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    how = ("--data", "on_bad_row=skip")
+    score = didact("score", "pool.jsonl", "--method", "bm25", "--target", "target.jsonl", *how,
+                   "-o", "s.parquet")  # fmt: skip
+    (tmp_path / "run.yaml").write_text(
+        "data: {path: pool.jsonl, on_bad_row: skip}\n"
+        "score: {method: bm25, target: target.jsonl}\n"
+        "select: {method: top_k, budget: {samples: 1}}\n"
+    )
+    didact("run", "run.yaml", "-o", "out")
+    stages = json.loads((tmp_path / "out" / "manifest.json").read_text())["stages"]
+    (stage,) = (stage for stage in stages if stage["name"] == "score")
+    said = [line.removeprefix("note: ") for line in score.stderr.splitlines()]
+    where = "rejected_score_target.jsonl"  # in the folder of a run
+    assert [found["kind"] for found in stage["findings"]] == [
+        "target_in_pool", "blank_text", "rejected_target",
+    ]  # fmt: skip
+    for found in stage["findings"]:
+        assert any(line.startswith(found["text"].partition(where)[0]) for line in said), said
+
+
 def test_a_report_without_samples_has_no_user_text(didact, chats, tmp_path):
     (tmp_path / "run.yaml").write_text(f"data: {{path: {chats}}}\nscore: {{method: length}}\n")
     didact("run", "run.yaml", "-o", "A")

@@ -41,7 +41,8 @@ def score(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.data import tables
-    from didact.scoring.around.about_scores import about_scores
+    from didact.data.about import SKIPPED_TARGET_ROWS, rejected_rows
+    from didact.scoring.around.about_scores import about_scores, about_target
 
     tables.check_replaceable(out)
     with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
@@ -57,9 +58,13 @@ def score(
     bill = ctx.meter.bill
     if bill.value.flops:
         result["flops"] = f"{bill.value.flops:.3g}, {bill.charged.flops:.3g} of them now"
-    known = about_scores(scores, found, target_pool, target or ())
+    known = [*about_scores(scores)]
+    if target_pool is not None:
+        known += about_target(found, target_pool, list(map(str, target or ())))
+        lost = str(target_pool.path / "rejected.jsonl")
+        known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
     if note := scores.facts.get("note"):
         say(f"note: {note}")
-    for finding in (*known, *(target_pool.findings if target_pool else ())):
+    for finding in known:
         say(f"note: {finding}")
     print_json(result) if json else facts_table(result)

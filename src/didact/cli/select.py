@@ -77,7 +77,7 @@ def select(
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
         if "train" in chosen.settings:
             result["left_for_training"] = chosen.settings["train"]["flops"]
-    known = () if by is None else about_scores(by, found)
+    known = () if by is None else about_scores(by)
     for note in (*known, *about_selection(chosen, found), *chosen.notes):
-        say(str(note))
+        say(f"note: {note}")
     print_json(result) if json else facts_table(result)

@@ -17,10 +17,10 @@ from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.core.statistics import spearman
 from didact.data import tables
-from didact.data.about import rejected_rows
+from didact.data.about import SKIPPED_TARGET_ROWS, rejected_rows
 from didact.data.reading.ingest import Ingested
 from didact.runs.folder import Outcome, output
-from didact.scoring.around.about_scores import about_scores, target_in_pool
+from didact.scoring.around.about_scores import about_scores, about_target
 from didact.stages.left_out import listed, rejected
 from didact.stages.stage import Compare, Stage, Values
 from didact.verbs import combine, identified, read_target, read_with_inputs, score
@@ -106,10 +106,10 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     targets = [read.pool for read in reads.values()]
     lost = f"rejected_{name}_target.jsonl"
     written = [path, *listed(targets, "rejected", folder / lost)]
-    findings = [*about_scores(scores, values.pool)]
+    findings = [*about_scores(scores)]
     for read in reads.values():
-        findings += target_in_pool(values.pool, read.pool, _own_files(read))
-    findings += rejected_rows(targets, "target files", lost, "data.on_bad_row: raise stops there")
+        findings += about_target(values.pool, read.pool, _own_files(read))
+    findings += rejected_rows(targets, "target files", lost, SKIPPED_TARGET_ROWS)
     counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
               "rejected_target": rejected(targets)}  # fmt: skip
     return Outcome(written, counts, notes, tuple(findings), scores.facts)

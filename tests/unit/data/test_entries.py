@@ -81,7 +81,12 @@ def test_which_data_set_is_meant(data, path, message):
 
 
 def test_several_data_sets_with_the_same_columns(data):
-    assert len(didact.read([f"{data}#sharegpt", f"{data}#chat_kto"][:1])) == 1
+    other = data / "copy" / "plain.json"
+    other.parent.mkdir()
+    other.write_text('[{"instruction": "and", "output": "this"}]')
+    info = {"plain": {"file_name": "plain.json"}}
+    (other.parent / "dataset_info.json").write_text(json.dumps(info))
+    assert len(didact.read([f"{data}#plain", f"{other.parent}#plain"])) == 2
     with pytest.raises(DataError, match="not read with the same columns"):
         didact.read([f"{data}#sharegpt", f"{data}#openai"])
     with pytest.raises(DataError, match="not read with the same columns"):

@@ -8,9 +8,12 @@ import pytest
 from pydantic import TypeAdapter
 
 import didact
-from didact.core.errors import ConfigError
+from didact.core import registry
+from didact.core.errors import ConfigError, DataError
 from didact.core.findings import Finding, findings_of
 from didact.data.reading.settings import DataSettings
+from didact.data.rows.columns import RowError
+from didact.data.rows.format import Format
 from didact.data.rows.sayings import DROPPABLE, SAYINGS
 
 
@@ -55,6 +58,12 @@ CHATS = {
                       {"role": "assistant", "content": "", "reasoning_content": "only a trace"}]},
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": []}]},
     ],
+    "files": [
+        {"messages": [
+            {"role": "user", "content": [{"type": kind, "source": {}}, {"type": "text", "text": "q"}]},
+            {"role": "assistant", "content": "a"}]}
+        for kind in ("file", "document", "input_file")
+    ],
     "empty_turn": [
         said(("user", ""), ("assistant", "نعم")),
         said(("user", "q"), ("assistant", " "), ("user", "再说"), ("assistant", "好")),
@@ -87,6 +96,11 @@ CHATS = {
     "tools": [
         asked("q", "a", tools=[{"type": "function", "function": {"name": "طقس"}}]),
         asked("q", "a", tools='[{"name": "f"}]'),
+        asked("q", "a", functions=[{"name": "f"}]),
+        said(("user", "q"), ("Function_Call", '{"name": "f"}')),
+        {"messages": [{"role": None, "from": "human", "value": "q"},
+                      {"role": None, "from": "Tool", "value": "r"},
+                      {"role": None, "from": "gpt", "value": "a"}]},
         said(("user", "q"), ("tool", "3 °C"), ("assistant", "a")),
         said(("user", "q"), ("assistant", "a"), ("observation", "r")),
         {"messages": [{"role": "user", "content": "天气"},
@@ -100,11 +114,13 @@ CHATS = {
         asked("q", [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "a"}]),
         asked("q", "<think>فكرة</think>a"),
         {"prompt": "q", "completion": "\n<think>t</think>\n\na"},
+        asked("q", "<|begin_of_thought|>t<|end_of_thought|>a"),
+        asked("q", "the mark that opens it is in the template</think>a"),
     ],
     "json_text": [{"messages": json.dumps(FINE["messages"])}],
     "unknown_role": [said(("narrator", "旁白"), ("assistant", "a"))],
     "unread_label": [{**FINE, "is_good": True}, {**FINE, "is_good": 0},
-                     {**FINE, "is_good": "False"}],
+                     {**FINE, "is_good": "False"}, {**FINE, "is_good": "no"}],
 }  # fmt: skip
 
 
@@ -127,6 +143,7 @@ def test_each_row_of_a_kind_is_counted(kind, tmp_path):
         asked("q", "a", tools=[], images=None, image="", videos=[]),
         asked("q", "a", tools="[]"),
         asked("What does <think> mean?", "It opens a trace, <think> it does."),
+        asked("</think>", "It is <think> t </think>"),
         asked("q", "a", label="cat", accepted=3),
         said(("developer", "d"), ("user", "q"), ("assistant", "a")),
         said(("system", ""), ("user", "q"), ("assistant", "a")),
@@ -181,6 +198,113 @@ def test_labels_that_are_no_truth_values_are_said_and_can_be_left_unread(read):
     assert (mapped.kind, kinds(mapped)) == ("labelled", {"label_spelled": 4})
 
 
+@pytest.mark.parametrize(("good", "bad"), [
+    ("correct", "Incorrect"), ("pass", "fail"), ("accept", "reject"), ("y", "n"), ("t", "f"),
+    ("thumbs_up", "thumbs_down"), ("+1", "-1"), ("passed", "wrong"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["label", "Label", "KTO_tag"])
+def test_labels_whose_meaning_is_certain_are_read(read, name, good, bad):
+    pool = read([{**FINE, name: good}, {"messages": FINE["messages"], name: bad}])
+    assert (pool.kind, kinds(pool)) == ("labelled", {"label_spelled": 2})
+    booleans = [{"messages": FINE["messages"], "label": label} for label in (True, False)]
+    ids = [p.read(range(2), ["id"]).to_pylist() for p in (pool, read(booleans, "booleans.jsonl"))]
+    assert ids[0] == ids[1]  # they are of the content and the label
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [("pos", "neg"), ("positive", "Negative"), ("up", "down")]
+)
+def test_labels_that_may_be_a_class_are_read_where_their_column_is_named(read, good, bad):
+    rows = [{**FINE, "label": good, "grade": good}, {**FINE, "label": bad, "grade": bad}]
+    plain = read(rows)
+    assert (plain.kind, kinds(plain)) == ("chat", {"unread_label": 2, "duplicates": 1})
+    named = read(rows, columns={"label": "grade"})
+    assert (named.kind, kinds(named)) == ("labelled", {"label_spelled": 2})
+
+
+@pytest.mark.parametrize("value", [0.2, "maths", [True], "ممتاز"])
+def test_a_column_that_is_named_the_label_is_read_or_refused(read, value):
+    settings = {"columns": {"label": "grade"}}
+    for rows in ([{**FINE, "grade": value}], [FINE, {**FINE, "grade": value}]):
+        with pytest.raises(
+            DataError, match=r"row . label is .*columns\.label=-|row.*expected true"
+        ):
+            read(rows, **settings)
+    with pytest.raises(DataError, match=r"'grade' is mapped to be the label, and rows of text"):
+        read([{"text": "书", "grade": value}], **settings)
+    assert read([{**FINE, "label": value}]).kind == "chat"
+
+
+def test_a_label_beside_columns_that_are_named(read):
+    rows = [
+        {"question": "س", "answer": "ج", "label": True},
+        {"question": "q", "answer": "a", "label": 0},
+    ]
+    pool = read(rows, columns={"prompt": "question", "completion": "answer"})
+    assert (pool.kind, kinds(pool)) == ("labelled", {"label_spelled": 1})
+    chats = [{"chat": FINE["messages"], "label": False}]
+    assert read(chats, columns={"messages": "chat"}).kind == "labelled"
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("is_correct", True), ("correct", "no"), ("feedback", "thumbs_down"), ("labels", 1),
+    ("rating", "good"), ("thumbs_up", 1.0), ("thumbs_up", "yes"), ("is_preferred", "no"),
+])  # fmt: skip
+def test_columns_that_look_like_a_label_are_said(read, name, value):
+    assert kinds(read([{**FINE, name: value}])) == {"unread_label": 1}
+    assert kinds(read([{**FINE, "rating": 1, "feedback": "ممتاز جدا"}])) == {}
+
+
+def test_dots_reach_into_nested_columns(read):
+    rows = [{**FINE, "m": {"good": n % 2 == 0}, "x": {"t": [{"name": "f"}]}} for n in range(2)]
+    labelled = read(rows, columns={"label": "m.good", "tools": "x.t"})
+    assert (labelled.kind, kinds(labelled)) == ("labelled", {"tools": 2})
+    rows[0]["m"]["good"] = "yes"
+    assert kinds(read(rows, columns={"label": "m.good"})) == {"label_spelled": 1}
+
+
+def test_columns_are_asked_about_only_where_a_format_reads_them(read, monkeypatch):
+    def answers(row, columns):
+        del columns
+        return [(1, "assistant", row["better"], 1.0), (2, "assistant", row["worse"], 1.0)]
+
+    def label(row, columns):
+        del columns
+        return row["fine"] == "fine"
+
+    own = {
+        "mine": Format(kind="pair", content=("better", "worse"), turns=answers, read_row=""),
+        "judged": Format(
+            kind="labelled", content=("question", "fine"), label=label, read_row="",
+            turns=lambda row, _: [(0, "assistant", row["question"], 1.0)],
+        ),
+    }  # fmt: skip
+    found = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: own.get(name) or found(kind, name))
+    monkeypatch.setattr(registry, "known", lambda kind: [*own] if kind == "formats" else [])
+    assert kinds(read([{"better": "猫", "worse": "狗"}])) == {}
+    assert kinds(read([{"question": "猫", "fine": "fine"}], "l.jsonl")) == {}
+
+
+def test_a_row_whose_label_is_refused_leaves_no_trace(read, monkeypatch):
+    def label(row, columns):
+        del columns
+        if row["fine"] is None:
+            raise RowError("fine is null")
+        return bool(row["fine"])
+
+    judged = Format(
+        kind="labelled", content=("text",), label=label, read_row="",
+        turns=lambda row, _: [(0, "assistant", row["text"], 1.0)],
+    )  # fmt: skip
+    monkeypatch.setattr(registry, "find", lambda *_: judged)
+    monkeypatch.setattr(registry, "known", lambda kind: ["judged"] if kind == "formats" else [])
+    rows = [{"text": text, "fine": fine} for text, fine in (("一", 1), ("二", None), ("三", 0))]
+    pool = read(rows, on_bad_row="skip")
+    assert pool.read([0, 1], ["text"]).column(0).to_pylist() == ["一", "三"]
+    assert kinds(pool) == {"rejected": 1}
+
+
 def test_reasoning_that_is_left_out_is_said(read):
     for row in CHATS["reasoning"]:
         assert kinds(read([row], reasoning="drop")) == {"reasoning_dropped": 1}
@@ -200,13 +324,14 @@ def test_rows_of_a_table_show_the_same(tmp_path):
             "image": [{"bytes": b"png"}, None, None],
             "videos": [[], ["a.mp4"], None],
             "thumbs_up": [None, None, True],
+            "functions": [None, '[{"name": "f"}]', None],
         }
     )  # fmt: skip
     pq.write_table(rows, tmp_path / "rows.parquet")
     pool = didact.read(tmp_path / "rows.parquet", cache_dir=tmp_path / "cache")
-    assert kinds(pool) == {"null_turn": 1, "images": 1, "video": 1, "tools": 1, "unread_label": 1}
+    assert kinds(pool) == {"null_turn": 1, "images": 1, "video": 1, "tools": 2, "unread_label": 1}
     assert {found.kind: found.first[-1] for found in pool.findings} == {
-        "null_turn": "2", "images": "1", "video": "2", "tools": "3", "unread_label": "3",
+        "null_turn": "2", "images": "1", "video": "2", "tools": "2", "unread_label": "3",
     }  # fmt: skip
 
 

@@ -42,6 +42,57 @@ CASES = {
             (ANSWER, "hello", 1.0),
         ),
     ),
+    "tools by their second name": (
+        {"tools": "[]", "functions": [{"name": "f"}], "messages": MESSAGES},
+        shared((SYSTEM, '[{"name":"f"}]', 0.0), (USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "functions beside an instruction": (
+        {"functions": '[{"name": "f"}]', "instruction": "hi", "output": "hello"},
+        shared((SYSTEM, '[{"name": "f"}]', 0.0), (USER, "hi", 0.0), (ANSWER, "hello", 1.0)),
+    ),
+    "parts of tools, refusals and files": (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "text", "text": {"value": "انتظر"}},
+                        {"type": "tool_use", "id": "1", "name": "天气", "input": {"城": "上海"}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "1",
+                            "content": [
+                                {"type": "text", "text": "晴"},
+                                {"type": "image", "source": {}},
+                            ],
+                        },
+                        {"type": "tool_result", "tool_use_id": "2", "content": "حار"},
+                        {"type": "tool_result", "content": {"t": 30}},
+                        {"type": "document", "source": {}},
+                    ],
+                },
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "لا"}]},
+            ]
+        },
+        shared(
+            (
+                ANSWER,
+                'انتظر\n[{"type":"tool_use","id":"1","name":"天气","input":{"城":"上海"}}]',
+                1.0,
+            ),
+            (
+                USER,
+                '晴\n<image>\nحار\n{"type":"tool_result","content":{"t":30}}\n<document>',
+                0.0,
+            ),
+            (ANSWER, "لا", 1.0),
+        ),
+    ),
     "content parts": (
         {
             "messages": [
@@ -370,6 +421,12 @@ def test_columns_with_dots_and_other_names():
     assert parse(row, columns) == shared(
         (SYSTEM, "a key with a dot", 0.0), (ANSWER, "x", 0.25), (USER, "y", 0.0)
     )
+
+
+def test_mapped_tools_have_no_second_name():
+    row = {"functions": [{"name": "f"}], "t": [{"name": "g"}], "messages": MESSAGES}
+    assert parse(row, {"tools": "t"})[0] == (SHARED, SYSTEM, '[{"name":"g"}]', 0.0)
+    assert parse(row, {"tools": "-"}) == parse({"messages": MESSAGES})
 
 
 def test_a_mapping_of_other_columns_keeps_messages():

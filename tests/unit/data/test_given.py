@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import didact
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError, NoSampleError
 from didact.data.reading.settings import DataSettings
 from didact.verbs import context, read_target
 
@@ -20,6 +20,15 @@ ROWS = [
     {"id": f"r{i}", "messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a" * (i + 1)}], "n": i}
     for i in range(4)
 ]  # fmt: skip
+
+
+NAN = float("nan")
+DEEP = [
+    {"x": [1.0, NAN]},
+    [{"y": np.float32("inf")}],
+    (np.array([[1.0, NAN]]),),
+    {"x": [1.0, 2], "y": None},
+]
 
 
 def rows_of(pool):
@@ -108,6 +117,25 @@ def test_values_that_json_has_not():
     assert said.text == "1 row has NaN or infinity, read as missing"
     again = didact.read([{"text": "b"}, row])  # the finding is not of the first time only
     assert [f.kind for f in again.findings] == [f.kind for f in pool.findings]
+
+
+def test_nan_inside_of_values_is_said_too():
+    for whole in (1, 2**70):  # the second is beyond what the fast writer has
+        rows = [{"text": "a"}, *({"text": "b", "n": whole, "deep": deep} for deep in DEEP)]
+        pool = didact.read(rows)
+        (said,) = (f for f in pool.findings if f.kind == "nan")
+        assert (said.count, said.first) == (3, "rows row 2")
+        assert b"NaN" not in b"".join(pool.records(range(len(pool))))
+        assert rows_of(pool)[1]["deep"] == {"x": [1.0, None]}
+
+
+def test_errors_name_the_rows_and_stay_what_they_are():
+    with pytest.raises(
+        ConfigError, match=r"^data.columns.rows: no file is one JSON object, rows is"
+    ):
+        didact.read(pa.table({"text": ["a"]}), columns={"rows": "items"})
+    with pytest.raises(NoSampleError, match="^rows: no sample to use"):
+        didact.read(pa.table({"text": pa.array([], pa.string())}))
 
 
 def test_pandas_says_what_is_missing_in_many_ways():

@@ -13,7 +13,9 @@ import pytest
 
 import didact
 from didact.core.render import CHOSEN, REJECTED, SHARED
-from didact.data.rows.detection import detect, turns_of
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import row_reader
+from didact.data.rows.detection import detect, formats, turns_of
 from didact.data.rows.reasoning import in_text, without_marked
 
 ASK = {"role": "user", "content": "ما هو 2+2؟"}
@@ -40,6 +42,66 @@ KINDS = {
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": TRACE}]}, ANSWER]}
     ),
     "reasoning part": chat({"content": [{"type": "reasoning", "text": TRACE}, ANSWER]}),
+    "details": chat(
+        {
+            "content": ANSWER,
+            "reasoning_details": [
+                {"type": "reasoning.summary", "summary": TRACE},
+                {"type": "reasoning.encrypted", "data": "x"},
+            ],
+        }
+    ),
+    "blocks": chat(
+        {
+            "content": ANSWER,
+            "thinking_blocks": [{"type": "thinking", "thinking": TRACE, "signature": "x"}],
+        }
+    ),
+    "steps": chat({"content": ANSWER, "reasoning": {"steps": [TRACE]}}),
+    **{
+        key: chat({"content": ANSWER, key: TRACE})
+        for key in (
+            "thought",
+            "thoughts",
+            "cot",
+            "chain_of_thought",
+            "analysis",
+            "rationale",
+            "reasoning_text",
+            "thinking_content",
+        )
+    },
+    "thought part": chat({"content": [{"type": "thought", "text": TRACE}, {"text": ANSWER}]}),
+    "thought flag": chat({"content": [{"thought": True, "text": TRACE}, {"text": ANSWER}]}),
+    "redacted part": chat(
+        {
+            "reasoning": TRACE,
+            "content": [
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "text", "text": ANSWER},
+            ],
+        }
+    ),
+    "channel": {
+        "messages": [
+            ASK,
+            {"role": "assistant", "channel": "analysis", "content": TRACE},
+            {"role": "assistant", "channel": "final", "content": ANSWER},
+        ]
+    },
+    "beside messages": chat({"content": ANSWER}) | {"reasoning_content": TRACE},
+    "of an instruction": {
+        "instruction": ASK["content"],
+        "output": ANSWER,
+        "reasoning_content": TRACE,
+    },
+    "of a text": {"prompt": ASK["content"], "completion": ANSWER, "thinking": TRACE},
+    "of a labelled answer": {
+        "prompt": ASK["content"],
+        "completion": ANSWER,
+        "cot": TRACE,
+        "label": True,
+    },
     "summary part": chat(
         {"content": [{"type": "reasoning", "summary": [{"text": TRACE}]}, ANSWER]}
     ),
@@ -73,6 +135,26 @@ def test_a_trace_is_a_turn_before_its_answer(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_a_script_reads_the_same_traces(name):
+    form = detect(KINDS[name], {})
+    read, found = row_reader(
+        OrderedDataSet(
+            kind=formats()[form].kind,
+            formats=[form],
+            data_files=["x.jsonl"],
+            validation_file=None,
+            columns={},
+            batch_size=2,
+            epochs=1,
+        )
+    )
+    answers = read(KINDS[name])
+    last = (answers.get("completion") or answers["messages"])[-1]
+    assert last == {"role": "assistant", "content": ANSWER, "reasoning_content": TRACE}
+    assert found == {"reasoning": 1}
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_a_trace_can_be_left_out(name):
     assert [turn[1:3] for turn in parsed(KINDS[name], "drop")] == [
         ("user", ASK["content"]),
@@ -85,6 +167,8 @@ def test_what_is_no_trace_is_none():
         {"content": ANSWER, "reasoning_content": ""},
         {"content": ANSWER, "reasoning": None, "thinking": True},
         {"content": ANSWER, "reasoning": {"effort": "high"}},
+        {"content": ANSWER, "reasoning": "high"},
+        {"content": ANSWER, "analysis": [{"text": "x"}]},
     ):
         assert len(parsed(chat(answer))) == 2
     asked = {"messages": [ASK | {"thinking": "of a user"}, {"role": "assistant", "content": "x"}]}
@@ -205,3 +289,85 @@ def test_a_table_fills_in_no_trace(tmp_path):
     pq.write_table(pa.table({"messages": rows}), path)
     texts = didact.read(path).read([0, 1], ["text"]).column("text").to_pylist()
     assert [text.removeprefix(f"{ASK['content']}\n") for text in texts] == ["hm\na", "b"]
+
+
+def test_a_trace_beside_a_row_is_of_its_last_answer_if_that_has_none():
+    last = [turn[1:3] for turn in parsed(chat({"content": "1"}, {"content": "2"}) | {"cot": TRACE})]
+    assert last[-2:] == [("reasoning", TRACE), ("assistant", "2")]
+    assert last[:2] == [("user", ASK["content"]), ("assistant", "1")]
+    for own in (
+        {"content": "2", "thinking": "own"},
+        {"content": "<think>own</think>2"},
+        {"content": f"{TRACE}: 2"},
+    ):
+        assert TRACE not in [turn[2] for turn in parsed(chat(own) | {"reasoning": TRACE})]
+    switch = {"prompt": "q", "completion": "a", "reasoning": "on"}
+    assert len(parsed(switch)) == 2
+
+
+def test_traces_beside_the_answers_of_a_pair():
+    row = {
+        "prompt": "q",
+        "chosen": "a",
+        "rejected": "b",
+        "chosen_reasoning": TRACE,
+        "rejected_thinking": "لأن",
+    }
+    assert [turn[:3] for turn in parsed(row)] == [
+        (SHARED, "user", "q"),
+        (CHOSEN, "reasoning", TRACE),
+        (CHOSEN, "assistant", "a"),
+        (REJECTED, "reasoning", "لأن"),
+        (REJECTED, "assistant", "b"),
+    ]
+    assert [turn[2] for turn in parsed(row, "drop")] == ["q", "a", "b"]
+
+
+def test_a_mapped_column_of_a_row_goes_first_and_a_dash_hides_all():
+    row = {"prompt": "q", "completion": "a", "meta": {"why": TRACE}, "thinking": "other"}
+    told = {
+        own: [t[2] for t in turns_of("prompt_completion", {"reasoning": own})(row)]
+        for own in ("meta.why", "gone", "-")
+    }
+    assert told == {"meta.why": ["q", TRACE, "a"], "gone": ["q", "other", "a"], "-": ["q", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("[THINK]想[/THINK]答", "答"),
+        ("<|START_THINKING|>想<|END_THINKING|>答", "答"),
+        ("<|channel|>analysis<|message|>想<|end|>答", "答"),
+    ],
+)
+def test_marks_of_other_models(text, rest, tmp_path):
+    assert without_marked(text) == rest
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(orjson.dumps(chat({"content": text})))
+    assert [found.kind for found in didact.read(path).findings] == ["reasoning"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_what_is_said_of_traces_beside_rows(ending, tmp_path):
+    row = {"prompt": "q", "completion": "a", "rationale": "因为"}
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b", "reasoning": "因为"}
+
+    def kinds(row, **settings):
+        path = tmp_path / f"x.{ending}"
+        if ending == "jsonl":
+            path.write_bytes(orjson.dumps(row))
+        else:
+            pq.write_table(pa.Table.from_pylist([row]), path)
+        return [found.kind for found in didact.read(path, **settings).findings]
+
+    assert kinds(row) == ["unread_reasoning"]
+    assert kinds(row, columns={"reasoning": "rationale"}) == ["reasoning"]
+    assert kinds(row, columns={"reasoning": "rationale"}, reasoning="drop") == ["reasoning_dropped"]
+    assert kinds(pair) == ["pair_reasoning"]
+    assert kinds(pair | {"chosen_cot": "因"}, reasoning="drop") == [
+        "reasoning_dropped",
+        "pair_reasoning",
+    ]
+    traced = {"instruction": "q", "output": "a", "thinking": "因为"}
+    assert kinds(traced) == ["reasoning"]
+    assert kinds(traced, reasoning="drop") == ["reasoning_dropped"]

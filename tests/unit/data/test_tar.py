@@ -64,6 +64,10 @@ def test_other_members_are_counted(tmp_path):
     assert said.count == 4
     assert said.first == "x.tar '0.png'"
     assert said.text == "4 members of tar files are no JSON and not read (.png 3, no plain file 1)"
+    write(tmp_path / "y.tar", [("0.json", row(0)), ("0.png", b"\x89PNG")])
+    (said,) = (f for f in didact.read(tmp_path).findings if f.kind == "tar_members")
+    assert (said.count, said.first) == (5, "x.tar '0.png'")
+    assert said.text == "5 members of tar files are no JSON and not read (.png 4, no plain file 1)"
 
 
 @pytest.mark.parametrize(

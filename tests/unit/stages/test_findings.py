@@ -12,7 +12,7 @@ from didact.core.findings import TITLE
 from didact.core.scores import Budget
 from didact.inspection import inspect_pool
 from didact.runs.folder import read_manifest
-from didact.scoring.around.about_scores import about_scores
+from didact.scoring.around.about_scores import about_scores, about_target
 from didact.selection.around.about_selection import about_selection
 from didact.testing import make_pool
 
@@ -50,22 +50,25 @@ def scored(tmp_path, texts, target=None, method="bm25"):
 )
 def test_scores_that_are_all_equal_are_said_to_be_no_choice(texts, target, tmp_path):
     scores, pool, wanted = scored(tmp_path, texts, target)
-    (found,) = about_scores(scores, pool, wanted)
+    assert list(about_target(pool, wanted, ["t.jsonl"])) == []
+    (found,) = about_scores(scores)
     assert (found.kind, found.count) == ("all_equal", len(texts))
     assert "chosen by the order of the files" in found.text
 
 
 def test_scores_that_differ_are_not(tmp_path):
-    assert about_scores(*scored(tmp_path, POOL, [{"text": "the cat"}])) == ()
-    assert about_scores(*scored(tmp_path, POOL[:1], [{"text": "slovo"}])) == ()
+    assert about_scores(scored(tmp_path, POOL, [{"text": "the cat"}])[0]) == ()
+    assert about_scores(scored(tmp_path, POOL[:1], [{"text": "slovo"}])[0]) == ()
 
 
 def test_target_rows_in_the_pool_are_counted_whatever_their_ids(tmp_path):
-    scores, pool, target = scored(tmp_path, POOL, [{"text": POOL[1], "id": "x"}, {"text": "cat"}])
-    (found,) = about_scores(scores, pool, target, ["target.jsonl"])
+    _, pool, target = scored(tmp_path, POOL, [{"text": POOL[1], "id": "x"}, {"text": "cat"}])
+    (found,) = about_target(pool, target, ["target.jsonl"])
     assert (found.kind, found.count) == ("target_in_pool", 1)
     assert found.first == "row 1 of the pool"
     assert found.remedy.startswith("data.exclude: [target.jsonl]")
+    assert next(about_target(pool, target, [])).remedy == ""
+    assert "[a, b, c, …]" in next(about_target(pool, target, list("abcd"))).remedy
 
 
 def test_settings_around_a_selection_that_met_nothing_are_said(tmp_path):
@@ -94,7 +97,7 @@ def test_a_run_says_each_thing_once_everywhere(write, tmp_path):
         "data": {"path": str(pool), "on_bad_row": "skip",
                  "exclude": [str(write("held.jsonl", ["no such words"]))]},
         "score": {"method": "bm25",
-                  "target": str(write("target.jsonl", [POOL[2], "a cat", {"txt": "lost"}]))},
+                  "target": str(write("target.jsonl", [POOL[2], "\u200b", "\u2060", {"txt": "lost"}]))},
         "select": {"method": "top_k", "budget": {"samples": 2}},
     }  # fmt: skip
     done = didact.run(config, tmp_path / "out", cache_dir=tmp_path / "cache")
@@ -102,7 +105,7 @@ def test_a_run_says_each_thing_once_everywhere(write, tmp_path):
     assert by_stage["data"] == {
         "blank_text": 1, "rejected": 1, "duplicates": 1, "nothing_matched": 0,
     }  # fmt: skip
-    assert by_stage["score"] == {"target_in_pool": 1, "rejected_target": 1}
+    assert by_stage["score"] == {"target_in_pool": 1, "blank_text": 2, "rejected_target": 1}
     assert read_manifest(tmp_path / "out").stages == done.manifest.stages
     shown = io.StringIO()
     with redirect_stdout(shown):

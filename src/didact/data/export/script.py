@@ -13,12 +13,21 @@ from didact.core.errors import DataError
 from didact.core.render import REASONING_KEYS, THINK
 from didact.data.export import script_rows
 from didact.data.export.ordered import NOTE, OrderedDataSet
-from didact.data.formats.labelled import SPELLINGS
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
+from didact.data.rows.labels import NAMES, SPELLINGS
 from didact.data.rows.marks import MEDIA
-from didact.data.rows.turns import CALLS, ROLES, TEXTS, TOOLS, WEIGHTS
+from didact.data.rows.turns import (
+    CALL_PARTS,
+    CALLS,
+    CONTENT_TEXTS,
+    RESULT_PARTS,
+    ROLES,
+    TOOLS,
+    WEIGHTS,
+    is_call_part,
+)
 
 
 def sequential(data: OrderedDataSet) -> dict[str, Any]:
@@ -145,21 +154,33 @@ def _read_row(data: OrderedDataSet) -> str:
 
 _FROM_HERE: Final = "# -- from here"
 
-_SHARED: Final = (json_text.there, reasoning.without_marked)  # functions that stand there, too
+_SHARED: Final = (  # functions that stand there, too
+    *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
+    *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
+    is_call_part,
+)
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
     "TOOLS": TOOLS,
     "CALLS": CALLS,
     "MESSAGE_KEYS": json_text.MESSAGE_KEYS,
-    "CONTENT_TEXTS": TEXTS,
+    "CONTENT_TEXTS": CONTENT_TEXTS,
     "NOTHING": json_text.NOTHING,
     "THINK": THINK,
     "REASONING_KEYS": REASONING_KEYS,
-    "REASONING_PARTS": reasoning.PARTS,
-    "TRACE_TEXTS": reasoning.TEXTS,
+    "ROW_KEYS": reasoning.ROW_KEYS,
+    "LOOSE_KEYS": reasoning.LOOSE_KEYS,
+    "TRACE_KEYS": reasoning.TRACE_KEYS,
+    "TRACE_TEXTS": reasoning.TRACE_TEXTS,
+    "FLAGS": reasoning.FLAGS,
+    "PARTS": reasoning.PARTS,
     "MARKS": reasoning.MARKS,
+    "UNOPENED": reasoning.UNOPENED,
+    "CALL_PARTS": CALL_PARTS,
+    "RESULT_PARTS": RESULT_PARTS,
     "LABELS": SPELLINGS,
+    "LABEL_NAMES": NAMES,
     "MEDIA": MEDIA,
 }
 _READ: Final = """\

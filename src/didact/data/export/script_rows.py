@@ -10,15 +10,28 @@ import json
 from collections import Counter
 from typing import Any
 
-from didact.core.render import REASONING_KEYS
-from didact.data.formats.labelled import SPELLINGS as LABELS
 from didact.data.rows.json_text import MESSAGE_KEYS, there
+from didact.data.rows.labels import NAMES as LABEL_NAMES
+from didact.data.rows.labels import SPELLINGS as LABELS
 from didact.data.rows.marks import MEDIA
-from didact.data.rows.reasoning import PARTS as REASONING_PARTS
-from didact.data.rows.reasoning import TEXTS as TRACE_TEXTS
-from didact.data.rows.reasoning import without_marked
-from didact.data.rows.turns import CALLS, ROLES, TOOLS, WEIGHTS
-from didact.data.rows.turns import TEXTS as CONTENT_TEXTS
+from didact.data.rows.reasoning import (
+    ROW_KEYS,
+    in_text,
+    is_trace,
+    is_trace_part,
+    trace_beside,
+    trace_of,
+    without_marked,
+)
+from didact.data.rows.turns import (
+    CALLS,
+    CONTENT_TEXTS,
+    RESULT_PARTS,
+    ROLES,
+    TOOLS,
+    WEIGHTS,
+    is_call_part,
+)
 
 COLUMNS: dict[str, str] = {}
 NULLS_ARE_FILLED_IN = False
@@ -64,22 +77,6 @@ def spoken(row: Any, name: str) -> Any:
     return found if whole and 0 < len(told) == len(listed) else value
 
 
-def trace_of(value: Any) -> str:
-    """Text of a reasoning trace: a string, a part, or a list of them."""
-    if isinstance(value, list):
-        return "\n".join(filter(None, map(trace_of, value)))
-    if isinstance(value, dict):
-        found = (value[key] for key in TRACE_TEXTS if value.get(key) is not None)
-        return trace_of(next(found, ""))
-    return value if isinstance(value, str) else ""
-
-
-def trace_beside(given: Any) -> str:
-    """The reasoning trace beside a message's content; "" without one."""
-    keys = [COLUMNS["reasoning"]] if "reasoning" in COLUMNS else REASONING_KEYS
-    return next(filter(None, (trace_of(given.get(key)) for key in keys)), "")
-
-
 def media_of(holder: Any, kind: str) -> list[Any]:
     """Images, audio or video under keys of a row, of a message or of a part of one."""
     found = [holder[name] for name, of in MEDIA.items() if of == kind and there(holder.get(name))]
@@ -99,11 +96,19 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         return value or "", "", media
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
-        texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
-        text = next((t for t in texts if isinstance(t, str)), None)
-        if kind in REASONING_PARTS:
+        if is_trace_part(part):
             traces.append(part)
             continue
+        if is_call_part(part):
+            continue
+        texts = [part] if isinstance(part, str) else [part.get(k) for k in CONTENT_TEXTS]
+        texts = [t["value"] if isinstance(t, dict) and "value" in t else t for t in texts]
+        text = next((t for t in texts if isinstance(t, str)), None)
+        inside = next((t for t in texts if isinstance(t, list)), None)  # of what a tool gave
+        if text is None and inside is not None:
+            text = content_of(inside)[0]
+        elif text is None and kind in RESULT_PARTS:
+            text = json.dumps(part, ensure_ascii=False)
         if kind in MEDIA:
             text = f"<{MEDIA[kind].removesuffix('s')}>"
             found = media_of(part, MEDIA[kind]) or [part.get("url") or part.get("path") or ""]
@@ -121,7 +126,22 @@ def without_nulls(value: Any) -> Any:
 
 def calls_of(given: Any) -> Any:
     """The tool calls of a message: a list, or a text that is none."""
+    content = given.get(COLUMNS.get("content", "content"))
+    parts = content if isinstance(content, list) else []
+    parts = [part for part in parts if is_call_part(part)]
     calls = parsed(next(filter(there, map(given.get, CALLS)), None))
+    if parts and not calls:  # as Anthropic has calls
+        calls = [
+            {
+                **({"id": part["id"]} if isinstance(part.get("id"), str) else {}),
+                "type": "function",
+                "function": {
+                    "name": part.get("name"),
+                    "arguments": part.get("input", part.get("arguments")),
+                },
+            }
+            for part in parts
+        ]
     if isinstance(calls, dict):
         calls = [{"type": "function", "function": calls}]
     return without_nulls(calls)
@@ -141,8 +161,10 @@ def message(given: Any) -> dict[str, Any]:
     value = given.get(COLUMNS.get("content", "content"))
     value = given.get("value") if value is None else value
     text, trace, media = content_of(value)
-    out = {"role": role_of(name), "content": text}
-    if out["role"] == "assistant" and (trace := trace_beside(given) or trace):
+    role = role_of(name)
+    out = {"role": "reasoning" if role == "assistant" and is_trace(given) else role}
+    out["content"] = text
+    if out["role"] == "assistant" and (trace := trace_beside(given, COLUMNS) or trace):
         out["reasoning_content"] = trace
     if out["role"] in ("assistant", "reasoning") and weight_of(given) != 1:
         out["weight"] = weight_of(given)
@@ -224,13 +246,33 @@ def tools_of(row: Any) -> Any:
 
 def label_of(row: Any) -> bool:
     """Whether a labelled answer is good."""
-    value = column(row, "label")
-    value = row.get("kto_tag") if value is None else value
+    values = (column(row, "label"), *map(row.get, LABEL_NAMES))
+    value = next((value for value in values if value is not None), None)
     return LABELS[str(value).strip().lower()]
+
+
+def traced(row: Any, read: dict[str, Any]) -> None:
+    """Give the last answers of a row as it was read the reasoning that stands beside them."""
+    for name in ("messages", "completion", "chosen", "rejected"):
+        answer, own = read.get(name), COLUMNS.get("reasoning")
+        before = f"{name}_" if name in ("chosen", "rejected") else ""
+        if answer is None or own == "-" or LEAVE_REASONING_OUT:
+            continue
+        found = [column(row, "reasoning") if own and not before else None]
+        found += [row.get(before + key) for key in ROW_KEYS]
+        trace = next(filter(None, map(trace_of, found)), "")
+        turns = side(answer, "assistant") if isinstance(answer, str) else answer
+        last = next((turn for turn in reversed(turns) if turn["role"] == "assistant"), None)
+        if not trace or not last or "reasoning_content" in last or in_text(last["content"]):
+            continue
+        if trace not in last["content"]:
+            last["reasoning_content"] = trace
+            read[name] = turns
 
 
 def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     """A row as it was read with its tools and images, counted in FOUND."""
+    traced(row, read)
     tools = tools_of(row)
     media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
     chats = {name: value for name, value in read.items() if isinstance(value, list)}

@@ -8,6 +8,7 @@ from didact.core.render import SHARED
 from didact.data.rows import json_text
 from didact.data.rows.columns import Columns, Row, RowError, as_text, named, require_text, shown
 from didact.data.rows.format import Format
+from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import LEARNED, Turn, opening
 
 
@@ -48,7 +49,8 @@ FORMAT: Final = Format(
     kind="chat",
     content=("instruction", "output"),
     turns=turns,
-    columns=("input", "history", "system", "tools"),
+    columns=("input", "history", "system", "tools", "reasoning"),
+    fixed_columns=ROW_KEYS,
     read_row=_READ_ROW,
     reads_too=("prompt_completion",),
 )

@@ -7,31 +7,17 @@ from typing import Any, Final
 from didact.data.formats import alpaca, messages, prompt_completion
 from didact.data.rows.columns import Columns, Row, RowError, has, named, shown
 from didact.data.rows.format import Format
+from didact.data.rows.labels import NAMES, spelled, surely_spelled
+from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import Turn
-
-# A file that begins with a label of one of these spellings is one of KTO's.
-SPELLINGS: Final = {
-    **dict.fromkeys(("true", "1", "1.0", "yes", "good", "desirable", "chosen", "like"), True),
-    **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable"), False),
-    **dict.fromkeys(("rejected", "dislike"), False),
-}
 
 
 def given(row: Row, columns: Columns) -> Any:
     """What stands in the label's column; None when there is none, or `label` is mapped to `-`."""
     found = named(row, columns, "label")
     if found is None and columns.get("label") != "-":
-        return row.get("kto_tag")
+        return next((row[name] for name in NAMES if row.get(name) is not None), None)
     return found
-
-
-def spelled(value: Any) -> bool | None:
-    """Whether a label says good or bad; None when it says neither."""
-    if isinstance(value, bool):
-        return value
-    return (
-        SPELLINGS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
-    )
 
 
 def label(row: Row, columns: Columns) -> bool:
@@ -45,7 +31,7 @@ def label(row: Row, columns: Columns) -> bool:
     if found is None:
         raise RowError(
             f"label is {shown(value)}; expected true or false (or 1 and 0, yes and no, good and "
-            "bad), as the file's other rows have: map another column with --data "
+            "bad, or the like) in every row: give it one, map another column with --data "
             "columns.label=YOUR_COLUMN, or read the rows without labels with columns.label=-"
         )
     return found
@@ -54,7 +40,8 @@ def label(row: Row, columns: Columns) -> bool:
 def refuse_late(row: Row, columns: Columns) -> None:
     """Raise RowError when a row has a label of KTO's in a file that began without."""
     value = given(row, columns)
-    if value is not None and spelled(value) is not None:
+    if value is not None and _is_meant(value, columns):
+        label(row, columns)
         raise RowError(
             f"the row has the label {shown(value)}, and the file's first row has none like it; "
             "expected every row to have one, as KTO needs, or no row: give the others true or "
@@ -73,7 +60,18 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    return spelled(given(row, columns)) is not None and (
+    """Whether a row has a label in one of the spellings, beside content of another format."""
+    value = given(row, columns)
+    return value is not None and _is_meant(value, columns) and _has_content(row, columns)
+
+
+def _is_meant(value: Any, columns: Columns) -> bool:
+    """Whether a value is a label of KTO's, or one that the user says is one."""
+    return columns.get("label", "-") != "-" or surely_spelled(value) is not None
+
+
+def _has_content(row: Row, columns: Columns) -> bool:
+    return (
         messages.find_messages(row, columns)[1] is not None
         or has(row, columns, "prompt", "completion")
         or has(row, columns, "instruction", "output")
@@ -102,7 +100,7 @@ FORMAT: Final = Format(
     turns=turns,
     fits=_fits,
     label=label,
-    fixed_columns=("kto_tag",),
+    fixed_columns=(*NAMES, *ROW_KEYS),
     rank=1,  # without its label such a row is of another format
     read_row=_READ_ROW,
 )

@@ -8,8 +8,10 @@ from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, get, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import parsed
-from didact.data.rows.turns import PlainTurns, Turn, chat, opening
+from didact.data.rows.reasoning import ROW_KEYS
+from didact.data.rows.turns import TOOLS, PlainTurns, Turn, chat, opening
 
+_BESIDE: Final = frozenset(("system", *TOOLS))
 _PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
 
 
@@ -46,14 +48,14 @@ def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
     Returns:
         None for any other row, and when keys of messages are mapped.
     """
-    name, system, tools = "messages", "system", "tools"
+    name, beside = "messages", _BESIDE
     if columns:
         if columns.keys() & {"role", "content", "weight", "reasoning"}:
             return None
-        name, system, tools = (columns.get(n, n) for n in (name, system, tools))
-        system, tools = system.split(".")[0], tools.split(".")[0]
+        name = columns.get(name, name)
+        beside = frozenset(columns.get(n, n).split(".")[0] for n in beside)
     messages = row.get(name)
-    if type(messages) is not list or not messages or system in row or tools in row:
+    if type(messages) is not list or not messages or not beside.isdisjoint(row):
         return None
     turns = PlainTurns()
     for message in messages:
@@ -87,7 +89,7 @@ FORMAT: Final = Format(
     turns=turns,
     fits=_fits,
     columns=("role", "content", "weight", "reasoning", "system", "tools"),
-    fixed_columns=("conversations",),
+    fixed_columns=("conversations", *ROW_KEYS),
     read_row=READ_ROW,
     reads_too=("sharegpt", "alpaca", "prompt_completion"),
 )

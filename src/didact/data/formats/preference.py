@@ -11,6 +11,7 @@ from didact.data.formats.messages import find_messages
 from didact.data.rows.columns import Columns, Row, RowError, get, has, named, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import as_messages
+from didact.data.rows.reasoning import PAIR_COLUMNS
 from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
 
 
@@ -121,7 +122,7 @@ FORMAT: Final = Format(
     turns=turns,
     fits=_fits,
     columns=("prompt", "instruction", "input", "system", "tools"),
-    fixed_columns=("chosen_messages", "rejected_messages", "conversations"),
+    fixed_columns=("chosen_messages", "rejected_messages", "conversations", *PAIR_COLUMNS),
     rank=2,  # without its answers such a row is of another format, or is labelled
     read_row=_READ_ROW,
 )

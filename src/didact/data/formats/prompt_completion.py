@@ -6,6 +6,7 @@ from typing import Final
 
 from didact.data.rows.columns import Columns, Row, require
 from didact.data.rows.format import Format
+from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import LEARNED, Turn, opening, shown_only, side
 
 
@@ -28,6 +29,7 @@ FORMAT: Final = Format(
     kind="chat",
     content=("prompt", "completion"),
     turns=turns,
-    columns=("system", "tools"),
+    columns=("system", "tools", "reasoning"),
+    fixed_columns=ROW_KEYS,
     read_row=_READ_ROW,
 )

@@ -23,7 +23,6 @@ _MOST_BYTES: Final = 16 * 2**20
 # LLaMA-Factory's name for a column, and didact's; those that are named beside no format
 _SHARED: Final = {"system": "system", "tools": "tools"}
 _ALPACA: Final = {"prompt": "instruction", "query": "input", "response": "output"}
-_DEFAULTS: Final = {"prompt": "instruction", "query": "input", "response": "output"}
 _TAGS: Final = {
     "user_tag": "user",
     "assistant_tag": "assistant",
@@ -52,7 +51,7 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
             has roles of its own, or two of them are read with different columns.
     """
     found: list[str | Path] = []
-    read: dict[str, DataSettings] = {}
+    read: list[DataSettings] = []  # how the rows behind each path are
     findings: list[Finding] = []
     for path in paths:
         with readable(Path(path)):
@@ -67,23 +66,23 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
                     f"set {name!r}; check the path"
                 )
             found.append(path if place == whole else place)
+            read.append(settings)
             continue
         file = place / FILE if place.is_dir() else place
         name = _named(file, entries, name)
         found.append(_rows_of(file, name, entries[name]))
-        read[name] = _mapped(file, name, entries[name], settings)
+        read.append(_mapped(file, name, entries[name], settings))
         n = entries[name].get("num_samples")
         if isinstance(n, int):
             text = f"{name} in {FILE} takes {counted(n, 'sample')} of its rows (num_samples)"
             remedy = "didact reads all of them; select.budget says how many are taken"
             findings.append(Finding("num_samples", n, "", text, remedy))
-    kinds = list(read.values())
-    if kinds and (any(kind != kinds[0] for kind in kinds) or len(read) < len(found)):
+    if any(kind != read[0] for kind in read):
         raise DataError(
             f"{', '.join(map(str, paths))}: are not read with the same columns; expected one way "
             "to read the rows of a pool: run them apart"
         )
-    return Resolved(found, kinds[0] if kinds else settings, tuple(findings))
+    return Resolved(found, read[0] if read else settings, tuple(findings))
 
 
 def _split(path: str | Path) -> tuple[Path, str | None]:
@@ -161,7 +160,7 @@ def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings
         named = {"role": tags.get("role_tag", "from"), "content": tags.get("content_tag", "value")}
         columns |= {ours: key for ours, key in named.items() if key not in {ours, *_SPELLED[ours]}}
     else:
-        given = given or _DEFAULTS
+        given = given or _ALPACA
         found = {ours: given.get(theirs) for theirs, ours in _ALPACA.items()}
         answers = found["output"] or entry.get("ranking") or given.get("kto_tag")
         if answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ _GZIP_ERRORS: Final[Any] = (
 )
 
 
-def _ignore(_: object, /) -> None:
+def _ignore(*_: object) -> None:
     """Nobody watches the reading."""
 
 
@@ -47,7 +48,7 @@ class File:
         digest: blake2b of its bytes, where it is there only while it is read; "" elsewhere.
         findings: What should be known of how it is read.
         watch: Told how many bytes of it have been read.
-        tell: Told what is found while it is read that should be known.
+        tell: Told what is passed over while it is read: the first of it, and counts by kind.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class File:
     digest: str = ""
     findings: tuple[Finding, ...] = ()
     watch: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
-    tell: Callable[[Finding], None] = field(default=_ignore, compare=False, repr=False)
+    tell: Callable[[str, Counter[str]], None] = field(default=_ignore, compare=False, repr=False)
 
 
 def legible(path: Path) -> str:

@@ -14,12 +14,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from didact.core.atomic import digest
 from didact.core.entries import temporary_folder
-from didact.core.errors import DataError
+from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding, counted
 from didact.data.reading.discovery import describe, expand
 from didact.data.reading.files import File
@@ -84,8 +85,9 @@ def lying(given: GivenRows | None, folder: Path) -> Iterator[File]:
         findings = _copy_stdin(path) if given is None else _write(given, path)
         try:
             yield replace(describe(path, _SAVE), name=name, digest=digest(path), findings=findings)
-        except DataError as error:
-            raise DataError(str(error).replace(str(path), name)) from error
+        except DidactError as error:
+            error.args = (str(error).replace(str(path), name),)
+            raise
 
 
 def _copy_stdin(path: Path) -> tuple[Finding, ...]:
@@ -198,13 +200,15 @@ def _write_json(rows: Iterable[Any], name: str, path: Path) -> tuple[Finding, ..
                     "dict, a row by column: {'text': …}, or a table"
                 )
             try:
-                file.write(_line(row))
+                line = _line(row)
+                lacks = b"null" in line and _nulled(row) is not row
             except (TypeError, ValueError, RecursionError) as error:
                 raise DataError(
                     f"{name}: row {number}: cannot be written as JSON ({error}); expected text, "
                     "numbers, lists and dicts: convert the value, or pass a table"
                 ) from error
-            if any(map(_has_no_number, row.values())):
+            file.write(line)
+            if lacks:
                 with_nan += 1
                 first = first or number
     if not number:
@@ -220,12 +224,24 @@ def _line(row: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(row, default=_plain, option=_JSON)
     except orjson.JSONEncodeError:  # integers beyond 64 bits, half surrogate pairs, keys not text
-        row = {key: None if _has_no_number(value) else value for key, value in row.items()}
-        return json.dumps(row, default=_plain).encode() + b"\n"
+        return json.dumps(_nulled(row), default=_plain).encode() + b"\n"
 
 
-def _has_no_number(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _nulled(value: Any) -> Any:
+    """A value with null where NaN or infinity stands, at any depth; the same where none does."""
+    if isinstance(value, float | np.floating):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        of_keys = {key: _nulled(item) for key, item in value.items()}
+        return of_keys if any(of_keys[key] is not value[key] for key in of_keys) else value
+    if isinstance(value, np.ndarray):
+        items = value.tolist()
+        found = _nulled(items)
+        return value if found is items else found
+    if isinstance(value, list | tuple):
+        found = [_nulled(item) for item in value]
+        return found if any(a is not b for a, b in zip(found, value, strict=True)) else value
+    return value
 
 
 def _plain(value: Any) -> Any:

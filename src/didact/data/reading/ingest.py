@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from didact.data.reading.mapped import refuse
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
+from didact.data.reading.tar import passed_over
 from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
@@ -168,8 +170,8 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
-    told: list[dict[str, Any]] = []
-    files = [replace(file, tell=lambda finding: told.append(finding.to_json())) for file in files]
+    told: list[tuple[str, Counter[str]]] = []
+    files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
@@ -191,7 +193,7 @@ def _read(
         adopt(ctx, "pools", meta["fingerprint"], folder)
     return {
         "fingerprint": meta["fingerprint"],
-        "findings": [*told, *meta["findings"]],
+        "findings": [*(found.to_json() for found in passed_over(told)), *meta["findings"]],
         "blake2b": hashes,
         "unmet": reader.unmet.to_json(),
     }

@@ -26,7 +26,9 @@ from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, g
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
+from didact.data.rows.labels import NAMES
 from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
+from didact.data.rows.reasoning import LOOSE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
@@ -114,7 +116,7 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known or name in VERDICTS]
+        columns = [name for name in others if name in known or name in (*VERDICTS, *LOOSE_KEYS)]
         media = [name for name in others if name in MEDIA and name not in known]
         filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
@@ -161,11 +163,9 @@ class Reader:
             if parse is None:
                 name, found = self._format(row, file)
                 parse, label = self._parser(name, found), found.label
-                marks = marks_of(
-                    found.kind, columns, labelled=label is not None,
-                    dropped=self._settings.reasoning == "drop",
-                )  # fmt: skip
+                marks = marks_of(found, columns, dropped=self._settings.reasoning == "drop")
             turns = parse(row)
+            said = 0 if label is None else 1 + label(row, columns)
             if chunked:
                 _check_room(row)
             id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
@@ -183,7 +183,7 @@ class Reader:
             batch.ids.append(id_)
             batch.sources.append(source)
             batch.tasks.append(task)
-            batch.labels.append(0 if label is None else 1 + label(row, columns))
+            batch.labels.append(said)
 
         return sample
 
@@ -192,7 +192,7 @@ class Reader:
         columns, before, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
-        nested = "." in label
+        labels, nested = frozenset((label, *NAMES)), "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
@@ -202,7 +202,7 @@ class Reader:
             except LacksColumnError as error:
                 lacking += 1
                 raise (error.among(before, alone=lacking == 1) if before else error) from error
-            if unlabelled and (label in row or "kto_tag" in row or nested):
+            if unlabelled and (nested or not labels.isdisjoint(row)):
                 refuse_late(row, columns)
             before += 1
             return turns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -86,18 +86,33 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                 f"{file.path}: corrupt or truncated tar file ({error}); expected a whole one: copy "
                 "or download it again"
             ) from error
-    kinds = ", ".join(f"{ending} {n:,}" for ending, n in others.most_common(_NAMED))
     if not read:
         raise DataError(
             f"{file.path}: holds no member that is .json or .jsonl"
-            + (f", but {kinds}" if kinds else "")
+            + (f", but {_by_kind(others)}" if others else "")
             + "; expected JSON in a tar file: unpack it to read something else"
         )
     if others:
-        n = others.total()
-        are = "member of a tar file is" if n == 1 else "members of tar files are"
-        text = f"{n:,} {are} no JSON and not read ({kinds})"
-        file.tell(Finding("tar_members", n, f"{file.name} {first!r}", text, ""))
+        file.tell(f"{file.name} {first!r}", others)
+
+
+def passed_over(told: Sequence[tuple[str, Counter[str]]]) -> tuple[Finding, ...]:
+    """What is said of members that are not read.
+
+    Args:
+        told: Of each tar file that has some, the first of them, and how many there are by kind.
+    """
+    others = sum((counts for _, counts in told), Counter[str]())
+    if not others:
+        return ()
+    n = others.total()
+    are = "member of a tar file is" if n == 1 else "members of tar files are"
+    text = f"{n:,} {are} no JSON and not read ({_by_kind(others)})"
+    return (Finding("tar_members", n, told[0][0], text, ""),)
+
+
+def _by_kind(others: Counter[str]) -> str:
+    return ", ".join(f"{kind} {n:,}" for kind, n in others.most_common(_NAMED))
 
 
 def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:

@@ -10,8 +10,8 @@ from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
-from didact.data.rows.reasoning import Reasoning, dropped
-from didact.data.rows.turns import Turn
+from didact.data.rows.reasoning import ROW_KEYS, Reasoning, completed, dropped
+from didact.data.rows.turns import TOOLS, Turn
 
 _OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
 _KEYS: Final = 200  # of a row, to choose a suggestion from
@@ -41,7 +41,7 @@ def columns_read(columns: Columns) -> set[str]:
     """Every column of a row that may be read, nested ones by the outermost name too."""
     fixed = {name for f in formats().values() for name in f.fixed_columns}
     mapped = {c for name in columns.values() for c in (name, name.split(".")[0])}
-    return {*column_names(), *fixed, *mapped}
+    return {*column_names(), *TOOLS, *fixed, *mapped}
 
 
 def check_columns(columns: Columns) -> None:
@@ -61,17 +61,32 @@ def detect(row: Row, columns: Columns) -> str:
     known = formats()
     by_rank = sorted(known, key=lambda name: -known[name].rank)
     found = [name for name in by_rank if known[name].may_hold(row, columns)]
-    for name in found:
-        if any(column in columns for column in known[name].content):
-            return name
-    if found:
-        return found[0]
+    mapped = [name for name in found if any(column in columns for column in known[name].content)]
+    labelled = [name for name in found if known[name].label is not None]
+    if mapped and known[mapped[0]].kind == "chat" and labelled:
+        mapped = labelled  # its columns are the label's, too
+    name = next(iter((*mapped, *found)), None)
+    if name is not None:
+        _check_label(row, columns, name)
+        return name
     if "input_ids" in row:
         raise RowError(
             "the row is already tokenized (input_ids); expected text or messages: pass the data "
             "from before tokenization, didact keeps its order for the trainer"
         )
     raise RowError(_why_none(row, columns, known))
+
+
+def _check_label(row: Row, columns: Columns, name: str) -> None:
+    """Raise RowError when a column is mapped to be the label of a row that has none."""
+    if columns.get("label", "-") == "-" or formats()[name].label is not None:
+        return
+    if get(row, columns["label"]) is not None:
+        raise RowError(
+            f"the column {columns['label']!r} is mapped to be the label, and rows of {name} have "
+            "none; expected a prompt and its completion, an instruction and its output, or "
+            "messages: map these too, or leave columns.label out"
+        )
 
 
 def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
@@ -118,10 +133,14 @@ def turns_of(
     name: str, columns: Columns, reasoning: Reasoning = "keep"
 ) -> Callable[[Row], list[Turn]]:
     """The function that turns rows of a format into turns, with the user's column names."""
-    turns_in: Callable[[Row, Columns], list[Turn]] = registry.find("formats", name).turns
+    form: Format = registry.find("formats", name)
+    turns_in, pair = form.turns, form.kind == "pair"
+    takes_traces = (f"chosen_{ROW_KEYS[0]}" if pair else ROW_KEYS[0]) in form.fixed_columns
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)
+        if takes_traces:
+            turns = completed(turns, row, columns, pair=pair)
         if reasoning == "drop":
             turns = dropped(turns)
         for turn in turns:

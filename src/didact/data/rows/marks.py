@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from didact.core.pool import Kind
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Columns, Row, get
+from didact.data.rows.format import Format
+from didact.data.rows.json_text import there
+from didact.data.rows.labels import NAMES as LABELS
+from didact.data.rows.labels import spelled
+from didact.data.rows.turns import CALL_PARTS, RESULT_PARTS, ROLES, TOOLS, tools_of
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -17,16 +21,21 @@ MEDIA: Final = {
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
 _MEDIA_KEYS: Final = frozenset(MEDIA)
+_FILES: Final = ("file", "input_file", "document")  # types of parts
+_TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
+    *("is_correct", "correct", "feedback", "labels", "rating", "Label", "KTO_tag"),
 )
-_TRUTHS: Final = frozenset(("true", "false", "0", "1", "good", "bad", "desirable", "undesirable"))
-_TOOLS: Final = ("tools", "functions")
 _CALLS: Final = ("tool_calls", "function_call")
-_TOOL_ROLES: Final = frozenset(("tool", "function", "function_call", "observation", "ipython"))
+# roles of tools' results, and the one of their calls, which is read as the assistant's
+_TOOL_ROLES: Final = frozenset(
+    ("function_call", *(name for name, role in ROLES.items() if role == "tool"))
+)
 _CHATS: Final = ("messages", "conversations")
+_PAIR: Final = ("chosen", "rejected")
 _ANSWERS: Final = ("chosen", "rejected", "chosen_messages", "rejected_messages")
 
 
@@ -36,7 +45,6 @@ class Marks:
 
     Attributes:
         beside: Columns of which a row must have one to show anything, if its messages do not.
-        tools: Columns of tools.
         verdicts: Columns that say whether the answer is good, if they are not read.
         label: The column of the label, if it is read; "" if not.
         pair: Columns of the answers of a pair.
@@ -44,10 +52,10 @@ class Marks:
         sides: Columns that hold a text, a message or several.
         named: The user's columns.
         dropped: Whether reasoning is left out of the turns, and with it what tells of it there.
+        traces: Columns that may hold a reasoning trace and are not read.
     """
 
     beside: frozenset[str]
-    tools: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     label: str = ""
     pair: tuple[str, ...] = ()
@@ -55,6 +63,7 @@ class Marks:
     sides: tuple[str, ...] = ()
     named: Columns = field(default_factory=dict)
     dropped: bool = False
+    traces: tuple[str, ...] = ()
 
     def of(self, row: Row) -> list[str]:
         """The kinds that a row shows which could be read, each once.
@@ -66,9 +75,11 @@ class Marks:
         """
         found: list[str] = []
         if not self.beside.isdisjoint(row):
-            found += _beside(row, self.tools, self.verdicts)
-        if self.label and type(row.get(self.label, row.get("kto_tag"))) is not bool:
-            found.append("label_spelled")
+            found += self._beside(row)
+        if self.label:
+            values = (get(row, self.label), *map(row.get, LABELS))
+            if type(next((value for value in values if value is not None), None)) is not bool:
+                found.append("label_spelled")
         if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
             found.append("pair_null")
         for name in self.chats:
@@ -83,6 +94,27 @@ class Marks:
             found += self._of_side(get(row, name))
         return list(dict.fromkeys(found)) if len(found) > 1 else found
 
+    def _beside(self, row: Row) -> Iterator[str]:
+        """What stands beside the messages of a row."""
+        yield from _media(row)
+        if tools_of(row, self.named) is not None:
+            yield "tools"
+        for name in self.verdicts:
+            value = get(row, name)
+            if name == "rating" and not isinstance(value, str | bool):
+                continue  # stars, of which some are 1
+            if spelled(value) is not None:
+                yield f"unread_label:{name}"
+        for name in self.traces:
+            if isinstance(row.get(name), str | list) and reasoning.trace_of(row[name]):
+                yield f"{'pair_reasoning' if self.pair else 'unread_reasoning'}:{name}"
+        if self.dropped and (
+            any(reasoning.beside_branch(row, self.named, side) for side in reasoning.BRANCHES)
+            if self.pair
+            else reasoning.beside_row(row, self.named)
+        ):
+            yield "reasoning_dropped"
+
     def _of_side(self, given: Any) -> Iterator[str]:
         value = json_text.as_messages(given)
         if value is not given:
@@ -93,14 +125,14 @@ class Marks:
             yield "reasoning_dropped"
 
     def _of_messages(self, messages: list[Any]) -> Iterator[str]:
-        content, role = self.named.get("content", "content"), self.named.get("role", "role")
+        content = self.named.get("content", "content")
         for message in messages:
             if (
                 type(message) is not dict
                 or len(message) != 2
                 or self.dropped
                 or (type(message.get(content)) is not str and type(message.get("value")) is not str)
-                or message.get(role, message.get("from")) in _TOOL_ROLES
+                or _is_of_tool(message, self.named)
             ):
                 yield from _of_message(message, self.named, dropped=self.dropped)
 
@@ -108,55 +140,51 @@ class Marks:
 NO_MARKS: Final = Marks(frozenset())
 
 
-def marks_of(kind: Kind, columns: Columns, *, labelled: bool, dropped: bool = False) -> Marks:
+def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
     """What tells what rows of a format show.
 
     Args:
-        kind: What the samples are.
+        form: The format. One of kind "pair" or "labelled" whose content stands in other columns
+            than `chosen`, `rejected` and `label` is not asked about these.
         columns: The user's columns.
-        labelled: Whether the format reads a label.
         dropped: Whether reasoning is left out of the turns.
     """
+    kind = form.kind
 
     def named(*names: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(columns.get(name, name) for name in names))
 
-    tools = named(*_TOOLS)
     chats: tuple[str, ...] = (*named("messages"), *_CHATS)
     sides: tuple[str, ...] = ("prompt", "completion")
     if kind == "pair":
         sides = ("prompt", *_ANSWERS)
     elif kind == "text":
         chats = sides = ()
-    unread = not labelled and kind == "chat" and columns.get("label") != "-"
+    unread = form.label is None and kind == "chat" and columns.get("label") != "-"
     verdicts = VERDICTS if unread else ()
+    label = (*named("label"), *LABELS) if form.label and "label" in form.content else ()
+    tools = TOOLS if "tools" not in columns else named("tools")
+    traces: tuple[str, ...] = () if kind == "text" else reasoning.LOOSE_KEYS
+    own = named("reasoning") if "reasoning" in columns else ()
+    if kind == "pair":
+        traces = (*own, *reasoning.ROW_KEYS, *traces)
+    read = (*own, *reasoning.ROW_KEYS, *reasoning.PAIR_COLUMNS) if dropped else ()
+    if columns.get("reasoning") == "-":
+        traces = read = ()
+    traces = tuple(name for name in dict.fromkeys(traces) if kind == "pair" or name not in own)
     return Marks(
-        beside=frozenset((*MEDIA, *tools, *verdicts)),
-        tools=tools,
+        beside=frozenset(
+            name.split(".")[0] for name in (*MEDIA, *verdicts, *tools, *label, *traces, *read)
+        ),
         verdicts=verdicts,
-        label=columns.get("label", "label") if labelled else "",
-        pair=named("chosen", "rejected") if kind == "pair" else (),
+        label=label[0] if label else "",
+        pair=named(*_PAIR) if set(_PAIR) <= set(form.content) else (),
         chats=chats,
         sides=named(*sides),
         named=columns,
         dropped=dropped,
+        traces=traces,
     )
-
-
-def there(value: Any) -> bool:
-    """Whether a column holds something: no null, no empty text or list, no JSON text of these."""
-    return bool(value) and value not in json_text.NOTHING
-
-
-def _beside(row: Row, tools: tuple[str, ...], verdicts: tuple[str, ...]) -> Iterator[str]:
-    """What stands beside the messages of a row."""
-    yield from _media(row)
-    if any(there(row.get(name)) for name in tools):
-        yield "tools"
-    for name in verdicts:
-        value = row.get(name)
-        if value is not None and str(value).strip().lower() in _TRUTHS:
-            yield f"unread_label:{name}"
 
 
 def _media(holder: Row) -> Iterator[str]:
@@ -167,6 +195,13 @@ def _media(holder: Row) -> Iterator[str]:
                 yield kind
 
 
+def _is_of_tool(message: Row, columns: Columns) -> bool:
+    """Whether a message is a tool's result, or a call of one."""
+    role = message.get(columns.get("role", "role"))
+    role = message.get("from") if role is None else role
+    return isinstance(role, str) and role.lower() in _TOOL_ROLES
+
+
 def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[str]:
     """What a message shows that is more than a role and a text."""
     message = json_text.parsed(message, dict)
@@ -175,8 +210,8 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
     content = message.get(columns.get("content", "content"))
     content = message.get("value") if content is None else content
     calls = any(there(message.get(key)) for key in _CALLS)
-    trace = bool(reasoning.beside(message, columns))
-    if calls or message.get(columns.get("role", "role"), message.get("from")) in _TOOL_ROLES:
+    trace = bool(reasoning.trace_beside(message, columns)) or reasoning.is_trace(message)
+    if calls or _is_of_tool(message, columns):
         yield "tools"
     if content is None and not calls and not trace:
         yield "null_turn"
@@ -186,6 +221,10 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
             yield from _media(piece)
             if (kind := MEDIA.get(str(piece.get("type")))) is not None:
                 yield kind
-        trace = trace or reasoning.is_part(piece)
+            elif piece.get("type") in _FILES:
+                yield "files"
+            elif piece.get("type") in _TOOL_PARTS:
+                yield "tools"
+        trace = trace or reasoning.is_trace_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"

@@ -19,6 +19,7 @@ Droppable = Literal[
     "images",
     "audio",
     "video",
+    "files",
     "tools",
 ]
 DROPPABLE: Final[tuple[str, ...]] = get_args(Droppable)
@@ -55,6 +56,7 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "images": (f"{{holds}} an image: {_MEDIA}", ""),
     "audio": (f"{{holds}} audio: {_MEDIA}", ""),
     "video": (f"{{holds}} a video: {_MEDIA}", ""),
+    "files": (f"{{holds}} a file or a document: {_MEDIA}", ""),
     "tools": ("{has} tools or tool calls, which are read as JSON text", ""),
     "reasoning": (
         "{has} a reasoning trace, which is part of the text, of token counts and of scores",
@@ -63,6 +65,14 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "reasoning_dropped": (
         "{has} a reasoning trace, which is left out of the text, of token counts and of scores",
         "data.reasoning: keep reads it",
+    ),
+    "unread_reasoning": (
+        "{has} text in {name!r} that may be a reasoning trace, which is not read",
+        "data.columns.reasoning: {name} reads it before the answer",
+    ),
+    "pair_reasoning": (
+        "{has} a text in {name!r} beside a pair, which is not read: that in chosen_{name} would be",
+        "data.columns.reasoning: '-' says that it is none",
     ),
     "json_text": ("{has} {its} messages as JSON text, which is read as messages", ""),
     "label_spelled": (

@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from didact.core.render import REASONING, SHARED
 from didact.data.rows import json_text, reasoning
-from didact.data.rows.columns import Columns, Row, RowError, as_json, as_text, keys, named, shown
+from didact.data.rows.columns import (
+    Columns,
+    Row,
+    RowError,
+    as_json,
+    as_text,
+    get,
+    keys,
+    named,
+    shown,
+)
 
 Turn = tuple[int, str, str, float]
 
@@ -38,7 +48,13 @@ ROLES: Final = {
 }
 TOOLS: Final = ("tools", "functions")  # columns of them
 CALLS: Final = ("tool_calls", "function_call")  # keys of a message
-TEXTS: Final = ("text", "value", "content")  # keys of a part of a content, the first with a text
+# keys of a part of a content, the first with a text
+CONTENT_TEXTS: Final = ("text", "value", "content", "refusal", "output")
+# types of parts that call a tool, and of those that hold what it gave
+CALL_PARTS: Final = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call")
+RESULT_PARTS: Final = (
+    *("tool_result", "mcp_tool_result", "web_search_tool_result", "function_call_output"),
+)
 WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
 _MOST_WEIGHT: Final = 1e9
 
@@ -80,11 +96,23 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     system = named(row, columns, "system")
     if system:
         out.append((SHARED, "system", as_text(system, columns.get("system", "system")), 0.0))
-    tools = named(row, columns, "tools")
-    if json_text.there(tools):
+    tools = tools_of(row, columns)
+    if tools:
         text = tools if isinstance(tools, str) else as_json(tools)
         out.append((SHARED, "system", text, 0.0))
     return out
+
+
+def tools_of(row: Row, columns: Columns) -> Any:
+    """The tools that stand beside the messages; None without any.
+
+    Where no column is mapped `functions` is their second name, as `function_call` is of calls.
+    """
+    for name in TOOLS if "tools" not in columns else (columns["tools"],):
+        tools = get(row, name)
+        if json_text.there(tools):
+            return tools
+    return None
 
 
 def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Turn]:
@@ -101,21 +129,23 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Tur
             "name it with --data columns.role=YOUR_KEY"
         )
     role = ROLES.get(role) or ROLES.get(role.lower(), role)
-    trace = reasoning.beside(message, columns) if role == LEARNED else ""
+    if role == LEARNED and reasoning.is_trace(message):
+        role = REASONING
+    trace = reasoning.trace_beside(message, columns) if role == LEARNED else ""
     column = columns.get("content", "content")
     value = message.get(column)
     value = message.get("value") if value is None else value
-    calls = _calls(message)
+    calls, value = _calls(message, value)
     if value is None and not (calls or trace or column in message or "value" in message):
         raise RowError(
             f"{name} has the keys {keys(message)}; expected 'content' (or 'value'): name it with "
             "--data columns.content=YOUR_KEY"
         )
     if isinstance(value, list) and role == LEARNED:
-        parts = [piece for piece in value if reasoning.is_part(piece)]
+        parts = [piece for piece in value if reasoning.is_trace_part(piece)]
         if parts:
-            value = [piece for piece in value if not reasoning.is_part(piece)]
-            trace = trace or reasoning.text_of(parts)
+            value = [piece for piece in value if not reasoning.is_trace_part(piece)]
+            trace = trace or reasoning.trace_of(parts)
     content = _content(value, f"{name}.content")
     if calls:
         content = "\n".join(filter(None, [content, calls]))
@@ -124,10 +154,25 @@ def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Tur
     return [(branch, REASONING, trace, weight), answer] if trace else [answer]
 
 
-def _calls(message: Row) -> str:
-    """The tool calls of a message as JSON text; "" without any."""
+def _calls(message: Row, content: Any) -> tuple[str, Any]:
+    """The tool calls of a message as JSON text, "" without any, and its content without them."""
+    found: list[str] = []
+    if isinstance(content, list):
+        parts = [piece for piece in content if is_call_part(piece)]
+        if parts:
+            found.append(as_json(parts))
+            content = [piece for piece in content if not is_call_part(piece)]
     calls = next(filter(json_text.there, map(message.get, CALLS)), "")
-    return calls if isinstance(calls, str) else as_json(calls)
+    if calls:
+        found.append(calls if isinstance(calls, str) else as_json(calls))
+    return "\n".join(found), content
+
+
+def is_call_part(piece: Any) -> bool:
+    """Whether a part of a content calls a tool; one that is written as text stays where it is."""
+    if not isinstance(piece, dict) or piece.get("type") not in CALL_PARTS:
+        return False
+    return not any(isinstance(piece.get(key), str) for key in CONTENT_TEXTS)
 
 
 def _content(value: Any, name: str) -> str:
@@ -141,15 +186,24 @@ def _content(value: Any, name: str) -> str:
     return as_text(value, name)
 
 
-def _piece(piece: Any, name: str) -> str:
+def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, dict):
-        for key in TEXTS:
-            if isinstance(piece.get(key), str):
-                return str(piece[key])
+        for key in CONTENT_TEXTS:
+            value = piece.get(key)
+            if isinstance(value, dict) and isinstance(value.get("value"), str):
+                value = value["value"]
+            if isinstance(value, str):
+                return value
+            if isinstance(value, list) and not inside:  # what a tool gave has parts of its own
+                return "\n".join(_piece(part, name, inside=True) for part in value)
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
+        if kind in RESULT_PARTS:
+            return as_json(piece)
         return f"<{kind if isinstance(kind, str) else 'part'}>"
+    if inside:
+        return as_json(piece)
     raise RowError(f"{name} has the part {shown(piece)}; expected text or an object with 'text'")
 
 

@@ -168,7 +168,7 @@ class StoreWriter:
             return
         self.kind = batch.kind
         turns = turns_array(batch.turns)
-        marks = lessons.shown(turns, self.kind, batch.marks)
+        marks = lessons.kinds_of(turns, self.kind, batch.marks)
         for dropped in self._settings.drop:
             for row in marks.pop(dropped, ()):
                 unwanted.setdefault(int(row), (dropping(dropped), True))

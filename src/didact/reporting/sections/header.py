@@ -218,7 +218,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
     if "data" not in said:
         yield from subject.pool.findings
     if "score" not in said and subject.scores is not None:
-        yield from about_scores(subject.scores, subject.pool)
+        yield from about_scores(subject.scores)
     for stage in subject.stages:
         yield from stage.findings
 

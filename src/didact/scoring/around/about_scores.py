@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -11,37 +13,42 @@ from didact.core.findings import Finding, counted
 from didact.core.pool import Pool
 from didact.core.scores import Scores
 
-_REASONS = 3  # why rows have no score, the most frequent
+_REASONS: Final = 3  # why rows have no score, the most frequent
+_NAMED: Final = 3  # files that a setting lists
 
 
-def about_scores(
-    scores: Scores, pool: Pool, target: Pool | None = None, files: Sequence[str] = ()
-) -> tuple[Finding, ...]:
-    """What should be known of scores, counted; nothing where there is nothing.
+def about_scores(scores: Scores) -> tuple[Finding, ...]:
+    """What should be known of scores, counted; nothing where there is nothing."""
+    return (*_equal(scores), *_unscored(scores))
+
+
+def about_target(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
+    """What should be known of a target set, but its bad rows, of which `rejected_rows` tells.
 
     Args:
-        scores: The scores.
-        pool: What was scored.
-        target: The target set they were made for.
-        files: Where that was read from, for the setting that keeps its rows out.
+        pool: What is scored.
+        target: The target set.
+        files: Where that was read from, for the setting that keeps its rows out of the pool.
     """
-    in_pool = () if target is None else target_in_pool(pool, target, files)
-    return (*_equal(scores), *_unscored(scores), *in_pool)
+    yield from _in_pool(pool, target, files)
+    for found in target.findings:
+        if found.kind != "rejected":
+            yield replace(found, text=f"target set: {found.text}")
 
 
-def target_in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
+def _in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
     """Rows of the pool that are rows of the target set: equal content, whatever their ids."""
     rows = np.flatnonzero(np.isin(pool.content_hash, target.content_hash))
     if n := len(rows):
         are, them = ("is", "it") if n == 1 else ("are", "them")
-        listed = ", ".join(files[:_REASONS]) + (", …" if len(files) > _REASONS else "")
+        listed = ", ".join(files[:_NAMED]) + (", …" if len(files) > _NAMED else "")
+        remedy = f"data.exclude: [{listed}] leaves {them} out, and rows that share text with {them}"
         yield Finding(
             kind="target_in_pool",
             count=n,
             first=_row(int(rows[0])),
             text=f"{counted(n, 'row')} of the pool {are} in the target set too, and nearest to it",
-            remedy=f"data.exclude: [{listed}] leaves {them} out, and rows that share text with "
-            f"{them}",
+            remedy=remedy if files else "",
         )
 
 
