@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from didact.data.formats.preference import repeated, shared_turns
 from didact.data.rows.json_text import MESSAGE_KEYS, there
 from didact.data.rows.labels import NAMES as LABEL_NAMES
 from didact.data.rows.labels import SPELLINGS as LABELS
@@ -24,6 +25,7 @@ from didact.data.rows.reasoning import (
     without_marked,
 )
 from didact.data.rows.turns import (
+    CALL_ROLES,
     CALLS,
     CONTENT_TEXTS,
     RESULT_PARTS,
@@ -169,7 +171,7 @@ def message(given: Any) -> dict[str, Any]:
     if out["role"] in ("assistant", "reasoning") and weight_of(given) != 1:
         out["weight"] = weight_of(given)
     calls = calls_of(given)
-    called = parsed(text) if str(name).lower() == "function_call" else None  # as ShareGPT has calls
+    called = parsed(text) if str(name).lower() in CALL_ROLES else None  # as ShareGPT has calls
     if isinstance(called, dict) and "name" in called:
         calls, out["content"] = [{"type": "function", "function": called}], ""
     if isinstance(calls, list):
@@ -210,6 +212,11 @@ def side(value: Any, role: str) -> list[dict[str, Any]]:
     return joined([message(m) for m in ([value] if isinstance(value, dict) else value)])
 
 
+def shown(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages of a prompt, whose answers are not learned."""
+    return [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns]
+
+
 def chat(row: Any) -> list[dict[str, Any]] | None:
     """The messages of a row."""
     value = column(row, "messages")
@@ -218,13 +225,15 @@ def chat(row: Any) -> list[dict[str, Any]] | None:
 
 
 def opening(row: Any) -> list[dict[str, Any]]:
-    """The system prompt that stands beside the messages, and earlier exchanges."""
-    system, turns = column(row, "system"), []
-    if system:
-        turns.append({"role": "system", "content": system})
-    for question, answer in parsed(column(row, "history")) or []:
-        turns += side(question, "user") + side(answer, "assistant")
-    return turns
+    """The system prompt that stands beside the messages."""
+    system = column(row, "system")
+    return [{"role": "system", "content": system}] if system else []
+
+
+def history(row: Any) -> list[dict[str, Any]]:
+    """The exchanges before an instruction."""
+    said = parsed(column(row, "history")) or []
+    return [t for q, a in said for t in side(q, "user") + side(a, "assistant")]
 
 
 def question(row: Any) -> str:
@@ -236,6 +245,30 @@ def question(row: Any) -> str:
 def plain(row: Any, *values: Any) -> bool:
     """Whether a row is texts alone, which trainers take without a chat template."""
     return all(isinstance(v, str) for v in values) and not (opening(row) or tools_of(row))
+
+
+def last_answer(turns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What stands before the last answer of a chat, and that answer; what follows is counted."""
+    at = max((i for i, t in enumerate(turns) if t["role"] == "assistant"), default=None)
+    if at is None:
+        FOUND["no answer"] += 1
+        return turns, [{"role": "assistant", "content": ""}]
+    FOUND["turns behind the answer"] += at < len(turns) - 1
+    return turns[:at], turns[at : at + 1]
+
+
+def parted(
+    prompt: list[dict[str, Any]] | None,
+    chosen: list[dict[str, Any]],
+    rejected: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """A pair: what both answers repeat of the prompt, or begin with where it has none, is one."""
+    keys = ("role", "content", "reasoning_content", "tool_calls")
+    asked, *both = [
+        [tuple(map(turn.get, keys)) for turn in turns] for turns in (prompt or [], chosen, rejected)
+    ]
+    n = repeated(asked, *both) if asked else shared_turns(*both)
+    return {"prompt": prompt or chosen[:n], "chosen": chosen[n:], "rejected": rejected[n:]}
 
 
 def tools_of(row: Any) -> Any:
@@ -275,6 +308,9 @@ def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     traced(row, read)
     tools = tools_of(row)
     media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
+    for name in ("completion", "chosen", "rejected"):
+        if LEAVE_REASONING_OUT and isinstance(read.get(name), str):
+            read[name] = without_marked(read[name])
     chats = {name: value for name, value in read.items() if isinstance(value, list)}
     weights = [t.get("weight", 1) for name in chats if name != "prompt" for t in chats[name]]
     turns = [turn for value in chats.values() for turn in value]

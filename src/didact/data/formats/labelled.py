@@ -82,16 +82,19 @@ _READ_ROW: Final = """
 def read_row(row):
     turns = chat(row)
     if turns is not None:
-        turns = opening(row) + turns
-        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label_of(row)}
+        prompt, answer = last_answer(opening(row) + turns)
+        return {"prompt": prompt, "completion": answer, "label": label_of(row)}
+    before = []
     if column(row, "prompt") is None:
-        prompt, answer = question(row), column(row, "output")
+        prompt, answer, before = question(row), column(row, "output"), history(row)
     else:
         prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
-    if plain(row, prompt, answer):
+    if plain(row, prompt, answer) and not before:
         return {"prompt": prompt, "completion": answer, "label": label_of(row)}
-    prompt = opening(row) + side(prompt, "user")
-    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label_of(row)}
+    prompt, answer = opening(row) + before + side(prompt, "user"), side(answer, "assistant")
+    if answer[-1]["role"] != "assistant":
+        prompt, answer = last_answer(prompt + answer)
+    return {"prompt": prompt, "completion": answer, "label": label_of(row)}
 """
 
 FORMAT: Final = Format(

@@ -72,9 +72,11 @@ READ_ROW: Final = """
 def read_row(row):
     turns = chat(row)
     if turns is None and column(row, "output") is not None:
-        turns = side(question(row), "user") + side(column(row, "output"), "assistant")
+        turns = history(row) + side(question(row), "user")
+        turns += side(column(row, "output"), "assistant")
     elif turns is None:
-        turns = side(spoken(row, "prompt"), "user") + side(spoken(row, "completion"), "assistant")
+        turns = shown(side(spoken(row, "prompt"), "user"))
+        turns += side(spoken(row, "completion"), "assistant")
     return {"messages": opening(row) + turns}
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 from didact.core.render import CHOSEN, REASONING, REJECTED, SHARED
@@ -32,13 +31,13 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
             answers, ("chosen", "rejected"), (CHOSEN, REJECTED), strict=True
         )
     )
-    said = [turn[1:3] for turn in shared]
-    if shared and all([t[1:3] for t in both[: len(said)]] == said for both in (chosen, rejected)):
-        chosen, rejected = chosen[len(said) :], rejected[len(said) :]  # the sides repeat the prompt
-    elif not shared:  # the prompt is implicit: what both sides begin with
-        same = _shared_turns(chosen, rejected)
+    asked, *both = [[turn[1:3] for turn in turns] for turns in (shared, chosen, rejected)]
+    if shared:
+        same = repeated(asked, *both)
+    else:  # the prompt is implicit: what both sides begin with
+        same = shared_turns(*both)
         shared = chosen[:same]
-        chosen, rejected = chosen[same:], rejected[same:]
+    chosen, rejected = chosen[same:], rejected[same:]
     if not chosen or not rejected:
         raise RowError(
             "chosen and rejected are the same dialogue, or one is the beginning of the other; "
@@ -69,22 +68,32 @@ def _prompt(row: Row, columns: Columns) -> list[Turn]:
     return [] if messages is None else chat(messages, columns, name)
 
 
-def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
-    """How many turns both sides begin with; equal last answers are answers."""
+def shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
+    """How many turns, which begin with a role, both sides begin with; last answers are answers."""
     same = 0
     for a, b in zip(chosen, rejected, strict=False):
         last = same == min(len(chosen), len(rejected)) - 1
-        if a[1:3] != b[1:3] or (a[1] == LEARNED and last):
+        if a != b or (a[0] == LEARNED and last):
             break
         same += 1
-    if same and chosen[same - 1][1] == REASONING:  # it belongs to the answer behind it
+    if same and chosen[same - 1][0] == REASONING:  # it belongs to the answer behind it
         same -= 1
     return same
 
 
+def repeated(prompt: list[Any], *sides: list[Any]) -> int:
+    """How many turns sides repeat of a prompt, which each begins with a role: all, or the last."""
+    for n in range(len(prompt), 0, -1):
+        ends = n == len(prompt) or prompt[-n][0] == "user"
+        if ends and all(turns[:n] == prompt[-n:] for turns in sides):
+            return n
+    return 0
+
+
 def shared_words(chosen: str, rejected: str) -> int:
     """Where two texts part, after a space; TRL's `extract_prompt` may cut inside a word."""
-    same = len(os.path.commonprefix([chosen, rejected]))  # noqa: RUF071 - characters are meant
+    both = enumerate(zip(chosen, rejected, strict=False))
+    same = next((i for i, (a, b) in both if a != b), min(len(chosen), len(rejected)))
     while same and not chosen[same - 1].isspace():
         same -= 1
     return same
@@ -105,15 +114,15 @@ def read_row(row):
     chosen, rejected = ("" if answer is None else answer for answer in (chosen, rejected))
     prompt = spoken(row, "prompt")
     if prompt is None:
-        prompt = question(row) or chat(row)
-    if plain(row, chosen, rejected, "" if prompt is None else prompt):
-        out = {"chosen": chosen, "rejected": rejected}
-        return {"prompt": prompt, **out} if prompt is not None else out
-    chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
-    if prompt is None or chosen[0]["role"] != "assistant":  # both begin with the prompt
-        return {"chosen": opening(row) + chosen, "rejected": opening(row) + rejected}
-    prompt = opening(row) + side(prompt, "user")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        prompt = chat(row) if column(row, "instruction") is None else question(row)
+    if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
+        cut = shared_words(chosen, rejected)
+        prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
+    if plain(row, prompt, chosen, rejected):
+        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    asked = side(prompt, "user") if prompt else None
+    pair = parted(asked, side(chosen, "assistant"), side(rejected, "assistant"))
+    return pair | {"prompt": opening(row) + pair["prompt"]}
 """
 
 FORMAT: Final = Format(

@@ -12,7 +12,7 @@ from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
 from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
-from didact.data.rows.turns import CALL_PARTS, RESULT_PARTS, ROLES, TOOLS, tools_of
+from didact.data.rows.turns import CALL_PARTS, CALL_ROLES, RESULT_PARTS, ROLES, TOOLS, tools_of
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -32,7 +32,7 @@ VERDICTS: Final = (
 _CALLS: Final = ("tool_calls", "function_call")
 # roles of tools' results, and the one of their calls, which is read as the assistant's
 _TOOL_ROLES: Final = frozenset(
-    ("function_call", *(name for name, role in ROLES.items() if role == "tool"))
+    (*CALL_ROLES, *(name for name, role in ROLES.items() if role == "tool"))
 )
 _CHATS: Final = ("messages", "conversations")
 _PAIR: Final = ("chosen", "rejected")

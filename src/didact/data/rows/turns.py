@@ -30,6 +30,7 @@ class PlainTurns(list[Turn]):
 
 
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
+CALL_ROLES: Final = ("function_call", "tool_call")  # of messages whose content is a call as JSON
 ROLES: Final = {
     "system": "system",
     "user": "user",
@@ -40,7 +41,8 @@ ROLES: Final = {
     "model": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
-    "function_call": "assistant",
+    **dict.fromkeys(CALL_ROLES, "assistant"),
+    "tool_response": "tool",
     "observation": "tool",
     "function": "tool",
     "ipython": "tool",
