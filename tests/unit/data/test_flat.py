@@ -316,6 +316,21 @@ def test_tools_of_other_shapes(tool, name, parameters):
     ({"function": None, "name": "f"}, {"name": "f", "arguments": {}}),
     ({"function": {"name": None, "arguments": "x"}},
      {"name": "", "arguments": {"arguments": "x"}}),
+    ({"function": {"name": "f", "arguments": None}}, {"name": "f", "arguments": {}}),
+    ({"name": "f", "arguments": "[1]"}, {"name": "f", "arguments": {"arguments": [1]}}),
 ])  # fmt: skip
 def test_calls_of_other_shapes(call, expected):
     assert flat.calls(turn("assistant", tool_calls=[call])) == [expected]
+
+
+@pytest.mark.parametrize(("trainer", "key"), [("ms-swift", "loss"), ("axolotl", "training")])
+def test_something_is_trained_of_every_row_or_the_trainer_drops_it(tmp_path, trainer, key):
+    rows = [{"messages": [turn("user", "q"), turn("assistant", "a", weight=0)]},
+            {"messages": chat(("user", "q"))}]  # fmt: skip
+    told, _, text = written(tmp_path, trainer, "chat", ["messages"], rows)
+    found = [row["messages"] for row in told]
+    found = [json.loads(m) if isinstance(m, str) else m for m in found]
+    assert [m[-1] for m in found] == [turn("assistant", "a"), turn("assistant", "")]
+    assert not any(key in m for messages in found for m in messages)
+    assert "# note: 1 row marks all answers as not to be trained" in text
+    assert "# note: 1 row has no answer; an empty one stands in its place" in text

@@ -41,26 +41,28 @@ def survey(
 
     Returns:
         How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `audio or video`,
-        `untrained answers`, `weighted answers`, `turns behind the answer`, `no answer`, and end
-        with an `open question`.
+        `untrained answers`, `untrained rows` that hold no others, `weighted answers`, `turns
+        behind the answer`, `no answer`, and how many end with an `open question` behind answers.
 
     Raises:
         DataError: A row cannot be shaped; told by its place in the order.
     """
     read, found = row_reader(data, marked=True)
-    untrained = 0
     for number, row in enumerate(data.rows(), 1):
         try:
+            before = found["untrained answers"]
             taken = read(row)
             found.update(also(shape(taken)))
         except DataError as error:
             raise DataError(f"row {number} of the order: {error}") from error
-        if data.kind == "chat":  # those of a prompt are trained, too
+        if data.kind == "chat":
             said = turns(taken)
-            untrained += any("untrained" in turn for turn in said)
-            found["open question"] += said[-1]["role"] != _LEARNED
-    if data.kind == "chat":
-        found["untrained answers"] = untrained
+            marks = any("untrained" in turn for turn in said)  # those of a prompt, too
+            found["untrained rows"] += found["untrained answers"] - before and not marks
+            found["untrained answers"] = before + marks
+            answered = any(map(_answers, said))
+            found["no answer"] += not answered
+            found["open question"] += answered and not _answers(said[-1])
     return found
 
 
@@ -98,6 +100,10 @@ _SAID: Final = {
     "untrained answers": (
         ("row marks", "rows mark"),
         "answers as not to be trained; {trainer} trains them all",
+    ),
+    "untrained rows": (
+        ("row marks", "rows mark"),
+        "all answers as not to be trained; {trainer} trains them, as it cannot take such a row",
     ),
     "weighted answers": (
         ("row weighs", "rows weigh"),
@@ -183,8 +189,8 @@ def calls(turn: Message) -> list[dict[str, Any]]:
     out = []
     for call in turn.get("tool_calls", []):
         function = _function(call)
-        arguments = _parsed(function.get("arguments", {}))
-        if isinstance(arguments, str):
+        arguments = _parsed(function.get("arguments") or {})
+        if not isinstance(arguments, dict):
             arguments = {"arguments": arguments}
         out.append({"name": str(function.get("name") or ""), "arguments": arguments})
     return out
@@ -269,7 +275,8 @@ def alternating(
         out.append({"role": "user", "content": ""})
     if _answers(out[-1]) != answered:
         out.append({"role": _LEARNED if answered else "user", "content": ""})
-        out[-1] |= {apart: True} if apart else {}  # what no one said is not learned
+        if apart and any(_answers(turn) and apart not in turn for turn in out[:-1]):
+            out[-1][apart] = True  # what no one said is not learned, where something is
     return out
 
 

@@ -121,7 +121,8 @@ def row_reader(
 
     Args:
         data: The rows.
-        marked: Whether messages of answers that are not learned have the key `untrained`.
+        marked: Whether messages of answers that are not learned have the key `untrained`, where
+            another of the row is learned.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -132,10 +133,11 @@ def row_reader(
 
     def read(row: Row) -> Row:
         found = read_row(row)
-        for turns in found.values() if marked else ():
-            for turn in turns if isinstance(turns, list) else ():
-                if turn.get("weight") == 0:
-                    turn["untrained"] = True
+        chats = [turns for turns in found.values() if isinstance(turns, list)]
+        answers = [t for turns in chats for t in turns if t["role"] == LEARNED]
+        if marked and any(turn.get("weight") != 0 for turn in answers):
+            for turn in answers:
+                turn.update({"untrained": True} if turn.get("weight") == 0 else {})
         completed: Row = complete(row, found)
         return completed
 

@@ -132,6 +132,8 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
             said = [{"role": t["role"], "content": whole(t)} for t in messages]
             return {"completion": said, "label": row["label"]}
         said = [message(turn) for turn in turns(row)]
+        if not any(turn["role"] == "assistant" for turn in said):
+            said.append({"role": "assistant", "content": ""})  # or it drops the row
         out = {"messages": json.dumps(said, ensure_ascii=False)}
         if "tools" in columns:
             out["tools"] = tools_text(row) or "[]"
