@@ -471,3 +471,34 @@ def test_notes_of_settings_are_said(tmp_path):
     files = didact.export(pool, order, tmp_path / "out", trainer="ms-swift")
     (note,) = export_notes(pool, ExportSettings(trainer="ms-swift"), files)
     assert note == "1 row holds reasoning, which stands in the text between <think> and </think>"
+
+
+SIDES = {"chosen": SAID, "rejected": [SAID[0], {"role": "assistant", "content": "b"}]}
+SYSTEM = {"role": "system", "content": "s"}
+
+
+@pytest.mark.parametrize("row", [
+    SIDES,
+    {"prompt": [SYSTEM, SAID[0]], **SIDES},
+    {"prompt": [SYSTEM, SAID[0]], "chosen": [SYSTEM, *SAID], "rejected": [SYSTEM, *SIDES["rejected"]]},
+    {"prompt": SAID, "chosen": SAID[1:], "rejected": SIDES["rejected"][1:]},
+    {"prompt": SAID, **SIDES},
+    {"chosen": SAID[1:], "rejected": SIDES["rejected"][1:]},
+    {"system": "s", "chosen": "q a", "rejected": "q b"},
+    {"input": "not of the prompt", "chosen": "q a", "rejected": "q b"},
+    {"instruction": "q", "input": "x", "chosen": "a", "rejected": "b", "history": "imported"},
+    {"messages": [SYSTEM, SAID[0]], "chosen": "a", "rejected": "b"},
+    {"prompt": "q", "chosen": "<think>r</think>a", "rejected": "b"},
+    {"chosen": "q <think>r</think>a", "rejected": "q <think>r</think>b"},
+])  # fmt: skip
+@pytest.mark.parametrize("reasoning", ["keep", "drop"])
+def test_pairs_part_as_the_reader_parts_them(row, reasoning):
+    read = row_reader(ordered("pair", ["preference"], reasoning=reasoning))[0](row)
+    sides = zip(("prompt", "chosen", "rejected"), ("user", "assistant", "assistant"), strict=True)
+    said = [
+        (side, turn["role"], turn["content"])
+        for side, (name, role) in enumerate(sides)
+        for turn in ([{"role": role, "content": read[name]}] if isinstance(read[name], str)
+                     else read[name])
+    ]  # fmt: skip
+    assert said == [turn[:3] for turn in turns_of("preference", {}, reasoning)(row)]

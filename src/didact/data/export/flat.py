@@ -86,7 +86,7 @@ def _line(row: Row) -> bytes:
 _SAID: Final = {
     "audio or video": (
         ("row holds", "rows hold"),
-        "audio or video, which are left out; a mark stands in their place",
+        "audio or video, which are left out; a mark stands where a message had one",
     ),
     "turns behind the answer": (
         ("row says", "rows say"),
@@ -128,7 +128,7 @@ def said(found: Counter[str], trainer: str, *, images: str = "images") -> Iterat
         yield counted(n, "row holds", "rows hold") + (
             f" images: they are in the column {images!r}, for a model that sees"
             if images
-            else " images, which are left out; <image> stands in their place"
+            else " images, which are left out; <image> stands where a message had one"
         )
     for name, (holds, what) in _SAID.items():
         if n := found[name]:
