@@ -277,6 +277,12 @@ ROWS_AS_THE_READER = [
     {"messages": [SAID[0], SAID[1] | {"tool_calls": "look()"}]},
     {"messages": [SAID[0], SAID[1] | {"tool_calls": "[]", "function_call": [{"name": "f"}]}]},
     {"messages": [{"role": "user", "content": [{"type": "text", "content": "q"}]}, SAID[1]]},
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "thinking", "thinking": "r"}, "q"]},
+            SAID[1],
+        ]
+    },
     {"prompt": "q", "completion": "a", "tools": "[]"},
 ]
 

@@ -88,7 +88,7 @@ def media_of(holder: Any, kind: str) -> list[Any]:
     return [v.get("url", v) if isinstance(v, dict) else v for v in values]
 
 
-def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
+def content_of(value: Any, role: str = "") -> tuple[str, str, dict[str, list[Any]]]:
     """Text of a message, reasoning among its parts, and its images, audio and video by kind.
 
     `<image>` and the like stand in the text where one was.
@@ -98,7 +98,7 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         return value or "", "", media
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
-        if is_trace_part(part):
+        if is_trace_part(part) and role == "assistant":
             traces.append(part)
             continue
         if is_call_part(part):
@@ -107,7 +107,9 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         texts = [t["value"] if isinstance(t, dict) and "value" in t else t for t in texts]
         text = next((t for t in texts if isinstance(t, str)), None)
         inside = next((t for t in texts if isinstance(t, list)), None)  # of what a tool gave
-        if text is None and inside is not None:
+        if is_trace_part(part):  # where no answer can take it
+            text = text or trace_of(part) or None
+        elif text is None and inside is not None:
             text = content_of(inside)[0]
         elif text is None and kind in RESULT_PARTS:
             text = json.dumps(part, ensure_ascii=False)
@@ -162,8 +164,8 @@ def message(given: Any) -> dict[str, Any]:
     name = given.get("from") if name is None else name
     value = given.get(COLUMNS.get("content", "content"))
     value = given.get("value") if value is None else value
-    text, trace, media = content_of(value)
     role = role_of(name)
+    text, trace, media = content_of(value, role)
     out = {"role": "reasoning" if role == "assistant" and is_trace(given) else role}
     out["content"] = text
     if out["role"] == "assistant" and (trace := trace_beside(given, COLUMNS) or trace):

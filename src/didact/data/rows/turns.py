@@ -200,6 +200,9 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
                 return value
             if isinstance(value, list) and not inside:  # what a tool gave has parts of its own
                 return "\n".join(_piece(part, name, inside=True) for part in value)
+        trace = reasoning.trace_of(piece) if reasoning.is_trace_part(piece) else ""
+        if trace:  # where no answer can take it
+            return trace
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
         if kind in RESULT_PARTS:
             return as_json(piece)
