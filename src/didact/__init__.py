@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from didact._version import __version__
 
 if TYPE_CHECKING:
+    from didact.core.budget import Budget
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
-    from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+    from didact.core.scores import Scores, Selection, TrainingOrder
     from didact.laws import law
     from didact.monitoring.monitor import monitor
     from didact.pipeline import run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from didact.verbs import combine, context, evaluate, export, order, read, score, select, train
 
 _HOME = {
-    "Budget": "didact.core.scores",
+    "Budget": "didact.core.budget",
     "DidactError": "didact.core.errors",
     "Pool": "didact.core.pool",
     "Scores": "didact.core.scores",

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from didact.core import binding, registry
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DidactError
 from didact.core.identity import about
 from didact.core.protocols import Scorer
-from didact.core.scores import Budget
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings

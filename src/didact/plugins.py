@@ -12,6 +12,7 @@ How to write one: docs/extending.md.
 
 from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, UInt64s
 from didact.core.atomic import write_text
+from didact.core.budget import Budget
 from didact.core.cost import Cost, Metered
 from didact.core.errors import (
     BudgetError,
@@ -41,7 +42,7 @@ from didact.core.protocols import (
 )
 from didact.core.render import CHOSEN, REJECTED, SHARED
 from didact.core.sample_field import SampleField, check_sample_field
-from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.core.statistics import best_first, mean_ranks, spearman, zscore
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import script_text, sequential, settings_text

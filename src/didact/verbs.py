@@ -19,6 +19,7 @@ from didact.accounting.devices import HERE, Calibration, Rate, parse_mfu
 from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
+from didact.core.budget import Budget
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
@@ -36,7 +37,7 @@ from didact.core.protocols import (
     Selector,
     ignore_progress,
 )
-from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.data.about import about_held_out
 from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_set
 from didact.data.export.owned import owned

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError
 from didact.core.protocols import Growing, Ranking
 from didact.core.registry import find, known
-from didact.core.scores import Budget, Selection
+from didact.core.scores import Selection
 from didact.selection.around.budget import candidates
 from didact.testing import check_selector
 from didact.testing import selector as contract

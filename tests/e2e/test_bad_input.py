@@ -560,7 +560,9 @@ def test_mixed_schemas(tmp_path, refused):
 def test_what_is_not_there_or_unknown(tmp_path, refused):
     refused(tmp_path / "none.jsonl", "none.jsonl: no such file")
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    refused(tmp_path / "x.csv", "unknown kind of file", "CSV is not read")
+    refused(tmp_path / "x.csv", "row 1: no known format has the columns ['a', 'b']")
+    (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    refused(tmp_path / "x.xlsx", "unknown kind of file")
     (tmp_path / "x.jsonl").write_bytes("{}".encode("utf-16"))
     refused(tmp_path / "x.jsonl", "UTF-16", "iconv -f utf-16 -t utf-8")
 

@@ -13,9 +13,10 @@ import pytest
 from didact import pipeline, verbs
 from didact.analysis.entropy.law import entropy_law
 from didact.analysis.entropy.runs import LawRun
+from didact.core.budget import Budget
 from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.reporting import Subject, write_report
 from didact.reporting.law_page import render_law
 from didact.testing import make_pool

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.core.statistics import best_first, zscore
 from didact.execution.executors import serial
 from didact.scoring.around.combine import combine, scaled_ranks

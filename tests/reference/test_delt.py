@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.core.statistics import zscore
 from didact.execution.executors import serial
 from didact.ordering.around.jitter import jittered

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from didact.core.scores import Budget
+from didact.core.budget import Budget
 from didact.pipeline import context
 from didact.selection.around.choose import choose
 from didact.selection.zip.zip import zip_

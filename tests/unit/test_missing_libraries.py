@@ -8,8 +8,8 @@ import pytest
 
 import didact
 from didact.core import registry
+from didact.core.budget import Budget
 from didact.core.errors import MissingDependencyError
-from didact.core.scores import Budget
 from didact.testing import chat, make_pool
 
 REAL = importlib.util.find_spec

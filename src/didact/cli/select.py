@@ -58,8 +58,8 @@ def select(
     """Choose a set of samples under a budget."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.budget import Budget
     from didact.core.locks import alone_in
-    from didact.core.scores import Budget
     from didact.data import tables
     from didact.scoring.around.about_scores import about_scores
     from didact.selection.around.about_selection import about_selection

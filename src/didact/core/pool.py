@@ -45,7 +45,7 @@ from didact.core.records import (
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
-STORE_VERSION = 5
+STORE_VERSION = 6
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)

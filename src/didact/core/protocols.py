@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from didact.core.arrays import Float2D, Int1D
+from didact.core.budget import Budget
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
-from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.core.scores import Scores, Selection, TrainingOrder
 
 S = TypeVar("S")
 T = TypeVar("T")

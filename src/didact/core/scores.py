@@ -1,19 +1,17 @@
-"""Scores, Budget, Selection, TrainingOrder: frozen values, checked once when they are made."""
+"""Scores, Selection, TrainingOrder: frozen values, checked once when they are made."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_FLOOR, Decimal
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen
-from didact.core.errors import BudgetError, ConfigError, DataError, PoolMismatchError
+from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.pool import Pool
 from didact.core.value_tables import described, nullable
 
@@ -126,17 +124,19 @@ class Scores:
             "re-run 'didact score' or pass the pool it was run on",
         )
 
-    def to_table(self, pool: Pool) -> pa.Table:
+    def to_table(self, pool: Pool | None = None) -> pa.Table:
         """A row a sample: `row, id, score`, then `task:…`, `part:…` and `missing` if there are any.
 
         What it is stands in the metadata, as in scores.parquet; null where a row has no score.
 
         Args:
-            pool: The pool they belong to, which has the ids.
+            pool: The pool they belong to, which has the ids; without it there is no `id`.
 
         Raises:
             PoolMismatchError: They belong to another pool.
         """
+        if pool is None:
+            return pa.Table.from_batches([self._batch(range(len(self.values)), None)])
         return pa.Table.from_batches(list(self.batches(pool)), self.table_schema())
 
     def table_schema(self) -> pa.Schema:
@@ -160,113 +160,21 @@ class Scores:
     def batches(self, pool: Pool) -> Iterator[pa.RecordBatch]:
         """The rows of `to_table`, a batch of the pool at a time."""
         self.check(pool)
-        schema = self.table_schema()
         for rows in pool.batches():
-            inside = slice(rows.start, rows.stop)
-            ids = pool.read(rows, ["id"]).column("id")
-            columns: list[Any] = [np.asarray(rows), ids, nullable(self.values[inside])]
-            if self.by_task is not None:
-                columns += [nullable(self.by_task[inside, t]) for t in range(len(self.tasks))]
-            columns += [nullable(values[inside]) for values in self.parts.values()]
-            if self.missing:
-                columns.append([self.missing.get(row) for row in rows])
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield self._batch(rows, pool.read(rows, ["id"]).column("id"))
 
-
-Unit = Literal["samples", "tokens", "flops"]
-_BUDGETS: Final = ("samples", "tokens", "ratio", "flops")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """How much to select: exactly one of samples, tokens, ratio, flops.
-
-    Attributes:
-        samples: Number of samples, ≥ 0; more than the pool has is an error.
-        tokens: Number of tokens; the longest prefix of the ranking that fits, never over.
-        ratio: Share of the pool's rows, 0 to 1, floored in decimal (0.29 of 100 is 29, where
-            binary floating point gives 28).
-        flops: FLOPs of scoring and training together, > 0: the longest prefix that what scoring
-            leaves still trains, never over. Which model is trained is said beside it.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic in RunConfig
-
-    samples: int | None = None
-    tokens: int | None = None
-    ratio: float | None = None
-    flops: float | None = None
-
-    def __post_init__(self) -> None:
-        given = {k: getattr(self, k) for k in _BUDGETS}
-        given = {k: v for k, v in given.items() if v is not None}
-        if len(given) != 1:
-            raise BudgetError(
-                f"a budget is exactly one of {', '.join(_BUDGETS)}; got {given or 'none'}; to "
-                "replace the one of a file: --set 'select.budget={ratio: 0.2}'"
-            )
-        ((name, value),) = given.items()
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise BudgetError(f"budget {name}={value!r} is not a number")
-        if name == "flops":
-            _check_flops(float(value))
-        elif name != "ratio" and value != int(value if math.isfinite(value) else 0):
-            raise BudgetError(f"budget {name}={value!r} is not a whole number")
-        elif not value >= 0 or (name == "ratio" and value > 1):
-            expected = "between 0 and 1" if name == "ratio" else "0 or more"
-            raise BudgetError(f"budget {name}={value!r}; expected {expected}")
-        whole = name in {"samples", "tokens"}
-        object.__setattr__(self, name, int(value) if whole else float(value))
-
-    @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read 'samples=N', 'tokens=N', 'ratio=R' or 'flops=F' as the command line writes it."""
-        name, found, value = text.partition("=")
-        if not found or name not in _BUDGETS:
-            raise BudgetError(f"budget {text!r}; expected samples=N, tokens=N, ratio=R or flops=F")
-        try:
-            number = float(value.replace("_", ""))
-        except ValueError as error:
-            raise BudgetError(
-                f"budget {text!r}: {value!r} is not a number, as in tokens=2e6 or flops=2e19"
-            ) from error
-        given: dict[str, Any] = {name: number}
-        return cls(**given)
-
-    @property
-    def unit(self) -> Unit:
-        """What is counted."""
-        if self.flops is not None:
-            return "flops"
-        return "samples" if self.tokens is None else "tokens"
-
-    def amount(self, n_rows: int) -> int:
-        """The budget in its unit for a pool of `n_rows`; of FLOPs, scoring is not taken off."""
-        if self.ratio is not None:
-            exact = Decimal(repr(self.ratio)) * n_rows
-            return int(exact.to_integral_value(rounding=ROUND_FLOOR))
-        if self.flops is not None:
-            return max(int(self.flops), 1)
-        return int(self.samples if self.samples is not None else self.tokens or 0)
-
-    def __str__(self) -> str:
-        if self.ratio is not None:
-            return f"ratio={self.ratio}"
-        if self.flops is not None:
-            short = f"{self.flops:g}"
-            return f"flops={short if float(short) == self.flops else repr(self.flops)}"
-        return f"{self.unit}={self.amount(0)}"
-
-
-def _check_flops(flops: float) -> None:
-    if not (math.isfinite(flops) and flops > 0):
-        raise BudgetError(f"budget flops={flops!r}; expected a number of FLOPs above 0, as in 2e19")
-    if flops <= 1:
-        raise BudgetError(
-            f"budget flops={flops!r} is a share; did you mean ratio={flops!r}? FLOPs are counted, "
-            "as in 2e19"
-        )
+    def _batch(self, rows: range, ids: pa.Array | None) -> pa.RecordBatch:
+        schema, inside = self.table_schema(), slice(rows.start, rows.stop)
+        columns: list[Any] = [np.asarray(rows), ids, nullable(self.values[inside])]
+        if self.by_task is not None:
+            columns += [nullable(self.by_task[inside, t]) for t in range(len(self.tasks))]
+        columns += [nullable(values[inside]) for values in self.parts.values()]
+        if self.missing:
+            columns.append([self.missing.get(row) for row in rows])
+        if ids is None:
+            schema, columns = schema.remove(1), [columns[0], *columns[2:]]
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,26 +255,30 @@ class Selection:
             "re-run 'didact select' or pass the pool it was run on",
         )
 
-    def to_table(self, pool: Pool, scores: Scores | None = None) -> pa.Table:
+    def to_table(self, pool: Pool | None = None, scores: Scores | None = None) -> pa.Table:
         """A row a chosen sample: `row, id, rank, score, why`, ascending by row.
 
         What it is stands in the metadata, as in selection.parquet.
 
         Args:
-            pool: The pool it belongs to, which has the ids.
+            pool: The pool it belongs to, which has the ids; without it there is no `id`.
             scores: What it was chosen by; without them `score` is null.
 
         Raises:
             PoolMismatchError: It or the scores belong to another pool.
         """
-        self.check(pool)
+        if pool is not None:
+            self.check(pool)
         if scores is not None:
-            scores.check(pool)
+            check_pool(
+                "the scores", scores.pool_fingerprint, self.pool_fingerprint,
+                "give those of the pool it was chosen from",
+            )  # fmt: skip
         score = np.full(len(self), np.nan) if scores is None else scores.values[self.rows]
         why = pa.DictionaryArray.from_arrays(pa.array(self.why), pa.array(self.reasons))
         columns = {
             "row": pa.array(self.rows),
-            "id": pool.read(self.rows, ["id"]).column("id"),
+            **({} if pool is None else {"id": pool.read(self.rows, ["id"]).column("id")}),
             "rank": pa.nulls(len(self), pa.int64()) if self.rank is None else self.rank,
             "score": nullable(score),
             "why": why.cast(pa.string()),
@@ -439,26 +351,30 @@ class TrainingOrder:
         """Optimizer steps over the whole sequence; the last one may be smaller."""
         return None if self.batch_size is None else -(-len(self.rows) // self.batch_size)
 
-    def to_table(self, pool: Pool) -> pa.Table:
+    def to_table(self, pool: Pool | None = None) -> pa.Table:
         """A row a step of the sequence: `position, row, id`.
 
         What it is stands in the metadata, as in order.parquet.
 
         Args:
-            pool: The pool it belongs to, which has the ids.
+            pool: The pool it belongs to, which has the ids; without it there is no `id`.
 
         Raises:
             PoolMismatchError: It belongs to another pool.
         """
+        if pool is None:
+            return self.table_with(None)
         check_pool(
             "the order's rows", self.pool_fingerprint, pool.fingerprint,
             "re-run 'didact order' or pass the pool it was made from",
         )  # fmt: skip
         return self.table_with(pool.read(self.rows, ["id"]).column("id"))
 
-    def table_with(self, ids: pa.Array) -> pa.Table:
-        """`to_table` with ids that were read before, `(k · epochs,)`."""
-        columns = {"position": np.arange(len(self)), "row": self.rows, "id": ids}
+    def table_with(self, ids: pa.Array | None) -> pa.Table:
+        """`to_table` with ids that were read before, `(k · epochs,)`; without a column of them."""
+        columns = {"position": np.arange(len(self)), "row": self.rows}
+        if ids is not None:
+            columns["id"] = ids
         facts = {
             "pool_fingerprint": self.pool_fingerprint,
             "method": self.method,

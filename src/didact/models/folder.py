@@ -256,7 +256,7 @@ def read_modules(file: Path) -> list[dict[str, Any]]:
         raise DataError(f"{file}: expected a list of one module or more; fetch the file again")
     for module in modules:
         name = module.get("path", "")
-        if name != "" and not _is_name(name):
+        if name not in {"", "."} and not _is_name(name):
             raise DataError(
                 f"{file}: the module's path {name!r:.60} is no folder of the model; fetch the file "
                 "again"

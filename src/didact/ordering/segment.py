@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError
 from didact.core.identity import method
-from didact.core.scores import Budget, TrainingOrder
+from didact.core.scores import TrainingOrder
 from didact.ordering.around.by_utility import chosen_utilities
 from didact.ordering.sort import sorted_by_utility
 

@@ -14,10 +14,10 @@ from didact.accounting.lengths import executed_training, typical_lengths
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec, headless
 from didact.core import binding, registry
+from didact.core.budget import Budget
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, MissingDependencyError, did_you_mean
 from didact.core.pool import PoolStats
-from didact.core.scores import Budget
 from didact.planning.comparison import RANDOM
 from didact.selection.around.choose import estimate as estimate_selection
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from didact.core.scores import Budget, TrainingOrder
+from didact.core.budget import Budget
+from didact.core.scores import TrainingOrder
 from didact.ordering.stair import windows
 from didact.training.telemetry import Step
 

@@ -12,9 +12,10 @@ from didact.core.statistics import best_first, zscore
 from didact.selection.around.budget import eligible
 
 if TYPE_CHECKING:
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
 
 
 @method("gumbel_top_k")

@@ -17,9 +17,10 @@ from didact.selection.around.budget import distinct_rows
 
 if TYPE_CHECKING:
     from didact.core.arrays import Float2D, Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
 
 
 @method("round_robin")

@@ -9,9 +9,10 @@ from didact.core.protocols import Composition, Ranking
 from didact.core.statistics import best_first
 
 if TYPE_CHECKING:
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
 
 
 @method("top_k")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from didact.config import RunConfig
+from didact.core.budget import Budget
 from didact.core.cost import Bill, Cost, total
 from didact.core.errors import BudgetError, ConfigError, need
 from didact.core.protocols import Context
-from didact.core.scores import Budget
 from didact.selection.around.spending import Spending
 from didact.stages import score
 from didact.stages.stage import Values

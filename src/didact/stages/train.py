@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from didact.config import RunConfig, TrainConfig
+from didact.core.budget import Budget
 from didact.core.cost import Cost
 from didact.core.identity import versions
 from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget
 from didact.models.folder import RECORD
 from didact.runs.folder import Outcome
 from didact.stages import spending

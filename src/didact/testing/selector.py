@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from didact.config import bound
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.pool import Pool
 from didact.core.protocols import Growing
-from didact.core.scores import Budget, Scores, Selection
+from didact.core.scores import Scores, Selection
 from didact.selection.around.amounts import TrainingFlops
 from didact.selection.around.choose import Around, choose, composition, estimate
 from didact.selection.around.near_duplicates import NearDuplicates

@@ -9,12 +9,12 @@ from typing import Any
 from didact.accounting.catalog import Described, described
 from didact.accounting.spec import ModelSpec
 from didact.core import binding
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.keep import keep
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget
 from didact.training.foresight import PlannedTraining
 from didact.training.settings import SCRATCH, TrainSettings
 

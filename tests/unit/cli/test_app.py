@@ -40,6 +40,7 @@ def test_a_signal_ends_a_command_with_a_word(monkeypatch, capsys, number, said):
         time.sleep(5)
 
     monkeypatch.setattr(app, "app", work)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 128 + number

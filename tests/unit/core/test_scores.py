@@ -190,6 +190,8 @@ def test_tables_say_what_they_are(tmp_path):
         {"position": 0, "row": 2, "id": "c"},
         {"position": 1, "row": 0, "id": "a"},
     ]
+    for value in (made, chosen, order):
+        assert value.to_table().equals(value.to_table(pool).drop_columns("id"), check_metadata=True)
     for value in (
         scores([1.0]),
         Selection(np.array([0]), POOL, "m"),

@@ -64,6 +64,12 @@ CHATS = {
             {"role": "assistant", "content": "a"}]}
         for kind in ("file", "document", "input_file")
     ],
+    "unread_part": [
+        {"messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": [{"type": kind, "data": "数据"}, {"text": "好"}]}]}
+        for kind in ("artifact", 3, None)
+    ],
     "empty_turn": [
         said(("user", ""), ("assistant", "نعم")),
         said(("user", "q"), ("assistant", " "), ("user", "再说"), ("assistant", "好")),
@@ -226,9 +232,7 @@ def test_labels_that_may_be_a_class_are_read_where_their_column_is_named(read, g
 def test_a_column_that_is_named_the_label_is_read_or_refused(read, value):
     settings = {"columns": {"label": "grade"}}
     for rows in ([{**FINE, "grade": value}], [FINE, {**FINE, "grade": value}]):
-        with pytest.raises(
-            DataError, match=r"row . label is .*columns\.label=-|row.*expected true"
-        ):
+        with pytest.raises(DataError, match=r"row .: grade is .*columns\.label=-"):
             read(rows, **settings)
     with pytest.raises(DataError, match=r"'grade' is mapped to be the label, and rows of text"):
         read([{"text": "书", "grade": value}], **settings)
@@ -266,7 +270,8 @@ def test_dots_reach_into_nested_columns(read):
 def test_columns_are_asked_about_only_where_a_format_reads_them(read, monkeypatch):
     def answers(row, columns):
         del columns
-        return [(1, "assistant", row["better"], 1.0), (2, "assistant", row["worse"], 1.0)]
+        asked = (0, "user", "动物", 0.0)
+        return [asked, (1, "assistant", row["better"], 1.0), (2, "assistant", row["worse"], 1.0)]
 
     def label(row, columns):
         del columns
@@ -379,3 +384,51 @@ def test_a_finding_is_one_line():
     assert str(Finding("k", 1, "a row 2", "1 row is odd", "data.x: y")) == (
         "1 row is odd (first: a row 2); data.x: y"
     )
+
+
+SAID = FINE["messages"][1]
+SHOWN = [
+    {**FINE, "images": ["صورة.png"]},
+    {**FINE, "images": ["图.png"]},
+    {**FINE, "images": ["图.png", "صورة.png"]},
+    {**FINE, "image": {"path": "图.png"}},
+    {**FINE, "videos": ["图.png"]},
+    *(
+        {"messages": [{"role": "user", "content": [{"type": kind, kind: {"url": url}}]},
+                      {"role": "assistant", "content": "好"}]}
+        for kind in ("image_url", "file") for url in ("a", "b")
+    ),
+    {**FINE, "functions": [{"name": "طقس"}]},
+    {**FINE, "functions": [{"name": "天气"}]},
+]  # fmt: skip
+
+
+def test_rows_with_other_images_or_tools_are_no_copies(read):
+    pool = read([FINE, *SHOWN, *SHOWN[::-1]])
+    assert kinds(pool)["duplicates"] == len(SHOWN)
+    odd = {"messages": [{"role": "user", "content": [{"type": [], "text": "q"}]}, SAID]}
+    assert kinds(read([odd | {"image": "猫"}], "odd.jsonl")) == {"images": 1}
+    ids = pool.read(range(len(pool)), ["id"]).column(0).to_pylist()
+    n = len(SHOWN)
+    assert {i.removesuffix("~2") for i in ids[n + 1 :]} == set(ids[1 : n + 1])
+
+
+def test_images_of_a_table_tell_rows_apart_as_those_of_lines_do(read, tmp_path):
+    rows = [{**FINE, "images": [name]} for name in ("图", "صورة", "图")]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    table, lines = didact.read(path), read(rows)
+    assert kinds(table) == kinds(lines) == {"images": 3, "duplicates": 1}
+    assert table.read(range(3), ["id"]) == lines.read(range(3), ["id"])
+    inside = [{**FINE, "images": [{"bytes": name.encode(), "path": None}]} for name in "猫狗猫"]
+    pq.write_table(pa.Table.from_pylist(inside), path)
+    assert kinds(didact.read(path)) == {"images": 3, "duplicates": 1}
+
+
+def test_pairs_without_a_prompt_are_said(read):
+    pool = read([{"frage": "ما العاصمة؟", "chosen": "好", "rejected": "坏"},
+                 {"frage": "q", "chosen": "the answer is a", "rejected": "the answer is b"}])  # fmt: skip
+    (finding,) = pool.findings
+    assert (finding.kind, finding.count) == ("pair_unasked", 1)
+    named = read([{"frage": "q", "chosen": "a", "rejected": "b"}], columns={"prompt": "frage"})
+    assert kinds(named) == {}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from didact.core.errors import ConfigError
+import didact
+from didact.core.errors import ConfigError, DataError
 from didact.core.render import CHOSEN, REJECTED, SHARED
+from didact.data.export import flat
+from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import row_reader
 from didact.data.rows.columns import RowError, get
 from didact.data.rows.detection import check_columns, detect, turns_of
 
@@ -409,7 +415,7 @@ def test_of_several_formats_one_goes_before_the_others():
         "text": "a", "chosen": "b", "rejected": "c", "label": True,
     }  # fmt: skip
     for name, content in (
-        ("preference", "chosen"), ("labelled", "label"), ("messages", "messages"),
+        ("preference", "chosen"), ("preference", "rejected"), ("labelled", "label"), ("messages", "messages"),
         ("alpaca", "output"), ("prompt_completion", "prompt"), ("text", "text"),
     ):  # fmt: skip
         assert detect(row, {}) == name
@@ -544,3 +550,139 @@ def test_an_unknown_name_in_a_mapping():
     with pytest.raises(ConfigError, match="unknown name 'mesages'; did you mean 'messages'"):
         check_columns({"mesages": "x"})
     check_columns({"messages": "x", "tools": "y"})
+
+
+ASK = {"role": "user", "content": "ما العاصمة؟"}
+RULE = {"role": "system", "content": "简短"}
+GOOD, BAD = ({"role": "assistant", "content": text} for text in ("好", "坏"))
+PAIRED = [(SHARED, USER, "ما العاصمة؟", 0.0), (CHOSEN, ANSWER, "好", 1.0),
+          (REJECTED, ANSWER, "坏", 1.0)]  # fmt: skip
+RULED = [(SHARED, SYSTEM, "简短", 0.0), *PAIRED]
+PAIRS = [
+    ({"messages": [RULE, ASK, GOOD], "rejected_response": "坏"}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "rejected_response": BAD}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "rejected_response": None, "rejected": "坏"}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "rejected_messages": [RULE, ASK, BAD]}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "rejected_messages": [ASK, BAD]}, RULED),
+    ({"messages": json.dumps([RULE, ASK, GOOD]), "rejected_messages": json.dumps([BAD])}, RULED),
+    ({"prompt": "ما العاصمة؟", "completion": "好", "rejected": "坏"}, PAIRED),
+    ({"prompt": [RULE, ASK], "completion": [GOOD], "rejected": [BAD]}, RULED),
+    ({"instruction": "ما العاصمة؟", "output": "好", "rejected_response": "坏"}, PAIRED),
+    *(({name: "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, PAIRED)
+      for name in ("input", "question", "query", "instruction", "prompt")),
+    ({"system": "简短", "question": "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, RULED),
+    ({"prompt": [RULE, ASK], "chosen": [ASK, GOOD], "rejected": [ASK, BAD]}, RULED),
+    ({"prompt": [ASK], "chosen": [RULE, ASK, GOOD], "rejected": [RULE, ASK, BAD]}, RULED),
+    ({"prompt": "ما العاصمة؟", "chosen": [RULE, ASK, GOOD], "rejected": [RULE, ASK, BAD]}, RULED),
+    ({"system": "简短", "chosen": [RULE, ASK, GOOD], "rejected": [RULE, ASK, BAD]}, RULED),
+    ({"system": "简短", "prompt": [RULE, ASK], "chosen": [GOOD], "rejected": [BAD]}, RULED),
+    ({"input": {"messages": [RULE, ASK], "tools": [], "parallel_tool_calls": True},
+      "preferred_output": [GOOD], "non_preferred_output": [BAD]}, RULED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "expected"), PAIRS)
+def test_pairs_however_their_columns_are_called(row, expected):
+    assert detect(row, {}) == "preference"
+    assert parse(row) == expected
+
+
+@pytest.mark.parametrize(("row", "expected"), PAIRS)
+def test_a_script_reads_the_same_pairs(row, expected):
+    read = row_reader(
+        OrderedDataSet(kind="pair", formats=["preference"], data_files=["x.jsonl"], epochs=1,
+                       validation_file=None, columns={}, batch_size=2)
+    )[0]  # fmt: skip
+    shared, *answers = flat.pair(read(dict(row)), "it")
+    turns = [(0, turn) for turn in shared] + list(zip((CHOSEN, REJECTED), answers, strict=True))
+    assert [(branch, turn["role"], turn["content"]) for branch, turn in turns] == [
+        turn[:3] for turn in expected
+    ]
+
+
+def test_dialogues_that_part_early_share_what_they_begin_with():
+    again = {"role": "user", "content": "再说"}
+    row = {"messages": [ASK, GOOD, again, GOOD], "rejected_messages": [ASK, BAD, again, BAD]}
+    assert [turn[:3] for turn in parse(row)] == [
+        (SHARED, USER, "ما العاصمة؟"),
+        *((CHOSEN, role, text) for role, text in ((ANSWER, "好"), (USER, "再说"), (ANSWER, "好"))),
+        *(
+            (REJECTED, role, text)
+            for role, text in ((ANSWER, "坏"), (USER, "再说"), (ANSWER, "坏"))
+        ),
+    ]
+
+
+def test_what_is_no_half_of_a_pair():
+    for value in (True, "no", "Rejected", 3, None, "", []):
+        assert detect({"messages": [ASK, GOOD], "rejected": value}, {}) == "messages"
+    row = {"messages": [ASK, GOOD], "rejected_response": "坏"}
+    assert detect(row, {"rejected": "-"}) == "messages"
+    assert parse(row | {"rejected_response": ""}, name="preference")[-1] == (
+        REJECTED, ANSWER, "", 1.0)  # fmt: skip
+    with pytest.raises(RowError, match=r"list of 2 texts.*columns\.rejected=-"):
+        parse({"messages": [ASK, GOOD], "rejected": ["坏", "差"]})
+    with pytest.raises(RowError, match=r"end without one.*columns\.rejected=-"):
+        parse({"messages": [ASK], "rejected": "坏"})
+
+
+def test_half_a_pair_among_chats_is_refused(tmp_path):
+    path = tmp_path / "x.jsonl"
+    rows = [{"messages": [ASK, GOOD]}, {"messages": [ASK, GOOD], "rejected_response": "坏"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"row 2: .*'rejected_response'.*columns\.rejected=-"):
+        didact.read(path)
+    assert didact.read(path, columns={"rejected": "-"}).kind == "chat"
+
+
+BEFORE = [["س", "ج"], ["问", "答"]]
+TOLD = [(USER, "س"), (ANSWER, "ج"), (USER, "问"), (ANSWER, "答"), (USER, "hi"), (ANSWER, "hello")]
+HISTORIES = [
+    {"messages": MESSAGES},
+    {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
+    {"prompt": "hi", "completion": "hello"},
+    {"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "label": True},
+    {"instruction": "hi", "output": "hello"},
+]
+
+
+@pytest.mark.parametrize("row", HISTORIES)
+def test_exchanges_that_went_before_are_read_in_every_chat_and_by_its_script(row):
+    spoken = [{"role": role, "content": text} for role, text in TOLD[:4]]
+    for history in (BEFORE, json.dumps(BEFORE), spoken):
+        whole = row | {"history": history}
+        assert [turn[1:3] for turn in parse(whole)] == TOLD
+        form = detect(whole, {})
+        read = row_reader(
+            OrderedDataSet(kind="chat", formats=[form], data_files=["x.jsonl"], epochs=1,
+                           validation_file=None, columns={}, batch_size=2)
+        )[0](whole)  # fmt: skip
+        assert [(turn["role"], turn["content"]) for turn in flat.turns(read)] == TOLD
+    for nothing in (None, [], "", "[]"):
+        assert [turn[1:3] for turn in parse(row | {"history": nothing})] == TOLD[4:]
+    with pytest.raises(RowError, match=r"history is 'yes'.*columns\.history=-"):
+        parse(row | {"history": "yes"})
+    assert len(parse(row | {"history": "yes"}, {"history": "-"})) == 2
+
+
+def test_exchanges_before_a_pair_and_a_prompt_are_only_shown():
+    for row in ({"prompt": "hi", "completion": "hello"},
+                {"prompt": "hi", "chosen": "hello", "rejected": "no"}):  # fmt: skip
+        turns = parse(row | {"history": BEFORE})
+        assert [turn[2] for turn in turns][:5] == ["س", "ج", "问", "答", "hi"]
+        assert {turn[3] for turn in turns[:5]} == {0.0}
+
+
+def test_messages_as_python_prints_them_are_refused():
+    asked, said = str([ASK]), str([GOOD])
+    for row in (
+        {"prompt": asked, "completion": said},
+        {"prompt": "q", "completion": str(GOOD)},
+        {"prompt": "q", "chosen": said, "rejected": str([BAD])},
+        {"chosen": f"array([{ASK},\n {GOOD}], dtype=object)", "rejected": "x"},
+    ):
+        with pytest.raises(RowError, match=r"Python's way to write messages.*json\.dumps"):
+            parse(row)
+    for text in (f"print({asked})", "{'role': 'user'}", "a {'role': 'x', 'content': 'y'}",
+                 "[{'role': 'user', 'content': 'hi'}] is a list"):  # fmt: skip
+        assert parse({"prompt": text, "completion": "a"})[0][2] == text

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import didact
+from didact.core.errors import DataError
 from didact.data.reading.plain_types import plain, plain_type
 
 VIEW = pa.string_view()
@@ -136,3 +137,15 @@ def test_nulls_that_somebody_wrote_into_json_are_read(tmp_path):
         '{"messages": [{"role": "assistant", "tool_calls": [{"arguments": {"zip": null}}]}]}'
     )
     assert texts(path) == ['[{"arguments":{"zip":null}}]']
+
+
+@pytest.mark.parametrize("name", ["meta", "k"])
+def test_the_name_of_a_column_that_is_no_utf8_is_named_with_its_file(tmp_path, name):
+    path = tmp_path / "a.arrow"
+    table = pa.table({"text": ["a b c"], "meta": [{"k": 1}]})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write(table)
+    old = f"{name}\0\0\0".encode() if name == "k" else name.encode()
+    path.write_bytes(path.read_bytes().replace(old, b"\xff" + old[1:]))
+    with pytest.raises(DataError, match=r"a\.arrow: the name of a column is no UTF-8"):
+        didact.read(path)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from didact import verbs
+from didact.core.budget import Budget
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget, Scores, Selection, TrainingOrder
+from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.reporting import Report, Subject, write_report
 from didact.testing import make_pool
 

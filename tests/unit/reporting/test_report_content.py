@@ -13,9 +13,10 @@ import zstandard
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from didact.core.budget import Budget
 from didact.core.errors import PoolMismatchError
 from didact.core.manifest import StageRecord
-from didact.core.scores import Budget, Scores, TrainingOrder
+from didact.core.scores import Scores, TrainingOrder
 from didact.ordering.fold import folded
 from didact.ordering.saw import sawed
 from didact.ordering.segment import segmented

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from didact.core.scores import Budget
+from didact.core.budget import Budget
 from didact.reporting.decisions import decide
 from didact.reporting.sections.browse import SECTION, first_line, sampled
 

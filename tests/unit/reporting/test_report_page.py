@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.cost import Bill, Cost
 from didact.core.manifest import Measured, StageRecord
-from didact.core.scores import Budget
 from didact.reporting import page
 from didact.reporting.sections.samples import Sample, Turn, preview
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from didact.core.binding import as_json, bind
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError
 from didact.core.identity import about
 from didact.core.pool import Pool
 from didact.core.protocols import Context
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.execution.executors import serial
 from didact.scoring.around.score_pool import score_pool
 from didact.scoring.bits_per_byte import BitsPerByte

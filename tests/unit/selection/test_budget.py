@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.protocols import Ranking
-from didact.core.scores import Budget
 from didact.selection.around.budget import cut
 from didact.selection.around.choose import choose
 from didact.selection.threshold import threshold

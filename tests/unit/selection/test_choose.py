@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import didact
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Composition, Ranking
-from didact.core.scores import Budget, Selection
+from didact.core.scores import Selection
 from didact.selection.around.choose import choose, estimate
 from didact.selection.around.quotas import Quotas
 from didact.testing import make_pool

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.pieces import Pieces
-from didact.core.scores import Budget
 from didact.selection.around import grow as growing
 from didact.selection.around.choose import choose
 from didact.selection.feature_based import kernel

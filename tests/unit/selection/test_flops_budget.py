@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.protocols import Ranking
-from didact.core.scores import Budget, Selection
+from didact.core.scores import Selection
 from didact.selection.around.amounts import TrainingFlops, counted
 from didact.selection.around.budget import cut
 from didact.selection.around.choose import choose

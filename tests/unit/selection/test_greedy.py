@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import didact
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
-from didact.core.scores import Budget
 from didact.selection.around import grow as growing
 from didact.selection.around.budget import candidates, goal
 from didact.selection.around.grow import grow

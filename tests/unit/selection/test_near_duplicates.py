@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from didact.core.binding import bind
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.protocols import Ranking
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.pipeline import context
 from didact.selection.around import near_duplicates
 from didact.selection.around.budget import cut

@@ -7,8 +7,8 @@ import pytest
 
 from didact import config
 from didact.core.binding import as_json, bind
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
-from didact.core.scores import Budget
 from didact.selection.around.choose import Around, choose
 from didact.selection.around.quotas import Quotas, largest_remainder
 from didact.selection.top_k import top_k
@@ -187,7 +187,9 @@ def test_quotas_bind_from_plain_values_and_go_back_to_them():
 
 @pytest.mark.parametrize("given", [True, 0.8, "yes"])
 def test_settings_that_are_a_group_say_how_they_are_given(given):
-    expected = r"top_k.near_duplicates: expected settings by name, .*=\{\} for the defaults; got"
+    expected = (
+        r"top_k.near_duplicates: expected settings by name \(.*\), .*=\{\} for the defaults; got"
+    )
     with pytest.raises(ConfigError, match=expected):
         bind(Around, {"near_duplicates": given}, "top_k")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from didact import config
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError
 from didact.core.protocols import Context
-from didact.core.scores import Budget
 from didact.core.statistics import best_first, zscore
 from didact.execution.executors import serial
 from didact.selection.around.choose import choose

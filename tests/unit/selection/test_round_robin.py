@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
-from didact.core.scores import Budget
 from didact.selection.around.choose import choose
 from didact.selection.around.quotas import Quotas
 from didact.selection.round_robin import Turns, round_robin

@@ -9,8 +9,8 @@ import orjson
 import pytest
 import zstandard
 
+from didact.core.budget import Budget
 from didact.core.errors import ConfigError
-from didact.core.scores import Budget
 from didact.selection.around.choose import choose
 from didact.selection.feature_based.feature_based import feature_based
 from didact.selection.greedy.shares import kept_shares, share_notes

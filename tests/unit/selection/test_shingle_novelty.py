@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from didact.core.budget import Budget
 from didact.core.errors import MissingDependencyError
 from didact.core.pieces import Pieces
-from didact.core.scores import Budget
 from didact.selection.around import grow as growing
 from didact.selection.around.budget import candidates
 from didact.selection.around.choose import choose

@@ -17,9 +17,10 @@ import pytest
 import didact
 from didact.accounting.counts import stats_from_counts
 from didact.core.binding import bind
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
-from didact.core.scores import Budget, Scores
+from didact.core.scores import Scores
 from didact.pipeline import context
 from didact.selection.around.choose import choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates

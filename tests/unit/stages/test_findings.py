@@ -8,8 +8,8 @@ import pytest
 
 import didact
 from didact.cli import printing
+from didact.core.budget import Budget
 from didact.core.findings import TITLE
-from didact.core.scores import Budget
 from didact.inspection import inspect_pool
 from didact.runs.folder import read_manifest
 from didact.scoring.around.about_scores import about_scores, about_target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from didact.core.scores import Budget
+from didact.core.budget import Budget
 from didact.stages.train import chosen
 from didact.testing import make_pool
 from didact.verbs import everything

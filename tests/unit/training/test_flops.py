@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from didact.accounting.flops import lora_counted, training_flops
 from didact.accounting.lora import lora_spec
 from didact.accounting.spec import ModelSpec
+from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
-from didact.core.scores import Budget
 from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, encode
 from didact.models.language_model import open_model, open_tokenizer

@@ -147,7 +147,7 @@ def row_reader(
 def _read_source(data: OrderedDataSet) -> str:
     """Python that reads a row: columns, roles, functions, `read_row`."""
     functions = inspect.getsource(script_rows).partition(_FROM_HERE)[2].partition("\n\n")[2]
-    functions = "\n\n".join([*map(inspect.getsource, _SHARED), functions])
+    functions = "\n\n".join([*(inspect.getsource(function) for function in _SHARED), functions])
     return _READ.format(
         columns=json.dumps(dict(data.columns), ensure_ascii=False),
         constants="".join(
@@ -200,7 +200,6 @@ _CONSTANTS: Final = {
     "FLAGS": reasoning.FLAGS,
     "PARTS": reasoning.PARTS,
     "MARKS": reasoning.MARKS,
-    "UNOPENED": reasoning.UNOPENED,
     "CALL_PARTS": CALL_PARTS,
     "RESULT_PARTS": RESULT_PARTS,
     "LABELS": SPELLINGS,

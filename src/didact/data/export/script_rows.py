@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from didact.data.formats.preference import repeated, shared_turns
+from didact.data.formats.preference import repeated
 from didact.data.rows.json_text import MESSAGE_KEYS, there
 from didact.data.rows.labels import NAMES as LABEL_NAMES
 from didact.data.rows.labels import SPELLINGS as LABELS
@@ -227,15 +227,16 @@ def chat(row: Any) -> list[dict[str, Any]] | None:
 
 
 def opening(row: Any) -> list[dict[str, Any]]:
-    """The system prompt that stands beside the messages."""
-    system = column(row, "system")
-    return [{"role": "system", "content": system}] if system else []
-
-
-def history(row: Any) -> list[dict[str, Any]]:
-    """The exchanges before an instruction."""
-    said = parsed(column(row, "history")) or []
-    return [t for q, a in said for t in side(q, "user") + side(a, "assistant")]
+    """The system prompt that stands beside the messages, and earlier exchanges."""
+    system, turns = column(row, "system"), []
+    if system:
+        turns.append({"role": "system", "content": system})
+    history = parsed(column(row, "history")) if there(column(row, "history")) else []
+    if history and all(isinstance(before, dict) for before in history):
+        return turns + side(history, "user")
+    for question, answer in history:
+        turns += side(question, "user") + side(answer, "assistant")
+    return turns
 
 
 def question(row: Any) -> str:
@@ -260,17 +261,18 @@ def last_answer(turns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list
 
 
 def parted(
-    prompt: list[dict[str, Any]] | None,
+    prompt: list[dict[str, Any]],
     chosen: list[dict[str, Any]],
     rejected: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """A pair: what both answers repeat of the prompt, or begin with where it has none, is one."""
+    """A pair, whose sides may repeat the prompt, or begin with one where it has none."""
     keys = ("role", "content", "reasoning_content", "tool_calls")
     asked, *both = [
-        [tuple(map(turn.get, keys)) for turn in turns] for turns in (prompt or [], chosen, rejected)
+        [tuple(map(turn.get, keys)) for turn in turns] for turns in (prompt, chosen, rejected)
     ]
-    n = repeated(asked, *both) if asked else shared_turns(*both)
-    return {"prompt": prompt or chosen[:n], "chosen": chosen[n:], "rejected": rejected[n:]}
+    whole, of_chosen, of_rejected = repeated(asked, *both)
+    prompt = chosen[:of_chosen] if whole else prompt
+    return {"prompt": prompt, "chosen": chosen[of_chosen:], "rejected": rejected[of_rejected:]}
 
 
 def tools_of(row: Any) -> Any:

@@ -5,24 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from didact.core.render import SHARED
-from didact.data.rows import json_text
-from didact.data.rows.columns import Columns, Row, RowError, as_text, named, require_text, shown
+from didact.data.rows.columns import Columns, Row, as_text, named, require_text
 from didact.data.rows.format import Format
 from didact.data.rows.reasoning import ROW_KEYS
-from didact.data.rows.turns import LEARNED, Turn, opening
+from didact.data.rows.turns import LEARNED, Turn, earlier, opening
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """Earlier exchanges, the question, the answer."""
-    turns = opening(row, columns)
-    history = json_text.parsed(named(row, columns, "history"), list) or []
-    if not isinstance(history, list):
-        raise RowError(f"history is {shown(history)}; expected a list of [question, answer]")
-    for i, exchange in enumerate(history):
-        if not isinstance(exchange, list) or len(exchange) != 2:
-            raise RowError(f"history[{i}] is {shown(exchange)}; expected [question, answer]")
-        turns.append((SHARED, "user", as_text(exchange[0], f"history[{i}][0]"), 0.0))
-        turns.append((SHARED, LEARNED, as_text(exchange[1], f"history[{i}][1]"), 1.0))
+    turns = opening(row, columns) + earlier(row, columns)
     answer = require_text(row, columns, "output")
     return [*turns, question(row, columns), (SHARED, LEARNED, answer, 1.0)]
 
@@ -39,10 +30,11 @@ def question(row: Row, columns: Columns) -> Turn:
 _READ_ROW: Final = """
 def read_row(row):
     if column(row, "output") is not None:
-        prompt, answer = history(row) + side(question(row), "user"), column(row, "output")
+        prompt, answer = opening(row) + side(question(row), "user"), column(row, "output")
     else:
-        prompt, answer = shown(side(spoken(row, "prompt"), "user")), spoken(row, "completion")
-    return {"prompt": opening(row) + prompt, "completion": side(answer, "assistant")}
+        prompt = shown(opening(row) + side(spoken(row, "prompt"), "user"))
+        answer = spoken(row, "completion")
+    return {"prompt": prompt, "completion": side(answer, "assistant")}
 """
 
 FORMAT: Final = Format(

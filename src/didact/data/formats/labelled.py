@@ -30,9 +30,10 @@ def label(row: Row, columns: Columns) -> bool:
     found = spelled(value)
     if found is None:
         raise RowError(
-            f"label is {shown(value)}; expected true or false (or 1 and 0, yes and no, good and "
-            "bad, or the like) in every row: give it one, map another column with --data "
-            "columns.label=YOUR_COLUMN, or read the rows without labels with columns.label=-"
+            f"{columns.get('label', 'label')} is {shown(value)}; expected true or false (or 1 and "
+            "0, yes and no, good and bad, or the like) in every row: give it one, map another "
+            "column with --data columns.label=YOUR_COLUMN, or read the rows without labels "
+            "with columns.label=-"
         )
     return found
 
@@ -84,14 +85,13 @@ def read_row(row):
     if turns is not None:
         prompt, answer = last_answer(opening(row) + turns)
         return {"prompt": prompt, "completion": answer, "label": label_of(row)}
-    before = []
     if column(row, "prompt") is None:
-        prompt, answer, before = question(row), column(row, "output"), history(row)
+        prompt, answer = question(row), column(row, "output")
     else:
         prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
-    if plain(row, prompt, answer) and not before:
+    if plain(row, prompt, answer):
         return {"prompt": prompt, "completion": answer, "label": label_of(row)}
-    prompt, answer = opening(row) + before + side(prompt, "user"), side(answer, "assistant")
+    prompt, answer = opening(row) + side(prompt, "user"), side(answer, "assistant")
     if answer[-1]["role"] != "assistant":
         prompt, answer = last_answer(prompt + answer)
     return {"prompt": prompt, "completion": answer, "label": label_of(row)}

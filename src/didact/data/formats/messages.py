@@ -9,9 +9,9 @@ from didact.data.rows.columns import Columns, Row, get, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import parsed
 from didact.data.rows.reasoning import ROW_KEYS
-from didact.data.rows.turns import TOOLS, PlainTurns, Turn, chat, opening
+from didact.data.rows.turns import TOOLS, PlainTurns, Turn, chat, earlier, opening
 
-_BESIDE: Final = frozenset(("system", *TOOLS))
+_BESIDE: Final = frozenset(("system", "history", *TOOLS))
 _PLAIN_ROLES: Final = {"system": 0.0, "user": 0.0, "assistant": 1.0, "tool": 0.0}
 
 
@@ -39,7 +39,7 @@ def turns(row: Row, columns: Columns) -> list[Turn]:
     name, value = find_messages(row, columns)
     if value is None:
         value = require(row, columns, "messages")
-    return opening(row, columns) + chat(value, columns, name)
+    return opening(row, columns) + earlier(row, columns) + chat(value, columns, name)
 
 
 def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
@@ -72,11 +72,10 @@ READ_ROW: Final = """
 def read_row(row):
     turns = chat(row)
     if turns is None and column(row, "output") is not None:
-        turns = history(row) + side(question(row), "user")
-        turns += side(column(row, "output"), "assistant")
+        turns = side(question(row), "user") + side(column(row, "output"), "assistant")
     elif turns is None:
-        turns = shown(side(spoken(row, "prompt"), "user"))
-        turns += side(spoken(row, "completion"), "assistant")
+        prompt = shown(opening(row) + side(spoken(row, "prompt"), "user"))
+        return {"messages": prompt + side(spoken(row, "completion"), "assistant")}
     return {"messages": opening(row) + turns}
 """
 
@@ -90,7 +89,7 @@ FORMAT: Final = Format(
     content=("messages",),
     turns=turns,
     fits=_fits,
-    columns=("role", "content", "weight", "reasoning", "system", "tools"),
+    columns=("role", "content", "weight", "reasoning", "system", "history", "tools"),
     fixed_columns=("conversations", *ROW_KEYS),
     read_row=READ_ROW,
     reads_too=("sharegpt", "alpaca", "prompt_completion"),

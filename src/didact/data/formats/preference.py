@@ -4,68 +4,153 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from didact.core.render import CHOSEN, REASONING, REJECTED, SHARED
+from didact.core.render import CHOSEN, REASONING, SHARED
 from didact.data.formats import alpaca
 from didact.data.formats.messages import find_messages
 from didact.data.rows.columns import Columns, Row, RowError, get, has, named, require
 from didact.data.rows.format import Format
 from didact.data.rows.json_text import as_messages
-from didact.data.rows.reasoning import PAIR_COLUMNS
-from didact.data.rows.turns import LEARNED, Turn, chat, opening, shown_only, side
+from didact.data.rows.labels import SPELLINGS
+from didact.data.rows.reasoning import BRANCHES, PAIR_COLUMNS
+from didact.data.rows.turns import LEARNED, Turn, chat, earlier, opening, shown_only, side
+
+# Columns of a rejected answer beside a chat, whose own last answer is the chosen one.
+HALVES: Final = ("rejected_response", "rejected", "rejected_messages")
+_ANSWERS: Final = (
+    ("chosen_messages", "rejected_messages"),
+    ("preferred_output", "non_preferred_output"),
+)
+_QUESTIONS: Final = ("question", "query")  # columns of a prompt, after all others
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """What both branches share, the chosen branch, the rejected one."""
-    if row.get("chosen_messages") is not None:
-        columns = {**columns, "chosen": "chosen_messages", "rejected": "rejected_messages"}
-    answers = [_answer(row, columns, name) for name in ("chosen", "rejected")]
-    if all(isinstance(answer, str) for answer in answers) and not _has_prompt(row, columns):
+    columns, half = _named(row, columns), _half(row, columns)
+    if half is not None:
+        columns = {**columns, **half}
+    ends_chat = half is not None and "chosen" not in half
+    answers = ["" if n == "chosen" and ends_chat else _answer(row, columns, n) for n in BRANCHES]
+    shared = _prompt(row, columns)
+    if shared is None and all(isinstance(answer, str) for answer in answers):
         cut = shared_words(*answers)
+        shared = [(SHARED, "user", answers[0][:cut], 0.0)] if cut else []
         answers = [answer[cut:] for answer in answers]
-        shared = [(SHARED, "user", _answer(row, columns, "chosen")[:cut], 0.0)] if cut else []
-    else:
-        shared = _prompt(row, columns)
     chosen, rejected = (
         side(answer, columns, name, LEARNED, branch)
-        for answer, name, branch in zip(
-            answers, ("chosen", "rejected"), (CHOSEN, REJECTED), strict=True
-        )
+        for answer, (name, branch) in zip(answers, BRANCHES.items(), strict=True)
     )
-    asked, *both = [[turn[1:3] for turn in turns] for turns in (shared, chosen, rejected)]
-    if shared:
-        same = repeated(asked, *both)
-    else:  # the prompt is implicit: what both sides begin with
-        same = shared_turns(*both)
-        shared = chosen[:same]
-    chosen, rejected = chosen[same:], rejected[same:]
+    if ends_chat and shared and rejected[0][1:3] == shared[0][1:3]:  # whole dialogues both
+        shared, chosen = [], [(CHOSEN, *turn[1:]) for turn in shared]
+    elif ends_chat:
+        shared, chosen = _last_answer(shared or [])
+    shared, chosen, rejected = _apart(shared or [], chosen, rejected)
     if not chosen or not rejected:
         raise RowError(
             "chosen and rejected are the same dialogue, or one is the beginning of the other; "
             "expected an answer of its own in each"
         )
-    return opening(row, columns) + shown_only(shared) + chosen + rejected
+    start = opening(row, columns)
+    if shared and shared[0][1:3] in [turn[1:3] for turn in start]:
+        shared = shared[1:]  # the system prompt stands beside the dialogue and in it
+    return start + shown_only(earlier(row, columns) + shared) + chosen + rejected
+
+
+def refuse_late(row: Row, columns: Columns) -> None:
+    """Raise RowError when a row has a rejected answer in a file that began without."""
+    half = _half(row, columns)
+    if half is not None and row.get(half["rejected"]):
+        raise RowError(
+            f"the row has a rejected answer in {half['rejected']!r}, and the file's first row has "
+            "none; expected every row to have one, or no row: read all without with --data "
+            "columns.rejected=-"
+        )
+
+
+def _named(row: Row, columns: Columns) -> Columns:
+    """The columns of a pair, where they have names of their own."""
+    for chosen, rejected in _ANSWERS:
+        if row.get(chosen) is not None and rejected in row:
+            named = {"chosen": chosen, "rejected": rejected}
+            if isinstance(row.get("input"), dict):  # as OpenAI has pairs
+                named = {"prompt": "input.messages", "tools": "input.tools", **columns, **named}
+                return {**named, "input": "-"}
+            return {**columns, **named}
+    return columns
+
+
+def _half(row: Row, columns: Columns) -> dict[str, str] | None:
+    """The columns of a pair whose chosen answer is the answer of a chat; None of any other row.
+
+    Returns:
+        `rejected`, and `chosen` unless messages end with it.
+    """
+    if columns.get("rejected") == "-" or get(row, columns.get("chosen", "chosen"), row) is not row:
+        return None
+    names = [name for name in (columns.get("rejected", "rejected"), *HALVES) if name in row]
+    for name in sorted(names, key=lambda name: not row[name]):
+        value = row[name]
+        if not isinstance(value, str | list | dict | None):
+            continue
+        if isinstance(value, str) and value.strip().lower() in SPELLINGS:
+            continue  # whether the row itself was rejected
+        if find_messages(row, columns)[1] is not None:
+            return {"rejected": name}
+        for question, answer in (("prompt", "completion"), ("instruction", "output")):
+            if has(row, columns, question, answer):
+                return {"rejected": name, "chosen": columns.get(answer, answer)}
+    return None
 
 
 def _answer(row: Row, columns: Columns, name: str) -> Any:
     """One answer of a pair; one that is null is empty, and counted among what should be known."""
     column = columns.get(name, name)
-    return "" if get(row, column, row) is None else as_messages(require(row, columns, name))
+    if get(row, column, row) is None:
+        return ""
+    value = as_messages(require(row, columns, name))
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        raise RowError(
+            f"{column} is a list of {len(value)} texts; expected one answer: write a row for each, "
+            "or read the rows without with --data columns.rejected=-"
+        )
+    return value
 
 
-def _has_prompt(row: Row, columns: Columns) -> bool:
-    given = any(has(row, columns, name) for name in ("prompt", "instruction"))
-    return given or find_messages(row, columns)[1] is not None
-
-
-def _prompt(row: Row, columns: Columns) -> list[Turn]:
-    """The prompt that stands beside a pair; nothing when it is implicit."""
-    prompt = named(row, columns, "prompt")
-    if prompt is not None:
-        return side(prompt, columns, "prompt", "user")
+def _prompt(row: Row, columns: Columns) -> list[Turn] | None:
+    """The prompt that stands beside a pair; None when it is implicit."""
+    if named(row, columns, "prompt") is not None:
+        return side(require(row, columns, "prompt"), columns, "prompt", "user")
     if has(row, columns, "instruction"):
         return [alpaca.question(row, columns)]
     name, messages = find_messages(row, columns)
-    return [] if messages is None else chat(messages, columns, name)
+    if messages is not None:
+        return chat(messages, columns, name)
+    for question in (*_QUESTIONS, columns.get("input", "input")):
+        if get(row, question) is not None:
+            return side(get(row, question), {}, question, "user")
+    return None
+
+
+def _last_answer(turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    """What stands before the last answer of a chat, and that answer as the chosen one."""
+    if not turns or turns[-1][1] != LEARNED:
+        raise RowError(
+            "the row has a rejected answer, and its messages end without one; expected the chosen "
+            "answer as the last message, or read the rows without with --data columns.rejected=-"
+        )
+    cut = len(turns) - 1
+    if cut and turns[cut - 1][1] == REASONING:
+        cut -= 1
+    return turns[:cut], [(CHOSEN, *turn[1:]) for turn in turns[cut:]]
+
+
+def _apart(
+    shared: list[Turn], chosen: list[Turn], rejected: list[Turn]
+) -> tuple[list[Turn], list[Turn], list[Turn]]:
+    """Prompt and answers, where the sides may repeat the prompt, its end, or hold all of it."""
+    asked, *both = [[turn[1:3] for turn in turns] for turns in (shared, chosen, rejected)]
+    whole, of_chosen, of_rejected = repeated(asked, *both)
+    shared = chosen[:of_chosen] if whole else shared
+    return shared, chosen[of_chosen:], rejected[of_rejected:]
 
 
 def shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
@@ -81,13 +166,22 @@ def shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
     return same
 
 
-def repeated(prompt: list[Any], *sides: list[Any]) -> int:
-    """How many turns sides repeat of a prompt, which each begins with a role: all, or the last."""
-    for n in range(len(prompt), 0, -1):
-        ends = n == len(prompt) or prompt[-n][0] == "user"
-        if ends and all(turns[:n] == prompt[-n:] for turns in sides):
-            return n
-    return 0
+def repeated(asked: list[Any], chosen: list[Any], rejected: list[Any]) -> tuple[bool, int, int]:
+    """How many first turns of the two sides are the prompt's; turns begin with their role.
+
+    Returns:
+        Whether they hold all of the prompt, which may be implicit; how many of either side.
+    """
+    same = shared_turns(chosen, rejected)
+    if not asked or chosen[:same][-len(asked) :] == asked:
+        return True, same, same
+    for n in range(len(asked), 0, -1):
+        if chosen[:n] == asked[-n:] == rejected[:n]:
+            return False, n, n
+    for n in range(len(asked), 0, -1):  # one of the sides may be an answer alone
+        if rejected[:n] == asked[-n:]:
+            return False, 0, n
+    return False, 0, 0
 
 
 def shared_words(chosen: str, rejected: str) -> int:
@@ -100,29 +194,56 @@ def shared_words(chosen: str, rejected: str) -> int:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    if row.get("chosen_messages") is not None:
+    if any(row.get(chosen) is not None and rejected in row for chosen, rejected in _ANSWERS):
         return True
-    answers = [get(row, columns.get(name, name), row) for name in ("chosen", "rejected")]
-    return row not in answers and any(answer is not None for answer in answers)
+    answers = [get(row, columns.get(name, name), row) for name in BRANCHES]
+    if row not in answers and any(answer is not None for answer in answers):
+        return True
+    half = _half(row, columns)
+    return half is not None and bool(row.get(half["rejected"]))
 
 
 _READ_ROW: Final = """
 def read_row(row):
-    chosen, rejected = row.get("chosen_messages"), row.get("rejected_messages")
-    if chosen is None:
-        chosen, rejected = spoken(row, "chosen"), spoken(row, "rejected")
-    chosen, rejected = ("" if answer is None else answer for answer in (chosen, rejected))
-    prompt = spoken(row, "prompt")
-    if prompt is None:
-        prompt = chat(row) if column(row, "instruction") is None else question(row)
+    prompt, chosen, rejected = sides(row)
     if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
         cut = shared_words(chosen, rejected)
         prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
     if plain(row, prompt, chosen, rejected):
         return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    asked = side(prompt, "user") if prompt else None
+    asked = side(prompt, "user") if prompt else []
     pair = parted(asked, side(chosen, "assistant"), side(rejected, "assistant"))
-    return pair | {"prompt": opening(row) + pair["prompt"]}
+    return pair | {"prompt": once(row, pair["prompt"])}
+
+
+def sides(row):
+    names = [("chosen_messages", "rejected_messages"), ("preferred_output", "non_preferred_output")]
+    names = [both for both in names if row.get(both[0]) is not None and both[1] in row]
+    asked = row.get("input")
+    if names and isinstance(asked, dict):  # as OpenAI has pairs
+        row["tools"] = asked.get("tools")
+        return asked["messages"], spoken(row, names[0][0]), spoken(row, names[0][1]) or ""
+    chosen, rejected = (spoken(row, name) for name in (names or [("chosen", "rejected")])[0])
+    prompt = spoken(row, "prompt")
+    half = COLUMNS.get("rejected", "rejected"), "rejected_response", "rejected_messages"
+    half = sorted((name for name in half if name in row), key=lambda name: not row[name])
+    if not names and half and COLUMNS.get("chosen", "chosen") not in row:
+        rejected = spoken(row, half[0]) if half[0] != COLUMNS.get("rejected") else rejected
+        turns = chat(row)
+        if turns is not None:
+            whole = isinstance(rejected, list) and side(rejected, "")[:1] == turns[:1]
+            return (None, turns, rejected) if whole else (turns[:-1], turns[-1:], rejected or "")
+        chosen = spoken(row, "completion") if prompt is not None else column(row, "output")
+    if prompt is None:
+        prompt = question(row) if column(row, "instruction") is not None else chat(row)
+    for name in ("question", "query", "input"):
+        prompt = spoken(row, name) if prompt is None else prompt
+    return prompt, "" if chosen is None else chosen, "" if rejected is None else rejected
+
+
+def once(row, turns):
+    start = opening(row)
+    return start + (turns[1:] if turns[:1] and turns[0] in start else turns)
 """
 
 FORMAT: Final = Format(
@@ -130,8 +251,11 @@ FORMAT: Final = Format(
     content=("chosen", "rejected"),
     turns=turns,
     fits=_fits,
-    columns=("prompt", "instruction", "input", "system", "tools"),
-    fixed_columns=("chosen_messages", "rejected_messages", "conversations", *PAIR_COLUMNS),
+    columns=("prompt", "instruction", "input", "system", "history", "tools"),
+    fixed_columns=(
+        *(name for both in _ANSWERS for name in both),
+        *("conversations", *HALVES, *_QUESTIONS, *PAIR_COLUMNS),
+    ),
     rank=2,  # without its answers such a row is of another format, or is labelled
     read_row=_READ_ROW,
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from didact.core.findings import Finding, counted
-from didact.data.reading.discovery import NOT_DATA, run_folders
+from didact.data.reading.discovery import Walked
 from didact.data.reading.files import File
 
 # What people keep beside data to read themselves.
@@ -25,47 +25,16 @@ _TRAIN: Final = ("train", "training")
 _NAMED: Final = 3  # patterns that a remedy spells out
 
 
-def beside(
-    paths: Iterable[str | Path], found: Sequence[File], ignored: Path | None
-) -> tuple[Finding, ...]:
-    """What should be known of the files of a pool, from their names alone.
-
-    Args:
-        paths: Files, folders and globs, as they were given.
-        found: The files behind them.
-        ignored: A folder that is no data where it lies inside one of them: the cache.
-
-    **Cost:** one walk through the folders.
-    """
-    return (*_unread(paths, found, ignored), *_mixed(found))
+def beside(found: Walked) -> tuple[Finding, ...]:
+    """What should be known of the files of a pool, from their names alone."""
+    return (*_unread(found.passed_over), *_mixed(found.files))
 
 
-def _unread(
-    paths: Iterable[str | Path], found: Sequence[File], ignored: Path | None
-) -> Iterator[Finding]:
-    """Files of the given folders that are not read, but for hidden ones and documents."""
-    read = {file.path.absolute() for file in found}
-    left: list[str] = []
-    endings: Counter[str] = Counter()
-    cache = None if ignored is None else ignored.absolute()
-    for folder in (Path(path).expanduser() for path in paths):
-        if not folder.is_dir():
-            continue
-        runs = run_folders(folder)
-        for path in sorted(folder.rglob("*")):
-            inside = path.relative_to(folder)
-            if (
-                path.absolute() in read
-                or any(part.startswith((".", "_")) for part in inside.parts)
-                or path.name in NOT_DATA
-                or _DOCUMENTS.match(path.name.lower())
-                or runs.intersection(path.parents)
-                or (cache is not None and cache in path.absolute().parents)
-                or not path.is_file()
-            ):
-                continue
-            left.append(_shown(inside.as_posix()))
-            endings[_shown(path.suffix.lower()) or "without ending"] += 1
+def _unread(passed_over: Mapping[Path, str]) -> Iterator[Finding]:
+    """Files of the given folders that are not read, but for documents."""
+    unread = {p: name for p, name in passed_over.items() if not _DOCUMENTS.match(p.name.lower())}
+    left = list(unread.values())
+    endings = Counter(_shown(path.suffix.lower()) or "without ending" for path in unread)
     if left:
         kinds = ", ".join(f"{ending} {n:,}" for ending, n in endings.most_common(_NAMED))
         more = ", …" if len(endings) > _NAMED else ""

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
@@ -22,8 +22,25 @@ NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dat
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
+class Walked(NamedTuple):
+    """Files behind paths.
+
+    Attributes:
+        files: Those that are read, in the order given; inside a folder, sorted by name.
+        passed_over: Those of the folders that are not, and how each is called from its folder.
+    """
+
+    files: list[File]
+    passed_over: dict[Path, str]
+
+
 def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[File]:
-    """Files behind paths, folders and globs, in the order given; inside one, sorted by name.
+    """The files of `walked`."""
+    return walked(paths, ignored).files
+
+
+def walked(paths: Iterable[str | Path], ignored: Path | None = None) -> Walked:
+    """Files behind paths, folders and globs, and what their folders hold beside them.
 
     Args:
         paths: Files, folders, globs.
@@ -33,6 +50,7 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
         DataError: Nothing is there, a file is given twice, or is not of a known kind.
     """
     found: list[Path] = []
+    passed_over: dict[Path, str] = {}
     for given in paths:
         if "\0" in str(given):
             raise DataError(f"{str(given)!r:.80} has a NUL character, which no path has; check it")
@@ -40,7 +58,9 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
         with readable(path):
             there, is_folder = path.exists(), path.is_dir()
         if is_folder:
-            found += _inside(path, ignored)
+            read, left = _inside(path, ignored)
+            found += read
+            passed_over |= {each: legible(each.relative_to(path)) for each in left}
         elif there or not glob.has_magic(str(path)):
             found.append(path)
         else:
@@ -60,14 +80,21 @@ def expand(paths: Iterable[str | Path], ignored: Path | None = None) -> list[Fil
             )
         places[place] = path
     shared = os.path.commonpath([path.absolute().parent for path in found])
-    return [
+    files = [
         replace(describe(path), name=legible(Path(os.path.relpath(path.absolute(), shared))))
         for path in found
     ]
+    for path in found:  # it may be given beside its folder
+        passed_over.pop(path, None)
+    return Walked(files, passed_over)
 
 
-def _inside(folder: Path, ignored: Path | None) -> list[Path]:
-    """The data files of a folder, sorted. Hidden ones, and text beside tables, are not data."""
+def _inside(folder: Path, ignored: Path | None) -> tuple[list[Path], list[Path]]:
+    """The data files of a folder and those that are passed over, each sorted.
+
+    Among neither are hidden files, descriptions of data, what a run made, and the cache. Text
+    beside tables is passed over.
+    """
     if (folder / "dataset_dict.json").is_file():
         splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
         raise DataError(
@@ -78,29 +105,33 @@ def _inside(folder: Path, ignored: Path | None) -> list[Path]:
     no_data = None if ignored is None else ignored.absolute()
     if no_data is not None and folder.absolute() not in no_data.parents:
         no_data = None
-    runs, saved = run_folders(folder), saved_data_sets(folder)
-    for path in sorted(folder.rglob("*")):
-        if runs.intersection(path.parents):  # what a run made of the data beside it
-            continue
-        known = _by_suffix(path)
-        if known is None or path.name in NOT_DATA or no_data in path.absolute().parents:
+    everything = sorted(folder.rglob("*"))
+    runs, saved = _run_folders(everything), saved_data_sets(everything)
+    for path in everything:
+        inside = path.relative_to(folder)
+        if (
+            any(name.startswith((".", "_")) for name in inside.parts)
+            or path.name in NOT_DATA
+            or runs.intersection(path.parents)  # what a run made of the data beside it
+            or no_data in path.absolute().parents
+            or not path.is_file()
+        ):
             continue
         listed = saved.get(path.parent)
-        if is_result(path.relative_to(folder)) or (listed is not None and path.name not in listed):
-            continue
-        hidden = any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
-        if not hidden and path.is_file():
-            kinds[path] = known
-    structured = [path for path, known in kinds.items() if known != "text"]
-    inside = structured or list(kinds)  # README.md and LICENSE.txt lie beside most data sets
-    if not inside:
+        left_over = is_result(inside) or (listed is not None and path.name not in listed)
+        kinds[path] = "" if left_over else _by_suffix(path) or ""
+    # README.md and LICENSE.txt lie beside most data sets
+    read = [path for path, known in kinds.items() if known not in {"", "text"}]
+    read = read or [path for path, known in kinds.items() if known]
+    if not read:
         raise DataError(f"{folder}: no data in this folder; expected {', '.join(BY_SUFFIX)}")
-    return inside
+    return read, sorted(kinds.keys() - set(read))
 
 
-def run_folders(folder: Path) -> set[Path]:
-    """Folders of runs below a folder: what is in them was made of the data beside them."""
-    return {p.parent for p in folder.rglob("manifest.json") if (p.parent / "stages").is_dir()}
+def _run_folders(paths: Iterable[Path]) -> set[Path]:
+    """Folders of runs among the paths of a folder."""
+    manifests = (path for path in paths if path.name == "manifest.json")
+    return {path.parent for path in manifests if (path.parent / "stages").is_dir()}
 
 
 def _suffixes(path: Path) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from didact.core.atomic import digest
 from didact.core.entries import temporary_folder
 from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding, counted
-from didact.data.reading.discovery import describe, expand
+from didact.data.reading.discovery import Walked, describe, walked
 from didact.data.reading.files import File
 from didact.data.rows.columns import shown
 
@@ -48,7 +48,7 @@ class GivenRows:
 
 
 @contextmanager
-def located(paths: Sequence[str | Path] | GivenRows, cache_dir: Path) -> Iterator[list[File]]:
+def located(paths: Sequence[str | Path] | GivenRows, cache_dir: Path) -> Iterator[Walked]:
     """The files behind paths, or the one that holds rows which lie in none, until the block ends.
 
     Args:
@@ -61,11 +61,11 @@ def located(paths: Sequence[str | Path] | GivenRows, cache_dir: Path) -> Iterato
     if isinstance(paths, GivenRows) or list(map(str, paths)) == [STDIN]:
         given = paths if isinstance(paths, GivenRows) else None
         with lying(given, cache_dir / "tmp") as file:
-            yield [file]
+            yield Walked([file], {})
     elif STDIN in map(str, paths):
         raise DataError(f"{STDIN}, what is piped in, is given beside files; expected it alone")
     else:
-        yield expand(paths, ignored=cache_dir)
+        yield walked(paths, ignored=cache_dir)
 
 
 @contextmanager

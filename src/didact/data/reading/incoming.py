@@ -10,7 +10,7 @@ from operator import itemgetter
 import numpy as np
 import pyarrow as pa
 
-from didact.core.arrays import Int1D
+from didact.core.arrays import Int1D, UInt64s
 from didact.core.pool import Kind
 from didact.core.render import TURN
 from didact.data.reading.files import File
@@ -54,6 +54,7 @@ class IncomingRows:
         records: JSON rows: the row's own bytes.
         slices: Arrow rows: the slices they lie in, and their places over all slices.
         places: See `slices`.
+        media: Samples of the batch that hold images or the like → a hash of these.
         marks: What rows show that should be known: kind → samples of the batch, ascending.
         bad: Rows that are no samples.
         size: Bytes held, about.
@@ -70,6 +71,7 @@ class IncomingRows:
     records: list[bytes] = field(default_factory=list)
     slices: list[pa.RecordBatch] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+    media: dict[int, int] = field(default_factory=dict)
     marks: dict[str, list[int]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
     size: int = 0
@@ -82,6 +84,13 @@ class IncomingRows:
         """Say what the next sample shows."""
         for kind in kinds:
             self.marks.setdefault(kind, []).append(len(self.turns))
+
+    def beside_turns(self) -> UInt64s:
+        """A number for what each sample has beside its turns, 0 for nothing, `(n,)`."""
+        found = np.asarray(self.labels, np.uint64)
+        if self.media:
+            found[list(self.media)] += np.fromiter(self.media.values(), np.uint64)
+        return found
 
     def place(self, slice_: pa.RecordBatch, row: int) -> None:
         """Set where the last row lies: in a slice, at a row of it."""

@@ -91,10 +91,9 @@ def read_pool(
     about: tuple[Finding, ...] = ()
     if not isinstance(paths, GivenRows):
         paths, settings, about = resolved(paths, settings)
-    with located(paths, ctx.cache_dir) as files:
-        if not isinstance(paths, GivenRows):
-            about = (*about, *beside(paths, files, ctx.cache_dir))
-        return _pool_of(files, about, settings, ctx, role, overlap, overlap_key)
+    with located(paths, ctx.cache_dir) as found:
+        about = (*about, *beside(found))
+        return _pool_of(found.files, about, settings, ctx, role, overlap, overlap_key)
 
 
 def _pool_of(

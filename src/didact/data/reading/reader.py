@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
-from didact.data.formats.labelled import refuse_late
+from didact.data.formats import labelled, preference
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
@@ -27,7 +27,8 @@ from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.labels import NAMES
-from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, marks_of
+from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, Marks, marks_of
+from didact.data.rows.media import KINDS, media_hash, value_hash
 from didact.data.rows.reasoning import LOOSE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
 
@@ -123,7 +124,7 @@ class Reader:
         for piece in table_batches(
             file, schema, batch_rows=settings.batch_rows, batch_bytes=settings.batch_bytes
         ):
-            seen = [(name, _there(piece.column(name))) for name in media]
+            seen = [(n, column, _there(column)) for n in media for column in [piece.column(n)]]
             for i, found in enumerate(_python_rows(piece.select(columns))):
                 number += 1
                 if batch.size >= self._most_bytes or len(batch.turns) >= settings.batch_rows:
@@ -133,7 +134,7 @@ class Reader:
                         raise RowError(found)  # noqa: TRY301 - as above
                     if filled:
                         found = without_filled(found, filled, settings.columns)  # noqa: PLW2901
-                    there = {name: mask[i] for name, mask in seen}
+                    there = {n: mask[i] and value_hash(held[i].as_py()) for n, held, mask in seen}
                     sample(batch, {**others, **found, **there}, False)
                 except RowError as error:
                     data = _raw_arrow(piece.slice(i, 1))
@@ -178,7 +179,7 @@ class Reader:
             if odd:
                 _check_text(turns, id_, source, task)
             if type(turns) is not PlainTurns or not marks.beside.isdisjoint(row):
-                batch.mark(marks.of(row))
+                _mark(batch, row, marks)
             batch.turns.append(turns)
             batch.ids.append(id_)
             batch.sources.append(source)
@@ -193,6 +194,7 @@ class Reader:
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
         labels, nested = frozenset((label, *NAMES)), "." in label
+        halves = frozenset((columns.get("rejected", "rejected"), *preference.HALVES))
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
@@ -203,7 +205,9 @@ class Reader:
                 lacking += 1
                 raise (error.among(before, alone=lacking == 1) if before else error) from error
             if unlabelled and (nested or not labels.isdisjoint(row)):
-                refuse_late(row, columns)
+                labelled.refuse_late(row, columns)
+            if unlabelled and not halves.isdisjoint(row):
+                preference.refuse_late(row, columns)
             before += 1
             return turns
 
@@ -239,6 +243,14 @@ class Reader:
         self._batch.kind = kind
         self.formats[name] = None
         return name, found
+
+
+def _mark(batch: IncomingRows, row: Row, marks: Marks) -> None:
+    """Say what the next sample of a batch shows, and which images and the like it holds."""
+    kinds = marks.of(row)
+    batch.mark(kinds)
+    if not KINDS.isdisjoint(kinds):
+        batch.media[len(batch.turns)] = media_hash(row, marks)
 
 
 def _python_rows(table: pa.RecordBatch) -> Iterator[Row | str]:

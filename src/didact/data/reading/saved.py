@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +16,14 @@ from didact.data.reading.files import readable
 _RESULT: Final = re.compile(r"cache-[0-9a-f]{8,}(_\d+_of_\d+)?\.arrow")
 
 
-def saved_data_sets(folder: Path) -> dict[Path, set[str]]:
-    """Folders of `save_to_disk` in a folder, each with the names of its files.
+def saved_data_sets(paths: Iterable[Path]) -> dict[Path, set[str]]:
+    """Folders of `save_to_disk` among the paths of a folder, each with the names of its files.
 
     Raises:
         DataError: One was saved with indices that say which of its rows count.
     """
     found = {}
-    for state in folder.rglob("state.json"):
+    for state in (path for path in paths if path.name == "state.json"):
         described = _object(state)
         files = described.get("_data_files")
         if not isinstance(files, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +43,12 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
     for file in files:
         with readable(file.path):
             schema = TABLES[file.container].schema(file)
+            try:
+                list(chain.from_iterable(map(_names, schema)))
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{file.path}: the name of a column is no UTF-8 ({error}); rename it"
+                ) from error
             names = schema.names
             columns = [field.with_type(plain_type(field.type)) for field in schema]
         repeated = [name for name, times in Counter(names).items() if times > 1]
@@ -62,6 +69,13 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
                     "one type a column: convert one of the files, or read them apart"
                 ) from error
     return shared
+
+
+def _names(field: pa.Field) -> Iterator[str]:
+    """The name of a column and those of what is inside it."""
+    yield field.name
+    for i in range(field.type.num_fields):
+        yield from _names(field.type.field(i))
 
 
 def table_batches(

@@ -19,7 +19,7 @@ class Format:
         content: Columns that hold its content, by didact's names; who maps one means this format.
         turns: Row and the user's columns → turns; raises RowError.
         read_row: Source of the function `read_row(row)` of a training script: the row as trainers
-            take it. It may call the functions of `didact.data.export.script`.
+            take it. It may call the functions of `didact.data.export.script_rows`.
         reads_too: Other formats whose rows that function reads, for pools that have several.
         fits: Whether a row may be of this format; None: when all of its content is there.
         label: Row and the user's columns → its label, for kind "labelled".

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
 
+from didact.data.rows.columns import RowError, shown
+
 MESSAGE_KEYS: Final = ("content", "value", "tool_calls", "function_call")  # a message has one
+_PYTHON: Final = re.compile(
+    r"(array\()?[\[\s]*\{\s*'(role|from)':\s.*'(content|value)':\s"
+    r"|(array\()?[\[\s]*\{\s*'(content|value)':\s.*'(role|from)':\s",
+    re.DOTALL,
+)
 NOTHING: Final = ("", "[]", "{}", "null")  # texts that say there is none
 
 
@@ -29,9 +37,17 @@ def parsed(value: Any, kind: type) -> Any:
 
 
 def as_messages(value: Any) -> Any:
-    """The messages, one or several, that a text is as JSON; any other value as it is."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
+    """The messages, one or several, that a text is as JSON; any other value as it is.
+
+    Raises:
+        RowError: It is how Python prints messages, which would be read as a text.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{", "a"}:
         return value
+    if _PYTHON.match(value.lstrip()) and value.rstrip()[-1] in "]})":
+        raise RowError(
+            f"the text {shown(value)} is Python's way to write messages; write them with json.dumps"
+        )
     found = parsed(parsed(value, list), dict)
     listed = found if isinstance(found, list) else [found]
     return found if listed and all(map(_is_message, listed)) else value

@@ -12,7 +12,16 @@ from didact.data.rows.format import Format
 from didact.data.rows.json_text import there
 from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
-from didact.data.rows.turns import CALL_PARTS, CALL_ROLES, RESULT_PARTS, ROLES, TOOLS, tools_of
+from didact.data.rows.turns import (
+    CALL_PARTS,
+    CALL_ROLES,
+    CALLS,
+    CONTENT_TEXTS,
+    RESULT_PARTS,
+    ROLES,
+    TOOLS,
+    tools_of,
+)
 
 # column of a row, or type of a content's part → the kind of what stands there
 MEDIA: Final = {
@@ -21,7 +30,8 @@ MEDIA: Final = {
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
 _MEDIA_KEYS: Final = frozenset(MEDIA)
-_FILES: Final = ("file", "input_file", "document")  # types of parts
+FILES: Final = ("file", "input_file", "document")  # types of parts
+_PART_KEYS: Final = frozenset((*CONTENT_TEXTS, *MEDIA))
 _TOOL_PARTS: Final = (*CALL_PARTS, *RESULT_PARTS)
 # columns that say whether an answer is good, beside those that are read as labels
 VERDICTS: Final = (
@@ -29,14 +39,17 @@ VERDICTS: Final = (
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
     *("is_correct", "correct", "feedback", "labels", "rating", "Label", "KTO_tag"),
 )
-_CALLS: Final = ("tool_calls", "function_call")
 # roles of tools' results, and the one of their calls, which is read as the assistant's
 _TOOL_ROLES: Final = frozenset(
     (*CALL_ROLES, *(name for name, role in ROLES.items() if role == "tool"))
 )
 _CHATS: Final = ("messages", "conversations")
 _PAIR: Final = ("chosen", "rejected")
-_ANSWERS: Final = ("chosen", "rejected", "chosen_messages", "rejected_messages")
+_HALVES: Final = ("rejected_response", "rejected_messages")  # beside a chat with the chosen one
+_ANSWERS: Final = (
+    *("chosen", "rejected", "chosen_messages", *_HALVES, "completion"),
+    *("preferred_output", "non_preferred_output", "input.messages", "question", "query"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,8 @@ class Marks:
             values = (get(row, self.label), *map(row.get, LABELS))
             if type(next((value for value in values if value is not None), None)) is not bool:
                 found.append("label_spelled")
-        if None in [get(row, name) for name in self.pair] and row.get("chosen_messages") is None:
+        null = self.pair and row.get("chosen_messages") is None
+        if null and None in [get(row, name, row) for name in self.pair]:
             found.append("pair_null")
         for name in self.chats:
             value = get(row, name)
@@ -178,7 +192,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         ),
         verdicts=verdicts,
         label=label[0] if label else "",
-        pair=named(*_PAIR) if set(_PAIR) <= set(form.content) else (),
+        pair=(*named(*_PAIR), *_HALVES) if set(_PAIR) <= set(form.content) else (),
         chats=chats,
         sides=named(*sides),
         named=columns,
@@ -209,7 +223,7 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
         return
     content = message.get(columns.get("content", "content"))
     content = message.get("value") if content is None else content
-    calls = any(there(message.get(key)) for key in _CALLS)
+    calls = any(there(message.get(key)) for key in CALLS)
     trace = bool(reasoning.trace_beside(message, columns)) or reasoning.is_trace(message)
     if calls or _is_of_tool(message, columns):
         yield "tools"
@@ -218,13 +232,21 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
     yield from _media(message)
     for piece in content if type(content) is list else ():
         if type(piece) is dict:
-            yield from _media(piece)
-            if (kind := MEDIA.get(str(piece.get("type")))) is not None:
-                yield kind
-            elif piece.get("type") in _FILES:
-                yield "files"
-            elif piece.get("type") in _TOOL_PARTS:
-                yield "tools"
+            yield from _of_part(piece)
         trace = trace or reasoning.is_trace_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"
+
+
+def _of_part(piece: Row) -> Iterator[str]:
+    """What a part of a content shows."""
+    yield from _media(piece)
+    kind = piece.get("type")
+    if isinstance(kind, str) and kind in MEDIA:
+        yield MEDIA[kind]
+    elif kind in FILES:
+        yield "files"
+    elif kind in _TOOL_PARTS:
+        yield "tools"
+    elif not (reasoning.is_trace_part(piece) or _PART_KEYS.intersection(piece)):
+        yield "unread_part"

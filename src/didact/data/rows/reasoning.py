@@ -36,9 +36,8 @@ _OF_PAIRS: Final = frozenset(PAIR_COLUMNS)
 ROLES: Final = ("reasoning", "thinking")  # of messages that are a trace
 # types of a content's parts
 PARTS: Final = ("thinking", "reasoning", "thought", "reasoning.text", "redacted_thinking")
-UNOPENED: Final = ("<think>", "</think>")  # templates may write the first into the prompt
 MARKS: Final = (
-    UNOPENED,
+    ("<think>", "</think>"),  # templates may write the first into the prompt
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("<thought>", "</thought>"),
@@ -151,7 +150,7 @@ def without_marked(text: str) -> str:
         head, found, tail = text.partition(closing)
         if head.lstrip().startswith(opening):
             return tail.lstrip()
-        if found and opening == UNOPENED[0] and opening not in head:
+        if found and opening == MARKS[0][0] and opening not in head:
             return tail.lstrip()
     return text
 

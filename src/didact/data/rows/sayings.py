@@ -49,6 +49,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "{has} a chosen or rejected answer that is null, read as empty: other readers stop there",
         "",
     ),
+    "pair_unasked": (
+        "{has} two answers and no prompt: none in a known column, no beginning that both share",
+        "data.columns.prompt: YOUR_COLUMN reads it",
+    ),
     "unknown_role": (
         "{has} a turn of a role that is none of system, user, assistant, tool: shown, not learned",
         "",
@@ -73,6 +77,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "pair_reasoning": (
         "{has} a text in {name!r} beside a pair, which is not read: that in chosen_{name} would be",
         "data.columns.reasoning: '-' says that it is none",
+    ),
+    "unread_part": (
+        "{has} a part of a message that has no text and is of no known type: it is not read",
+        "",
     ),
     "json_text": ("{has} {its} messages as JSON text, which is read as messages", ""),
     "label_spelled": (

@@ -105,6 +105,30 @@ def opening(row: Row, columns: Columns) -> list[Turn]:
     return out
 
 
+def earlier(row: Row, columns: Columns) -> list[Turn]:
+    """Exchanges that went before, which stand beside the last one."""
+    history = named(row, columns, "history")
+    history = json_text.parsed(history, list) if json_text.there(history) else []
+    if not isinstance(history, list):
+        raise RowError(
+            f"history is {shown(history)}; expected a list of [question, answer], or of messages: "
+            "map another column with --data columns.history=YOUR_COLUMN (columns.history=- for "
+            "none)"
+        )
+    if history and all(isinstance(message, dict) for message in history):
+        return chat(history, columns, "history")
+    turns: list[Turn] = []
+    for i, exchange in enumerate(history):
+        if not isinstance(exchange, list) or len(exchange) != 2:
+            raise RowError(
+                f"history[{i}] is {shown(exchange)}; expected [question, answer]; "
+                "columns.history=- reads the rows without"
+            )
+        turns.append((SHARED, "user", as_text(exchange[0], f"history[{i}][0]"), 0.0))
+        turns.append((SHARED, LEARNED, as_text(exchange[1], f"history[{i}][1]"), 1.0))
+    return turns
+
+
 def tools_of(row: Row, columns: Columns) -> Any:
     """The tools that stand beside the messages; None without any.
 
@@ -201,12 +225,9 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
             if isinstance(value, list) and not inside:  # what a tool gave has parts of its own
                 return "\n".join(_piece(part, name, inside=True) for part in value)
         trace = reasoning.trace_of(piece) if reasoning.is_trace_part(piece) else ""
-        if trace:  # where no answer can take it
-            return trace
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
-        if kind in RESULT_PARTS:
-            return as_json(piece)
-        return f"<{kind if isinstance(kind, str) else 'part'}>"
+        mark = f"<{kind if isinstance(kind, str) else 'part'}>"
+        return trace or (as_json(piece) if kind in RESULT_PARTS else mark)
     if inside:
         return as_json(piece)
     raise RowError(f"{name} has the part {shown(piece)}; expected text or an object with 'text'")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from didact.core.arrays import Bool1D, Int1D, UInt8s
 from didact.core.pool import Kind
 from didact.core.render import CHOSEN, REASONING, REJECTED, derive
-from didact.data.rows.reasoning import MARKS, UNOPENED, in_text
+from didact.data.rows.reasoning import MARKS, in_text
 from didact.data.rows.turns import LEARNED
 
 _ROLES: Final = ("system", "developer", "user", LEARNED, "tool", REASONING)
@@ -95,6 +95,7 @@ def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
         sides = (~having((part == side) & ~blank & ~reasoning) for side in (CHOSEN, REJECTED))
         chosen, rejected = (derive(turns, n, "plain", chat=True) for n in ("chosen", "rejected"))
         found["pair_empty"] = np.logical_or(*sides)
+        found["pair_unasked"] = ~having((part != CHOSEN) & (part != REJECTED))
         chosen, rejected = pc.utf8_trim_whitespace(chosen), pc.utf8_trim_whitespace(rejected)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
@@ -145,11 +146,11 @@ def _unopened(texts: pa.StringArray, among: Bool1D) -> Bool1D:
     """True on those of some answers whose trace began in the prompt, `(n,)`."""
     out = np.zeros(len(texts), np.bool_)
     data = texts.buffers()[2]  # searched as a whole first: most batches have none
-    if data is None or UNOPENED[1].encode() not in data.to_pybytes():
+    if data is None or MARKS[0][1].encode() not in data.to_pybytes():
         return out
     places = np.flatnonzero(among)
     some = texts.take(pa.array(places))
-    found = np.flatnonzero(_array(pc.match_substring(some, UNOPENED[1])))
+    found = np.flatnonzero(_array(pc.match_substring(some, MARKS[0][1])))
     out[places[found]] = [in_text(some[int(i)].as_py()) for i in found]
     return out
 

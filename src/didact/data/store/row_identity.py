@@ -44,14 +44,15 @@ def _hashes(texts: pa.StringArray, bounds: Int1D) -> UInt64s:
     return np.maximum(np.frombuffer(digests, np.uint64), 1)
 
 
-def content_hashes(turns: pa.ListArray, labels: UInt64s) -> UInt64s:
+def content_hashes(turns: pa.ListArray, beside: UInt64s) -> UInt64s:
     """64 bits that are equal for equal content, `(n,)`.
 
-    Content is every turn's part, role, text and weight, their order, and the label.
+    Content is every turn's part, role, text and weight, their order, the label, and images and the
+    like.
 
     Args:
         turns: The turns of `n` rows, at least one each.
-        labels: A number for each row's label, 0 for none, `(n,)`.
+        beside: A number for each row's label, images and the like, 0 for none, `(n,)`.
     """
     starts = turns.offsets.to_numpy().astype(np.int64)
     starts -= starts[0]
@@ -66,7 +67,7 @@ def content_hashes(turns: pa.ListArray, labels: UInt64s) -> UInt64s:
     # The words of a row are hashed as one text; lengths say where its turns begin.
     kind = mixed(role ^ (branch << np.uint64(32)) ^ weight) + length
     frame = np.add.reduceat(mixed(kind + position * _POSITION), starts[:-1])
-    return mixed(_hashes(texts, starts) + mixed(frame + mixed(labels)))
+    return mixed(_hashes(texts, starts) + mixed(frame + mixed(beside)))
 
 
 class Seen:

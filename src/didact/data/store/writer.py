@@ -180,7 +180,7 @@ class StoreWriter:
             "id": ids,
             "turns": turns,
             "id_hash": id_hash,
-            "group": content_hashes(turns, np.asarray(batch.labels, np.uint64)),
+            "group": content_hashes(turns, batch.beside_turns()),
             "n_bytes": pc.binary_length(texts).to_numpy(),
         }
         if self._overlap is not None:

@@ -3,7 +3,8 @@
 Most trainers shuffle unless they are told not to. A trainer that is a library (`hf`, `trl`) gets a
 script that reads the user's own rows; one that reads files by itself (`llama_factory`, `ms_swift`,
 `axolotl`) gets the rows once more, in a shape that it understands. What would lose the order in any
-case is refused. Those that were never run say so in their settings.
+case is refused.
 
-Each is run on a small model by the test suite where it is installed: `make trainers-all`.
+These five are run on a small model by the test suite where they are installed: `make trainers-all`.
+The others were never run, and say so in their settings.
 """

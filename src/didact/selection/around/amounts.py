@@ -11,8 +11,8 @@ from didact.core.errors import BudgetError
 
 if TYPE_CHECKING:
     from didact.core.arrays import Float1D, Int1D
+    from didact.core.budget import Budget, Unit
     from didact.core.pool import Pool
-    from didact.core.scores import Budget, Unit
 
 _EXACT: Final = 2**52  # sums of whole numbers up to here are exact, in float64 too
 

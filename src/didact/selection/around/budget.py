@@ -25,9 +25,10 @@ from didact.selection.around.quotas import (
 
 if TYPE_CHECKING:
     from didact.core.arrays import Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Ranking
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
     from didact.selection.around.amounts import Counted, TrainingFlops
     from didact.selection.around.near_duplicates import NearDuplicates
     from didact.selection.around.quotas import Quotas

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from didact.core.binding import as_json
+from didact.core.budget import Budget
 from didact.core.cost import Cost
 from didact.core.errors import BudgetError, ConfigError, DataError
 from didact.core.identity import about
 from didact.core.protocols import Composition, Growing, Ranking
-from didact.core.scores import Budget, Selection
+from didact.core.scores import Selection
 from didact.selection.around.amounts import counted
 from didact.selection.around.budget import cut, distinct_rows, goal, required
 from didact.selection.around.grow import grow
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from didact.core.arrays import Int1D
+    from didact.core.budget import Unit
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Selector
-    from didact.core.scores import Scores, Unit
+    from didact.core.scores import Scores
     from didact.selection.around.amounts import TrainingFlops
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from didact.core.arrays import Int1D
+    from didact.core.budget import Unit
     from didact.core.protocols import Context, Growth
-    from didact.core.scores import Unit
 
 _SAVE_SECONDS: Final = 5.0
 _PICKS: Final = "picks-"

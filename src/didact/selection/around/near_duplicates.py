@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.arrays import Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
-    from didact.core.scores import Budget
 
 _OPEN, _MET, _CLOSED = 0, 1, 2
 _TOGETHER: Final = 4096  # candidates compared at a time: half a megabyte of signatures

@@ -12,9 +12,10 @@ from didact.selection.around.amounts import TrainingFlops
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Selection
+    from didact.core.scores import Selection
     from didact.training.foresight import Foresight, PlannedTraining
 
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.arrays import Float1D, Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
 
 Weight = Literal["none", "log", "sqrt"]
 Per = Literal["auto", "byte", "token", "sample"]

@@ -22,9 +22,10 @@ from didact.text.deflate.sizes import DeflateSizes, Texts
 
 if TYPE_CHECKING:
     from didact.core.arrays import Bool1D, Float1D, Int1D, UInt8s, UInt32s
+    from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
     from didact.selection.greedy.shares import Shares
 
 _WINDOW: Final = 32_768  # bytes that DEFLATE looks back

@@ -20,9 +20,10 @@ from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib, fast_ba
 
 if TYPE_CHECKING:
     from didact.core.arrays import Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context
-    from didact.core.scores import Budget, Scores
+    from didact.core.scores import Scores
 
 _TAKEN: Final = np.float32(1e6)  # above every ratio DEFLATE can reach
 _OPEN, _BETWEEN, _CLOSE = b"[", b", ", b"]"

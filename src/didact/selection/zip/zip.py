@@ -26,9 +26,10 @@ from didact.text.deflate.sizes import DeflateSizes, classic_zlib, fast_backend
 
 if TYPE_CHECKING:
     from didact.core.arrays import Int1D
+    from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
-    from didact.core.scores import Budget, Scores, Selection
+    from didact.core.scores import Scores, Selection
 
 Mode = Literal["exact", "released"]
 Count = Annotated[int, Field(ge=1)]
