@@ -507,3 +507,8 @@ def test_pairs_part_as_the_reader_parts_them(row, reasoning):
                      else read[name])
     ]  # fmt: skip
     assert said == [turn[:3] for turn in turns_of("preference", {}, reasoning)(row)]
+
+
+def test_a_trace_before_an_answer_with_one_of_its_own_is_kept():
+    row = {"messages": [{"role": "thinking", "content": "r"}, SAID[1] | {"reasoning_content": "s"}]}
+    assert row_reader(ordered())[0](row)["messages"] == [SAID[1] | {"reasoning_content": "r\ns"}]

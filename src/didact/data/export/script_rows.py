@@ -196,7 +196,8 @@ def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
         before = {}
         if out and out[-1]["role"] == "reasoning" and turn["role"] == "assistant":
             before = out.pop()
-            before["reasoning_content"] = before["content"]
+            traces = [before["content"], turn.pop("reasoning_content", "")]
+            before["reasoning_content"] = "\n".join(filter(None, traces))
         out.append(before | turn)
     for turn in out:
         if turn["role"] == "reasoning":  # no answer follows
