@@ -38,6 +38,14 @@ def main():  # workers that a family starts import this file again: nothing abov
 
     torch.set_num_threads(1)
     forward, steps, results = LlamaModel.forward, [], {{}}
+    cross_entropy, learned = torch.nn.functional.cross_entropy, []
+
+    def recorded_loss(logits, target, *more, **named):
+        if torch.is_grad_enabled():
+            learned.append([i for i in target.flatten().tolist() if i != -100])
+        return cross_entropy(logits, target, *more, **named)
+
+    torch.nn.functional.cross_entropy = recorded_loss
 
     def recorded(self, *more, **named):
         if self.training and torch.is_grad_enabled():  # not a reference's
@@ -50,6 +58,7 @@ def main():  # workers that a family starts import this file again: nothing abov
     for name, (folder, changed) in json.load(open(sys.argv[1])).items():
         os.chdir(folder)
         steps.clear()
+        learned.clear()
         error = None
         with open("{family}.yaml") as file:
             settings = {{**yaml.safe_load(file), **common, **changed}}
@@ -57,7 +66,7 @@ def main():  # workers that a family starts import this file again: nothing abov
             start(settings)
         except BaseException:
             error = traceback.format_exc()
-        results[name] = {{"steps": list(steps), "error": error}}
+        results[name] = {{"steps": list(steps), "learned": list(learned), "error": error}}
     with open(sys.argv[2], "w") as file:
         json.dump(results, file)
 
@@ -111,6 +120,7 @@ CASES: dict[str, dict[str, tuple[str, Mapping[str, object]]]] = {
         "labelled": ("labelled", {}),
         "agent": ("agent", {}),
         "uneven": ("uneven", {}),
+        "untrained": ("untrained", {}),
         "shuffled": ("chat", {"disable_shuffling": False}),
     },
     "ms-swift": {
@@ -119,6 +129,7 @@ CASES: dict[str, dict[str, tuple[str, Mapping[str, object]]]] = {
         "pair": ("pair", {}),
         "agent": ("agent", {}),
         "uneven": ("uneven", {}),
+        "untrained": ("untrained", {}),
         "shuffled": ("chat", {"dataset_shuffle": True}),
     },
     "axolotl": {
@@ -126,6 +137,7 @@ CASES: dict[str, dict[str, tuple[str, Mapping[str, object]]]] = {
         "text": ("text", {}),
         "labelled": ("labelled", {}),
         "agent": ("agent", {}),
+        "untrained": ("untrained", {}),
         "shuffled": ("chat", {"curriculum_sampling": False}),
     },
 }  # fmt: skip
@@ -153,6 +165,9 @@ def rows(kind: str) -> list[dict[str, object]]:
                 asked, {"role": "assistant", "content": "", "tool_calls": [call]},
                 {"role": "tool", "content": f"tool {i}"},
                 said | {"reasoning_content": f"because {i}"}], "tools": [tool] if i % 2 else None},
+            # an answer of the prompt, no answer at all, none that is to be trained
+            "untrained": {"prompt": [asked, {"role": "assistant", "content": "old"}, asked],
+                          "completion": [said, asked, said | {"weight": 0}][i % 3]},
             # spelled and grouped in ways that trainers drop
             "uneven": {"conversations": [
                 {"from": "Human", "value": question}, {"from": "USER", "value": "more"},
@@ -165,10 +180,14 @@ def rows(kind: str) -> list[dict[str, object]]:
 
 @dataclass(frozen=True)
 class Ran:
-    """The order of a case's rows, the texts of every step as the model got them, its error."""
+    """The order of a case's rows, the texts of every step as the model got them, its error.
+
+    `learned` is what a loss was taken of, a text for each time.
+    """
 
     order: list[int]
     texts: list[list[str]]
+    learned: list[str]
     error: str | None
 
     @property
@@ -229,6 +248,7 @@ def ran(family: str, python: Path, model: Path, place: Path) -> dict[str, Ran]:
         case: Ran(
             orders[case],
             [[tokenizer.decode(r, skip_special_tokens=False) for r in s] for s in told["steps"]],
+            [tokenizer.decode(ids) for ids in told["learned"]],
             told["error"],
         )
         for case, told in json.loads((place / "results.json").read_text()).items()
@@ -274,3 +294,13 @@ def test_turns_that_do_not_alternate_are_joined(families, family):
     for i, text in zip(got.order, (t for step in got.texts for t in step), strict=True):
         assert f"answer {i} says" in text
         assert ("unanswered" in text) == (i % 3 == 2)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_answers_of_prompts_are_learned_where_it_is_said(families, family):
+    got = families(family)["untrained"]
+    assert got.error is None, got.error
+    alone = [i for i in got.order if i % 3]  # no other is to be trained, and the row not dropped
+    learned = " ".join(got.learned)
+    assert learned.count("old") == len(got.order if family == "llama-factory" else alone)
+    assert learned.count("says") == len([i for i in got.order if i % 3 != 1])

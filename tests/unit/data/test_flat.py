@@ -11,6 +11,7 @@ from didact.core import registry
 from didact.core.errors import DataError
 from didact.data.export import flat
 from didact.data.export.ordered import OrderedDataSet
+from didact.data.export.script import row_reader
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
@@ -21,6 +22,13 @@ def turn(role, content="", **more):
 
 def chat(*turns):
     return [turn(*t) for t in turns]
+
+
+def data_of(kind, formats, rows, **more):
+    return OrderedDataSet(
+        data_files=["train.jsonl"], validation_file=None, kind=kind, formats=formats, columns={},
+        batch_size=4, epochs=1, rows=lambda: iter(rows), **more,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "expected"), [
@@ -65,14 +73,15 @@ def test_a_prompt_ends_with_a_question():
 @pytest.mark.parametrize(("row", "expected"), [
     ({"prompt": "q", "chosen": "a", "rejected": "b"}, (["q"], "a", "b")),
     ({"chosen": "one two", "rejected": "one three"}, (["one "], "two", "three")),
-    ({"chosen": "two", "rejected": "three"}, ([], "two", "three")),
+    ({"chosen": "two", "rejected": "three"}, ([""], "two", "three")),
     ({"chosen": chat(("user", "q"), ("assistant", "a")),
       "rejected": chat(("user", "q"), ("assistant", "b"))}, (["q"], "a", "b")),
     ({"chosen": chat(("user", "q"), ("assistant", "a")),
       "rejected": chat(("user", "q"), ("assistant", "a"))}, (["q"], "a", "a")),
 ])  # fmt: skip
 def test_pairs_part_where_their_sides_do(row, expected):
-    shared, chosen, rejected = flat.pair(row, "it")
+    read, _ = row_reader(data_of("pair", ["preference"], [row]))
+    shared, chosen, rejected = flat.pair(read(row), "it")
     assert ([t["content"] for t in shared], chosen["content"], rejected["content"]) == expected
 
 
@@ -83,10 +92,7 @@ def test_a_side_of_several_turns_is_refused():
 
 
 def written(folder, trainer, kind, formats, rows, **more):
-    data = OrderedDataSet(
-        data_files=["train.jsonl"], validation_file=None, kind=kind, formats=formats, columns={},
-        batch_size=4, epochs=1, rows=lambda: iter(rows), **more,
-    )  # fmt: skip
+    data = data_of(kind, formats, rows, **more)
     files = registry.find("trainers", trainer)(folder, data)
     told = [json.loads(line) for line in (folder / f"{trainer}.jsonl").read_text().splitlines()]
     return told, yaml.safe_load(files[0].read_text()), files[0].read_text()
@@ -217,3 +223,114 @@ def test_a_row_that_cannot_be_shaped_is_named_before_any_is_written(tmp_path):
     with pytest.raises(DataError, match="row 2 of the order: chosen has 3 turns"):
         written(tmp_path, "llama-factory", "pair", ["preference"], rows)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "format_", "row"), [
+    ("chat", "prompt_completion", {"prompt": "q", "completion": "<think>T</think>a"}),
+    ("pair", "preference", {"chosen": "q <think>T</think>a", "rejected": "q <think>T</think>b"}),
+    ("labelled", "labelled", {"prompt": "q", "completion": "<think>T</think>a", "label": True}),
+])  # fmt: skip
+def test_texts_lose_their_reasoning_where_it_is_dropped(tmp_path, kind, format_, row):
+    (told,), *_ = written(tmp_path, "llama-factory", kind, [format_], [row], reasoning="drop")
+    assert "think" not in json.dumps(told)
+    (kept,), *_ = written(tmp_path, "llama-factory", kind, [format_], [row])
+    assert "think" in json.dumps(kept)
+
+
+UNTRAINED = [
+    {"prompt": chat(("user", "q"), ("assistant", "old"), ("user", "r")),
+     "completion": chat(("assistant", "a"))},
+    {"prompt": "q", "completion": "a"},
+]  # fmt: skip
+
+
+def test_answers_of_a_prompt_are_not_trained_or_said_to_be(tmp_path):
+    told, _, text = written(tmp_path, "ms-swift", "chat", ["prompt_completion"], UNTRAINED)
+    assert [t.get("loss") for t in told[0]["messages"]] == [None, False, None, None]
+    assert "# note" not in text
+    told, settings, text = written(tmp_path, "axolotl", "chat", ["prompt_completion"], UNTRAINED)
+    turns = json.loads(told[0]["messages"])
+    assert [t.get("training") for t in turns] == [None, False, None, None]
+    assert settings["datasets"][0]["message_field_training"] == "training"
+    assert "# note" not in text
+    *_, text = written(tmp_path, "llama-factory", "chat", ["prompt_completion"], UNTRAINED)
+    assert "# note: 1 row marks answers as not to be trained; LLaMA-Factory trains them" in text
+
+
+def test_what_is_not_learned_is_not_joined_with_what_is(tmp_path):
+    row = {"messages": [turn("user", "q"), turn("assistant", "x", weight=0),
+                        turn("assistant", "a"), turn("user", "bye")]}  # fmt: skip
+    (told,), *_ = written(tmp_path, "ms-swift", "chat", ["messages"], [row])
+    assert [(t["content"], t.get("loss")) for t in told["messages"]] == [
+        ("q", None), ("x", False), ("a", None), ("bye", None), ("", False),
+    ]  # fmt: skip
+    *_, text = written(tmp_path, "llama-factory", "chat", ["messages"], [row])
+    assert "# note: 1 row ends without an answer; LLaMA-Factory trains an empty one" in text
+
+
+@pytest.mark.parametrize("trainer", ["llama-factory", "axolotl"])
+def test_labelled_chats_end_with_their_last_answer(tmp_path, trainer):
+    rows = [{"messages": chat(("user", "q"), ("assistant", "a"), ("user", "bye")), "label": False},
+            {"prompt": chat(("user", "q")), "completion": chat(("assistant", "a"), ("user", "bye")),
+             "label": True}]  # fmt: skip
+    told, _, text = written(tmp_path, trainer, "labelled", ["labelled"], rows)
+    said = [row["messages" if trainer == "llama-factory" else "completion"] for row in told]
+    assert said == [chat(("user", "q"), ("assistant", "a"))] * 2
+    assert "# note: 2 rows say more behind the last answer, which is left out" in text
+
+
+def test_tools_of_labelled_answers_stand_in_axolotls_system_prompt(tmp_path):
+    row = {"prompt": "q", "completion": "a", "label": True, "tools": [{"name": "f"}]}
+    (told,), _, text = written(tmp_path, "axolotl", "labelled", ["labelled"], [row])
+    assert told["completion"][0] == turn("system", '[{"name": "f"}]')
+    assert "# note: 1 row holds tools, which stand in the system prompt" in text
+
+
+@pytest.mark.parametrize("trainer", ["llama-factory", "ms-swift", "axolotl"])
+def test_what_stands_beside_texts_is_said_to_be_left_out(tmp_path, trainer):
+    row = {"text": "words", "images": ["a.png"], "tools": [{"name": "f"}]}
+    told, _, text = written(tmp_path, trainer, "text", ["text"], [row])
+    assert "images" not in told[0]
+    for name in ("images", "tools"):
+        assert f"# note: 1 row holds {name} beside the text; left out" in text
+
+
+@pytest.mark.parametrize(("tool", "name", "parameters"), [
+    ("f", "f", {}),
+    ({"function": "f"}, "f", {}),
+    ({"function": None, "name": "f"}, "f", {}),
+    ({"function": '{"name": "f"}'}, "f", {}),
+    ({"name": "f", "parameters": '{"required": ["x"]}'}, "f", {"required": ["x"]}),
+    ({"name": "f", "parameters": "none"}, "f", {}),
+])  # fmt: skip
+def test_tools_of_other_shapes(tool, name, parameters):
+    (described,) = json.loads(flat.tools_text({"tools": json.dumps([tool])}))
+    assert described["function"]["name"] == name
+    about = {"type": "object", "properties": {}, **parameters}
+    assert described["function"]["parameters"] == about
+
+
+@pytest.mark.parametrize(("call", "expected"), [
+    ("f(1)", {"name": "f(1)", "arguments": {}}),
+    ({"function": "f", "arguments": '{"a": 1}'}, {"name": "f", "arguments": {"a": 1}}),
+    ({"function": None, "name": "f"}, {"name": "f", "arguments": {}}),
+    ({"function": {"name": None, "arguments": "x"}},
+     {"name": "", "arguments": {"arguments": "x"}}),
+    ({"function": {"name": "f", "arguments": None}}, {"name": "f", "arguments": {}}),
+    ({"name": "f", "arguments": "[1]"}, {"name": "f", "arguments": {"arguments": [1]}}),
+])  # fmt: skip
+def test_calls_of_other_shapes(call, expected):
+    assert flat.calls(turn("assistant", tool_calls=[call])) == [expected]
+
+
+@pytest.mark.parametrize(("trainer", "key"), [("ms-swift", "loss"), ("axolotl", "training")])
+def test_something_is_trained_of_every_row_or_the_trainer_drops_it(tmp_path, trainer, key):
+    rows = [{"messages": [turn("user", "q"), turn("assistant", "a", weight=0)]},
+            {"messages": chat(("user", "q"))}]  # fmt: skip
+    told, _, text = written(tmp_path, trainer, "chat", ["messages"], rows)
+    found = [row["messages"] for row in told]
+    found = [json.loads(m) if isinstance(m, str) else m for m in found]
+    assert [m[-1] for m in found] == [turn("assistant", "a"), turn("assistant", "")]
+    assert not any(key in m for messages in found for m in messages)
+    assert "# note: 1 row marks all answers as not to be trained" in text
+    assert "# note: 1 row has no answer; an empty one stands in its place" in text

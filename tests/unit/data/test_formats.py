@@ -253,6 +253,19 @@ CASES = {
             (REJECTED, ANSWER, "bad", 1.0),
         ],
     ),
+    "preference whose sides repeat the prompt's question": (
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}],
+        },
+        [
+            (SHARED, "system", "s", 0.0),
+            (SHARED, USER, "q", 0.0),
+            (CHOSEN, ANSWER, "good", 1.0),
+            (REJECTED, ANSWER, "bad", 1.0),
+        ],
+    ),
     "preference whose sides repeat the prompt": (
         {
             "prompt": "q",

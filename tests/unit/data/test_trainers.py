@@ -172,7 +172,7 @@ READS = [
     ("pair", ["preference"], {}, {"prompt": "q", "chosen": "a", "rejected": "b"},
      {"prompt": "q", "chosen": "a", "rejected": "b"}),
     ("pair", ["preference"], {}, {"chosen": "q a", "rejected": "q b"},
-     {"chosen": "q a", "rejected": "q b"}),
+     {"prompt": "q ", "chosen": "a", "rejected": "b"}),
     ("pair", ["preference"], {}, {"instruction": "q", "chosen": "a", "rejected": "b"},
      {"prompt": "q", "chosen": "a", "rejected": "b"}),
     ("pair", ["preference"], {},
@@ -183,13 +183,26 @@ READS = [
     ("pair", ["preference"], {},
      {"prompt": "q", "chosen": chat(("user", "q"), ("assistant", "a")),
       "rejected": chat(("user", "q"), ("assistant", "b"))},
-     {"chosen": chat(("user", "q"), ("assistant", "a")),
-      "rejected": chat(("user", "q"), ("assistant", "b"))}),
+     {"prompt": chat(("user", "q")), "chosen": chat(("assistant", "a")),
+      "rejected": chat(("assistant", "b"))}),
     ("pair", ["preference"], {},
      {"chosen_messages": chat(("user", "q"), ("assistant", "a")),
       "rejected_messages": chat(("user", "q"), ("assistant", "b"))},
-     {"chosen": chat(("user", "q"), ("assistant", "a")),
-      "rejected": chat(("user", "q"), ("assistant", "b"))}),
+     {"prompt": chat(("user", "q")), "chosen": chat(("assistant", "a")),
+      "rejected": chat(("assistant", "b"))}),
+    ("pair", ["preference"], {},
+     {"prompt": chat(("system", "s"), ("user", "q")),
+      "chosen": chat(("user", "q"), ("assistant", "a")),
+      "rejected": chat(("user", "q"), ("assistant", "b"))},
+     {"prompt": chat(("system", "s"), ("user", "q")), "chosen": chat(("assistant", "a")),
+      "rejected": chat(("assistant", "b"))}),
+    ("labelled", ["labelled"], {},
+     {"messages": chat(("user", "q"), ("assistant", "a"), ("user", "bye")), "label": 0},
+     {"prompt": chat(("user", "q")), "completion": chat(("assistant", "a")), "label": False}),
+    ("chat", ["messages"], {},
+     {"messages": [*chat(("user", "q"), ("tool_call", '{"name": "f"}'), ("tool_response", "r"))]},
+     {"messages": [*chat(("user", "q")), {"role": "assistant", "content": "", "tool_calls": [
+         {"type": "function", "function": {"name": "f"}}]}, *chat(("tool", "r"))]}),
     ("labelled", ["labelled"], {}, {"prompt": "q", "completion": "a", "label": False},
      {"prompt": "q", "completion": "a", "label": False}),
     ("labelled", ["labelled"], {},
@@ -263,6 +276,12 @@ ROWS_AS_THE_READER = [
     {"messages": [SAID[0], SAID[1] | {"tool_calls": "look()"}]},
     {"messages": [SAID[0], SAID[1] | {"tool_calls": "[]", "function_call": [{"name": "f"}]}]},
     {"messages": [{"role": "user", "content": [{"type": "text", "content": "q"}]}, SAID[1]]},
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "thinking", "thinking": "r"}, "q"]},
+            SAID[1],
+        ]
+    },
     {"prompt": "q", "completion": "a", "tools": "[]"},
 ]
 
@@ -457,3 +476,39 @@ def test_notes_of_settings_are_said(tmp_path):
     files = didact.export(pool, order, tmp_path / "out", trainer="ms-swift")
     (note,) = export_notes(pool, ExportSettings(trainer="ms-swift"), files)
     assert note == "1 row holds reasoning, which stands in the text between <think> and </think>"
+
+
+SIDES = {"chosen": SAID, "rejected": [SAID[0], {"role": "assistant", "content": "b"}]}
+SYSTEM = {"role": "system", "content": "s"}
+
+
+@pytest.mark.parametrize("row", [
+    SIDES,
+    {"prompt": [SYSTEM, SAID[0]], **SIDES},
+    {"prompt": [SYSTEM, SAID[0]], "chosen": [SYSTEM, *SAID], "rejected": [SYSTEM, *SIDES["rejected"]]},
+    {"prompt": SAID, "chosen": SAID[1:], "rejected": SIDES["rejected"][1:]},
+    {"prompt": SAID, **SIDES},
+    {"chosen": SAID[1:], "rejected": SIDES["rejected"][1:]},
+    {"system": "s", "chosen": "q a", "rejected": "q b"},
+    {"input": "not of the prompt", "chosen": "q a", "rejected": "q b"},
+    {"instruction": "q", "input": "x", "chosen": "a", "rejected": "b", "history": [["h", "i"]]},
+    {"messages": [SYSTEM, SAID[0]], "chosen": "a", "rejected": "b"},
+    {"prompt": "q", "chosen": "<think>r</think>a", "rejected": "b"},
+    {"chosen": "q <think>r</think>a", "rejected": "q <think>r</think>b"},
+])  # fmt: skip
+@pytest.mark.parametrize("reasoning", ["keep", "drop"])
+def test_pairs_part_as_the_reader_parts_them(row, reasoning):
+    read = row_reader(ordered("pair", ["preference"], reasoning=reasoning))[0](row)
+    sides = zip(("prompt", "chosen", "rejected"), ("user", "assistant", "assistant"), strict=True)
+    said = [
+        (side, turn["role"], turn["content"])
+        for side, (name, role) in enumerate(sides)
+        for turn in ([{"role": role, "content": read[name]}] if isinstance(read[name], str)
+                     else read[name])
+    ]  # fmt: skip
+    assert said == [turn[:3] for turn in turns_of("preference", {}, reasoning)(row)]
+
+
+def test_a_trace_before_an_answer_with_one_of_its_own_is_kept():
+    row = {"messages": [{"role": "thinking", "content": "r"}, SAID[1] | {"reasoning_content": "s"}]}
+    assert row_reader(ordered())[0](row)["messages"] == [SAID[1] | {"reasoning_content": "r\ns"}]

@@ -20,7 +20,6 @@ from didact.core.findings import counted
 from didact.core.render import THINK
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
-from didact.data.formats.preference import shared_words
 from didact.data.rows.columns import Row
 
 Message = dict[str, Any]
@@ -42,17 +41,28 @@ def survey(
 
     Returns:
         How many rows hold `tools`, `tool calls`, `reasoning`, `images`, `audio or video`,
-        `untrained answers`, `weighted answers`.
+        `untrained answers`, `untrained rows` that hold no others, `weighted answers`, `turns
+        behind the answer`, `no answer`, and how many end with an `open question` behind answers.
 
     Raises:
         DataError: A row cannot be shaped; told by its place in the order.
     """
-    read, found = row_reader(data)
+    read, found = row_reader(data, marked=True)
     for number, row in enumerate(data.rows(), 1):
         try:
-            found.update(also(shape(read(row))))
+            before = found["untrained answers"]
+            taken = read(row)
+            found.update(also(shape(taken)))
         except DataError as error:
             raise DataError(f"row {number} of the order: {error}") from error
+        if data.kind == "chat":
+            said = turns(taken)
+            marks = any("untrained" in turn for turn in said)  # those of a prompt, too
+            found["untrained rows"] += found["untrained answers"] - before and not marks
+            found["untrained answers"] = before + marks
+            answered = any(map(_answers, said))
+            found["no answer"] += not answered
+            found["open question"] += answered and not _answers(said[-1])
     return found
 
 
@@ -60,7 +70,7 @@ def write_shaped(
     path: Path, rows: Iterable[Row], data: OrderedDataSet, shape: Callable[[Row], Row]
 ) -> None:
     """Write rows as JSON lines in the trainer's shape."""
-    read, _ = row_reader(data)
+    read, _ = row_reader(data, marked=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.writelines(_line(shape(read(row))) for row in rows)
 
@@ -72,26 +82,64 @@ def _line(row: Row) -> bytes:
         return json.dumps(row).encode() + b"\n"
 
 
+# what a row may hold → how one row and several are said to, and what of it
+_SAID: Final = {
+    "audio or video": (
+        ("row holds", "rows hold"),
+        "audio or video, which are left out; a mark stands where a message had one",
+    ),
+    "turns behind the answer": (
+        ("row says", "rows say"),
+        "more behind the last answer, which is left out",
+    ),
+    "no answer": (("row has", "rows have"), "no answer; an empty one stands in its place"),
+    "open question": (
+        ("row ends", "rows end"),
+        "without an answer; {trainer} trains an empty one in its place",
+    ),
+    "untrained answers": (
+        ("row marks", "rows mark"),
+        "answers as not to be trained; {trainer} trains them all",
+    ),
+    "untrained rows": (
+        ("row marks", "rows mark"),
+        "all answers as not to be trained; {trainer} trains them, as it cannot take such a row",
+    ),
+    "weighted answers": (
+        ("row weighs", "rows weigh"),
+        "answers more or less than 1; {trainer} weighs them all the same",
+    ),
+    "reasoning": (
+        ("row holds", "rows hold"),
+        "reasoning, which stands in the text between <think> and </think>",
+    ),
+}
+
+
 def said(found: Counter[str], trainer: str, *, images: str = "images") -> Iterator[str]:
-    """Notes on what rows hold that the trainer takes in another way, or not at all."""
+    """Notes on what rows hold that the trainer takes in another way, or not at all.
+
+    Args:
+        found: What `survey` gave.
+        trainer: What it is called.
+        images: The column in which it gets images; "" where it gets none.
+    """
     if n := found["images"]:
         yield counted(n, "row holds", "rows hold") + (
             f" images: they are in the column {images!r}, for a model that sees"
             if images
-            else " images, which are left out; <image> stands in their place"
+            else " images, which are left out; <image> stands where a message had one"
         )
-    if n := found["audio or video"]:
-        holds = counted(n, "row holds", "rows hold")
-        yield f"{holds} audio or video, which are left out; a mark stands in their place"
-    if n := found["untrained answers"]:
-        marks = counted(n, "row marks", "rows mark")
-        yield f"{marks} answers as not to be trained; {trainer} trains them all"
-    if n := found["weighted answers"]:
-        weigh = counted(n, "row weighs", "rows weigh")
-        yield f"{weigh} answers more or less than 1; {trainer} weighs them all the same"
-    if n := found["reasoning"]:
-        holds = counted(n, "row holds", "rows hold")
-        yield f"{holds} reasoning, which stands in the text between <think> and </think>"
+    for name, (holds, what) in _SAID.items():
+        if n := found[name]:
+            yield f"{counted(n, *holds)} {what.format(trainer=trainer)}"
+
+
+def said_of_text(found: Counter[str]) -> Iterator[str]:
+    """Notes on what rows hold beside a text, which is all that is taken of them."""
+    for name in ("tools", "images", "audio or video"):
+        if n := found[name]:
+            yield f"{counted(n, 'row holds', 'rows hold')} {name} beside the text; left out"
 
 
 def turns(row: Row) -> list[Message]:
@@ -107,37 +155,24 @@ def pair(row: Row, trainer: str) -> tuple[list[Message], Message, Message]:
     Raises:
         DataError: A side has several turns.
     """
-    chosen, rejected = row["chosen"], row["rejected"]
-    if row.get("prompt") is not None:
-        shared = _side(row["prompt"], "user")
-    elif isinstance(chosen, str):
-        cut = shared_words(chosen, rejected)
-        shared = _side(chosen[:cut], "user") if cut else []
-        chosen, rejected = chosen[cut:], rejected[cut:]
-    else:
-        n = _shared_turns(chosen, rejected)
-        shared, chosen, rejected = chosen[:n], chosen[n:], rejected[n:]
-    answers = _side(chosen, _LEARNED), _side(rejected, _LEARNED)
+    shared = _side(row["prompt"], "user")
+    answers = _side(row["chosen"], _LEARNED), _side(row["rejected"], _LEARNED)
     for name, answer in zip(("chosen", "rejected"), answers, strict=True):
         if len(answer) != 1:
             raise DataError(
                 f"{name} has {len(answer)} turns of its own; {trainer} takes one answer a side: "
                 "use trl"
             )
+        if answer[0]["role"] != _LEARNED:
+            raise DataError(
+                f"{name} ends with a turn of the role {answer[0]['role']!r}; {trainer} takes an "
+                "answer: leave such rows out"
+            )
     return shared, answers[0][0], answers[1][0]
 
 
 def _side(value: Any, role: str) -> list[Message]:
     return [{"role": role, "content": value}] if isinstance(value, str) else list(value)
-
-
-def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
-    """How many turns both sides begin with; equal last answers are answers."""
-    most = min(len(chosen), len(rejected)) - 1
-    same = 0
-    while same < most and chosen[same] == rejected[same]:
-        same += 1
-    return same
 
 
 # -- messages as texts -----------------------------------------------------------------------------
@@ -153,15 +188,33 @@ def calls(turn: Message) -> list[dict[str, Any]]:
     """The tool calls of a message as names and arguments."""
     out = []
     for call in turn.get("tool_calls", []):
-        function = call.get("function", call) if isinstance(call, dict) else {"name": str(call)}
-        arguments = function.get("arguments", {})
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except ValueError:
-                arguments = {"arguments": arguments}
-        out.append({"name": str(function.get("name", "")), "arguments": arguments})
+        function = _function(call)
+        arguments = _parsed(function.get("arguments") or {})
+        if not isinstance(arguments, dict):
+            arguments = {"arguments": arguments}
+        out.append({"name": str(function.get("name") or ""), "arguments": arguments})
     return out
+
+
+def _function(given: Any) -> Row:
+    """The function of a call or of a tool: an object of its own, the whole, or its bare name."""
+    inside = given
+    if isinstance(given, dict):
+        inside = given.get("function")
+        inside = given if inside is None else inside
+    inside = _parsed(inside)
+    if isinstance(inside, dict):
+        return inside
+    beside = {k: v for k, v in given.items() if k == "arguments"} if inside is not given else {}
+    return {"name": str(inside), **beside}
+
+
+def _parsed(value: Any) -> Any:
+    """A value, or what it is as JSON text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def whole(turn: Message) -> str:
@@ -175,21 +228,23 @@ def tools_text(row: Row) -> str:
     """Descriptions of tools as JSON text, complete; "" without any."""
     if "tools" not in row:
         return ""
-    tools = json.loads(row["tools"])
+    tools = _parsed(json.loads(row["tools"]))
     if not isinstance(tools, list):
         tools = [tools]
     described = []
     for tool in tools:
-        function: Row = {"name": str(tool)}
-        if isinstance(tool, dict):
-            function = tool.get("function", tool)
-        parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
+        function = _function(tool)
+        given = _parsed(function.get("parameters"))
+        about = given if isinstance(given, dict) else {}
+        parameters = {"type": "object", "properties": {}, **about}
         whole = {"description": "", **function, "parameters": parameters}
         described.append({"type": "function", "function": whole})
     return json.dumps(described, ensure_ascii=False)
 
 
-def alternating(messages: list[Message], *, answered: bool = True) -> list[Message]:
+def alternating(
+    messages: list[Message], *, answered: bool = True, apart: str = ""
+) -> list[Message]:
     """Messages as a question and an answer in turn, perhaps after a system prompt.
 
     Neighbors of one side are joined. Where nothing is asked before the first answer, or nothing
@@ -198,6 +253,7 @@ def alternating(messages: list[Message], *, answered: bool = True) -> list[Messa
     Args:
         messages: The messages; what is neither system, assistant nor tool counts as the user's.
         answered: Whether the last turn is to be an answer, else a question.
+        apart: A key that neighbors share, or they are not joined.
     """
     out: list[Message] = []
     for given in messages:
@@ -208,7 +264,7 @@ def alternating(messages: list[Message], *, answered: bool = True) -> list[Messa
             turn["role"] == "system" and out and out[-1]["role"] != "system"
         ):
             turn["role"] = "user"
-        if out and _answers(out[-1]) == _answers(turn) and _is_system(out[-1]) == _is_system(turn):
+        if out and _of_side(out[-1], apart) == _of_side(turn, apart):
             out[-1] = _joined(out[-1], turn)
         else:
             out.append(turn)
@@ -219,11 +275,17 @@ def alternating(messages: list[Message], *, answered: bool = True) -> list[Messa
         out.append({"role": "user", "content": ""})
     if _answers(out[-1]) != answered:
         out.append({"role": _LEARNED if answered else "user", "content": ""})
+        if apart and any(_answers(turn) and apart not in turn for turn in out[:-1]):
+            out[-1][apart] = True  # what no one said is not learned, where something is
     return out
 
 
 def _answers(turn: Message) -> bool:
     return bool(turn["role"] == _LEARNED)
+
+
+def _of_side(turn: Message, apart: str) -> tuple[bool, bool, Any]:
+    return _answers(turn), _is_system(turn), turn.get(apart)
 
 
 def _is_system(turn: Message) -> bool:

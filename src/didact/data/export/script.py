@@ -10,9 +10,10 @@ from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
-from didact.core.render import REASONING_KEYS, THINK
+from didact.core.render import REASONING, REASONING_KEYS, THINK
 from didact.data.export import script_rows
 from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.formats import preference
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
@@ -20,8 +21,10 @@ from didact.data.rows.labels import NAMES, SPELLINGS
 from didact.data.rows.marks import MEDIA
 from didact.data.rows.turns import (
     CALL_PARTS,
+    CALL_ROLES,
     CALLS,
     CONTENT_TEXTS,
+    LEARNED,
     RESULT_PARTS,
     ROLES,
     TOOLS,
@@ -108,11 +111,18 @@ def script_text(
     )
 
 
-def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]]:
+def row_reader(
+    data: OrderedDataSet, *, marked: bool = False
+) -> tuple[Callable[[Row], Row], Counter[str]]:
     """The function of a script that reads rows, here, and what it has found in them so far.
 
     It gives `text`, `messages`, `prompt` and `completion`, or `chosen` and `rejected`, and beside
     them `label`, `tools` as JSON text, and `images`.
+
+    Args:
+        data: The rows.
+        marked: Whether messages of answers that are not learned have the key `untrained`, where
+            another of the row is learned.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -120,7 +130,18 @@ def row_reader(data: OrderedDataSet) -> tuple[Callable[[Row], Row], Counter[str]
     names: dict[str, Any] = {"json": json, "Counter": Counter, "Any": Any}
     exec(compile(_read_source(data), "<read_row>", "exec"), names)  # noqa: S102 - a format's own code
     read_row, complete = names["read_row"], names["complete"]
-    return lambda row: complete(row, read_row(row)), names["FOUND"]
+
+    def read(row: Row) -> Row:
+        found = read_row(row)
+        chats = [turns for turns in found.values() if isinstance(turns, list)]
+        answers = [t for turns in chats for t in turns if t["role"] == LEARNED]
+        if marked and any(turn.get("weight") != 0 for turn in answers):
+            for turn in answers:
+                turn.update({"untrained": True} if turn.get("weight") == 0 else {})
+        completed: Row = complete(row, found)
+        return completed
+
+    return read, names["FOUND"]
 
 
 def _read_source(data: OrderedDataSet) -> str:
@@ -154,20 +175,23 @@ def _read_row(data: OrderedDataSet) -> str:
 
 _FROM_HERE: Final = "# -- from here"
 
-_SHARED: Final = (  # functions that stand there, too
+_SHARED: Final[tuple[Callable[..., Any], ...]] = (  # functions that stand there, too
     *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
     *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
-    is_call_part,
+    *(is_call_part, preference.shared_words, preference.repeated, preference.shared_turns),
 )
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
     "TOOLS": TOOLS,
     "CALLS": CALLS,
+    "CALL_ROLES": CALL_ROLES,
     "MESSAGE_KEYS": json_text.MESSAGE_KEYS,
     "CONTENT_TEXTS": CONTENT_TEXTS,
     "NOTHING": json_text.NOTHING,
     "THINK": THINK,
+    "LEARNED": LEARNED,
+    "REASONING": REASONING,
     "REASONING_KEYS": REASONING_KEYS,
     "ROW_KEYS": reasoning.ROW_KEYS,
     "LOOSE_KEYS": reasoning.LOOSE_KEYS,
@@ -255,6 +279,8 @@ def fitted(row):
             calls = json.dumps(turn.pop("tool_calls"), ensure_ascii=False)
             turn["content"] = "\\n".join(filter(None, [turn["content"], calls]))
             SAID["tool calls stand in the text, as JSON"] += 1
+    if "text" in row and row.pop("tools", None):
+        SAID["tools beside a text are left out"] += 1
     if "tools" in row and not (TOOLS_COLUMN and writes("tools")):
         tools = {{"role": "system", "content": row.pop("tools")}}
         for turns in chats if "prompt" not in row else [row["prompt"]]:
@@ -305,6 +331,8 @@ def load(names):
         f"audio or video {{left_out}}": FOUND["audio or video"],
         "answers marked as not to be trained are trained": FOUND["untrained answers"],
         "answers are weighed more or less than 1, and trained alike": FOUND["weighted answers"],
+        "what stands behind the last answer is left out": FOUND["turns behind the answer"],
+        "an empty answer stands where there is none": FOUND["no answer"],
     }})
     for what, times in (+SAID).items():
         print(f"{{', '.join(names)}}: {{times}} times {{what}}", file=sys.stderr)
@@ -321,6 +349,8 @@ def as_dataset(rows):
         for row in rows:
             texts = [name for name in sides if isinstance(row.get(name), str)]
             row.update((name, side(row[name], sides[name])) for name in texts)
+            if row.get("prompt") == []:  # by an empty list trainers do not know a chat
+                row["prompt"] = side("", "user")
     nested = any(key in turn for row in rows for turns in row.values() if isinstance(turns, list)
                  for turn in turns for key in ("tool_calls", *REASONING_KEYS))
     if not nested:

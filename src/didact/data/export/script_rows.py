@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from didact.data.formats.preference import repeated
 from didact.data.rows.json_text import MESSAGE_KEYS, there
 from didact.data.rows.labels import NAMES as LABEL_NAMES
 from didact.data.rows.labels import SPELLINGS as LABELS
@@ -24,6 +25,7 @@ from didact.data.rows.reasoning import (
     without_marked,
 )
 from didact.data.rows.turns import (
+    CALL_ROLES,
     CALLS,
     CONTENT_TEXTS,
     RESULT_PARTS,
@@ -86,7 +88,7 @@ def media_of(holder: Any, kind: str) -> list[Any]:
     return [v.get("url", v) if isinstance(v, dict) else v for v in values]
 
 
-def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
+def content_of(value: Any, role: str = "") -> tuple[str, str, dict[str, list[Any]]]:
     """Text of a message, reasoning among its parts, and its images, audio and video by kind.
 
     `<image>` and the like stand in the text where one was.
@@ -96,7 +98,7 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         return value or "", "", media
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
-        if is_trace_part(part):
+        if is_trace_part(part) and role == "assistant":
             traces.append(part)
             continue
         if is_call_part(part):
@@ -105,7 +107,9 @@ def content_of(value: Any) -> tuple[str, str, dict[str, list[Any]]]:
         texts = [t["value"] if isinstance(t, dict) and "value" in t else t for t in texts]
         text = next((t for t in texts if isinstance(t, str)), None)
         inside = next((t for t in texts if isinstance(t, list)), None)  # of what a tool gave
-        if text is None and inside is not None:
+        if is_trace_part(part):  # where no answer can take it
+            text = text or trace_of(part) or None
+        elif text is None and inside is not None:
             text = content_of(inside)[0]
         elif text is None and kind in RESULT_PARTS:
             text = json.dumps(part, ensure_ascii=False)
@@ -160,8 +164,8 @@ def message(given: Any) -> dict[str, Any]:
     name = given.get("from") if name is None else name
     value = given.get(COLUMNS.get("content", "content"))
     value = given.get("value") if value is None else value
-    text, trace, media = content_of(value)
     role = role_of(name)
+    text, trace, media = content_of(value, role)
     out = {"role": "reasoning" if role == "assistant" and is_trace(given) else role}
     out["content"] = text
     if out["role"] == "assistant" and (trace := trace_beside(given, COLUMNS) or trace):
@@ -169,7 +173,7 @@ def message(given: Any) -> dict[str, Any]:
     if out["role"] in ("assistant", "reasoning") and weight_of(given) != 1:
         out["weight"] = weight_of(given)
     calls = calls_of(given)
-    called = parsed(text) if str(name).lower() == "function_call" else None  # as ShareGPT has calls
+    called = parsed(text) if str(name).lower() in CALL_ROLES else None  # as ShareGPT has calls
     if isinstance(called, dict) and "name" in called:
         calls, out["content"] = [{"type": "function", "function": called}], ""
     if isinstance(calls, list):
@@ -192,7 +196,8 @@ def joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
         before = {}
         if out and out[-1]["role"] == "reasoning" and turn["role"] == "assistant":
             before = out.pop()
-            before["reasoning_content"] = before["content"]
+            traces = [before["content"], turn.pop("reasoning_content", "")]
+            before["reasoning_content"] = "\n".join(filter(None, traces))
         out.append(before | turn)
     for turn in out:
         if turn["role"] == "reasoning":  # no answer follows
@@ -208,6 +213,11 @@ def side(value: Any, role: str) -> list[dict[str, Any]]:
     if isinstance(value, str):
         return joined([{"role": role, "content": value}])
     return joined([message(m) for m in ([value] if isinstance(value, dict) else value)])
+
+
+def shown(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages of a prompt, whose answers are not learned."""
+    return [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns]
 
 
 def chat(row: Any) -> list[dict[str, Any]] | None:
@@ -239,6 +249,31 @@ def question(row: Any) -> str:
 def plain(row: Any, *values: Any) -> bool:
     """Whether a row is texts alone, which trainers take without a chat template."""
     return all(isinstance(v, str) for v in values) and not (opening(row) or tools_of(row))
+
+
+def last_answer(turns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What stands before the last answer of a chat, and that answer; what follows is counted."""
+    at = max((i for i, t in enumerate(turns) if t["role"] == "assistant"), default=None)
+    if at is None:
+        FOUND["no answer"] += 1
+        return turns, [{"role": "assistant", "content": ""}]
+    FOUND["turns behind the answer"] += at < len(turns) - 1
+    return turns[:at], turns[at : at + 1]
+
+
+def parted(
+    prompt: list[dict[str, Any]],
+    chosen: list[dict[str, Any]],
+    rejected: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """A pair, whose sides may repeat the prompt, or begin with one where it has none."""
+    keys = ("role", "content", "reasoning_content", "tool_calls")
+    asked, *both = [
+        [tuple(map(turn.get, keys)) for turn in turns] for turns in (prompt, chosen, rejected)
+    ]
+    whole, of_chosen, of_rejected = repeated(asked, *both)
+    prompt = chosen[:of_chosen] if whole else prompt
+    return {"prompt": prompt, "chosen": chosen[of_chosen:], "rejected": rejected[of_rejected:]}
 
 
 def tools_of(row: Any) -> Any:
@@ -278,6 +313,9 @@ def complete(row: Any, read: dict[str, Any]) -> dict[str, Any]:
     traced(row, read)
     tools = tools_of(row)
     media = {kind: media_of(row, kind) for kind in ("images", "audio", "video")}
+    for name in ("completion", "chosen", "rejected"):
+        if LEAVE_REASONING_OUT and isinstance(read.get(name), str):
+            read[name] = without_marked(read[name])
     chats = {name: value for name, value in read.items() if isinstance(value, list)}
     weights = [t.get("weight", 1) for name in chats if name != "prompt" for t in chats[name]]
     turns = [turn for value in chats.values() for turn in value]

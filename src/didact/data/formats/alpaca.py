@@ -30,10 +30,11 @@ def question(row: Row, columns: Columns) -> Turn:
 _READ_ROW: Final = """
 def read_row(row):
     if column(row, "output") is not None:
-        prompt, answer = question(row), column(row, "output")
+        prompt, answer = opening(row) + side(question(row), "user"), column(row, "output")
     else:
-        prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
-    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+        prompt = shown(opening(row) + side(spoken(row, "prompt"), "user"))
+        answer = spoken(row, "completion")
+    return {"prompt": prompt, "completion": side(answer, "assistant")}
 """
 
 FORMAT: Final = Format(

@@ -83,16 +83,18 @@ _READ_ROW: Final = """
 def read_row(row):
     turns = chat(row)
     if turns is not None:
-        turns = opening(row) + turns
-        return {"prompt": turns[:-1], "completion": turns[-1:], "label": label_of(row)}
+        prompt, answer = last_answer(opening(row) + turns)
+        return {"prompt": prompt, "completion": answer, "label": label_of(row)}
     if column(row, "prompt") is None:
         prompt, answer = question(row), column(row, "output")
     else:
         prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
     if plain(row, prompt, answer):
         return {"prompt": prompt, "completion": answer, "label": label_of(row)}
-    prompt = opening(row) + side(prompt, "user")
-    return {"prompt": prompt, "completion": side(answer, "assistant"), "label": label_of(row)}
+    prompt, answer = opening(row) + side(prompt, "user"), side(answer, "assistant")
+    if answer[-1]["role"] != "assistant":
+        prompt, answer = last_answer(prompt + answer)
+    return {"prompt": prompt, "completion": answer, "label": label_of(row)}
 """
 
 FORMAT: Final = Format(

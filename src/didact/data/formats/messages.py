@@ -74,7 +74,8 @@ def read_row(row):
     if turns is None and column(row, "output") is not None:
         turns = side(question(row), "user") + side(column(row, "output"), "assistant")
     elif turns is None:
-        turns = side(spoken(row, "prompt"), "user") + side(spoken(row, "completion"), "assistant")
+        prompt = shown(opening(row) + side(spoken(row, "prompt"), "user"))
+        return {"messages": prompt + side(spoken(row, "completion"), "assistant")}
     return {"messages": opening(row) + turns}
 """
 

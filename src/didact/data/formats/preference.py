@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 from didact.core.render import CHOSEN, REASONING, SHARED
@@ -148,37 +147,47 @@ def _apart(
     shared: list[Turn], chosen: list[Turn], rejected: list[Turn]
 ) -> tuple[list[Turn], list[Turn], list[Turn]]:
     """Prompt and answers, where the sides may repeat the prompt, its end, or hold all of it."""
-    same = _shared_turns(chosen, rejected)
-    said, begun = [t[1:3] for t in shared], [t[1:3] for t in chosen[:same]]
-    if not said or begun[-len(said) :] == said:  # the prompt is implicit, or longer in the sides
-        return chosen[:same], chosen[same:], rejected[same:]
-    for repeated in range(len(said), 0, -1):
-        if all(
-            [t[1:3] for t in both[:repeated]] == said[-repeated:] for both in (chosen, rejected)
-        ):
-            return shared, chosen[repeated:], rejected[repeated:]
-    for repeated in range(len(said), 0, -1):  # one of the sides may be an answer alone
-        if [t[1:3] for t in rejected[:repeated]] == said[-repeated:]:
-            return shared, chosen, rejected[repeated:]
-    return shared, chosen, rejected
+    asked, *both = [[turn[1:3] for turn in turns] for turns in (shared, chosen, rejected)]
+    whole, of_chosen, of_rejected = repeated(asked, *both)
+    shared = chosen[:of_chosen] if whole else shared
+    return shared, chosen[of_chosen:], rejected[of_rejected:]
 
 
-def _shared_turns(chosen: list[Turn], rejected: list[Turn]) -> int:
-    """How many turns both sides begin with; equal last answers are answers."""
+def shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
+    """How many turns, which begin with a role, both sides begin with; last answers are answers."""
     same = 0
     for a, b in zip(chosen, rejected, strict=False):
         last = same == min(len(chosen), len(rejected)) - 1
-        if a[1:3] != b[1:3] or (a[1] == LEARNED and last):
+        if a != b or (a[0] == LEARNED and last):
             break
         same += 1
-    if same and chosen[same - 1][1] == REASONING:  # it belongs to the answer behind it
+    if same and chosen[same - 1][0] == REASONING:  # it belongs to the answer behind it
         same -= 1
     return same
 
 
+def repeated(asked: list[Any], chosen: list[Any], rejected: list[Any]) -> tuple[bool, int, int]:
+    """How many first turns of the two sides are the prompt's; turns begin with their role.
+
+    Returns:
+        Whether they hold all of the prompt, which may be implicit; how many of either side.
+    """
+    same = shared_turns(chosen, rejected)
+    if not asked or chosen[:same][-len(asked) :] == asked:
+        return True, same, same
+    for n in range(len(asked), 0, -1):
+        if chosen[:n] == asked[-n:] == rejected[:n]:
+            return False, n, n
+    for n in range(len(asked), 0, -1):  # one of the sides may be an answer alone
+        if rejected[:n] == asked[-n:]:
+            return False, 0, n
+    return False, 0, 0
+
+
 def shared_words(chosen: str, rejected: str) -> int:
     """Where two texts part, after a space; TRL's `extract_prompt` may cut inside a word."""
-    same = len(os.path.commonprefix([chosen, rejected]))  # noqa: RUF071 - characters are meant
+    both = enumerate(zip(chosen, rejected, strict=False))
+    same = next((i for i, (a, b) in both if a != b), min(len(chosen), len(rejected)))
     while same and not chosen[same - 1].isspace():
         same -= 1
     return same
@@ -197,19 +206,14 @@ def _fits(row: Row, columns: Columns) -> bool:
 _READ_ROW: Final = """
 def read_row(row):
     prompt, chosen, rejected = sides(row)
-    if plain(row, chosen, rejected, "" if prompt is None else prompt):
-        out = {"chosen": chosen, "rejected": rejected}
-        return {"prompt": prompt, **out} if prompt is not None else out
-    chosen, rejected = side(chosen, "assistant"), side(rejected, "assistant")
-    prompt = [] if prompt is None else side(prompt, "user")
-    begun = [turn for turn in chosen[:-1] if turn in rejected]
-    if not prompt or (begun and begun[-len(prompt):] == prompt):  # both begin with the prompt
-        return {"chosen": once(row, chosen), "rejected": once(row, rejected)}
-    for n in range(len(prompt), 0, -1):  # or with its end
-        if rejected[:n] == prompt[-n:]:
-            chosen, rejected = chosen[n if chosen[:n] == rejected[:n] else 0:], rejected[n:]
-            break
-    return {"prompt": once(row, prompt), "chosen": chosen, "rejected": rejected}
+    if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
+        cut = shared_words(chosen, rejected)
+        prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
+    if plain(row, prompt, chosen, rejected):
+        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    asked = side(prompt, "user") if prompt else []
+    pair = parted(asked, side(chosen, "assistant"), side(rejected, "assistant"))
+    return pair | {"prompt": once(row, pair["prompt"])}
 
 
 def sides(row):

@@ -22,7 +22,8 @@ def read_row(row):
     prompt, answer = spoken(row, "prompt"), spoken(row, "completion")
     if plain(row, prompt, answer):
         return {"prompt": prompt, "completion": answer}  # as they are, without a chat template
-    return {"prompt": opening(row) + side(prompt, "user"), "completion": side(answer, "assistant")}
+    prompt = shown(opening(row) + side(prompt, "user"))
+    return {"prompt": prompt, "completion": side(answer, "assistant")}
 """
 
 FORMAT: Final = Format(

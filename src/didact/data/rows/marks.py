@@ -14,6 +14,7 @@ from didact.data.rows.labels import NAMES as LABELS
 from didact.data.rows.labels import spelled
 from didact.data.rows.turns import (
     CALL_PARTS,
+    CALL_ROLES,
     CALLS,
     CONTENT_TEXTS,
     RESULT_PARTS,
@@ -40,7 +41,7 @@ VERDICTS: Final = (
 )
 # roles of tools' results, and the one of their calls, which is read as the assistant's
 _TOOL_ROLES: Final = frozenset(
-    ("function_call", *(name for name, role in ROLES.items() if role == "tool"))
+    (*CALL_ROLES, *(name for name, role in ROLES.items() if role == "tool"))
 )
 _CHATS: Final = ("messages", "conversations")
 _PAIR: Final = ("chosen", "rejected")

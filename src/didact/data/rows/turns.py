@@ -30,6 +30,7 @@ class PlainTurns(list[Turn]):
 
 
 LEARNED: Final = "assistant"  # the role whose turns a trainer teaches unless a weight says else
+CALL_ROLES: Final = ("function_call", "tool_call")  # of messages whose content is a call as JSON
 ROLES: Final = {
     "system": "system",
     "user": "user",
@@ -40,7 +41,8 @@ ROLES: Final = {
     "model": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
-    "function_call": "assistant",
+    **dict.fromkeys(CALL_ROLES, "assistant"),
+    "tool_response": "tool",
     "observation": "tool",
     "function": "tool",
     "ipython": "tool",
@@ -222,10 +224,10 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
                 return value
             if isinstance(value, list) and not inside:  # what a tool gave has parts of its own
                 return "\n".join(_piece(part, name, inside=True) for part in value)
+        trace = reasoning.trace_of(piece) if reasoning.is_trace_part(piece) else ""
         kind = piece.get("type")  # of an image or sound the place is kept, not the bytes
-        if kind in RESULT_PARTS:
-            return as_json(piece)
-        return f"<{kind if isinstance(kind, str) else 'part'}>"
+        mark = f"<{kind if isinstance(kind, str) else 'part'}>"
+        return trace or (as_json(piece) if kind in RESULT_PARTS else mark)
     if inside:
         return as_json(piece)
     raise RowError(f"{name} has the part {shown(piece)}; expected text or an object with 'text'")

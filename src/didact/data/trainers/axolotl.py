@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from didact.core.atomic import write_text
 from didact.core.errors import DataError
+from didact.core.findings import counted
 from didact.core.pool import Kind
 from didact.data.export.flat import (
     alternating,
     calls,
     said,
+    said_of_text,
     survey,
     tools_text,
     turns,
@@ -24,6 +26,7 @@ from didact.data.export.script import settings_text
 from didact.data.rows.columns import Row
 
 NAME: Final = "axolotl"
+_UNTRAINED: Final = "untrained answers"
 _KEYS: Final = ("role", "content", "reasoning_content", "name", "tool_call_id")
 _TYPES: Final[dict[Kind, str]] = {
     "chat": "chat_template",
@@ -44,7 +47,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
             "another trainer for them: use trl, llama-factory or ms-swift"
         )
     found = survey(data, _shape(data.kind, ()))
-    columns = tuple(n for n in ("tools", "tool calls", "reasoning") if found[n])
+    columns = tuple(n for n in ("tools", "tool calls", "reasoning", _UNTRAINED) if found[n])
     shape = _shape(data.kind, columns)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{NAME}.yaml", folder / f"{NAME}.jsonl"]
@@ -53,14 +56,18 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
         paths.append(folder / f"{NAME}-validation.jsonl")
         write_shaped(paths[2], data.validation_rows(), data, shape)
     if data.kind == "chat":
-        del found["reasoning"]  # templates have a place for it
-    notes = list(said(found, NAME, images=""))
+        # templates have a place for the first, messages for the second; the third stays as it is
+        del found["reasoning"], found[_UNTRAINED], found["open question"]
+    notes = list(said_of_text(found) if data.kind == "text" else said(found, NAME, images=""))
     if data.kind == "text":
         notes.append("axolotl makes several samples of a text over sequence_len; later steps move")
     if data.kind == "labelled":
         notes.append(
             "axolotl writes labelled answers in ChatML; llama3.argilla_chat is for Llama 3"
         )
+        if n := found["tools"]:
+            holds = counted(n, "row holds", "rows hold")
+            notes.append(f"{holds} tools, which stand in the system prompt, as JSON")
     write_text(paths[0], settings_text(_settings(data, columns), data, notes) + _COMMENTS)
     return paths
 
@@ -73,6 +80,8 @@ def _settings(data: OrderedDataSet, columns: tuple[str, ...]) -> dict[str, Any]:
         named = [keys[name] for name in columns if name in keys]
         if named:  # else it looks for them in templates that call a message `message`, no others
             about["message_property_mappings"] = {k: k for k in ("role", "content", *named)}
+        if _UNTRAINED in columns:
+            about["message_field_training"] = "training"
     settings: dict[str, Any] = {
         "base_model": "MODEL",
         "output_dir": "trained",
@@ -110,15 +119,21 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
         out: Row = {k: turn[k] for k in _KEYS if k in turn}
         if turn.get("tool_calls"):
             out["tool_calls"] = [{"type": "function", "function": c} for c in calls(turn)]
+        if "untrained" in turn:
+            out["training"] = False
         return out
 
     def shape(row: Row) -> Row:
         if kind == "text":
             return {"text": row["text"]}
         if kind == "labelled":
-            said = [{"role": t["role"], "content": whole(t)} for t in alternating(turns(row))]
+            tools = [{"role": "system", "content": row["tools"]}] if "tools" in row else []
+            messages = alternating(tools + turns(row))
+            said = [{"role": t["role"], "content": whole(t)} for t in messages]
             return {"completion": said, "label": row["label"]}
         said = [message(turn) for turn in turns(row)]
+        if not any(turn["role"] == "assistant" for turn in said):
+            said.append({"role": "assistant", "content": ""})  # or it drops the row
         out = {"messages": json.dumps(said, ensure_ascii=False)}
         if "tools" in columns:
             out["tools"] = tools_text(row) or "[]"

@@ -14,6 +14,7 @@ from didact.data.export.flat import (
     calls,
     pair,
     said,
+    said_of_text,
     survey,
     thought,
     tools_text,
@@ -54,7 +55,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
         write_shaped(folder / name, rows(), data, shape)
     info = {name: _about(file, data.kind, columns) for name, (file, _) in parts.items()}
     paths = [folder / f"{NAME}.yaml", folder / "dataset_info.json"]
-    notes = said(found, "LLaMA-Factory")
+    notes = said_of_text(found) if data.kind == "text" else said(found, "LLaMA-Factory")
     write_text(paths[0], settings_text(_settings(data), data, notes) + _COMMENTS)
     write_text(paths[1], json.dumps(info, indent=2) + "\n")
     return [*paths, *(folder / name for name, _ in parts.values())]

@@ -16,6 +16,7 @@ from didact.data.export.flat import (
     calls,
     pair,
     said,
+    said_of_text,
     survey,
     thought,
     tools_text,
@@ -55,7 +56,8 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     if data.validation_file:
         paths.append(folder / f"{NAME}-validation.jsonl")
         write_shaped(paths[2], data.validation_rows(), data, shape)
-    notes = list(said(found, NAME))
+    del found["untrained answers"], found["open question"]  # their messages say so
+    notes = list(said_of_text(found) if data.kind == "text" else said(found, NAME))
     if n := found[_EQUAL]:
         pairs = counted(n, "pair has", "pairs have")
         notes.append(f"{pairs} two equal answers: ms-swift drops such, and later steps move")
@@ -113,7 +115,8 @@ def _shape(kind: Kind, columns: tuple[str, ...]) -> Any:
                 "rejected_response": whole(rejected),
             }
         else:
-            out = {"messages": [m for t in alternating(turns(row)) for m in _messages(t)]}
+            said = alternating(turns(row), apart="untrained")
+            out = {"messages": [m for turn in said for m in _messages(turn)]}
         if "tools" in columns:
             out["tools"] = tools_text(row) or "[]"
         if "images" in columns:
@@ -130,7 +133,8 @@ def _messages(turn: Message) -> list[Message]:
         for call in calls(turn)
     ]
     text = thought(turn)
-    return [{"role": turn["role"], "content": text}, *made] if text or not made else made
+    out = [{"role": turn["role"], "content": text}, *made] if text or not made else made
+    return [m | {"loss": False} for m in out] if "untrained" in turn else out
 
 
 _AGENT: Final = "# agent_template: hermes  # how tools are written, where the template has no way\n"
