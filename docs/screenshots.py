@@ -106,7 +106,8 @@ def main() -> None:
     browser = chromium()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = demo_config(*write_demo_data(folder / "demo"), folder / "run.yaml")
+        os.chdir(folder)  # pages show paths as they are given
+        config = demo_config(*write_demo_data(Path("demo")), Path("run.yaml"))
         didact.run(config, folder / "run", cache_dir=folder / "cache")
         report = folder / "run" / "report.html"
         planned = didact.plan(model="70B", budget="4e19", samples="300k", mean_tokens=350)
