@@ -31,6 +31,7 @@ from didact.verbs import read_with_inputs
 # beside them JSON is no data
 _OF_TRAININGS: Final = ("config.json", "tokenizer.json", RECORD, STATE)
 _FOUND: Final = {RISK, "risk.html"}
+_GONE: Final = "there are no rows in it: its texts are gone, so nothing of its data can be judged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ def is_version(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_dir():
-        return not {p.name for p in path.iterdir()} <= _FOUND or not any(path.iterdir())
+        names = {p.name for p in path.iterdir()}
+        return not names or not names <= _FOUND
     return path.is_file() and not is_record(path.name) and _kind(path) not in {"", "text"}
 
 
@@ -92,21 +94,19 @@ def rows_files(folder: Path) -> list[Path]:
     """Files of rows in a folder: of a run what it exported, else what is read of any folder.
 
     Beside a model or a trainer's log JSON is theirs, and text in the whole folder.
+
+    Raises:
+        DataError: Nothing that is read is there, or it cannot be told what to read.
     """
     if (folder / "manifest.json").is_file():
         return order_files(folder)
-    try:
-        found = [file.path for file in expand([folder])]
-    except DataError:
-        return []
+    found = [file.path for file in expand([folder]) if not is_record(file.path.name)]
     homes = {path.parent for name in _OF_TRAININGS for path in folder.rglob(name)}
-    theirs = {"json"} if homes else set()
     return [
         path
         for path in found
-        if not is_record(path.name)
-        and not (_kind(path) in theirs and path.parent in homes)
-        and not (_kind(path) == "text" and homes)
+        if not (homes and _kind(path) == "text")
+        and not (path.parent in homes and _kind(path) == "json")
     ]
 
 
@@ -132,7 +132,12 @@ def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
     if (folder / "manifest.json").is_file():
         opened = _of_run(opened, folder, ctx)
     if opened.data is None:
-        opened = _of_files(opened, rows_files(folder), folder, read_as, ctx)
+        try:
+            files = rows_files(folder)
+        except DataError as error:
+            opened = replace(opened, cannot=(*opened.cannot, f"{_GONE} ({error})"))
+        else:
+            opened = _of_files(opened, files, folder, read_as, ctx)
     return _trained(opened, folder)
 
 
@@ -159,8 +164,7 @@ def _of_files(
     opened: Opened, files: Sequence[Path], folder: Path, read_as: DataSettings, ctx: Context
 ) -> Opened:
     if not files:
-        gone = "there are no rows in it: its texts are gone, so nothing of its data can be judged"
-        return replace(opened, cannot=(*opened.cannot, gone))
+        return replace(opened, cannot=(*opened.cannot, _GONE))
     names = [str(file) for file in files]
     try:
         pool = read_with_inputs(names, read_as, ctx).pool
