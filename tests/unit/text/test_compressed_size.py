@@ -1,9 +1,11 @@
-"""Compressed sizes are those of the libraries' own one-shot functions."""
+"""Compressed sizes are those of the libraries' own functions."""
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +24,18 @@ from didact.text.compression import (
 )
 
 TEXTS = ["", "a", "the cat sat on the mat. " * 40, "吾輩は猫である" * 9, "", "x" * 100_000, "\0\n"]
+
+
+def isal_stream(data: bytes, level: int) -> bytes:
+    stream = isal_zlib.compressobj(level)
+    compressed: bytes = stream.compress(data) + stream.flush()
+    assert zlib.decompress(compressed) == data
+    return compressed
+
+
 ONE_SHOT: dict[Codec, Callable[[bytes, int], bytes]] = {
     "zlib": zlib.compress,
-    "isal": isal_zlib.compress,
+    "isal": isal_stream,
     "zstd": lambda data, level: zstandard.ZstdCompressor(level=level).compress(data),
 }
 
@@ -36,6 +47,43 @@ def test_each_text_is_compressed_on_its_own(codec: Codec) -> None:
     for level in {lowest, LEVELS[codec][0], min(highest, 19)}:
         expected = [len(ONE_SHOT[codec](t.encode(), level)) for t in TEXTS]
         assert compressed_sizes(texts, codec, level).tolist() == expected
+
+
+@pytest.mark.parametrize("codec", LEVELS)
+def test_sizes_do_not_hang_on_what_memory_held_before(codec: Codec) -> None:
+    drawn = random.Random(0)
+    words = [
+        "the",
+        "a",
+        "of",
+        "and",
+        "to",
+        "in",
+        "is",
+        "was",
+        "he",
+        "for",
+        "it",
+        "with",
+        "as",
+        "his",
+        "on",
+        "be",
+        "at",
+        "by",
+    ]
+    contents = [" ".join(drawn.choices(words, k=drawn.randint(1, 300))) for _ in range(500)]
+    texts = pa.array([*contents, *["ab" * k for k in range(40)]], pa.large_string())
+    _, lowest, highest = LEVELS[codec]
+    for level in range(lowest, min(highest, 4) + 1):
+
+        def sizes(_: int, level: int = level) -> tuple[int, ...]:
+            dirt = [drawn.randbytes(drawn.randint(1, 400_000)) for _ in range(2)]
+            del dirt
+            return tuple(compressed_sizes(texts, codec, level).tolist())
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len({sizes(0), *pool.map(sizes, range(12))}) == 1, level
 
 
 @pytest.mark.parametrize("codec", LEVELS)
