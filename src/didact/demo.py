@@ -1,7 +1,8 @@
 """The demo's data: real text that every machine with Python has, its standard library's own words.
 
 A sample is a docstring or a block of comments; its source is the top-level module. The target set
-is the documentation of two modules, which are then left out of the pool.
+is the documentation of two modules; they are no part of the pool, and what repeats their text is
+left out of it.
 """
 
 from __future__ import annotations
@@ -49,13 +50,17 @@ def write_demo_data(folder: Path) -> tuple[Path, Path]:
         a.open("wb") as pool_file,
         b.open("wb") as target_file,
     ):
-        count = 0
+        count, wanted = 0, set[str]()
         for path in files:
             relative = path.relative_to(library)
             module = relative.parts[0].removesuffix(".py")
             for line, text in passages(path.read_bytes()):
                 row = {"id": f"{relative.as_posix()}:{line}", "text": text, "source": module}
                 out = target_file if module in TARGET_MODULES else pool_file
+                if out is target_file:
+                    if text in wanted:  # a row that stands twice is wanted twice as much
+                        continue
+                    wanted.add(text)
                 out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
         if count == 0:
@@ -117,7 +122,7 @@ def demo_config(pool: Path, target: Path, path: Path) -> Path:
 _CONFIG = """\
 # The demo: from the standard library's docs, choose what helps to learn two modules' docs.
 seed: 17
-data: {{path: "{pool}", validation: 0.01}}
+data: {{path: "{pool}", validation: 0.01, exclude: ["{target}"]}}
 score: {{method: bm25, target: "{target}"}}
 select: {{method: round_robin, budget: {{ratio: 0.2}}, quotas: {{at_most: 0.15}}}}
 order: {{method: shuffle, batch_size: 32}}

@@ -48,5 +48,6 @@ def test_the_demo_is_deterministic_and_about_fifteen_thousand_samples(tmp_path):
     assert {r["source"] for r in aims} == set(TARGET_MODULES)
     assert not {r["source"] for r in rows} & set(TARGET_MODULES)
     assert len({r["id"] for r in rows}) == len(rows)
+    assert len({r["text"] for r in aims}) == len(aims)
     config = load(demo_config(pool, target, tmp_path / "run.yaml"))
     assert config.data.path == pool.as_posix()

@@ -71,6 +71,16 @@ def test_target_rows_in_the_pool_are_counted_whatever_their_ids(tmp_path):
     assert "[a, b, c, …]" in next(about_target(pool, target, list("abcd"))).remedy
 
 
+def test_what_is_said_of_a_target_set_names_no_setting_of_the_pool_alone(tmp_path):
+    rows = [[{"role": role, "content": "hi"}] for role in ("assistant", "assistant", "user")]
+    pool = make_pool([{"text": text} for text in POOL], tmp_path / "pool")
+    target = make_pool([{"messages": row} for row in rows], tmp_path / "t", dedup="none")
+    assert [(found.text, found.remedy) for found in about_target(pool, target, [])] == [
+        ("target set: 1 row has no turn of the assistant: nothing to learn", ""),
+        ("target set: 1 row repeats an earlier row exactly, kept", ""),
+    ]
+
+
 def test_settings_around_a_selection_that_met_nothing_are_said(tmp_path):
     rows = [{"text": text, "source": f"s{i % 2}"} for i, text in enumerate(POOL)]
     scores, budget = [9.0, 0.0, 8.0, 0.0], Budget(samples=2)

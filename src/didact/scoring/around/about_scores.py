@@ -15,6 +15,7 @@ from didact.core.scores import Scores
 
 _REASONS: Final = 3  # why rows have no score, the most frequent
 _NAMED: Final = 3  # files that a setting lists
+_OF_POOL: Final = ("data.dedup", "data.drop")  # a target set is read whole, with every row
 
 
 def about_scores(scores: Scores) -> tuple[Finding, ...]:
@@ -33,7 +34,9 @@ def about_target(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Fin
     yield from _in_pool(pool, target, files)
     for found in target.findings:
         if found.kind != "rejected":
-            yield replace(found, text=f"target set: {found.text}")
+            of_pool = found.remedy.startswith(_OF_POOL)
+            text, remedy = f"target set: {found.text}", "" if of_pool else found.remedy
+            yield replace(found, text=text, remedy=remedy)
 
 
 def _in_pool(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
