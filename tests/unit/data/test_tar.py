@@ -71,6 +71,25 @@ def test_other_members_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["train/0.json", "train/1.json", "test/0.json", "dev/0.json"], (2, "dev 1, test 1")),
+        (["x.json", "a_eval.jsonl"], (1, "eval 1")),
+        (["test/0.json", "test/1.json"], None),
+        (["contest.json", "latest.json"], None),
+        (["dev-tools.json", "x.json"], None),
+    ],
+)
+def test_splits_among_the_members(tmp_path, names, counts):
+    pool = didact.read(write(tmp_path / "x.tar", [(n, row(i)) for i, n in enumerate(names)]))
+    said = [f for f in pool.findings if f.kind == "splits_mixed"]
+    assert [f.count for f in said] == ([counts[0]] if counts else [])
+    if counts:
+        assert "of another split (" in said[0].text
+        assert all(part in said[0].text for part in counts[1].split(", "))
+
+
+@pytest.mark.parametrize(
     ("members", "message"),
     [
         ([("x.json", row(1)), ("y.json", b"{oops")], "x.tar: row 2: .*not JSON"),

@@ -27,10 +27,10 @@ from didact.data.reading.files import File, legible, readable
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
+from didact.data.reading.over import passed_over
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
-from didact.data.reading.tar import passed_over
 from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
@@ -169,7 +169,7 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
-    told: list[tuple[str, Counter[str]]] = []
+    told: list[tuple[str, str, Counter[str]]] = []
     files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,

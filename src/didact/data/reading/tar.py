@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -12,17 +12,17 @@ from typing import IO, Final
 import orjson
 
 from didact.core.errors import DataError
-from didact.core.findings import Finding
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import BOM, CHUNK, File, readable
 from didact.data.reading.json_arrays import Array
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import lines_of, text_chunks, too_long
+from didact.data.reading.over import TAR_MEMBERS, TAR_SPLITS, by_count
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.splits import Splits
 
 _LINES: Final = {".jsonl", ".ndjson"}
 _DESCRIPTION: Final = 2**20  # most bytes that stand before a member: its names and attributes
-_NAMED: Final = 3
 
 
 class _Bounded:
@@ -56,7 +56,7 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     """
     number, read = 0, 0
     others: Counter[str] = Counter()
-    first = ""
+    first, splits = "", Splits()
     source = _Bounded(file)
     with readable(file.path):
         try:
@@ -73,6 +73,7 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                             first = first or member.name
                         continue
                     read += 1
+                    splits.add(member.name)
                     content = tar.extractfile(member)
                     if content is not None:
                         for data, fault in _member(
@@ -89,30 +90,13 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     if not read:
         raise DataError(
             f"{file.path}: holds no member that is .json or .jsonl"
-            + (f", but {_by_kind(others)}" if others else "")
+            + (f", but {by_count(others)}" if others else "")
             + "; expected JSON in a tar file: unpack it to read something else"
         )
     if others:
-        file.tell(f"{file.name} {first!r}", others)
-
-
-def passed_over(told: Sequence[tuple[str, Counter[str]]]) -> tuple[Finding, ...]:
-    """What is said of members that are not read.
-
-    Args:
-        told: Of each tar file that has some, the first of them, and how many there are by kind.
-    """
-    others = sum((counts for _, counts in told), Counter[str]())
-    if not others:
-        return ()
-    n = others.total()
-    are = "member of a tar file is" if n == 1 else "members of tar files are"
-    text = f"{n:,} {are} no JSON and not read ({_by_kind(others)})"
-    return (Finding("tar_members", n, told[0][0], text, ""),)
-
-
-def _by_kind(others: Counter[str]) -> str:
-    return ", ".join(f"{kind} {n:,}" for kind, n in others.most_common(_NAMED))
+        file.tell(TAR_MEMBERS, f"{file.name} {first!r}", others)
+    if held := splits.held:
+        file.tell(TAR_SPLITS, f"{file.name} {splits.first!r}", held)
 
 
 def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:

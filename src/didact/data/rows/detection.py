@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Final
 
@@ -15,6 +15,7 @@ from didact.data.rows.turns import TOOLS, Turn
 
 _OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
 _KEYS: Final = 200  # of a row, to choose a suggestion from
+_DEPTH: Final = 4  # of objects in objects, to look for lists in
 
 
 def formats() -> dict[str, Format]:
@@ -118,15 +119,23 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
 
 def _remedy(row: Row) -> str:
     """Which columns to name: those that look like messages, or like rows inside the row."""
-    for key, value in row.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            if value[0].keys() & _OF_MESSAGES:
-                return f"its messages may be in {key!r}: --data columns.messages={key}"
-            return (
-                f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
-                "data.columns.rows)"
-            )
+    for key, first in _lists(row, _DEPTH):
+        if first.keys() & _OF_MESSAGES:
+            return f"its messages may be in {key!r}: --data columns.messages={key}"
+        return (
+            f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
+            "data.columns.rows)"
+        )
     return "name the columns, e.g. --data columns.messages=dialogue or --data columns.text=body"
+
+
+def _lists(row: Row, depth: int) -> Iterator[tuple[str, Row]]:
+    """Lists of objects in a row and in objects of it, by column, with the first object of each."""
+    for key, value in list(row.items())[:_KEYS]:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield key, value[0]
+        elif isinstance(value, dict) and depth:
+            yield from ((f"{key}.{inside}", first) for inside, first in _lists(value, depth - 1))
 
 
 def turns_of(
