@@ -27,9 +27,9 @@ from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.labels import NAMES
-from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, Marks, marks_of
-from didact.data.rows.media import KINDS, media_hash, value_hash
-from didact.data.rows.reasoning import LOOSE_KEYS
+from didact.data.rows.marks import FAULTS, MEDIA, MEDIA_NAMES, NO_MARKS, VERDICTS, Marks, marks_of
+from didact.data.rows.media import KINDS, media_hash, value_hash, with_media
+from didact.data.rows.reasoning import TRACE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
@@ -117,8 +117,10 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known or name in (*VERDICTS, *LOOSE_KEYS)]
-        media = [name for name in others if name in MEDIA and name not in known]
+        known |= {*VERDICTS, *FAULTS, *TRACE_KEYS}
+        mapped = {settings.columns.get(name) for name in MEDIA_NAMES}
+        media = [n for n in others if n in mapped or (n in MEDIA and n not in known)]
+        columns = [name for name in others if name in known and name not in media]
         filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
@@ -247,6 +249,7 @@ class Reader:
 
 def _mark(batch: IncomingRows, row: Row, marks: Marks) -> None:
     """Say what the next sample of a batch shows, and which images and the like it holds."""
+    row = with_media(row, marks.named)
     kinds = marks.of(row)
     batch.mark(kinds)
     if not KINDS.isdisjoint(kinds):

@@ -10,6 +10,7 @@ from didact.core import registry
 from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
+from didact.data.rows.marks import MEDIA_NAMES
 from didact.data.rows.reasoning import ROW_KEYS, Reasoning, completed, dropped
 from didact.data.rows.turns import TOOLS, Turn
 
@@ -34,15 +35,23 @@ def plug_in_sources() -> dict[str, str]:
 
 def column_names() -> tuple[str, ...]:
     """Didact's names for columns, which a mapping may give other names to."""
+    return (*_names(), *MEDIA_NAMES)
+
+
+def _names() -> tuple[str, ...]:
     of_formats = (name for f in formats().values() for name in (*f.content, *f.columns))
     return tuple(dict.fromkeys(("id", "source", "task", "rows", *of_formats)))
 
 
 def columns_read(columns: Columns) -> set[str]:
-    """Every column of a row that may be read, nested ones by the outermost name too."""
+    """Every column of a row that may be read, nested ones by the outermost name too.
+
+    Those of images and the like are not among them, unless they are nested.
+    """
     fixed = {name for f in formats().values() for name in f.fixed_columns}
-    mapped = {c for name in columns.values() for c in (name, name.split(".")[0])}
-    return {*column_names(), *TOOLS, *fixed, *mapped}
+    read = [column for name, column in columns.items() if name not in MEDIA_NAMES or "." in column]
+    mapped = {c for column in read for c in (column, column.split(".")[0])}
+    return {*_names(), *TOOLS, *fixed, *mapped}
 
 
 def check_columns(columns: Columns) -> None:
