@@ -11,7 +11,7 @@ from didact.core.errors import ConfigError, did_you_mean
 from didact.data.rows.columns import Columns, Row, RowError, get, keys, named
 from didact.data.rows.format import Format
 from didact.data.rows.marks import MEDIA_NAMES
-from didact.data.rows.reasoning import ROW_KEYS, Reasoning, completed, dropped
+from didact.data.rows.reasoning import PAIR_COLUMNS, ROW_KEYS, Reasoning, completed, dropped
 from didact.data.rows.turns import TOOLS, Turn
 
 _OF_MESSAGES: Final = frozenset({"role", "from", "value"})  # keys that tell a message from a row
@@ -154,10 +154,16 @@ def turns_of(
     form: Format = registry.find("formats", name)
     turns_in, pair = form.turns, form.kind == "pair"
     takes_traces = (f"chosen_{ROW_KEYS[0]}" if pair else ROW_KEYS[0]) in form.fixed_columns
+    own = columns.get("reasoning", "-")
+    traces = (
+        frozenset(PAIR_COLUMNS if pair else (own, own.split(".")[0], *ROW_KEYS))
+        if takes_traces
+        else frozenset()
+    )
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)
-        if takes_traces:
+        if not traces.isdisjoint(row):
             turns = completed(turns, row, columns, pair=pair)
         if reasoning == "drop":
             turns = dropped(turns)
