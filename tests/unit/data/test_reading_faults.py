@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,26 @@ def test_rows_over_several_lines_are_no_wrapped_rows(tmp_path):
     path = written(tmp_path, orjson.dumps(row, option=orjson.OPT_INDENT_2).decode() * 2)
     with pytest.raises(DataError, match="which looks like a row; .* jq -c"):
         didact.read(path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("beside", [{"features": [{"name": "text"}]}, {"schema": {"fields": [{}]}}])
+def test_the_list_whose_entries_look_like_rows_is_offered(indent, beside, tmp_path):
+    path = written(tmp_path, json.dumps({**beside, "data": [{"text": "hi"}]}, indent=indent))
+    with pytest.raises(DataError, match="--data columns.rows=data "):
+        didact.read(path)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"0": {"body": "a"}, "1": {"body": "b"}},
+        {"columns": ["text"], "index": [0, 1], "data": [["a"], ["b"]]},
+    ],
+)
+def test_frames_of_pandas_in_other_orientations(frame, tmp_path):
+    with pytest.raises(DataError, match="orient='records', lines=True"):
+        didact.read(written(tmp_path, json.dumps(frame)))
 
 
 def test_rows_of_a_list_are_in_no_object(tmp_path):

@@ -70,6 +70,18 @@ def test_other_members_are_counted(tmp_path):
     assert said.text == "5 members of tar files are no JSON and not read (.png 4, no plain file 1)"
 
 
+def test_rows_in_a_list_of_each_member(tmp_path):
+    each = [b'{"data": [%s], "more": [{}]}' % row(0), b'{"data": [%s]}\n{"data": []}' % row(1)]
+    path = write(tmp_path / "x.tar", [("a.json", each[0]), ("b.jsonl", each[1])])
+    with pytest.raises(DataError, match="read them with --data columns.rows=data "):
+        didact.read(path)
+    pool = didact.read(path, columns={"rows": "data"})
+    assert texts(pool) == ["hello 0", "hello 1"]
+    assert [(f.kind, f.count, f.first) for f in pool.findings] == [
+        ("lists_skipped", 1, "x.tar 'more'")
+    ]
+
+
 @pytest.mark.parametrize(
     ("names", "counts"),
     [

@@ -26,9 +26,9 @@ _SAID: Final[dict[str, tuple[str, str, str]]] = {
         "unpack the file: data.path with one split and data.exclude with the other keeps it out",
     ),
     OTHER_LISTS: (
-        "row in another list of the same object is not read ({each})",
-        "rows in other lists of the same objects are not read ({each})",
-        "data.columns.rows: {first} reads those of that list in place of these",
+        "entry of another list than that of the rows is not read ({each})",
+        "entries of other lists than that of the rows are not read ({each})",
+        "data.columns.rows: {first} reads those in place of these",
     ),
     BLANK_RECORDS: (
         "blank line of a CSV file of one column is passed over: it may be an empty value",

@@ -17,9 +17,10 @@ from didact.data.reading.files import BOM, CHUNK, File, readable
 from didact.data.reading.json_arrays import Array
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import lines_of, text_chunks, too_long
-from didact.data.reading.over import TAR_MEMBERS, TAR_SPLITS, by_count
+from didact.data.reading.over import OTHER_LISTS, TAR_MEMBERS, TAR_SPLITS, by_count
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.splits import Splits
+from didact.data.reading.wrapped import rows_in
 
 _LINES: Final = {".jsonl", ".ndjson"}
 _DESCRIPTION: Final = 2**20  # most bytes that stand before a member: its names and attributes
@@ -56,6 +57,7 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     """
     number, read = 0, 0
     others: Counter[str] = Counter()
+    lists: Counter[str] = Counter()
     first, splits = "", Splits()
     source = _Bounded(file)
     with readable(file.path):
@@ -76,9 +78,7 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                     splits.add(member.name)
                     content = tar.extractfile(member)
                     if content is not None:
-                        for data, fault in _member(
-                            content, ending, file.path, settings.max_row_bytes
-                        ):
+                        for data, fault in _member(content, ending, file.path, settings, lists):
                             number += 1
                             said = f"in {member.name!r}: {fault}" if fault else ""
                             yield number, data, said
@@ -93,17 +93,27 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
             + (f", but {by_count(others)}" if others else "")
             + "; expected JSON in a tar file: unpack it to read something else"
         )
-    if others:
-        file.tell(TAR_MEMBERS, f"{file.name} {first!r}", others)
-    if held := splits.held:
-        file.tell(TAR_SPLITS, f"{file.name} {splits.first!r}", held)
+    told = (
+        (TAR_MEMBERS, first, others),
+        (OTHER_LISTS, next(iter(lists), ""), lists),
+        (TAR_SPLITS, splits.first, splits.held),
+    )
+    for kind, name, counts in told:
+        if counts:
+            file.tell(kind, f"{file.name} {name!r}", counts)
 
 
-def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:
-    """The rows of one member, and why one is none."""
+def _member(
+    content: IO[bytes], ending: str, path: Path, settings: DataSettings, lists: Counter[str]
+) -> Iterator[tuple[bytes, str]]:
+    """The rows of one member, and why one is none; `lists` counts what lies beside them."""
+    most, key = settings.max_row_bytes, settings.columns.get("rows", "-")
     head = content.read(CHUNK).removeprefix(BOM)
     pieces = chain([head], iter(lambda: content.read(CHUNK), b""))
-    if ending in _LINES or _has_lines(head):
+    if key != "-":
+        for _, data, fault in rows_in(pieces, path, key, max_row_bytes=most, others=lists):
+            yield data, fault
+    elif ending in _LINES or _has_lines(head):
         for _, data, fault in lines_of(pieces, max_row_bytes=most):
             yield data, fault
     elif head.lstrip().startswith(b"["):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,29 +24,43 @@ _TOKEN: Final = re.compile(
 _NO_ROW: Final = re.compile(
     rb'\s*\{\s*(?:[^\[\]{}]*"(?:role|from)"\s*:|"type"\s*:\s*"function"|"function"\s*:)'
 )
+# the first object of a list, where it has what rows have
+_ROW: Final = re.compile(
+    rb'\s*\{[^\[\]{}]*"(?:text|messages|conversations|prompt|instruction|chosen|question|query)"\s*:'
+)
 _LISTED: Final = 5
 _SHOWN: Final = 40  # bytes of a text that a message repeats
 
 
 def wrapped_rows(file: File, key: str, *, max_row_bytes: int) -> Iterator[RawRow]:
-    """Elements of the list that stands at a key of each of the file's objects, read as a stream.
+    """`rows_in` a file, which is told what else there is."""
+    others: Counter[str] = Counter()
+    yield from rows_in(
+        text_chunks(file), file.path, key, max_row_bytes=max_row_bytes, others=others
+    )
+    if others:
+        file.tell(OTHER_LISTS, f"{file.name or file.path.name} {next(iter(others))!r}", others)
 
-    Objects in other lists are counted, and the file is told.
+
+def rows_in(
+    pieces: Iterable[bytes], path: Path, key: str, *, max_row_bytes: int, others: Counter[str]
+) -> Iterator[RawRow]:
+    """Elements of the list that stands at a key of each of some objects, read as a stream.
 
     Args:
-        file: The file.
+        pieces: A text that is objects alone.
+        path: The file it is of, for messages.
         key: The list's key; dots reach into objects inside.
         max_row_bytes: Most bytes of an element, and of a text beside the lists.
+        others: Counts objects in other lists by their places.
 
     Raises:
         DataError: An object has no such list, or two.
     """
-    objects = _Objects(file.path, key, max_row_bytes)
-    for piece in text_chunks(file):
+    objects = _Objects(path, key, max_row_bytes, others)
+    for piece in pieces:
         yield from objects.feed(piece)
     yield from objects.finish()
-    if others := +objects.others:
-        file.tell(OTHER_LISTS, f"{file.name or file.path.name} {next(iter(others))!r}", others)
 
 
 @dataclass(slots=True)
@@ -57,6 +71,7 @@ class _Objects:
         path: The file, for messages.
         key: Where the rows are.
         most: Most bytes of an element, and of a text beside the lists.
+        others: Objects in other lists, by their places.
         keys: Of the objects that are open, the innermost last; "" before the first of one.
         text: The last text.
         rest: The beginning of a text that goes on.
@@ -65,7 +80,6 @@ class _Objects:
         number: Rows so far.
         place: Where the rows of the object were found; "" before that.
         found: The rows of some object were.
-        others: Objects in other lists, by their places.
         seen: The end of what has been read, for messages.
         over: Something stands where an object should, and what follows is not looked at.
     """
@@ -73,6 +87,7 @@ class _Objects:
     path: Path
     key: str
     most: int
+    others: Counter[str]
     keys: list[str] = field(default_factory=list)
     text: bytes = b""
     rest: bytes = b""
@@ -81,7 +96,6 @@ class _Objects:
     number: int = 0
     place: str = ""
     found: bool = False
-    others: Counter[str] = field(default_factory=Counter)
     seen: bytes = b""
     over: bool = False
 
@@ -224,7 +238,9 @@ def wrapped_hint(head: bytes) -> str:
     Args:
         head: The beginning of a file.
     """
-    keys = list(dict.fromkeys(key for key, at in _lists(head) if not _NO_ROW.match(head, at)))
+    lists = [(key, at) for key, at in _lists(head) if not _NO_ROW.match(head, at)]
+    lists.sort(key=lambda found: _ROW.match(head, found[1]) is None)
+    keys = list(dict.fromkeys(key for key, _ in lists))
     if not keys or not head.lstrip().startswith(b"{"):
         return ""
     return (

@@ -128,14 +128,28 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
 
 def _remedy(row: Row) -> str:
     """Which columns to name: those that look like messages, or like rows inside the row."""
-    for key, first in _lists(row, _DEPTH):
+    found = list(_lists(row, _DEPTH))
+    names = set(_names())
+    for key, first in sorted(found, key=lambda of: names.isdisjoint(of[1])):
         if first.keys() & _OF_MESSAGES:
             return f"its messages may be in {key!r}: --data columns.messages={key}"
         return (
             f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
             "data.columns.rows)"
         )
+    if _holds_rows(row):
+        return (
+            "it looks like all rows in one object, as pandas may write them; write the frame with "
+            "to_json(FILE, orient='records', lines=True)"
+        )
     return "name the columns, e.g. --data columns.messages=dialogue or --data columns.text=body"
+
+
+def _holds_rows(row: Row) -> bool:
+    """Whether an object has rows by their index, or columns and rows apart."""
+    split = {"columns", "data"} <= row.keys() and isinstance(row["data"], list)
+    values = list(row.values())[:_KEYS]
+    return split or (len(values) > 1 and all(isinstance(value, dict) for value in values))
 
 
 def _lists(row: Row, depth: int) -> Iterator[tuple[str, Row]]:

@@ -41,6 +41,8 @@ ROLES: Final = {
     "model": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
+    "ai": "assistant",
+    "prompter": "user",
     **dict.fromkeys(CALL_ROLES, "assistant"),
     "tool_response": "tool",
     "observation": "tool",
