@@ -108,6 +108,7 @@ def test_a_finding_goes_when_its_file_goes(folder):
         ("train/test.jsonl", "test"),
         ("latest.jsonl", ""),
         ("TRAIN_2.jsonl", "train"),
+        ("test." * 200_000 + "!/a.json", "test"),
     ],
 )
 def test_the_split_is_the_one_nearest_to_the_row(name, split):

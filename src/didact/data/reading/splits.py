@@ -21,6 +21,7 @@ _IN_NAME: Final = re.compile(rf"(?:^|[-_. ]){_WORD}(?=$|[-_. \d])")
 _AT_END: Final = re.compile(
     rf"(?:.*[-_. ])?{_WORD}(?:[-_. ]?\d+)?(?:[-_.]of[-_.]\d+)?(?:\.[a-z]+\d?)*"
 )
+_LONGEST: Final = 1024
 _NOT_ALONE: Final = "valid"  # beside invalid, say
 
 
@@ -30,11 +31,16 @@ def split_of(name: str) -> str:
     Args:
         name: The name, with `/` between folders.
     """
-    for part in reversed(PurePosixPath(name.lower()).parts):
+    for part in reversed(_parts(name)):
         told = _IN_NAME.search(part)
         if told is not None:
             return "train" if told[1] in _TRAIN else told[1]
     return ""
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The parts of a name; of one that is longer than any file's, as in a tar file, its end's."""
+    return PurePosixPath(name[-_LONGEST:].lower()).parts
 
 
 def held_splits(names: Sequence[str]) -> list[str]:
@@ -48,7 +54,7 @@ def held_splits(names: Sequence[str]) -> list[str]:
 
 def _surely(name: str) -> bool:
     """Whether a name, or a folder's around it, is a split's or ends with one."""
-    matches = map(_AT_END.fullmatch, PurePosixPath(name.lower()).parts)
+    matches = map(_AT_END.fullmatch, _parts(name))
     return any(told is not None and told[1] != _NOT_ALONE for told in matches)
 
 
