@@ -570,6 +570,10 @@ PAIRS = [
     ({"instruction": "ما العاصمة؟", "output": "好", "rejected_response": "坏"}, PAIRED),
     *(({name: "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, PAIRED)
       for name in ("input", "question", "query", "instruction", "prompt")),
+    *(({question: "ما العاصمة؟", chosen: "好", "rejected_response": "坏"}, PAIRED)
+      for question in ("prompt", "query", "instruction") for chosen in ("response", "chosen_response")),
+    ({"messages": [RULE, ASK], "chosen_response": "好", "rejected_response": "坏"}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "response": "好", "rejected_response": "坏"}, RULED),
     ({"system": "简短", "question": "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, RULED),
     ({"prompt": [RULE, ASK], "chosen": [ASK, GOOD], "rejected": [ASK, BAD]}, RULED),
     ({"prompt": [ASK], "chosen": [RULE, ASK, GOOD], "rejected": [RULE, ASK, BAD]}, RULED),
@@ -671,6 +675,28 @@ def test_exchanges_before_a_pair_and_a_prompt_are_only_shown():
         turns = parse(row | {"history": BEFORE})
         assert [turn[2] for turn in turns][:5] == ["س", "ج", "问", "答", "hi"]
         assert {turn[3] for turn in turns[:5]} == {0.0}
+
+
+def test_functions_are_read_where_they_are_tools():
+    tools = [{"name": "f"}, {"type": "function", "function": {"name": "天气"}}]
+    for functions in (tools, tools[0], json.dumps(tools), [json.dumps(tools[1])]):
+        assert parse({"messages": MESSAGES, "functions": functions})[0][1] == SYSTEM
+    for functions in (["add", "sub"], "def f(): return 1", {"main": "code"}, [{"code": "x"}], 3,
+                      [tools[0], "add"]):  # fmt: skip
+        row = {"messages": MESSAGES, "functions": functions}
+        assert parse(row) == parse({"messages": MESSAGES})
+        assert len(parse(row, {"tools": "functions"})) == 3
+
+
+@pytest.mark.parametrize(("more", "weight"), [
+    ({"loss": False}, 0.0), ({"loss": True}, 1.0), ({"loss": 2.3}, 1.0), ({"loss": None}, 1.0),
+    ({"loss_scale": 0.3}, 0.3), ({"loss_scale": 2, "loss": False}, 2.0),
+])  # fmt: skip
+def test_weights_as_ms_swift_calls_them(more, weight):
+    turns = parse({"messages": [ASK, GOOD | more]})
+    assert turns[-1][3] == weight
+    with pytest.raises(RowError, match=r"loss_scale is \[1, 2\].*expected a number"):
+        parse({"messages": [ASK, GOOD | {"loss_scale": [1, 2]}]})
 
 
 def test_messages_as_python_prints_them_are_refused():

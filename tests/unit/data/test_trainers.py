@@ -306,6 +306,35 @@ def test_functions_are_tools():
     )
 
 
+def test_functions_that_are_no_tools_are_none_to_scripts(tmp_path):
+    row = {"messages": SAID, "functions": ["def f(): pass"]}
+    read, found = row_reader(ordered())
+    assert (read(dict(row)), found) == ({"messages": SAID}, {})
+    script = reader(write(tmp_path, "trl", "chat", ["messages"])[1])
+    assert script.taken(row) == {"messages": SAID}
+    tools = {**row, "functions": json.dumps([{"name": "f"}])}
+    assert script.taken(tools) == tools
+
+
+def test_images_of_a_column_that_is_named_reach_the_trainer():
+    read, found = row_reader(ordered(columns={"images": "pictures", "videos": "v.film"}))
+    row = {"messages": SAID, "pictures": ["a.png"], "v": {"film": "a.mp4"}}
+    assert read(row)["images"] == ["a.png"]
+    assert found == {"images": 1, "audio or video": 1}
+
+
+@pytest.mark.parametrize(("trainer", "row", "formats", "counted"), [
+    ("trl", {"instruction": "q", "output": "a", "history": [["b", "c"]]}, ["alpaca"], 1),
+    ("trl", {"instruction": "q", "output": "a"}, ["alpaca"], 0),
+    ("hf", {"instruction": "q", "output": "a", "history": [["b", "c"]]}, ["alpaca"], 0),
+    ("trl", {"prompt": [*SAID, SAID[0]], "completion": "a"}, ["prompt_completion"], 0),
+    ("trl", {"messages": [*SAID, SAID[0]]}, ["messages"], 0),
+])  # fmt: skip
+def test_answers_that_a_script_only_shows_are_said(tmp_path, trainer, row, formats, counted):
+    script = reader(write(tmp_path, trainer, "chat", formats)[1])
+    assert script.answers_before(script.read_row(row)) == counted
+
+
 @pytest.mark.parametrize("value", ["[]", "null", "", [], None])
 def test_no_images_are_no_images_whatever_they_are_written_as(value):
     read, found = row_reader(ordered())

@@ -18,7 +18,7 @@ from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
 from didact.data.rows.labels import NAMES, SPELLINGS
-from didact.data.rows.marks import MEDIA
+from didact.data.rows.marks import MEDIA, MEDIA_NAMES
 from didact.data.rows.turns import (
     CALL_PARTS,
     CALL_ROLES,
@@ -29,6 +29,7 @@ from didact.data.rows.turns import (
     ROLES,
     TOOLS,
     WEIGHTS,
+    are_tools,
     is_call_part,
 )
 
@@ -73,6 +74,7 @@ def script_text(
     body: str,
     model: str = "AutoModelForCausalLM.from_pretrained(model_name)",
     generates: bool = False,
+    learns_prompts: bool = False,
 ) -> str:
     """A training script in Python that needs no didact.
 
@@ -87,6 +89,7 @@ def script_text(
         model: What makes `model` from `model_name`.
         generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
             OrderGuard cannot judge it.
+        learns_prompts: Whether the trainer learns all of a row, a prompt as its answer.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -97,6 +100,7 @@ def script_text(
         imports=imports,
         model=model,
         tools_column=not generates,
+        learns_prompts=learns_prompts,
         guard="" if generates else _GUARD,
         model_class=model.partition(".")[0],
         data_files=json.dumps(list(data.data_files)),
@@ -132,6 +136,7 @@ def row_reader(
     read_row, complete = names["read_row"], names["complete"]
 
     def read(row: Row) -> Row:
+        row = names["taken"](row)
         found = read_row(row)
         chats = [turns for turns in found.values() if isinstance(turns, list)]
         answers = [t for turns in chats for t in turns if t["role"] == LEARNED]
@@ -178,7 +183,8 @@ _FROM_HERE: Final = "# -- from here"
 _SHARED: Final[tuple[Callable[..., Any], ...]] = (  # functions that stand there, too
     *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
     *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
-    *(is_call_part, preference.shared_words, preference.repeated, preference.shared_turns),
+    *(is_call_part, are_tools),
+    *(preference.shared_words, preference.repeated, preference.shared_turns),
 )
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
@@ -205,8 +211,9 @@ _CONSTANTS: Final = {
     "LABELS": SPELLINGS,
     "LABEL_NAMES": NAMES,
     "MEDIA": MEDIA,
+    "MEDIA_NAMES": MEDIA_NAMES,
 }
-_READ: Final = """\
+_READ: Final = '''\
 COLUMNS = {columns}  # name here: column in the files
 NULLS_ARE_FILLED_IN = {nulls}  # by Parquet, in nested objects
 LEAVE_REASONING_OUT = {left_out}
@@ -215,8 +222,18 @@ LEAVE_REASONING_OUT = {left_out}
 {functions}
 
 
+def taken(row):
+    """A row with images and the like under the names that are known, and no false tools."""
+    row = {{**row, **{{name: column(row, name) for name in MEDIA_NAMES if name in COLUMNS}}}}
+    found = parsed(row.get("functions"))
+    found = [parsed(item) for item in (found if isinstance(found, list) else [found])]
+    if "tools" not in COLUMNS and not are_tools(found):
+        row.pop("functions", None)
+    return row
+
+
 {read_row}
-"""
+'''
 
 _SCRIPT: Final = '''\
 """Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
@@ -313,7 +330,15 @@ def unsaid(row):
 
 SAID = Counter()
 TOOLS_COLUMN = {tools_column}  # the trainer hands the column to the chat template
+LEARNS_PROMPTS = {learns_prompts}
 KEEP = ()  # columns of the files that go to the trainer as they are
+
+
+def answers_before(read):
+    """Whether answers of a row count as learned, and stand in a prompt that is not."""
+    prompt = read.get("prompt") if "completion" in read and not LEARNS_PROMPTS else None
+    turns = prompt if isinstance(prompt, list) else []
+    return any(turn["role"] == "assistant" and turn.get("weight") != 0 for turn in turns)
 
 
 def load(names):
@@ -321,8 +346,10 @@ def load(names):
     SAID.clear()
     FOUND.clear()
     found = []
-    for row in (row for name in names for row in rows(name)):
-        read = fitted(complete(row, read_row(row)))
+    for row in (taken(row) for name in names for row in rows(name)):
+        read = read_row(row)
+        SAID["answers before the last are shown, and not trained"] += answers_before(read)
+        read = fitted(complete(row, read))
         unsaid(read)
         found.append(read | {{name: row.get(name) for name in KEEP}})
     left_out = "are left out: this script trains on text, with marks like <image> in their place"

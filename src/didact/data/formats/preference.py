@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from didact.core.render import CHOSEN, REASONING, SHARED
@@ -19,13 +20,16 @@ HALVES: Final = ("rejected_response", "rejected", "rejected_messages")
 _ANSWERS: Final = (
     ("chosen_messages", "rejected_messages"),
     ("preferred_output", "non_preferred_output"),
+    ("chosen_response", "rejected_response"),
+    ("response", "rejected_response"),  # unless messages end with the chosen one
 )
 _QUESTIONS: Final = ("question", "query")  # columns of a prompt, after all others
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """What both branches share, the chosen branch, the rejected one."""
-    columns, half = _named(row, columns), _half(row, columns)
+    columns = _named(row, columns)
+    half = _half(row, columns)
     if half is not None:
         columns = {**columns, **half}
     ends_chat = half is not None and "chosen" not in half
@@ -68,14 +72,22 @@ def refuse_late(row: Row, columns: Columns) -> None:
 
 def _named(row: Row, columns: Columns) -> Columns:
     """The columns of a pair, where they have names of their own."""
-    for chosen, rejected in _ANSWERS:
-        if row.get(chosen) is not None and rejected in row:
-            named = {"chosen": chosen, "rejected": rejected}
-            if isinstance(row.get("input"), dict):  # as OpenAI has pairs
-                named = {"prompt": "input.messages", "tools": "input.tools", **columns, **named}
-                return {**named, "input": "-"}
-            return {**columns, **named}
+    for chosen, rejected in _answers(row, columns):
+        named = {"chosen": chosen, "rejected": rejected}
+        if isinstance(row.get("input"), dict):  # as OpenAI has pairs
+            named = {"prompt": "input.messages", "tools": "input.tools", **columns, **named}
+            return {**named, "input": "-"}
+        return {**columns, **named}
     return columns
+
+
+def _answers(row: Row, columns: Columns) -> Iterator[tuple[str, str]]:
+    """Columns of both answers of a pair that a row has, where they have names of their own."""
+    for chosen, rejected in _ANSWERS:
+        if row.get(chosen) is None or rejected not in row:
+            continue
+        if chosen != "response" or find_messages(row, columns)[1] is None:
+            yield chosen, rejected
 
 
 def _half(row: Row, columns: Columns) -> dict[str, str] | None:
@@ -194,7 +206,7 @@ def shared_words(chosen: str, rejected: str) -> int:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    if any(row.get(chosen) is not None and rejected in row for chosen, rejected in _ANSWERS):
+    if any(_answers(row, columns)):
         return True
     answers = [get(row, columns.get(name, name), row) for name in BRANCHES]
     if row not in answers and any(answer is not None for answer in answers):
@@ -218,6 +230,8 @@ def read_row(row):
 
 def sides(row):
     names = [("chosen_messages", "rejected_messages"), ("preferred_output", "non_preferred_output")]
+    names += [("chosen_response", "rejected_response")]
+    names += [("response", "rejected_response")] if chat(row) is None else []
     names = [both for both in names if row.get(both[0]) is not None and both[1] in row]
     asked = row.get("input")
     if names and isinstance(asked, dict):  # as OpenAI has pairs

@@ -13,6 +13,7 @@ from didact.data.reading.files import readable
 from didact.data.reading.saved import snapshot_of
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
+from didact.data.rows.marks import MEDIA_NAMES
 from didact.data.rows.turns import chat
 
 FILE: Final = "dataset_info.json"
@@ -21,7 +22,7 @@ _HUBS: Final = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_f
 _LISTED: Final = 12
 _MOST_BYTES: Final = 16 * 2**20
 # LLaMA-Factory's name for a column, and didact's; those that are named beside no format
-_SHARED: Final = {"system": "system", "tools": "tools"}
+_SHARED: Final = {name: name for name in ("system", "tools", *MEDIA_NAMES)}
 _ALPACA: Final = {"prompt": "instruction", "query": "input", "response": "output"}
 _TAGS: Final = {
     "user_tag": "user",

@@ -20,6 +20,7 @@ from didact.core.errors import DataError
 from didact.core.findings import Finding
 
 Codec = Literal["", "gz", "zst"]
+Tell = Callable[[str, str, Counter[str]], None]
 CHUNK: Final = 2**20
 CODECS: Final[dict[str, Codec]] = {".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst"}
 BOM: Final = b"\xef\xbb\xbf"
@@ -48,7 +49,8 @@ class File:
         digest: blake2b of its bytes, where it is there only while it is read; "" elsewhere.
         findings: What should be known of how it is read.
         watch: Told how many bytes of it have been read.
-        tell: Told what is passed over while it is read: the first of it, and counts by kind.
+        tell: Told what is passed over while it is read: what it is (`didact.data.reading.over`
+            has a sentence for it), the first of it, and counts.
     """
 
     path: Path
@@ -58,7 +60,9 @@ class File:
     digest: str = ""
     findings: tuple[Finding, ...] = ()
     watch: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
-    tell: Callable[[str, Counter[str]], None] = field(default=_ignore, compare=False, repr=False)
+    tell: Callable[[str, str, Counter[str]], None] = field(
+        default=_ignore, compare=False, repr=False
+    )
 
 
 def legible(path: Path) -> str:

@@ -105,7 +105,6 @@ class Array:
         begun: The array's own bracket was met.
         ended: And its end.
         comma: The last mark was a comma.
-        around: Objects that the array lies in, whose ends may stand after its own.
     """
 
     path: Path
@@ -116,12 +115,11 @@ class Array:
     begun: bool = False
     ended: bool = False
     comma: bool = False
-    around: int = 0
 
     @classmethod
-    def inside(cls, path: Path, most: int, around: int) -> Array:
-        """An array that has begun, in as many objects."""
-        return cls(path, most, _Marks(depth=1), begun=True, around=around)
+    def inside(cls, path: Path, most: int, number: int) -> Array:
+        """An array that has begun inside something, its first element numbered behind `number`."""
+        return cls(path, most, _Marks(depth=1), number=number, begun=True)
 
     def feed(self, piece: bytes) -> Iterator[RawRow]:
         """Elements that end in the next piece."""
@@ -169,8 +167,6 @@ class Array:
     def finish(self) -> Iterator[RawRow]:
         """What is left once there are no more pieces."""
         rest = bytes(self.row).strip()
-        if self.ended and self.around:
-            _, rest = behind_objects(rest, self.around)
         if self.ended and rest:
             fault = f"{rest[:40]!r} stands after the array's end; expected one array in a file"
             yield self.number + 1, rest[:1000], fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -12,17 +12,18 @@ from typing import IO, Final
 import orjson
 
 from didact.core.errors import DataError
-from didact.core.findings import Finding
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import BOM, CHUNK, File, readable
 from didact.data.reading.json_arrays import Array
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import lines_of, text_chunks, too_long
+from didact.data.reading.over import OTHER_LISTS, TAR_MEMBERS, TAR_SPLITS, by_count
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.splits import Splits
+from didact.data.reading.wrapped import rows_in
 
 _LINES: Final = {".jsonl", ".ndjson"}
 _DESCRIPTION: Final = 2**20  # most bytes that stand before a member: its names and attributes
-_NAMED: Final = 3
 
 
 class _Bounded:
@@ -56,7 +57,8 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     """
     number, read = 0, 0
     others: Counter[str] = Counter()
-    first = ""
+    lists: Counter[str] = Counter()
+    first, splits = "", Splits()
     source = _Bounded(file)
     with readable(file.path):
         try:
@@ -73,11 +75,10 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                             first = first or member.name
                         continue
                     read += 1
+                    splits.add(member.name)
                     content = tar.extractfile(member)
                     if content is not None:
-                        for data, fault in _member(
-                            content, ending, file.path, settings.max_row_bytes
-                        ):
+                        for data, fault in _member(content, ending, file.path, settings, lists):
                             number += 1
                             said = f"in {member.name!r}: {fault}" if fault else ""
                             yield number, data, said
@@ -89,37 +90,30 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     if not read:
         raise DataError(
             f"{file.path}: holds no member that is .json or .jsonl"
-            + (f", but {_by_kind(others)}" if others else "")
+            + (f", but {by_count(others)}" if others else "")
             + "; expected JSON in a tar file: unpack it to read something else"
         )
-    if others:
-        file.tell(f"{file.name} {first!r}", others)
+    told = (
+        (TAR_MEMBERS, first, others),
+        (OTHER_LISTS, next(iter(lists), ""), lists),
+        (TAR_SPLITS, splits.first, splits.held),
+    )
+    for kind, name, counts in told:
+        if counts:
+            file.tell(kind, f"{file.name} {name!r}", counts)
 
 
-def passed_over(told: Sequence[tuple[str, Counter[str]]]) -> tuple[Finding, ...]:
-    """What is said of members that are not read.
-
-    Args:
-        told: Of each tar file that has some, the first of them, and how many there are by kind.
-    """
-    others = sum((counts for _, counts in told), Counter[str]())
-    if not others:
-        return ()
-    n = others.total()
-    are = "member of a tar file is" if n == 1 else "members of tar files are"
-    text = f"{n:,} {are} no JSON and not read ({_by_kind(others)})"
-    return (Finding("tar_members", n, told[0][0], text, ""),)
-
-
-def _by_kind(others: Counter[str]) -> str:
-    return ", ".join(f"{kind} {n:,}" for kind, n in others.most_common(_NAMED))
-
-
-def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:
-    """The rows of one member, and why one is none."""
+def _member(
+    content: IO[bytes], ending: str, path: Path, settings: DataSettings, lists: Counter[str]
+) -> Iterator[tuple[bytes, str]]:
+    """The rows of one member, and why one is none; `lists` counts what lies beside them."""
+    most, key = settings.max_row_bytes, settings.columns.get("rows", "-")
     head = content.read(CHUNK).removeprefix(BOM)
     pieces = chain([head], iter(lambda: content.read(CHUNK), b""))
-    if ending in _LINES or _has_lines(head):
+    if key != "-":
+        for _, data, fault in rows_in(pieces, path, key, max_row_bytes=most, others=lists):
+            yield data, fault
+    elif ending in _LINES or _has_lines(head):
         for _, data, fault in lines_of(pieces, max_row_bytes=most):
             yield data, fault
     elif head.lstrip().startswith(b"["):

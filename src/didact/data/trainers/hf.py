@@ -22,7 +22,10 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     script = folder / "train_hf.py"
     evaluate = "\n    eval_dataset=tokenized(eval_dataset)," if data.validation_file else ""
     body = _BODY.format(evaluate=evaluate)
-    text = script_text(data, name=script.name, settings=settings.name, imports=_IMPORTS, body=body)
+    text = script_text(
+        data, name=script.name, settings=settings.name, imports=_IMPORTS, body=body,
+        learns_prompts=True,
+    )  # fmt: skip
     write_text(script, text)
     return [settings, script]
 
