@@ -82,6 +82,11 @@ def run_tasks(
         generated = {"max_gen_toks": short} if short < LONGEST else None
         try:
             opened = HFLM(**arguments, batch_size=batch_size)
+        except Exception as error:  # a configuration of anybody makes transformers fail anyhow
+            raise DataError(
+                f"{model.given}: lm-eval cannot open it: {type(error).__name__}: {error}"
+            ) from error
+        try:
             opened.apply_chat_template = partial(shown, opened.tokenizer)
             found = simple_evaluate(
                 model=opened, tasks=list(tasks), limit=limit, task_manager=manager,
