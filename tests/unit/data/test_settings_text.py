@@ -75,7 +75,9 @@ def test_a_config_is_no_file_of_data(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "_LONGEST", 100)
     path = tmp_path / "c.yaml"
     path.write_text("seed: 1 #" + "x" * 100)
-    with pytest.raises(ConfigError, match=r"c\.yaml: more than .* MiB; expected settings, not data"):
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml: more than .* MiB; expected settings, not data"
+    ):
         load_plain(path)
     path.write_text("seed: 1")
     assert load_plain(path) == {"seed": 1}
