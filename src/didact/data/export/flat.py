@@ -213,7 +213,7 @@ def _parsed(value: Any) -> Any:
     """A value, or what it is as JSON text."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):  # nested too deep for anybody is text
+    except ValueError:
         return value
 
 

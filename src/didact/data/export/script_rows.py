@@ -65,7 +65,7 @@ def parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except (ValueError, RecursionError):  # nested too deep for anybody is text
+    except ValueError:
         return value
 
 
