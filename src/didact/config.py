@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -17,6 +17,7 @@ from didact.core import binding, registry
 from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DidactError
 from didact.core.identity import about
+from didact.core.nesting import read_settings
 from didact.core.protocols import Scorer
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
@@ -371,10 +372,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse(apply(load_plain(path), overrides), str(path))
 
 
+_LONGEST: Final = 16 * 2**20  # bytes of a config
+
+
 def load_plain(path: Path) -> dict[str, Any]:
     """The plain values in a YAML or TOML file."""
-    with readable(path):
-        data = path.read_bytes()
+    try:
+        with readable(path):
+            data = read_settings(path, longest=_LONGEST)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     try:
         text = data.decode("utf-8-sig")
         toml = path.suffix.lower() == ".toml"

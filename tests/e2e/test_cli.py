@@ -15,6 +15,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from didact.core.locks import alone_in
+from didact.runs.folder import open_run_folder
+
 
 @pytest.fixture
 def didact(tmp_path, warm_didact):
@@ -52,6 +55,19 @@ def test_data_cannot_steer_the_terminal(didact, tmp_path):
     assert "\x07" not in out
     assert "\u202e" not in out
     assert "[bold red]c[/]" in out
+
+
+def test_two_commands_into_one_folder(didact, chats, tmp_path):
+    out, chosen = tmp_path / "out", ["--method", "random", "--budget", "ratio=0.1"]
+    with alone_in(out):
+        done = didact("select", chats, *chosen, "-o", out, code=1)
+    assert "out: another command is writing there; wait for it, or" in done.stderr
+    assert not list(out.iterdir())  # nothing was written, and the lock went with its holder
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{{data: {{path: {chats}}}, score: {{method: length}}}}")
+    with open_run_folder(tmp_path / "run"):
+        done = didact("run", config, "-o", tmp_path / "run", code=1)
+    assert "run is in use by another run; wait for it, or choose another -o" in done.stderr
 
 
 def test_a_path_in_quotes_may_begin_with_the_home_folder(didact, chats, tmp_path):

@@ -296,6 +296,12 @@ def test_what_is_nothing_to_the_reader_is_nothing_to_scripts(row):
         assert read == {"prompt": "q", "completion": "a"}  # without a chat template
 
 
+def test_json_text_that_nobody_can_walk_is_refused():
+    read = row_reader(ordered())[0]
+    with pytest.raises(DataError, match="JSON text nested thousands deep"):
+        read({"messages": SAID, "tools": "[" * 100_000})
+
+
 def test_functions_are_tools():
     tools = [{"name": "f"}]
     read, found = row_reader(ordered())

@@ -129,13 +129,23 @@ def row_reader(
             another of the row is learned.
 
     Raises:
-        DataError: The rows are of formats that no one function reads.
+        DataError: The rows are of formats that no one function reads; of what it gives: a row has
+            JSON text that nobody can walk.
     """
     names: dict[str, Any] = {"json": json, "Counter": Counter, "Any": Any}
     exec(compile(_read_source(data), "<read_row>", "exec"), names)  # noqa: S102 - a format's own code
     read_row, complete = names["read_row"], names["complete"]
 
     def read(row: Row) -> Row:
+        try:
+            return shaped(row)
+        except RecursionError as error:
+            raise DataError(
+                "tools, tool calls or messages are JSON text nested thousands deep, which no "
+                "trainer reads; leave the row out"
+            ) from error
+
+    def shaped(row: Row) -> Row:
         row = names["taken"](row)
         found = read_row(row)
         chats = [turns for turns in found.values() if isinstance(turns, list)]

@@ -112,6 +112,10 @@ def _unreadable(path: Path, error: OSError) -> str:
     number = error.errno
     if number is None and path.is_dir():  # Arrow says so in words alone
         number = errno.EISDIR
+    if number == errno.EACCES:  # of a folder on the way, perhaps
+        for folder in reversed(path.absolute().parents):
+            if not os.access(folder, os.X_OK):
+                return f"no permission to enter {folder}; chmod +x there, or run as its owner"
     known = _WHY_UNREADABLE.get(number or 0)
     return known or (
         f"cannot be read ({error}); the disk or the file may be damaged: copy or download it again"

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from didact.core.errors import DataError
 from didact.core.findings import Finding
-from didact.core.nesting import parse_json
+from didact.core.nesting import parse_json, read_settings
 from didact.data.reading.files import readable
 
+_LINE: Final = 4096  # bytes of a file that has one line
 # What `datasets` keeps of `map` and `filter` beside the data set they were made from.
 _RESULT: Final = re.compile(r"cache-[0-9a-f]{8,}(_\d+_of_\d+)?\.arrow")
 
@@ -56,7 +57,7 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
         return folder, ()
     found = sorted(path for path in snapshots.iterdir() if path.is_dir())
     main = folder / "refs" / "main"
-    revision = main.read_bytes().decode("utf-8", "replace").strip() if main.is_file() else ""
+    revision = _line(main) if main.is_file() else ""
     named = snapshots / revision if revision else None
     if named not in found and len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
@@ -73,12 +74,21 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
     return chosen, (Finding("snapshots", others, chosen.name, text, "data.path names another"),)
 
 
+def _line(path: Path) -> str:
+    """What a file holds that is one line; "" where it is longer than any."""
+    try:
+        with readable(path):
+            data = read_settings(path, longest=_LINE)
+    except ValueError:
+        return ""
+    return data.decode("utf-8", "replace").strip()
+
+
 def _object(path: Path) -> dict[str, Any]:
     """What a file holds as JSON; nothing where that is no object."""
-    with readable(path):
-        data = path.read_bytes()
     try:
-        found = parse_json(data)
+        with readable(path):
+            found = parse_json(read_settings(path))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
