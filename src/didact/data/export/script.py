@@ -340,10 +340,13 @@ def load(names):
 
 
 def as_dataset(rows):
-    """A data set that keeps every row's own keys, which Arrow would fill up with nulls.
+    """A data set that keeps every message's own keys, which Arrow would fill up with nulls.
 
-    Where some rows have messages, texts of others become messages.
+    Where some rows have messages, texts of others become messages. Columns are those of all rows:
+    `datasets` would take those of the first.
     """
+    columns = dict.fromkeys(name for row in rows for name in row)
+    rows = [{{name: row.get(name) for name in columns}} for row in rows]
     sides = {{"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}}
     if any(isinstance(row.get(name), list) for row in rows for name in sides):
         for row in rows:
