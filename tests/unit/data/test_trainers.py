@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 import json
 import sys
@@ -217,6 +218,14 @@ READS = [
 def test_how_scripts_read_rows(tmp_path, kind, formats, columns, row, expected):
     script = reader(write(tmp_path, "trl", kind, formats, columns=columns)[1])
     assert script.read_row(row) == expected
+
+
+def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    script = reader(write(tmp_path)[1])
+    vars(script).update(Dataset=datasets.Dataset, inspect=inspect)
+    rows = [{"messages": SAID}, {"messages": SAID, "tools": "[{}]"}]
+    assert list(script.as_dataset(rows)["tools"]) == [None, "[{}]"]
 
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}

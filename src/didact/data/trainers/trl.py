@@ -124,8 +124,8 @@ lost = 0 if settings.get("packing") else len(train_dataset) - len(trainer.train_
 if lost:
     print(
         f"TRL drops {{lost}} of {{len(train_dataset)}} samples, for max_length: "
-        f"{{trainer.args.max_length}}, {dropped}: the steps are not those of the order; set a "
-        "larger one, or leave such samples out",
+        f"{{trainer.args.max_length}}, {dropped}: the steps are not "
+        "those of the order; set a larger one, or leave such samples out",
         file=sys.stderr,
     )
 """
