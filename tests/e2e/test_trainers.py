@@ -336,7 +336,13 @@ def test_telemetry_tells_every_step(ran, name):
     steps = read_steps(folder)
     assert [s.step for s in steps] == list(range(1, ran[name].updates + 1))
     told = json.loads((folder / "training.json").read_text())
-    kinds = {"trl pair": "dpo", "trl labelled": "kto", "trl cut": "kto", "reward": "reward", "grpo": "grpo"}
+    kinds = {
+        "trl pair": "dpo",
+        "trl labelled": "kto",
+        "trl cut": "kto",
+        "reward": "reward",
+        "grpo": "grpo",
+    }
     kind = kinds.get(name, "next_token")
     assert told["objective"] == kind
     assert (told["loss"] == "nats per token") == (kind == "next_token")

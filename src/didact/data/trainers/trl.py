@@ -17,14 +17,14 @@ _CLASSES: Final[dict[Kind, tuple[str, str]]] = {
     "pair": ("DPOTrainer", "DPOConfig"),
     "labelled": ("KTOTrainer", "KTOConfig"),
 }
-_LENGTH: Final = (
-    "# max_length: 2048  # unless set TRL cuts samples at 1,024 tokens, and drops those whose prompt\n"
-    "#                     is as long, which moves all later steps\n"
-)
-_REWARD_LENGTH: Final = (
-    "# max_length: 2048  # unless set TRL drops pairs with more than 1,024 tokens, which moves all\n"
-    "#                     later steps\n"
-)
+_LENGTH: Final = """\
+# max_length: 2048  # unless set TRL cuts samples at 1,024 tokens, and drops those whose prompt is
+#                     as long, which moves all later steps
+"""
+_REWARD_LENGTH: Final = """\
+# max_length: 2048  # unless set TRL drops pairs of more than 1,024 tokens, which moves all later
+#                     steps
+"""
 _PROMPT: Final = "in which the prompt leaves no room"
 _GENERATIONS: Final = 8  # TRL's own default
 
@@ -66,7 +66,9 @@ def write_reward(folder: Path, data: OrderedDataSet) -> list[Path]:
         model="AutoModelForSequenceClassification.from_pretrained(model_name, num_labels=1)",
         body=_REWARD
         + _BODY.format(
-            trainer="RewardTrainer", config="RewardConfig", evaluate=evaluate,
+            trainer="RewardTrainer",
+            config="RewardConfig",
+            evaluate=evaluate,
             dropped="which one of the two goes beyond",
         ),
     )
