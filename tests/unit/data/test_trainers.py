@@ -228,6 +228,16 @@ def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
     assert list(script.as_dataset(rows)["tools"]) == [None, "[{}]"]
 
 
+@pytest.mark.parametrize(("template", "role"), [("{{ m.role }}", "system"),
+                                                ("m.role == 'developer'", "developer")])  # fmt: skip
+def test_developers_that_a_template_does_not_know_are_the_system(tmp_path, template, role):
+    script = reader(write(tmp_path)[1])
+    vars(script).update(tokenizer=types.SimpleNamespace(chat_template=template))
+    row = script.fitted({"messages": chat(("developer", "d"), ("user", "q"))})
+    assert row["messages"] == chat((role, "d"), ("user", "q"))
+    assert sum(script.SAID.values()) == (role == "system")
+
+
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 AS_THE_READER = [
     ("messages", [{"role": "USER", "content": "q"}, {"role": "Assistant", "content": "a"}]),

@@ -269,6 +269,9 @@ def fitted(row):
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
     for turn in (turn for turns in chats for turn in turns):
+        if turn["role"] == "developer" and not writes("developer"):
+            turn["role"] = "system"
+            SAID["what a developer says stands in a system prompt"] += 1
         thought = turn.pop("reasoning_content", "")
         if thought and reasoning_key():
             turn[reasoning_key()] = thought
