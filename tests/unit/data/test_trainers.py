@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 import json
 import sys
@@ -217,6 +218,24 @@ READS = [
 def test_how_scripts_read_rows(tmp_path, kind, formats, columns, row, expected):
     script = reader(write(tmp_path, "trl", kind, formats, columns=columns)[1])
     assert script.read_row(row) == expected
+
+
+def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    script = reader(write(tmp_path)[1])
+    vars(script).update(Dataset=datasets.Dataset, inspect=inspect)
+    rows = [{"messages": SAID}, {"messages": SAID, "tools": "[{}]"}]
+    assert list(script.as_dataset(rows)["tools"]) == [None, "[{}]"]
+
+
+@pytest.mark.parametrize(("template", "role"), [("{{ m.role }}", "system"),
+                                                ("m.role == 'developer'", "developer")])  # fmt: skip
+def test_developers_that_a_template_does_not_know_are_the_system(tmp_path, template, role):
+    script = reader(write(tmp_path)[1])
+    vars(script).update(tokenizer=types.SimpleNamespace(chat_template=template))
+    row = script.fitted({"messages": chat(("developer", "d"), ("user", "q"))})
+    assert row["messages"] == chat((role, "d"), ("user", "q"))
+    assert sum(script.SAID.values()) == (role == "system")
 
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}

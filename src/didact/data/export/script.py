@@ -296,6 +296,9 @@ def fitted(row):
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
     for turn in (turn for turns in chats for turn in turns):
+        if turn["role"] == "developer" and not writes("developer"):
+            turn["role"] = "system"
+            SAID["what a developer says stands in a system prompt"] += 1
         thought = turn.pop("reasoning_content", "")
         if thought and reasoning_key():
             turn[reasoning_key()] = thought
@@ -377,10 +380,13 @@ def load(names):
 
 
 def as_dataset(rows):
-    """A data set that keeps every row's own keys, which Arrow would fill up with nulls.
+    """A data set that keeps every message's own keys, which Arrow would fill up with nulls.
 
-    Where some rows have messages, texts of others become messages.
+    Where some rows have messages, texts of others become messages. Columns are those of all rows:
+    `datasets` would take those of the first.
     """
+    columns = dict.fromkeys(name for row in rows for name in row)
+    rows = [{{name: row.get(name) for name in columns}} for row in rows]
     sides = {{"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}}
     if any(isinstance(row.get(name), list) for row in rows for name in sides):
         for row in rows:
