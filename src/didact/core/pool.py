@@ -41,6 +41,7 @@ from didact.core.records import (
     chunk_table,
     json_records,
     json_rows_as_table,
+    uniform_rows,
 )
 from didact.core.render import DERIVED, derive
 
@@ -436,18 +437,30 @@ class Pool:
     def to_dataset(self, rows: range | npt.ArrayLike | Chosen | None = None) -> Any:
         """The user's own rows as a `datasets.Dataset`, in the order asked for.
 
+        Objects in rows that came as JSON keep their own keys, without nulls for those of others.
+
         Args:
             rows: As in `select`; all of the pool when None.
 
         Raises:
             MissingDependencyError: `datasets` is not installed: `pip install 'didact[hf]'`.
             PoolMismatchError: As `select`.
-            DataError: As `select`.
+            DataError: The library has no type for what a column holds.
         """
         need("a data set of the library datasets", "hf")
         import datasets
 
-        return datasets.Dataset(self.select(range(len(self)) if rows is None else rows))
+        wanted = range(len(self)) if rows is None else rows
+        try:
+            if self.record_format == "arrow":
+                return datasets.Dataset(self.select(wanted))
+            found = uniform_rows(self.records(self._rows_of(wanted)))
+            return datasets.Dataset.from_list(found, on_mixed_types="use_json")
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the library datasets cannot hold these rows ({error}); expected columns of types "
+                "that it knows: take pool.records(rows), which gives every row as it came"
+            ) from error
 
     def _rows_of(self, rows: range | npt.ArrayLike | Chosen) -> range | npt.ArrayLike:
         """The row indices of a selection or order, which must be of this pool."""

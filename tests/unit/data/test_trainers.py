@@ -228,11 +228,20 @@ def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
     assert list(script.as_dataset(rows)["tools"]) == [None, "[{}]"]
 
 
-@pytest.mark.parametrize(("template", "role"), [("{{ m.role }}", "system"),
-                                                ("m.role == 'developer'", "developer")])  # fmt: skip
-def test_developers_that_a_template_does_not_know_are_the_system(tmp_path, template, role):
+@pytest.mark.parametrize(("refused", "role"), [
+    ("", "developer"),
+    ("{% if m.role == 'developer' %}{% continue %}{% endif %}", "system"),
+    ("{% if m.role == 'developer' %}{{ raise_exception('roles') }}{% endif %}", "system"),
+])  # fmt: skip
+def test_developers_that_a_template_does_not_show_are_the_system(
+    tmp_path, tiny_model, refused, role
+):
+    transformers = pytest.importorskip("transformers")
     script = reader(write(tmp_path)[1])
-    vars(script).update(tokenizer=types.SimpleNamespace(chat_template=template))
+    script.tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    script.tokenizer.chat_template = (
+        "{% for m in messages %}" + refused + "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
     row = script.fitted({"messages": chat(("developer", "d"), ("user", "q"))})
     assert row["messages"] == chat((role, "d"), ("user", "q"))
     assert sum(script.SAID.values()) == (role == "system")
@@ -423,6 +432,26 @@ def test_scripts_put_reasoning_where_the_template_takes_it(
     assert read["messages"][-1] == SAID[1] | {"content": text} | ({key: "because"} if key else {})
     assert len(script.SAID) == len(said)
     assert all(any(words in line for line in script.SAID) for words in said)
+
+
+@pytest.mark.parametrize(("condition", "shown", "said"), [
+    ("true", True, 0),
+    ("m.role != 'tool'", False, 1),
+    ("m.role != 'tool' or raise_exception('no tools')", None, 0),
+])  # fmt: skip
+def test_scripts_count_the_turns_that_a_template_leaves_out(
+    tmp_path, tiny_model, condition, shown, said
+):
+    transformers = pytest.importorskip("transformers")
+    script = reader(write(tmp_path)[1])
+    script.tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    script.tokenizer.chat_template = (
+        "{% for m in messages %}{% if " + condition + " %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    script.unsaid({"messages": chat(("user", "q"), ("tool", "4"), ("tool", "5"), ("user", ""))})
+    assert script.shows("tool") is shown
+    assert script.shows("user") is True
+    assert sum(script.SAID.values()) == said
 
 
 @pytest.mark.parametrize("trainer", ["trl", "llama-factory", "ms-swift"])

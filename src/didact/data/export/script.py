@@ -281,6 +281,18 @@ def writes(word):
 
 
 @cache
+def shows(role):
+    """Whether the chat template shows what a role says; None where it refuses such a turn."""
+    mark, asked = "didact-7f3a", {{"role": "user", "content": "?"}}
+    turn = {{"role": role, "content": mark}}
+    try:
+        turns = [turn, asked] if role in ("developer", "system") else [asked, turn]
+        return mark in tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:
+        return None
+
+
+@cache
 def reasoning_key():
     """The key of messages in which the chat template takes reasoning; None where it has none."""
     mark, asked = "didact-7f3a", {{"role": "user", "content": "?"}}
@@ -296,7 +308,7 @@ def fitted(row):
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
     for turn in (turn for turns in chats for turn in turns):
-        if turn["role"] == "developer" and not writes("developer"):
+        if turn["role"] == "developer" and not shows("developer"):
             turn["role"] = "system"
             SAID["what a developer says stands in a system prompt"] += 1
         thought = turn.pop("reasoning_content", "")
@@ -331,6 +343,10 @@ def thought_of(turn):
 
 def unsaid(row):
     """Count what the chat template leaves out of a row."""
+    turns = [turn for turns in row.values() if isinstance(turns, list) for turn in turns]
+    for role in {{turn["role"] for turn in turns if turn["content"]}}:
+        if shows(role) is False:
+            SAID[f"what {{role}} says is left out by the chat template"] += 1
     for part in ("messages", "completion", "chosen", "rejected"):
         turns = row.get(part) if tokenizer.chat_template else None
         thoughts = [thought_of(turn) for turn in turns] if isinstance(turns, list) else []
@@ -365,6 +381,9 @@ def load(names):
         read = fitted(complete(row, read))
         unsaid(read)
         found.append(read | {{name: row.get(name) for name in KEEP}})
+    texts = sum(isinstance(row.get("prompt"), str) for row in found)
+    if texts == len(found) and tokenizer.chat_template:  # beside chats they become chats
+        SAID["a text and its answer are trained as they stand, without the chat template"] = texts
     left_out = "are left out: this script trains on text, with marks like <image> in their place"
     SAID.update({{
         f"images {{left_out}}": FOUND["images"],
