@@ -444,17 +444,18 @@ class Pool:
 
         Raises:
             MissingDependencyError: `datasets` is not installed: `pip install 'didact[hf]'`.
-            PoolMismatchError: As `select`.
+            PoolMismatchError: The selection or order belongs to another pool.
             DataError: The library has no type for what a column holds.
         """
         need("a data set of the library datasets", "hf")
         import datasets
 
-        wanted = range(len(self)) if rows is None else rows
+        wanted = range(len(self)) if rows is None else self._rows_of(rows)
+        as_arrow = self.record_format == "arrow"
+        found: Any = self.select(wanted) if as_arrow else uniform_rows(self.records(wanted))
         try:
-            if self.record_format == "arrow":
-                return datasets.Dataset(self.select(wanted))
-            found = uniform_rows(self.records(self._rows_of(wanted)))
+            if as_arrow:
+                return datasets.Dataset(found)
             return datasets.Dataset.from_list(found, on_mixed_types="use_json")
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise DataError(

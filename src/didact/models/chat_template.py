@@ -27,8 +27,8 @@ _MEMORY: Final = 2**31  # bytes that it may take beside what the process had
 _LENGTH: Final = 2**24  # characters of a text, beside some for each of the conversation
 _PER_CHARACTER: Final = 16
 _REMEDY: Final = (
-    "the template comes with the model and cannot be used; set template=chatml (or roles, plain), "
-    "or give a model that you trust"
+    "the template comes with the model and cannot be used: give a model that you trust, or take "
+    "another template where there is a setting for it (template=chatml, roles, plain)"
 )
 
 

@@ -245,6 +245,9 @@ def test_developers_that_a_template_does_not_show_are_the_system(
     row = script.fitted({"messages": chat(("developer", "d"), ("user", "q"))})
     assert row["messages"] == chat((role, "d"), ("user", "q"))
     assert sum(script.SAID.values()) == (role == "system")
+    row = script.fitted({"messages": chat(("system", "s"), ("developer", "d"), ("user", "q"))})
+    system = [("system", "s\nd")] if role == "system" else [("system", "s"), ("developer", "d")]
+    assert row["messages"] == chat(*system, ("user", "q"))
 
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}

@@ -1,18 +1,18 @@
-"""What trainers of Hugging Face's kind share: settings as YAML, and the script that uses them."""
+"""The script with which HF Trainer and TRL train on rows as the reader reads them."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
 from didact.core.render import REASONING, REASONING_KEYS, THINK
 from didact.data.export import script_rows
-from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.export.ordered import OrderedDataSet
 from didact.data.formats import preference
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
@@ -32,37 +32,6 @@ from didact.data.rows.turns import (
     are_tools,
     is_call_part,
 )
-
-
-def sequential(data: OrderedDataSet) -> dict[str, Any]:
-    """The arguments of `TrainingArguments` that keep the order."""
-    settings: dict[str, Any] = {
-        "train_sampling_strategy": "sequential",
-        "num_train_epochs": 1,
-        "ignore_data_skip": False,
-    }
-    if data.batch_size is not None:
-        settings["per_device_train_batch_size"] = data.batch_size
-    return settings
-
-
-def settings_text(
-    settings: Mapping[str, Any], data: OrderedDataSet, notes: Iterable[str] = ()
-) -> str:
-    """Settings as YAML, with what they are for.
-
-    Args:
-        settings: The settings.
-        data: What they train on.
-        notes: What is not as one would think; said when the files are written, too.
-    """
-    first = data.data_files[0]
-    lines = [f"# Settings that keep the order of {first}: add yours beside them, change none.\n"]
-    lines += [f"{NOTE}{note}\n" for note in notes]
-    if data.epochs > 1:
-        lines.append(f"# {data.epochs} epochs are written out in the files.\n")
-    lines += [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
-    return "".join(lines)
 
 
 def script_text(
@@ -307,10 +276,9 @@ def fitted(row):
     """A row as the chat template takes it: what that has no place for stands in the text."""
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
+    for turns in chats:
+        developed(turns)
     for turn in (turn for turns in chats for turn in turns):
-        if turn["role"] == "developer" and not shows("developer"):
-            turn["role"] = "system"
-            SAID["what a developer says stands in a system prompt"] += 1
         thought = turn.pop("reasoning_content", "")
         if thought and reasoning_key():
             turn[reasoning_key()] = thought
@@ -332,6 +300,18 @@ def fitted(row):
                 turns.insert(0, tools)
         SAID["tools stand in the system prompt, as JSON"] += 1
     return row
+
+
+def developed(turns):
+    """Make what a developer says a part of the system prompt, where the template shows it not."""
+    for turn in [turn for turn in turns if turn["role"] == "developer"]:
+        if not shows("developer"):
+            SAID["what a developer says stands in the system prompt"] += 1
+            if turns[0]["role"] == "system":
+                turns[0]["content"] += "\\n" + turn["content"]
+                turns.remove(turn)
+            else:
+                turn["role"] = "system"
 
 
 def thought_of(turn):
@@ -381,7 +361,7 @@ def load(names):
         read = fitted(complete(row, read))
         unsaid(read)
         found.append(read | {{name: row.get(name) for name in KEEP}})
-    texts = sum(isinstance(row.get("prompt"), str) for row in found)
+    texts = sum(isinstance(row.get("prompt"), str) and len(row) > 1 for row in found)
     if texts == len(found) and tokenizer.chat_template:  # beside chats they become chats
         SAID["a text and its answer are trained as they stand, without the chat template"] = texts
     left_out = "are left out: this script trains on text, with marks like <image> in their place"

@@ -7,7 +7,8 @@ from typing import Final
 
 from didact.core.atomic import write_text
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.export.script import script_text
+from didact.data.export.trainer_settings import sequential, settings_text
 
 
 def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:

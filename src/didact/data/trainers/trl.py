@@ -9,7 +9,8 @@ from didact.core.atomic import write_text
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.export.script import script_text
+from didact.data.export.trainer_settings import sequential, settings_text
 
 _CLASSES: Final[dict[Kind, tuple[str, str]]] = {
     "chat": ("SFTTrainer", "SFTConfig"),
@@ -123,7 +124,7 @@ trainer = {trainer}(
     processing_class=tokenizer,
 )
 lost = 0 if settings.get("packing") else len(train_dataset) - len(trainer.train_dataset)
-if lost:
+if lost > 0:
     print(
         f"TRL drops {{lost}} of {{len(train_dataset)}} samples, for max_length: "
         f"{{trainer.args.max_length}}, {dropped}: the steps are not "
