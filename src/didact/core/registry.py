@@ -38,6 +38,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "random": "didact.scoring.random:Random",
         "rds": "didact.scoring.rds:RDS",
         "static_embedding": "didact.scoring.static_embedding:StaticEmbedding",
+        "zip_fit": "didact.scoring.zip_fit:ZipFit",
     },
     "selectors": {
         "feature_based": "didact.selection.feature_based.feature_based:feature_based",
