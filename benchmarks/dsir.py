@@ -3,10 +3,10 @@
     python benchmarks/dsir.py DATA --package PYTHON [--rounds 3] [-o RESULT]
 
 DATA is a folder with `instruct_pool`, targets and `multilingual_paragraphs`; PYTHON an interpreter
-that has `data-selection`; without it the tables are made. Every round times, one after another and each in a process of its own
-with two workers: the package, didact with the package's features, didact with its own. Both read
-one JSONL file of texts and end with a weight of every sample in memory, on disk for the package.
-Processor seconds are of a process and its children.
+that has `data-selection`; without it the tables are made. Every round times, one after another and
+each in a process of its own with two workers: the package, didact with the package's features,
+didact with its own. Both read one JSONL file of texts and end with a weight of every sample, on
+disk. Processor seconds are of a process and its children.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     pool = didact.read(str(options.data / "instruct_pool.jsonl.zst"))
-    result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    result: dict[str, Any] = (
+        json.loads(options.output.read_text()) if options.output.exists() else {}
+    )
     result["machine"] = machine()
     if options.package:
         result["speed"] = speed(pool, options)
@@ -106,10 +108,9 @@ def write(texts: Sequence[str], path: Path) -> str:
 
 
 def timed(command: Sequence[str]) -> dict[str, float]:
-    """Wall and processor seconds of a process and its children, and its largest one's memory."""
+    """Wall and processor seconds of a process and its children."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-    del done
+    subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall": time.perf_counter() - began, "cpu": cpu}
@@ -207,7 +208,7 @@ def kernel(texts: pa.LargeStringArray, n_bytes: int) -> dict[str, float]:
 
 
 def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
-    """How much more of a source is in the top 5 % than in the pool, and how scores go with length."""
+    """A source's share of the top 5 % over that of the pool, and how scores go with length."""
     out = []
     for name, source in WANTED:
         target = didact.read(str(data / f"{name}.jsonl.zst"))
@@ -231,7 +232,9 @@ def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
 def languages(data: Path) -> dict[str, dict[str, float]]:
     """Every paragraph asks for the others of its article, R of them: their share of the best R."""
     rows = didact.read(str(data / "multilingual_paragraphs.jsonl.zst"))
-    articles = np.array([json.loads(r)["meta"]["article"] for r in rows.records(np.arange(len(rows)))])
+    articles = np.array(
+        [json.loads(r)["meta"]["article"] for r in rows.records(np.arange(len(rows)))]
+    )
     texts = texts_of(rows)
     out: dict[str, dict[str, float]] = {}
     for features in ("words", "released"):

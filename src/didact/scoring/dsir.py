@@ -32,7 +32,7 @@ _SAMPLED: Final = 2000
 _FEW_WORDS: Final = 0.1
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
 # more of what it happens to lack than of what it is like.
-_MOSTLY_UNSEEN: Final = 0.5
+_MOSTLY_UNSEEN: Final = 0.75
 
 
 @method("dsir")
@@ -131,10 +131,10 @@ class DSIR:
             counts, names = counts.sum(axis=0, keepdims=True), ("",)
         for name, found in zip(names, counts, strict=True):
             if not found.any():
+                of = f"target task {name!r}" if self.separate_targets else "the target"
                 raise DataError(
-                    f"score.dsir: the {field} of {f'target task {name!r}' if name else 'the target'}"
-                    " has no words; drop the task, or set score.dsir.target_field to the part that "
-                    "has them"
+                    f"score.dsir: the {field} of {of} has no words; drop it, or set "
+                    "score.dsir.target_field to the part that has them"
                 )
         return counts
 
@@ -163,7 +163,9 @@ def score_texts(
         values /= np.maximum(grams, 1)[:, np.newaxis]
     few = "no words" if min_words == 1 else f"fewer than {min_words} words"
     reason = f"{few}: score.dsir.min_words leaves it out" if min_words > 1 else few
-    return BatchScores(values, missing=dict.fromkeys(np.flatnonzero(words < min_words).tolist(), reason))
+    return BatchScores(
+        values, missing=dict.fromkeys(np.flatnonzero(words < min_words).tolist(), reason)
+    )
 
 
 def _facts(of_pool: Int1D, of_target: Int1D, known: float) -> dict[str, Any]:

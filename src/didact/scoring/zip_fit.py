@@ -111,13 +111,14 @@ class ZipFit:
         rows = self._drawn(target, ctx)
         column = target.read(rows, [target_field]).column(0)
         others = [text.encode() for text in column.to_pylist() if text]
-        codes = np.array([c for c, t in zip(target.task_codes[rows], column, strict=True) if t.as_py()])
+        codes = np.array(
+            [c for c, t in zip(target.task_codes[rows], column, strict=True) if t.as_py()]
+        )
         for task, name in enumerate(target.task_names):
             if not (codes == task).any():
                 raise DataError(
-                    f"score.zip_fit: the {target_field} of {f'target task {name!r}' if name else 'the target'}"
-                    " is empty; drop the task, or set score.zip_fit.target_field to the part that "
-                    "has text"
+                    f"score.zip_fit: the {target_field} of target task {name!r} is empty; drop the "
+                    "task, or set score.zip_fit.target_field to the part that has text"
                 )
         alone = pair_sizes(self.codec, level, others)(b"")[:-1]
         facts = {

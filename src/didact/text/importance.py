@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Final, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ Features = Literal["words", "released"]
 _HALF: Final = np.uint64(32)
 _ROWS: Final = 4096  # looked at together
 _TOKENS: Final = re.compile(r"\w+|[^\w\s]+")  # NLTK's WordPunctTokenizer
-_KNOWN: Final = 1 << 18  # n-grams whose SHA-256 is remembered
+_KNOWN: Final = 1 << 20  # n-grams whose buckets are remembered, and those of a batch more
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,20 @@ class NGrams:
     def _released(self, texts: pa.LargeStringArray) -> Places:
         found: list[list[int]] = [[] for _ in range(self.order)]
         offsets = np.zeros(len(texts) + 1, np.int64)
+        known = _sha256_buckets(self.buckets)
+        if len(known) > _KNOWN:
+            known.clear()
         for row, text in enumerate(texts.to_pylist()):
             words = _TOKENS.findall((text or "").lower())
             offsets[row + 1] = len(words)
             for n, places in enumerate(found, 1):
-                grams = words if n == 1 else [" ".join(words[i : i + n]) for i in range(len(words))]
-                places += [sha256_bucket(gram, self.buckets) for gram in grams]
+                grams = (
+                    words
+                    if n == 1
+                    else map(" ".join, zip(*(words[k:] for k in range(n)), strict=False))
+                )
+                places += map(known.__getitem__, grams)
+                places += [self.buckets] * min(n - 1, len(words))
         np.cumsum(offsets, out=offsets)
         return self._within(np.array(found, np.int64).reshape(self.order, -1), offsets)
 
@@ -153,7 +161,19 @@ def _bucket(hashes: UInt64s, buckets: int) -> Int1D:
     return (((hashes >> _HALF) * np.uint64(buckets)) >> _HALF).view(np.int64)
 
 
-@lru_cache(_KNOWN)
-def sha256_bucket(ngram: str, buckets: int) -> int:
-    """SHA-256 of an n-gram, its words joined by spaces, modulo the buckets."""
-    return int.from_bytes(hashlib.sha256(ngram.encode()).digest(), "big") % buckets
+class _SHA256Buckets(dict[str, int]):
+    """N-gram, its words joined by spaces → its SHA-256 modulo the buckets; kept once computed."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self._buckets = buckets
+
+    def __missing__(self, ngram: str) -> int:
+        digest = hashlib.sha256(ngram.encode()).digest()
+        bucket = self[ngram] = int.from_bytes(digest, "big") % self._buckets
+        return bucket
+
+
+@cache
+def _sha256_buckets(buckets: int) -> _SHA256Buckets:
+    return _SHA256Buckets(buckets)

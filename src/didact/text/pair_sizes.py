@@ -99,7 +99,7 @@ def distances(sizes: Int1D, alone: Int1D) -> Float1D:
     **Source:** Cilibrasi & Vitányi 2005 (arXiv:cs/0312044), equation 6.
     """
     own = sizes[-1]
-    return (sizes[:-1] - np.minimum(own, alone)) / np.maximum(own, alone)
+    return np.asarray((sizes[:-1] - np.minimum(own, alone)) / np.maximum(own, alone))
 
 
 def _primed(others: list[bytes], more: int) -> Sizes:

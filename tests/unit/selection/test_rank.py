@@ -96,9 +96,7 @@ def test_gumbel_draws_rows_in_proportion_to_their_weight(
     seen = dict.fromkeys(permutations(range(4), 2), 0)
     for seed in range(draws):
         ctx = Context(executor=serial(), seed=seed, cache_dir=Path())
-        chosen = choose(
-            gumbel_top_k, pool, scores_of(values), Budget(samples=2), ctx, **settings
-        )
+        chosen = choose(gumbel_top_k, pool, scores_of(values), Budget(samples=2), ctx, **settings)
         seen[tuple(chosen.best_first().tolist())] += 1
     expected = {(a, b): draws * p[a] * p[b] / (1 - p[a]) for a, b in seen}
     chi_squared = sum((seen[o] - expected[o]) ** 2 / expected[o] for o in seen)
