@@ -75,8 +75,8 @@ class NGrams:
                     if n == 1
                     else map(" ".join, zip(*(words[k:] for k in range(n)), strict=False))
                 )
-                places += map(known.__getitem__, grams)
-                places += [self.buckets] * min(n - 1, len(words))
+                places.extend(map(known.__getitem__, grams))
+                places.extend([self.buckets] * min(n - 1, len(words)))
         np.cumsum(offsets, out=offsets)
         return self._within(np.array(found, np.int64).reshape(self.order, -1), offsets)
 
