@@ -70,6 +70,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "per": "ngram", "buckets": 100_000, "smoothing": 1e-6,
     },
 }  # fmt: skip
+BUDGET = didact.Budget(ratio=0.05)
 LANGUAGES = ("en", "ar", "ru", "tr", "th", "zh")
 
 
@@ -216,7 +217,7 @@ def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"target": name, "source": source, "share": round(of.mean(), 4)}
         for way, settings in WAYS.items():
             scores = didact.score(pool, "dsir", target=target, **settings)
-            chosen = didact.select(pool, scores, "top_k", budget=didact.Budget(ratio=0.05))
+            chosen = didact.select(pool, scores, "top_k", budget=BUDGET)
             there = scores.present
             row[way] = {
                 "enrichment": round(float(of[chosen.rows].mean() / of.mean()), 2),
@@ -225,6 +226,11 @@ def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
                 ),
                 "median bytes chosen": float(np.median(pool.n_bytes[chosen.rows])),
             }
+        scores = didact.score(pool, "dsir", target=target)
+        drawn = didact.select(
+            pool, scores, "gumbel_top_k", budget=BUDGET, unit="score", temperature=1.0
+        )
+        row["sample, drawn"] = {"enrichment": round(float(of[drawn.rows].mean() / of.mean()), 2)}
         out.append(row)
     return out
 

@@ -24,7 +24,7 @@ from didact.text.words import hash_words
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), one target task,
 # reading included; each further task costs the second figure. Only `estimate` uses them.
-_SECONDS_PER_BYTE: Final[dict[Features, float]] = {"words": 15e-9, "released": 300e-9}
+_SECONDS_PER_BYTE: Final[dict[Features, float]] = {"words": 23e-9, "released": 500e-9}
 _SECONDS_PER_BYTE_AND_TASK: Final = 1e-9
 # A sample of the pool is looked at for the target's words; where fewer of them are there than
 # this share, the two are hardly of one language.
@@ -44,7 +44,9 @@ class DSIR:
     of log p_target - log p_pool of their buckets. A sample drawn with a probability in proportion
     to exp(weight) is a sample of the target as far as n-grams tell: `select: {method: gumbel_top_k,
     unit: score, temperature: 1}` draws so. A sum grows with length: most samples are less likely
-    under the target, so that long ones have the lowest weights and short ones lie near 0.
+    under the target, so that long ones have the lowest weights and short ones lie near 0. The paper
+    cuts its pool into pieces of one length; where samples differ, `per: ngram` with `top_k` found
+    more of a target's own kind in five of six tries and as much in one (docs/choose-a-method.md).
 
     Args:
         order: Runs of 1 to so many neighboring words.
@@ -63,10 +65,11 @@ class DSIR:
 
     **Source:** Xie et al. 2023, "Data Selection for Language Models via Importance Resampling"
     (arXiv:2302.03169); defaults as in its package `data-selection` 1.0.3, to which
-    `features: released, min_words: 100` is equal in a test. The package counts n-grams of the pool
-    up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
-    **Cost:** two passes over the text, about 15 ns a byte on one core, 1 more for each further
-    task; 300 with `features: released`. Memory: 8 bytes a bucket and task.
+    `features: released, min_words: 100` is equal in a test. Three things differ: NLTK from 3.10 on
+    counts combining marks as letters, which is not done here; the package counts n-grams of the
+    pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
+    **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
+    task; 500 with `features: released`. Memory: 8 bytes a bucket and task.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] = 2

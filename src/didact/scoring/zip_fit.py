@@ -35,14 +35,14 @@ from didact.text.pair_sizes import (
 # Processor seconds on one core of an AMD EPYC (Zen 3), rows of 600 bytes: of a pair, and of a byte
 # of the two, by codec; only `estimate` uses them. zstd's are of level 3, DEFLATE's of all but 0.
 _RATES: Final[dict[PairCodec, tuple[float, float]]] = {
-    "gzip": (2e-6, 19e-9),
-    "zlib": (2e-6, 19e-9),
-    "isal": (2e-6, 6e-9),
-    "zstd": (3e-6, 4e-9),
-    "lz4": (1e-6, 1.2e-9),
+    "gzip": (3e-6, 25e-9),
+    "zlib": (3e-6, 25e-9),
+    "isal": (4e-6, 9.5e-9),
+    "zstd": (5e-6, 5e-9),
+    "lz4": (2.5e-6, 1.6e-9),
 }
-_PRIMED: Final = (6e-6, 10e-9)  # of a pair and a byte of the target sample,
-_PRIMING: Final = (60e-6, 30e-9)  # of a sample and a byte of it
+_PRIMED: Final = (8e-6, 10e-9)  # of a pair and a byte of the target sample,
+_PRIMING: Final = (90e-6, 40e-9)  # of a sample and a byte of it
 _EMPTY: Final = "empty text: a compression distance needs at least one byte"
 
 
@@ -52,10 +52,10 @@ class ZipFit:
     """1 - mean normalised compression distance to the target's samples; higher is better.
 
     The distance of two texts is (C(ab) - min(C(a), C(b))) / max(C(a), C(b)), C being compressed
-    bytes and ab the sample followed by the target's. 1 - distance is near 0 for texts that share
-    nothing, about 0.9 for copies. It knows no words: markup, code and runs of characters in any
-    script count as far as they repeat. Two texts of different lengths are never close, since the
-    longer one's bytes are in C(ab) and the shorter one has nothing for them.
+    bytes and ab the sample followed by the target's. 1 - distance is about 0.9 for copies and near
+    0 for long texts that share nothing; short ones share the container, and have up to 0.2. It
+    knows no words: markup, code and runs of characters in any script count as far as they repeat.
+    Two texts of different lengths are never close, since what the longer one has more is in C(ab).
 
     Args:
         codec: `gzip`, the paper's, and `zlib` are DEFLATE in two containers; `isal`, `zstd` and
@@ -73,8 +73,8 @@ class ZipFit:
     `max_targets: null` with its `codec` (gzip, lz4, zstd) and `level`; its default of gzip at level
     0 does not compress at all, see `level`. Equal to a plain version in a test.
     **Cost:** samples × target samples × bytes. With gzip at level 9 a sample is compressed once and
-    each target sample goes on from there: 90 µs and 6 µs for each target sample of 600 bytes more
-    on one core with numba (`pip install 'didact[fast]'`), else 20 µs a pair; lz4 2, zstd 7 µs.
+    each target sample goes on from there: 110 µs a sample and 14 µs a pair of 600 bytes each on one
+    core with numba (`pip install 'didact[fast]'`), else 33 µs a pair; lz4 4, zstd 11, isal 15.
     """
 
     codec: PairCodec = "gzip"
