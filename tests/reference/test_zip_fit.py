@@ -21,7 +21,7 @@ from isal import isal_zlib
 import didact
 from didact.testing import make_pool
 from didact.text.deflate.sizes import classic_zlib
-from didact.text.pair_sizes import distances, pair_sizes
+from didact.text.pair_sizes import distances, is_primed, pair_sizes
 
 POOL = [
     "Tom has 3 apples. He buys 5 more and gives 2 to Ann. How many apples does Tom have?",
@@ -131,7 +131,8 @@ def test_going_on_from_a_text_gives_the_size_of_both() -> None:
     rng = np.random.default_rng(0)
     words = [f"word{i} ".encode() for i in range(300)]
     first = b"".join(words[i] for i in rng.integers(0, 300, 12_000))
-    others = [first[500:900], rng.bytes(300), b"abc" * 9000, "猫は魚".encode()]
+    others = 2 * [first[500:900], rng.bytes(300), b"abc" * 9000, "猫は魚".encode()]
+    assert is_primed("gzip", 9, len(others))
     in_gzip, in_zlib = pair_sizes("gzip", 9, others), pair_sizes("zlib", 9, others)
     for length in (0, 1, 32_768, 65_274, 65_275):
         text = first[:length]
@@ -164,3 +165,13 @@ def test_the_order_of_the_two_matters() -> None:
     a, b = ("ab" * 50 + "cd" * 50).encode(), ("cd" * 50 + "xyz" * 9).encode()
     one, two = pair_sizes("gzip", 9, [b])(a), pair_sizes("gzip", 9, [a])(b)
     assert one[0] != two[0]
+
+
+@pytest.mark.skipif(not classic_zlib(), reason="this zlib is not the classic one")
+def test_few_others_are_compressed_anew_to_the_same_sizes() -> None:
+    others = [text.encode() for text in POOL + TARGET]
+    few, many = pair_sizes("gzip", 9, others[:2]), pair_sizes("gzip", 9, others)
+    assert is_primed("gzip", 9, len(others))
+    assert not is_primed("gzip", 9, 2)
+    text = TARGET[1].encode()
+    assert few(text)[:2].tolist() == many(text)[:2].tolist()

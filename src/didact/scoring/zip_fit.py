@@ -23,10 +23,10 @@ from didact.core.protocols import BatchScores, Context, Fitted
 from didact.core.sample_field import SampleField, check_sample_field
 from didact.text.deflate.sizes import fast_backend
 from didact.text.pair_sizes import (
-    PRIMED,
     PairCodec,
     Sizes,
     distances,
+    is_primed,
     pair_library,
     pair_sizes,
     resolve_pair_level,
@@ -94,7 +94,7 @@ class ZipFit:
         length = target.n_bytes / max(target.n, 1) if target is not None else 600.0
         pairs = pool.n * n_targets
         level = resolve_pair_level(self.codec, self.level)
-        if self.codec in {"gzip", "zlib"} and level == PRIMED and fast_backend():
+        if is_primed(self.codec, level, n_targets) and fast_backend():
             seconds = _PRIMING[0] * pool.n + _PRIMING[1] * pool.n_bytes
             seconds += pairs * (_PRIMED[0] + _PRIMED[1] * length)
         else:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from didact.core.arrays import Float1D, Int1D
 from didact.core.errors import ConfigError
 from didact.text.compression import isal_stream, library
-from didact.text.deflate.sizes import DeflateSizes, Texts
+from didact.text.deflate.sizes import DeflateSizes, Texts, classic_zlib
 
 PairCodec = Literal["gzip", "zlib", "isal", "zstd", "lz4"]
 
@@ -25,7 +25,8 @@ LEVELS: Final[dict[PairCodec, tuple[int, int, int]]] = {
     "zstd": (3, 1, 22),
     "lz4": (0, 0, 12),
 }
-PRIMED: Final = 9  # the level whose sizes are counted from the state after the first text
+_PRIMED: Final = 9  # the level whose sizes are counted from the state after the first text,
+_MANY: Final = 8  # where so many others follow it: going back to the empty state takes time too
 # Bytes of a container beside what the library here writes: gzip's header and trailer are longer
 # than zlib's; a frame of LZ4 says how long its content is, which pyarrow's leaves out.
 _GZIP: Final = 12
@@ -60,6 +61,12 @@ def pair_library(codec: PairCodec) -> str:
     return library("zlib" if codec == "gzip" else codec)
 
 
+def is_primed(codec: PairCodec, level: int, others: int) -> bool:
+    """Whether a text is compressed once for so many others, or with each of them anew."""
+    worth = others >= _MANY or not classic_zlib()  # whose sizes are those that are counted
+    return codec in {"gzip", "zlib"} and level == _PRIMED and worth
+
+
 def pair_sizes(codec: PairCodec, level: int, others: list[bytes]) -> Sizes:
     """A function of a text: its compressed bytes followed by each of some others, and alone.
 
@@ -73,13 +80,13 @@ def pair_sizes(codec: PairCodec, level: int, others: list[bytes]) -> Sizes:
         A function that gives int64 `(m + 1,)`: sizes of text + other for each, then of the text.
         To be used by one thread at a time.
 
-    **Cost:** at zlib's level 9 a text is compressed once, and each other goes on from there: about
-    90 µs and 40 ns a byte for the text, 8 µs and 10 ns a byte for each other, on one core of 2021
-    with numba. Elsewhere both are compressed anew: some µs a pair, and 2 ns a byte of both with
-    lz4, 5 with zstd 3, 10 with isal 2, 25 with zlib.
+    **Cost:** at zlib's level 9, and from eight others on, a text is compressed once and each other
+    goes on from there: about 90 µs and 40 ns a byte for the text, 8 µs and 10 ns a byte for each
+    other, on one core of 2021 with numba. Elsewhere both are compressed anew: some µs a pair, and
+    2 ns a byte of both with lz4, 5 with zstd 3, 10 with isal 2, 25 with zlib.
     """
-    others = [*others, b""]
-    if codec in {"gzip", "zlib"} and level == PRIMED:
+    primed, others = is_primed(codec, level, len(others)), [*others, b""]
+    if primed:
         return _primed(others, _GZIP if codec == "gzip" else 0)
     size = _size(codec, level)
     return lambda text: np.array([size(text + other) for other in others], np.int64)
