@@ -28,11 +28,13 @@ _SECONDS_PER_BYTE: Final[dict[Features, float]] = {"words": 23e-9, "released": 5
 _SECONDS_PER_BYTE_AND_TASK: Final = 1e-9
 # A sample of the pool is looked at for the target's words; where fewer of them are there than
 # this share, the two are hardly of one language.
-_SAMPLED: Final = 2000
+_SAMPLED: Final = 2000  # rows,
+_SAMPLED_BYTES: Final = 1 << 24  # and no more bytes
 _FEW_WORDS: Final = 0.1
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
 # more of what it happens to lack than of what it is like.
 _MOSTLY_UNSEEN: Final = 0.75
+_UNEVEN: Final = 4  # 90th over 10th percentile of lengths, from which sums are mostly length
 
 
 @method("dsir")
@@ -116,7 +118,20 @@ class DSIR:
             (self.field,),
             tasks=target.task_names if self.separate_targets else (),
             reduce=self.reduce,
-            facts=_facts(of_pool, of_target.sum(axis=0), known),
+            facts=_facts(of_pool, of_target.sum(axis=0), known, self._note_on_lengths(pool)),
+        )
+
+    def _note_on_lengths(self, pool: Pool) -> str:
+        """That sums go with length, where samples differ in it; else ""."""
+        if self.per == "ngram" or not len(pool):
+            return ""
+        low, high = np.quantile(pool.n_tokens, [0.1, 0.9])
+        if high <= _UNEVEN * low:
+            return ""
+        return (
+            f"samples differ in length ({low:,.0f} and {high:,.0f} tokens at the 10th and the 90th "
+            "percentile) and summed weights go with it, short ones above long ones; "
+            "score.dsir.per: ngram takes the mean"
         )
 
     def _count_target(
@@ -171,7 +186,7 @@ def score_texts(
     )
 
 
-def _facts(of_pool: Int1D, of_target: Int1D, known: float) -> dict[str, Any]:
+def _facts(of_pool: Int1D, of_target: Int1D, known: float, lengths: str) -> dict[str, Any]:
     """What was counted, and a note where a weight may not mean what it should."""
     unseen = float(of_pool[of_target == 0].sum() / max(of_pool.sum(), 1))
     facts: dict[str, Any] = {
@@ -180,7 +195,7 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float) -> dict[str, Any]:
         "pool_in_buckets_without_target": round(unseen, 4),
         "target_words_in_pool": round(known, 4),
     }
-    notes = []
+    notes = [lengths] if lengths else []
     if known < _FEW_WORDS:
         notes.append(
             f"of the target's words {known:.0%} are in a sample of the pool: they hardly share a "
@@ -190,9 +205,9 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float) -> dict[str, Any]:
     elif unseen > _MOSTLY_UNSEEN:
         notes.append(
             f"{unseen:.0%} of the pool's n-grams are in buckets where the target's "
-            f"{int(of_target.sum()):,} n-grams left none: scores say above all how many of them a "
-            "sample has, which is its length; give more target samples, or set fewer "
-            "score.dsir.buckets, a larger score.dsir.smoothing, or score.dsir.per: ngram"
+            f"{int(of_target.sum()):,} n-grams left none: scores say above all how many of these a "
+            "sample has; give more target samples, or set fewer score.dsir.buckets or a larger "
+            "score.dsir.smoothing"
         )
     return {**facts, "note": "; ".join(notes)} if notes else facts
 
@@ -200,6 +215,7 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float) -> dict[str, Any]:
 def _words_known(pool: Pool, field: SampleField, target: Pool, target_field: SampleField) -> float:
     """Share of the target's words that are in a sample of the pool, rows evenly spaced."""
     rows = np.unique(np.linspace(0, max(len(pool) - 1, 0), min(_SAMPLED, len(pool)), dtype=int))
+    rows = rows[: max(int(np.searchsorted(np.cumsum(pool.n_bytes[rows]), _SAMPLED_BYTES)), 1)]
     have = np.unique(hash_words(pool.read(rows, [field]).column(0)).hashes)
     known = total = 0
     for batch in target.batches():

@@ -53,8 +53,12 @@ def test_a_sum_goes_with_length_and_a_mean_does_not(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, *contents)
     target = pool_of(tmp_path, *(" ".join(f"w{i}" for i in range(80)) for _ in "ab"), name="target")
     lengths = pool.n_bytes.astype(float)
-    assert spearman(score(pool, target).values, lengths) < -0.95
-    assert abs(spearman(score(pool, target, per="ngram").values, lengths)) < 0.3
+    total, mean = score(pool, target), score(pool, target, per="ngram")
+    assert spearman(total.values, lengths) < -0.95
+    assert abs(spearman(mean.values, lengths)) < 0.3
+    assert "samples differ in length" in total.facts["note"]
+    assert "score.dsir.per: ngram takes the mean" in total.facts["note"]
+    assert "differ in length" not in mean.facts["note"]  # of two rows of a target alone
 
 
 def test_one_score_for_every_task_or_one_of_all(tmp_path: Path) -> None:
