@@ -61,6 +61,7 @@ MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("column", {"name": "meta.grade", "prefer": "lower"}),
     ("compression", {"codec": "isal", "field": "prompt"}),
     ("compression", {"codec": "zstd", "level": 9}),
+    ("dsir", {"features": "released", "per": "ngram", "order": 3, "buckets": 99, "min_words": 2}),
     ("length", {"unit": "bytes", "field": "completion", "prefer": "shortest"}),
     ("length", {"unit": "characters"}),
     ("length", {"unit": "words", "field": "prompt"}),

@@ -27,6 +27,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "bm25": "didact.scoring.bm25:BM25",
         "column": "didact.scoring.column:Column",
         "compression": "didact.scoring.compression:Compression",
+        "dsir": "didact.scoring.dsir:DSIR",
         "embedding": "didact.scoring.embedding:Embedding",
         "ifd": "didact.scoring.ifd:IFD",
         "length": "didact.scoring.length:Length",
@@ -37,6 +38,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "random": "didact.scoring.random:Random",
         "rds": "didact.scoring.rds:RDS",
         "static_embedding": "didact.scoring.static_embedding:StaticEmbedding",
+        "zip_fit": "didact.scoring.zip_fit:ZipFit",
     },
     "selectors": {
         "feature_based": "didact.selection.feature_based.feature_based:feature_based",
