@@ -50,7 +50,7 @@ import didact
 pool, target, work, features = sys.argv[1:5]
 ctx = didact.context(cache_dir=work, workers=2)
 pool, target = (didact.read(path, cache_dir=work) for path in (pool, target))
-scores = didact.score(pool, "dsir", target=target, ctx=ctx, features=features)
+scores = didact.score(pool, "dsir", target=target, ctx=ctx, features=features, per="sample")
 np.save(work + "/weights.npy", scores.values)
 """
 # target file, and the source of the pool that it is of
@@ -63,12 +63,10 @@ WANTED = (
     ("target_humaneval", "gpteacher/codegen"),
 )
 WAYS: dict[str, dict[str, Any]] = {
-    "sample": {},
-    "ngram": {"per": "ngram"},
-    "sample, 100 words": {"min_words": 100},
-    "ngram, 100,000 buckets, smoothing 1e-6": {
-        "per": "ngram", "buckets": 100_000, "smoothing": 1e-6,
-    },
+    "sample": {"per": "sample"},
+    "ngram": {},
+    "sample, 100 words": {"per": "sample", "min_words": 100},
+    "ngram, 100,000 buckets, smoothing 1e-6": {"buckets": 100_000, "smoothing": 1e-6},
 }  # fmt: skip
 BUDGET = didact.Budget(ratio=0.05)
 LANGUAGES = ("en", "ar", "ru", "tr", "th", "zh")
@@ -226,7 +224,7 @@ def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
                 ),
                 "median bytes chosen": float(np.median(pool.n_bytes[chosen.rows])),
             }
-        scores = didact.score(pool, "dsir", target=target)
+        scores = didact.score(pool, "dsir", target=target, per="sample")
         drawn = didact.select(
             pool, scores, "gumbel_top_k", budget=BUDGET, unit="score", temperature=1.0
         )

@@ -60,7 +60,12 @@ def test_the_scorer_gives_the_packages_weights(tmp_path: Path) -> None:
     cases = {(c["order"], c["separate_targets"]): c for c in RECORDED["cases"]}
     for separate in (False, True):
         scores = didact.score(
-            pool, "dsir", target=target, features="released", separate_targets=separate
+            pool,
+            "dsir",
+            target=target,
+            features="released",
+            per="sample",
+            separate_targets=separate,
         )
         expected = np.array(cases[2, separate]["weights"]).reshape(len(POOL), -1).mean(axis=1)
         assert set(scores.missing) == {i for i, text in enumerate(POOL) if not text.strip()}
@@ -88,7 +93,7 @@ def test_resampling_is_a_draw_from_the_target(tmp_path: Path) -> None:
 
     pool = make_pool(rows([*words("prose", 1800), *words("formula", 200)]), tmp_path)
     target = make_pool(rows([*words("prose", 500), *words("formula", 500)]), tmp_path, name="t")
-    scores = didact.score(pool, "dsir", target=target, order=1, smoothing=1e-3)
+    scores = didact.score(pool, "dsir", target=target, per="sample", order=1, smoothing=1e-3)
     chosen = didact.select(
         pool, scores, "gumbel_top_k", budget=Budget(samples=100), unit="score", temperature=1.0
     )

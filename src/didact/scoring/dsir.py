@@ -42,13 +42,14 @@ _UNEVEN: Final = 4  # 90th over 10th percentile of lengths, from which sums are 
 class DSIR:
     """Log importance weight of each sample, target against pool, in nats; higher is better.
 
-    Words and pairs of words are hashed into buckets; the weight is the sum over a sample's n-grams
-    of log p_target - log p_pool of their buckets. A sample drawn with a probability in proportion
-    to exp(weight) is a sample of the target as far as n-grams tell: `select: {method: gumbel_top_k,
-    unit: score, temperature: 1}` draws so. A sum grows with length: most samples are less likely
-    under the target, so that long ones have the lowest weights and short ones lie near 0. The paper
-    cuts its pool into pieces of one length; where samples differ, `per: ngram` with `top_k` found
-    more of a target's own kind in five of six tries and as much in one (docs/choose-a-method.md).
+    Words and pairs of words are hashed into buckets; the weight is the mean over a sample's n-grams
+    of log p_target - log p_pool of their buckets. The paper takes the sum, `per: sample`: a sample
+    drawn with a probability in proportion to its exponential is a sample of the target as far as
+    n-grams tell, and `select: {method: gumbel_top_k, unit: score, temperature: 1}` draws so. But a
+    sum grows with length: most samples are less likely under the target, so that long ones have the
+    lowest weights and short ones lie near 0. The paper cuts its pool into pieces of one length;
+    where samples differ the mean found far more of a target's own kind, which is why it is the
+    default here (docs/choose-a-method.md).
 
     Args:
         order: Runs of 1 to so many neighboring words.
@@ -57,8 +58,8 @@ class DSIR:
             `released` are those of the package `data-selection`: NLTK's WordPunct tokens of the
             lower-cased text, punctuation among them, by SHA-256 modulo the buckets.
         smoothing: Added to every probability.
-        per: `sample` sums over n-grams, as published; `ngram` is their mean, which length does not
-            enter.
+        per: `ngram` is the mean over n-grams, which length does not enter; `sample` their sum, as
+            published.
         min_words: Samples with fewer words have no score; 100 is the package's.
         separate_targets: One score for every task of the target; or one of all tasks together.
         field: The part of the pool's samples that is scored.
@@ -66,8 +67,8 @@ class DSIR:
         reduce: How the scores of several tasks become one.
 
     **Source:** Xie et al. 2023, "Data Selection for Language Models via Importance Resampling"
-    (arXiv:2302.03169); defaults as in its package `data-selection` 1.0.3, to which
-    `features: released, min_words: 100` is equal in a test. Three things differ: NLTK from 3.10 on
+    (arXiv:2302.03169); its package `data-selection` 1.0.3, to which `features: released,
+    per: sample, min_words: 100` is equal in a test. Three things differ: NLTK from 3.10 on
     counts combining marks as letters, which is not done here; the package counts n-grams of the
     pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
     **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
@@ -78,7 +79,7 @@ class DSIR:
     buckets: Annotated[int, Field(ge=2, le=1 << 20)] = 10_000
     features: Features = "words"
     smoothing: Annotated[float, Field(gt=0)] = 1e-8
-    per: Literal["sample", "ngram"] = "sample"
+    per: Literal["ngram", "sample"] = "ngram"
     min_words: Annotated[int, Field(ge=1)] = 1
     separate_targets: bool = True
     field: SampleField = "text"

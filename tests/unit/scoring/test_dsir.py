@@ -42,7 +42,7 @@ def test_the_targets_kind_is_above_the_rest(tmp_path: Path) -> None:
 def test_a_mean_is_the_sum_over_the_ngrams(tmp_path: Path) -> None:
     pool, target = pool_of(tmp_path, *MATHS, "apples"), pool_of(tmp_path, *PROSE, name="target")
     n_grams = np.array([*[2 * 13 - 1] * 9, 1])
-    total, mean = score(pool, target), score(pool, target, per="ngram")
+    total, mean = score(pool, target, per="sample"), score(pool, target)
     assert total.facts["pool_ngrams"] == n_grams.sum()
     np.testing.assert_allclose(mean.values * n_grams, total.values, rtol=1e-15)
 
@@ -53,7 +53,7 @@ def test_a_sum_goes_with_length_and_a_mean_does_not(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, *contents)
     target = pool_of(tmp_path, *(" ".join(f"w{i}" for i in range(80)) for _ in "ab"), name="target")
     lengths = pool.n_bytes.astype(float)
-    total, mean = score(pool, target), score(pool, target, per="ngram")
+    total, mean = score(pool, target, per="sample"), score(pool, target)
     assert spearman(total.values, lengths) < -0.95
     assert abs(spearman(mean.values, lengths)) < 0.3
     assert "samples differ in length" in total.facts["note"]
