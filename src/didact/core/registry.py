@@ -25,6 +25,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
     "scorers": {
         "bits_per_byte": "didact.scoring.bits_per_byte:BitsPerByte",
         "bm25": "didact.scoring.bm25:BM25",
+        "classifier": "didact.scoring.classifier:Classifier",
         "column": "didact.scoring.column:Column",
         "compression": "didact.scoring.compression:Compression",
         "embedding": "didact.scoring.embedding:Embedding",
