@@ -31,6 +31,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "embedding": "didact.scoring.embedding:Embedding",
         "ifd": "didact.scoring.ifd:IFD",
         "length": "didact.scoring.length:Length",
+        "learned_grade": "didact.scoring.learned_grade:LearnedGrade",
         "less": "didact.scoring.less.less:LESS",
         "lqs": "didact.scoring.adjoint.lqs:LQS",
         "pds": "didact.scoring.adjoint.pds:PDS",

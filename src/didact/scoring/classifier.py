@@ -121,10 +121,11 @@ class Classifier(LearnedScorer):
         """Folds that the target's samples are dealt out to evenly."""
         distinct = len(np.unique(positive.keys))
         if distinct < 2:
-            why = f" (row {min(found.missing)}: {found.missing[min(found.missing)]})"
+            row = min(found.missing, default=None)
+            why = "" if row is None else f" (row {row}: {found.missing[row]})"
             raise DataError(
                 f"{self.where}: the target has {counted(distinct, 'sample')} with words of its own"
-                f"{why if found.missing else ''}; a classifier learns from some and is tried on "
+                f"{why}; a classifier learns from some and is tried on "
                 "others: give it two at least, better a hundred, or use bm25, which needs one"
             )
         return Folds.of(positive.keys, self.folds)
