@@ -137,11 +137,10 @@ class Classifier(LearnedScorer):
         values = model(texts, which)
         n = int(is_target.sum())
         if is_target.all():
-            note = "the pool has no sample to tell the target from: all scores are 0"
-            return {"note": f"classifier: {note}"}
+            return {"note": "the pool has no sample to tell the target from: all scores are 0"}
         area, low, high = auc(values[is_target], values[~is_target])
         note = (
-            f"classifier: held-out AUC {area:.3f} ({low:.3f} to {high:.3f}): so often has a target "
+            f"held-out AUC {area:.3f} ({low:.3f} to {high:.3f}): so often has a target "
             f"sample a higher score than one of the pool, by models that saw neither "
             f"({counted(n, 'target sample')}, {len(texts) - n:,} of the pool)"
         )

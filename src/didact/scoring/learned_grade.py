@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from didact.core.arrays import Bool1D, Float1D
+from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.findings import counted
@@ -20,7 +20,7 @@ from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import check_sample_field
 from didact.core.sampling import random_key
 from didact.core.statistics import spearman, spearman_interval
-from didact.scoring.learned.cross_fitting import Folds, Shape, cross_fit, fitted
+from didact.scoring.learned.cross_fitting import CrossFitted, Folds, Shape, cross_fit, fitted
 from didact.scoring.learned.grades import FEWEST, read_grades
 from didact.scoring.learned.learned_scorer import (
     MOST_BYTES,
@@ -73,6 +73,7 @@ class LearnedGrade(LearnedScorer):
     grade: Annotated[str, Field(min_length=1)]
     prefer: Literal["higher", "lower"] = "higher"
     shape: bool = True
+    folds: Annotated[int, Field(ge=2, le=20)] = 10
     l2: Annotated[float, Field(gt=0)] = 0.3
 
     where: ClassVar[str] = "score.learned_grade"
@@ -114,6 +115,7 @@ class LearnedGrade(LearnedScorer):
         model = cross_fit(
             texts, which, partial(_squared, values), folds, ctx, l2=self.l2, shape=shape
         )
+        model = _levelled(model, values, which)
         facts = self._told(values, model(texts, which), texts.shape[:, 0])
         facts |= {"folds": folds.count, "steps": model.steps}
         if not model.converged:
@@ -141,11 +143,11 @@ class LearnedGrade(LearnedScorer):
             "spearman_of_length": None if np.isnan(by_length) else by_length,
         }
         if np.isnan(rho):  # every row is foretold the same
-            note = f"learned_grade: {n:,} grades, and nothing in the texts tells them apart"
+            note = f"{n:,} grades, and nothing in the texts tells them apart"
             return {**facts, "spearman": None, "note": note}
         low, high = spearman_interval(rho, n)
         note = (
-            f"learned_grade: held-out Spearman {rho:.2f} ({low:.2f} to {high:.2f}) with {n:,} "
+            f"held-out Spearman {rho:.2f} ({low:.2f} to {high:.2f}) with {n:,} "
             "grades, each foretold by a model that did not see it"
         )
         if not np.isnan(by_length):
@@ -158,6 +160,17 @@ class LearnedGrade(LearnedScorer):
         return {
             **facts, "spearman": rho, "spearman_low": low, "spearman_high": high, "note": note
         }  # fmt: skip
+
+
+def _levelled(model: CrossFitted, grades: Float1D, which: Int1D) -> CrossFitted:
+    """The models with one mean grade instead of each its own.
+
+    A fold with high grades leaves low ones to its model, which foretells less of it: without this,
+    few grades would seem to be foretold worse than they are, and worse than by chance.
+    """
+    means = np.array([grades[which != k].mean() for k in range(model.folds.count)])
+    shifts = grades.mean() - means
+    return replace(model, intercepts=model.intercepts + np.append(shifts, shifts.mean()))
 
 
 def _squared(grades: Float1D, counted_rows: Bool1D) -> Squared:
