@@ -46,6 +46,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "length": {"method": "length"},
     "compression": {"method": "compression"},
     "bm25": {"method": "bm25"},
+    "classifier": {"method": "classifier"},
+    "learned_grade": {"method": "learned_grade", "grade": "meta.score"},
     "column": {"method": "column", "name": "meta.score", "prefer": "higher"},
     "perplexity": {**JUDGE, "method": "perplexity"},
     "bits_per_byte": {**JUDGE, "method": "bits_per_byte"},
@@ -60,7 +62,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "pds by a data scorer": {**INNER, **BY_OTHERS, "method": "pds"},
     "lqs by a data scorer": {**INNER, **BY_OTHERS, "method": "lqs"},
 }
-WITH_TARGET = {"bm25", "embedding", "static_embedding", "rds", "less", "pds", "lqs"}
+WITH_TARGET = {"bm25", "classifier", "embedding", "static_embedding", "rds", "less", "pds", "lqs"}
 # Processor seconds between an entry's cost being noted in it and its maker being told: checksums
 # and the disk. Folders of tiny models; measured below 0.02.
 SEALING = 0.1

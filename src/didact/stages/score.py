@@ -99,9 +99,7 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     scores = _scored(found, iter(values.read[name]), values, ctx)
     path = folder / f"{name}s.parquet"
     tables.write_scores(scores, values.pool, path)
-    notes: tuple[str, ...] = ()
-    if "note" in scores.facts:
-        notes += (str(scores.facts["note"]),)
+    notes = tuple(_notes(scores.facts))
     reads = {read.pool.fingerprint: read for read in values.read[name] if read is not None}
     targets = [read.pool for read in reads.values()]
     lost = f"rejected_{name}_target.jsonl"
@@ -113,6 +111,15 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
               "rejected_target": rejected(targets)}  # fmt: skip
     return Outcome(written, counts, notes, tuple(findings), scores.facts)
+
+
+def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What scores say of themselves, those that were combined one after another."""
+    if "note" in facts:
+        yield str(facts["note"])
+    for name, part in facts.items():
+        if isinstance(part, Mapping):
+            yield from (f"{name}: {note}" for note in _notes(part))
 
 
 def _own_files(read: Ingested) -> list[str]:

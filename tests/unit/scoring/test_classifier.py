@@ -172,3 +172,16 @@ def test_an_encoder_where_there_is_one(
         Classifier(**settings).estimate(pool.stats, target.stats)
     with pytest.raises(ConfigError, match=message):
         run(pool, target, **settings)
+
+
+def test_vectors_of_an_encoder(tmp_path: Path, tiny_encoder: Path) -> None:
+    pool, target = texts(tmp_path, [*SUMS[:5], *TALES]), texts(tmp_path, SUMS[5:], "target")
+    settings = {"features": "embedding", "model": str(tiny_encoder), "device": "cpu", "folds": 2}
+    scores = run(pool, target, **settings)
+    assert scores.facts["auc"] > 0.9
+    assert scores.values[:5].mean() > scores.values[5:].mean()
+    assert scores.facts["model"]
+    cost = Classifier(**settings).estimate(pool.stats, target.stats)
+    assert cost.flops > 0
+    assert scores.flops is not None
+    assert 0.3 < cost.flops / scores.flops < 3

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import didact
+from didact import verbs
 from didact.core.errors import DataError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
@@ -114,7 +116,6 @@ def test_null_and_nan_are_no_grades(tmp_path: Path) -> None:
     lines[53:] = [json.dumps({**row, "meta": {"grade": float("nan")}}) for row in graded[53:]]
     path = tmp_path / "pool.jsonl"
     path.write_text("\n".join(lines))
-    from didact import verbs
 
     scores = run(verbs.read(path, cache_dir=tmp_path, dedup="none"))
     assert scores.facts["graded"] == 50
@@ -139,7 +140,6 @@ def test_null_and_nan_are_no_grades(tmp_path: Path) -> None:
 def test_grades_that_are_none(grades: list[Any], message: str, tmp_path: Path) -> None:
     lines = "\n".join(json.dumps(row) for row in rows(TEXTS[:60], grades))
     (tmp_path / "pool.jsonl").write_text(lines)
-    from didact import verbs
 
     with pytest.raises(DataError, match=rf"^score\.learned_grade\.grade=meta\.grade: .*{message}"):
         run(verbs.read(tmp_path / "pool.jsonl", cache_dir=tmp_path, dedup="none"))
@@ -157,3 +157,21 @@ def test_twenty_grades_of_one_text_are_one(tmp_path: Path) -> None:
     pool = make_pool(rows(["The same. " * 2] * 30, list(range(30))), tmp_path, dedup="none")
     with pytest.raises(DataError, match="the 30 graded rows have 1 different texts"):
         run(pool)
+
+
+def test_what_is_told_of_combined_scores_is_in_the_run(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(row) for row in rows(TEXTS, GRADES[:90]))
+    (tmp_path / "pool.jsonl").write_text(lines)
+    graded = {"method": "learned_grade", "grade": "meta.grade"}
+    config = {
+        "data": {"path": str(tmp_path / "pool.jsonl"), "dedup": "none"},
+        "score": {"combine": "rank_mean", "of": [graded, {"method": "length"}]},
+        "select": {"method": "top_k", "budget": {"samples": 20}},
+        "order": {"method": "keep"},
+    }
+    didact.run(config, tmp_path / "out", workers=1, cache_dir=tmp_path / "cache")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    assert any(n.startswith("learned_grade: held-out") for n in stages["score"]["notes"])
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "learned_grade: held-out Spearman 0." in report
