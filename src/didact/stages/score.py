@@ -105,8 +105,14 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     lost = f"rejected_{name}_target.jsonl"
     written = [path, *listed(targets, "rejected", folder / lost)]
     findings = [*about_scores(scores)]
-    for read in reads.values():
-        findings += about_target(values.pool, read.pool, _own_files(read))
+    aims = {
+        read.pool.fingerprint
+        for leaf, read in zip(_leaves(section, values.config), values.read[name], strict=True)
+        if read is not None and leaf.scorer().needs_target
+    }
+    for fingerprint, read in reads.items():
+        aimed_at = fingerprint in aims
+        findings += about_target(values.pool, read.pool, _own_files(read), aimed_at=aimed_at)
     findings += rejected_rows(targets, "target files", lost, SKIPPED_TARGET_ROWS)
     counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
               "rejected_target": rejected(targets)}  # fmt: skip

@@ -61,7 +61,9 @@ class GramFeatures:
         if columns is None:
             self._buckets, self.width = sets.buckets, 1 << BITS
         else:
-            self._buckets, self.width = np.searchsorted(columns, sets.buckets), len(columns)
+            place = np.zeros(1 << BITS, np.int64)
+            place[columns] = np.arange(len(columns))
+            self._buckets, self.width = place.take(sets.buckets), len(columns)
         self._owners = np.repeat(np.arange(len(sets)), counts)
         self._scale = 1 / np.sqrt(np.maximum(counts, 1))
 
