@@ -9,6 +9,10 @@ one thread, on as many rows of the pool and the target repeated until it is as m
 judges what it saw; in the interpreter given, which has the package), and `floor`, one pass over the
 bytes of the texts as the pool has them. R-precision: of the R rows of the pool that are of SOURCE,
 the share among the best R. What is in DIR is not done again.
+
+python benchmarks/classifier.py POOL.jsonl TARGET.jsonl=SOURCE ... --work DIR --few
+
+does it for parts of the target, 2 samples to 100, beside `bm25`, over 30,000 rows of the pool.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "classifier.json"
 TRAIN_ROWS = 20_000
+FEW = RESULTS.with_name("classifier_few.json")
+FEW_ROWS, FEW_SAMPLES, DRAWS = 30_000, (2, 5, 10, 20, 50, 100), 3
 ARMS = ("floor", "didact", "bm25", "scikit-learn", "fastText")
 
 
@@ -35,6 +41,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--fasttext", help="an interpreter that has fasttext and numpy")
     parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--few", action="store_true", help="parts of the target")
     parser.add_argument("--arm", help="run one arm alone, in this process")
     options = parser.parse_args()
     if options.arm:
@@ -42,6 +49,9 @@ def main() -> None:
         print(json.dumps(measured(options.arm, options.pool, target, source, options.work)))
         return
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.few:
+        few(options)
+        return
     with_didact("floor", options.pool, options.targets[0].partition("=")[0], "", options.work)
     found: dict[str, Any] = {}
     for pair in options.targets:
@@ -184,6 +194,42 @@ def fast_text(texts: list[str], aims: list[str], drawn: Any, work: Path) -> Any:
     labels, chances = model.predict(flat)
     signs = np.array([1 if label[0] == "__label__target" else -1 for label in labels])
     return signs * np.array([chance[0] for chance in chances])
+
+
+def few(options: argparse.Namespace) -> None:
+    """R-precision by the number of target samples, means of several draws."""
+    import numpy as np
+
+    import didact
+
+    lines = lines_of(options.pool)
+    rows = np.sort(np.random.default_rng(5).permutation(len(lines))[:FEW_ROWS])
+    (options.work / "few.jsonl").write_text("".join(lines[i] for i in rows), encoding="utf-8")
+    pool = didact.read(options.work / "few.jsonl", cache_dir=options.work / "cache")
+    found: dict[str, Any] = {}
+    for pair in options.targets:
+        file, _, source = pair.partition("=")
+        aims = lines_of(file)
+        truth = pool.source_codes == pool.source_names.index(source)
+        table = found[Path(file).name] = {"wanted": int(truth.sum())}
+        for n in FEW_SAMPLES:
+            values: dict[str, list[float]] = {"bm25": [], "classifier": []}
+            for draw in range(DRAWS):
+                drawn = np.random.default_rng([draw, n]).permutation(len(aims))[:n]
+                part = options.work / "part.jsonl"
+                part.write_text("".join(aims[i] for i in drawn), encoding="utf-8")
+                target = didact.read(part, cache_dir=options.work / "cache")
+                for method, kept in values.items():  # scores are kept in the cache
+                    scores = didact.score(pool, method, target=target)
+                    kept.append(precision(scores.utility, truth))
+            table[str(n)] = {method: round(float(np.mean(v)), 3) for method, v in values.items()}
+            print(file, n, table[str(n)], flush=True)
+    FEW.write_text(json.dumps({"rows": FEW_ROWS, "draws": DRAWS, **found}, indent=1) + "\n")
+
+
+def lines_of(file: str) -> list[str]:
+    with Path(file).open(encoding="utf-8") as lines:
+        return list(lines)
 
 
 def precision(utility: Any, truth: Any) -> float:
