@@ -17,6 +17,7 @@ from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.core.statistics import spearman, spearman_interval
 from didact.execution.executors import serial
+from didact.scoring.around.about_scores import about_target
 from didact.scoring.around.score_pool import score_pool
 from didact.scoring.learned_grade import LearnedGrade
 from didact.testing import make_pool
@@ -175,3 +176,10 @@ def test_what_is_told_of_combined_scores_is_in_the_run(tmp_path: Path) -> None:
     assert any(n.startswith("learned_grade: held-out") for n in stages["score"]["notes"])
     report = (tmp_path / "out" / "report.html").read_text()
     assert "learned_grade: held-out Spearman 0." in report
+
+
+def test_graded_rows_of_the_pool_are_no_target_in_it(tmp_path: Path) -> None:
+    pool = make_pool(rows(TEXTS[:30]), tmp_path)
+    graded = make_pool(rows(TEXTS[:20], GRADES), tmp_path, name="graded")
+    assert next(about_target(pool, graded, [])).kind == "target_in_pool"
+    assert not [*about_target(pool, graded, [], aimed_at=False)]
