@@ -124,7 +124,7 @@ class Classifier(LearnedScorer):
             row = min(found.missing, default=None)
             why = "" if row is None else f" (row {row}: {found.missing[row]})"
             raise DataError(
-                f"{self.where}: the target has {counted(distinct, 'sample')} with words of its own"
+                f"{self.where}: the target has {counted(distinct, 'distinct sample')}"
                 f"{why}; a classifier learns from some and is tried on "
                 "others: give it two at least, better a hundred, or use bm25, which needs one"
             )

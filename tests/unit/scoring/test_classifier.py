@@ -103,9 +103,12 @@ def test_a_target_in_a_script_that_the_pool_lacks_is_told_and_noted(tmp_path: Pa
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (["Only one."], "the target has 1 sample with words of its own; a classifier learns"),
-        (["One row.", "one, row", "!?"], r"the target has 1 sample .* \(row 2: the text has no"),
-        (["...", "!"], "the target has 0 samples"),
+        (["Only one."], "the target has 1 distinct sample; a classifier learns"),
+        (
+            ["One row.", "one, row", "!?"],
+            r"the target has 1 distinct sample \(row 2: the text has no",
+        ),
+        (["...", "!"], "the target has 0 distinct samples"),
     ],
 )
 def test_a_target_of_one_sample_is_refused(
