@@ -18,7 +18,7 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import SampleField, check_sample_field
 from didact.core.sampling import drawable_rows, random_key, shuffled_rows
-from didact.core.statistics import auc
+from didact.core.statistics import CROSS_FITTED, auc
 from didact.scoring.learned.cross_fitting import CrossFitted, Folds, cross_fit, fitted
 from didact.scoring.learned.learned_scorer import (
     MOST_BYTES,
@@ -138,7 +138,7 @@ class Classifier(LearnedScorer):
         n = int(is_target.sum())
         if is_target.all():
             return {"note": "the pool has no sample to tell the target from: all scores are 0"}
-        area, low, high = auc(values[is_target], values[~is_target])
+        area, low, high = auc(values[is_target], values[~is_target], variance=CROSS_FITTED)
         note = (
             f"held-out AUC {area:.3f} ({low:.3f} to {high:.3f}): so often has a target "
             f"sample a higher score than one of the pool, by models that saw neither "

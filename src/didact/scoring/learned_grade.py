@@ -19,7 +19,7 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import check_sample_field
 from didact.core.sampling import random_key
-from didact.core.statistics import spearman, spearman_interval
+from didact.core.statistics import CROSS_FITTED, spearman, spearman_interval
 from didact.scoring.learned.cross_fitting import CrossFitted, Folds, Shape, cross_fit, fitted
 from didact.scoring.learned.grades import FEWEST, read_grades
 from didact.scoring.learned.learned_scorer import (
@@ -145,7 +145,7 @@ class LearnedGrade(LearnedScorer):
         if np.isnan(rho):  # every row is foretold the same
             note = f"{n:,} grades, and nothing in the texts tells them apart"
             return {**facts, "spearman": None, "note": note}
-        low, high = spearman_interval(rho, n)
+        low, high = spearman_interval(rho, n, variance=CROSS_FITTED)
         note = (
             f"held-out Spearman {rho:.2f} ({low:.2f} to {high:.2f}) with {n:,} "
             "grades, each foretold by a model that did not see it"

@@ -42,12 +42,16 @@ def test_auc_by_hand() -> None:
     area, low, high = auc(above, np.arange(58.0))
     assert area == pytest.approx(0.893, abs=0.0005)
     assert (high - low) / 2 / 1.96 == pytest.approx(0.032, abs=0.0006)
+    _, lower, _ = auc(above, np.arange(58.0), variance=4)
+    assert area - lower == pytest.approx(2 * (area - low))
     assert auc(np.array([2.0, 2]), np.array([1.0])) == (1, 1, 1)
 
 
 def test_the_interval_of_a_rank_correlation() -> None:
     # by hand: z = atanh 0.5 ± 1.959964 · √(1.125 / 97)
     assert spearman_interval(0.5, 100) == pytest.approx((0.3259, 0.6414), abs=1e-4)
+    # atanh 0.5 ± 1.959964 · √(2 · 1.125 / 97)
+    assert spearman_interval(0.5, 100, variance=2) == pytest.approx((0.2457, 0.6899), abs=1e-4)
     assert spearman_interval(1.0, 30) == (1, 1)
     low, high = spearman_interval(-0.2, 20)
     assert low < -0.5 < 0.2 < high

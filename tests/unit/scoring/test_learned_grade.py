@@ -64,7 +64,7 @@ def test_grades_of_rows_that_have_none(tmp_path: Path) -> None:
     assert facts["graded"] == 90
     assert facts["spearman"] > 0.8
     assert [facts["spearman_low"], facts["spearman_high"]] == pytest.approx(
-        spearman_interval(facts["spearman"], 90)
+        spearman_interval(facts["spearman"], 90, variance=2)
     )
     said = f"held-out Spearman {facts['spearman']:.2f} ({facts['spearman_low']:.2f} to "
     assert said in facts["note"]
