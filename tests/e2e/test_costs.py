@@ -47,6 +47,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "compression": {"method": "compression"},
     "bm25": {"method": "bm25"},
     "dsir": {"method": "dsir"},
+    "classifier": {"method": "classifier"},
+    "learned_grade": {"method": "learned_grade", "grade": "meta.score"},
     "column": {"method": "column", "name": "meta.score", "prefer": "higher"},
     "perplexity": {**JUDGE, "method": "perplexity"},
     "bits_per_byte": {**JUDGE, "method": "bits_per_byte"},
@@ -63,7 +65,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "zip_fit": {"method": "zip_fit", "codec": "lz4"},
 }
 WITH_TARGET = {
-    "bm25", "dsir", "embedding", "static_embedding", "rds", "less", "pds", "lqs", "zip_fit",
+    "bm25", "classifier", "dsir", "embedding", "static_embedding", "rds", "less", "pds", "lqs",
+    "zip_fit",
 }  # fmt: skip
 # Processor seconds between an entry's cost being noted in it and its maker being told: checksums
 # and the disk. Folders of tiny models; measured below 0.02.

@@ -23,15 +23,20 @@ def about_scores(scores: Scores) -> tuple[Finding, ...]:
     return (*_equal(scores), *_unscored(scores))
 
 
-def about_target(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
+def about_target(
+    pool: Pool, target: Pool, files: Sequence[str], *, aimed_at: bool = True
+) -> Iterator[Finding]:
     """What should be known of a target set, but its bad rows, of which `rejected_rows` tells.
 
     Args:
         pool: What is scored.
         target: The target set.
         files: Where that was read from, for the setting that keeps its rows out of the pool.
+        aimed_at: It is what samples are selected for, so that its own rows are found first; else
+            it may be of the pool, as graded rows are.
     """
-    yield from _in_pool(pool, target, files)
+    if aimed_at:
+        yield from _in_pool(pool, target, files)
     for found in target.findings:
         if found.kind != "rejected":
             of_pool = found.remedy.startswith(_OF_POOL)
