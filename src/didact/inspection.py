@@ -129,7 +129,7 @@ def commented_config(
     found = f"{len(pool):,} {pool.kind} samples ({', '.join(pool.meta['formats'])})"
     target_set = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
     score = [
-        f"  method: bm25            # words of the target; or dsir, zip_fit\n  target: {target_set}",
+        f"  method: bm25            # words of the target; dsir, zip_fit\n  target: {target_set}",
         "  # method: classifier    # the target told from the pool; its note says how well",
     ]
     if not target:
