@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from didact.core.protocols import Context
 
 _OPEN, _MET, _CLOSED = 0, 1, 2
+_NONE: Final = np.empty(0, np.int64), np.empty(0)
 _CHANCE: Final = 1 / 256  # of places that differ, so many agree in the 8 bits that are kept
 _TOGETHER: Final = 4096  # candidates compared at a time: half a megabyte of signatures
 _FACTOR: Final = 4  # how a walk that comes up short grows; at most a third is done twice
@@ -105,7 +106,7 @@ class Refusal:
         state = self._state
         state[position] = _CLOSED
         if self._alone[position]:
-            return np.empty(0, np.int64), np.empty(0)
+            return _NONE
         found = [np.empty(0, np.int32)]
         for band in self._bands:
             inside = band.members(position)
@@ -118,6 +119,8 @@ class Refusal:
             if _CLOSED in of:
                 band.keep(position, inside[of != _CLOSED])
         met = np.concatenate(found)
+        if not len(met):
+            return _NONE
         state[met] = _OPEN
         agree = self._agreement(position, met)
         which = np.flatnonzero(agree >= self._enough)

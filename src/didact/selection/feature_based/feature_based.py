@@ -154,7 +154,7 @@ def feature_based(
     def growth() -> Iterator[Grown]:
         from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
 
-        scripts = scripts_of(pool, rows)
+        scripts = scripts_of(pool, rows, ctx)
         suspects, ranking = noise_last(
             "feature_based", pool, rows, scripts, ctx, strictness=noise, script_factor=script_factor
         )
