@@ -103,10 +103,10 @@ def shingle_novelty(
     **Source:** didact; shingles after Broder 1997, lazy greedy after Minoux 1978.
     **Cost:** some 150 ns a byte on one core of 2021, more than half of them the filter's: four to
     five times what `compression` takes. Workers share two thirds of it.
-    Memory, beside four batches of text a worker: 4 bytes per distinct shingle in the sample, at `sample` 8 half
-    a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12 bytes per shingle
-    covered; and while noise is looked for 4 to 8 bytes a byte of text, at most 530 MiB. 1.5 million
-    samples of 620 bytes: about 1.2 GB.
+    Memory, beside four batches of text a worker: 4 bytes per distinct shingle in the sample, at
+    `sample` 8 half a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12
+    bytes per shingle covered; and while noise is looked for 4 to 8 bytes a byte of text, at most
+    530 MiB. 1.5 million samples of 620 bytes: about 1.2 GB.
     """
     need("shingle_novelty", "fast")
     rows = candidates(pool, scores)
