@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
     from didact.core.scores import Scores, Selection, TrainingOrder
+    from didact.duplicates import dedup
     from didact.laws import law
     from didact.monitoring.monitor import monitor
     from didact.pipeline import run
@@ -30,6 +31,7 @@ _HOME = {
     "TrainingOrder": "didact.core.scores",
     "combine": "didact.verbs",
     "context": "didact.verbs",
+    "dedup": "didact.duplicates",
     "evaluate": "didact.verbs",
     "export": "didact.verbs",
     "law": "didact.laws",
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "combine",
     "context",
+    "dedup",
     "evaluate",
     "export",
     "law",

@@ -113,6 +113,10 @@ FLAGS = {
     "calibrate": {"--cache-dir", "--device", "--json", "--seconds"},
     "config schema": set(),
     "config show": {"--json", "--set"},
+    "dedup": {
+        "--cache-dir", "--data", "--for", "--json", "--keep", "--out", "--set", "--similarity",
+        "--workers",
+    },
     "demo": {"--cache-dir", "--json", "--out", "--workers"},
     "diff": {"--json"},
     "evaluate": {

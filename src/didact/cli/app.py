@@ -17,6 +17,7 @@ from didact.cli import (
     cache,
     calibrate,
     config,
+    dedup,
     demo,
     diff,
     evaluate,
@@ -56,6 +57,7 @@ app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=select.EXAMPLES)(select.select)
 app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=dedup.EXAMPLES)(dedup.dedup)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)

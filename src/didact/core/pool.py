@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -269,16 +270,22 @@ class Pool:
         starts = self.meta["batch_starts"]
         yield from map(range, starts, [*starts[1:], len(self)])
 
+    def parts(self, rows: Int1D) -> list[slice]:
+        """Where the rows of each batch of the store are among ascending rows; none is empty."""
+        cuts = np.searchsorted(rows, [*self._starts, len(self)]).tolist()
+        return [slice(a, b) for a, b in pairwise(cuts) if a < b]
+
+    def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
+        """Texts of ascending rows of one batch of the store, at least one."""
+        number = int(np.searchsorted(self._starts, rows[0], side="right"))
+        first, last = [*self._starts.tolist(), len(self)][number - 1 : number + 1]
+        texts = self.read(range(first, last), ["text"]).column("text")
+        return texts if len(rows) == len(texts) else texts.take(pa.array(rows - first))
+
     def texts(self, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:
         """Texts of ascending rows, a batch of the store at a time, and where they are in `rows`."""
-        for batch in self.batches():
-            first, last = np.searchsorted(rows, [batch.start, batch.stop])
-            if first == last:
-                continue
-            texts = self.read(batch, ["text"]).column("text")
-            if last - first < len(batch):
-                texts = texts.take(pa.array(rows[first:last] - batch.start))
-            yield slice(int(first), int(last)), texts
+        for part in self.parts(rows):
+            yield part, self.texts_of(rows[part])
 
     def read(self, rows: range | npt.ArrayLike, columns: Sequence[str]) -> pa.RecordBatch:
         """Any rows, in the order asked for.

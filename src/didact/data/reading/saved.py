@@ -1,4 +1,4 @@
-"""Folders that the libraries `datasets` and `huggingface_hub` write: which files are the data."""
+"""Folders that didact, `datasets` and `huggingface_hub` write: which files are the data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from didact.core.errors import DataError
 from didact.core.findings import Finding
 from didact.core.nesting import parse_json, read_settings
+from didact.core.value_tables import KEY
 from didact.data.reading.files import readable
 
 _LINE: Final = 4096  # bytes of a file that has one line
@@ -44,6 +48,16 @@ def is_result(path: Path) -> bool:
     """Whether a file, named from the folder that is read, is a kept result, or not finished."""
     unfinished = any(part.endswith(".incomplete") for part in path.parts)
     return unfinished or _RESULT.fullmatch(path.name) is not None
+
+
+def is_own_table(path: Path) -> bool:
+    """Whether a file is a table of didact's: scores, a selection, an order, clusters."""
+    if path.suffix != ".parquet":
+        return False
+    try:
+        return KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):  # its reader says what is wrong with it
+        return False
 
 
 def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
