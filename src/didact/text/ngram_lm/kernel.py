@@ -1,0 +1,365 @@
+"""Compiled loops of n-gram models: counting, estimating, finding and judging n-grams.
+
+An n-gram is known by the place of its first n - 1 words among the (n - 1)-grams and by the place of
+its last word among the words, 32 bits each: no two n-grams share a key. Words are known by 64-bit
+hashes. A *cell* is 16 bytes: the key, and as two float32 the log₁₀ probability and back-off weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from didact.core.arrays import Float1D, Float32s, Int1D, UInt32s, UInt64s
+from didact.text.compiling import compiled
+
+ORDERS: Final = 5  # at most
+UNKNOWN, BEGIN, END = 0, 1, 2  # places of <unk>, <s>, </s> after all words, or before them
+SPECIAL: Final = 3
+NO_CONTEXT, TWICE = 1, 2  # what may be wrong with an n-gram of a file
+
+_ONE, _SHIFT = np.uint64(1), np.uint64(32)
+_FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_ZERO = np.uint64(0)
+
+Level5 = tuple[Any, Any, Any, Any, Any]  # an array for each order
+
+
+@compiled
+def _place(key: Any, size: int) -> int:
+    """Where the search for a key begins in a table of `size` places, below 2³²."""
+    h = key * _FIRST
+    h = (h ^ (h >> _SHIFT)) * _SECOND
+    return np.int64(((h >> _SHIFT) * np.uint64(size)) >> _SHIFT)
+
+
+@compiled
+def _key(context: int, word: int) -> Any:
+    """The key of an n-gram; never 0, which is an empty place."""
+    return (np.uint64(context + 1) << _SHIFT) | np.uint64(word)
+
+
+@compiled
+def _find(cells: UInt64s, base: int, size: int, key: Any) -> int:
+    """The place of a key among the `size` cells from `base` on; -1 - the empty one it belongs in."""
+    at = _place(key, size)
+    while True:
+        found = cells[2 * (base + at)]
+        if found == key:
+            return at
+        if found == _ZERO:
+            return -1 - at
+        at += 1
+        if at == size:
+            at = 0
+
+
+# -- counting ------------------------------------------------------------------------------------
+
+
+@compiled
+def _number(key: Any, keys: UInt64s, table: UInt32s, n: int) -> int:
+    """The number of a key; the next one, `n`, where it is new, and then it is entered."""
+    at = _place(key, len(table))
+    while table[at] != 0:
+        number = np.int64(table[at]) - 1
+        if keys[number] == key:
+            return number
+        at += 1
+        if at == len(table):
+            at = 0
+    table[at] = n + 1
+    keys[n] = key
+    return n
+
+
+@compiled
+def renumber(keys: UInt64s, first: int, n: int, table: UInt32s) -> None:
+    """Enter keys number `first` to `n` into an empty table."""
+    for number in range(first, n):
+        at = _place(keys[number], len(table))
+        while table[at] != 0:
+            at += 1
+            if at == len(table):
+                at = 0
+        table[at] = number + 1
+
+
+@compiled
+def count(
+    hashes: UInt64s,
+    ends: Int1D,
+    order: int,
+    keys: Level5,
+    counts: Level5,
+    shorter: Level5,
+    tables: Level5,
+    filled: Int1D,
+) -> None:
+    """Count the n-grams of sentences, of all orders at once.
+
+    The longest n-grams and those that begin a sentence count as often as they occur, the others
+    once for every different word before them.
+
+    Args:
+        hashes: Tokens of all sentences.
+        ends: Where each sentence ends in `hashes`, the first of them 0.
+        order: Words of the longest n-grams, 1 to 5.
+        keys: Keys of the n-grams by number; of words their hashes.
+        counts: What each counts as, uint32.
+        shorter: The number of the n-gram without its first word, uint32.
+        tables: Numbers + 1 by the hash of the key, 0 where empty.
+        filled: n-grams of each order, changed; there is room for one more of each a token.
+    """
+    previous = np.empty(ORDERS, np.int64)
+    for sentence in range(len(ends) - 1):
+        first, last = ends[sentence], ends[sentence + 1]
+        if first == last:
+            continue
+        previous[:] = -1
+        previous[0] = BEGIN
+        for i in range(first, last + 1):
+            word = END
+            if i < last:
+                key = max(hashes[i], _ONE)
+                word = _number(key, keys[0], tables[0], filled[0])
+                if word == filled[0]:
+                    filled[0] += 1
+            if order == 1:
+                counts[0][word] += np.uint32(1)
+            kept = word  # the n-gram one shorter that ends here
+            for n in range(1, order):
+                context = previous[n - 1]
+                previous[n - 1] = kept
+                if context < 0:
+                    break
+                number = _number(_key(context, word), keys[n], tables[n], filled[n])
+                if number == filled[n]:
+                    filled[n] += 1
+                    shorter[n][number] = np.uint32(kept)
+                    counts[n - 1][kept] += np.uint32(1)
+                if n == order - 1 or n == i - first + 1:
+                    counts[n][number] += np.uint32(1)
+                kept = number
+
+
+# -- estimating ----------------------------------------------------------------------------------
+
+
+@compiled
+def totals(keys: UInt64s, counts: UInt32s, sums: Int1D, kinds: UInt32s) -> None:
+    """What follows each context: the sum of the counts, and how many are 1, 2, 3 or more.
+
+    Args:
+        keys: Keys of the n-grams.
+        counts: What each counts as.
+        sums: `(contexts,)`, zeros, filled.
+        kinds: `(contexts, 3)`, zeros, filled.
+    """
+    for i in range(len(keys)):
+        context = np.int64(keys[i] >> _SHIFT) - 1
+        sums[context] += np.int64(counts[i])
+        kinds[context, min(np.int64(counts[i]), 3) - 1] += np.uint32(1)
+
+
+@compiled
+def interpolate(
+    keys: UInt64s,
+    counts: UInt32s,
+    shorter: UInt32s,
+    sums: Int1D,
+    left: Float1D,
+    discounts: Float1D,
+    below: Float1D,
+    out: Float1D,
+) -> None:
+    """Probabilities of n-grams: discounted counts, and what is left times that of the shorter.
+
+    Args:
+        keys: Keys of the n-grams.
+        counts: What each counts as.
+        shorter: The n-gram without its first word.
+        sums: Sum of the counts after each context.
+        left: Share that is left to the shorter n-grams after each context.
+        discounts: What is taken off a count of 0, 1, 2, 3 or more, `(4,)`.
+        below: Probabilities of the shorter n-grams.
+        out: Filled.
+    """
+    for i in range(len(keys)):
+        context = np.int64(keys[i] >> _SHIFT) - 1
+        seen = np.int64(counts[i]) - discounts[min(np.int64(counts[i]), 3)]
+        out[i] = seen / sums[context] + left[context] * below[np.int64(shorter[i])]
+
+
+@compiled
+def settle(
+    keys: UInt64s,
+    words: Int1D,
+    contexts: Int1D,
+    cells: UInt64s,
+    base: int,
+    size: int,
+    places: Int1D,
+) -> None:
+    """Enter n-grams into their cells.
+
+    Args:
+        keys: Keys, of numbers.
+        words: The place of each word among the words, by number; none for the words themselves.
+        contexts: The place of each context among the n-grams one shorter, by number.
+        cells: All cells; the keys are of places.
+        base: The first cell of this order.
+        size: Cells of this order.
+        places: The place of each n-gram, filled.
+    """
+    for i in range(len(keys)):
+        key = keys[i]
+        if len(contexts):
+            context = contexts[np.int64(key >> _SHIFT) - 1]
+            key = _key(context, words[np.int64(key & np.uint64(0xFFFFFFFF))])
+        at = -1 - _find(cells, base, size, key)
+        cells[2 * (base + at)] = key
+        places[i] = at
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+@compiled
+def enter_words(hashes: UInt64s, cells: UInt64s, size: int, places: Int1D) -> int:
+    """Enter words; the first that is there already, or -1."""
+    for i in range(len(hashes)):
+        key = max(hashes[i], _ONE)
+        at = _find(cells, 0, size, key)
+        if at >= 0:
+            return i
+        places[i] = -1 - at
+        cells[2 * places[i]] = key
+    return -1
+
+
+@compiled
+def find_words(hashes: UInt64s, cells: UInt64s, size: int, places: Int1D) -> None:
+    """The place of each word; below 0 where there is none."""
+    for i in range(len(hashes)):
+        places[i] = _find(cells, 0, size, max(hashes[i], _ONE))
+
+
+@compiled
+def _walk(words: Any, cells: UInt64s, bases: Int1D, sizes: Int1D) -> int:
+    """The place of an n-gram given by its words among those of its order; below 0: not there."""
+    at = words[0]
+    for n in range(1, len(words)):
+        at = _find(cells, bases[n], sizes[n], _key(at, words[n]))
+        if at < 0:
+            return -1
+    return at
+
+
+@compiled
+def enter(
+    words: Any, cells: UInt64s, bases: Int1D, sizes: Int1D, places: Int1D, fault: Int1D
+) -> bool:
+    """Enter the n-grams of a file.
+
+    Args:
+        words: Places of their words, `(m, n)`.
+        cells: All cells.
+        bases: The first cell of each order.
+        sizes: Cells of each order.
+        places: The place of each n-gram, filled.
+        fault: The n-gram that cannot be entered, and what is wrong with it; `(2,)`.
+
+    Returns:
+        Whether the n-gram without its first word is there for all of them.
+    """
+    n = words.shape[1] - 1
+    closed = True
+    for i in range(len(words)):
+        context = _walk(words[i, :n], cells, bases, sizes)
+        if context < 0:
+            fault[0], fault[1] = i, NO_CONTEXT
+            return closed
+        key = _key(context, words[i, n])
+        at = _find(cells, bases[n], sizes[n], key)
+        if at >= 0:
+            fault[0], fault[1] = i, TWICE
+            return closed
+        places[i] = -1 - at
+        cells[2 * (bases[n] + places[i])] = key
+        closed = closed and _walk(words[i, 1:], cells, bases, sizes) >= 0
+    return closed
+
+
+# -- judging -------------------------------------------------------------------------------------
+
+
+@compiled
+def judge(
+    hashes: UInt64s,
+    ends: Int1D,
+    texts: Int1D,
+    cells: UInt64s,
+    weights: Float32s,
+    bases: Int1D,
+    sizes: Int1D,
+    closed: bool,  # noqa: FBT001 - a kernel's argument
+    logs: Float1D,
+    tokens: Int1D,
+    unknown: Int1D,
+) -> None:
+    """The probability of every text.
+
+    A token has the probability of the longest n-gram that ends with it, times the back-off weights
+    of the longer contexts. A sentence begins after <s>, and its end </s> is a token.
+
+    Args:
+        hashes: Tokens of all sentences.
+        ends: Where each sentence ends in `hashes`, the first of them 0.
+        texts: Where the sentences of each text end, the first of them 0.
+        cells: All cells, the three special words after the other words.
+        weights: The same as float32.
+        bases: The first cell of each order.
+        sizes: Cells of each order that are searched.
+        closed: An n-gram is there only if it is also without its first word.
+        logs: Filled: log₁₀ of the probability of each text.
+        tokens: Filled: its tokens, ends of sentences among them.
+        unknown: Filled: those of them that are no words of the model.
+    """
+    order = len(bases)
+    previous = np.empty(ORDERS, np.int64)
+    for t in range(len(texts) - 1):
+        total, n_tokens, n_unknown = 0.0, 0, 0
+        for sentence in range(texts[t], texts[t + 1]):
+            first, last = ends[sentence], ends[sentence + 1]
+            if first == last:
+                continue
+            n_tokens += last - first + 1
+            previous[:] = -1
+            previous[0] = sizes[0] + BEGIN
+            for i in range(first, last + 1):
+                word = sizes[0] + END
+                if i < last:
+                    word = _find(cells, 0, sizes[0], max(hashes[i], _ONE))
+                    if word < 0:
+                        word = sizes[0] + UNKNOWN
+                        n_unknown += 1
+                log = np.float64(weights[4 * word + 2])
+                kept = word  # the n-gram one shorter that ends here, below 0: there is none
+                for n in range(1, order):
+                    context = previous[n - 1]
+                    previous[n - 1] = kept
+                    if context < 0:
+                        kept = -1
+                        if closed:  # nor are there longer ones
+                            break
+                        continue
+                    if kept >= 0 or not closed:
+                        kept = _find(cells, bases[n], sizes[n], _key(context, word))
+                    if kept >= 0:
+                        log = np.float64(weights[4 * (bases[n] + kept) + 2])
+                    else:
+                        log += np.float64(weights[4 * (bases[n - 1] + context) + 3])
+                total += log
+        logs[t], tokens[t], unknown[t] = total, n_tokens, n_unknown
