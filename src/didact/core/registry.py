@@ -32,6 +32,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "length": "didact.scoring.length:Length",
         "less": "didact.scoring.less.less:LESS",
         "lqs": "didact.scoring.adjoint.lqs:LQS",
+        "ngram_perplexity": "didact.scoring.ngram_perplexity:NgramPerplexity",
         "pds": "didact.scoring.adjoint.pds:PDS",
         "perplexity": "didact.scoring.perplexity:Perplexity",
         "random": "didact.scoring.random:Random",

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from didact.core.arrays import Float1D, Int1D, UInt8s
 from didact.core.errors import DataError
@@ -27,7 +28,7 @@ from didact.text.ngram_lm import kernel
 from didact.text.ngram_lm.kernel import BEGIN, END, ORDERS, UNKNOWN
 from didact.text.ngram_lm.model import MOST, NO_UNKNOWN, Draft, Model
 from didact.text.ngram_lm.tokens import hash_of
-from didact.text.words import hash_spans
+from didact.text.words import hash_spans, hash_words
 
 _SPECIAL: Final = {"<unk>": UNKNOWN, "<UNK>": UNKNOWN, "<s>": BEGIN, "</s>": END}
 _GAPS: Final = np.zeros(256, np.bool_)
@@ -93,7 +94,7 @@ class _Reader:
         self._order = 0  # of the section; 0 before the first
         self._read = 0  # n-grams of the section
         self._closed = True
-        self._unknown = False
+        self._plain = self._single = 0  # words that are one of ours, and characters
         self._said: set[int] = set()  # special words that were read
         self._draft: Draft | None = None
 
@@ -202,6 +203,8 @@ class _Reader:
         back_off[has] = self._numbers(data, starts, ends, first[has] + n + 1, lines[has])
         words = (first[:, np.newaxis] + np.arange(1, n + 1)).ravel()
         hashes = hash_spans(data, starts[words], ends[words])
+        if n == 1:
+            self._look_at(_strings(data, starts[words], ends[words]), hashes)
         places = self._enter(hashes, n, lines, block)
         assert self._draft is not None  # noqa: S101 - a section has begun
         self._draft.write(n - 1, places, logs, back_off if n < len(self._promised) else None)
@@ -212,12 +215,7 @@ class _Reader:
         self, data: UInt8s, starts: Int1D, ends: Int1D, which: Int1D, lines: Int1D
     ) -> Float1D:
         """Tokens as numbers."""
-        offsets = np.stack([starts[which], ends[which]], axis=1).ravel()
-        if not len(offsets):
-            return np.empty(0)
-        buffers = [None, pa.py_buffer(np.append(offsets, offsets[-1])), pa.py_buffer(data)]
-        spans = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets), buffers)
-        strings = spans.take(pa.array(np.arange(0, len(offsets), 2)))
+        strings = _strings(data, starts[which], ends[which])
         try:
             return np.asarray(strings.cast(pa.large_string()).cast(pa.float64()).to_numpy())
         except pa.ArrowInvalid:
@@ -227,6 +225,17 @@ class _Reader:
                 except ValueError as error:
                     raise self._error(f"{_shown(text)} is no number", at) from error
             return np.array([float(text) for text in strings.to_pylist()])
+
+    def _look_at(self, words: pa.LargeBinaryArray, hashes: npt.NDArray[np.uint64]) -> None:
+        """Count the words that `didact.text.words` would find as they are, and characters."""
+        try:
+            texts = words.cast(pa.large_string())
+        except pa.ArrowInvalid:  # not UTF-8: none of ours
+            return
+        found = hash_words(texts)
+        alone = np.flatnonzero(found.counts == 1)
+        self._plain += int((found.hashes[found.offsets[alone]] == hashes[alone]).sum())
+        self._single += int(pc.sum(pc.equal(pc.utf8_length(texts), 1)).as_py() or 0)
 
     def _enter(
         self, hashes: npt.NDArray[np.uint64], n: int, lines: Int1D, block: bytes
@@ -297,8 +306,25 @@ class _Reader:
             raise self._error(f"no {' and no '.join(absent)} among its 1-grams")
         if UNKNOWN not in self._said:
             draft.write(0, draft.sizes[:1] + UNKNOWN, NO_UNKNOWN, 0.0)
-        about = {"ngrams": self._promised, "has_unk": UNKNOWN in self._said}
+        ordinary = max(self._promised[0] - len(self._said), 1)
+        about = {
+            "ngrams": self._promised,
+            "has_unk": UNKNOWN in self._said,
+            "spelled": {
+                "words": self._plain / ordinary,
+                "characters": self._single / ordinary,
+                "whitespace": 1.0,
+            },
+        }
         return Model(draft.cells, draft.sizes, closed=self._closed, about=about)
+
+
+def _strings(data: UInt8s, starts: Int1D, ends: Int1D) -> pa.LargeBinaryArray:
+    """Spans of bytes as strings."""
+    offsets = np.append(np.stack([starts, ends], axis=1).ravel(), len(data))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    spans = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2 * len(starts), buffers)
+    return spans.take(pa.array(np.arange(0, 2 * len(starts), 2)))
 
 
 def _shown(line: bytes) -> str:

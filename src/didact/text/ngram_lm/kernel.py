@@ -307,6 +307,7 @@ def judge(
     closed: bool,  # noqa: FBT001 - a kernel's argument
     logs: Float1D,
     tokens: Int1D,
+    sentences: Int1D,
     unknown: Int1D,
 ) -> None:
     """The probability of every text.
@@ -324,18 +325,21 @@ def judge(
         sizes: Cells of each order that are searched.
         closed: An n-gram is there only if it is also without its first word.
         logs: Filled: log₁₀ of the probability of each text.
-        tokens: Filled: its tokens, ends of sentences among them.
-        unknown: Filled: those of them that are no words of the model.
+        tokens: Filled: its tokens.
+        sentences: Filled: its sentences, empty ones left out; each has an end to foretell.
+        unknown: Filled: tokens that are no words of the model.
     """
     order = len(bases)
     previous = np.empty(ORDERS, np.int64)
     for t in range(len(texts) - 1):
-        total, n_tokens, n_unknown = 0.0, 0, 0
+        total = 0.0
+        tokens[t] = sentences[t] = unknown[t] = 0
         for sentence in range(texts[t], texts[t + 1]):
             first, last = ends[sentence], ends[sentence + 1]
             if first == last:
                 continue
-            n_tokens += last - first + 1
+            tokens[t] += last - first
+            sentences[t] += 1
             previous[:] = -1
             previous[0] = sizes[0] + BEGIN
             for i in range(first, last + 1):
@@ -344,7 +348,7 @@ def judge(
                     word = _find(cells, 0, sizes[0], max(hashes[i], _ONE))
                     if word < 0:
                         word = sizes[0] + UNKNOWN
-                        n_unknown += 1
+                        unknown[t] += 1
                 log = np.float64(weights[4 * word + 2])
                 kept = word  # the n-gram one shorter that ends here, below 0: there is none
                 for n in range(1, order):
@@ -362,4 +366,4 @@ def judge(
                     else:
                         log += np.float64(weights[4 * (bases[n - 1] + context) + 3])
                 total += log
-        logs[t], tokens[t], unknown[t] = total, n_tokens, n_unknown
+        logs[t] = total

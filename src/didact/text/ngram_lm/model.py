@@ -17,6 +17,7 @@ from didact.text.ngram_lm.tokens import Sentence, Unit, sentences_of
 MOST: Final = 2**32 - 8  # places of one order that a key has room for
 # log₁₀ of an unknown word's probability where a file has no <unk>; KenLM's own.
 NO_UNKNOWN: Final = -100.0
+_LARGEST: Final = 308.0  # of float64, as a power of ten
 
 
 class Judged(NamedTuple):
@@ -24,21 +25,32 @@ class Judged(NamedTuple):
 
     Attributes:
         logs: float64 `(n,)`: log₁₀ of the probability.
-        tokens: int64 `(n,)`: tokens, ends of sentences among them.
-        unknown: int64 `(n,)`: those of them that are no words of the model.
+        tokens: int64 `(n,)`: tokens.
+        sentences: int64 `(n,)`: sentences that have tokens.
+        unknown: int64 `(n,)`: tokens that are no words of the model.
     """
 
     logs: Float1D
     tokens: Int1D
+    sentences: Int1D
     unknown: Int1D
 
     @property
     def perplexity(self) -> Float1D:
-        """10 ^ (-log₁₀ p / tokens), `(n,)`; NaN where there are no tokens."""
+        """10 ^ (-log₁₀ p / (tokens + sentences)), `(n,)`; NaN where there are no tokens.
+
+        Every sentence has an end that is foretold like a token; as `perplexity` of `kenlm`.
+        """
         none = np.full(len(self.logs), np.nan)
-        per_token = np.divide(-self.logs, self.tokens, out=none, where=self.tokens > 0)
-        with np.errstate(over="ignore"):
-            return np.asarray(np.minimum(10.0**per_token, np.finfo(np.float64).max))
+        per_token = np.divide(
+            -self.logs, self.tokens + self.sentences, out=none, where=self.tokens > 0
+        )
+        return np.asarray(10.0 ** np.minimum(per_token, _LARGEST))
+
+    @property
+    def unknown_share(self) -> Float1D:
+        """Share of the tokens that are unknown, `(n,)`; 0 where there are none."""
+        return np.asarray(self.unknown / np.maximum(self.tokens, 1))
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Model:
         """
         found = sentences_of(texts, unit, sentence)
         n = len(texts)
-        out = Judged(np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.int64))
+        out = Judged(np.zeros(n), *np.zeros((3, n), np.int64))
         kernel.judge(
             found.hashes, found.ends, found.texts, self.cells, self.cells.view(np.float32),
             first_cells(self.sizes), self.sizes, self.closed, *out,
