@@ -25,6 +25,7 @@ from didact.core.sample_field import SampleField, check_sample_field
 from didact.data.reading.files import Codec, File, chunks, readable
 from didact.data.reading.ingest import read_pool
 from didact.data.reading.settings import DataSettings
+from didact.scoring.around.about_scores import UNKNOWN
 from didact.text.ngram_lm import kenlm_binary
 from didact.text.ngram_lm.tokens import Sentence, Sentences, Unit, sentences_of
 
@@ -247,7 +248,7 @@ def judged(judge: Any, batch: pa.RecordBatch, *, unit: Unit, sentence: Sentence)
     found = judge(batch.column(0), unit, sentence)
     missing = {int(row): _MISSING[unit] for row in np.flatnonzero(found.tokens == 0)}
     values = np.where(found.tokens > 0, found.perplexity, 0.0)
-    return BatchScores(values.reshape(-1, 1), {"unknown": found.unknown_share}, missing)
+    return BatchScores(values.reshape(-1, 1), {UNKNOWN: found.unknown_share}, missing)
 
 
 @contextmanager

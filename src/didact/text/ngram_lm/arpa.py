@@ -71,7 +71,7 @@ def read_arpa(chunks: Iterable[bytes], name: str) -> Model:
 
 
 def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces that end with a line."""
+    """The same bytes in pieces that end with a line; the rest of a line that is cut is left out."""
     rest = b""
     for chunk in chunks:
         rest += chunk
@@ -79,8 +79,10 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if stop >= _BLOCK or (stop and len(rest) >= _BLOCK):
             yield rest[:stop]
             rest = rest[stop:]
-    if rest:
-        yield rest if rest.endswith(b"\n") else rest + b"\n"
+    if rest.endswith(b"\\end\\"):
+        rest += b"\n"
+    if stop := rest.rfind(b"\n") + 1:
+        yield rest[:stop]
 
 
 class _Reader:
