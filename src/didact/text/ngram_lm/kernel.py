@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from didact.core.arrays import Float1D, Float32s, Int1D, UInt32s, UInt64s
+from didact.core.arrays import Float1D, Float32s, Int1D, UInt8s, UInt32s, UInt64s
 from didact.text.compiling import compiled
 
 ORDERS: Final = 5  # at most
@@ -53,6 +53,48 @@ def _find(cells: UInt64s, base: int, size: int, key: Any) -> int:
         at += 1
         if at == size:
             at = 0
+
+
+# -- characters ----------------------------------------------------------------------------------
+
+
+@compiled
+def characters(data: UInt8s, offsets: Int1D, space: Any, hashes: UInt64s, ends: Int1D) -> None:
+    """Hashes of the characters of lines, as `didact.text.words.hash_spans` hashes them.
+
+    White space at the ends of a line is left out, and a run of it inside is one character.
+
+    Args:
+        data: UTF-8 of all lines.
+        offsets: Where each line begins, `(n + 1,)`.
+        space: The hash of white space.
+        hashes: Filled; room for one a byte.
+        ends: Filled: where the characters of each line end, after a first 0; `(n + 1,)`.
+    """
+    filled = 0
+    for line in range(len(offsets) - 1):
+        at, stop, first = offsets[line], offsets[line + 1], filled
+        gap = False
+        while at < stop:
+            byte = data[at]
+            if byte == 0 or byte == 32 or 9 <= byte <= 13:  # noqa: PLR1714 - compiled
+                gap = True
+                at += 1
+                continue
+            if gap and filled > first:
+                hashes[filled] = space
+                filled += 1
+            gap = False
+            width = 1 + (byte >= 0xC0) + (byte >= 0xE0) + (byte >= 0xF0)
+            x = _ZERO
+            for k in range(width):
+                x |= np.uint64(data[at + k]) << np.uint64(8 * k)
+            x = (x ^ (x >> np.uint64(30))) * _SECOND
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            hashes[filled] = x ^ (x >> np.uint64(31))
+            filled += 1
+            at += width
+        ends[line + 1] = filled
 
 
 # -- counting ------------------------------------------------------------------------------------
