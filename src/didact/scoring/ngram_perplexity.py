@@ -172,8 +172,7 @@ class NgramPerplexity:
             def watch(done: int) -> None:
                 work.progress(Progress("read model", done, size, "bytes"))
 
-            codec = next((c for m, c in _COMPRESSED.items() if _raw(path).startswith(m)), "")
-            return read_arpa(chunks(File(path, "arpa", codec, watch=watch)), str(path))
+            return read_arpa(chunks(File(path, "arpa", _codec(path), watch=watch)), str(path))
 
         folder, about = keep(ctx, _KIND, key, make, save=_save, load=_load)
         self._check_order(path, len(about["ngrams"]))
@@ -281,16 +280,21 @@ def _raw(path: Path) -> bytes:
         return file.read(1 << 12)
 
 
+def _codec(path: Path) -> Codec:
+    """How a file is compressed, by its first bytes."""
+    raw = _raw(path)
+    found: list[Codec] = [codec for magic, codec in _COMPRESSED.items() if raw.startswith(magic)]
+    return found[0] if found else ""
+
+
 def _beginning(path: Path) -> bytes:
     """The first bytes of a model's file, decompressed.
 
     Raises:
         DataError: They are neither text nor a KenLM binary.
     """
-    raw = _raw(path)
-    codec = next((c for magic, c in _COMPRESSED.items() if raw.startswith(magic)), "")
-    if codec:
-        raw = next(iter(chunks(File(path, "arpa", codec))), b"")
+    codec = _codec(path)
+    raw = next(iter(chunks(File(path, "arpa", codec))), b"") if codec else _raw(path)
     if not raw.startswith(kenlm_binary.MAGIC) and (b"\0" in raw or not raw.strip()):
         what = f"begins with the bytes {raw[:16]!r}" if raw else "is empty"
         raise DataError(

@@ -64,13 +64,17 @@ def test_equal_tokens_have_equal_hashes_wherever_they_stand(unit):
     assert (hashes[0] == hashes[1]).all()
     apart = [sentences_of(texts(None, t)[1:], unit, "line").hashes for t in SPEECH]
     assert (np.concatenate(apart) == hashes[0]).all()
-    strings = [token for t in spelled(texts(*SPEECH), unit, "line") for s in t for token in s.split()]
+    strings = [
+        token for t in spelled(texts(*SPEECH), unit, "line") for s in t for token in s.split()
+    ]
     assert len(set(strings)) == len(set(hashes[0].tolist()))
 
 
 def test_a_stream_counts_as_its_whole_does():
     rng = np.random.default_rng(0)
-    lines = [" ".join(f"w{k}" for k in rng.zipf(1.3, rng.integers(0, 30)) % 500) for _ in range(500)]
+    lines = [
+        " ".join(f"w{k}" for k in rng.zipf(1.3, rng.integers(0, 30)) % 500) for _ in range(500)
+    ]
     asked = texts(*lines[::7], "w1 w2 w3 new", "")
     whole, pieces = Counts(4), Counts(4)
     whole.add(sentences_of(texts("\n".join(lines)), "words", "line"))

@@ -140,9 +140,7 @@ class _Reader:
         elif not self._promised:
             raise self._error("a section of n-grams, and the header has no counts of them")
         if self._order == 0 and len(self._promised) > ORDERS:
-            raise self._error(
-                f"a model of {len(self._promised)} orders; expected {ORDERS} at most"
-            )
+            raise self._error(f"a model of {len(self._promised)} orders; expected {ORDERS} at most")
         if order != self._order + 1 or order > len(self._promised):
             raise self._error(
                 f"a section of {order}-grams where "
@@ -197,9 +195,7 @@ class _Reader:
         logs = self._numbers(data, starts, ends, first, lines)
         if len(above := np.flatnonzero(~(logs <= 0))):
             at = int(lines[above[0]])
-            raise self._error(
-                f"a log probability of {logs[above[0]]:g}; expected at most 0", at
-            )
+            raise self._error(f"a log probability of {logs[above[0]]:g}; expected at most 0", at)
         back_off = np.zeros(len(lines))
         has = np.flatnonzero(width == n + 2)
         back_off[has] = self._numbers(data, starts, ends, first[has] + n + 1, lines[has])
@@ -239,9 +235,7 @@ class _Reader:
         self._plain += int((found.hashes[found.offsets[alone]] == hashes[alone]).sum())
         self._single += int(pc.sum(pc.equal(pc.utf8_length(texts), 1)).as_py() or 0)
 
-    def _enter(
-        self, hashes: npt.NDArray[np.uint64], n: int, lines: Int1D, block: bytes
-    ) -> Int1D:
+    def _enter(self, hashes: npt.NDArray[np.uint64], n: int, lines: Int1D, block: bytes) -> Int1D:
         draft = self._draft
         assert draft is not None  # noqa: S101 - a section has begun
         size = int(draft.sizes[0])
@@ -249,12 +243,12 @@ class _Reader:
         words = np.full(len(hashes), -1)
         ordinary = np.ones(len(hashes), np.bool_)
         for hashed, place in special.items():
-            at = np.flatnonzero(hashes == hashed)
-            ordinary[at] = False
-            words[at] = size + place
-            if n == 1 and len(at):
-                if place in self._said or len(at) > 1:
-                    raise self._twice(block, int(lines[at[-1]]))
+            which = np.flatnonzero(hashes == hashed)
+            ordinary[which] = False
+            words[which] = size + place
+            if n == 1 and len(which):
+                if place in self._said or len(which) > 1:
+                    raise self._twice(block, int(lines[which[-1]]))
                 self._said.add(place)
         rest = np.flatnonzero(ordinary)
         places = np.empty(len(rest), np.int64)

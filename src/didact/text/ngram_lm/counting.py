@@ -119,7 +119,7 @@ class Counts:
         return np.asarray(p)
 
     def _settle_words(self, draft: Draft, n: int) -> Int1D:
-        places = np.arange(n) + draft.sizes[0]
+        places: Int1D = np.arange(n) + draft.sizes[0]
         none = np.empty(0, np.int64)
         kernel.settle(
             self._keys[0][SPECIAL:n], none, none, draft.cells, 0, int(draft.sizes[0]),
@@ -128,7 +128,13 @@ class Counts:
         return places
 
     def _longer(
-        self, draft: Draft, n: int, discounts: Float1D, below: Float1D, contexts: Int1D, words: Int1D
+        self,
+        draft: Draft,
+        n: int,
+        discounts: Float1D,
+        below: Float1D,
+        contexts: Int1D,
+        words: Int1D,
     ) -> tuple[Float1D, Int1D]:
         """n-grams of n + 1 words from those of n, whose weights are written.
 

@@ -23,11 +23,11 @@ _ONE, _SHIFT = np.uint64(1), np.uint64(32)
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _ZERO = np.uint64(0)
 
-Level5 = tuple[Any, Any, Any, Any, Any]  # an array for each order
+PerOrder = tuple[Any, ...]  # an array for each of five orders
 
 
 @compiled
-def _place(key: Any, size: int) -> int:
+def _place(key: Any, size: Any) -> Any:
     """Where the search for a key begins in a table of `size` places, below 2³²."""
     h = key * _FIRST
     h = (h ^ (h >> _SHIFT)) * _SECOND
@@ -35,14 +35,14 @@ def _place(key: Any, size: int) -> int:
 
 
 @compiled
-def _key(context: int, word: int) -> Any:
+def _key(context: Any, word: Any) -> Any:
     """The key of an n-gram; never 0, which is an empty place."""
     return (np.uint64(context + 1) << _SHIFT) | np.uint64(word)
 
 
 @compiled
-def _find(cells: UInt64s, base: int, size: int, key: Any) -> int:
-    """The place of a key among the `size` cells from `base` on; -1 - the empty one it belongs in."""
+def _find(cells: UInt64s, base: Any, size: Any, key: Any) -> Any:
+    """The place of a key among `size` cells from `base` on; -1 - the empty one it belongs in."""
     at = _place(key, size)
     while True:
         found = cells[2 * (base + at)]
@@ -101,7 +101,7 @@ def characters(data: UInt8s, offsets: Int1D, space: Any, hashes: UInt64s, ends: 
 
 
 @compiled
-def _number(key: Any, keys: UInt64s, table: UInt32s, n: int) -> int:
+def _number(key: Any, keys: UInt64s, table: UInt32s, n: Any) -> Any:
     """The number of a key; the next one, `n`, where it is new, and then it is entered."""
     at = _place(key, len(table))
     while table[at] != 0:
@@ -129,14 +129,14 @@ def renumber(keys: UInt64s, first: int, n: int, table: UInt32s) -> None:
 
 
 @compiled
-def count(
+def count(  # noqa: C901 - one loop, inlined
     hashes: UInt64s,
     ends: Int1D,
     order: int,
-    keys: Level5,
-    counts: Level5,
-    shorter: Level5,
-    tables: Level5,
+    keys: PerOrder,
+    counts: PerOrder,
+    shorter: PerOrder,
+    tables: PerOrder,
     filled: Int1D,
 ) -> None:
     """Count the n-grams of sentences, of all orders at once.
@@ -202,7 +202,8 @@ def totals(keys: UInt64s, counts: UInt32s, sums: Int1D, kinds: UInt32s) -> None:
     for i in range(len(keys)):
         context = np.int64(keys[i] >> _SHIFT) - 1
         sums[context] += np.int64(counts[i])
-        kinds[context, min(np.int64(counts[i]), 3) - 1] += np.uint32(1)
+        kind = np.int64(min(counts[i], 3)) - 1
+        kinds[context, kind] += np.uint32(1)
 
 
 @compiled
@@ -230,7 +231,7 @@ def interpolate(
     """
     for i in range(len(keys)):
         context = np.int64(keys[i] >> _SHIFT) - 1
-        seen = np.int64(counts[i]) - discounts[min(np.int64(counts[i]), 3)]
+        seen = np.int64(counts[i]) - discounts[np.int64(min(counts[i], 3))]
         out[i] = seen / sums[context] + left[context] * below[np.int64(shorter[i])]
 
 
@@ -289,7 +290,7 @@ def find_words(hashes: UInt64s, cells: UInt64s, size: int, places: Int1D) -> Non
 
 
 @compiled
-def _walk(words: Any, cells: UInt64s, bases: Int1D, sizes: Int1D) -> int:
+def _walk(words: Any, cells: UInt64s, bases: Int1D, sizes: Int1D) -> Any:
     """The place of an n-gram given by its words among those of its order; below 0: not there."""
     at = words[0]
     for n in range(1, len(words)):
@@ -338,7 +339,7 @@ def enter(
 
 
 @compiled
-def judge(
+def judge(  # noqa: C901 - one loop, inlined
     hashes: UInt64s,
     ends: Int1D,
     texts: Int1D,
