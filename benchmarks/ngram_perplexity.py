@@ -1,12 +1,15 @@
 """An n-gram model beside KenLM's: making it, reading it, asking it; same text, tokens and model.
 
 python benchmarks/ngram_perplexity.py POOL.jsonl.zst --lmplz BIN/lmplz --work DIR
+python benchmarks/ngram_perplexity.py POOL.jsonl.zst --targets DIR --work DIR
 
 Needs the package `kenlm`; `lmplz` is built from its sources. A quarter of the pool makes the model,
 the next quarter is judged: their words in lower case with a space between them, a line a sentence.
 Both read the same lines with one thread, each in a process of its own that has done the same on a
 few lines before: processor seconds and the growth of the process, medians of a few runs, ours and
 theirs in turn. The characters of an eighth of that do the same.
+
+With --targets: whether a target set finds its own source in the pool, by unit, order and sentence.
 """
 
 from __future__ import annotations
@@ -29,19 +32,29 @@ import didact
 from main_job import machine
 
 RESULTS = Path(__file__).parent / "results" / "ngram_perplexity.json"
+RESULTS_FOUND = RESULTS.with_stem("ngram_perplexity_found")
 ORDER = 5
+SOURCES = {"gsm8k": "gsm8k", "csqa": "t0/commonsense_qa", "clinc150": "clinc150"}
+WAYS = [
+    *({"unit": unit, "order": n} for unit in ("words", "characters") for n in range(1, 6)),
+    *({"unit": unit, "order": 5, "sentence": "text"} for unit in ("words", "characters")),
+]
 Found = tuple[Any, float, int]  # a value, processor seconds, bytes the process grew by
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool")
-    parser.add_argument("--lmplz", required=True)
+    parser.add_argument("--lmplz")
+    parser.add_argument("--targets", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pool = didact.read(options.pool, cache_dir=options.work / "cache")
+    if options.targets:
+        RESULTS_FOUND.write_text(json.dumps(found(pool, options), indent=1) + "\n")
+        return
     batches = list(pool.batches())
     quarter = len(batches) // 4
     results: dict[str, Any] = {
@@ -56,6 +69,25 @@ def main() -> None:
         results[unit] = compared(made, judged, unit, options)
         print(unit, json.dumps(results[unit], indent=1), flush=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def found(pool: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """R-precision: of the best R rows the share that is of a target's source, which has R."""
+    ctx = didact.context(workers=1, cache_dir=options.work / "cache")
+    out: dict[str, Any] = {"pool": Path(options.pool).name, "R-precision": {}}
+    for name, source in SOURCES.items():
+        file = options.targets / f"target_{name}_val.jsonl.zst"
+        target = didact.read(file, cache_dir=options.work / "cache")
+        wanted = pool.source_codes == pool.source_names.index(source)
+        table: dict[str, float] = {}
+        for method, way in (("bm25", {}), *(("ngram_perplexity", way) for way in WAYS)):
+            utility = didact.score(pool, method, target=target, ctx=ctx, **way).utility
+            best = np.argsort(-np.nan_to_num(utility, nan=-np.inf), kind="stable")
+            label = " ".join([method, *map(str, way.values())])
+            table[label] = round(float(wanted[best[: wanted.sum()]].mean()), 4)
+            print(name, label, table[label], flush=True)
+        out["R-precision"][f"{name}, {int(wanted.sum())} of {len(pool)} rows"] = table
+    return out
 
 
 def write(pool: Any, batches: list[range], unit: str, file: Path) -> tuple[Path, int]:

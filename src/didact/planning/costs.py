@@ -23,7 +23,9 @@ from didact.selection.around.choose import estimate as estimate_selection
 
 BY_LANGUAGE_MODEL: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
 BY_ENCODER: Final = ("embedding",)
-WITHOUT_MODEL: Final = (RANDOM, "bm25", "static_embedding", "compression", "length")
+WITHOUT_MODEL: Final = (
+    RANDOM, "bm25", "ngram_perplexity", "static_embedding", "compression", "length",
+)  # fmt: skip
 SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need no scores
 METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
