@@ -17,6 +17,7 @@ from didact.text.compiling import compiled
 ORDERS: Final = 5  # at most
 UNKNOWN, BEGIN, END = 0, 1, 2  # places of <unk>, <s>, </s> after all words, or before them
 SPECIAL: Final = 3
+TOGETHER: Final = 1 << 11  # tokens judged together: their cells stay near the processor
 NO_CONTEXT, TWICE = 1, 2  # what may be wrong with an n-gram of a file
 
 _ONE, _SHIFT = np.uint64(1), np.uint64(32)
@@ -339,7 +340,90 @@ def enter(
 
 
 @compiled
-def judge(  # noqa: C901 - one loop, inlined
+def _look_up(
+    keys: UInt64s, n: int, cells: UInt64s, base: Any, size: Any, places: Int1D, met: UInt64s
+) -> None:
+    """The places of n keys, as `_find` finds them.
+
+    What is met at the first place is read for all of them before any is looked at: reads that wait
+    for memory then wait together.
+    """
+    for k in range(n):
+        places[k] = _place(keys[k], size)
+    for k in range(n):
+        met[k] = cells[2 * (base + places[k])]
+    for k in range(n):
+        at, found = places[k], met[k]
+        while found != keys[k] and found != _ZERO:
+            at += 1
+            if at == size:
+                at = 0
+            found = cells[2 * (base + at)]
+        places[k] = at if found == keys[k] else -1 - at
+
+
+@compiled
+def _judge_tokens(  # noqa: C901 - one loop for each order
+    keys: UInt64s,
+    words: Int1D,
+    n: int,
+    cells: UInt64s,
+    weights: Float32s,
+    bases: Int1D,
+    sizes: Int1D,
+    closed: bool,  # noqa: FBT001 - a kernel's argument
+    log: Float1D,
+) -> None:
+    """log₁₀ p of tokens of whole sentences, one order after the other for all of them.
+
+    Args:
+        keys: Keys of the words; changed.
+        words: Places of the words, filled; <s> and </s> have theirs, the others -1.
+        n: How many; each sentence begins with <s>.
+        cells: All cells,
+        weights: the same as float32.
+        bases: The first cell of each order.
+        sizes: Cells of each order that are searched.
+        closed: As in `judge`.
+        log: Filled; 0 for <s>.
+    """
+    begin = sizes[0] + BEGIN
+    who, places, met = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64)
+    asked = 0
+    for j in range(n):
+        if words[j] < 0:
+            who[asked], keys[asked] = j, keys[j]
+            asked += 1
+    _look_up(keys, asked, cells, 0, sizes[0], places, met)
+    for k in range(asked):
+        words[who[k]] = places[k] if places[k] >= 0 else sizes[0] + UNKNOWN
+    for j in range(n):
+        log[j] = np.float64(weights[4 * words[j] + 2])
+    kept, longer = words.copy(), np.empty(n, np.int64)  # n-grams that end here, -1: there is none
+    for order in range(1, len(bases)):
+        asked = 0
+        for j in range(n):
+            longer[j] = -1
+            if words[j] == begin:
+                log[j] = 0.0
+                continue
+            context = kept[j - 1]
+            if context < 0:
+                continue
+            log[j] += np.float64(weights[4 * (bases[order - 1] + context) + 3])
+            if kept[j] >= 0 or not closed:
+                who[asked], keys[asked] = j, _key(context, words[j])
+                asked += 1
+        _look_up(keys, asked, cells, bases[order], sizes[order], places, met)
+        for k in range(asked):
+            if places[k] >= 0:
+                longer[who[k]] = places[k]
+                log[who[k]] = np.float64(weights[4 * (bases[order] + places[k]) + 2])
+        kept, longer = longer, kept
+
+
+@compiled
+def judge(
     hashes: UInt64s,
     ends: Int1D,
     texts: Int1D,
@@ -372,10 +456,15 @@ def judge(  # noqa: C901 - one loop, inlined
         sentences: Filled: its sentences, empty ones left out; each has an end to foretell.
         unknown: Filled: tokens that are no words of the model.
     """
-    order = len(bases)
-    previous = np.empty(ORDERS, np.int64)
+    longest = 0
+    for sentence in range(len(ends) - 1):
+        longest = max(longest, ends[sentence + 1] - ends[sentence] + 2)
+    room = max(longest, TOGETHER)
+    keys, words = np.empty(room, np.uint64), np.empty(room, np.int64)
+    log, text = np.empty(room, np.float64), np.empty(room, np.int64)
+    filled = 0
     for t in range(len(texts) - 1):
-        total = 0.0
+        logs[t] = 0.0
         tokens[t] = sentences[t] = unknown[t] = 0
         for sentence in range(texts[t], texts[t + 1]):
             first, last = ends[sentence], ends[sentence + 1]
@@ -383,30 +472,27 @@ def judge(  # noqa: C901 - one loop, inlined
                 continue
             tokens[t] += last - first
             sentences[t] += 1
-            previous[:] = -1
-            previous[0] = sizes[0] + BEGIN
-            for i in range(first, last + 1):
-                word = sizes[0] + END
-                if i < last:
-                    word = _find(cells, 0, sizes[0], max(hashes[i], _ONE))
-                    if word < 0:
-                        word = sizes[0] + UNKNOWN
-                        unknown[t] += 1
-                log = np.float64(weights[4 * word + 2])
-                kept = word  # the n-gram one shorter that ends here, below 0: there is none
-                for n in range(1, order):
-                    context = previous[n - 1]
-                    previous[n - 1] = kept
-                    if context < 0:
-                        kept = -1
-                        if closed:  # nor are there longer ones
-                            break
-                        continue
-                    if kept >= 0 or not closed:
-                        kept = _find(cells, bases[n], sizes[n], _key(context, word))
-                    if kept >= 0:
-                        log = np.float64(weights[4 * (bases[n] + kept) + 2])
-                    else:
-                        log += np.float64(weights[4 * (bases[n - 1] + context) + 3])
-                total += log
-        logs[t] = total
+            if filled + last - first + 2 > room:
+                _judge_tokens(keys, words, filled, cells, weights, bases, sizes, closed, log)
+                _add(words, log, text, filled, sizes[0], logs, unknown)
+                filled = 0
+            text[filled : filled + last - first + 2] = t
+            words[filled] = sizes[0] + BEGIN
+            for i in range(first, last):
+                filled += 1
+                keys[filled], words[filled] = max(hashes[i], _ONE), -1
+            words[filled + 1] = sizes[0] + END
+            filled += 2
+    _judge_tokens(keys, words, filled, cells, weights, bases, sizes, closed, log)
+    _add(words, log, text, filled, sizes[0], logs, unknown)
+
+
+@compiled
+def _add(
+    words: Int1D, log: Float1D, text: Int1D, n: int, special: Any, logs: Float1D, unknown: Int1D
+) -> None:
+    """Add tokens to their texts, one after the other: what is judged together changes no sum."""
+    for j in range(n):
+        if words[j] != special + BEGIN:
+            logs[text[j]] += log[j]
+            unknown[text[j]] += words[j] == special + UNKNOWN
