@@ -111,10 +111,10 @@ class Counts:
 
     def _words(self, discounts: Float1D) -> Float1D:
         """Probabilities of the words, the special ones first."""
-        counts = self._counts[0][: self._filled[0]].astype(np.float64)
-        off = discounts[np.minimum(counts, 3).astype(np.int64)]
-        total = counts.sum()
-        p = (counts - off) / total + off.sum() / total / (len(counts) - 1)
+        counts = self._counts[0][: self._filled[0]].astype(np.int64)
+        kind = np.minimum(counts, 3)
+        total, left = counts.sum(), np.bincount(kind, minlength=4) @ discounts
+        p = (counts - discounts[kind]) / total + left / total / (len(counts) - 1)
         p[BEGIN] = 1.0  # it is never foretold
         return np.asarray(p)
 

@@ -3,6 +3,9 @@
 An n-gram is known by the place of its first n - 1 words among the (n - 1)-grams and by the place of
 its last word among the words, 32 bits each: no two n-grams share a key. Words are known by 64-bit
 hashes. A *cell* is 16 bytes: the key, and as two float32 the log₁₀ probability and back-off weight.
+
+One file, because what numba has kept of a function is compiled again when the function's own file
+changes, and not when that of another changes which it calls.
 """
 
 from __future__ import annotations
@@ -130,7 +133,84 @@ def renumber(keys: UInt64s, first: int, n: int, table: UInt32s) -> None:
 
 
 @compiled
-def count(  # noqa: C901 - one loop, inlined
+def _warm(wanted: UInt64s, n: int, keys: UInt64s, table: UInt32s, numbers: UInt32s) -> Any:
+    """Read what `_number` will read for n keys, so that it need not wait; a digest of it."""
+    met = _ZERO
+    for k in range(n):
+        numbers[k] = table[_place(wanted[k], len(table))]
+    for k in range(n):
+        if numbers[k] != 0:
+            met ^= keys[np.int64(numbers[k]) - 1]
+    return met
+
+
+@compiled
+def _count_tokens(  # noqa: C901 - one loop for each order
+    wanted: UInt64s,
+    words: Int1D,
+    depth: Int1D,
+    n: int,
+    order: int,
+    keys: PerOrder,
+    counts: PerOrder,
+    shorter: PerOrder,
+    tables: PerOrder,
+    filled: Int1D,
+) -> Any:
+    """Count the n-grams of whole sentences, one order after the other for all of them.
+
+    Args:
+        wanted: Keys of the words; changed.
+        words: Numbers of the words, filled; <s> and </s> have theirs, the others -1.
+        depth: Tokens since <s>.
+        n: How many; each sentence begins with <s>.
+        order: As in `count`, and so on.
+        keys: n-grams by number.
+        counts: Their counts.
+        shorter: Those without their first word.
+        tables: Where they are found.
+        filled: How many there are.
+    """
+    who, numbers = np.empty(n, np.int64), np.empty(n, np.uint32)
+    asked = 0
+    for j in range(n):
+        if words[j] < 0:
+            who[asked], wanted[asked] = j, wanted[j]
+            asked += 1
+    met = _warm(wanted, asked, keys[0], tables[0], numbers)
+    for k in range(asked):
+        number = _number(wanted[k], keys[0], tables[0], filled[0])
+        if number == filled[0]:
+            filled[0] += 1
+        words[who[k]] = number
+    if order == 1:
+        for j in range(n):
+            counts[0][words[j]] += np.uint32(depth[j] > 0)
+    kept, longer = words.copy(), np.empty(n, np.int64)  # n-grams that end here, -1: there is none
+    for m in range(1, order):
+        asked = 0
+        for j in range(n):
+            longer[j] = -1
+            if depth[j] > 0 and kept[j - 1] >= 0:
+                who[asked], wanted[asked] = j, _key(kept[j - 1], words[j])
+                asked += 1
+        met ^= _warm(wanted, asked, keys[m], tables[m], numbers)
+        for k in range(asked):
+            j = who[k]
+            number = _number(wanted[k], keys[m], tables[m], filled[m])
+            if number == filled[m]:
+                filled[m] += 1
+                shorter[m][number] = np.uint32(kept[j])
+                counts[m - 1][kept[j]] += np.uint32(1)
+            if m == order - 1 or m == depth[j]:
+                counts[m][number] += np.uint32(1)
+            longer[j] = number
+        kept, longer = longer, kept
+    return met
+
+
+@compiled
+def count(
     hashes: UInt64s,
     ends: Int1D,
     order: int,
@@ -139,8 +219,8 @@ def count(  # noqa: C901 - one loop, inlined
     shorter: PerOrder,
     tables: PerOrder,
     filled: Int1D,
-) -> None:
-    """Count the n-grams of sentences, of all orders at once.
+) -> Any:
+    """Count the n-grams of sentences, of all orders.
 
     The longest n-grams and those that begin a sentence count as often as they occur, the others
     once for every different word before them.
@@ -154,37 +234,35 @@ def count(  # noqa: C901 - one loop, inlined
         shorter: The number of the n-gram without its first word, uint32.
         tables: Numbers + 1 by the hash of the key, 0 where empty.
         filled: n-grams of each order, changed; there is room for one more of each a token.
+
+    Returns:
+        A digest of what was read, so that no compiler leaves the reading out.
     """
-    previous = np.empty(ORDERS, np.int64)
+    room = TOGETHER
+    for sentence in range(len(ends) - 1):
+        room = max(room, ends[sentence + 1] - ends[sentence] + 2)
+    wanted = np.empty(room, np.uint64)
+    words, depth = np.empty(room, np.int64), np.empty(room, np.int64)
+    n, met = 0, _ZERO
     for sentence in range(len(ends) - 1):
         first, last = ends[sentence], ends[sentence + 1]
         if first == last:
             continue
-        previous[:] = -1
-        previous[0] = BEGIN
-        for i in range(first, last + 1):
-            word = END
-            if i < last:
-                key = max(hashes[i], _ONE)
-                word = _number(key, keys[0], tables[0], filled[0])
-                if word == filled[0]:
-                    filled[0] += 1
-            if order == 1:
-                counts[0][word] += np.uint32(1)
-            kept = word  # the n-gram one shorter that ends here
-            for n in range(1, order):
-                context = previous[n - 1]
-                previous[n - 1] = kept
-                if context < 0:
-                    break
-                number = _number(_key(context, word), keys[n], tables[n], filled[n])
-                if number == filled[n]:
-                    filled[n] += 1
-                    shorter[n][number] = np.uint32(kept)
-                    counts[n - 1][kept] += np.uint32(1)
-                if n == order - 1 or n == i - first + 1:
-                    counts[n][number] += np.uint32(1)
-                kept = number
+        if n + last - first + 2 > room:
+            met ^= _count_tokens(
+                wanted, words, depth, n, order, keys, counts, shorter, tables, filled
+            )
+            n = 0
+        words[n], depth[n] = BEGIN, 0
+        for i in range(first, last):
+            n += 1
+            wanted[n], words[n], depth[n] = max(hashes[i], _ONE), -1, i - first + 1
+        n += 1
+        words[n], depth[n] = END, last - first + 1
+        n += 1
+    return met ^ _count_tokens(
+        wanted, words, depth, n, order, keys, counts, shorter, tables, filled
+    )
 
 
 # -- estimating ----------------------------------------------------------------------------------
