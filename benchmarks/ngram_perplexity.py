@@ -7,7 +7,8 @@ Needs the package `kenlm`; `lmplz` is built from its sources. A quarter of the p
 the next quarter is judged: their words in lower case with a space between them, a line a sentence.
 Both read the same lines with one thread, each in a process of its own that has done the same on a
 few lines before: processor seconds and the growth of the process, medians of a few runs, ours and
-theirs in turn. The characters of an eighth of that do the same.
+theirs in turn. The characters of an eighth of that do the same. `raw` is of texts as they are: our
+words, and what a regular expression makes of them in lower case for `kenlm`.
 
 With --targets: whether a target set finds its own source in the pool, by unit, order and sentence.
 """
@@ -95,13 +96,16 @@ def write(pool: Any, batches: list[range], unit: str, file: Path) -> tuple[Path,
     from didact.text.ngram_lm.tokens import spelled
 
     n_bytes = 0
+    raw: list[str] = []
     with file.open("w") as out:
         for rows in batches:
             texts = pool.read(rows, ["text"]).column(0)
+            raw += texts.to_pylist()
             n_bytes += sum(len(text.encode()) for text in texts.to_pylist())
             for sentences in spelled(texts, unit, "line"):
                 out.writelines(f"{sentence}\n" for sentence in sentences)
                 out.write("\n")
+    file.with_suffix(".json").write_text(json.dumps(raw))
     return file, n_bytes
 
 
@@ -119,6 +123,10 @@ def compared(
         "judge didact": lambda: alone(judge_ours, asked, arpa),
         "judge kenlm": lambda: alone(judge_theirs, asked, arpa),
     }
+    if unit == "words":
+        raw = asked.with_suffix(".json")
+        ways["judge raw didact"] = lambda: alone(judge_ours, raw, arpa)
+        ways["judge raw kenlm"] = lambda: alone(judge_theirs, raw, arpa)
     for _ in range(options.repeats):
         for name, way in ways.items():
             parts.setdefault(name, []).append(way())
@@ -143,11 +151,13 @@ def compared(
             "of the runs": [round(s, 2) for _, s, _ in found],
             "ns a byte of text": round(seconds / of * 1e9, 1),
             "MB/s": round(of / seconds / 1e6, 2),
-            "bytes an n-gram": round(statistics.median(b for *_, b in found) / ngrams, 1),
         }
-    for what in ("make", "read ARPA", "judge"):
+        if name in {"make didact", "read ARPA didact", "read ARPA kenlm"}:
+            grown = statistics.median(b for *_, b in found)
+            out[name]["bytes an n-gram, at the peak"] = round(grown / ngrams, 1)
+    for what in ("make", "read ARPA", "judge", *(["judge raw"] if unit == "words" else [])):
         ours_name = f"{what} didact"
-        other = next(n for n in parts if n.startswith(what) and n != ours_name)
+        other = "make lmplz" if what == "make" else f"{what} kenlm"
         ratio = out[other]["cpu seconds"] / out[ours_name]["cpu seconds"]
         out[f"{what}: theirs over ours"] = round(ratio, 2)
     return out
@@ -181,6 +191,8 @@ def _resident() -> int:
 
 
 def rows(file: Path) -> list[str]:
+    if file.suffix == ".json":
+        return list(json.loads(file.read_text()))
     return file.read_text().removesuffix("\n\n").split("\n\n")
 
 
@@ -250,10 +262,10 @@ def judge_ours(asked: Path, arpa: Path) -> Callable[[], list[float]]:
     from didact.text.ngram_lm.arpa import read_arpa
 
     model = read_arpa(chunks(File(arpa, "arpa", "")), str(arpa))
-    batches = arrays(asked)
-    model.judge(batches[0][:50], "whitespace", "line")
+    batches, unit = arrays(asked), "words" if asked.suffix == ".json" else "whitespace"
+    model.judge(batches[0][:50], unit, "line")
     return lambda: [
-        log for batch in batches for log in model.judge(batch, "whitespace", "line").logs.tolist()
+        log for batch in batches for log in model.judge(batch, unit, "line").logs.tolist()
     ]
 
 
