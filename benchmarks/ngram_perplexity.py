@@ -4,11 +4,11 @@ python benchmarks/ngram_perplexity.py POOL.jsonl.zst --lmplz BIN/lmplz --work DI
 python benchmarks/ngram_perplexity.py POOL.jsonl.zst --targets DIR --work DIR
 
 Needs the package `kenlm`; `lmplz` is built from its sources. A quarter of the pool makes the model,
-the next quarter is judged: their words in lower case with a space between them, a line a sentence.
-Both read the same lines with one thread, each in a process of its own that has done the same on a
-few lines before: processor seconds and the growth of the process, medians of a few runs, ours and
-theirs in turn. The characters of an eighth of that do the same. `raw` is of texts as they are: our
-words, and what a regular expression makes of them in lower case for `kenlm`.
+the next quarter is judged, by words; of characters an eighth of that. `lmplz` and `kenlm` are given
+lines of our tokens with a space between them; didact reads the texts and cuts them itself. `kenlm
+from text` cuts them too, by a regular expression of words in lower case. One thread each, in a
+process of its own that has done the same on a few lines before: processor seconds and the growth of
+the process, medians of a few runs, ours and theirs in turn.
 
 With --targets: whether a target set finds its own source in the pool, by unit, order and sentence.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import resource
 import statistics
 import subprocess
@@ -116,17 +117,14 @@ def compared(
     arpa = options.work / f"{unit}.arpa"
     parts: dict[str, list[Found]] = {}
     ways: dict[str, Callable[[], Found]] = {
-        "make didact": lambda: alone(make_ours, text, options.work / "ours"),
+        "make didact": lambda: alone(make_ours, text, unit),
         "make lmplz": lambda: make_theirs(options.lmplz, text, arpa),
         "read ARPA didact": lambda: alone(read_ours, arpa),
         "read ARPA kenlm": lambda: alone(read_theirs, arpa),
-        "judge didact": lambda: alone(judge_ours, asked, arpa),
-        "judge kenlm": lambda: alone(judge_theirs, asked, arpa),
+        "judge didact": lambda: alone(judge_ours, asked, arpa, unit),
+        "judge kenlm": lambda: alone(judge_theirs, asked, arpa, ""),
+        "judge kenlm from text": lambda: alone(judge_theirs, asked, arpa, unit),
     }
-    if unit == "words":
-        raw = asked.with_suffix(".json")
-        ways["judge raw didact"] = lambda: alone(judge_ours, raw, arpa)
-        ways["judge raw kenlm"] = lambda: alone(judge_theirs, raw, arpa)
     for _ in range(options.repeats):
         for name, way in ways.items():
             parts.setdefault(name, []).append(way())
@@ -155,11 +153,14 @@ def compared(
         if name in {"make didact", "read ARPA didact", "read ARPA kenlm"}:
             grown = statistics.median(b for *_, b in found)
             out[name]["bytes an n-gram, at the peak"] = round(grown / ngrams, 1)
-    for what in ("make", "read ARPA", "judge", *(["judge raw"] if unit == "words" else [])):
-        ours_name = f"{what} didact"
-        other = "make lmplz" if what == "make" else f"{what} kenlm"
-        ratio = out[other]["cpu seconds"] / out[ours_name]["cpu seconds"]
-        out[f"{what}: theirs over ours"] = round(ratio, 2)
+    for what, other in (
+        ("make", "make lmplz"),
+        ("read ARPA", "read ARPA kenlm"),
+        ("judge", "judge kenlm"),
+        ("judge", "judge kenlm from text"),
+    ):
+        ratio = out[other]["cpu seconds"] / out[f"{what} didact"]["cpu seconds"]
+        out[f"{other} over ours"] = round(ratio, 2)
     return out
 
 
@@ -190,36 +191,28 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def rows(file: Path) -> list[str]:
-    if file.suffix == ".json":
-        return list(json.loads(file.read_text()))
-    return file.read_text().removesuffix("\n\n").split("\n\n")
-
-
 def arrays(file: Path, size: int = 4096) -> list[pa.LargeStringArray]:
-    texts = rows(file)
+    texts = json.loads(file.with_suffix(".json").read_text())
     return [pa.array(texts[i : i + size], pa.large_string()) for i in range(0, len(texts), size)]
 
 
-def make_ours(text: Path, folder: Path) -> Callable[[], dict[str, Any]]:
+def make_ours(text: Path, unit: Any) -> Callable[[], dict[str, Any]]:
     from didact.text.ngram_lm.counting import Counts
     from didact.text.ngram_lm.tokens import sentences_of
-
-    del folder
 
     def make(texts: Any) -> Any:
         counts = Counts(ORDER)
         for batch in texts:
-            counts.add(sentences_of(batch, "whitespace", "line"))
+            counts.add(sentences_of(batch, unit, "line"))
         return counts.estimate()
 
     batches = arrays(text)
-    make([batches[0][:50]]).judge(batches[0][:50], "whitespace", "line")
+    make([batches[0][:50]]).judge(batches[0][:50], unit, "line")
     asked = arrays(text.parent / "judged.txt")[0]
 
     def work() -> dict[str, Any]:
         model = make(batches)
-        logs = model.judge(asked, "whitespace", "line").logs.tolist()
+        logs = model.judge(asked, unit, "line").logs.tolist()
         return {"ngrams": model.about["ngrams"], "logs": logs}
 
     return work
@@ -257,24 +250,39 @@ def read_theirs(arpa: Path) -> Callable[[], int]:
     return lambda: kenlm.Model(str(arpa)).order
 
 
-def judge_ours(asked: Path, arpa: Path) -> Callable[[], list[float]]:
+def judge_ours(asked: Path, arpa: Path, unit: Any) -> Callable[[], list[float]]:
     from didact.data.reading.files import File, chunks
     from didact.text.ngram_lm.arpa import read_arpa
 
     model = read_arpa(chunks(File(arpa, "arpa", "")), str(arpa))
-    batches, unit = arrays(asked), "words" if asked.suffix == ".json" else "whitespace"
+    batches = arrays(asked)
     model.judge(batches[0][:50], unit, "line")
     return lambda: [
         log for batch in batches for log in model.judge(batch, unit, "line").logs.tolist()
     ]
 
 
-def judge_theirs(asked: Path, arpa: Path) -> Callable[[], list[float]]:
+def judge_theirs(asked: Path, arpa: Path, unit: str) -> Callable[[], list[float]]:
+    """By lines of tokens, or without a `unit` given by texts that are cut here."""
     import kenlm
 
     model = kenlm.Model(str(arpa))
-    texts = rows(asked)
-    return lambda: [sum(model.score(line) for line in text.split("\n") if line) for text in texts]
+    if not unit:
+        texts = asked.read_text().removesuffix("\n\n").split("\n\n")
+        return lambda: [
+            sum(model.score(line) for line in text.split("\n") if line) for text in texts
+        ]
+    whole = json.loads(asked.with_suffix(".json").read_text())
+    word = re.compile(r"\w+")
+
+    def cut(line: str) -> str:
+        if unit == "words":
+            return " ".join(word.findall(line.lower()))
+        return " ".join("\N{LOWER ONE EIGHTH BLOCK}".join(line.split()))
+
+    return lambda: [
+        sum(model.score(one) for line in text.split("\n") if (one := cut(line))) for text in whole
+    ]
 
 
 if __name__ == "__main__":

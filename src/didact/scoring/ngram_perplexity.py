@@ -31,14 +31,14 @@ from didact.text.ngram_lm.tokens import Sentence, Sentences, Unit, sentences_of
 
 # Processor seconds a byte on one core of an AMD EPYC (Zen 3) that is shared with others, reading
 # included: of the pool's texts, of a text that is counted, and of an ARPA file. Only `estimate`
-# uses them.
+# uses them. Of words 14 to 30 by the size of the model, which estimates do not know.
 _SECONDS_PER_BYTE: Final[dict[Unit, float]] = {
-    "words": 30e-9, "whitespace": 30e-9, "characters": 120e-9
+    "words": 22e-9, "whitespace": 22e-9, "characters": 55e-9
 }  # fmt: skip
 _SECONDS_PER_BYTE_COUNTED: Final[dict[Unit, float]] = {
-    "words": 300e-9, "whitespace": 300e-9, "characters": 300e-9
+    "words": 200e-9, "whitespace": 200e-9, "characters": 350e-9
 }  # fmt: skip
-_SECONDS_PER_BYTE_OF_ARPA: Final = 30e-9
+_SECONDS_PER_BYTE_OF_ARPA: Final = 20e-9
 _KIND: Final = "ngram-models"  # in the cache
 _RULE: Final = 1  # raised when the same text gives another model
 _COMPRESSED: Final[dict[bytes, Codec]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -58,7 +58,7 @@ class NgramPerplexity:
     Lowest is text like the one the model is of; which end is better is a setting. Perplexity is
     10 ^ (-log₁₀ p / tokens): a mean per token, so that long samples are not disfavored, in which
     every sentence has one token more, its end. Its log₂ is bits per token: per word, or with
-    `unit: characters` per character. Of several targets only perplexities by one unit compare.
+    `unit: characters` per character.
 
     The model is made here, interpolated modified Kneser-Ney as KenLM's `lmplz` makes it without
     pruning, or read from an ARPA file (.gz, .zst) or, with the extra `kenlm`, from a KenLM binary.
@@ -84,9 +84,9 @@ class NgramPerplexity:
     a text, in differential tests. Where an order has no n-gram that counts as 1, 2 or 3, as in a
     target of few rows, its discounts are ½, 1 and 1½, as with `lmplz --discount_fallback`; the note
     says so.
-    **Cost:** one pass over the text, about 30 ns a byte for words and 120 for characters on one
-    core; with a KenLM binary 1 µs a token. Making a model: 300 ns a byte of its text, and 24 bytes
-    of memory an n-gram that stays, 60 while it is made. The model is kept in the cache.
+    **Cost:** one pass over the text, 14 to 30 ns a byte for words by the size of the model and 55
+    for characters, on one core; with a KenLM binary 0.5 µs a token. Making a model: 200 ns a byte
+    of its text, characters 350; 24 bytes an n-gram on disk and in memory, 55 while it is made.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] | None = None
