@@ -150,3 +150,8 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(change, message):
         read_arpa([change(ARPA).encode()], "given.arpa")
     assert str(refused.value).startswith("given.arpa line ")
     assert "expected a whole ARPA file" in str(refused.value)
+
+
+def test_a_line_without_end_is_refused_before_all_of_it_is_read():
+    with pytest.raises(DataError, match="given.arpa: a line of more than 16,777,216 bytes"):
+        read_arpa((b"word " * 2**18 for _ in range(2**20)), "given.arpa")

@@ -37,6 +37,7 @@ _HEADER: Final = re.compile(rb"^\\", re.MULTILINE)
 _COUNT: Final = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
 _SECTION: Final = re.compile(rb"\\(\d+)-grams:")
 _BLOCK: Final = 1 << 20
+_LONGEST: Final = 1 << 24  # bytes of a line
 _SHOWN: Final = 80  # bytes of a line that a message shows
 
 
@@ -54,7 +55,7 @@ def read_arpa(chunks: Iterable[bytes], name: str) -> Model:
     **Cost:** about 1 µs an n-gram; memory 24 bytes an n-gram and some tens of megabytes.
     """
     reader = _Reader(name)
-    for block in _whole_lines(chunks):
+    for block in _whole_lines(chunks, name):
         at = 0
         while at < len(block):
             if reader.in_ngrams:
@@ -70,7 +71,7 @@ def read_arpa(chunks: Iterable[bytes], name: str) -> Model:
     return reader.model()
 
 
-def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _whole_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     """The same bytes in pieces that end with a line; the rest of a line that is cut is left out."""
     rest = b""
     for chunk in chunks:
@@ -78,7 +79,12 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         stop = rest.rfind(b"\n") + 1
         if stop >= _BLOCK or (stop and len(rest) >= _BLOCK):
             yield rest[:stop]
-            rest = rest[stop:]
+            rest, stop = rest[stop:], 0
+        if len(rest) - stop > _LONGEST:
+            raise DataError(
+                f"{name}: a line of more than {_LONGEST:,} bytes; expected an ARPA file, an n-gram "
+                "a line: check the path"
+            )
     if rest.endswith(b"\\end\\"):
         rest += b"\n"
     if stop := rest.rfind(b"\n") + 1:
