@@ -16,6 +16,7 @@ from pydantic import Field
 
 from didact.core.cost import Cost, Metered
 from didact.core.errors import ConfigError, DataError, need
+from didact.core.findings import counted, were
 from didact.core.identity import identity_of_file, method, versions
 from didact.core.keep import keep
 from didact.core.one_pass import one_pass
@@ -74,7 +75,8 @@ class NgramPerplexity:
         sentence: A sentence is a `line`, as in KenLM's tools and CCNet, or the whole `text`.
         model: An ARPA file or a KenLM binary, instead of a target set.
         text: A file with text to make the model of, in any format that pools have, instead of a
-            target set; what is read is each row's whole text.
+            target set; what is read is each row's whole text. Rows that cannot be read are left
+            out, and counted in the note.
         prefer: Which end is better.
         field: The part of the pool's samples that is scored.
         target_field: The part of the target's samples that the model is of; by default as `field`.
@@ -135,23 +137,25 @@ class NgramPerplexity:
                 return self._by_binary(path)
             folder, about = self._read(path, ctx)
         elif self.text is not None:
-            settings = DataSettings()
+            settings = DataSettings(on_bad_row="skip")
             of = read_pool([Path(self.text).expanduser()], settings, ctx, role="target").pool
             folder, about = self._made(of, "text", ctx)
+            about["text_rejected"] = sum(f.count for f in of.findings if f.kind == "rejected")
         else:
             assert target is not None  # noqa: S101 - `needs_target` says so
             field = self.target_field or self.field
             name = "score.ngram_perplexity.target_field"
             check_sample_field(target, field, name, what="target set")
             folder, about = self._made(target, field, ctx)
-        return self._fitted(_open_model, folder, {**about, "note": self._note(about)})
+        note = "; ".join(self._notes(about))
+        return self._fitted(_open_model, folder, {**about, **({"note": note} if note else {})})
 
     def _fitted(self, opened: Any, path: Path, facts: dict[str, Any]) -> Fitted:
         return one_pass(
             partial(judged, unit=self.unit, sentence=self.sentence),
             (self.field,),
             higher_is_better=self.prefer == "highest",
-            facts={name: value for name, value in facts.items() if value != ""},
+            facts=facts,
             open=partial(opened, path),
         )
 
@@ -210,20 +214,21 @@ class NgramPerplexity:
                 f"set {order} or leave the setting out"
             )
 
-    def _note(self, about: dict[str, Any]) -> str:
-        """What people should know of the model; "" for nothing."""
+    def _notes(self, about: dict[str, Any]) -> Iterator[str]:
+        """What people should know of the model."""
         if orders := about.get("fallback"):
-            return (
+            yield (
                 f"the text of the model ({about['tokens']:,} tokens) is too little to tell what to "
                 f"take off the counts of its {_listed(orders)}-grams: ½, 1 and 1½, as `lmplz "
                 "--discount_fallback` does"
             )
         if (share := about.get("spelled", {}).get(self.unit, 1.0)) < _FEW:
-            return (
+            yield (
                 f"{1 - share:.0%} of the words of {self.model} are none that unit={self.unit} ever "
                 "gives, so they match nothing; unit=whitespace reads texts as they are"
             )
-        return ""
+        if rejected := about.get("text_rejected"):
+            yield f"{counted(rejected, 'row')} of {self.text} {were(rejected)} no sample: left out"
 
 
 @dataclass(frozen=True, slots=True)

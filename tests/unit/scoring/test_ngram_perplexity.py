@@ -62,6 +62,13 @@ def test_a_text_makes_the_model_that_the_same_target_makes(pool, target, tmp_pat
     assert by_text.facts["note"].startswith("the text of the model (")
 
 
+def test_rows_of_a_text_that_are_no_samples_are_counted(pool, tmp_path):
+    (tmp_path / "clean.jsonl").write_text('{"text": "the sun"}\n{"text": ""}\n{"text": 3}\n')
+    note = score(pool, text=str(tmp_path / "clean.jsonl")).facts["note"]
+    assert note.endswith("clean.jsonl were no sample: left out")
+    assert "; 2 rows of" in note
+
+
 @pytest.mark.parametrize("packed", ["arpa", "gz", "zst"])
 def test_a_file_is_read_whatever_it_is_called(pool, target, tmp_path, packed):
     pack = {"arpa": bytes, "gz": gzip.compress, "zst": zstandard.ZstdCompressor().compress}
