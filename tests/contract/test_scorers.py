@@ -68,6 +68,7 @@ MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("length", {"unit": "bytes", "field": "completion", "prefer": "shortest"}),
     ("length", {"unit": "characters"}),
     ("length", {"unit": "words", "field": "prompt"}),
+    ("ngram_perplexity", {"unit": "characters", "order": 3, "sentence": "text", "field": "prompt"}),
     ("less", {**NEEDED["less"], "space": "projected", "dimension": 64}),
 ]
 CASES = [(name, NEEDED.get(name, {})) for name in registry.known("scorers")] + MORE

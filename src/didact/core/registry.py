@@ -35,6 +35,7 @@ _BUILT_IN: dict[Group, dict[str, str]] = {
         "learned_grade": "didact.scoring.learned_grade:LearnedGrade",
         "less": "didact.scoring.less.less:LESS",
         "lqs": "didact.scoring.adjoint.lqs:LQS",
+        "ngram_perplexity": "didact.scoring.ngram_perplexity:NgramPerplexity",
         "pds": "didact.scoring.adjoint.pds:PDS",
         "perplexity": "didact.scoring.perplexity:Perplexity",
         "random": "didact.scoring.random:Random",

@@ -24,8 +24,8 @@ from didact.selection.around.choose import estimate as estimate_selection
 BY_LANGUAGE_MODEL: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
 BY_ENCODER: Final = ("embedding",)
 WITHOUT_MODEL: Final = (
-    RANDOM, "bm25", "dsir", "classifier", "zip_fit", "static_embedding", "learned_grade",
-    "compression", "length",
+    RANDOM, "bm25", "dsir", "classifier", "ngram_perplexity", "zip_fit", "static_embedding",
+    "learned_grade", "compression", "length",
 )  # fmt: skip
 SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need no scores
 METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
