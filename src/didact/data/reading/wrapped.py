@@ -216,8 +216,8 @@ class _Objects:
         where = f"; there are lists at {_named(list(self.others))}" if self.others else ""
         lacks = f"has {'an object with ' if self.found else ''}no list of rows at {self.key!r}"
         return (DataError if self.found else NoListError)(
-            f"{self.path}: {lacks}{where}; expected one object, or several, with the list in it: name its key with --data "
-            "columns.rows=KEY, or leave columns.rows out"
+            f"{self.path}: {lacks}{where}; expected one object, or several, with the list in "
+            "it: name its key with --data columns.rows=KEY, or leave columns.rows out"
         )
 
     def finish(self) -> Iterator[RawRow]:
