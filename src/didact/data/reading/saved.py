@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from didact.core.bounded import read_bounded
 from didact.core.errors import DataError
 from didact.core.findings import Finding
-from didact.core.nesting import parse_json, read_settings
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 
 _LINE: Final = 4096  # bytes of a file that has one line
@@ -78,7 +79,7 @@ def _line(path: Path) -> str:
     """What a file holds that is one line; "" where it is longer than any."""
     try:
         with readable(path):
-            data = read_settings(path, longest=_LINE)
+            data = read_bounded(path, longest=_LINE)
     except ValueError:
         return ""
     return data.decode("utf-8", "replace").strip()
@@ -88,7 +89,8 @@ def _object(path: Path) -> dict[str, Any]:
     """What a file holds as JSON; nothing where that is no object."""
     try:
         with readable(path):
-            found = parse_json(read_settings(path))
+            data = read_bounded(path)
+        found = parse_json(data)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
