@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from didact.core import binding, registry
+from didact.core.bounded import LONGEST_CONFIG, read_bounded
 from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DidactError
 from didact.core.identity import about
-from didact.core.nesting import read_settings
 from didact.core.protocols import Scorer
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
@@ -372,14 +372,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse(apply(load_plain(path), overrides), str(path))
 
 
-_LONGEST: Final = 16 * 2**20  # bytes of a config
-
-
 def load_plain(path: Path) -> dict[str, Any]:
     """The plain values in a YAML or TOML file."""
     try:
         with readable(path):
-            data = read_settings(path, longest=_LONGEST)
+            data = read_bounded(path, longest=LONGEST_CONFIG)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     try:

@@ -21,8 +21,9 @@ from didact.accounting.counts import stats_from_counts
 from didact.accounting.devices import parse_mfu
 from didact.config import RunConfig
 from didact.core.atomic import write_text
+from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
-from didact.core.nesting import parse_json, read_settings
+from didact.core.nesting import parse_json
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -292,7 +293,7 @@ def _inside(path: Path, name: str) -> Path:
 def _json(path: Path) -> Any:
     try:
         with readable(path):
-            data = read_settings(path)
+            data = read_bounded(path)
         return parse_json(data)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error

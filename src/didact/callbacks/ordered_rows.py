@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
+from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
-from didact.core.nesting import parse_json, read_settings
+from didact.core.nesting import parse_json
 from didact.data import tables
 from didact.data.export.ordered import OLD_SETTINGS, SETTINGS
 from didact.data.reading.containers import TABLES, TEXTS
@@ -209,7 +210,7 @@ def _as_scripted(rows: OrderedRows, folder: Path) -> OrderedRows:
     for script in (path for found in scripts for path in sorted(found)):
         try:
             with readable(script):
-                text = read_settings(script).decode("utf-8", "replace")
+                text = read_bounded(script).decode("utf-8", "replace")
             found = _COLUMNS.search(text)
             columns = {} if found is None else parse_json(found[1])
         except ValueError:  # no script of didact's

@@ -1,13 +1,11 @@
-"""How deep values lie in values, and how long their text is; what nobody can walk is no JSON."""
+"""How deep values lie in values: what nobody can walk is no JSON."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
 DEEPEST: Final = 512  # levels; whatever walks a value level by level has a stack of 1,000
-LONGEST: Final = 64 * 2**20  # bytes of a file of settings; the longest tokenizers have some 40 MiB
 
 
 def deeper_than(value: Any, levels: int) -> bool:
@@ -24,18 +22,16 @@ def deeper_than(value: Any, levels: int) -> bool:
     return True
 
 
-def read_settings(path: Path, *, longest: int = LONGEST) -> bytes:
-    """The bytes of a file that holds settings, not data.
+def too_deep(text: str | bytes, value: Any, levels: int = DEEPEST) -> bool:
+    """Whether the value of a JSON text has more than so many levels.
 
-    Raises:
-        ValueError: It has more than so many bytes; no more of it were read.
-        OSError: It cannot be read.
+    **Cost:** of a text that is short, or has few brackets, next to nothing.
     """
-    with path.open("rb") as file:
-        found = file.read(longest + 1)
-    if len(found) > longest:
-        raise ValueError(f"more than {longest / 2**20:g} MiB; expected settings, not data")
-    return found
+    if len(text) <= 2 * levels:  # a bracket and its end for every level
+        return False
+    raw: Any = text
+    brackets = ("{", "[") if isinstance(text, str) else (b"{", b"[")
+    return sum(map(raw.count, brackets)) > levels and deeper_than(value, levels)
 
 
 def parse_json(text: str | bytes, *, levels: int = DEEPEST) -> Any:
@@ -48,7 +44,6 @@ def parse_json(text: str | bytes, *, levels: int = DEEPEST) -> Any:
         value = json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if raw.count(b"{") + raw.count(b"[") > levels and deeper_than(value, levels):
+    if too_deep(text, value, levels):
         raise ValueError(f"nested more than {levels} deep")
     return value

@@ -1,8 +1,8 @@
-"""How deep values lie in values, and how long their text may be."""
+"""How deep values lie in values."""
 
 import pytest
 
-from didact.core.nesting import deeper_than, parse_json, read_settings
+from didact.core.nesting import deeper_than, parse_json
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,3 @@ def test_json_that_nobody_can_walk():
         parse_json("[" * 100_000 + "]" * 100_000)
     with pytest.raises(ValueError, match="Expecting value"):
         parse_json("")
-
-
-def test_a_file_of_settings_is_read_up_to_a_length(tmp_path):
-    path = tmp_path / "config.json"
-    path.write_bytes(b"x" * 2**20)
-    assert read_settings(path, longest=2**20) == b"x" * 2**20
-    with pytest.raises(ValueError, match="more than 0.5 MiB; expected settings, not data"):
-        read_settings(path, longest=2**19)

@@ -302,6 +302,10 @@ def test_what_stands_beside_a_text_is_said_to_be_unread(read):
         "rejected": 1
     }
     assert kinds(read([{"reasoning": "想"}], columns={"text": "reasoning"})) == {}
+    assert kinds(read([{"text": "一", "functions": "def f()"}])) == {}
+    assert kinds(read([{"text": "一", "reasoning": "想"}], reasoning="drop")) == {
+        "text_reasoning": 1
+    }
 
 
 def test_dots_reach_into_nested_columns(read):
@@ -456,6 +460,15 @@ def test_rows_with_other_images_or_tools_are_no_copies(read):
     ids = pool.read(range(len(pool)), ["id"]).column(0).to_pylist()
     n = len(SHOWN)
     assert {i.removesuffix("~2") for i in ids[n + 1 :]} == set(ids[1 : n + 1])
+
+
+def test_an_image_is_the_same_whether_its_column_is_named_or_not(read):
+    rows = [{**FINE, "image": "猫"}, {**FINE, "images": "猫"}]
+    ids = [
+        read(rows[:1], columns={"images": "image"}).read([0], ["id"]),
+        read(rows[1:], "other.jsonl").read([0], ["id"]),
+    ]
+    assert ids[0] == ids[1]
 
 
 def test_images_of_a_table_tell_rows_apart_as_those_of_lines_do(read, tmp_path):

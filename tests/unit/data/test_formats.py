@@ -617,6 +617,31 @@ def test_dialogues_that_part_early_share_what_they_begin_with():
     ]
 
 
+FOUR = {"prompt": "ما العاصمة؟", "chosen": "好", "rejected": "坏", "response": "x",
+        "rejected_response": "y"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "columns"), [
+    (FOUR, {}),
+    ({**FOUR, "chosen": "v", "best": "好", "worst": "坏"}, {"chosen": "best", "rejected": "worst"}),
+    ({**FOUR, "chosen_response": "z"}, {}),
+])  # fmt: skip
+def test_what_is_called_chosen_goes_before_other_names(row, columns):
+    assert detect(row, columns) == "preference"
+    assert parse(row, columns) == PAIRED
+    data = OrderedDataSet(kind="pair", formats=["preference"], data_files=["x.jsonl"], epochs=1,
+                          validation_file=None, columns=columns, batch_size=2)  # fmt: skip
+    assert row_reader(data)[0](dict(row)) == {name: FOUR[name] for name in list(FOUR)[:3]}
+
+
+def test_the_remedy_for_several_rejected_answers_works():
+    row = {"instruction": "ما العاصمة؟", "response": "好", "rejected_response": ["坏", "差"]}
+    with pytest.raises(RowError, match=r"list of 2 texts.*columns\.rejected=-"):
+        parse(row)
+    columns = {"rejected": "-", "output": "response"}
+    assert parse(row, columns) == parse({"instruction": "ما العاصمة؟", "output": "好"})
+
+
 def test_what_is_no_half_of_a_pair():
     for value in (True, "no", "Rejected", 3, None, "", []):
         assert detect({"messages": [ASK, GOOD], "rejected": value}, {}) == "messages"
@@ -637,6 +662,9 @@ def test_half_a_pair_among_chats_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"row 2: .*'rejected_response'.*columns\.rejected=-"):
         didact.read(path)
     assert didact.read(path, columns={"rejected": "-"}).kind == "chat"
+    path.write_text(json.dumps({"prompt": "q", "response": "a", "rejected_response": "b"}))
+    with pytest.raises(DataError, match=r"row 1: .*is read without it.*columns\.rejected=-"):
+        didact.read(path, columns={"completion": "response"})
 
 
 BEFORE = [["س", "ج"], ["问", "答"]]
@@ -697,6 +725,20 @@ def test_weights_as_ms_swift_calls_them(more, weight):
     assert turns[-1][3] == weight
     with pytest.raises(RowError, match=r"loss_scale is \[1, 2\].*expected a number"):
         parse({"messages": [ASK, GOOD | {"loss_scale": [1, 2]}]})
+
+
+@pytest.mark.parametrize(("loss", "columns", "weight"), [
+    (0.0, {}, 1.0), ({"ce": 2.0}, {}, 1.0), (False, {}, 0.0), (0.5, {"weight": "loss"}, 0.5),
+])  # fmt: skip
+def test_a_loss_is_a_weight_where_it_is_a_switch_or_named(loss, columns, weight):
+    row = {"messages": [ASK, GOOD | {"loss": loss}]}
+    assert parse(row, columns)[-1][3] == weight
+    data = OrderedDataSet(kind="chat", formats=["messages"], data_files=["x.jsonl"], epochs=1,
+                          validation_file=None, columns=columns, batch_size=2)  # fmt: skip
+    read, found = row_reader(data)
+    read(row)
+    told = {0.0: "untrained answers", 0.5: "weighted answers"}
+    assert found == ({told[weight]: 1} if weight in told else {})
 
 
 def test_messages_as_python_prints_them_are_refused():

@@ -112,8 +112,9 @@ def test_rows_inside_objects_among_others(tmp_path):
     ("text", "message"),
     [
         (WRAPPED % HI, "no list of rows at 'dta'; there are lists at 'meta.l' and 'data'"),
-        (f'{{"dta": [{HI}]}}\n[{HI}]\n', r"row 2: b'\[.* stands after the object's end"),
-        (f'{{"dta": [{HI}]}},{{"dta": [{HI}]}}', "row 2: b',.* stands after the object's end"),
+        (f'{{"dta": [{HI}]}}\n[{HI}]\n', r"row 2: b'\[.* stands where an object should begin"),
+        (f'{{"dta": [{HI}]}},{{"dta": [{HI}]}}', "row 2: b',.* stands where an object should"),
+        ('{"a": ' * 600 + "1" + "}" * 600, "objects nested more than 512 deep"),
         (f'{{"dta": [{HI}]}}\n{HI}\n', "has an object with no list of rows at 'dta'"),
         (f'{{"dta": [{HI}, {{"te', "the file ends inside the array"),
         (f'{{"dta": [{HI}]', "row 2: the file ends inside the object, after .*truncated"),
@@ -132,6 +133,13 @@ def test_rows_inside_objects_among_others(tmp_path):
 def test_rows_that_are_not_where_they_are_said_to_be(text, message, tmp_path):
     with pytest.raises(DataError, match=message):
         didact.read(written(tmp_path, text, "x.json"), columns={"rows": "dta"})
+
+
+def test_a_long_name_of_a_list_is_said_short(tmp_path):
+    text = f'{{"dta": [{HI}], "{"k" * 9000}": [{HI}]}}'
+    pool = didact.read(written(tmp_path, text, "x.json"), columns={"rows": "dta"})
+    (found,) = (f for f in pool.findings if f.kind == "lists_skipped")
+    assert max(map(len, (found.first, found.text, found.remedy))) < 250
 
 
 def test_rows_of_other_lists_are_counted(tmp_path):
@@ -159,7 +167,8 @@ def test_the_remedy_for_objects_with_rows_works_when_it_is_followed(tmp_path):
 
 def test_rows_over_several_lines_are_no_wrapped_rows(tmp_path):
     tools = [{"type": "function", "function": {"name": "f"}}]
-    row = {"tools": tools, "messages": [{"role": "user", "content": "q"}]}
+    asked = 'use {x}, [y] or "role'
+    row = {"tools": tools, "messages": [{"content": asked, "role": "user"}]}
     path = written(tmp_path, orjson.dumps(row, option=orjson.OPT_INDENT_2).decode() * 2)
     with pytest.raises(DataError, match="which looks like a row; .* jq -c"):
         didact.read(path)
@@ -177,12 +186,26 @@ def test_the_list_whose_entries_look_like_rows_is_offered(indent, beside, tmp_pa
     "frame",
     [
         {"0": {"body": "a"}, "1": {"body": "b"}},
+        {"0": {"body": "a"}, "1": {"corps": "b"}},
+        {"body": {"0": "a", "7": "b"}, "lang": {"0": "a", "7": "b"}},
         {"columns": ["text"], "index": [0, 1], "data": [["a"], ["b"]]},
     ],
 )
 def test_frames_of_pandas_in_other_orientations(frame, tmp_path):
     with pytest.raises(DataError, match="orient='records', lines=True"):
         didact.read(written(tmp_path, json.dumps(frame)))
+
+
+def test_a_row_of_objects_is_no_frame(tmp_path):
+    row = {"question": {"text": "q"}, "document": {"html": "d"}, "answer": {"text": "a"}}
+    with pytest.raises(DataError, match="name the columns, e.g. --data columns.messages="):
+        didact.read(written(tmp_path, json.dumps(row)))
+
+
+def test_rows_in_elements_of_an_array_are_not_offered_where_they_cannot_be_read(tmp_path):
+    text = f'[{{"data": [{HI}]}}]'
+    with pytest.raises(DataError, match=r"its rows may be in 'data', and are read so from one obj"):
+        didact.read(written(tmp_path, text, "x.json"))
 
 
 def test_rows_of_a_list_are_in_no_object(tmp_path):

@@ -43,6 +43,8 @@ def test_a_description_that_nobody_can_walk_describes_nothing(tmp_path):
     for text in ("[" * 100_000, '{"_data_files": ' * 600 + "1" + "}" * 600):
         (tmp_path / "state.json").write_text(text)
         assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
+    (tmp_path / "state.json").write_bytes(b'{"_data_files": "\xff"}')
+    assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
     os.truncate(tmp_path / "state.json", 2**26 + 1)
     assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
 

@@ -72,7 +72,7 @@ def test_overrides_are_bounded_too():
 
 
 def test_a_config_is_no_file_of_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "_LONGEST", 100)
+    monkeypatch.setattr(config, "LONGEST_CONFIG", 100)
     path = tmp_path / "c.yaml"
     path.write_text("seed: 1 #" + "x" * 100)
     with pytest.raises(

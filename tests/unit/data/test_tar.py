@@ -82,6 +82,21 @@ def test_rows_in_a_list_of_each_member(tmp_path):
     ]
 
 
+def test_members_without_the_list_are_named_and_counted(tmp_path):
+    rows = ("a.json", b'{"data": [%s]}' % row(0))
+    others = [("meta.json", b'{"version": [{}]}'), ("b.jsonl", row(1)), ("c.json", b"")]
+    pool = didact.read(write(tmp_path / "x.tar", [*others, rows]), columns={"rows": "data"})
+    assert texts(pool) == ["hello 0"]
+    (said,) = (f for f in pool.findings if f.kind == "tar_members_without_rows")
+    assert (said.count, said.first) == (3, "x.tar 'meta.json'")
+    assert said.text.endswith("and are not read (.json 2, .jsonl 1)")
+    with pytest.raises(DataError, match="y.tar: 'meta.json': has no list of rows at 'data'"):
+        didact.read(write(tmp_path / "y.tar", others), columns={"rows": "data"})
+    half = [rows, ("d.jsonl", rows[1] + b"\n" + row(1))]
+    with pytest.raises(DataError, match="z.tar: 'd.jsonl': has an object with no list of rows"):
+        didact.read(write(tmp_path / "z.tar", half), columns={"rows": "data"})
+
+
 @pytest.mark.parametrize(
     ("names", "counts"),
     [

@@ -28,6 +28,7 @@ from didact.data.export import flat
 from didact.data.export.data_set import ExportSettings, check_trainer, export_notes
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
+from didact.data.rows.columns import RowError
 from didact.data.rows.detection import detect, turns_of
 from didact.data.rows.detection import formats as registered
 from didact.testing import make_pool
@@ -327,10 +328,25 @@ def test_what_is_nothing_to_the_reader_is_nothing_to_scripts(row):
         assert read == {"prompt": "q", "completion": "a"}  # without a chat template
 
 
-def test_json_text_that_nobody_can_walk_is_refused():
-    read = row_reader(ordered())[0]
-    with pytest.raises(DataError, match="JSON text nested thousands deep"):
-        read({"messages": SAID, "tools": "[" * 100_000})
+@pytest.mark.parametrize("deep", ["[" * n + "]" * n for n in (600, 100_000)])
+def test_json_text_that_nobody_can_walk_is_text(deep):
+    row = {"messages": [SAID[0], SAID[1] | {"tool_calls": deep}]}
+    read = row_reader(ordered())[0](row)
+    assert [turn[2] for turn in turns_of("messages", {})(row)] == ["q", f"a\n{deep}"]
+    assert read["messages"][1] == {"role": "assistant", "content": f"a\n{deep}"}
+    with pytest.raises(RowError, match="expected a list of messages: .* nested deep"):
+        turns_of("messages", {})({"messages": deep})
+
+
+def test_what_a_row_may_hold_is_walked():
+    deep = json.loads("[" * 500 + '{"a": null}' + "]" * 500)
+    row = {"messages": [SAID[0], SAID[1] | {"tool_calls": deep}], "tools": deep}
+    read = row_reader(ordered(nulls_are_filled_in=True))[0](row)
+    assert json.loads(read["tools"]) == json.loads("[" * 500 + "{}" + "]" * 500)
+    trace = json.loads('{"text": ' * 500 + '"r"' + "}" * 500)
+    row = {"messages": [SAID[0], SAID[1] | {"reasoning": trace}]}
+    assert row_reader(ordered())[0](row)["messages"][1]["reasoning_content"] == "r"
+    assert turns_of("messages", {})(row)[1][2] == "r"
 
 
 def test_functions_are_tools():
@@ -358,6 +374,8 @@ def test_images_of_a_column_that_is_named_reach_the_trainer():
     row = {"messages": SAID, "pictures": ["a.png"], "v": {"film": "a.mp4"}}
     assert read(row)["images"] == ["a.png"]
     assert found == {"images": 1, "audio or video": 1}
+    read = row_reader(ordered(columns={"images": "image"}))[0]
+    assert read({"messages": SAID, "image": "a.png"})["images"] == ["a.png"]
 
 
 @pytest.mark.parametrize(("trainer", "row", "formats", "counted"), [

@@ -10,6 +10,7 @@ from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
+from didact.core.nesting import DEEPEST, deeper_than
 from didact.core.render import REASONING, REASONING_KEYS, THINK
 from didact.data.export import script_rows
 from didact.data.export.ordered import OrderedDataSet
@@ -31,6 +32,7 @@ from didact.data.rows.turns import (
     WEIGHTS,
     are_tools,
     is_call_part,
+    weight_beside,
 )
 
 
@@ -98,23 +100,13 @@ def row_reader(
             another of the row is learned.
 
     Raises:
-        DataError: The rows are of formats that no one function reads; of what it gives: a row has
-            JSON text that nobody can walk.
+        DataError: The rows are of formats that no one function reads.
     """
     names: dict[str, Any] = {"json": json, "Counter": Counter, "Any": Any}
     exec(compile(_read_source(data), "<read_row>", "exec"), names)  # noqa: S102 - a format's own code
     read_row, complete = names["read_row"], names["complete"]
 
     def read(row: Row) -> Row:
-        try:
-            return shaped(row)
-        except RecursionError as error:
-            raise DataError(
-                "tools, tool calls or messages are JSON text nested thousands deep, which no "
-                "trainer reads; leave the row out"
-            ) from error
-
-    def shaped(row: Row) -> Row:
         row = names["taken"](row)
         found = read_row(row)
         chats = [turns for turns in found.values() if isinstance(turns, list)]
@@ -160,14 +152,18 @@ def _read_row(data: OrderedDataSet) -> str:
 _FROM_HERE: Final = "# -- from here"
 
 _SHARED: Final[tuple[Callable[..., Any], ...]] = (  # functions that stand there, too
+    deeper_than,
     *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
     *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
-    *(is_call_part, are_tools),
-    *(preference.shared_words, preference.repeated, preference.shared_turns),
+    *(is_call_part, are_tools, weight_beside),
+    *(preference.answer_columns, preference.shared_words, preference.repeated),
+    preference.shared_turns,
 )
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
+    "DEEPEST": DEEPEST,
+    "ANSWERS": preference.ANSWERS,
     "TOOLS": TOOLS,
     "CALLS": CALLS,
     "CALL_ROLES": CALL_ROLES,
@@ -203,7 +199,9 @@ LEAVE_REASONING_OUT = {left_out}
 
 def taken(row):
     """A row with images and the like under the names that are known, and no false tools."""
-    row = {{**row, **{{name: column(row, name) for name in MEDIA_NAMES if name in COLUMNS}}}}
+    media = {{name: column(row, name) for name in MEDIA_NAMES if name in COLUMNS}}
+    theirs = [COLUMNS[name] for name in media]
+    row = {{**{{name: row[name] for name in row if name not in theirs}}, **media}}
     found = parsed(row.get("functions"))
     found = [parsed(item) for item in (found if isinstance(found, list) else [found])]
     if "tools" not in COLUMNS and not are_tools(found):

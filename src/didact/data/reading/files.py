@@ -20,7 +20,6 @@ from didact.core.errors import DataError
 from didact.core.findings import Finding
 
 Codec = Literal["", "gz", "zst"]
-Tell = Callable[[str, str, Counter[str]], None]
 CHUNK: Final = 2**20
 CODECS: Final[dict[str, Codec]] = {".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst"}
 BOM: Final = b"\xef\xbb\xbf"

@@ -22,6 +22,7 @@ from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.data.reading.beside import beside
+from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
 from didact.data.reading.files import File, legible, readable
 from didact.data.reading.given import GivenRows, located
@@ -42,7 +43,6 @@ _SKIP: Final[dict[Role, str]] = {
     "target": "on_bad_row=skip; they are then counted and listed",
     "held-out": "held_out_on_bad_row=skip; text that is only in them is then not looked for",
 }
-_OBJECTS: Final = {"jsonl", "tar"}  # containers whose rows may stand in objects
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -106,7 +106,7 @@ def _pool_of(
     overlap: Overlap | None,
     overlap_key: str,
 ) -> Ingested:
-    if settings.columns.get("rows", "-") != "-" and not any(f.container in _OBJECTS for f in files):
+    if settings.columns.get("rows", "-") != "-" and not any(f.container in OBJECTS for f in files):
         raise ConfigError(
             f"data.columns.rows: no file is one JSON object, {files[0].path} is "
             f"{files[0].container}; leave the setting out"

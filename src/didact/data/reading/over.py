@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from didact.core.findings import Finding, counted
+from didact.data.rows.columns import shown
 
 TAR_MEMBERS: Final = "tar_members"
+TAR_NO_LIST: Final = "tar_members_without_rows"
 TAR_SPLITS: Final = "splits_mixed"
 OTHER_LISTS: Final = "lists_skipped"
 BLANK_RECORDS: Final = "blank_records"
@@ -18,6 +20,11 @@ _SAID: Final[dict[str, tuple[str, str, str]]] = {
     TAR_MEMBERS: (
         "member of a tar file is no JSON and not read ({each})",
         "members of tar files are no JSON and not read ({each})",
+        "",
+    ),
+    TAR_NO_LIST: (
+        "member of a tar file has no list where data.columns.rows says, and is not read ({each})",
+        "members of tar files have no list where data.columns.rows says, and are not read ({each})",
         "",
     ),
     TAR_SPLITS: (
@@ -49,10 +56,10 @@ def passed_over(told: Sequence[tuple[str, str, Counter[str]]]) -> Iterator[Findi
         counts = sum((some for _, some in of_kind), Counter[str]())
         if n := counts.total():
             text = counted(n, one, many).format(each=by_count(counts))
-            setting = remedy.format(first=next(iter(counts)))
+            setting = remedy.format(first=shown(next(iter(counts)))[1:-1])
             yield Finding(kind, n, of_kind[0][0], text, setting)
 
 
 def by_count(counts: Counter[str]) -> str:
     """The most frequent of what is counted, with their counts."""
-    return ", ".join(f"{name} {n:,}" for name, n in counts.most_common(_NAMED))
+    return ", ".join(f"{shown(name)[1:-1]} {n:,}" for name, n in counts.most_common(_NAMED))

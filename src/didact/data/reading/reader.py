@@ -15,7 +15,7 @@ from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
 from didact.data.formats import labelled, preference
-from didact.data.reading.containers import TEXTS
+from didact.data.reading.containers import OBJECTS, TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
@@ -223,7 +223,7 @@ class Reader:
         text = TEXTS.get(file.container)
         name = settings.format if text is None or text.format is None else text.format
         if name == "auto":
-            name = detect(row, settings.columns)
+            name = detect(row, settings.columns, may_wrap=file.container in OBJECTS)
         found = formats()[name]
         kind = found.kind
         for other, path in self._kinds.items():

@@ -10,9 +10,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from didact.core.bounded import read_bounded
 from didact.core.errors import DataError
 from didact.core.findings import Finding
-from didact.core.nesting import parse_json, read_settings
+from didact.core.nesting import parse_json
 from didact.core.value_tables import KEY
 from didact.data.reading.files import readable
 
@@ -92,7 +93,7 @@ def _line(path: Path) -> str:
     """What a file holds that is one line; "" where it is longer than any."""
     try:
         with readable(path):
-            data = read_settings(path, longest=_LINE)
+            data = read_bounded(path, longest=_LINE)
     except ValueError:
         return ""
     return data.decode("utf-8", "replace").strip()
@@ -102,7 +103,8 @@ def _object(path: Path) -> dict[str, Any]:
     """What a file holds as JSON; nothing where that is no object."""
     try:
         with readable(path):
-            found = parse_json(read_settings(path))
+            data = read_bounded(path)
+        found = parse_json(data)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

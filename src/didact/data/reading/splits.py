@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T", list[str], Counter[str])
 
 _TRAIN: Final = ("train", "training", "trn")
 _WORD: Final = (
@@ -46,10 +48,14 @@ def _parts(name: str) -> tuple[str, ...]:
 def held_splits(names: Sequence[str]) -> list[str]:
     """Of each file the split that is usually held out; "" where it has none, or all have one."""
     splits = [split_of(name) for name in names]
-    if "train" in splits:
-        return ["" if split == "train" else split for split in splits]
-    sure = [split if _surely(name) else "" for name, split in zip(names, splits, strict=True)]
-    return sure if "" in sure and "" in splits else [""] * len(names)
+    named = ["" if split == "train" else split for split in splits]
+    sure = [split if _surely(name) else "" for name, split in zip(names, named, strict=True)]
+    return _held(named, sure, [""] * len(names), train="train" in splits, others="" in splits)
+
+
+def _held(named: T, sure: T, none: T, *, train: bool, others: bool) -> T:
+    """What is held out: beside train all other splits, beside names of none what surely is one."""
+    return named if train else sure if others else none
 
 
 def _surely(name: str) -> bool:
@@ -90,6 +96,5 @@ class Splits:
     @property
     def held(self) -> Counter[str]:
         """Names of splits that are usually held out, by split, if there are others beside them."""
-        if self.train:
-            return self.named
-        return +self.sure if self.others else Counter()
+        train, others = self.train > 0, self.others > 0
+        return _held(self.named, +self.sure, Counter(), train=train, others=others)

@@ -10,24 +10,31 @@ from pathlib import Path
 from typing import Final
 
 from didact.core.errors import DataError
+from didact.core.nesting import DEEPEST
 from didact.data.reading.container import RawRow
 from didact.data.reading.files import File
-from didact.data.reading.json_arrays import Array, behind_objects
+from didact.data.reading.json_arrays import STRING, Array
 from didact.data.reading.lines import text_chunks, too_long
 from didact.data.reading.over import OTHER_LISTS
+from didact.data.rows.columns import shown
 
+_WINDOW: Final = 2**14  # bytes of a list that are looked at together
 # a string, whole or up to the end, a mark, or anything else between them; every byte is in one
 _TOKEN: Final = re.compile(
     rb'("[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z))|([\[\]{}:,])|[^"\[\]{}:,]+', re.DOTALL
 )
+# what stands before a key of an object, up to the first value that is an object or a list
+_BEFORE: Final = rb'\s*\{(?:[^"\[\]{}]|%b)*?' % STRING
 # the first object of a list, where it is a message or a tool, and so no row
 _NO_ROW: Final = re.compile(
-    rb'\s*\{\s*(?:[^\[\]{}]*"(?:role|from)"\s*:|"type"\s*:\s*"function"|"function"\s*:)'
+    _BEFORE + rb'"(?:role|from)"\s*:|\s*\{\s*(?:"type"\s*:\s*"function"|"function"\s*:)', re.DOTALL
 )
 # the first object of a list, where it has what rows have
 _ROW: Final = re.compile(
-    rb'\s*\{[^\[\]{}]*"(?:text|messages|conversations|prompt|instruction|chosen|question|query)"\s*:'
+    _BEFORE + rb'"(?:text|messages|conversations|prompt|instruction|chosen|question|query)"\s*:',
+    re.DOTALL,
 )
+_OBJECT: Final = re.compile(rb"\s*\{")
 _LISTED: Final = 5
 _SHOWN: Final = 40  # bytes of a text that a message repeats
 
@@ -39,23 +46,33 @@ def wrapped_rows(file: File, key: str, *, max_row_bytes: int) -> Iterator[RawRow
         text_chunks(file), file.path, key, max_row_bytes=max_row_bytes, others=others
     )
     if others:
-        file.tell(OTHER_LISTS, f"{file.name or file.path.name} {next(iter(others))!r}", others)
+        file.tell(OTHER_LISTS, f"{file.name or file.path.name} {shown(next(iter(others)))}", others)
+
+
+class NoListError(DataError):
+    """A text has no list of rows where they should be, so that nothing of it was read."""
 
 
 def rows_in(
-    pieces: Iterable[bytes], path: Path, key: str, *, max_row_bytes: int, others: Counter[str]
+    pieces: Iterable[bytes],
+    path: Path | str,
+    key: str,
+    *,
+    max_row_bytes: int,
+    others: Counter[str],
 ) -> Iterator[RawRow]:
     """Elements of the list that stands at a key of each of some objects, read as a stream.
 
     Args:
         pieces: A text that is objects alone.
-        path: The file it is of, for messages.
+        path: The file it is of, or what it is called, for messages.
         key: The list's key; dots reach into objects inside.
         max_row_bytes: Most bytes of an element, and of a text beside the lists.
         others: Counts objects in other lists by their places.
 
     Raises:
-        DataError: An object has no such list, or two.
+        NoListError: The first object has no such list.
+        DataError: Another has none, or one has two, or is nested too deep.
     """
     objects = _Objects(path, key, max_row_bytes, others)
     for piece in pieces:
@@ -68,7 +85,7 @@ class _Objects:
     """What is known of the objects of a file while its pieces come in.
 
     Attributes:
-        path: The file, for messages.
+        path: The file, or what it is called, for messages.
         key: Where the rows are.
         most: Most bytes of an element, and of a text beside the lists.
         others: Objects in other lists, by their places.
@@ -84,7 +101,7 @@ class _Objects:
         over: Something stands where an object should, and what follows is not looked at.
     """
 
-    path: Path
+    path: Path | str
     key: str
     most: int
     others: Counter[str]
@@ -105,17 +122,24 @@ class _Objects:
         yield from self._fed(piece)
 
     def _fed(self, piece: bytes) -> Iterator[RawRow]:
-        while piece and not self.over:
+        piece, self.rest = self.rest + piece, b""
+        if len(piece) < 2 * self.looked:
+            self.rest = piece
+            return
+        self.looked, at = 0, 0
+        while at < len(piece) and not self.over:
             if self.array is None:
-                piece, fault = self._walk(piece)
+                at, fault = self._walk(piece, at)
                 if fault:
                     self.number += 1
-                    yield self.number, piece[: self.most], fault
+                    yield self.number, piece[at : at + self.most].strip(), fault
             else:
-                yield from self._rows(self.array.feed(piece))
-                piece = b""
+                window = piece[at : at + _WINDOW]
+                yield from self._rows(self.array.feed(window))
+                at += len(window)
                 if self.array.ended:
-                    piece, self.array = bytes(self.array.row), None
+                    at -= len(self.array.row)
+                    self.array = None
 
     def _rows(self, elements: Iterator[RawRow]) -> Iterator[RawRow]:
         """The elements of the list that is open, if they are rows; else they are counted."""
@@ -127,35 +151,31 @@ class _Objects:
             elif data.startswith(b"{"):
                 self.others[here] += 1
 
-    def _walk(self, piece: bytes) -> tuple[bytes, str]:
-        """What stands behind the next list's bracket; or where an object should, and why not."""
-        piece, self.rest = self.rest + piece, b""
-        if len(piece) < 2 * self.looked:
-            self.rest = piece
-            return b"", ""
-        self.looked = 0
-        for token in _TOKEN.finditer(piece):
+    def _walk(self, piece: bytes, at: int) -> tuple[int, str]:
+        """The place behind the next list's bracket; or of what is wrong, and what it is."""
+        for token in _TOKEN.finditer(piece, at):
             string, closing, mark = token.groups()
             if not self.keys and mark != b"{" and token[0].strip():
-                return self._foreign(piece[token.start() :].strip())
+                return token.start(), self._foreign(piece[token.start() :].strip())
             if string is not None and closing != b'"':
-                return self._going_on(piece[token.start() :])
+                return self._going_on(piece, token.start())
             if mark == b"[":
                 self._open()
-                return piece[token.end() :], ""
+                return token.end(), ""
             self._take(string, mark)
-        return b"", ""
+        return len(piece), ""
 
-    def _foreign(self, text: bytes) -> tuple[bytes, str]:
+    def _foreign(self, text: bytes) -> str:
         self.over = True
-        said = f"{text[:_SHOWN]!r} stands after the object's end"
-        return text, f"{said}; expected objects with the rows in a list, and nothing else"
+        said = f"{text[:_SHOWN]!r} stands where an object should begin"
+        return f"{said}; expected objects with the rows in a list, and nothing else"
 
-    def _going_on(self, text: bytes) -> tuple[bytes, str]:
-        """Wait for the rest of a text."""
-        self.rest, self.looked = text, len(text)
+    def _going_on(self, piece: bytes, at: int) -> tuple[int, str]:
+        """Wait for the rest of a text that begins at a place."""
+        self.rest = piece[at:]
+        self.looked = len(self.rest)
         self.over = self.looked > self.most
-        return (text, too_long(text, self.most)) if self.over else (b"", "")
+        return (at, too_long(self.rest, self.most)) if self.over else (len(piece), "")
 
     def _take(self, string: bytes | None, mark: bytes | None) -> None:
         if string is not None:
@@ -164,6 +184,10 @@ class _Objects:
             self.keys[-1] = self.text[1:-1].decode("utf-8", "replace")
         elif mark == b"{":
             self.keys.append("")
+            if len(self.keys) > DEEPEST:
+                raise DataError(
+                    f"{self.path}: has objects nested more than {DEEPEST} deep; expected less"
+                )
         elif mark == b"}":
             self.keys.pop()
             self._end()
@@ -185,25 +209,25 @@ class _Objects:
         """An object has ended: it had the rows, or the file is refused."""
         if not self.keys:
             if not self.place:
-                raise DataError(f"{self.path}: {self._lacking()}")
+                raise self._lacking()
             self.place = ""
 
-    def _lacking(self) -> str:
+    def _lacking(self) -> DataError:
         where = f"; there are lists at {_named(list(self.others))}" if self.others else ""
-        return (
-            f"has {'an object with ' if self.found else ''}no list of rows at {self.key!r}{where}"
-            "; expected one object, or several, with the list in it: name its key with --data "
-            "columns.rows=KEY, or leave columns.rows out"
+        lacks = f"has {'an object with ' if self.found else ''}no list of rows at {self.key!r}"
+        return (DataError if self.found else NoListError)(
+            f"{self.path}: {lacks}{where}; expected one object, or several, with the list in "
+            "it: name its key with --data columns.rows=KEY, or leave columns.rows out"
         )
 
     def finish(self) -> Iterator[RawRow]:
         """What is wrong with the end of the file, once there are no more pieces."""
-        rest, self.rest, self.looked = self.rest, b"", 0
-        yield from self._fed(rest)
+        self.looked = 0
+        yield from self._fed(b"")
         if self.over:
             return
         if not self.found:
-            raise DataError(f"{self.path}: {self._lacking()}")
+            raise self._lacking()
         if self.array is not None:
             yield from self._rows(self.array.finish())
             if ".".join(self.keys) == self.key:
@@ -220,8 +244,7 @@ def refuse_wrapped(file: File) -> None:
     """Raise DataError when a file is objects over several lines, rows or with rows in a list."""
     head = next(text_chunks(file), b"")
     first, _, rest = head.lstrip().partition(b"\n")
-    goes_on = bool(rest) and behind_objects(first, 1)[0] > 1
-    if not goes_on or not first.startswith(b"{"):
+    if not rest or not first.startswith(b"{") or not _goes_on(first):
         return
     if hint := wrapped_hint(head):
         raise DataError(f"{file.path}: {hint}")
@@ -230,6 +253,17 @@ def refuse_wrapped(file: File) -> None:
             f"{file.path}: begins with an object over several lines, which looks like a row; "
             "expected a row a line, or an array of rows: write it anew, e.g. with jq -c ."
         )
+
+
+def _goes_on(line: bytes) -> bool:
+    """Whether a line that begins with an object ends inside of it."""
+    depth = 0
+    for token in _TOKEN.finditer(line):
+        mark = token[3]
+        depth += (mark in (b"{", b"[")) - (mark in (b"}", b"]"))
+        if not depth:
+            return False
+    return True
 
 
 def wrapped_hint(head: bytes) -> str:
@@ -245,7 +279,7 @@ def wrapped_hint(head: bytes) -> str:
         return ""
     return (
         f"is one object, and its rows are in {_named(keys)}: read them with --data "
-        f"columns.rows={keys[0]} (in a config: data.columns.rows)"
+        f"columns.rows={shown(keys[0])[1:-1]} (in a config: data.columns.rows)"
     )
 
 
@@ -253,23 +287,24 @@ def _lists(head: bytes) -> Iterator[tuple[str, int]]:
     """Key and place behind the bracket of each list of objects that lies in objects alone."""
     path: list[str] = []  # keys of the objects that are open
     inside: list[bytes] = []  # brackets that are open
-    text = b""
+    lists, text = 0, b""  # how many of them are lists; the last text
     for token in _TOKEN.finditer(head):
         string, _, mark = token.groups()
         if string is not None:
             text = string
-        elif mark == b":" and b"[" not in inside:
+        elif mark == b":" and not lists:
             del path[len(inside) - 1 :]
             path.append(text[1:-1].decode("utf-8", "replace"))
         elif mark == b"[":
-            if path and b"[" not in inside and head[token.end() :][:1000].lstrip()[:1] == b"{":
+            if path and not lists and _OBJECT.match(head, token.end()):
                 yield ".".join(path), token.end()
             inside.append(mark)
+            lists += 1
         elif mark == b"{":
             inside.append(mark)
         elif mark in (b"]", b"}") and inside:
-            inside.pop()
+            lists -= inside.pop() == b"["
 
 
 def _named(keys: list[str]) -> str:
-    return " and ".join(repr(key) for key in keys[:_LISTED])
+    return " and ".join(shown(key) for key in keys[:_LISTED])

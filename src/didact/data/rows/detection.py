@@ -62,8 +62,13 @@ def check_columns(columns: Columns) -> None:
             raise ConfigError(f"data.columns: unknown name {name!r}{did_you_mean(name, names)}")
 
 
-def detect(row: Row, columns: Columns) -> str:
+def detect(row: Row, columns: Columns, *, may_wrap: bool = True) -> str:
     """The format of a row; where it could be several, one whose columns are mapped.
+
+    Args:
+        row: The row.
+        columns: The user's columns.
+        may_wrap: Whether `columns.rows` can find rows inside such a row.
 
     Raises:
         RowError: It is none of them; the message lists the row's keys and the remedy.
@@ -84,7 +89,7 @@ def detect(row: Row, columns: Columns) -> str:
             "the row is already tokenized (input_ids); expected text or messages: pass the data "
             "from before tokenization, didact keeps its order for the trainer"
         )
-    raise RowError(_why_none(row, columns, known))
+    raise RowError(_why_none(row, columns, known, may_wrap=may_wrap))
 
 
 def _check_label(row: Row, columns: Columns, name: str) -> None:
@@ -99,7 +104,7 @@ def _check_label(row: Row, columns: Columns, name: str) -> None:
         )
 
 
-def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
+def _why_none(row: Row, columns: Columns, known: Mapping[str, Format], *, may_wrap: bool) -> str:
     """Why a row is of no format: its content is null, or part of it lacks, or all of it."""
     content = {n: columns.get(n, n) for f in known.values() for n in (*f.content, *f.fixed_columns)}
     null = [c for c in content.values() if get(row, c, row) is None]
@@ -122,20 +127,27 @@ def _why_none(row: Row, columns: Columns, known: Mapping[str, Format]) -> str:
     return (
         f"no known format has the columns {keys(row)}"
         + (f" (nothing is at {nothing}{hint})" if lost else "")
-        + f"; expected one of {', '.join(known)}: {_remedy(row)}"
+        + f"; expected one of {', '.join(known)}: {_remedy(row, may_wrap=may_wrap)}"
     )
 
 
-def _remedy(row: Row) -> str:
+def _remedy(row: Row, *, may_wrap: bool) -> str:
     """Which columns to name: those that look like messages, or like rows inside the row."""
-    found = list(_lists(row, _DEPTH))
     names = set(_names())
-    for key, first in sorted(found, key=lambda of: names.isdisjoint(of[1])):
-        if first.keys() & _OF_MESSAGES:
-            return f"its messages may be in {key!r}: --data columns.messages={key}"
+    key, first = min(
+        _lists(row, _DEPTH), key=lambda found: names.isdisjoint(found[1]), default=("", {})
+    )
+    if first.keys() & _OF_MESSAGES:
+        return f"its messages may be in {key!r}: --data columns.messages={key}"
+    if key and may_wrap:
         return (
             f"its rows are in {key!r}: read them with --data columns.rows={key} (in a config: "
             "data.columns.rows)"
+        )
+    if key:
+        return (
+            f"its rows may be in {key!r}, and are read so from one object, or from one a line: "
+            f"write the rows themselves, or such a file with --data columns.rows={key}"
         )
     if _holds_rows(row):
         return (
@@ -149,7 +161,9 @@ def _holds_rows(row: Row) -> bool:
     """Whether an object has rows by their index, or columns and rows apart."""
     split = {"columns", "data"} <= row.keys() and isinstance(row["data"], list)
     values = list(row.values())[:_KEYS]
-    return split or (len(values) > 1 and all(isinstance(value, dict) for value in values))
+    if split or len(values) < 2 or not all(isinstance(value, dict) for value in values):
+        return split
+    return all(map(str.isdigit, row)) or all(v.keys() == values[0].keys() for v in values)
 
 
 def _lists(row: Row, depth: int) -> Iterator[tuple[str, Row]]:

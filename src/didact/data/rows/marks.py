@@ -124,7 +124,7 @@ class Marks:
         yield from _media(row)
         if tools_of(row, self.named) is not None:
             yield "unread_tools" if self.text else "tools"
-        elif "tools" not in self.named and there(row.get(FUNCTIONS)):
+        elif not self.text and "tools" not in self.named and there(row.get(FUNCTIONS)):
             yield "unread_functions"
         for name in self.verdicts:
             value = get(row, name)
@@ -178,6 +178,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         dropped: Whether reasoning is left out of the turns.
     """
     kind = form.kind
+    dropped = dropped and kind != "text"  # of which no trace is read
 
     def named(*names: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(columns.get(name, name) for name in names))

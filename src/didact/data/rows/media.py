@@ -18,7 +18,8 @@ _DEPTH: Final = 8  # a part of what a tool gave, in a message, in a list
 def with_media(row: Row, columns: Columns) -> Row:
     """A row with its images and the like under the names that are known, where they have others."""
     mapped = {name: get(row, columns[name]) for name in MEDIA_NAMES if name in columns}
-    return row | mapped if mapped else row
+    theirs = [columns[name] for name in mapped]
+    return {name: row[name] for name in row if name not in theirs} | mapped if mapped else row
 
 
 def media_hash(row: Row, marks: Marks) -> int:

@@ -61,7 +61,6 @@ RESULT_PARTS: Final = (
     *("tool_result", "mcp_tool_result", "web_search_tool_result", "function_call_output"),
 )
 WEIGHTS: Final = ("weight", "loss_weight", "loss_scale", "train", "training", "loss")
-_SWITCH: Final = "loss"  # a number under this key may be what a model's loss was
 _MOST_WEIGHT: Final = 1e9
 
 
@@ -253,12 +252,24 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
 
 
 def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
-    for key in (columns.get("weight", "weight"), *WEIGHTS):
+    key, value = weight_beside(message, columns)
+    if value is None:
+        return 1.0 if role in (LEARNED, REASONING) else 0.0
+    if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
+        raise RowError(
+            f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
+        )
+    return float(value)
+
+
+def weight_beside(message: Any, columns: Any) -> tuple[str, Any]:
+    """The key and the value of a message's weight; the value is None where it has none.
+
+    A number under `loss` may be what a model's loss was, and is none unless the key is mapped.
+    """
+    own = columns.get("weight", "weight")
+    for key in (own, *WEIGHTS):
         value = message.get(key)
-        if value is not None and (key != _SWITCH or isinstance(value, bool)):
-            if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
-                raise RowError(
-                    f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
-                )
-            return float(value)
-    return 1.0 if role in (LEARNED, REASONING) else 0.0
+        if value is not None and (key != "loss" or key == own or isinstance(value, bool)):
+            return key, value
+    return own, None
