@@ -36,6 +36,7 @@ import orjson
 import zstandard
 
 import didact
+from didact.core.arrays import Float1D
 from didact.core.pool import Pool
 
 RESULTS = Path(__file__).parent / "results"
@@ -153,6 +154,18 @@ def measure(
     name: str,
     way: Mapping[str, Any],
 ) -> dict[str, float]:
+    pool, utility, seconds = scored(options, rows, wanted, name, way)
+    return {**hits(pool, utility), "cpu_s_per_million_tokens": seconds / pool.n_tokens.sum() * 1e6}
+
+
+def scored(
+    options: argparse.Namespace,
+    rows: Sequence[Row],
+    wanted: Sequence[Row],
+    name: str,
+    way: Mapping[str, Any],
+) -> tuple[Pool, Float1D, float]:
+    """Pool, utilities, -inf without a score, and the processor seconds of scoring."""
     settings = dict(way)
     if name == "static_embedding" or settings.get("features") == "static_embedding":
         settings["model"] = options.static
@@ -161,11 +174,10 @@ def measure(
     began = time.process_time()
     scores = didact.score(pool, name, target=target, ctx=ctx, **settings)
     seconds = time.process_time() - began
-    utility = np.where(np.isnan(scores.utility), -np.inf, scores.utility)
-    return {**hits(pool, utility), "cpu_s_per_million_tokens": seconds / pool.n_tokens.sum() * 1e6}
+    return pool, np.where(np.isnan(scores.utility), -np.inf, scores.utility), seconds
 
 
-def hits(pool: Pool, utility: np.ndarray) -> dict[str, float]:
+def hits(pool: Pool, utility: Float1D) -> dict[str, float]:
     """R-precision, share of the planted in the top 5 % over their share, AUC (ties count half)."""
     planted = pool.source_codes == pool.source_names.index("planted")
     order = np.argsort(-utility, kind="stable")
@@ -189,8 +201,9 @@ def rates(options: argparse.Namespace) -> None:
     table = {}
     for method in options.methods:
         name, way = VARIANTS[method][0][0], chosen[method]["settings"]
-        measure(options, small[:500], target, name, way)
-        found = measure(options, rows, target, name, way)["cpu_s_per_million_tokens"]
+        scored(options, small[:500], target, name, way)
+        pool, _, seconds = scored(options, rows, target, name, way)
+        found = seconds / pool.n_tokens.sum() * 1e6
         table[method] = {"settings": way, "cpu_s_per_million_tokens": round(found, 4)}
         print(method, table[method], flush=True)
     write("cheap_scorers_rates.json", {"floor": floor(rows), "methods": table})
