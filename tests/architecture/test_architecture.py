@@ -111,6 +111,7 @@ FLAGS = {
     "cache ls": {"--cache-dir", "--json"},
     "cache prune": {"--cache-dir", "--dry-run", "--json", "--older"},
     "calibrate": {"--cache-dir", "--device", "--json", "--seconds"},
+    "compare": {"--cache-dir", "--dry-run", "--jobs", "--json", "--max-hours", "--out"},
     "config schema": set(),
     "config show": {"--json", "--set"},
     "demo": {"--cache-dir", "--json", "--out", "--workers"},
