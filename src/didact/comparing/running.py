@@ -212,7 +212,8 @@ def _with_what_is_left(home: Path, job: Job) -> Plain:
 
 def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
     bills = {stage.name: stage.measured.bill.value for stage in manifest.stages}
-    before = sum((bills.get(n, Cost()) for n in ("score", "order_score", "select")), Cost())
+    parts = ("score", "order_score", "select") if job.plain["select"] else ()  # not of all data
+    before = sum((bills.get(part, Cost()) for part in parts), Cost())
     table = folder / _AVERAGED_TABLE
     table = table if table.is_file() else folder / TABLE
     select, train = manifest.stage("select"), manifest.stage("train")

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from didact import config as configs
 from didact.comparing.grid import ArmConfig, Grid, Plain
 from didact.config import RunConfig
 from didact.core import binding, registry
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DidactError
 from didact.core.manifest import fingerprint
 from didact.planning.comparison import ALL, BASE, RANDOM
 
@@ -98,9 +99,10 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
         of_base = {"base": base} if "base" in grid.axes else {}
         out.append(_setting(grid, None, BASE, of_base, base, {}))
         for arm in (None, random, *own.values()):
-            for axes in _combinations(grid, arm):
-                used |= axes.keys()
-                out.append(_setting(grid, arm, ALL, {**of_base, **axes}, base, axes))
+            with _named(where, ALL if arm is None else arm.name):
+                for axes in _combinations(grid, arm):
+                    used |= axes.keys()
+                    out.append(_setting(grid, arm, ALL, {**of_base, **axes}, base, axes))
     used |= {"base"}
     idle = [axis for axis in grid.axes if axis not in used]
     if idle:
@@ -113,8 +115,18 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
                 "file or folder"
             )
         if setting.method != BASE:
-            parsed(grid, setting, where=f"{where}: {setting.label}")
+            with _named(where, setting.label):
+                parsed(grid, setting, where="")
     return out
+
+
+@contextmanager
+def _named(where: str, label: str) -> Iterator[None]:
+    """Errors of a block with the grid and the arm in front."""
+    try:
+        yield
+    except DidactError as error:
+        raise ConfigError(f"{where}: {label}: {str(error).removeprefix(': ')}") from error
 
 
 def _combinations(grid: Grid, arm: ArmConfig | None) -> Iterator[Plain]:

@@ -110,9 +110,17 @@ def _taken(comparison: Comparison, size: float) -> Iterator[str]:
                 "taken for all"
             )
     names: dict[tuple[str, str, float], set[str]] = defaultdict(set)
+    budgets: dict[str, set[float]] = defaultdict(set)
     for arm in comparison.arms:
         if arm.train_params == size and arm.method not in {BASE, ALL}:
             names[arm.method, arm.task, arm.k_flops].add(arm.name)
+            if arm.feasible:
+                budgets[arm.method].add(arm.k_flops)
+    for method in sorted(m for m, paid in budgets.items() if len(paid) + 2 < LEAST_POINTS):
+        yield (
+            f"{method} could be paid at {len(budgets[method])} budget, and the law needs "
+            f"{LEAST_POINTS - 2}: it was left out"
+        )
     for method in sorted({of for (of, *_), found in names.items() if len(found) > 1}):
         yield f"{method} has several arms at one budget; they are taken as one method"
 
@@ -189,6 +197,8 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
                 f"{full.training_flops:.3g}"
             )
         if len(set(compute.tolist())) + 2 < LEAST_POINTS:
+            if method != RANDOM:  # said by `_taken`
+                continue
             raise DataError(
                 f"{name}: {method} has {len(own)} point beside the base model and the full pass; "
                 f"the law needs {LEAST_POINTS} in all: add budgets to the comparison"

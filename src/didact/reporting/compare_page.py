@@ -27,6 +27,13 @@ _HEADS: Final = {
 }  # fmt: skip
 
 
+# What a comparison that was written by hand does not say.
+_ABOUT: Final[Json] = {
+    "pool": None, "seeds": None, "bases": (), "spent": None, "bill": None, "tasks": 1,
+    "fraction": None, "choose_on": (), "tell_on": (), "notes": (), "detectable": {},
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """An arm in a chart: its chosen points, cheapest first."""
@@ -46,7 +53,7 @@ def render_comparison(values: Json) -> str:
     """
     environment = templates()
     environment.filters.update(flops=number, params=params, hours=hours, signed=signed, g=_general)
-    about = values["about"] or {}
+    about = {**_ABOUT, **(values["about"] or {})}
     verdict = values["verdict"] or {"code": "unknown", "text": ""}
     style = "\n".join((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "plan.css"))
     return environment.get_template("compare.html").render(

@@ -88,6 +88,16 @@ def test_too_few_points_are_refused(comparison: Any, arm: Any) -> None:
         prior({"arms": [arm("base", 0.0, 1.0), arm("all", 1.0, 0.8)]})
 
 
+def test_a_method_with_too_few_points_is_left_out_and_said(comparison: Any, arm: Any) -> None:
+    values = comparison()
+    values["arms"].append(arm("perplexity", 0.5, 0.82))
+    found = prior(values)
+    assert "perplexity" not in found.rates
+    assert "perplexity could be paid at 1 budget, and the law needs 2: it was left out" in (
+        found.notes
+    )
+
+
 def test_the_noise_of_a_run_is_that_of_the_seeds(comparison: Any) -> None:
     # ±.002 is 1.96 standard errors of three runs, and the gap .2
     assert prior(comparison()).noise == pytest.approx(0.002 / 1.96 * 3**0.5 / 0.2, rel=1e-3)
