@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from didact.cli import completion
 from didact.cli.options import Cache, Json
 from didact.cli.streams import print_json, say
 
@@ -37,6 +38,24 @@ def compare(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Runs at a time, each in a process.")
     ] = 1,
+    export_only: Annotated[
+        str | None,
+        typer.Option(
+            "--export-only",
+            metavar="TRAINER",
+            help="Train nothing: write each feasible arm as a data set for trl, axolotl, …, none.",
+            autocompletion=completion.names_of("trainers"),
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results",
+            metavar="CSV",
+            help="Run nothing: tell what was trained and evaluated elsewhere: arm, seed, task, "
+            "metric, value, higher_is_better, training_flops.",
+        ),
+    ] = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -44,8 +63,10 @@ def compare(
 
     The base model, random samples and all data are always there. Exit code 1 where a run failed.
     """
+    from dataclasses import asdict
+
     from didact import verbs
-    from didact.cli.compare_tables import bill_table, compared_tables, foretell
+    from didact.cli.compare_tables import bill_table, compared_tables, exported_table, foretell
     from didact.cli.printing import progress_bars
     from didact.comparing.compare import compare as compared
 
@@ -55,12 +76,17 @@ def compare(
         write_template(out)
         say(f"wrote {out}; next: didact compare {out} -o OUT --dry-run")
         return
+    if export_only is not None and results is not None:
+        raise typer.BadParameter("give --export-only or --results, not both")
     with progress_bars() as progress:
         ctx = verbs.context(0, None, cache_dir, progress, say)
         done = compared(
             grid, out, dry_run=dry_run, max_hours=max_hours, jobs=jobs, ctx=ctx,
-            about_to_run=foretell,
+            export_only=export_only, results=results, about_to_run=foretell,
         )  # fmt: skip
+    if done.exported:
+        print_json([asdict(each) for each in done.exported]) if json else exported_table(done)
+        return
     if done.comparison is None:
         print_json(done.bill.to_json()) if json else bill_table(done.bill)
         return

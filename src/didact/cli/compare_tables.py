@@ -11,6 +11,7 @@ from rich.table import Table
 from didact.cli.printing import new_table, safe, stdout
 from didact.comparing.bill import Bill
 from didact.comparing.compare import Compared
+from didact.comparing.exporting import RESULTS
 from didact.comparing.writing import COMPARISON, PAGE, TABLE
 from didact.planning.comparison import Arm, Comparison
 from didact.reporting.formatting import number, seconds
@@ -29,8 +30,7 @@ def bill_table(bill: Bill) -> None:
 
 def _bill(bill: Bill, console: Console) -> None:
     table = new_table(
-        "setting", "runs", "cannot pay", "scoring FLOPs", "CPU s", "training FLOPs",
-        "evaluation FLOPs", "time",
+        "setting", "runs", "not paid", "scoring", "CPU s", "training", "evaluation", "time",
     )  # fmt: skip
     for line in bill.lines:
         table.add_row(
@@ -40,11 +40,26 @@ def _bill(bill: Bill, console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     console.print(
-        f"in all {number(bill.flops)} FLOPs, {hours(bill.seconds / 3600)} on {safe(bill.device)} "
+        f"FLOPs; in all {number(bill.flops)}, {hours(bill.seconds / 3600)} on {safe(bill.device)} "
         "by four steps that were timed" + (f", {bill.jobs} at a time" if bill.jobs > 1 else "")
     )
     for label in bill.dropped:
         console.print(f"dropped to keep to the hours: {safe(label)}")
+
+
+def exported_table(done: Compared) -> None:
+    """The data sets that were written, and where results go."""
+    console = stdout()
+    table = new_table("arm", "seed", "samples", "scoring FLOPs", "training FLOPs", "data set")
+    for each in done.exported:
+        where = each.folder or (f"as {each.shares}" if each.shares else each.reason)
+        table.add_row(
+            safe(each.arm), "" if each.seed is None else f"{each.seed}",
+            f"{each.samples:,}" if each.samples else "", number(each.selection_flops),
+            number(each.training_flops), safe(where),
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"wrote {safe(done.folder / RESULTS)}: fill in value and higher_is_better of it")
 
 
 def compared_tables(done: Compared) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 
 from didact import verbs
 from didact.comparing.bill import Bill, billed
+from didact.comparing.exporting import Exported, export_arms
 from didact.comparing.grid import Grid, load_grid, parse_grid
 from didact.comparing.ground import Ground, open_ground
 from didact.comparing.points import points_of
 from didact.comparing.records import Record, read_record
+from didact.comparing.results import compared_results
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
 from didact.comparing.speed import Speed, measured_speed
-from didact.comparing.told import Asked, told
+from didact.comparing.told import Asked, task_of, told
 from didact.comparing.trials import Trial, trials_of
 from didact.comparing.writing import write_comparison
 from didact.core.errors import ConfigError, did_you_mean
@@ -37,12 +39,14 @@ class Compared:
         bill: What was to be paid when it was begun.
         comparison: What it found; None of a dry run.
         failed: Name of a run that failed → why.
+        exported: The arms that were written for another trainer.
     """
 
     folder: Path
     bill: Bill
     comparison: Comparison | None = None
     failed: Mapping[str, str] | None = None
+    exported: Sequence[Exported] = ()
 
 
 def compare(
@@ -52,6 +56,8 @@ def compare(
     dry_run: bool = False,
     max_hours: float | None = None,
     jobs: int = 1,
+    export_only: str | None = None,
+    results: PathLike | None = None,
     about_to_run: Callable[[Bill], None] | None = None,
     ctx: Context | None = None,
 ) -> Compared:
@@ -69,6 +75,9 @@ def compare(
         max_hours: Most hours; settings are dropped to keep to them, see
             `didact.comparing.bill.billed`.
         jobs: Runs at a time, in processes.
+        export_only: Train nothing, and write every feasible arm as a data set for this trainer.
+        results: Run nothing, and tell a CSV of what was trained and evaluated elsewhere; see
+            `didact.comparing.results.compared_results`.
         about_to_run: Told of the bill before the first run.
         ctx: Cache, progress, and who is told.
 
@@ -85,6 +94,13 @@ def compare(
     ctx = ctx or verbs.context()
     checked, where = _grid(grid)
     home = Path(out).expanduser().absolute()
+    if results is not None:
+        comparison = compared_results(checked, home, where, Path(results).expanduser())
+        write_comparison(comparison, home)
+        return Compared(home, Bill(()), comparison)
+    if export_only is not None:
+        exported = export_arms(checked, home, where, export_only, ctx)
+        return Compared(home, Bill(()), exported=exported)
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)
     ground = open_ground(checked, settings, home, ctx, where)
@@ -170,7 +186,7 @@ def _evaluated_bases(ground: Ground) -> dict[str, Path]:
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
             found = verbs.evaluate(
-                base.path, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
+                base.model, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
             )
             write_evaluation(found, path)
         out[base.digest] = path
@@ -181,8 +197,8 @@ def _asked(ground: Ground, settings: Sequence[Setting]) -> Asked:
     trained = {s.label: ground.train_settings(s) for s in settings}
     return Asked(
         metric=ground.grid.metric,
-        choosing=tuple(file.name for file in ground.choosing),
-        telling=tuple(file.name for file in ground.telling),
+        choosing=tuple(task_of(file.name) for file in ground.choosing),
+        telling=tuple(task_of(file.name) for file in ground.telling),
         schedules={label: (t.schedule, t.learning_rate) for label, t in trained.items()},
         orders={
             s.label: "" if s.method == BASE else str(s.sections["order"].get("method", "keep"))
@@ -204,13 +220,13 @@ def _about(
     bases: list[dict[str, Any]] = []
     for setting in settings:
         if setting.method == ALL and all(
-            b["model"] != str(ground.base_of(setting).path) for b in bases
+            b["model"] != ground.base_of(setting).model for b in bases
         ):
             base, whole = ground.base_of(setting), ground.full_pass(setting)
             speed = speeds[base.digest]
             bases.append(
                 {
-                    "model": str(base.path), "digest": base.digest, "n_params": base.n_params,
+                    "model": base.model, "digest": base.digest, "n_params": base.n_params,
                     "full_pass_flops": whole.flops, "full_pass_tokens": whole.tokens,
                     "samples": whole.samples, "flops_per_second": speed.flops_per_second,
                     "device": speed.device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,8 @@ import numpy as np
 from didact import config as configs
 from didact import pipeline, verbs
 from didact._version import __version__
+from didact.accounting.catalog import described
+from didact.accounting.spec import ModelSpec
 from didact.comparing.grid import Grid
 from didact.comparing.settings import Setting, parsed
 from didact.core.atomic import write_text
@@ -40,16 +42,18 @@ class Base:
     """A base model.
 
     Attributes:
-        path: Its folder.
+        model: Its folder, or its name where it is known by its numbers alone.
         digest: Identity of what is in it.
         n_params: Number of its parameters.
-        weight_bytes: Bytes of its weights.
+        weight_bytes: Bytes of its weights; 0 where they are not here.
+        spec: Its numbers, where they are all that is known.
     """
 
-    path: Path
+    model: str
     digest: str
     n_params: int
     weight_bytes: int
+    spec: ModelSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Ground:
         """
         settings = self.train_settings(setting)
         base = self.base_of(setting)
-        planned = PlannedTraining(model=base.path, settings=settings)
+        planned = PlannedTraining(model=base.spec or Path(base.model), settings=settings)
         key = fingerprint(planned.identity())
         if key not in self._known:
             ahead = planned.foresee(self.pool, self.ctx)
@@ -165,7 +169,7 @@ class Ground:
         key = fingerprint(["evaluation", base.digest])
         if key not in self._known:
             self._known[key] = verbs.estimate_evaluation(
-                base.path, self.held_out, ctx=self.ctx, **self.grid.evaluate
+                base.model, self.held_out, ctx=self.ctx, **self.grid.evaluate
             )
         found: Cost = self._known[key]
         return found
@@ -201,15 +205,31 @@ class Ground:
 
 
 def open_ground(
-    grid: Grid, settings: Sequence[Setting], home: Path, ctx: Context, where: str
+    grid: Grid,
+    settings: Sequence[Setting],
+    home: Path,
+    ctx: Context,
+    where: str,
+    *,
+    by_numbers: bool = False,
 ) -> Ground:
     """Read the pool and the held-out files, and find or make the base models.
+
+    Args:
+        grid: The grid.
+        settings: Its settings.
+        home: The folder of the comparison.
+        ctx: Cache, progress.
+        where: What messages call the grid.
+        by_numbers: Take a base that is a known name or a size ("7B") for its numbers alone: it is
+            trained elsewhere.
 
     Raises:
         ConfigError: The folder holds something else, or a comparison of another version.
         DataError: A file is bad; samples of a held-out file are among those that it must not share.
     """
-    need("a comparison", "models")
+    if not by_numbers:
+        need("a comparison", "models")
     claim(home)
     config = configs.validated(configs.DataConfig, grid.data_section, f"{where}: data")
     pool = verbs.read_with_inputs(config.path, config, ctx).pool
@@ -220,10 +240,26 @@ def open_ground(
     for setting in settings:
         key = fingerprint(setting.base)
         if key not in bases:
-            path = find(_base_path(setting.base, home, ctx, where))
-            weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-            bases[key] = Base(path, digest(path), read_spec(path).n_total, weights)
+            known = _known_by_numbers(setting.base) if by_numbers else None
+            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where))
     return Ground(grid, where, home, pool, tuple(choosing), tuple(telling), bases, ctx)
+
+
+def _opened(model: str | Path) -> Base:
+    path = find(model)
+    weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return Base(str(path), digest(path), read_spec(path).n_total, weights)
+
+
+def _known_by_numbers(base: Any) -> Base | None:
+    """A base that the table knows by its name or size; None for what is to be opened."""
+    if not isinstance(base, str) or Path(base).expanduser().exists():
+        return None
+    try:
+        spec = described(base).spec
+    except ConfigError:
+        return None
+    return Base(base, fingerprint(asdict(spec)), spec.n_total, 0, spec)
 
 
 def claim(home: Path) -> None:
@@ -264,12 +300,12 @@ def _check_held_out(
     ctx: Context,
     where: str,
 ) -> None:
-    names = [file.name for file in (*choosing, *telling)]
+    names = [file.name.partition(".")[0] for file in (*choosing, *telling)]
     for name in names:
         if names.count(name) > 1:
             raise DataError(
-                f"{where}: two held-out files are called {name}, by which results are told apart; "
-                "rename one"
+                f"{where}: two held-out files are called {name!r} (without their endings), by "
+                "which results are told apart; rename one"
             )
     for file in choosing:
         _check_apart(file.pool, f"choose_on, {file.path}", telling, where)

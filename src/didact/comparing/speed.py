@@ -67,7 +67,7 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
     shutil.rmtree(out, ignore_errors=True)
     began = time.monotonic()
     trained = verbs.train(
-        ground.pool, order, model=base.path, out=out / "model", replace_other=True, ctx=ground.ctx,
+        ground.pool, order, model=base.model, out=out / "model", replace_other=True, ctx=ground.ctx,
         **settings,
     )  # fmt: skip
     wall = time.monotonic() - began

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -63,8 +64,8 @@ class Asked:
 
     Attributes:
         metric: The measure.
-        choosing: Files that settings are chosen by; names without folders.
-        telling: Files that tell; empty for every task there is.
+        choosing: Tasks that settings are chosen by.
+        telling: Tasks that tell; empty for all others there are.
         schedules: Label of a setting → schedule and learning rate of its training.
         orders: Label of a setting → name of its order.
     """
@@ -97,14 +98,15 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
     telling = [
         _Measured.of(t, whole[t.what])
         for t in found
-        if not asked.telling or t.what.file in asked.telling
+        if whole[t.what] not in asked.choosing
+        and (not asked.telling or whole[t.what] in asked.telling)
     ]
     if not telling:
         raise DataError(
             f"no two arms have {asked.metric} on {', '.join(asked.telling) or 'a task'}; give a "
             "metric that the files have (bits_per_byte; of multiple choice answer_probability)"
         )
-    chosen = _chosen(points, [t for t in found if t.what.file in asked.choosing])
+    chosen = _chosen(points, [t for t in found if whole[t.what] in asked.choosing])
     once = [p for p in points if not p.fill]
     filled = [p for p in points if p.fill]
     arms = tuple(_arms(once, telling, chosen, asked))
@@ -144,7 +146,12 @@ def _whole_files(whats: set[What], metric: str) -> dict[What, str]:
             named[what] = what.task or "all"
             continue
         out.setdefault(what.file, what)  # that of all tasks has no name, and comes first
-    return {**named, **{what: file.partition(".")[0] for file, what in out.items()}}
+    return {**named, **{what: task_of(file) for file, what in out.items()}}
+
+
+def task_of(file: str) -> str:
+    """What the task of a held-out file is called: its name without folder and ending."""
+    return Path(file).name.partition(".")[0]
 
 
 # -- what is chosen --------------------------------------------------------------------------------

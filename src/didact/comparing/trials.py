@@ -115,7 +115,7 @@ def _trial(
 ) -> Trial:
     grid, base = ground.grid, ground.base_of(setting)
     files = [file.path for file in ground.held_out]
-    plain = plain_config(grid, setting, seed=seed, flops=flops, model=str(base.path), files=files)
+    plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=files)
     name = f"{setting.slug()}-{seed}" if flops is None else f"{setting.slug()}-{beta:g}-{seed}"
     whole = ground.full_pass(setting).flops
     scoring = 0.0 if setting.method == ALL else ground.scoring(setting).flops

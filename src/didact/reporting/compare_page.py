@@ -168,7 +168,7 @@ def lines_of(arms: Sequence[Json]) -> list[Line]:
     """A line for each arm of a size with a value: random first, all data at the end of each."""
     groups: dict[tuple[str, int], list[Json]] = defaultdict(list)
     for arm in arms:
-        if arm["value"] is not None and arm["method"] not in {BASE, ALL}:
+        if arm["value"] is not None and arm["method"] not in {BASE, ALL} and total(arm) > 0:
             groups[arm["name"], arm["train_params"]].append(arm)
     sizes = {size for _, size in groups}
     out: list[Line] = []
@@ -188,7 +188,10 @@ def comparison_chart(lines: Sequence[Line], shown: Sequence[Json], front: set[in
         shown: The arms, ends among them.
         front: Identities of those on the frontier.
     """
-    full = [arm for arm in shown if arm["method"] == ALL and arm["value"] is not None]
+    full = [
+        arm for arm in shown
+        if arm["method"] == ALL and arm["value"] is not None and total(arm) > 0
+    ]  # fmt: skip
     base = [arm for arm in shown if arm["method"] == BASE and arm["value"] is not None]
     drawn = [arm for line in lines for arm in line.arms] + full
     costs = [total(arm) for arm in drawn]

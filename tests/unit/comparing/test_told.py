@@ -11,7 +11,7 @@ from didact.core.errors import DataError
 from didact.planning.comparison import Comparison
 
 ASKED = Asked(
-    metric="bits_per_byte", choosing=("val.jsonl",), telling=("test.jsonl",), schedules={},
+    metric="bits_per_byte", choosing=("val",), telling=("test",), schedules={},
     orders={},
 )  # fmt: skip
 
@@ -167,7 +167,7 @@ def test_all_data_no_better_than_the_base_model_is_said(point):
 def test_a_metric_that_no_file_has(points):
     from dataclasses import replace
 
-    with pytest.raises(DataError, match=r"no two arms have accuracy on test\.jsonl; give a metric"):
+    with pytest.raises(DataError, match=r"no two arms have accuracy on test; give a metric"):
         told(points, replace(ASKED, metric="accuracy"), {})
     failed = [replace(p, runs=(), reason="failed: no disk") for p in points[1:]]
     with pytest.raises(DataError, match="no run came to an end: failed: no disk"):
