@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from didact.comparing.grid import load_grid, parse_grid
@@ -94,3 +96,10 @@ def test_a_pilot_is_a_grid():
     found = plan(samples="60k", mean_tokens=900, kind="pair", model="8B", budget="2e18")
     assert found.pilot is not None
     assert parse_grid(found.pilot.grid).budgets == found.pilot.grid["budgets"]
+
+
+def test_the_grid_of_the_docs(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "compare.md").read_text("utf-8")
+    (tmp_path / "grid.yaml").write_text(page.partition("```yml\n")[2].partition("```")[0])
+    labels = [s.label for s in settings_of(load_grid(tmp_path / "grid.yaml"), "x")]
+    assert labels == ["base", "all", "random", "bm25", "compression"]
