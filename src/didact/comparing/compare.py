@@ -12,13 +12,14 @@ from didact.comparing.bill import Bill, billed
 from didact.comparing.exporting import Exported, export_arms
 from didact.comparing.grid import Grid, load_grid, parse_grid
 from didact.comparing.ground import Ground, open_ground
+from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
 from didact.comparing.records import Record, read_record
 from didact.comparing.results import compared_results
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
 from didact.comparing.speed import Speed, measured_speed
-from didact.comparing.told import Asked, task_of, told
+from didact.comparing.told import Asked, told
 from didact.comparing.trials import Trial, trials_of
 from didact.comparing.writing import write_comparison
 from didact.core.errors import ConfigError, did_you_mean

@@ -12,8 +12,8 @@ from didact import config as configs
 from didact import pipeline
 from didact.comparing.grid import Grid, Plain
 from didact.comparing.ground import open_ground
+from didact.comparing.measured import task_of
 from didact.comparing.settings import settings_of
-from didact.comparing.told import task_of
 from didact.comparing.trials import Trial, trials_of
 from didact.core.atomic import write_text
 from didact.core.cost import Cost

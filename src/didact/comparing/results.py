@@ -15,9 +15,10 @@ import numpy as np
 from didact.analysis.runs import Measure, Run, What
 from didact.comparing.exporting import Exported, read_exported
 from didact.comparing.grid import Grid
+from didact.comparing.measured import task_of
 from didact.comparing.points import Point
 from didact.comparing.settings import Setting, parsed, settings_of
-from didact.comparing.told import Asked, task_of, told
+from didact.comparing.told import Asked, told
 from didact.core.errors import DataError, did_you_mean
 from didact.data.reading.files import readable
 from didact.planning.comparison import BASE, RANDOM, Comparison

@@ -7,55 +7,27 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import numpy as np
 
-from didact.analysis.arms import Arm as SetOfRuns
-from didact.analysis.arms import Table, tables
-from didact.analysis.intervals import (
-    difference_estimate,
-    holm_levels,
-    mean_estimate,
-    rest_variance,
-)
-from didact.analysis.power import power_constant
-from didact.analysis.runs import What, checked, without_twins
-from didact.analysis.spread import Spread, run_sd, set_sd, spreads
+from didact.analysis.arms import tables
+from didact.analysis.intervals import mean_estimate
+from didact.analysis.runs import checked, without_twins
+from didact.analysis.spread import run_sd, set_sd
+from didact.comparing.differences import beside_free, beside_random, detectable
+from didact.comparing.measured import Choice, Measured, whole_files
 from didact.comparing.points import Point
 from didact.comparing.verdict import verdict
 from didact.core.errors import DataError
 from didact.core.statistics import spearman
 from didact.planning.compared import trials_of
-from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
+from didact.planning.comparison import ALL, BASE, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, fit_own, fit_shared
 
 Json = dict[str, Any]
 _LEAST_RANKED: Final = 3  # arms between which a rank correlation means something
 _ENDS: Final = frozenset({BASE, ALL})
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """A table of runs by one measure, with what intervals need."""
-
-    table: Table
-    task: str
-    sets: Mapping[str, SetOfRuns]
-    spread: Mapping[str, Spread]
-    rest: float
-
-    @classmethod
-    def of(cls, table: Table, task: str) -> _Measured:
-        found, _ = spreads(table.arms)
-        rest = rest_variance(table.arms)
-        return cls(table, task, {arm.set: arm for arm in table.arms}, found, rest)
-
-    def better(self, difference: float) -> float:
-        """A difference turned so that above 0 is better."""
-        return difference if self.table.higher_is_better else -difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +65,10 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
         why = next((p.reason for p in points if p.reason.startswith("failed")), "none was feasible")
         raise DataError(f"no run came to an end: {why}")
     kept, notes = without_twins(checked(runs))
-    whole = _whole_files({what for run in kept for what in run.measures}, asked.metric)
+    whole = whole_files({what for run in kept for what in run.measures}, asked.metric)
     found = [t for t in tables(kept) if t.what in whole]
     telling = [
-        _Measured.of(t, whole[t.what])
+        Measured.of(t, whole[t.what])
         for t in found
         if whole[t.what] not in asked.choosing
         and (not asked.telling or whole[t.what] in asked.telling)
@@ -106,14 +78,18 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
             f"no two arms have {asked.metric} on {', '.join(asked.telling) or 'a task'}; give a "
             "metric that the files have (bits_per_byte; of multiple choice answer_probability)"
         )
-    chosen = _chosen(points, [t for t in found if whole[t.what] in asked.choosing])
+    choice = Choice.of(points, [t for t in found if whole[t.what] in asked.choosing])
     once = [p for p in points if not p.fill]
     filled = [p for p in points if p.fill]
-    arms = tuple(_arms(once, telling, chosen, asked))
+    arms = tuple(_arms(once, telling, choice, asked))
     differences = [
-        d for some in (once, filled) if some for m in telling for d in _differences(m, some, chosen)
+        d
+        for some in (once, filled)
+        if some
+        for m in telling
+        for d in beside_random(m, some, choice)
     ]
-    snr = {m.task: _snr(m, once, chosen) for m in telling}
+    snr = {m.task: _snr(m, once, choice) for m in telling}
     bare = Comparison(arms, snr=snr)
     fits, said = _fits(bare)
     ranks = list(_ranks(once, arms, telling))
@@ -122,73 +98,40 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
     whole_about = {
         **about,
         "detectable": {
-            f"{m.task}": _detectable([d for d in differences if d["task"] == m.task])
+            f"{m.task}": detectable([d for d in differences if d["task"] == m.task])
             for m in telling
         },
+        "paying": [d for m in telling for d in beside_free(m, once, choice)],
         "notes": [*about.get("notes", ()), *notes, *table_notes, *said],
     }
     comparison = replace(
         bare,
         fits=tuple(fits), ranks=ranks or None,
         decision_accuracy=float(np.mean(of_size)) if of_size else None,
-        filled=tuple(_arms(filled, telling, chosen, asked)),
+        filled=tuple(_arms(filled, telling, choice, asked)),
         differences=tuple(differences), about=whole_about,
     )  # fmt: skip
     return replace(comparison, verdict=verdict(comparison))
-
-
-def _whole_files(whats: set[What], metric: str) -> dict[What, str]:
-    """The measure of each file as a whole → what the task is called."""
-    out: dict[str, What] = {}
-    named: dict[What, str] = {}
-    for what in sorted(w for w in whats if w.metric == metric):
-        if not what.file:  # of a table that names tasks alone, each is its own
-            named[what] = what.task or "all"
-            continue
-        out.setdefault(what.file, what)  # that of all tasks has no name, and comes first
-    return {**named, **{what: task_of(file) for file, what in out.items()}}
-
-
-def task_of(file: str) -> str:
-    """What the task of a held-out file is called: its name without folder and ending."""
-    return Path(file).name.partition(".")[0]
-
-
-# -- what is chosen --------------------------------------------------------------------------------
-
-
-def _chosen(points: Sequence[Point], choosing: Sequence[Table]) -> frozenset[str]:
-    """Labels of the points that are chosen among those of their arm, base, target and budget."""
-    groups: dict[Any, list[Point]] = defaultdict(list)
-    for point in points:
-        groups[point.setting.arm, point.setting.place, point.beta, point.fill].append(point)
-    sets = [({arm.set: arm for arm in t.arms}, 1 if t.higher_is_better else -1) for t in choosing]
-
-    def worth(point: Point) -> float:
-        found = [sign * arms[point.set].mean for arms, sign in sets if point.set in arms]
-        return float(np.mean(found)) if found else -math.inf
-
-    return frozenset(max(group, key=worth).label for group in groups.values())
 
 
 # -- rows ------------------------------------------------------------------------------------------
 
 
 def _arms(
-    points: Sequence[Point], telling: Sequence[_Measured], chosen: frozenset[str], asked: Asked
+    points: Sequence[Point], telling: Sequence[Measured], choice: Choice, asked: Asked
 ) -> Iterator[Arm]:
     tasks = dict.fromkeys((m.task, m.table.what.metric, m.table.higher_is_better) for m in telling)
     for task, metric, higher in tasks:
         for point in points:
-            yield _arm(point, task, metric, telling, chosen, asked, higher=higher)
+            yield _arm(point, task, metric, telling, choice, asked, higher=higher)
 
 
 def _arm(
     point: Point,
     task: str,
     metric: str,
-    telling: Sequence[_Measured],
-    chosen: frozenset[str],
+    telling: Sequence[Measured],
+    choice: Choice,
     asked: Asked,
     *,
     higher: bool,
@@ -216,67 +159,11 @@ def _arm(
         training_flops=point.training_flops, metric=metric, higher_is_better=higher, value=value,
         low=low, high=high, seeds=seeds, feasible=value is not None,
         reason=point.reason or ("" if value is not None else "has no value on this task"),
-        setting=point.setting.told, chosen=point.label in chosen,
+        setting=point.setting.told, chosen=point.label in choice.labels,
     )  # fmt: skip
 
 
-# -- differences -----------------------------------------------------------------------------------
-
-
-def _differences(at: _Measured, points: Sequence[Point], chosen: frozenset[str]) -> Iterator[Json]:
-    """Every chosen arm beside random samples at its budget; Holm's test over all of them."""
-    pairs = [
-        (point, random)
-        for random in points
-        if random.setting.arm == RANDOM and random.label in chosen and random.set in at.sets
-        for point in points
-        if point.setting.arm not in {*_ENDS, RANDOM}
-        and point.label in chosen
-        and point.set in at.sets
-        and point.beta == random.beta
-        and point.setting.place[0] == random.setting.place[0]
-    ]
-    apart = [(p, r) for p, r in pairs if p.set != r.set]
-    estimates = [
-        difference_estimate(at.sets[p.set], at.sets[r.set], at.spread, at.rest) for p, r in apart
-    ]
-    levels, passed = holm_levels([e.p_value if e else 1.0 for e in estimates])
-    for (point, random), e, level, told_apart in zip(apart, estimates, levels, passed, strict=True):
-        low, high = e.interval() if e else (None, None)
-        holm_low, holm_high = e.interval(level) if e else (None, None)
-        difference = at.sets[point.set].mean - at.sets[random.set].mean
-        yield _difference(
-            at, point, difference=difference, low=low, high=high, holm_low=holm_low,
-            holm_high=holm_high, p=e.p_value if e else None, tie=not told_apart,
-            error=e.error if e else None, df=e.df if e else None,
-        )  # fmt: skip
-    for point, random in pairs:
-        if point.set == random.set:
-            yield _difference(
-                at, point, difference=0.0, low=None, high=None, holm_low=None, holm_high=None,
-                p=None, tie=True, error=None, df=None,
-            )  # fmt: skip
-
-
-def _difference(at: _Measured, point: Point, *, difference: float, **more: Any) -> Json:
-    return {
-        "task": at.task, "arm": point.setting.arm, "setting": point.setting.told,
-        "beta": point.beta, "train_params": point.n_params, "filled": point.fill,
-        "selection_flops": point.selection_flops, "shares_runs": bool(point.shares),
-        "difference": difference, "better": at.better(difference) > 0, **more,
-    }  # fmt: skip
-
-
-def _detectable(differences: Sequence[Json]) -> float | None:
-    """The smallest difference from random samples that is found with 80 % power at 5 %."""
-    known = [d for d in differences if d["error"] is not None]
-    if not known:
-        return None
-    error = math.sqrt(float(np.mean([d["error"] ** 2 for d in known])))
-    return power_constant(len(known), median(d["df"] for d in known)) * error
-
-
-def _snr(at: _Measured, points: Sequence[Point], chosen: frozenset[str]) -> float | None:
+def _snr(at: Measured, points: Sequence[Point], choice: Choice) -> float | None:
     """SD of the arms' means at one budget, pooled over budgets, ÷ pooled SD of runs of an arm."""
     noise = run_sd(list(at.sets.values()))
     if not noise:
@@ -285,7 +172,7 @@ def _snr(at: _Measured, points: Sequence[Point], chosen: frozenset[str]) -> floa
     for beta in dict.fromkeys(p.beta for p in points):
         sets = {
             p.set: at.sets[p.set] for p in points
-            if p.beta == beta and p.setting.arm not in _ENDS and p.label in chosen
+            if p.beta == beta and p.setting.arm not in _ENDS and p.label in choice.labels
             and p.set in at.sets
         }  # fmt: skip
         if len(sets) > 1:
@@ -297,7 +184,7 @@ def _snr(at: _Measured, points: Sequence[Point], chosen: frozenset[str]) -> floa
 
 
 def _ranks(
-    points: Sequence[Point], arms: Sequence[Arm], telling: Sequence[_Measured]
+    points: Sequence[Point], arms: Sequence[Arm], telling: Sequence[Measured]
 ) -> Iterator[Json]:
     """How alike arms are ranked at two values of an axis, at each budget."""
     tasks = list(dict.fromkeys(m.task for m in telling))

@@ -56,7 +56,10 @@ def verdict(found: Comparison) -> dict[str, Any]:
         if _number(found, task)
     ]
     code = "select" if better else "random"
-    return {"code": code, "text": " ".join([*head, *noise, *_unpaid(found), *text])}
+    return {
+        "code": code,
+        "text": " ".join([*head, *noise, *_paying(found, ranking), *_unpaid(found), *text]),
+    }
 
 
 def _listed(differences: Sequence[Json]) -> str:
@@ -67,6 +70,18 @@ def _listed(differences: Sequence[Json]) -> str:
         out.setdefault((d["task"], name), []).append(f"{d['beta']:g}")
     parts = [f"{name} on {task} at {', '.join(betas)}" for (task, name), betas in out.items()]
     return "; ".join(parts)
+
+
+def _paying(found: Comparison, ranking: set[str]) -> Iterator[str]:
+    """Whether scoring that takes FLOPs earns them back, the best of each kind side by side."""
+    for d in (found.about or {}).get("paying") or ():
+        if d["task"] in ranking:
+            said = "ties with" if d["tie"] else "beats" if d["better"] else "loses to"
+            name = d["arm"] + (f" [{d['setting']}]" if d["setting"] else "")
+            yield (
+                f"{d['task']} at {d['beta']:g}: {name}, the best that pays for scores, {said} "
+                f"{d['against']}, the best that does not."
+            )
 
 
 def _unpaid(found: Comparison) -> Iterator[str]:

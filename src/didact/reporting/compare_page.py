@@ -31,6 +31,7 @@ _HEADS: Final = {
 _ABOUT: Final[Json] = {
     "pool": None, "seeds": None, "bases": (), "spent": None, "bill": None, "tasks": 1,
     "fraction": None, "choose_on": (), "tell_on": (), "notes": (), "detectable": {},
+    "paying": (),
 }  # fmt: skip
 
 

@@ -172,3 +172,22 @@ def test_a_metric_that_no_file_has(points):
     failed = [replace(p, runs=(), reason="failed: no disk") for p in points[1:]]
     with pytest.raises(DataError, match="no run came to an end: failed: no disk"):
         told([points[0], *failed], ASKED, {})
+
+
+def test_whether_paying_for_scores_pays_is_told_of_the_best_of_each_kind(point):
+    def both(val, test):
+        return {f"{name}.jsonl": [v - 0.004, v, v + 0.004] for name, v in
+                (("val", val), ("test", test))}  # fmt: skip
+
+    points = [point("base", 0.0, both(2.0, 2.0)), point("all", 1.0, both(1.0, 1.0))]
+    points += [point("random", 0.5, both(1.3, 1.3)), point("words", 0.5, both(1.2, 1.25))]
+    points += [
+        point("judged", 0.5, both(1.25, 1.1), selection_flops=1e8),
+        point("graded", 0.5, both(1.22, 1.4), selection_flops=3e8),
+    ]
+    found = told(points, ASKED, {})
+    (pair,) = found.about["paying"]
+    assert (pair["arm"], pair["against"]) == ("graded", "words")  # the best on the other file
+    assert (pair["better"], pair["tie"]) == (False, False)
+    said = "test at 0.5: graded, the best that pays for scores, loses to words, the best that does"
+    assert said in found.verdict["text"]
