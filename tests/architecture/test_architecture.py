@@ -113,7 +113,7 @@ FLAGS = {
     "calibrate": {"--cache-dir", "--device", "--json", "--seconds"},
     "compare": {
         "--cache-dir", "--dry-run", "--export-only", "--jobs", "--json", "--max-hours", "--out",
-        "--results",
+        "--results", "--so-far",
     },
     "config schema": set(),
     "config show": {"--json", "--set"},

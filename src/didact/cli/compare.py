@@ -38,6 +38,9 @@ def compare(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Runs at a time, each in a process.")
     ] = 1,
+    so_far: Annotated[
+        bool, typer.Option("--so-far", help="Run nothing: tell what is done.")
+    ] = False,
     export_only: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +85,7 @@ def compare(
         ctx = verbs.context(0, None, cache_dir, progress, say)
         done = compared(
             grid, out, dry_run=dry_run, max_hours=max_hours, jobs=jobs, ctx=ctx,
-            export_only=export_only, results=results, about_to_run=foretell,
+            so_far=so_far, export_only=export_only, results=results, about_to_run=foretell,
         )  # fmt: skip
     if done.exported:
         print_json([asdict(each) for each in done.exported]) if json else exported_table(done)

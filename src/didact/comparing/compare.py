@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def compare(
     dry_run: bool = False,
     max_hours: float | None = None,
     jobs: int = 1,
+    so_far: bool = False,
     export_only: str | None = None,
     results: PathLike | None = None,
     about_to_run: Callable[[Bill], None] | None = None,
@@ -76,6 +77,7 @@ def compare(
         max_hours: Most hours; settings are dropped to keep to them, see
             `didact.comparing.bill.billed`.
         jobs: Runs at a time, in processes.
+        so_far: Run nothing, and tell what is done.
         export_only: Train nothing, and write every feasible arm as a data set for this trainer.
         results: Run nothing, and tell a CSV of what was trained and evaluated elsewhere; see
             `didact.comparing.results.compared_results`.
@@ -116,17 +118,24 @@ def compare(
     trials = [t for t in trials if t.setting.label not in bill.dropped]
     if dry_run:
         return Compared(home, bill)
-    if about_to_run is not None:
+    if about_to_run is not None and not so_far:
         about_to_run(bill)
     weights = max(base.weight_bytes for base in ground.bases.values())
     check_room(home, weights, len(trials) - len(done), jobs, keep_models=checked.keep_models)
     base_tables = _evaluated_bases(ground)
-    records = run_trials(
-        trials, home, ctx, foretold=_foretold(ground, trials, speeds),
-        keep_models=checked.keep_models, jobs=jobs, device=_device(ground, settings),
-    )  # fmt: skip
+    if so_far:
+        read = (read_record(home, t.name, t.key) for t in trials)
+        records = {record.name: record for record in read if record is not None}
+    else:
+        records = run_trials(
+            trials, home, ctx, foretold=_foretold(ground, trials, speeds),
+            keep_models=checked.keep_models, jobs=jobs, device=_device(ground, settings),
+        )  # fmt: skip
     points, notes = points_of(ground, kept, trials, records, base_tables)
-    about = _about(ground, kept, bill, speeds, records, notes)
+    whole = replace(
+        billed(ground, kept, trials, speeds, jobs=jobs), dropped=bill.dropped
+    )  # fmt: skip
+    about = _about(ground, kept, trials, whole, speeds, records, notes)
     comparison = told(points, _asked(ground, kept), about)
     write_comparison(comparison, home)
     failed = {r.name: r.reason for r in records.values() if r.status == "failed"}
@@ -211,6 +220,7 @@ def _asked(ground: Ground, settings: Sequence[Setting]) -> Asked:
 def _about(
     ground: Ground,
     settings: Sequence[Setting],
+    trials: Sequence[Trial],
     bill: Bill,
     speeds: Mapping[str, Speed],
     records: Mapping[str, Record],
@@ -244,11 +254,24 @@ def _about(
         "bill": bill.to_json(),
         "spent": {
             "training_flops": sum(r.training_flops for r in records.values()),
+            "selection_flops": sum(_scored(trials, records).values()),
             "hours": sum(r.seconds for r in records.values()) / 3600,
             "runs": len(records),
         },
         "notes": list(notes),
     }  # fmt: skip
+
+
+def _scored(trials: Sequence[Trial], records: Mapping[str, Record]) -> dict[str, float]:
+    """Identity of scores → FLOPs that making them took; what several arms share counts once."""
+    out: dict[str, float] = {}
+    for trial in trials:
+        record = records.get(trial.name)
+        if record is not None and record.selection_flops:
+            draw = trial.seed if trial.setting.draws else None
+            sections = (trial.setting.sections["score"], trial.setting.sections["select"])
+            out[fingerprint([*sections, draw])] = record.selection_flops
+    return out
 
 
 def _named(grid: Grid) -> str:

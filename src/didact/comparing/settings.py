@@ -69,8 +69,9 @@ class Setting:
 
     def slug(self) -> str:
         """The label as a name of a file, unique among settings."""
-        plain = re.sub(r"[^\w.=+-]+", "_", self.label).strip("_.-")
-        if plain == self.label and len(plain) <= _LONGEST:
+        name = "+".join([self.arm, *(self.told.split(", ") if self.axes else ())])
+        plain = re.sub(r"[^\w.=+-]+", "_", name).strip("_.-")
+        if plain == name and len(plain) <= _LONGEST:
             return plain
         told = hashlib.blake2b(f"{self.label} {self.key}".encode(), digest_size=4).hexdigest()
         return f"{plain[:_LONGEST]}-{told}"
@@ -108,7 +109,13 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
     if idle:
         raise ConfigError(f"{where}: axes: {idle[0]}: no arm has it; remove it")
     labels = [setting.label for setting in out]
+    places = [setting.slug().casefold() for setting in out]
     for setting in out:
+        if places.count(setting.slug().casefold()) > 1 and labels.count(setting.label) == 1:
+            raise ConfigError(
+                f"{where}: arms: {setting.label!r} would have its runs where those of another arm "
+                "are, on a disk that knows no case; rename one"
+            )
         if labels.count(setting.label) > 1:
             raise ConfigError(
                 f"{where}: axes: two values are both written {setting.told!r} in tables; rename a "

@@ -53,7 +53,7 @@ class Trial:
 
 
 def trials_of(ground: Ground, settings: Sequence[Setting]) -> list[Trial]:
-    """Every trial, all seeds of a setting at a budget together, cheap ones first.
+    """Every trial, all seeds of a setting at a budget together, repeated fractions last.
 
     All data come first, whose runs arms without scoring FLOPs share from a full pass on: with
     budget for everything each of them is the same training.

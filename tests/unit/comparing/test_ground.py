@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+import time
 
 import orjson
 import pytest
@@ -13,11 +15,12 @@ pytest.importorskip("torch")
 from didact.comparing import running
 from didact.comparing.grid import parse_grid
 from didact.comparing.ground import claim, open_ground
-from didact.comparing.records import read_record
+from didact.comparing.records import Record, read_record, write_record
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import settings_of
 from didact.comparing.trials import Trial
 from didact.core.errors import BudgetError, ConfigError, DataError
+from didact.core.locks import lock_file
 from didact.verbs import context
 
 
@@ -135,3 +138,26 @@ def test_what_cannot_be_paid_and_what_fails(trial, tmp_path, monkeypatch, error,
     assert again["all-0"].status == status
     # what failed is tried again; what cannot be paid is not
     assert sum(f"all-0: {status}, " in line for line in told) == (2 if status == "failed" else 1)
+
+
+def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
+    raising(AssertionError("it ran here"), monkeypatch)
+    (tmp_path / "arms").mkdir()
+    record = Record(name="all-0", key="k", status="infeasible", reason="made there")
+    told, held = [], threading.Event()
+
+    def elsewhere():
+        with lock_file(tmp_path / "arms" / ".all-0.lock"):
+            held.set()
+            while not told:
+                time.sleep(0.01)
+            write_record(record, tmp_path)
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    held.wait()
+    ctx = context(cache_dir=tmp_path / "cache", tell=told.append)
+    found = run_trials([trial], tmp_path, ctx, foretold={})
+    other.join()
+    assert told[0] == "all at 1: another process runs it; waiting for it"
+    assert found == {"all-0": record}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from didact.comparing.grid import parse_grid
 from didact.comparing.settings import plain_config, settings_of
+from didact.core.errors import ConfigError
 
 
 def labels(values):
@@ -75,3 +78,15 @@ def test_folders_have_names_that_are_unique(grid):
     assert len(set(slugs)) == len(slugs)
     assert slugs[-1] == "ok-1.5"
     assert not any("/" in slug or " " in slug for slug in slugs)
+
+
+def test_folders_of_axes_can_be_read(grid):
+    axes = {"train.learning_rate": [1e-3, 1e-4]}
+    found = settings_of(parse_grid(grid(axes=axes, choose_on=["val.jsonl"])), "x")
+    assert found[-1].slug() == "words+learning_rate=0.0001"
+
+
+def test_arms_that_differ_in_case_alone_are_refused(grid):
+    arms = [{"name": name, "score": {"method": "bm25"}} for name in ("words", "Words")]
+    with pytest.raises(ConfigError, match="on a disk that knows no case; rename one"):
+        settings_of(parse_grid(grid(arms=arms)), "x")
