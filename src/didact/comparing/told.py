@@ -21,7 +21,7 @@ from didact.comparing.points import Point
 from didact.comparing.verdict import verdict
 from didact.core.errors import DataError
 from didact.core.statistics import spearman
-from didact.planning.compared import trials_of
+from didact.planning.compared import panels_of
 from didact.planning.comparison import ALL, BASE, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, fit_own, fit_shared
 
@@ -250,18 +250,22 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> Json:
 def _fits(comparison: Comparison) -> tuple[list[Json], list[str]]:
     """The law of every panel, and why where there is none."""
     fits: list[Json] = []
+    said: list[str] = []
     for size in sorted({arm.train_params for arm in comparison.arms}):
         try:
-            panels = trials_of(comparison, train_params=size)
+            panels, left_out = panels_of(comparison, train_params=size)
         except DataError as error:
-            return fits, [f"no performance law: {error}"]
+            said.append(f"no performance law: {error}")
+            continue
+        said += [f"of the performance law {note}" for note in left_out]
         for panel in panels:
             try:
                 shared = fit_shared(panel.curves, end=panel.end, base=panel.base)
             except DataError as error:
-                return fits, [f"no performance law: {panel.name}: {error}"]
+                said.append(f"no performance law: {panel.name}: {error}")
+                continue
             fits.append({"panel": panel.name, "train_params": size, **shared.to_json()})
             if min(len(curve.compute) for curve in panel.curves) >= LEAST_POINTS:
                 own = fit_own(panel.curves, end=panel.end)
                 fits.append({"panel": panel.name, "train_params": size, **own.to_json()})
-    return fits, []
+    return fits, said

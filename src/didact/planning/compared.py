@@ -43,11 +43,11 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         of a task is below 2 its panels are left out; nothing is known where none is left.
 
     Raises:
-        DataError: As `trials_of`.
+        DataError: As `panels_of`.
     """
     quiet = sorted(t for t, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
     try:
-        trials = trials_of(comparison, train_params=train_params, without=quiet)
+        trials, left_out = panels_of(comparison, train_params=train_params, without=quiet)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     notes = [
@@ -62,6 +62,7 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
     tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
     notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
+    notes += left_out
     notes += _taken(comparison, size)
     if another_kind(train_params, size, size):
         notes.append(
@@ -125,9 +126,9 @@ def _taken(comparison: Comparison, size: float) -> Iterator[str]:
         yield f"{method} has several arms at one budget; they are taken as one method"
 
 
-def trials_of(
+def panels_of(
     comparison: Comparison, *, train_params: float | None = None, without: Sequence[str] = ()
-) -> list[Trials]:
+) -> tuple[list[Trials], list[str]]:
     """One panel for each task, schedule, learning rate and order of a comparison.
 
     Args:
@@ -135,9 +136,12 @@ def trials_of(
         train_params: Of several sizes the one nearest to this is taken; the largest without it.
         without: Tasks to leave out.
 
+    Returns:
+        The panels, and a sentence for each that no law can be fitted to.
+
     Raises:
-        DataError: No method has enough points and seeds, an end was not measured, or points lie
-            where the law has no curve.
+        DataError: There is no panel but such: no method has enough points and seeds, an end was
+            not measured, or points lie where the law has no curve.
     """
     sizes = sorted({arm.train_params for arm in comparison.arms})
     size = sizes[-1]
@@ -160,14 +164,24 @@ def trials_of(
             "the comparison has no feasible arm beside base and all; give larger budgets"
         )
     for task, arms in ends.items():
-        measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
-        if len(measures) > 1:
-            names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
-            raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
-    return [
-        _panel(" · ".join(str(part) for part in key if part is not None), arms, ends[key[0]])
-        for key, arms in groups.items()
-    ]
+        _check_measure(task, arms)
+    panels, errors = [], []
+    for key, arms in groups.items():
+        name = " · ".join(str(part) for part in key if part is not None)
+        try:
+            panels.append(_panel(name, arms, ends[key[0]]))
+        except DataError as error:
+            errors.append(error)
+    if errors and not panels:
+        raise errors[0]
+    return panels, [f"left out: {error}" for error in errors]
+
+
+def _check_measure(task: str, arms: Sequence[Arm]) -> None:
+    measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
+    if len(measures) > 1:
+        names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
+        raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
 
 
 def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
