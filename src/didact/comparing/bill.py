@@ -122,7 +122,7 @@ def billed(
         bill = _bill(ground, left, trials, speeds, done, jobs, dropped)
         if max_hours is None or bill.seconds <= 3600 * max_hours:
             return bill
-        going = _next_to_go(left)
+        going = next_to_go(left)
         if going is None:
             raise BudgetError(
                 f"--max-hours {max_hours:g}: the base model, random samples and all data alone "
@@ -133,7 +133,7 @@ def billed(
         dropped.append(going.label)
 
 
-def _next_to_go(settings: Sequence[Setting]) -> Setting | None:
+def next_to_go(settings: Sequence[Setting]) -> Setting | None:
     """The setting that is missed least: a further value of an axis, else the last arm."""
     arms = [s for s in settings if s.arm not in {BASE, ALL, RANDOM}]
     counts = {s.arm: sum(o.arm == s.arm for o in arms) for s in arms}

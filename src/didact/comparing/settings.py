@@ -181,6 +181,11 @@ def _setting(
         if axis != "target":
             _put(sections, axis.split("."), value)
     for leaf in _needing_target(sections["score"]):
+        if leaf.get("target") is None and target is None:
+            raise ConfigError(
+                f"{leaf['method']} needs a target set, the samples to select for; give target in "
+                "the grid"
+            )
         leaf.setdefault("target", target)
     score, select = sections["score"] or {}, sections["select"] or {}
     name = without if arm is None else arm.name

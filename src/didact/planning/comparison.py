@@ -187,6 +187,8 @@ class Comparison:
             raise DataError(f"{where}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
         arms = tuple(_arm(arm, f"{where}: arms[{i}]") for i, arm in enumerate(values["arms"]))
         rest = {name: given for name, given in values.items() if name != "arms" and given}
+        if not isinstance(rest.get("filled", []), list):
+            raise DataError(f"{where}: 'filled' is {rest['filled']!r:.80}; expected a list of arms")
         if "filled" in rest:
             rest["filled"] = tuple(
                 _arm(arm, f"{where}: filled[{i}]") for i, arm in enumerate(rest["filled"])

@@ -58,6 +58,7 @@ def test_what_is_wrong_is_named(grid, change, said):
         ({"arms": [words(score={"method": "bm52"})]}, "bm52"),
         ({"arms": [words(score={"method": "bm25", "k_1": 1})]}, "words: score.bm25: unknown"),
         ({"train": {"learning_rat": 1}}, "learning_rat"),
+        ({"target": None}, "words: bm25 needs a target set, the samples to select for; give"),
         ({"axes": {"score.window": [1]}}, "score.window: no arm has it"),
         ({"axes": {"base": ["a/x", "b/x"]}}, "two values are both written 'base=x'"),
     ],

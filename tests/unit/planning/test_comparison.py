@@ -64,3 +64,5 @@ def test_what_is_no_comparison_is_refused(arm: Any) -> None:
     for snr in ([2.0], {"gsm8k": "high"}, {"gsm8k": float("nan")}):
         with pytest.raises(DataError, match="expected task → a number, or null"):
             Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "snr": snr})
+    with pytest.raises(DataError, match="'filled' is 5; expected a list of arms"):
+        Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "filled": 5})
