@@ -93,7 +93,7 @@ def points_of(
                 setting=setting, beta=0.0, k_flops=0.0, selection_flops=0.0,
                 selection_cpu_seconds=0.0, training_flops=0.0, tokens=0, n_params=base.n_params,
             )  # fmt: skip
-            own = replace(run, set=found.label, size=base.n_params, draw="")
+            own = replace(run, name=found.label, set=found.label, size=base.n_params, draw="")
             out.append(replace(found, runs=(own,)))
             continue
         mine = [t for t in trials if t.setting == setting]
@@ -154,5 +154,5 @@ def _point(
         run, meta = evaluated_run(ground.home / record.evaluation, found.label)
         tables[run.name] = meta
         draw = f"draw {seeds[record.name]}" if setting.draws else ""
-        runs.append(replace(run, draw=draw, size=record.n_params))
+        runs.append(replace(run, name=record.name, draw=draw, size=record.n_params))
     return replace(found, runs=tuple(runs))
