@@ -95,9 +95,8 @@ def run_trials(
     wanted = [t for t in trials if t.plain is not None]
     found = {t.name: r for t in wanted if (r := _done(home, t.name, t.key)) is not None}
     if not keep_models:  # of runs that were killed between their record and this
-        for record in found.values():
-            if record.status == "done":
-                _lighten(home / RUNS / record.name)
+        for name in (n for n, r in found.items() if r.status == "done"):
+            _lighten(home / RUNS / name)
     todo = [_job(t, wanted) for t in wanted if t.name not in found]
     (home / FOLDER).mkdir(exist_ok=True)
     (home / RUNS).mkdir(exist_ok=True)
