@@ -7,6 +7,7 @@ from typing import Any
 
 from didact.planning.compared import LEAST_SEEDS, LEAST_SNR
 from didact.planning.comparison import ALL, BASE, RANDOM, Comparison
+from didact.planning.pilot import WORTH_FINDING
 
 Json = Mapping[str, Any]
 _SMALL = 15e6  # parameters below which the order of methods is known to change with size
@@ -16,7 +17,8 @@ def verdict(found: Comparison) -> dict[str, Any]:
     """Code and text.
 
     `select` where some arm is told apart from random samples for the better, on a task whose runs
-    rank; `random` where none is; `unknown` where runs rank nothing.
+    rank; `random` where none is, and a difference worth finding would have been found; `unknown`
+    where runs rank nothing, or would not have found it.
     """
     seeds = max((arm.seeds for arm in found.arms if arm.method not in {BASE, ALL}), default=0)
     text = list(_ends(found))
@@ -44,18 +46,20 @@ def verdict(found: Comparison) -> dict[str, Any]:
     head = (
         [f"Better than random samples at equal total compute: {_listed(better)}."]
         if better
-        else ["No way to choose beats random samples at equal total compute."]
+        else ["No way to choose is told to beat random samples at equal total compute."]
     )
     if worse:
         head.append(f"Worse: {_listed(worse)}.")
     if ties:
         head.append(f"Ties with random samples: {_listed(ties)}.")
     head += [
-        f"{task}: differences below {_number(found, task)} could not be found."
+        f"{task}: differences below {_number(found, task)} could not be "
+        f"found{_of_gap(found, task)}."
         for task in sorted(ranking)
         if _number(found, task)
     ]
-    code = "select" if better else "random"
+    blunt = any(_blunt(found, d["task"]) for d in ties)
+    code = "select" if better else "unknown" if blunt else "random"
     return {
         "code": code,
         "text": " ".join([*head, *noise, *_paying(found, ranking), *_unpaid(found), *text]),
@@ -115,6 +119,35 @@ def _ends(found: Comparison) -> Iterator[str]:
             f"The models have {largest:.3g} parameters; below 15M the order of methods is known to "
             "change with size (rank correlation with 1B about .7 at 1M, arXiv:2602.12237)."
         )
+
+
+def _gap(found: Comparison, task: str) -> float | None:
+    """What all data are better than the base model; None where that is not known or nothing."""
+    ends = {
+        arm.method: arm.performance
+        for arm in found.arms
+        if arm.task == task and arm.method in {BASE, ALL} and arm.chosen and arm.value is not None
+    }
+    gap = ends[ALL] - ends[BASE] if len(ends) == 2 else 0.0
+    return gap if gap > 0 else None
+
+
+def _share(found: Comparison, task: str) -> float | None:
+    """The smallest difference that would have been found, as a share of the gap."""
+    least = ((found.about or {}).get("detectable") or {}).get(task)
+    gap = _gap(found, task)
+    return None if least is None or gap is None else float(least) / gap
+
+
+def _blunt(found: Comparison, task: str) -> bool:
+    """Whether a difference that is worth finding would have been missed."""
+    share = _share(found, task)
+    return share is None or share > WORTH_FINDING
+
+
+def _of_gap(found: Comparison, task: str) -> str:
+    share = _share(found, task)
+    return "" if share is None else f", {share:.0%} of what all data gain on the base model"
 
 
 def _snr(found: Comparison, task: str) -> str:

@@ -132,6 +132,24 @@ def test_two_sizes_of_the_trained_model_agree_or_not(point):
     assert found.decision_accuracy == pytest.approx(5 / 6)
 
 
+def test_ties_mean_equal_only_where_a_difference_would_have_been_found(point):
+    def codes(noise):
+        points = [point("base", 0.0, {"test.jsonl": [2.0]}), point("all", 1.0, about(1.0, noise))]
+        points += [
+            point(arm, 0.5, about(v, noise))
+            for arm, v in (("random", 1.3), ("same", 1.3), ("bad", 1.6))
+        ]
+        found = told(points, ASKED, {})
+        assert said(found)["same", 0.5][1] is True
+        return found.verdict["code"], found.verdict["text"]
+
+    assert codes(0.004)[0] == "random"
+    code, text = codes(0.06)
+    assert code == "unknown"
+    assert text.startswith("No way to choose is told to beat random samples")
+    assert "of what all data gain on the base model" in text
+
+
 def test_what_was_repeated_is_a_table_of_its_own(points, point):
     more = [
         point(arm, beta, about(v), fill=True)
