@@ -18,6 +18,7 @@ from didact.analysis.spread import run_sd, set_sd
 from didact.comparing.differences import beside_free, beside_random, detectable
 from didact.comparing.measured import Choice, Measured, whole_files
 from didact.comparing.points import Point
+from didact.comparing.settings import Setting
 from didact.comparing.verdict import verdict
 from didact.core.errors import DataError
 from didact.core.statistics import spearman
@@ -64,6 +65,7 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
     if all(point.setting.method == BASE for point in points if point.runs):
         why = next((p.reason for p in points if p.reason.startswith("failed")), "none was feasible")
         raise DataError(f"no run came to an end: {why}")
+    points, renamed = _told_apart(points)
     kept, notes = without_twins(checked(runs))
     whole = whole_files({what for run in kept for what in run.measures}, asked.metric)
     found = [t for t in tables(kept) if t.what in whole]
@@ -102,7 +104,7 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
             for m in telling
         },
         "paying": [d for m in telling for d in beside_free(m, once, choice)],
-        "notes": [*about.get("notes", ()), *notes, *table_notes, *said],
+        "notes": [*about.get("notes", ()), *renamed, *notes, *table_notes, *said],
     }
     comparison = replace(
         bare,
@@ -112,6 +114,25 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
         differences=tuple(differences), about=whole_about,
     )  # fmt: skip
     return replace(comparison, verdict=verdict(comparison))
+
+
+def _told_apart(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
+    """The points, with a method of its own for every arm but the first by a method; and notes."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for point in points:
+        if point.setting.arm not in names[point.setting.method]:
+            names[point.setting.method].append(point.setting.arm)
+
+    def own(setting: Setting) -> Setting:
+        first = names[setting.method][0] == setting.arm
+        return setting if first else replace(setting, method=f"{setting.method}, {setting.arm}")
+
+    notes = [
+        f"{method} has several arms ({', '.join(arms)}); a plan from this takes {arms[0]} for it"
+        for method, arms in names.items()
+        if len(arms) > 1
+    ]
+    return [replace(point, setting=own(point.setting)) for point in points], notes
 
 
 # -- rows ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -150,6 +151,20 @@ def test_ties_mean_equal_only_where_a_difference_would_have_been_found(point):
     assert "of what all data gain on the base model" in text
 
 
+def test_two_arms_by_one_method_have_laws_of_their_own(point):
+    points = [point("base", 0.0, {"test.jsonl": [2.0]}), point("all", 1.0, about(1.0))]
+    for beta, level in ((0.25, 1.6), (0.5, 1.3)):
+        for arm, more in (("random", 0.0), ("middle", -0.1), ("lowest", 0.1)):
+            made = point(arm, beta, about(level + more))
+            method = arm if arm == "random" else "perplexity"
+            points.append(replace(made, setting=replace(made.setting, method=method)))
+    found = told(points, ASKED, {})
+    (law,) = (fit for fit in found.fits if fit["form"] == "shared")
+    assert law["rates"]["perplexity"] > law["rates"]["random"]
+    assert law["rates"]["perplexity, lowest"] < law["rates"]["random"]
+    assert "a plan from this takes middle for it" in found.about["notes"][0]
+
+
 def test_what_was_repeated_is_a_table_of_its_own(points, point):
     more = [
         point(arm, beta, about(v), fill=True)
@@ -183,8 +198,6 @@ def test_all_data_no_better_than_the_base_model_is_said(point):
 
 
 def test_a_metric_that_no_file_has(points):
-    from dataclasses import replace
-
     with pytest.raises(DataError, match=r"no two arms have accuracy on test; give a metric"):
         told(points, replace(ASKED, metric="accuracy"), {})
     failed = [replace(p, runs=(), reason="failed: no disk") for p in points[1:]]
