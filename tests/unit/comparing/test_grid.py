@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from didact.cli.app import app
 from didact.comparing.grid import load_grid, parse_grid
 from didact.comparing.settings import settings_of
 from didact.comparing.template import TEMPLATE, write_template
@@ -104,3 +106,13 @@ def test_the_grid_of_the_docs(tmp_path):
     (tmp_path / "grid.yaml").write_text(page.partition("```yml\n")[2].partition("```")[0])
     labels = [s.label for s in settings_of(load_grid(tmp_path / "grid.yaml"), "x")]
     assert labels == ["base", "all", "random", "bm25", "compression"]
+
+
+def test_the_command_line_writes_one_and_refuses_two_ways_at_once(tmp_path):
+    done = CliRunner().invoke(app, ["compare", "init", "-o", str(tmp_path / "grid.yaml")])
+    assert done.exit_code == 0, done.output
+    assert load_grid(tmp_path / "grid.yaml")
+    words = ["compare", str(tmp_path / "grid.yaml"), "-o", str(tmp_path / "OUT")]
+    done = CliRunner().invoke(app, [*words, "--export-only", "trl", "--results", "r.csv"])
+    assert done.exit_code == 2
+    assert not (tmp_path / "OUT").exists()
