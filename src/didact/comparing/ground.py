@@ -21,6 +21,7 @@ from didact.comparing.settings import Setting, parsed
 from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import ConfigError, DataError, DidactError, need
+from didact.core.identity import base_libraries, versions
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
 from didact.core.pool import Pool
@@ -34,6 +35,7 @@ from didact.training.settings import TrainSettings
 
 FORMAT: Final = 1
 ABOUT: Final = "compare.json"
+_LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "tokenizers")
 _CONFIGS: Final = (".yaml", ".yml", ".toml")
 
 
@@ -109,7 +111,11 @@ class Ground:
     def identity(self) -> dict[str, Any]:
         """What every run depends on beside its config, JSON values."""
         held_out = [[Path(f.path).name, f.blake2b] for f in self.held_out]
-        return {"pool": self.pool.fingerprint, "held_out": held_out, "didact": __version__}
+        libraries = {**base_libraries(), **versions(_LIBRARIES)}
+        return {
+            "pool": self.pool.fingerprint, "held_out": held_out, "didact": __version__,
+            "libraries": libraries,
+        }  # fmt: skip
 
     def full_pass(self, setting: Setting) -> FullPass:
         """One pass of a setting's training over the pool.
