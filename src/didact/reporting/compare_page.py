@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 
 from didact.planning.comparison import ALL, BASE, RANDOM
 from didact.planning.frontier import non_dominated
+from didact.planning.law import LawFit
 from didact.reporting import svg
 from didact.reporting.charts import axis
 from didact.reporting.formatting import MINUS, NONE, number, scale
@@ -21,6 +22,8 @@ from didact.reporting.plan_page import hours, params
 Json = Mapping[str, Any]
 HEIGHT: Final = 320  # pixels of a plot
 _COLORS: Final = 6
+_POINTS: Final = 48  # of a law's curve
+_LEAST_SHARE: Final = 0.01  # of a full pass, where it begins
 _HEADS: Final = {
     "select": "Choosing pays here", "random": "Random samples are as good",
     "unknown": "Nobody can know from these runs",
@@ -96,7 +99,8 @@ def _task(values: Json, about: Json, task: str) -> dict[str, Any]:
         "snr": values["snr"].get(task),
         "detectable": (about.get("detectable") or {}).get(task),
         "lines": lines,
-        "chart": comparison_chart(lines, shown, front) if lines else "",
+        "chart": comparison_chart(lines, shown, front, values["fits"]) if lines else "",
+        "law": any(_law_of(line, values["fits"]) for line in lines),
         "rows": [
             {
                 "arm": arm,
@@ -181,13 +185,16 @@ def lines_of(arms: Sequence[Json]) -> list[Line]:
     return out
 
 
-def comparison_chart(lines: Sequence[Line], shown: Sequence[Json], front: set[int]) -> str:
-    """Values against FLOPs of selection and training, with the interval of each.
+def comparison_chart(
+    lines: Sequence[Line], shown: Sequence[Json], front: set[int], fits: Sequence[Json] = ()
+) -> str:
+    """Values against FLOPs of selection and training, with the interval of each, and the law.
 
     Args:
         lines: Of `lines_of`; one at least.
         shown: The arms, ends among them.
         front: Identities of those on the frontier.
+        fits: The laws, JSON values.
     """
     full = [
         arm for arm in shown
@@ -216,6 +223,16 @@ def comparison_chart(lines: Sequence[Line], shown: Sequence[Json], front: set[in
         layer.append(svg.tag("path", class_=f"area {line.color}",
                              d=svg.areas(xs, lows, highs, HEIGHT)))  # fmt: skip
     for line in lines:
+        law = _law_of(line, fits)
+        if law is not None and full:
+            curve = [
+                (across(x), y_of(y)) for x, y in _law_points(line, law, full, (low, high))
+            ]  # fmt: skip
+            layer.append(
+                svg.tag("path", svg.title(f"{line.name}: the law"),
+                        class_=f"curve {line.color} beyond", d=svg.path(curve, HEIGHT))
+            )  # fmt: skip
+    for line in lines:
         points = [(across(total(arm)), y_of(arm["value"])) for arm in line.arms]
         layer.append(
             svg.tag("path", svg.title(line.name), class_=f"curve {line.color}",
@@ -242,6 +259,35 @@ def comparison_chart(lines: Sequence[Line], shown: Sequence[Json], front: set[in
         x_ticks=[(across(t), number(t)) for t in ticks[:: max(1, math.ceil(len(ticks) / 6))]],
         y_ticks=[(up(t), text) for t, text in zip(levels, scale(levels), strict=True)],
     )  # fmt: skip
+
+
+def _law_of(line: Line, fits: Sequence[Json]) -> LawFit | None:
+    """The law that was fitted to an arm's points, where there is one."""
+    arm = line.arms[0]
+    parts = (arm["task"], arm["schedule"], arm["learning_rate"], arm["order"])
+    panel = " · ".join(str(part) for part in parts if part is not None)
+    for fit in fits:
+        mine = fit.get("panel") == panel and fit.get("train_params") == arm["train_params"]
+        if mine and fit["form"] == "shared" and arm["method"] in fit["rates"]:
+            names = {field.name for field in fields(LawFit)}
+            return LawFit.from_json({k: v for k, v in fit.items() if k in names})
+    return None
+
+
+def _law_points(
+    line: Line, law: LawFit, full: Sequence[Json], ends: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Total FLOPs and value on a law, from a hundredth of a full pass to a whole one."""
+    first = line.arms[0]
+    of_size = [arm for arm in full if arm["train_params"] == first["train_params"]]
+    if not of_size:
+        return []
+    whole, sign = of_size[0]["training_flops"], 1 if first["higher_is_better"] else -1
+    shares = np.geomspace(_LEAST_SHARE, 1.0, _POINTS)
+    costs = first["selection_flops"] + shares * whole
+    worth = sign * law.predict(first["method"], shares)
+    inside = (costs >= ends[0]) & (costs <= ends[1])
+    return list(zip(costs[inside].tolist(), worth[inside].tolist(), strict=True))
 
 
 def _described(lines: Sequence[Line]) -> str:

@@ -92,6 +92,18 @@ def test_what_costs_processor_time_leaves_the_frontier_once_that_counts(
     }  # fmt: skip
 
 
+def test_the_law_is_drawn_through_what_it_was_fitted_to(values: dict[str, Any]) -> None:
+    law = {
+        "panel": "gsm8k · cosine · 0.001 · shuffle", "train_params": 1_000_000, "form": "shared",
+        "end": -1.0, "base": {"random": -2.0}, "rates": {"random": 2.0}, "base_given": True,
+        "bounds_hit": [], "points": 4, "gap": 1.0, "rmse": 0.01, "loo": None, "forward": None,
+    }  # fmt: skip
+    page = render_comparison({**values, "fits": [law]})
+    assert page.count("<title>random: the law</title>") == 1
+    assert "Faint: the law" in page
+    assert "Faint: the law" not in render_comparison({**values, "fits": [law | {"panel": "x"}]})
+
+
 def test_random_is_the_first_line_and_infeasible_arms_have_none(values: dict[str, Any]) -> None:
     lines = lines_of(values["arms"])
     assert [line.name for line in lines] == ["random", EVIL]
