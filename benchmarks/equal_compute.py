@@ -8,7 +8,8 @@ Fixed before the first run:
 - **Target**: half of `target_gsm8k_val`; the other half, and 250 chats of the pool's kind, choose.
   **Told** on 250 answers of `target_gsm8k_test` and on 250 other chats (bits per byte of answers).
 - **Trained**: a Llama of a million parameters from its base, learning rate 1e-3, cosine, batches of
-  8, samples cut at 256 tokens. Budgets of 0.1, 0.25, 0.5 and 1 full pass, three seeds.
+  8, samples cut at 256 tokens, for scoring too. Budgets of 0.1, 0.25, 0.5 and 1 full pass, three
+  seeds.
 - **Arms**: random, length, BM25, compression, static embeddings where a model is given, perplexity
   (middle and lowest) and LESS with one checkpoint by the base itself and by a base of 64 thousand
   parameters; LESS with four checkpoints and LQS by both, which at equal size exceed every budget.
@@ -116,10 +117,11 @@ def grid(work: Path, static: str | None) -> dict[str, Any]:
     if static is not None:
         arms.append({"name": "static", "score": {"method": "static_embedding", "model": static}})
     for size in SIZES:
-        judge = {"model": str(work / f"base-{size}" / "model"), "device": "cpu"}
+        judge = {"model": str(work / f"base-{size}" / "model"), "max_length": CONTEXT,
+                 "device": "cpu"}  # fmt: skip
         perplexity = {"method": "perplexity", **judge}
         less = {"method": "less", "rank": 8, "alpha": 32, "batch_size": 32, "learning_rate": 1e-3,
-                "max_length": CONTEXT, **judge}  # fmt: skip
+                **judge}  # fmt: skip
         arms += [
             {"name": f"perplexity middle {size}", "score": perplexity,
              "select": {"method": "middle"}},
