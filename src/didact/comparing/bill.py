@@ -102,7 +102,7 @@ def billed(
 
     Settings go, one after another, until what is left keeps to `max_hours`: the last value of an
     axis first, arms from the last to the first after that. The base model, random samples and all
-    data stay, and so do all seeds and budgets of what stays.
+    data stay, and what is done, and so do all seeds and budgets of what stays.
 
     Args:
         ground: The ground.
@@ -116,13 +116,14 @@ def billed(
     Raises:
         BudgetError: What stays takes longer than that.
     """
+    undone = {t.setting.label for t in trials if t.plain is not None and t.name not in done}
     left = list(settings)
     dropped: list[str] = []
     while True:
         bill = _bill(ground, left, trials, speeds, done, jobs, dropped)
         if max_hours is None or bill.seconds <= 3600 * max_hours:
             return bill
-        going = next_to_go(left)
+        going = next_to_go([s for s in left if s.label in undone])
         if going is None:
             raise BudgetError(
                 f"--max-hours {max_hours:g}: the base model, random samples and all data alone "
