@@ -53,7 +53,7 @@ class Bill:
         lines: One for each setting.
         dropped: Labels of settings that were dropped, in the order in which they were.
         device: What the seconds are of.
-        jobs: Runs at a time.
+        jobs: Runs at a time, each on a device of its own.
     """
 
     lines: tuple[Line, ...]
@@ -110,7 +110,7 @@ def billed(
         trials: The trials.
         speeds: Digest of a base → how fast it trains.
         done: Names of trials that are done.
-        jobs: Runs at a time.
+        jobs: Runs at a time, each on a device of its own.
         max_hours: Most hours that it may take.
 
     Raises:

@@ -113,7 +113,9 @@ def compare(
         if (r := read_record(home, t.name, t.key)) is not None and r.status != "failed"
     )  # fmt: skip
     speeds = _speeds(ground, settings)
-    bill = billed(ground, settings, trials, speeds, done=done, jobs=jobs, max_hours=max_hours)
+    device = _device(ground, settings)
+    devices = 1 if device == "cpu" else jobs  # runs on one processor share its cores
+    bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
     kept = [s for s in settings if s.label not in bill.dropped]
     trials = [t for t in trials if t.setting.label not in bill.dropped]
     if dry_run:
@@ -129,11 +131,11 @@ def compare(
     else:
         records = run_trials(
             trials, home, ctx, foretold=_foretold(ground, trials, speeds),
-            keep_models=checked.keep_models, jobs=jobs, device=_device(ground, settings),
+            keep_models=checked.keep_models, jobs=jobs, device=device,
         )  # fmt: skip
     points, notes = points_of(ground, kept, trials, records, base_tables)
     whole = replace(
-        billed(ground, kept, trials, speeds, jobs=jobs), dropped=bill.dropped
+        billed(ground, kept, trials, speeds, jobs=devices), dropped=bill.dropped
     )  # fmt: skip
     about = _about(ground, kept, trials, whole, speeds, records, notes)
     comparison = told(points, _asked(ground, kept), about)
