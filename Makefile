@@ -98,7 +98,7 @@ $(FAMILIES:%=trainers-%): trainers-%: $(VENV)/installed-models .venv-%/installed
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@# the builds that LLaMA-Factory brings of these two want CUDA; it imports the second
 	@case $* in llama-factory) .venv-$*/bin/python -m pip uninstall --quiet --yes torchvision \
-		torchaudio && touch .venv-$*/lib/python3*/site-packages/torchaudio.py;; esac
+		torchaudio && touch "$$(echo .venv-$*/lib/python3*/site-packages)/torchaudio.py";; esac
 	@touch $@
 
 $(VENV)/created:

@@ -54,11 +54,15 @@ def main() -> None:
     methods: dict[str, tuple[str, dict[str, Any]]] = {
         "random": ("random", {}),
         **{name: ("bm25", way) for name, way in WORDS.items()},
+        "classifier": ("classifier", {}),
     }
     if options.encoder:
         methods["embedding"] = ("embedding", {"model": options.encoder})
     if options.static:
         methods["static_embedding"] = ("static_embedding", {"model": options.static})
+        methods["classifier static"] = (
+            "classifier", {"features": "static_embedding", "model": options.static},
+        )  # fmt: skip
     judge = {"model": str(model), "max_length": 512, "device": "cpu"}
     methods |= {
         "perplexity lowest": ("perplexity", {**judge, "prefer": "lowest"}),

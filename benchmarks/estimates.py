@@ -28,7 +28,10 @@ from didact.verbs import estimate_selection
 from main_job import machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "estimates.json"
-SCORERS: dict[str, dict[str, Any]] = {"compression": {}, "length": {"unit": "words"}, "bm25": {}}
+SCORERS: dict[str, dict[str, Any]] = {
+    "compression": {}, "length": {"unit": "words"}, "bm25": {}, "dsir": {}, "zip_fit": {},
+    "zip_fit, lz4": {"codec": "lz4"},
+}  # fmt: skip
 SELECTORS: dict[str, dict[str, Any]] = {
     "feature_based": {},
     "feature_based, no filter": {"noise": 0.0},
@@ -51,8 +54,9 @@ def main() -> None:
     arms: dict[str, Callable[[], float]] = {}
     foreseen: dict[str, float] = {}
     for name, settings in SCORERS.items():
-        arms[name] = scoring(pool, target, name, settings)
-        scorer = registry.find("scorers", name)(**settings)
+        method = name.split(",")[0]
+        arms[name] = scoring(pool, target, method, settings)
+        scorer = registry.find("scorers", method)(**settings)
         foreseen[name] = scorer.estimate(pool.stats, target.stats).cpu_seconds
     budget = Budget(tokens=round(options.budget * pool.stats.n_tokens))
     for name, settings in SELECTORS.items():

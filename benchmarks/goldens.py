@@ -81,12 +81,19 @@ SCORERS: dict[str, list[Config]] = {
         {**AIM, "variant": "lucene", "field": "prompt", "target_field": "text", "reduce": "max"},
         {**AIM, "k1": 0.9, "b": 0.4, "epsilon": 0.1},
     ],
+    "classifier": [AIM, {**AIM, "folds": 2, "field": "prompt", "target_field": "text", "l2": 0.01},
+                   {**STATIC, "features": "static_embedding"},
+                   {"model": "encoder", "device": "cpu", **AIM, "features": "embedding"}],
     "column": [GRADED, {"name": "meta.grade", "prefer": "lower"}],
     "compression": [{}, {"codec": "isal", "field": "prompt"}, {"codec": "zstd", "level": 9},
                     {"level": 1, "field": "completion"}],
+    "dsir": [AIM, {**AIM, "features": "released", "field": "prompt", "target_field": "text"},
+             {**AIM, "per": "ngram", "order": 3, "buckets": 999, "separate_targets": False}],
     "embedding": [{**ENCODER, "max_length": 16}, *({**ENCODER, **r} for r in REDUCED),
                   {**ENCODER, "field": "prompt", "target_field": "completion", "prompt": "ask: "}],
     "ifd": [{**JUDGE, "above_one": "keep"}, JUDGE, {**JUDGE, "ratio": "loss", "template": "roles"}],
+    "learned_grade": [{"grade": "meta.score"}, {"grade": "meta.score", "shape": False},
+                      {"grade": "meta.score", "prefer": "lower", "folds": 3, "l2": 2.0}],
     "length": [{}, {"unit": "bytes", "field": "completion", "prefer": "shortest"},
                {"unit": "characters"}, {"unit": "words", "field": "prompt"}],
     "less": [
@@ -114,6 +121,7 @@ SCORERS: dict[str, list[Config]] = {
     "random": [{}],
     "rds": [*({**JUDGE, **AIM, **r} for r in REDUCED), {**JUDGE, **AIM, "loss": "completion"}],
     "static_embedding": [*({**STATIC, **r} for r in REDUCED), {**STATIC, "field": "completion"}],
+    "zip_fit": [AIM, {**AIM, "codec": "lz4", "max_targets": 2}, {**AIM, "codec": "zstd"}],
 }
 PARTS = [{"method": "length"}, {"method": "bm25", **AIM}, {"method": "compression"}]
 MODELS = [{"method": "perplexity", **JUDGE}, {"method": "rds", **JUDGE, **AIM}]

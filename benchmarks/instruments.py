@@ -67,13 +67,17 @@ def shingles(text: bytes) -> np.ndarray:
 
 
 def near_duplicates(texts: Sequence[bytes], similarity: float = SIMILAR) -> np.ndarray:
-    """All pairs of texts whose sets of 8-byte runs have a Jaccard similarity this large. `(p, 2)`.
+    """All pairs of texts whose sets of 8-byte runs have so large a Jaccard similarity. `(p, 2)`."""
+    return pairs_alike([shingles(text) for text in texts], similarity)
+
+
+def pairs_alike(sets: Sequence[np.ndarray], similarity: float = SIMILAR) -> np.ndarray:
+    """All pairs of sets, none empty, with a Jaccard similarity this large. `(p, 2)`.
 
     Exact: with a set's shingles from rare to common, two sets this similar share one among the
     first n - ⌈similarity · n⌉ + 1 of each (prefix filtering, Chaudhuri et al. 2006; Bayardo et
     al. 2007); every such pair is then counted.
     """
-    sets = [shingles(text) for text in texts]
     sizes = np.array([len(s) for s in sets])
     owner = np.repeat(np.arange(len(sets)), sizes)
     _, token, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)

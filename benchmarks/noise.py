@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,13 @@ class Texts:
         self.content_hash = np.frombuffer(digests, np.uint64)
         self.n_bytes = np.array([len(row) for row in data], np.int64)
 
-    def texts(self, rows: np.ndarray) -> Iterator[tuple[slice, pa.LargeStringArray]]:
-        """Batches of texts, and where they stand among `rows`."""
-        for at in range(0, len(rows), 1000):
-            part = slice(at, min(at + 1000, len(rows)))
-            yield part, self._texts.take(pa.array(rows[part]))
+    def parts(self, rows: np.ndarray) -> list[slice]:
+        """Where the rows of each batch stand among `rows`."""
+        return [slice(at, min(at + 1000, len(rows))) for at in range(0, len(rows), 1000)]
+
+    def texts_of(self, rows: np.ndarray) -> pa.LargeStringArray:
+        """Texts of some rows."""
+        return self._texts.take(pa.array(rows))
 
 
 def flagged(texts: list[str]) -> np.ndarray:

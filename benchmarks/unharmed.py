@@ -46,10 +46,12 @@ LESS = {**goldens.LESS, "epochs": 2}
 SCORES: dict[str, Config] = {
     "bm25": {"method": "bm25", **goldens.AIM},
     "bits_per_byte": {"method": "bits_per_byte", **goldens.JUDGE},
+    "classifier": {"method": "classifier", **goldens.AIM},
     "column": goldens.GRADED,
     "compression": {"method": "compression"},
     "embedding": {"method": "embedding", **goldens.ENCODER},
     "ifd": {"method": "ifd", **goldens.JUDGE, "above_one": "keep"},
+    "learned_grade": {"method": "learned_grade", "grade": "meta.score"},
     "length": {"method": "length"},
     "less": {"method": "less", **LESS},
     "less, projected": {"method": "less", **LESS, **goldens.PROJECTED},

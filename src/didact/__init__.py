@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
     from didact.core.scores import Scores, Selection, TrainingOrder
+    from didact.duplicates import dedup
     from didact.laws import law
     from didact.monitoring.monitor import monitor
     from didact.pipeline import run
@@ -32,6 +33,7 @@ _HOME = {
     "combine": "didact.verbs",
     "compare": "didact.comparing.compare",
     "context": "didact.verbs",
+    "dedup": "didact.duplicates",
     "evaluate": "didact.verbs",
     "export": "didact.verbs",
     "law": "didact.laws",
@@ -56,6 +58,7 @@ __all__ = [
     "combine",
     "compare",
     "context",
+    "dedup",
     "evaluate",
     "export",
     "law",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from didact.core import binding, registry
+from didact.core.bounded import LONGEST_CONFIG, read_bounded
 from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DidactError
 from didact.core.identity import about
@@ -373,8 +374,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def load_plain(path: Path) -> dict[str, Any]:
     """The plain values in a YAML or TOML file."""
-    with readable(path):
-        data = path.read_bytes()
+    try:
+        with readable(path):
+            data = read_bounded(path, longest=LONGEST_CONFIG)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     try:
         text = data.decode("utf-8-sig")
         toml = path.suffix.lower() == ".toml"

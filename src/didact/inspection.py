@@ -129,10 +129,15 @@ def commented_config(
     found = f"{len(pool):,} {pool.kind} samples ({', '.join(pool.meta['formats'])})"
     target_set = json.dumps(target[0] if len(target) == 1 else list(target), ensure_ascii=False)
     score = [
-        f"  method: bm25            # closeness in words to the target set\n  target: {target_set}"
+        f"  method: bm25            # words of the target; dsir, zip_fit\n  target: {target_set}",
+        "  # method: classifier    # the target told from the pool; its note says how well",
     ]
     if not target:
-        score = ["  method: compression     # raw ÷ compressed bytes: lower is less redundant"]
+        score = [
+            "  method: compression     # raw ÷ compressed bytes: lower is less redundant",
+            "  # method: learned_grade # a grade that a few hundred rows carry, foretold for all",
+            "  # grade: grade          # their column",
+        ]
     return _CONFIG.format(
         found=found, fifth=max(pool.stats.n_tokens // 5, 1), data="\n".join(data),
         score="\n".join(score),

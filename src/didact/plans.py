@@ -21,6 +21,7 @@ from didact.accounting.counts import stats_from_counts
 from didact.accounting.devices import parse_mfu
 from didact.config import RunConfig
 from didact.core.atomic import write_text
+from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
 from didact.core.nesting import parse_json
 from didact.core.pool import Kind, Pool, PoolStats
@@ -290,9 +291,9 @@ def _inside(path: Path, name: str) -> Path:
 
 
 def _json(path: Path) -> Any:
-    with readable(path):
-        text = path.read_bytes()
     try:
-        return parse_json(text)
+        with readable(path):
+            data = read_bounded(path)
+        return parse_json(data)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error

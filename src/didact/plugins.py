@@ -45,7 +45,8 @@ from didact.core.sample_field import SampleField, check_sample_field
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.core.statistics import best_first, mean_ranks, spearman, zscore
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.export.script import script_text
+from didact.data.export.trainer_settings import sequential, settings_text
 from didact.data.rows.columns import Columns, Row, RowError, require, require_text
 from didact.data.rows.format import Format
 from didact.data.rows.turns import Turn

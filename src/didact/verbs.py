@@ -21,7 +21,7 @@ from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
 from didact.core.budget import Budget
 from didact.core.cost import Cost, Metered
-from didact.core.errors import ConfigError, did_you_mean, need
+from didact.core.errors import BudgetError, ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
@@ -56,7 +56,7 @@ from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.selection.around.spending import Paying, Spending
-from didact.training.estimate import estimate_planned
+from didact.training.estimate import cheapest_step, estimate_planned
 from didact.training.foresight import PlannedTraining, executed_flops
 from didact.training.settings import Seeds, TrainSettings
 from didact.training.starting import planned_training, starting_model
@@ -521,6 +521,7 @@ def estimate_training(
     *,
     samples: float,
     batch_size: int | None = None,
+    surely: int = 0,
 ) -> Cost:
     """What `train` will execute on samples like those of the pool that may be chosen.
 
@@ -533,8 +534,12 @@ def estimate_training(
         settings: Those of `train`.
         samples: Samples that are read, over all epochs.
         batch_size: Samples per optimizer step, where the settings have none.
+        surely: Samples that an epoch surely has at least; 0 where that is not known.
 
-    **Cost:** tokenises at most 4,096 samples; loads no model.
+    Raises:
+        BudgetError: The settings' `flops` pay no step, whichever samples it has.
+
+    **Cost:** tokenises at most 4,096 samples, with a small `flops` twice; loads no model.
     """
     need("training", "models")
     from didact.models.folder import find
@@ -542,7 +547,16 @@ def estimate_training(
     checked = TrainSettings(**settings)
     checked = replace(checked, batch_size=checked.batch_size or batch_size)
     planned = PlannedTraining(model=find(model), settings=checked)
-    return estimate_planned(planned, pool, everything(pool, None).rows, samples=samples)
+    rows = everything(pool, None).rows
+    if checked.flops is not None and surely:
+        size = min(surely, planned.batch_size, len(rows))
+        least = cheapest_step(planned, pool, rows, size=size)
+        if least > checked.flops:
+            raise BudgetError(
+                f"train.flops={checked.flops:.4g}: a step of {size} samples takes {least:.4g} or "
+                "more; lower batch_size or max_length, or raise the budget"
+            )
+    return estimate_planned(planned, pool, rows, samples=samples)
 
 
 def calibrate(

@@ -117,6 +117,10 @@ FLAGS = {
     },
     "config schema": set(),
     "config show": {"--json", "--set"},
+    "dedup": {
+        "--cache-dir", "--data", "--for", "--json", "--keep", "--out", "--set", "--similarity",
+        "--workers",
+    },
     "demo": {"--cache-dir", "--json", "--out", "--workers"},
     "diff": {"--json"},
     "evaluate": {

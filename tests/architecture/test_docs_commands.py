@@ -99,6 +99,12 @@ def place(tmp_path, chats, target, tiny_model, tiny_encoder, tiny_static) -> Pat
         (tmp_path / name).symlink_to(folder)
     rows = chats.read_bytes().splitlines(keepends=True)[:40]
     chats.write_bytes(b"".join(rows))
+    graded = [{**orjson.loads(row), "grade": i % 6} for i, row in enumerate(rows[:30])]
+    (tmp_path / "graded.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in graded))
+    (tmp_path / "draw.yaml").write_text(
+        "data: {path: pool.jsonl}\nscore: {method: random}\n"
+        "select: {method: top_k, budget: {samples: 20}}\norder: {method: keep}\n"
+    )
     pool = didact.read(chats)
     scores = didact.score(pool, "length")
     chosen = didact.select(pool, scores, "top_k", budget=didact.Budget(samples=16))

@@ -20,7 +20,7 @@ from didact.core.errors import DataError
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.testing import check_scorer
+from didact.testing import check_scorer, sample_rows
 
 # Settings of the scorers that cannot do without. "{fixture}" is the folder a fixture makes.
 JUDGE = {"model": "{tiny_model}", "device": "cpu", "tokens_per_batch": 1024}
@@ -30,6 +30,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "column": {"name": "meta.score", "prefer": "higher"},
     "embedding": {"model": "{tiny_encoder}", "device": "cpu", "tokens_per_batch": 512},
     "ifd": {**JUDGE, "above_one": "keep"},
+    "learned_grade": {"grade": "meta.grade"},
     "less": {
         **JUDGE, "share": 0.4, "epochs": 1, "rank": 2, "alpha": 4, "batch_size": 8,
         "learning_rate": 1e-2, "dtype": "float64",
@@ -55,15 +56,19 @@ RTOL = {
     "static_embedding": 1e-12,
 }
 LIBRARIES = {"embedding": "sentence_transformers", "static_embedding": "model2vec", "less": "peft"}
+BESIDE = {"learned_grade": sample_rows()}  # which learns nothing of one grade
 # Further settings that take another way through the code.
 MORE: list[tuple[str, Mapping[str, Any]]] = [
     ("bm25", {"variant": "okapi", "field": "prompt", "target_field": "text", "reduce": "max"}),
+    ("classifier", {"features": "static_embedding", "model": "{tiny_static}", "folds": 2}),
     ("column", {"name": "meta.grade", "prefer": "lower"}),
     ("compression", {"codec": "isal", "field": "prompt"}),
     ("compression", {"codec": "zstd", "level": 9}),
+    ("dsir", {"features": "released", "per": "ngram", "order": 3, "buckets": 99, "min_words": 2}),
     ("length", {"unit": "bytes", "field": "completion", "prefer": "shortest"}),
     ("length", {"unit": "characters"}),
     ("length", {"unit": "words", "field": "prompt"}),
+    ("ngram_perplexity", {"unit": "characters", "order": 3, "sentence": "text", "field": "prompt"}),
     ("less", {**NEEDED["less"], "space": "projected", "dimension": 64}),
 ]
 CASES = [(name, NEEDED.get(name, {})) for name in registry.known("scorers")] + MORE
@@ -74,12 +79,20 @@ def test_contract(
     name: str, settings: Mapping[str, Any], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if "model" in settings:
-        for library in {"torch", "transformers", LIBRARIES.get(name, "torch")}:
+        for library in {
+            "torch",
+            "transformers",
+            LIBRARIES.get(settings.get("features", name), "torch"),
+        }:
             pytest.importorskip(library)
         fixture = settings["model"].strip("{}")
         settings = {**settings, "model": str(request.getfixturevalue(fixture))}
     kind = f"{name} projected" if settings.get("space") == "projected" else name
-    check_scorer(name, tmp_path, settings=settings, rtol=RTOL.get(kind, 0.0))
+    if settings.get("features") == "static_embedding":
+        kind = "static_embedding"
+    check_scorer(
+        name, tmp_path, settings=settings, beside=BESIDE.get(name, ()), rtol=RTOL.get(kind, 0.0)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -636,19 +637,20 @@ def as_nobody(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def open_folder(tmp_path_factory):
-    """A folder that a user without rights can reach."""
-    place = Path(tmp_path_factory.mktemp("open"))
-    for folder in (place, *place.parents):
-        try:
-            mode = folder.stat().st_mode
-            if mode & 0o005 != 0o005:
-                folder.chmod(mode | 0o755)
-        except PermissionError:
-            pytest.skip(f"{folder} cannot be opened to others")
-    if as_nobody(sys.executable, "-c", "import didact").returncode:
-        pytest.skip("the environment cannot be read by other users")
-    return place
+def open_folder():
+    """A folder that a user without rights can reach.
+
+    It is none of pytest's: each pytest that starts closes the folder of them all to others.
+    """
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    try:
+        reads = f"import didact, os; os.listdir({str(place)!r})"
+        if as_nobody(sys.executable, "-c", reads).returncode:
+            pytest.skip("other users cannot read the environment, or the temporary folder")
+        yield place
+    finally:
+        shutil.rmtree(place)
 
 
 def test_no_permission(open_folder):
@@ -663,6 +665,11 @@ def test_no_permission(open_folder):
     assert done.returncode == 1, done.stderr
     assert f"{path}: no permission to read it; chmod +r" in done.stderr
     path.chmod(0o644)
+    open_folder.chmod(0o700)
+    done = as_nobody(*command)
+    assert done.returncode == 1, done.stderr
+    assert f"{path}: no permission to enter {open_folder}; chmod +x" in done.stderr
+    open_folder.chmod(0o755)
     shutil.rmtree(cache / "reads")
     for folder in (cache / "unfinished", cache / "tmp", cache):
         folder.chmod(0o555)

@@ -15,6 +15,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from didact.core.locks import alone_in
+from didact.runs.folder import open_run_folder
+
 
 @pytest.fixture
 def didact(tmp_path, warm_didact):
@@ -52,6 +55,19 @@ def test_data_cannot_steer_the_terminal(didact, tmp_path):
     assert "\x07" not in out
     assert "\u202e" not in out
     assert "[bold red]c[/]" in out
+
+
+def test_two_commands_into_one_folder(didact, chats, tmp_path):
+    out, chosen = tmp_path / "out", ["--method", "random", "--budget", "ratio=0.1"]
+    with alone_in(out):
+        done = didact("select", chats, *chosen, "-o", out, code=1)
+    assert "out: another command is writing there; wait for it, or" in done.stderr
+    assert not list(out.iterdir())  # nothing was written, and the lock went with its holder
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{{data: {{path: {chats}}}, score: {{method: length}}}}")
+    with open_run_folder(tmp_path / "run"):
+        done = didact("run", config, "-o", tmp_path / "run", code=1)
+    assert "run is in use by another run; wait for it, or choose another -o" in done.stderr
 
 
 def test_a_path_in_quotes_may_begin_with_the_home_folder(didact, chats, tmp_path):
@@ -396,3 +412,43 @@ def test_what_json_cannot_hold_is_said(didact, tmp_path):
     assert pq.read_table(tmp_path / "B" / "train.parquet").equals(table)
     done = didact("export", "pool.parquet", "--order", "B", "-o", "C", "--set", "format=jsonl")
     assert "less exactly: raw;" in done.stderr
+
+
+def test_dedup_writes_what_stays_and_shows_what_went(didact, tmp_path):
+    one, other = (" ".join(f"{word}{i}" for i in range(80)) for word in "ab")
+    texts = [one, f"\x1b[2J {one} [bold]end[/]", one, other, "alone", 7]
+    rows = [{"id": f"r{i}", "text": text, "n": i} for i, text in enumerate(texts)]
+    path = tmp_path / "pool.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    refused = didact("dedup", path, "-o", "D", code=1)
+    assert "on_bad_row" in refused.stderr
+    assert not (tmp_path / "D").exists()
+    skip = ("--data", "on_bad_row=skip")
+    done = didact("dedup", path, "-o", "D", *skip)
+    assert "\x1b" not in done.stdout
+    assert "\\x1b[2J a0 a1" in done.stdout
+    assert "3 rows (1 exact, 1 near; pool 3)" in done.stdout
+    assert "1 row was left out" in done.stdout
+    kept = (tmp_path / "D" / "train.jsonl").read_bytes().splitlines()
+    assert kept == [orjson.dumps(rows[i]) for i in (0, 3, 4)]
+    told = didact("dedup", path, "-o", "D", *skip, "--keep", "n", "--json")
+    found = json.loads(told.stdout)
+    assert (found["rows"], found["exact_copies"], found["near_copies"]) == (5, 1, 1)
+    assert (found["rows_kept"], found["clusters"]) == (3, 1)
+    assert [one["row"] for one in found["largest"][0]["samples"]] == [2, 1]
+    assert found["cpu_seconds"] > 0
+    kept = (tmp_path / "D" / "train.jsonl").read_bytes().splitlines()
+    assert kept == [orjson.dumps(rows[i]) for i in (2, 3, 4)]
+    other = didact("dedup", path, "-o", "E", *skip, "--for", "trl", "--set", "shards=3")
+    assert (tmp_path / "E" / "settings").is_dir()
+    assert "E/train-00002-of-00003.jsonl" in other.stdout
+    for words, message in (
+        (("--for", "trol"), "Input should be 'none'"),
+        (("--similarity", "0.3"), "similarity"),
+        (("--set", "shingle=3"), "unknown setting 'shingle'"),
+        (("--keep", "longets"), "none of first, longest"),
+    ):
+        assert message in didact("dedup", path, "-o", "F", *skip, *words, code=1).stderr
+    assert not (tmp_path / "F").exists()
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    assert "no sample to use" in didact("dedup", "empty.jsonl", "-o", "F", code=1).stderr

@@ -46,6 +46,9 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "length": {"method": "length"},
     "compression": {"method": "compression"},
     "bm25": {"method": "bm25"},
+    "dsir": {"method": "dsir"},
+    "classifier": {"method": "classifier"},
+    "learned_grade": {"method": "learned_grade", "grade": "meta.score"},
     "column": {"method": "column", "name": "meta.score", "prefer": "higher"},
     "perplexity": {**JUDGE, "method": "perplexity"},
     "bits_per_byte": {**JUDGE, "method": "bits_per_byte"},
@@ -59,8 +62,12 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "lqs": {**INNER, "method": "lqs"},
     "pds by a data scorer": {**INNER, **BY_OTHERS, "method": "pds"},
     "lqs by a data scorer": {**INNER, **BY_OTHERS, "method": "lqs"},
+    "zip_fit": {"method": "zip_fit", "codec": "lz4"},
 }
-WITH_TARGET = {"bm25", "embedding", "static_embedding", "rds", "less", "pds", "lqs"}
+WITH_TARGET = {
+    "bm25", "classifier", "dsir", "embedding", "static_embedding", "rds", "less", "pds", "lqs",
+    "zip_fit",
+}  # fmt: skip
 # Processor seconds between an entry's cost being noted in it and its maker being told: checksums
 # and the disk. Folders of tiny models; measured below 0.02.
 SEALING = 0.1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import orjson
 import pytest
@@ -140,6 +141,22 @@ def test_what_cannot_be_is_refused_before_anything_is_scored(place, tmp_path):
     with pytest.raises(BudgetError, match="estimated"):
         didact.run(config_of(place, 5e8), tmp_path / "OUT", cache_dir=cache)
     assert not (cache / "scores").exists()
+
+
+def test_flops_that_pay_no_step_are_refused_before_anything_is_scored(place, tmp_path):
+    def config(flops, **select):
+        train = config_of(place, 0)["train"] | {"flops": flops}
+        half = {"method": "top_k", "budget": {"ratio": 0.5}, **select}
+        return config_of(place, 0, select=half, train=train)
+
+    cache, said = tmp_path / "cache", r"train.flops=1e\+05: a step of 8 samples takes (\S+) or more"
+    with pytest.raises(BudgetError, match=said) as refused:
+        didact.run(config(1e5), tmp_path / "OUT", cache_dir=cache)
+    assert not (cache / "scores").exists()
+    least = float(re.search(said, str(refused.value))[1])
+    assert plan(config(1.001 * least), place)["train"].flops == 1.001 * least
+    for fewer in ({"method": "threshold", "value": 0.0}, {"quotas": {"at_most": 0.1}}):
+        plan(config(1e5, **fewer), place)  # how many are chosen is not known
 
 
 @pytest.mark.parametrize(

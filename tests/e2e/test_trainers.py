@@ -75,7 +75,7 @@ for name, script in json.load(open(jobs)).items():
     updates = globals_["trainer"].state.global_step if globals_ else None
     results[name] = {
         "steps": steps, "error": error, "updates": updates,
-        "guards": refusals + [g.verdict for g in watching],
+        "guards": refusals + [g.verdict for g in watching], "lost": globals_.get("lost"),
     }
 json.dump(results, open(out, "w"))
 """
@@ -158,6 +158,7 @@ CASES = {
     "hf shuffled": ("hf", "text", {}, (SEQUENTIAL, "")),
     "trl shuffled": ("trl", "text", {}, (SEQUENTIAL, "")),
     "trl packed": ("trl", "text", {}, ("packing: false", "packing: true\nmax_length: 64")),
+    "trl cut": ("trl", "labelled", {}, (SEQUENTIAL, SEQUENTIAL + "\nmax_length: 16")),
     "hf uneven": ("hf", "text", {}, (PER_DEVICE, PER_DEVICE.replace("4", "3"))),
     "hf accumulated": ("hf", "text", {}, (PER_DEVICE, PER_DEVICE.replace("4", "2"))),
 }
@@ -174,6 +175,7 @@ class Ran:
         error: The traceback, if it failed.
         script: The script.
         verdicts: What OrderGuard says, one for each training; the order is not enforced.
+        lost: How many samples the script says that its trainer drops.
     """
 
     order: list[int]
@@ -182,6 +184,7 @@ class Ran:
     error: str | None
     script: Path
     verdicts: list[str]
+    lost: int | None
 
     @property
     def numbers(self) -> list[list[int]]:
@@ -221,7 +224,7 @@ def ran(tiny_llama, tmp_path_factory) -> dict[str, Ran]:
         ]
         out[name] = Ran(
             orders[name], texts, result["updates"], result["error"], scripts[name],
-            result["guards"],
+            result["guards"], result["lost"],
         )  # fmt: skip
     return out
 
@@ -281,6 +284,14 @@ def test_without_the_setting_the_order_is_lost(ran, name):
     assert sorted(i for step in got.numbers for i in step) == sorted(got.order)
 
 
+def test_samples_that_the_trainer_drops_are_told(ran):
+    got = ran["trl cut"]
+    entered = {n for step in got.numbers for n in step}
+    dropped = [n for n in got.order if n not in entered]
+    assert 0 < got.lost == len(dropped) < len(got.order)
+    assert ran["trl labelled"].lost == ran["trl packed"].lost == 0
+
+
 def test_packing_would_lose_the_order(ran):
     got = ran["trl packed"]
     assert got.error is None, got.error
@@ -307,7 +318,7 @@ def test_the_text_is_the_samples_own(ran):
 
 
 JUDGED = {"hf shuffled": ["broken"], "trl shuffled": ["broken"], "trl packed": ["broken"],
-          "hf uneven": []}  # fmt: skip
+          "trl cut": ["broken"], "hf uneven": []}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -325,7 +336,13 @@ def test_telemetry_tells_every_step(ran, name):
     steps = read_steps(folder)
     assert [s.step for s in steps] == list(range(1, ran[name].updates + 1))
     told = json.loads((folder / "training.json").read_text())
-    kinds = {"trl pair": "dpo", "trl labelled": "kto", "reward": "reward", "grpo": "grpo"}
+    kinds = {
+        "trl pair": "dpo",
+        "trl labelled": "kto",
+        "trl cut": "kto",
+        "reward": "reward",
+        "grpo": "grpo",
+    }
     kind = kinds.get(name, "next_token")
     assert told["objective"] == kind
     assert (told["loss"] == "nats per token") == (kind == "next_token")

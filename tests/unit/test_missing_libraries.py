@@ -77,3 +77,14 @@ def test_a_plan_needs_no_extra_and_says_what_it_left_out(monkeypatch):
         assert method not in planned
         (said,) = (note for note in plan.notes if note.startswith(f"{method} is left out"))
         assert "pip install 'didact[fast]'" in said
+
+
+def test_dedup_says_it_too(tmp_path, monkeypatch):
+    pool = make_pool([chat("a", "What?", "This.")], tmp_path)
+
+    def without(name, package=None):
+        return None if name == "rensa" else REAL(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    with pytest.raises(MissingDependencyError, match=r"dedup needs rensa: pip install 'didact\[de"):
+        didact.dedup(pool)

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,7 +20,7 @@ from didact.callbacks.recognition import recognize
 from didact.callbacks.row_index import RowIndex, build_index
 from didact.callbacks.units import token_units
 from didact.core.atomic import write_text
-from didact.core.errors import ConfigError, DidactError, OrderBrokenError
+from didact.core.errors import ConfigError, DataError, DidactError, OrderBrokenError
 from didact.training.telemetry import step_of
 
 LOG: Final = "order_log.jsonl"
@@ -349,16 +350,17 @@ def _template_texts(tokenizer: Any) -> list[str]:
         return []
     from jinja2.exceptions import TemplateError
 
+    from didact.models.chat_template import done_with, rendered
+
     asked = [{"role": "user", "content": "?"}]
     said = [{"role": "assistant", "content": "!"}]
     out = []
-    for messages, opened in ((asked, True), (asked + said, False)):
-        try:
-            out.append(
-                tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=opened
-                )
-            )
-        except (TemplateError, ValueError, TypeError):  # it refuses such a conversation
-            continue
+    try:
+        for messages, opened in ((asked, True), (asked + said, False)):
+            with suppress(TemplateError):  # it refuses such a conversation
+                out.append(rendered(tokenizer, messages, prompt=opened))
+    except DataError as error:  # the training may do without it
+        _LOGGER.warning("OrderGuard leaves the chat template out of account: %s", error)
+    finally:
+        done_with(tokenizer)
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from didact.callbacks.row_index import build_index
 from didact.callbacks.units import CHARACTERS
 from didact.core.arrays import Int1D
 from didact.core.errors import DataError
+from didact.core.nesting import parse_json
 from didact.data.reading.files import readable
 from didact.training.telemetry import rows_digest
 
@@ -275,7 +275,7 @@ def _parsed(
     if line.lstrip()[0] != "{":
         return "ids", None, [_plain_id(line)]
     try:
-        told = json.loads(line)
+        told = parse_json(line)
     except ValueError as error:
         if final:
             log.notes.append(f"the last line was cut and is left out ({error})")
@@ -320,7 +320,7 @@ def _plain_id(line: str) -> str:
     text = line.strip()
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
         try:
-            return str(json.loads(text))
+            return str(parse_json(text))
         except ValueError:
             return text
     return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,9 @@ import pyarrow.parquet as pq
 
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
+from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
+from didact.core.nesting import parse_json
 from didact.data import tables
 from didact.data.export.ordered import OLD_SETTINGS, SETTINGS
 from didact.data.reading.containers import TABLES, TEXTS
@@ -207,10 +208,16 @@ def _as_scripted(rows: OrderedRows, folder: Path) -> OrderedRows:
     """The rows, read as a training script of didact's beside them reads them."""
     scripts = [folder.glob(f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
     for script in (path for found in scripts for path in sorted(found)):
-        text = script.read_text("utf-8")
-        if found := _COLUMNS.search(text):
+        try:
+            with readable(script):
+                text = read_bounded(script).decode("utf-8", "replace")
+            found = _COLUMNS.search(text)
+            columns = {} if found is None else parse_json(found[1])
+        except ValueError:  # no script of didact's
+            continue
+        if found is not None and all(isinstance(name, str) for name in columns.values()):
             reasoning: Reasoning = "drop" if _LEFT_OUT.search(text) else "keep"
-            return replace(rows, columns=json.loads(found[1]), reasoning=reasoning)
+            return replace(rows, columns=columns, reasoning=reasoning)
     return rows
 
 

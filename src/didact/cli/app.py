@@ -18,6 +18,7 @@ from didact.cli import (
     calibrate,
     compare,
     config,
+    dedup,
     demo,
     diff,
     evaluate,
@@ -57,6 +58,7 @@ app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=select.EXAMPLES)(select.select)
 app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=dedup.EXAMPLES)(dedup.dedup)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=train.EXAMPLES)(train.train)

@@ -40,6 +40,7 @@ def score(
     """Give every sample one number (or one per target task)."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core import registry
     from didact.data import tables
     from didact.data.about import SKIPPED_TARGET_ROWS, rejected_rows
     from didact.scoring.around.about_scores import about_scores, about_target
@@ -60,7 +61,9 @@ def score(
         result["flops"] = f"{bill.value.flops:.3g}, {bill.charged.flops:.3g} of them now"
     known = [*about_scores(scores)]
     if target_pool is not None:
-        known += about_target(found, target_pool, list(map(str, target or ())))
+        aimed_at = registry.find("scorers", method).needs_target
+        files = list(map(str, target or ()))
+        known += about_target(found, target_pool, files, aimed_at=aimed_at)
         lost = str(target_pool.path / "rejected.jsonl")
         known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
     if note := scores.facts.get("note"):

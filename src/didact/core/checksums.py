@@ -107,7 +107,7 @@ class CheckedFile:
 
     def stream(self) -> io.RawIOBase:
         """The file as Python's own kind of file; every byte that is read was verified."""
-        return _Stream(self)
+        return _Stream(self, self._open())
 
     def _open(self) -> io.FileIO:
         try:
@@ -151,9 +151,8 @@ class CheckedFile:
 
 
 class _Stream(io.RawIOBase):
-    def __init__(self, checked: CheckedFile) -> None:
-        self._checked, self._at = checked, 0
-        self._file = checked._open()  # noqa: SLF001 - the two are one
+    def __init__(self, checked: CheckedFile, file: io.FileIO) -> None:
+        self._checked, self._file, self._at = checked, file, 0
 
     def readable(self) -> bool:
         return True

@@ -6,11 +6,13 @@ import importlib.metadata
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from didact._version import __version__
-from didact.core import registry
-from didact.core.errors import Libraries
+from didact.core import atomic, registry
+from didact.core.errors import ConfigError, Libraries
 
 M = TypeVar("M", bound=Callable[..., Any])
 Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -24,12 +26,14 @@ class About:
         name: Its registered name.
         libraries: Distributions whose versions its results depend on, by its checked settings.
         models: Settings that name model folders; what is in the folders counts.
+        files: Settings that name files; their content counts.
         needs: Optional libraries without which it does not run.
     """
 
     name: str
     libraries: Distributions
     models: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     needs: tuple[Libraries, ...] = ()
 
 
@@ -38,6 +42,7 @@ def method(
     *,
     libraries: tuple[str, ...] | Distributions = (),
     models: tuple[str, ...] = (),
+    files: tuple[str, ...] = (),
     needs: tuple[Libraries, ...] = (),
 ) -> Callable[[M], M]:
     """Decorate a scorer class, a selector or an orderer with a description of itself.
@@ -49,12 +54,13 @@ def method(
         name: The name it is registered under.
         libraries: Names of distributions ("torch"), or a function of the checked settings.
         models: Names of settings that name model folders.
+        files: Names of settings that name files.
         needs: Optional libraries without which it does not run; see `didact.core.errors.need`.
     """
     given = libraries if callable(libraries) else _always(libraries)
 
     def attach(found: M) -> M:
-        found.about = About(name, given, models, needs)  # type: ignore[attr-defined]
+        found.about = About(name, given, models, files, needs)  # type: ignore[attr-defined]
         return found
 
     return attach
@@ -88,12 +94,37 @@ def identity(
         digest: The digest of a model's content, by its folder or hub name.
     """
     said = about(found)
+    files = {key: _file(said.name, key, settings[key]) for key in said.files if settings.get(key)}
     return {
         "name": said.name,
         "source": registry.source_of(found),
         "libraries": versions(said.libraries(settings)),
         "models": {key: digest(settings[key]) for key in said.models if settings.get(key)},
+        **({"files": files} if files else {}),
     }
+
+
+def _file(name: str, setting: str, value: str) -> str:
+    """The digest of a file that a setting names."""
+    path = Path(value).expanduser()
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise ConfigError(f"{name}.{setting}={value}: {what}; expected a file here, check the path")
+    return identity_of_file(path)
+
+
+def identity_of_file(path: Path) -> str:
+    """The digest of a file's content, 32 hex digits.
+
+    **Cost:** reads the file once, and again only when it was changed.
+    """
+    found = path.stat()
+    return _digest(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _: tuple[int, ...]) -> str:
+    return atomic.digest(path)
 
 
 def base_libraries() -> dict[str, str]:

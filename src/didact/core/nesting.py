@@ -1,4 +1,4 @@
-"""How deep values lie in values; JSON that nobody can walk is no JSON."""
+"""How deep values lie in values: what nobody can walk is no JSON."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def deeper_than(value: Any, levels: int) -> bool:
     return True
 
 
+def too_deep(text: str | bytes, value: Any, levels: int = DEEPEST) -> bool:
+    """Whether the value of a JSON text has more than so many levels.
+
+    **Cost:** of a text that is short, or has few brackets, next to nothing.
+    """
+    if len(text) <= 2 * levels:  # a bracket and its end for every level
+        return False
+    raw: Any = text
+    brackets = ("{", "[") if isinstance(text, str) else (b"{", b"[")
+    return sum(map(raw.count, brackets)) > levels and deeper_than(value, levels)
+
+
 def parse_json(text: str | bytes, *, levels: int = DEEPEST) -> Any:
     """`json.loads`, for which too deep is a ValueError as well.
 
@@ -32,7 +44,6 @@ def parse_json(text: str | bytes, *, levels: int = DEEPEST) -> Any:
         value = json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if raw.count(b"{") + raw.count(b"[") > levels and deeper_than(value, levels):
+    if too_deep(text, value, levels):
         raise ValueError(f"nested more than {levels} deep")
     return value

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -41,6 +42,7 @@ from didact.core.records import (
     chunk_table,
     json_records,
     json_rows_as_table,
+    uniform_rows,
 )
 from didact.core.render import DERIVED, derive
 
@@ -268,16 +270,22 @@ class Pool:
         starts = self.meta["batch_starts"]
         yield from map(range, starts, [*starts[1:], len(self)])
 
+    def parts(self, rows: Int1D) -> list[slice]:
+        """Where the rows of each batch of the store are among ascending rows; none is empty."""
+        cuts = np.searchsorted(rows, [*self._starts, len(self)]).tolist()
+        return [slice(a, b) for a, b in pairwise(cuts) if a < b]
+
+    def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
+        """Texts of ascending rows of one batch of the store, at least one."""
+        number = int(np.searchsorted(self._starts, rows[0], side="right"))
+        first, last = [*self._starts.tolist(), len(self)][number - 1 : number + 1]
+        texts = self.read(range(first, last), ["text"]).column("text")
+        return texts if len(rows) == len(texts) else texts.take(pa.array(rows - first))
+
     def texts(self, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:
         """Texts of ascending rows, a batch of the store at a time, and where they are in `rows`."""
-        for batch in self.batches():
-            first, last = np.searchsorted(rows, [batch.start, batch.stop])
-            if first == last:
-                continue
-            texts = self.read(batch, ["text"]).column("text")
-            if last - first < len(batch):
-                texts = texts.take(pa.array(rows[first:last] - batch.start))
-            yield slice(int(first), int(last)), texts
+        for part in self.parts(rows):
+            yield part, self.texts_of(rows[part])
 
     def read(self, rows: range | npt.ArrayLike, columns: Sequence[str]) -> pa.RecordBatch:
         """Any rows, in the order asked for.
@@ -436,18 +444,31 @@ class Pool:
     def to_dataset(self, rows: range | npt.ArrayLike | Chosen | None = None) -> Any:
         """The user's own rows as a `datasets.Dataset`, in the order asked for.
 
+        Objects in rows that came as JSON keep their own keys, without nulls for those of others.
+
         Args:
             rows: As in `select`; all of the pool when None.
 
         Raises:
             MissingDependencyError: `datasets` is not installed: `pip install 'didact[hf]'`.
-            PoolMismatchError: As `select`.
-            DataError: As `select`.
+            PoolMismatchError: The selection or order belongs to another pool.
+            DataError: The library has no type for what a column holds.
         """
         need("a data set of the library datasets", "hf")
         import datasets
 
-        return datasets.Dataset(self.select(range(len(self)) if rows is None else rows))
+        wanted = range(len(self)) if rows is None else self._rows_of(rows)
+        as_arrow = self.record_format == "arrow"
+        found: Any = self.select(wanted) if as_arrow else uniform_rows(self.records(wanted))
+        try:
+            if as_arrow:
+                return datasets.Dataset(found)
+            return datasets.Dataset.from_list(found, on_mixed_types="use_json")
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the library datasets cannot hold these rows ({error}); expected columns of types "
+                "that it knows: take pool.records(rows), which gives every row as it came"
+            ) from error
 
     def _rows_of(self, rows: range | npt.ArrayLike | Chosen) -> range | npt.ArrayLike:
         """The row indices of a selection or order, which must be of this pool."""

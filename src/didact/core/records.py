@@ -59,6 +59,13 @@ def json_rows_as_table(records: Iterable[bytes]) -> pa.Table:
     return pa.Table.from_struct_array(found)
 
 
+def uniform_rows(records: Iterable[bytes]) -> list[dict[str, Any]]:
+    """JSON rows with the keys of all of them, None where a row has one not."""
+    rows = [json.loads(record) for record in records]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
 def chunk_records(records: Iterable[bytes], chunks: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Each parent's JSON row with the values of its chunk, by column name."""
     for record, chunk in zip(records, chunks, strict=True):

@@ -82,7 +82,7 @@ def _floats(table: pa.Table, name: str) -> Float1D:
 
 def write_selection(selection: Selection, scores: Scores | None, pool: Pool, path: Path) -> None:
     """Write `selection.to_table(pool, scores)`."""
-    _write(selection.to_table(pool, scores), path)
+    write_table(selection.to_table(pool, scores), path)
 
 
 def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
@@ -110,7 +110,7 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
 
 def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
     """Write the table of an order. `ids` are those of `order.rows`, `(k · epochs,)`."""
-    _write(order.table_with(ids), path)
+    write_table(order.table_with(ids), path)
 
 
 def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.StringArray:
@@ -147,7 +147,8 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table whole."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
 

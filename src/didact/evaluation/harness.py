@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from didact.core.protocols import Device, Dtype
 from didact.evaluation.intervals import NOTHING, Interval, Z, share_interval
 from didact.evaluation.model import EvaluatedModel
 from didact.execution.devices import local_devices
+from didact.models.chat_template import rendered
 
 LONGEST: Final = 256  # tokens of a generated answer; half the context where that is less
 _LOWER_IS_BETTER: Final = frozenset({"perplexity", "word_perplexity", "byte_perplexity",
@@ -58,6 +60,7 @@ def run_tasks(
     need("evaluating with lm-eval", "eval")
     with _offline(folder is not None):
         from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(
@@ -78,9 +81,15 @@ def run_tasks(
         short = model.spec().context // 2
         generated = {"max_gen_toks": short} if short < LONGEST else None
         try:
+            opened = HFLM(**arguments, batch_size=batch_size)
+        except Exception as error:  # a configuration of anybody makes transformers fail anyhow
+            raise DataError(
+                f"{model.given}: lm-eval cannot open it: {type(error).__name__}: {error}"
+            ) from error
+        try:
+            opened.apply_chat_template = partial(shown, opened.tokenizer)
             found = simple_evaluate(
-                model="hf", model_args=arguments, tasks=list(tasks), limit=limit,
-                batch_size=batch_size, task_manager=manager,
+                model=opened, tasks=list(tasks), limit=limit, task_manager=manager,
                 apply_chat_template=model.has_chat_template, bootstrap_iters=100, log_samples=False,
                 gen_kwargs=generated,
             )  # fmt: skip
@@ -90,6 +99,28 @@ def run_tasks(
                 "with --lm-eval instead, which need no network"
             ) from error
     return list(_records(found, model.given))
+
+
+def shown(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    add_generation_prompt: bool = True,  # noqa: FBT001, FBT002 - as lm-eval calls it
+) -> str:
+    """A conversation as lm-eval shows it, in a chat template that is bounded."""
+    from jinja2.exceptions import TemplateError
+
+    how = {"prompt": add_generation_prompt, "unfinished": not add_generation_prompt}
+    try:
+        return rendered(tokenizer, messages, **how)
+    except TemplateError:  # of the system's role, lm-eval holds
+        rest = [message for message in messages if message["role"] != "system"]
+    try:
+        return rendered(tokenizer, rest, **how)
+    except TemplateError as error:
+        raise DataError(
+            f"the model's chat template refuses a conversation of {len(rest)} messages ({error}); "
+            "leave the task out, or take the template out of the tokenizer"
+        ) from error
 
 
 def _records(found: Mapping[str, Any], model: str) -> Iterator[dict[str, Any]]:

@@ -27,18 +27,25 @@ _MEMORY: Final = 2**31  # bytes that it may take beside what the process had
 _LENGTH: Final = 2**24  # characters of a text, beside some for each of the conversation
 _PER_CHARACTER: Final = 16
 _REMEDY: Final = (
-    "the template comes with the model and cannot be used; set template=chatml (or roles, plain), "
-    "or give a model that you trust"
+    "the template comes with the model and cannot be used: give a model that you trust, or take "
+    "another template where there is a setting for it (template=chatml, roles, plain)"
 )
 
 
-def rendered(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, prompt: bool = False) -> str:
+def rendered(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    prompt: bool = False,
+    unfinished: bool = False,
+) -> str:
     """A conversation in the tokenizer's own chat template.
 
     Args:
         tokenizer: A tokenizer of transformers that has one.
         messages: Roles and contents.
         prompt: With what opens the answer behind them.
+        unfinished: Without what ends the last message, which goes on.
 
     Raises:
         TemplateError: The template refuses the conversation, or fails on it; jinja2's.
@@ -50,11 +57,19 @@ def rendered(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, prompt: b
     with _LOCK:
         room = _room_of(tokenizer)
         try:
-            return room.render(messages, prompt=prompt)
+            return room.render(messages, prompt=prompt, unfinished=unfinished)
         except BaseException:  # an answer that still comes would be taken for the next one's
             if room.waiting:
                 _end(room)
             raise
+
+
+def done_with(tokenizer: Any) -> None:
+    """End the process of a tokenizer's template, if there is one; the next text has another."""
+    with _LOCK:
+        pid, room = _ROOMS.pop(tokenizer, (0, None))
+        if room is not None and pid == os.getpid():
+            room.end()
 
 
 class _Room:
@@ -79,11 +94,13 @@ class _Room:
             self.process.start()
         theirs.close()
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, prompt: bool, unfinished: bool
+    ) -> str:
         """The text, or what the process raised."""
         self.waiting = True
         try:
-            self._line.send((list(messages), prompt))
+            self._line.send((list(messages), prompt, unfinished))
             if not self._line.poll(SECONDS):
                 raise DataError(
                     f"the model's chat template did not end within {SECONDS:g} seconds for one "
@@ -152,21 +169,24 @@ def _serve(line: Connection, tokenizer: Any) -> None:
     _limit_memory()
     try:
         while True:
-            messages, prompt = line.recv()
-            line.send(_answer(tokenizer, messages, prompt=prompt))
+            messages, prompt, unfinished = line.recv()
+            line.send(_answer(tokenizer, messages, prompt=prompt, unfinished=unfinished))
     except (EOFError, OSError):
         os._exit(0)
 
 
-def _answer(tokenizer: Any, messages: list[dict[str, Any]], *, prompt: bool) -> tuple[str, str]:
+def _answer(
+    tokenizer: Any, messages: list[dict[str, Any]], *, prompt: bool, unfinished: bool
+) -> tuple[str, str]:
     """What is wrong, and the text: of a refusal its reason."""
     from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 
     most = _LENGTH + _PER_CHARACTER * sum(len(str(m.get("content"))) for m in messages)
     try:
         text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
-        )
+            messages, tokenize=False, add_generation_prompt=prompt,
+            continue_final_message=unfinished,
+        )  # fmt: skip
     except (SecurityError, TemplateSyntaxError) as error:
         return f"cannot be run ({error})", ""
     except TemplateError as error:

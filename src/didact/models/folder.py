@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from didact.core import atomic
+from didact.core.bounded import read_bounded
 from didact.core.errors import DataError, MissingDependencyError
 from didact.core.nesting import parse_json
 
@@ -273,7 +274,7 @@ def _is_name(name: Any) -> bool:
 def read_json(file: Path, kind: type) -> Any:
     """A JSON file of one kind, dict or list; DataError for anything else."""
     try:
-        value = parse_json(file.read_text("utf-8"), levels=_MOST_LEVELS)
+        value = parse_json(read_bounded(file), levels=_MOST_LEVELS)
     except FileNotFoundError as error:
         raise DataError(
             f"{file}: there is none; expected a model's folder, with its configuration and weights"

@@ -151,8 +151,10 @@ def open_sentence_encoder(
                 str(path), device=device, trust_remote_code=False, local_files_only=True,
                 model_kwargs=kwargs,
             ).eval()  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path}: sentence-transformers cannot open it: {error}") from error
+    except Exception as error:  # a configuration of anybody makes it fail anyhow
+        raise DataError(
+            f"{path}: sentence-transformers cannot open it: {type(error).__name__}: {error}"
+        ) from error
     if prompt is None:
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
     if prompt and not all(getattr(module, "include_prompt", True) for module in model):

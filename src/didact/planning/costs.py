@@ -23,14 +23,19 @@ from didact.selection.around.choose import estimate as estimate_selection
 
 BY_LANGUAGE_MODEL: Final = ("perplexity", "bits_per_byte", "ifd", "rds", "less", "pds", "lqs")
 BY_ENCODER: Final = ("embedding",)
-WITHOUT_MODEL: Final = (RANDOM, "bm25", "static_embedding", "compression", "length")
+WITHOUT_MODEL: Final = (
+    RANDOM, "bm25", "dsir", "classifier", "ngram_perplexity", "zip_fit", "static_embedding",
+    "learned_grade", "compression", "length",
+)  # fmt: skip
 SETS: Final = ("zip", "feature_based", "shingle_novelty")  # selectors that need no scores
 METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
 _SELECTORS: Final = {"perplexity": "middle"}  # neither end of it is better
-# What was measured of perplexity is of a model tuned on the target; the others begin from a target.
-OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs")
+# What was measured of perplexity is of a model tuned on the target; the others begin from a target,
+# and the classifier takes all of it as one class.
+OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs", "classifier")
 _MODEL: Final = "model"  # settings ask for a name; nothing is read under it
+_SETTINGS: Final = {"static_embedding": {"model": _MODEL}, "learned_grade": {"grade": "grade"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +165,9 @@ def _of(
     if method in SETS:
         yield Scoring(method, None, None, _set_cost(method, stats), {})
     elif method in WITHOUT_MODEL:
-        settings = {"model": _MODEL} if method == "static_embedding" else {}
-        scorer = registry.find("scorers", method)(**settings)
-        yield Scoring(method, None, None, scorer.estimate(stats, target), {})
+        scorer = registry.find("scorers", method)(**_SETTINGS.get(method, {}))
+        shared = method not in OF_ONE_TARGET
+        yield Scoring(method, None, None, scorer.estimate(stats, target), {}, shared)
     elif method in BY_ENCODER:
         scorer = registry.find("scorers", method)(model=_MODEL)
         cost = scorer.estimate_from_specs(stats, target, {"model": headless(encoder.spec)})

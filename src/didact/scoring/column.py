@@ -70,7 +70,7 @@ def numbers(batch: pa.RecordBatch, *, name: str) -> BatchScores:
     values = np.full((batch.num_rows, 1), np.nan)
     missing = {}
     for i, record in enumerate(batch.column("record")):
-        found = number(_parse(record.as_py()), name)
+        found = number(parse(record.as_py()), name)
         if isinstance(found, str):
             missing[i] = found
         else:
@@ -92,7 +92,8 @@ def number(row: dict[str, Any], name: str) -> float | str:
     return out if math.isfinite(out) else f"{name!r} is {value!r:.40}, not a finite number"
 
 
-def _parse(record: bytes) -> dict[str, Any]:
+def parse(record: bytes) -> dict[str, Any]:
+    """A row from its JSON, NaN and Infinity included."""
     try:
         row: dict[str, Any] = orjson.loads(record)
     except orjson.JSONDecodeError:  # NaN and Infinity are not JSON, but Python writes them
@@ -105,23 +106,23 @@ def _check_any(pool: Pool, name: str) -> None:
     reason = ""
     for rows in pool.batches():
         for record in pool.records(rows):
-            row = _parse(record)
+            row = parse(record)
             found = number(row, name)
             if not isinstance(found, str):
                 return
             if first is None:
                 first, reason = row, found
     if first is not None:
-        keys = dict.fromkeys(_keys(first))
+        keys = dict.fromkeys(keys_of(first))
         raise DataError(
             f"score.column: no row of the pool has a number called {name!r}; row 0: {reason}"
             f"{did_you_mean(name, keys)}"
         )
 
 
-def _keys(row: dict[str, Any], before: str = "") -> Iterator[str]:
+def keys_of(row: dict[str, Any], before: str = "") -> Iterator[str]:
     """Names of a row's values, nested ones with dots."""
     for key, value in row.items():
         yield f"{before}{key}"
         if isinstance(value, dict):
-            yield from _keys(value, f"{before}{key}.")
+            yield from keys_of(value, f"{before}{key}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -27,10 +27,10 @@ from didact.scoring.judging.judging_model import MODEL_LIBRARIES
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder
 from didact.scoring.similarity.text_similarity import TextSimilarity
 
-_LIBRARIES = (*MODEL_LIBRARIES, "sentence-transformers")
+LIBRARIES = (*MODEL_LIBRARIES, "sentence-transformers")
 
 
-@method("embedding", libraries=_LIBRARIES, models=("model",), needs=("sentences",))
+@method("embedding", libraries=LIBRARIES, models=("model",), needs=("sentences",))
 @dataclass(frozen=True, kw_only=True)
 class Embedding(TextSimilarity):
     """Cosine of a sentence encoder's embeddings of a sample and of the target's; higher is better.
@@ -100,6 +100,11 @@ class Embedding(TextSimilarity):
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
         self.check_fields(pool, target)
+        encoder, facts = self.encoders()
+        return self.fitted(target, ctx, encoder, facts)
+
+    def encoders(self) -> tuple[Callable[[SampleField], Encoder], dict[str, Any]]:
+        """The encoder of a field, ready to be opened, and what its vectors depend on."""
         need(self.where, "sentences")
         path = find(self.model)
         limit = read_sentence_folder(path).limit
@@ -109,7 +114,7 @@ class Embedding(TextSimilarity):
                 "tokens"
             )
         limit = self.max_length or limit
-        facts = {"model": digest(path), "max_length": limit, "versions": versions(_LIBRARIES)}
+        facts = {"model": digest(path), "max_length": limit, "versions": versions(LIBRARIES)}
 
         def encoder(field: SampleField) -> Encoder:
             return Encoder(
@@ -121,7 +126,7 @@ class Embedding(TextSimilarity):
                 identity=["sentences", facts, self.dtype, self.prompt, field],
             )
 
-        return self.fitted(target, ctx, encoder, facts)
+        return encoder, facts
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from didact.core.cost import Cost
 from didact.core.errors import need
@@ -22,10 +23,10 @@ from didact.scoring.similarity.text_similarity import TextSimilarity
 # Processor seconds a byte of text on a core of an AMD EPYC (Zen 3) that is shared with others, most
 # of them the tokenizer's. Only `estimate` uses it.
 _SECONDS_PER_BYTE = 0.5e-6
-_LIBRARIES = ("model2vec", "tokenizers")
+LIBRARIES = ("model2vec", "tokenizers")
 
 
-@method("static_embedding", libraries=_LIBRARIES, models=("model",), needs=("static",))
+@method("static_embedding", libraries=LIBRARIES, models=("model",), needs=("static",))
 @dataclass(frozen=True, kw_only=True)
 class StaticEmbedding(TextSimilarity):
     """Cosine of mean token vectors of a sample and of the target's; higher is better.
@@ -55,9 +56,14 @@ class StaticEmbedding(TextSimilarity):
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
         self.check_fields(pool, target)
+        encoder, facts = self.encoders()
+        return self.fitted(target, ctx, encoder, facts)
+
+    def encoders(self) -> tuple[Callable[[SampleField], Encoder], dict[str, Any]]:
+        """The encoder of a field, ready to be opened, and what its vectors depend on."""
         need(self.where, "static")
         path = find(self.model)
-        facts = {"model": digest(path), "versions": versions(_LIBRARIES)}
+        facts = {"model": digest(path), "versions": versions(LIBRARIES)}
 
         def encoder(field: SampleField) -> Encoder:
             return Encoder(
@@ -67,7 +73,7 @@ class StaticEmbedding(TextSimilarity):
                 identity=["static", facts, field],
             )
 
-        return self.fitted(target, ctx, encoder, facts)
+        return encoder, facts
 
 
 @contextmanager

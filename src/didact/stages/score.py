@@ -99,20 +99,33 @@ def _work(section: Section, name: str, values: Values, folder: Path, ctx: Contex
     scores = _scored(found, iter(values.read[name]), values, ctx)
     path = folder / f"{name}s.parquet"
     tables.write_scores(scores, values.pool, path)
-    notes: tuple[str, ...] = ()
-    if "note" in scores.facts:
-        notes += (str(scores.facts["note"]),)
+    notes = tuple(_notes(scores.facts))
     reads = {read.pool.fingerprint: read for read in values.read[name] if read is not None}
     targets = [read.pool for read in reads.values()]
     lost = f"rejected_{name}_target.jsonl"
     written = [path, *listed(targets, "rejected", folder / lost)]
     findings = [*about_scores(scores)]
-    for read in reads.values():
-        findings += about_target(values.pool, read.pool, _own_files(read))
+    aims = {
+        read.pool.fingerprint
+        for leaf, read in zip(_leaves(section, values.config), values.read[name], strict=True)
+        if read is not None and leaf.scorer().needs_target
+    }
+    for fingerprint, read in reads.items():
+        aimed_at = fingerprint in aims
+        findings += about_target(values.pool, read.pool, _own_files(read), aimed_at=aimed_at)
     findings += rejected_rows(targets, "target files", lost, SKIPPED_TARGET_ROWS)
     counts = {"rows": len(scores), "missing": len(scores.missing), "tasks": len(scores.tasks),
               "rejected_target": rejected(targets)}  # fmt: skip
     return Outcome(written, counts, notes, tuple(findings), scores.facts)
+
+
+def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What scores say of themselves, those that were combined one after another."""
+    if "note" in facts:
+        yield str(facts["note"])
+    for name, part in facts.items():
+        if isinstance(part, Mapping):
+            yield from (f"{name}: {note}" for note in _notes(part))
 
 
 def _own_files(read: Ingested) -> list[str]:

@@ -30,6 +30,8 @@ from didact.verbs import (
 )
 
 FOLDER = "model"  # not train…: a pattern for the training file would find it
+# Selectors that use up a budget of samples or a ratio; others may leave some of it.
+_FILLS = frozenset({"gumbel_top_k", "middle", "round_robin", "top_k"})
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "tokenizers")
 
 
@@ -84,7 +86,17 @@ def _estimate(values: Values) -> Cost:
         {**section.settings(), **left},
         samples=epochs * samples,
         batch_size=config.order.batch_size if config.order else None,
+        surely=0 if ahead is not None else _surely(config, samples),
     )
+
+
+def _surely(config: RunConfig, samples: float) -> int:
+    """Samples that are surely chosen, but for those without a score; 0 where nobody can say."""
+    section = config.select
+    if section is None:
+        return int(samples)
+    fewer = section.near_duplicates or section.quotas or section.method not in _FILLS
+    return 0 if fewer or section.budget is None or section.budget.tokens else int(samples)
 
 
 def chosen(pool: Pool, budget: Budget | None) -> float:

@@ -79,10 +79,10 @@ def compressed_sizes(texts: pa.LargeStringArray, codec: Codec = "zlib", level: i
 def _deflate(codec: Codec) -> Callable[[Any, int], bytes]:
     if codec == "zlib":
         return zlib.compress
-    return _isal
+    return isal_stream
 
 
-def _isal(data: Any, level: int) -> bytes:
+def isal_stream(data: Any, level: int) -> bytes:
     """As one stream, which starts from an empty history.
 
     The library's one-shot call at levels 1 and 2 reads memory that it never filled: the same text

@@ -106,7 +106,11 @@ def hash_grams(texts: pa.LargeStringArray) -> Grams:
 
     **Cost:** about 7 ns a byte on one core of 2021; memory 50 bytes a word and 10 MiB.
     """
-    words = hash_words(texts)
+    return grams(hash_words(texts))
+
+
+def grams(words: Words) -> Grams:
+    """Words that are hashed, and their pairs, as `hash_grams` has them."""
     total = len(words.hashes)
     hashes = np.empty(2 * total, np.uint64)
     hashes[::2] = words.hashes & ~_PAIR

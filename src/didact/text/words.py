@@ -115,7 +115,7 @@ def hash_words(texts: pa.LargeStringArray) -> Words:
     data, offsets = utf8(pc.utf8_lower(texts))
     hashes, begin = [np.empty(0, np.uint64)], np.zeros(len(offsets), np.int64)
     for _, _, piece, starts, ends in _numbered(data, offsets, begin):
-        hashes.append(_hash(piece, starts, ends))
+        hashes.append(hash_spans(piece, starts, ends))
     return Words(np.concatenate(hashes), begin)
 
 
@@ -203,7 +203,7 @@ def _scan(texts: pa.LargeStringArray) -> tuple[Words, _Unspaced]:
     hashes, begin = [np.empty(0, np.uint64)], np.zeros(len(offsets), np.int64)
     unspaced = [_Unspaced.of(data[:0], np.empty(0, np.int64))]
     for at, words, piece, starts, ends in _numbered(data, offsets, begin):
-        hashes.append(_hash(piece, starts, ends))
+        hashes.append(hash_spans(piece, starts, ends))
         unspaced.append(_Unspaced.of(piece, starts, words=words, at=at))
     together = (
         np.concatenate([getattr(u, name) for u in unspaced]) for name in _Unspaced.__slots__
@@ -362,8 +362,8 @@ def _table() -> UInt8s:
     return kinds
 
 
-def _hash(piece: UInt8s, starts: Int1D, ends: Int1D) -> UInt64s:
-    """Hashes of the words of one piece, eight bytes at a time."""
+def hash_spans(piece: UInt8s, starts: Int1D, ends: Int1D) -> UInt64s:
+    """Hashes of the runs of bytes between starts and ends, none of them 0; as words are hashed."""
     padded = np.zeros(len(piece) + 8, np.uint8)
     padded[: len(piece)] = piece
     eight = np.ndarray((len(piece) + 1,), "<u8", padded.data, strides=(1,))
@@ -411,7 +411,7 @@ def place_words(texts: pa.LargeStringArray) -> PlacedWords:
     hashes, starts, ends = [np.empty(0, np.uint64)], [none], [none]
     begin = np.zeros(len(offsets), np.int64)
     for at, _, piece, first, last in _numbered(data, offsets, begin):
-        hashes.append(_hash(piece, first, last))
+        hashes.append(hash_spans(piece, first, last))
         starts.append(first + at)
         ends.append(last + at)
     return PlacedWords(

@@ -174,6 +174,7 @@ def test_a_cut_line(out, tmp_path):
         ('{"step": "x", "ids": []}', "step is 'x'; expected a whole number from 1"),
         ('{"step": 1, "ids": "a"}', "ids is 'a'; expected a list"),
         ('{"step": 1, "rows": ["x"]}', "expected numbers"),
+        ('{"step": ' * 100_000 + "\n{}", "log:1: not JSON .nested too deep."),
         ("", "holds no step"),
     ],
 )

@@ -146,3 +146,13 @@ def test_reasoning_that_was_left_out_is_left_out(tmp_path, where):
         didact.run({"data": data, "score": {"method": "length"}}, tmp_path / "run")
     told = list(open_order(tmp_path / where).turns())
     assert {turn[1] for turns in told for turn in turns} == {"user", "assistant"}
+
+
+@pytest.mark.parametrize(
+    "columns", ['{"messages": ' + "[" * 100_000 + "}", "{broken}", '{"messages": 1}']
+)
+def test_a_script_of_somebody_else_says_nothing(tmp_path, columns):
+    order, _ = exported(tmp_path, name="mine", trainer="trl")
+    (script,) = (tmp_path / "out" / "settings").glob("train_*.py")
+    script.write_bytes(f"COLUMNS = {columns}  # by their names\n\xff".encode("latin-1"))
+    assert contents(open_order(tmp_path / "out")) == [f"q{i}" for i in order.rows]

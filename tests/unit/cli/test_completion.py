@@ -22,7 +22,7 @@ def test_names_are_the_registrys(group):
 def test_names_begin_as_the_word_does():
     assert completion.names_of("scorers")("bm") == ["bm25"]
     assert completion.names_of("trainers", also=("none",))("no") == ["none"]
-    assert completion.methods("zi") == ["zip", "zigzag"]
+    assert completion.methods("zi") == ["zip_fit", "zip", "zigzag"]
     assert completion.methods("random") == ["random"]
 
 

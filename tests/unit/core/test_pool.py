@@ -261,3 +261,16 @@ def test_a_data_set_without_its_library(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'didact\[hf\]'"):
         make_pool([{"text": "a"}], tmp_path).to_dataset()
+
+
+@pytest.mark.parametrize("rows", [[], [0], [48, 49], [1, 3, 6, 7, 20, 34], list(range(N))])
+def test_texts_of_ascending_rows_come_batch_by_batch(pool, everything, rows):
+    rows = np.array(rows, np.int64)
+    parts = pool.parts(rows)
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(len(rows)))
+    assert all(len(set(rows[part] // 7)) == 1 for part in parts)  # batches of seven rows
+    found = [text for part in parts for text in pool.texts_of(rows[part]).to_pylist()]
+    assert found == [everything[row]["text"] for row in rows]
+    assert [(part, texts.to_pylist()) for part, texts in pool.texts(rows)] == [
+        (part, pool.texts_of(rows[part]).to_pylist()) for part in parts
+    ]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from didact.core.statistics import best_first, mean_ranks, spearman, zscore
+from didact.core.statistics import auc, best_first, mean_ranks, spearman, spearman_interval, zscore
 
 
 def test_ties_go_to_the_lowest_row():
@@ -31,3 +31,27 @@ def test_spearman_is_scipys_with_ties_too(seed):
 def test_zscores_of_nothing_and_of_numbers_too_close_are_zero():
     assert zscore(np.empty(0)).tolist() == []
     assert zscore(np.array([0.0, 5e-324])).tolist() == [0, 0]  # their variance is no float64
+
+
+def test_auc_by_hand() -> None:
+    # pairs won of each positive value against 0, 3, 2: 1, 2 ½, 2 ½
+    area, _, _ = auc(np.array([1.0, 3, 3]), np.array([0.0, 3, 2]))
+    assert area == pytest.approx(6 / 9)
+    # Hanley and McNeil 1982: 51 abnormal and 58 normal images, area 0.893, standard error 0.032
+    above = np.repeat([52.0, 51], [41, 10]) - 0.5  # so many of the 58 are below
+    area, low, high = auc(above, np.arange(58.0))
+    assert area == pytest.approx(0.893, abs=0.0005)
+    assert (high - low) / 2 / 1.96 == pytest.approx(0.032, abs=0.0006)
+    _, lower, _ = auc(above, np.arange(58.0), variance=4)
+    assert area - lower == pytest.approx(2 * (area - low))
+    assert auc(np.array([2.0, 2]), np.array([1.0])) == (1, 1, 1)
+
+
+def test_the_interval_of_a_rank_correlation() -> None:
+    # by hand: z = atanh 0.5 ± 1.959964 · √(1.125 / 97)
+    assert spearman_interval(0.5, 100) == pytest.approx((0.3259, 0.6414), abs=1e-4)
+    # atanh 0.5 ± 1.959964 · √(2 · 1.125 / 97)
+    assert spearman_interval(0.5, 100, variance=2) == pytest.approx((0.2457, 0.6899), abs=1e-4)
+    assert spearman_interval(1.0, 30) == (1, 1)
+    low, high = spearman_interval(-0.2, 20)
+    assert low < -0.5 < 0.2 < high

@@ -5,8 +5,7 @@ import json
 import pytest
 
 import didact
-from didact.data.reading.beside import split_of
-from didact.data.reading.files import File
+from didact.data.reading.splits import split_of
 
 
 @pytest.fixture
@@ -44,6 +43,11 @@ def test_files_that_are_not_read_are_counted_by_their_ending(folder):
         ("test.jsonl", "validation.jsonl"),  # of one data set there is no other split here
         ("trains.jsonl", "contest.jsonl"),
         ("training_guide.jsonl", "attestation.jsonl"),
+        ("latest.jsonl", "b.jsonl"),
+        ("eval.jsonl",),
+        ("eval/a.jsonl", "eval/b.jsonl"),
+        ("dev-tools.jsonl", "test_prep.jsonl", "b.jsonl"),  # of what they are about
+        ("valid.jsonl", "invalid.jsonl"),
     ],
 )
 def test_nothing_is_said_of_a_folder_of_one_split(names, folder):
@@ -57,6 +61,12 @@ def test_nothing_is_said_of_a_folder_of_one_split(names, folder):
         (("x_train.jsonl", "x_validation.jsonl", "x_test.jsonl"), 2),
         (("train/a.jsonl", "dev/a.jsonl"), 1),
         (("en.train.jsonl", "en.val.jsonl"), 1),
+        (("training.jsonl", "testing.jsonl"), 1),
+        (("TRAIN/a.jsonl", "Evaluation/a.jsonl", "holdout_set/a.jsonl"), 2),
+        (("trainset.jsonl", "devset.jsonl", "validate-1.jsonl"), 2),
+        (("a_test.jsonl", "b.jsonl"), 1),
+        (("default/a.jsonl", "eval/a.jsonl", "eval/b.jsonl"), 2),
+        (("b.jsonl", "development-00000-of-00001.jsonl"), 1),
     ],
 )
 def test_mixed_splits_are_said_with_the_setting_that_parts_them(names, held, folder):
@@ -67,6 +77,11 @@ def test_mixed_splits_are_said_with_the_setting_that_parts_them(names, held, fol
     parted = didact.read(train, exclude=test, cache_dir=home.parent / "cache")
     assert len(parted) == len(names) - held
     assert not [f for f in parted.findings if f.kind == "splits_mixed"]
+
+
+def test_files_of_a_split_among_files_of_none_are_told_with_their_number(folder):
+    mixed = found(folder("a_test.jsonl", "b.jsonl", "c.jsonl"))["splits_mixed"]
+    assert mixed.text == "1 file of another split (test) is in the pool beside 2 other files"
 
 
 def test_many_shards_are_named_by_a_glob_that_names_no_other_file(folder):
@@ -93,7 +108,8 @@ def test_a_finding_goes_when_its_file_goes(folder):
         ("train/test.jsonl", "test"),
         ("latest.jsonl", ""),
         ("TRAIN_2.jsonl", "train"),
+        ("test." * 200_000 + "!/a.json", "test"),
     ],
 )
-def test_the_split_is_the_one_nearest_to_the_row(name, split, tmp_path):
-    assert split_of(File(tmp_path, "jsonl", "", name)) == split
+def test_the_split_is_the_one_nearest_to_the_row(name, split):
+    assert split_of(name) == split

@@ -123,6 +123,16 @@ def test_an_empty_cell_is_a_missing_value_and_stays_empty_in_the_row(tmp_path):
     assert list(pool.records([0])) == [b'{"messages":"","text":"hello","source":"","id":""}']
 
 
+def test_blank_lines_are_counted_where_they_may_be_values(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text\na\n\nb\n\n\n")
+    pool = didact.read(path)
+    (found,) = (f for f in pool.findings if f.kind == "blank_records")
+    assert (len(pool), found.count, found.first) == (2, 3, "x.csv line 3")
+    path.write_text("text,n\na,1\n\nb,2\n")
+    assert didact.read(path).findings == ()
+
+
 def test_csv_and_json_lines_stand_in_one_pool(tmp_path):
     (tmp_path / "a.csv").write_text("prompt,completion\nq,a\n")
     (tmp_path / "b.jsonl").write_text('{"prompt": "q", "completion": "b"}\n')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import didact
@@ -78,6 +80,23 @@ def test_columns_are_mapped_as_the_entry_says(data, name):
 def test_which_data_set_is_meant(data, path, message):
     with pytest.raises(DataError, match=message):
         didact.read(f"{data}{path}")
+
+
+@pytest.mark.parametrize("ending", ["json", "parquet"])
+def test_images_in_a_column_that_the_entry_names_are_counted(tmp_path, ending):
+    rows = [
+        {"instruction": "q", "output": "a", "pics": pics} for pics in (["a.png"], ["b.png"], [])
+    ]
+    entry = {"file_name": f"d.{ending}", "columns": {"prompt": "instruction", "response": "output", "images": "pics"}}  # fmt: skip
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"d": entry}))
+    if ending == "json":
+        (tmp_path / "d.json").write_text(json.dumps(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    pool = didact.read(f"{tmp_path}#d")
+    assert {f.kind: (f.count, f.first) for f in pool.findings} == {
+        "images": (2, f"d.{ending} row 1")
+    }
 
 
 def test_several_data_sets_with_the_same_columns(data):

@@ -125,6 +125,18 @@ CHATS = {
     ],
     "json_text": [{"messages": json.dumps(FINE["messages"])}],
     "unknown_role": [said(("narrator", "旁白"), ("assistant", "a"))],
+    "unread_functions": [asked("q", "a", functions=["add"]), asked("q", "a", functions="def f()")],
+    "result_in_turn": [
+        {"messages": [
+            {"role": "user", "content": [{"type": "tool_result", "content": "3 °C"}]},
+            {"role": "assistant", "content": "a"}]},
+    ],
+    "weighted": [
+        {"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "a", **more}]}
+        for more in ({"weight": 0.5}, {"loss_scale": 2}, {"loss_weight": 3.0, "weight": None})
+    ],
+    "unread_fault": [{**FINE, "rejected": value} for value in (True, False, "yes", 0)],
     "unread_label": [{**FINE, "is_good": True}, {**FINE, "is_good": 0},
                      {**FINE, "is_good": "False"}, {**FINE, "is_good": "no"}],
 }  # fmt: skip
@@ -151,6 +163,10 @@ def test_each_row_of_a_kind_is_counted(kind, tmp_path):
         asked("What does <think> mean?", "It opens a trace, <think> it does."),
         asked("</think>", "It is <think> t </think>"),
         asked("q", "a", label="cat", accepted=3),
+        asked("q", "a", is_english=True, toxic=False, flagged="no", multi_turn="yes", ok=1),
+        asked("q", "a", rating="1", correct="1", labels=["a"], rejected="I cannot"),
+        asked("q", "a", correct=0, rating=1.0, thoughts=None),
+        {"text": "a", "reasoning": "high", "tools": [], "functions": None},
         said(("developer", "d"), ("user", "q"), ("assistant", "a")),
         said(("system", ""), ("user", "q"), ("assistant", "a")),
         said(("User", "q"), ("GPT", "a")),
@@ -257,6 +273,39 @@ def test_a_label_beside_columns_that_are_named(read):
 def test_columns_that_look_like_a_label_are_said(read, name, value):
     assert kinds(read([{**FINE, name: value}])) == {"unread_label": 1}
     assert kinds(read([{**FINE, "rating": 1, "feedback": "ممتاز جدا"}])) == {}
+
+
+@pytest.mark.parametrize("name", ["label", "accepted", "preferred", "thumbs_up", "upvoted", "vote"])
+def test_verdicts_are_read_or_said(read, name):
+    pool = read([{**FINE, name: "yes"}, {**FINE, name: "no"}])
+    assert kinds(pool)["label_spelled" if name == "label" else "unread_label"] == 2
+
+
+@pytest.mark.parametrize("name", ["thumbs_down", "is_rejected", "disliked", "is_bad"])
+def test_verdicts_that_say_bad_are_not_offered_as_labels(read, name):
+    (found,) = read([{**FINE, name: True}]).findings
+    assert found.kind == "unread_fault"
+    assert f"data.columns.label: {name}" not in found.remedy
+
+
+def test_what_stands_beside_a_text_is_said_to_be_unread(read):
+    tools = [{"name": "f"}]
+    pool = read([
+        {"text": "一", "tools": tools, "reasoning": "想一想"},
+        {"text": "二", "functions": tools, "rationale": "因为"},
+        {"text": "三", "tools": ["search"], "reasoning_content": "t"},
+    ])  # fmt: skip
+    assert kinds(pool) == {"unread_tools": 3, "text_reasoning": 1}
+    named = [f.text.split("'")[1] for f in pool.findings if f.kind == "text_reasoning"]
+    assert named == ["reasoning", "rationale", "reasoning_content"]
+    assert kinds(read([{"text": "一", "tools": tools}, {"text": "二"}], drop=["unread_tools"])) == {
+        "rejected": 1
+    }
+    assert kinds(read([{"reasoning": "想"}], columns={"text": "reasoning"})) == {}
+    assert kinds(read([{"text": "一", "functions": "def f()"}])) == {}
+    assert kinds(read([{"text": "一", "reasoning": "想"}], reasoning="drop")) == {
+        "text_reasoning": 1
+    }
 
 
 def test_dots_reach_into_nested_columns(read):
@@ -411,6 +460,15 @@ def test_rows_with_other_images_or_tools_are_no_copies(read):
     ids = pool.read(range(len(pool)), ["id"]).column(0).to_pylist()
     n = len(SHOWN)
     assert {i.removesuffix("~2") for i in ids[n + 1 :]} == set(ids[1 : n + 1])
+
+
+def test_an_image_is_the_same_whether_its_column_is_named_or_not(read):
+    rows = [{**FINE, "image": "猫"}, {**FINE, "images": "猫"}]
+    ids = [
+        read(rows[:1], columns={"images": "image"}).read([0], ["id"]),
+        read(rows[1:], "other.jsonl").read([0], ["id"]),
+    ]
+    assert ids[0] == ids[1]
 
 
 def test_images_of_a_table_tell_rows_apart_as_those_of_lines_do(read, tmp_path):

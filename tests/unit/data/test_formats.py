@@ -570,6 +570,10 @@ PAIRS = [
     ({"instruction": "ما العاصمة؟", "output": "好", "rejected_response": "坏"}, PAIRED),
     *(({name: "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, PAIRED)
       for name in ("input", "question", "query", "instruction", "prompt")),
+    *(({question: "ما العاصمة؟", chosen: "好", "rejected_response": "坏"}, PAIRED)
+      for question in ("prompt", "query", "instruction") for chosen in ("response", "chosen_response")),
+    ({"messages": [RULE, ASK], "chosen_response": "好", "rejected_response": "坏"}, RULED),
+    ({"messages": [RULE, ASK, GOOD], "response": "好", "rejected_response": "坏"}, RULED),
     ({"system": "简短", "question": "ما العاصمة؟", "chosen": "好", "rejected": "坏"}, RULED),
     ({"prompt": [RULE, ASK], "chosen": [ASK, GOOD], "rejected": [ASK, BAD]}, RULED),
     ({"prompt": [ASK], "chosen": [RULE, ASK, GOOD], "rejected": [RULE, ASK, BAD]}, RULED),
@@ -613,6 +617,31 @@ def test_dialogues_that_part_early_share_what_they_begin_with():
     ]
 
 
+FOUR = {"prompt": "ما العاصمة؟", "chosen": "好", "rejected": "坏", "response": "x",
+        "rejected_response": "y"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "columns"), [
+    (FOUR, {}),
+    ({**FOUR, "chosen": "v", "best": "好", "worst": "坏"}, {"chosen": "best", "rejected": "worst"}),
+    ({**FOUR, "chosen_response": "z"}, {}),
+])  # fmt: skip
+def test_what_is_called_chosen_goes_before_other_names(row, columns):
+    assert detect(row, columns) == "preference"
+    assert parse(row, columns) == PAIRED
+    data = OrderedDataSet(kind="pair", formats=["preference"], data_files=["x.jsonl"], epochs=1,
+                          validation_file=None, columns=columns, batch_size=2)  # fmt: skip
+    assert row_reader(data)[0](dict(row)) == {name: FOUR[name] for name in list(FOUR)[:3]}
+
+
+def test_the_remedy_for_several_rejected_answers_works():
+    row = {"instruction": "ما العاصمة؟", "response": "好", "rejected_response": ["坏", "差"]}
+    with pytest.raises(RowError, match=r"list of 2 texts.*columns\.rejected=-"):
+        parse(row)
+    columns = {"rejected": "-", "output": "response"}
+    assert parse(row, columns) == parse({"instruction": "ما العاصمة؟", "output": "好"})
+
+
 def test_what_is_no_half_of_a_pair():
     for value in (True, "no", "Rejected", 3, None, "", []):
         assert detect({"messages": [ASK, GOOD], "rejected": value}, {}) == "messages"
@@ -633,6 +662,9 @@ def test_half_a_pair_among_chats_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"row 2: .*'rejected_response'.*columns\.rejected=-"):
         didact.read(path)
     assert didact.read(path, columns={"rejected": "-"}).kind == "chat"
+    path.write_text(json.dumps({"prompt": "q", "response": "a", "rejected_response": "b"}))
+    with pytest.raises(DataError, match=r"row 1: .*is read without it.*columns\.rejected=-"):
+        didact.read(path, columns={"completion": "response"})
 
 
 BEFORE = [["س", "ج"], ["问", "答"]]
@@ -671,6 +703,42 @@ def test_exchanges_before_a_pair_and_a_prompt_are_only_shown():
         turns = parse(row | {"history": BEFORE})
         assert [turn[2] for turn in turns][:5] == ["س", "ج", "问", "答", "hi"]
         assert {turn[3] for turn in turns[:5]} == {0.0}
+
+
+def test_functions_are_read_where_they_are_tools():
+    tools = [{"name": "f"}, {"type": "function", "function": {"name": "天气"}}]
+    for functions in (tools, tools[0], json.dumps(tools), [json.dumps(tools[1])]):
+        assert parse({"messages": MESSAGES, "functions": functions})[0][1] == SYSTEM
+    for functions in (["add", "sub"], "def f(): return 1", {"main": "code"}, [{"code": "x"}], 3,
+                      [tools[0], "add"]):  # fmt: skip
+        row = {"messages": MESSAGES, "functions": functions}
+        assert parse(row) == parse({"messages": MESSAGES})
+        assert len(parse(row, {"tools": "functions"})) == 3
+
+
+@pytest.mark.parametrize(("more", "weight"), [
+    ({"loss": False}, 0.0), ({"loss": True}, 1.0), ({"loss": 2.3}, 1.0), ({"loss": None}, 1.0),
+    ({"loss_scale": 0.3}, 0.3), ({"loss_scale": 2, "loss": False}, 2.0),
+])  # fmt: skip
+def test_weights_as_ms_swift_calls_them(more, weight):
+    turns = parse({"messages": [ASK, GOOD | more]})
+    assert turns[-1][3] == weight
+    with pytest.raises(RowError, match=r"loss_scale is \[1, 2\].*expected a number"):
+        parse({"messages": [ASK, GOOD | {"loss_scale": [1, 2]}]})
+
+
+@pytest.mark.parametrize(("loss", "columns", "weight"), [
+    (0.0, {}, 1.0), ({"ce": 2.0}, {}, 1.0), (False, {}, 0.0), (0.5, {"weight": "loss"}, 0.5),
+])  # fmt: skip
+def test_a_loss_is_a_weight_where_it_is_a_switch_or_named(loss, columns, weight):
+    row = {"messages": [ASK, GOOD | {"loss": loss}]}
+    assert parse(row, columns)[-1][3] == weight
+    data = OrderedDataSet(kind="chat", formats=["messages"], data_files=["x.jsonl"], epochs=1,
+                          validation_file=None, columns=columns, batch_size=2)  # fmt: skip
+    read, found = row_reader(data)
+    read(row)
+    told = {0.0: "untrained answers", 0.5: "weighted answers"}
+    assert found == ({told[weight]: 1} if weight in told else {})
 
 
 def test_messages_as_python_prints_them_are_refused():

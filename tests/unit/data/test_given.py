@@ -191,6 +191,29 @@ def test_a_data_set_is_read_in_its_own_order_and_comes_back_with_its_features():
         didact.read(datasets.DatasetDict(train=given))
 
 
+def test_objects_in_a_data_set_keep_their_own_keys():
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {"messages": [{"role": "assistant", "tool_calls": [{"arguments": {"k0": 1}}]}]},
+        {"messages": [{"role": "assistant", "content": "a"}], "n": 1},
+        {"messages": [{"role": "assistant", "content": "b"}], "n": "one"},
+    ]
+    back = didact.read(rows).to_dataset()
+    assert isinstance(back, datasets.Dataset)
+    assert list(back) == [{"n": None, **row} for row in rows]
+    assert len(didact.read(rows).to_dataset([])) == 0
+
+
+def test_what_a_data_set_has_no_type_for():
+    pytest.importorskip("datasets")
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"text": ["a"], "month": pd.PeriodIndex(["2026-01"], freq="M")})
+    pool = didact.read(frame)
+    with pytest.raises(DataError, match=r"cannot hold these rows.*pool\.records"):
+        pool.to_dataset()
+
+
 @pytest.fixture
 def piped(monkeypatch):
     def pipe(data: bytes):

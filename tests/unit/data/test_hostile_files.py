@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections import Counter
+from time import process_time
 
 import orjson
 import pyarrow as pa
@@ -16,7 +18,7 @@ from didact.data.reading.files import legible
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.patterns import matches
 from didact.data.reading.tables import table_batches
-from didact.data.reading.wrapped import wrapped_rows
+from didact.data.reading.wrapped import rows_in, wrapped_rows
 from didact.data.rows.columns import RowError
 from didact.data.settings_text import check_plain
 from didact.data.store import left_out
@@ -208,3 +210,15 @@ def test_an_object_that_may_hold_the_rows_is_looked_at_in_linear_time(tmp_path, 
     except DataError as error:
         assert "has no list of rows at 'data'" in str(error)  # noqa: PT017 - some have, some not
     assert [row for _, row, _ in found] == ([b'{"text": "a"}'] if b"data" in data else [])
+
+
+def test_many_short_lists_are_read_in_linear_time():
+    def feed(n):
+        piece = b'{"data": [{"text": "a"}]}\n' * n
+        began = process_time()
+        found = rows_in([piece], "x", "data", max_row_bytes=2**25, others=Counter())
+        assert sum(1 for _ in found) == n
+        return process_time() - began
+
+    few, many = (min(feed(n) for _ in range(3)) for n in (2_000, 20_000))
+    assert many < 25 * few  # 10 times as many; 100 times as much work when it was quadratic

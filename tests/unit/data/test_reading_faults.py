@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ JSON_FAULTS = {
     "a tab in a text": ("x.jsonl", '{"text": "a\tb"}', "stands inside a text"),
     "a backslash": ("x.jsonl", r'{"text": "C:\dir"}', "a backslash begins no escape"),
     "pandas' columns": ("x.json", '{"text": {"0": "a", "1": "b"}}', "orient='records', lines=True"),
+    "a file cut inside a row": ("x.jsonl", f'{HI}\n{{"text":"b"', "row 2: .*the file was cut short there"),
+    "a file cut inside a text": ("x.jsonl", f'{HI}\n{{"text":"b', "row 2: .*the file was cut short there"),
+    "a file cut before a value": ("x.jsonl", f'{HI}\n{{"text": ', "row 2: .*the file was cut short there"),
     "the whole over lines": ("x.json", '{\n "text": "hi"\n}\n', "belongs into an array"),
 }  # fmt: skip
 
@@ -108,8 +112,20 @@ def test_rows_inside_objects_among_others(tmp_path):
     ("text", "message"),
     [
         (WRAPPED % HI, "no list of rows at 'dta'; there are lists at 'meta.l' and 'data'"),
-        (f'{{"dta": [{HI}]}}\n{{"dta": [{HI}]}}\n', "stands after the array's end"),
+        (f'{{"dta": [{HI}]}}\n[{HI}]\n', r"row 2: b'\[.* stands where an object should begin"),
+        (f'{{"dta": [{HI}]}},{{"dta": [{HI}]}}', "row 2: b',.* stands where an object should"),
+        ('{"a": ' * 600 + "1" + "}" * 600, "objects nested more than 512 deep"),
+        (f'{{"dta": [{HI}]}}\n{HI}\n', "has an object with no list of rows at 'dta'"),
         (f'{{"dta": [{HI}, {{"te', "the file ends inside the array"),
+        (f'{{"dta": [{HI}]', "row 2: the file ends inside the object, after .*truncated"),
+        (
+            f'{{"dta": [{HI}], "more": [{HI}',
+            "row 2: the file ends inside the object, after .*trunc",
+        ),
+        (f'{{"dta": [{HI}], "more', "row 2: the file ends inside the object, after .*truncated"),
+        (f'{{"a": {{"dta": [{HI}]}}, "dta": [{HI}]', "row 2: the file ends inside the object"),
+        (f'{{"dta": [{HI}], "dta": [{HI}]}}', "has the key 'dta' twice in one object"),
+        ('{"dta": ["a", 1]}', "row 1: 'a' is a text; expected a JSON object"),
         ('{"dta": []}', "no sample to use"),
         ('{"dta": "text"}', "no list of rows at 'dta'; expected one object"),
     ],
@@ -117,6 +133,79 @@ def test_rows_inside_objects_among_others(tmp_path):
 def test_rows_that_are_not_where_they_are_said_to_be(text, message, tmp_path):
     with pytest.raises(DataError, match=message):
         didact.read(written(tmp_path, text, "x.json"), columns={"rows": "dta"})
+
+
+def test_a_long_name_of_a_list_is_said_short(tmp_path):
+    text = f'{{"dta": [{HI}], "{"k" * 9000}": [{HI}]}}'
+    pool = didact.read(written(tmp_path, text, "x.json"), columns={"rows": "dta"})
+    (found,) = (f for f in pool.findings if f.kind == "lists_skipped")
+    assert max(map(len, (found.first, found.text, found.remedy))) < 250
+
+
+def test_rows_of_other_lists_are_counted(tmp_path):
+    text = f'{{"train": [{HI}, {HI}], "test": [{HI}], "dev": {{"x": [{HI}, {HI}]}}, "n": ["a"]}}'
+    pool = didact.read(written(tmp_path, text, "x.json"), columns={"rows": "train"})
+    (found,) = (f for f in pool.findings if f.kind == "lists_skipped")
+    assert (found.count, found.first, len(pool)) == (3, "x.json 'test'", 2)
+    assert "not read (dev.x 2, test 1)" in found.text
+    assert found.remedy.startswith("data.columns.rows: test reads")
+
+
+def test_the_remedy_for_objects_with_rows_works_when_it_is_followed(tmp_path):
+    each = '{"data": [{"text": "a {"}]}', '{"data": [], "n": 1}', '{"data": [{"text": "b"}]}'
+    over_lines = [orjson.dumps(orjson.loads(o), option=orjson.OPT_INDENT_2).decode() for o in each]
+    for objects in (each, over_lines, [*each[:1], *over_lines[1:]]):
+        path = written(tmp_path, "\n".join(objects))
+        with pytest.raises(DataError, match="--data columns.rows=data "):
+            didact.read(path)
+        assert texts(path, columns={"rows": "data"}) == ["a {", "b"]
+    nested = written(tmp_path, f'{{"data": {{"info": {{}}, "train": [{HI}]}}}}')
+    with pytest.raises(DataError, match="--data columns.rows=data.train "):
+        didact.read(nested)
+    assert texts(nested, columns={"rows": "data.train"}) == ["hi"]
+
+
+def test_rows_over_several_lines_are_no_wrapped_rows(tmp_path):
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    asked = 'use {x}, [y] or "role'
+    row = {"tools": tools, "messages": [{"content": asked, "role": "user"}]}
+    path = written(tmp_path, orjson.dumps(row, option=orjson.OPT_INDENT_2).decode() * 2)
+    with pytest.raises(DataError, match="which looks like a row; .* jq -c"):
+        didact.read(path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("beside", [{"features": [{"name": "text"}]}, {"schema": {"fields": [{}]}}])
+def test_the_list_whose_entries_look_like_rows_is_offered(indent, beside, tmp_path):
+    path = written(tmp_path, json.dumps({**beside, "data": [{"text": "hi"}]}, indent=indent))
+    with pytest.raises(DataError, match="--data columns.rows=data "):
+        didact.read(path)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"0": {"body": "a"}, "1": {"body": "b"}},
+        {"0": {"body": "a"}, "1": {"corps": "b"}},
+        {"body": {"0": "a", "7": "b"}, "lang": {"0": "a", "7": "b"}},
+        {"columns": ["text"], "index": [0, 1], "data": [["a"], ["b"]]},
+    ],
+)
+def test_frames_of_pandas_in_other_orientations(frame, tmp_path):
+    with pytest.raises(DataError, match="orient='records', lines=True"):
+        didact.read(written(tmp_path, json.dumps(frame)))
+
+
+def test_a_row_of_objects_is_no_frame(tmp_path):
+    row = {"question": {"text": "q"}, "document": {"html": "d"}, "answer": {"text": "a"}}
+    with pytest.raises(DataError, match="name the columns, e.g. --data columns.messages="):
+        didact.read(written(tmp_path, json.dumps(row)))
+
+
+def test_rows_in_elements_of_an_array_are_not_offered_where_they_cannot_be_read(tmp_path):
+    text = f'[{{"data": [{HI}]}}]'
+    with pytest.raises(DataError, match=r"its rows may be in 'data', and are read so from one obj"):
+        didact.read(written(tmp_path, text, "x.json"))
 
 
 def test_rows_of_a_list_are_in_no_object(tmp_path):

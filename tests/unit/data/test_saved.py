@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pyarrow as pa
 import pytest
@@ -32,6 +33,20 @@ def test_results_that_datasets_keeps_are_no_data(tmp_path):
     names = [file.name for file in expand([tmp_path])]
     assert names == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
     assert [f.count for f in didact.read(tmp_path).findings if f.kind == "files_skipped"] == [2]
+
+
+def test_a_description_that_nobody_can_walk_describes_nothing(tmp_path):
+    saved(tmp_path, "data.arrow")
+    for name in ("data", "other"):
+        arrow(tmp_path / f"{name}.arrow", name)
+    assert [file.name for file in expand([tmp_path])] == ["data.arrow"]
+    for text in ("[" * 100_000, '{"_data_files": ' * 600 + "1" + "}" * 600):
+        (tmp_path / "state.json").write_text(text)
+        assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
+    (tmp_path / "state.json").write_bytes(b'{"_data_files": "\xff"}')
+    assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
+    os.truncate(tmp_path / "state.json", 2**26 + 1)
+    assert [file.name for file in expand([tmp_path])] == ["data.arrow", "other.arrow"]
 
 
 def test_a_folder_that_was_saved_with_indices_is_refused(tmp_path):
@@ -82,6 +97,9 @@ def test_a_repository_of_the_hub_is_its_main_snapshot(tmp_path):
     said = "1 other snapshot of the repository is not read: the one that refs/main names is"
     assert texts(folder) == (["test of r2", "train of r2"], [said])
     (folder / "refs" / "main").write_bytes(b"../../\xff")
+    with pytest.raises(DataError, match="expected one"):
+        didact.read(folder)
+    (folder / "refs" / "main").write_text("r2" + " " * 5000)  # no name is so long
     with pytest.raises(DataError, match="expected one"):
         didact.read(folder)
     assert texts(folder / "snapshots" / "r1")[0] == ["test of r1", "train of r1"]

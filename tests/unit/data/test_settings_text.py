@@ -1,7 +1,10 @@
 """Text of settings from anybody: an error with a line, at once, and never a traceback."""
 
+from pathlib import Path
+
 import pytest
 
+from didact import config
 from didact.config import apply, load_plain
 from didact.core.errors import ConfigError
 from didact.data.settings_text import check_plain, parse_toml, parse_yaml
@@ -66,3 +69,21 @@ def test_overrides_are_bounded_too():
         apply({}, [".".join(["a"] * 3000) + "=1"])
     with pytest.raises(ConfigError, match="9,000 digits"):
         apply({}, ["seed=" + "9" * 9000])
+
+
+def test_a_config_is_no_file_of_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "LONGEST_CONFIG", 100)
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 1 #" + "x" * 100)
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml: more than .* MiB; expected settings, not data"
+    ):
+        load_plain(path)
+    path.write_text("seed: 1")
+    assert load_plain(path) == {"seed": 1}
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no file without an end")
+def test_a_file_without_an_end():
+    with pytest.raises(ConfigError, match=r"/dev/zero: more than 16 MiB"):
+        load_plain(Path("/dev/zero"))

@@ -76,10 +76,14 @@ def test_a_table_of_views_is_read_and_given_back(tmp_path):
 
 def test_text_of_polars_is_read(tmp_path):
     table = pa.table({"text": pa.array(["猫", "a text longer than a view holds"], VIEW)})
-    pq.write_table(table, tmp_path / "x.parquet")
+    arrow = arrow_file(tmp_path / "y.arrow", table)
+    assert texts(arrow) == table.column("text").to_pylist()
+    try:
+        pq.write_table(table, tmp_path / "x.parquet")
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this pyarrow writes no views into Parquet")
     assert pq.read_schema(tmp_path / "x.parquet").field("text").type == VIEW
-    both = [arrow_file(tmp_path / "y.arrow", table), tmp_path / "x.parquet"]
-    assert texts(both[0]) == texts(both[1]) == table.column("text").to_pylist()
+    assert texts(tmp_path / "x.parquet") == texts(arrow)
 
 
 def test_text_that_is_not_utf8_is_a_bad_row_in_a_view_too(tmp_path):
@@ -89,16 +93,17 @@ def test_text_that_is_not_utf8_is_a_bad_row_in_a_view_too(tmp_path):
     assert len(pool) == 2
 
 
+# Keys by the alphabet, as pyarrow before 24 sorts them.
 CALLS = [
     [{"role": "user", "content": "w?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
     for call in (
-        {"id": "1", "function": {"name": "w", "arguments": {"city": "روما", "at": {"lat": 1.5}}}},
-        {"id": "2", "function": {"name": "s", "arguments": {"zip": [{"a": 1}, {"b": 2}]}}},
+        {"function": {"arguments": {"at": {"lat": 1.5}, "city": "روما"}, "name": "w"}, "id": "1"},
+        {"function": {"arguments": {"zip": [{"a": 1}, {"b": 2}]}, "name": "s"}, "id": "2"},
     )
 ]  # fmt: skip
 TOOLS = [
     [{"name": "w", "parameters": {"city": {"type": "string"}}}],
-    [{"name": "s", "parameters": {"zip": {"type": "array", "items": "int"}}}],
+    [{"name": "s", "parameters": {"zip": {"items": "int", "type": "array"}}}],
 ]
 
 
@@ -109,26 +114,26 @@ def test_nulls_that_a_table_fills_into_tools_are_not_read(kind, tmp_path):
     arrow_file(path, table) if kind == "arrow" else pq.write_table(table, path)
     first, second = texts(path)
     assert first == (
-        '[{"name":"w","parameters":{"city":{"type":"string"}}}]\nw?\n[{"id":"1","function":'
-        '{"name":"w","arguments":{"city":"روما","at":{"lat":1.5}}}}]'
+        '[{"name":"w","parameters":{"city":{"type":"string"}}}]\nw?\n[{"function":'
+        '{"arguments":{"at":{"lat":1.5},"city":"روما"},"name":"w"},"id":"1"}]'
     )
     assert second == (
-        '[{"name":"s","parameters":{"zip":{"type":"array","items":"int"}}}]\nw?\n[{"id":"2",'
-        '"function":{"name":"s","arguments":{"zip":[{"a":1},{"b":2}]}}}]'
+        '[{"name":"s","parameters":{"zip":{"items":"int","type":"array"}}}]\nw?\n'
+        '[{"function":{"arguments":{"zip":[{"a":1},{"b":2}]},"name":"s"},"id":"2"}]'
     )
     pool = didact.read(path)
     assert pool.record_table([0, 1]).to_pylist() == table.to_pylist()
 
 
 def test_nulls_of_calls_that_are_not_there_are_no_calls(tmp_path):
-    call = {"name": "f", "arguments": "{}"}
+    call = {"arguments": "{}", "name": "f"}
     rows = [
         [{"role": "assistant", "content": None, "function_call": call}],
         [{"role": "assistant", "content": "b", "function_call": dict.fromkeys(call)}],
     ]
     path = arrow_file(tmp_path / "x.arrow", pa.table({"chat": [{"turns": row} for row in rows]}))
     columns = {"messages": "chat.turns"}
-    assert texts(path, columns=columns) == ['{"name":"f","arguments":"{}"}', "b"]
+    assert texts(path, columns=columns) == ['{"arguments":"{}","name":"f"}', "b"]
 
 
 def test_nulls_that_somebody_wrote_into_json_are_read(tmp_path):

@@ -70,6 +70,52 @@ def test_other_members_are_counted(tmp_path):
     assert said.text == "5 members of tar files are no JSON and not read (.png 4, no plain file 1)"
 
 
+def test_rows_in_a_list_of_each_member(tmp_path):
+    each = [b'{"data": [%s], "more": [{}]}' % row(0), b'{"data": [%s]}\n{"data": []}' % row(1)]
+    path = write(tmp_path / "x.tar", [("a.json", each[0]), ("b.jsonl", each[1])])
+    with pytest.raises(DataError, match="read them with --data columns.rows=data "):
+        didact.read(path)
+    pool = didact.read(path, columns={"rows": "data"})
+    assert texts(pool) == ["hello 0", "hello 1"]
+    assert [(f.kind, f.count, f.first) for f in pool.findings] == [
+        ("lists_skipped", 1, "x.tar 'more'")
+    ]
+
+
+def test_members_without_the_list_are_named_and_counted(tmp_path):
+    rows = ("a.json", b'{"data": [%s]}' % row(0))
+    others = [("meta.json", b'{"version": [{}]}'), ("b.jsonl", row(1)), ("c.json", b"")]
+    pool = didact.read(write(tmp_path / "x.tar", [*others, rows]), columns={"rows": "data"})
+    assert texts(pool) == ["hello 0"]
+    (said,) = (f for f in pool.findings if f.kind == "tar_members_without_rows")
+    assert (said.count, said.first) == (3, "x.tar 'meta.json'")
+    assert said.text.endswith("and are not read (.json 2, .jsonl 1)")
+    with pytest.raises(DataError, match="y.tar: 'meta.json': has no list of rows at 'data'"):
+        didact.read(write(tmp_path / "y.tar", others), columns={"rows": "data"})
+    half = [rows, ("d.jsonl", rows[1] + b"\n" + row(1))]
+    with pytest.raises(DataError, match="z.tar: 'd.jsonl': has an object with no list of rows"):
+        didact.read(write(tmp_path / "z.tar", half), columns={"rows": "data"})
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["train/0.json", "train/1.json", "test/0.json", "dev/0.json"], (2, "dev 1, test 1")),
+        (["x.json", "a_eval.jsonl"], (1, "eval 1")),
+        (["test/0.json", "test/1.json"], None),
+        (["contest.json", "latest.json"], None),
+        (["dev-tools.json", "x.json"], None),
+    ],
+)
+def test_splits_among_the_members(tmp_path, names, counts):
+    pool = didact.read(write(tmp_path / "x.tar", [(n, row(i)) for i, n in enumerate(names)]))
+    said = [f for f in pool.findings if f.kind == "splits_mixed"]
+    assert [f.count for f in said] == ([counts[0]] if counts else [])
+    if counts:
+        assert "of another split (" in said[0].text
+        assert all(part in said[0].text for part in counts[1].split(", "))
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

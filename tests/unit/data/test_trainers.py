@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 import json
 import sys
@@ -27,6 +28,7 @@ from didact.data.export import flat
 from didact.data.export.data_set import ExportSettings, check_trainer, export_notes
 from didact.data.export.ordered import OrderedDataSet
 from didact.data.export.script import row_reader
+from didact.data.rows.columns import RowError
 from didact.data.rows.detection import detect, turns_of
 from didact.data.rows.detection import formats as registered
 from didact.testing import make_pool
@@ -219,6 +221,36 @@ def test_how_scripts_read_rows(tmp_path, kind, formats, columns, row, expected):
     assert script.read_row(row) == expected
 
 
+def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    script = reader(write(tmp_path)[1])
+    vars(script).update(Dataset=datasets.Dataset, inspect=inspect)
+    rows = [{"messages": SAID}, {"messages": SAID, "tools": "[{}]"}]
+    assert list(script.as_dataset(rows)["tools"]) == [None, "[{}]"]
+
+
+@pytest.mark.parametrize(("refused", "role"), [
+    ("", "developer"),
+    ("{% if m.role == 'developer' %}{% continue %}{% endif %}", "system"),
+    ("{% if m.role == 'developer' %}{{ raise_exception('roles') }}{% endif %}", "system"),
+])  # fmt: skip
+def test_developers_that_a_template_does_not_show_are_the_system(
+    tmp_path, tiny_model, refused, role
+):
+    transformers = pytest.importorskip("transformers")
+    script = reader(write(tmp_path)[1])
+    script.tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    script.tokenizer.chat_template = (
+        "{% for m in messages %}" + refused + "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    row = script.fitted({"messages": chat(("developer", "d"), ("user", "q"))})
+    assert row["messages"] == chat((role, "d"), ("user", "q"))
+    assert sum(script.SAID.values()) == (role == "system")
+    row = script.fitted({"messages": chat(("system", "s"), ("developer", "d"), ("user", "q"))})
+    system = [("system", "s\nd")] if role == "system" else [("system", "s"), ("developer", "d")]
+    assert row["messages"] == chat(*system, ("user", "q"))
+
+
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 AS_THE_READER = [
     ("messages", [{"role": "USER", "content": "q"}, {"role": "Assistant", "content": "a"}]),
@@ -296,6 +328,27 @@ def test_what_is_nothing_to_the_reader_is_nothing_to_scripts(row):
         assert read == {"prompt": "q", "completion": "a"}  # without a chat template
 
 
+@pytest.mark.parametrize("deep", ["[" * n + "]" * n for n in (600, 100_000)])
+def test_json_text_that_nobody_can_walk_is_text(deep):
+    row = {"messages": [SAID[0], SAID[1] | {"tool_calls": deep}]}
+    read = row_reader(ordered())[0](row)
+    assert [turn[2] for turn in turns_of("messages", {})(row)] == ["q", f"a\n{deep}"]
+    assert read["messages"][1] == {"role": "assistant", "content": f"a\n{deep}"}
+    with pytest.raises(RowError, match="expected a list of messages: .* nested deep"):
+        turns_of("messages", {})({"messages": deep})
+
+
+def test_what_a_row_may_hold_is_walked():
+    deep = json.loads("[" * 500 + '{"a": null}' + "]" * 500)
+    row = {"messages": [SAID[0], SAID[1] | {"tool_calls": deep}], "tools": deep}
+    read = row_reader(ordered(nulls_are_filled_in=True))[0](row)
+    assert json.loads(read["tools"]) == json.loads("[" * 500 + "{}" + "]" * 500)
+    trace = json.loads('{"text": ' * 500 + '"r"' + "}" * 500)
+    row = {"messages": [SAID[0], SAID[1] | {"reasoning": trace}]}
+    assert row_reader(ordered())[0](row)["messages"][1]["reasoning_content"] == "r"
+    assert turns_of("messages", {})(row)[1][2] == "r"
+
+
 def test_functions_are_tools():
     tools = [{"name": "f"}]
     read, found = row_reader(ordered())
@@ -304,6 +357,37 @@ def test_functions_are_tools():
     assert "tools" not in row_reader(ordered(columns={"tools": "t"}))[0](
         {"messages": SAID, "functions": tools}
     )
+
+
+def test_functions_that_are_no_tools_are_none_to_scripts(tmp_path):
+    row = {"messages": SAID, "functions": ["def f(): pass"]}
+    read, found = row_reader(ordered())
+    assert (read(dict(row)), found) == ({"messages": SAID}, {})
+    script = reader(write(tmp_path, "trl", "chat", ["messages"])[1])
+    assert script.taken(row) == {"messages": SAID}
+    tools = {**row, "functions": json.dumps([{"name": "f"}])}
+    assert script.taken(tools) == tools
+
+
+def test_images_of_a_column_that_is_named_reach_the_trainer():
+    read, found = row_reader(ordered(columns={"images": "pictures", "videos": "v.film"}))
+    row = {"messages": SAID, "pictures": ["a.png"], "v": {"film": "a.mp4"}}
+    assert read(row)["images"] == ["a.png"]
+    assert found == {"images": 1, "audio or video": 1}
+    read = row_reader(ordered(columns={"images": "image"}))[0]
+    assert read({"messages": SAID, "image": "a.png"})["images"] == ["a.png"]
+
+
+@pytest.mark.parametrize(("trainer", "row", "formats", "counted"), [
+    ("trl", {"instruction": "q", "output": "a", "history": [["b", "c"]]}, ["alpaca"], 1),
+    ("trl", {"instruction": "q", "output": "a"}, ["alpaca"], 0),
+    ("hf", {"instruction": "q", "output": "a", "history": [["b", "c"]]}, ["alpaca"], 0),
+    ("trl", {"prompt": [*SAID, SAID[0]], "completion": "a"}, ["prompt_completion"], 0),
+    ("trl", {"messages": [*SAID, SAID[0]]}, ["messages"], 0),
+])  # fmt: skip
+def test_answers_that_a_script_only_shows_are_said(tmp_path, trainer, row, formats, counted):
+    script = reader(write(tmp_path, trainer, "chat", formats)[1])
+    assert script.answers_before(script.read_row(row)) == counted
 
 
 @pytest.mark.parametrize("value", ["[]", "null", "", [], None])
@@ -369,6 +453,26 @@ def test_scripts_put_reasoning_where_the_template_takes_it(
     assert read["messages"][-1] == SAID[1] | {"content": text} | ({key: "because"} if key else {})
     assert len(script.SAID) == len(said)
     assert all(any(words in line for line in script.SAID) for words in said)
+
+
+@pytest.mark.parametrize(("condition", "shown", "said"), [
+    ("true", True, 0),
+    ("m.role != 'tool'", False, 1),
+    ("m.role != 'tool' or raise_exception('no tools')", None, 0),
+])  # fmt: skip
+def test_scripts_count_the_turns_that_a_template_leaves_out(
+    tmp_path, tiny_model, condition, shown, said
+):
+    transformers = pytest.importorskip("transformers")
+    script = reader(write(tmp_path)[1])
+    script.tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    script.tokenizer.chat_template = (
+        "{% for m in messages %}{% if " + condition + " %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    script.unsaid({"messages": chat(("user", "q"), ("tool", "4"), ("tool", "5"), ("user", ""))})
+    assert script.shows("tool") is shown
+    assert script.shows("user") is True
+    assert sum(script.SAID.values()) == said
 
 
 @pytest.mark.parametrize("trainer", ["trl", "llama-factory", "ms-swift"])

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from didact.core.errors import DataError
 from didact.models import chat_template
-from didact.models.chat_template import rendered
+from didact.models.chat_template import done_with, rendered
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 PLAIN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
@@ -36,6 +36,8 @@ def test_the_text_is_that_of_transformers():
     for prompt in (False, True):
         same = made.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=prompt)
         assert rendered(made, CHAT, prompt=prompt) == same
+    same = made.apply_chat_template(CHAT, tokenize=False, continue_final_message=True)
+    assert rendered(made, CHAT, unfinished=True) == same == "[user] hi\n[assistant] yo"
     made.chat_template = "{{ bos_token }}" + PLAIN  # a template that is changed is the new one
     assert rendered(made, CHAT) == "<s>[user] hi\n[assistant] yo\n"
 
@@ -100,3 +102,13 @@ def test_the_process_holds_no_file_of_ours(tmp_path):
     room.process.kill()  # as the kernel does when memory is short
     room.process.join()
     assert rendered(made, CHAT).startswith("[user] hi")
+
+
+def test_a_process_that_is_done_with_is_gone():
+    made = tokenizer(PLAIN)
+    done_with(made)  # there is none yet
+    text = rendered(made, CHAT)
+    _, room = chat_template._ROOMS[made]
+    done_with(made)
+    assert not room.process.is_alive()
+    assert rendered(made, CHAT) == text  # another one's

@@ -347,6 +347,12 @@ def test_damaged_json_is_refused(model, text):
         find(model)
 
 
+def test_a_configuration_of_more_than_64_mib_is_not_read(model):
+    os.truncate(model / "config.json", 2**26 + 1)
+    with pytest.raises(DataError, match=r"config\.json: .*more than 64 MiB; expected settings"):
+        find(model)
+
+
 def spoiled(data: bytes, how: str) -> bytes:
     length = int.from_bytes(data[:8], "little")
     return {

@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -256,6 +257,9 @@ def test_gains_are_those_of_a_monotone_submodular_function(tmp_path, ctx):
     for k in range(0, 40, 4):
         now = np.empty(40)
         kernel.gains_of(now, growth._samples, growth._state)
+        for one, other in pairwise(order):  # two at a time are, bit for bit, one and one
+            both = kernel.gains_of_two(one, other, growth._samples, growth._state)
+            assert both == (now[one], now[other])
         base = naive.value(order[:k])
         left = order[k:]
         true = [naive.value([*order[:k], i]) - base for i in left]

@@ -262,3 +262,15 @@ def test_progress_reaches_the_goal(ctx):
     assert [s.done for s in seen] == sorted(s.done for s in seen)
     assert seen[-1].done == seen[-1].total == 9
     assert {s.stage for s in seen} == {"select"}
+
+
+def test_the_entry_behind_the_top_of_a_heap_is_found():
+    heap = pytest.importorskip("didact.selection.greedy.heap")
+    rng = np.random.default_rng(0)
+    assert heap.second(np.empty(0), np.empty(0, np.int32), 0) == 0
+    for n in [1, 2, 3, *rng.integers(4, 40, 50)]:
+        gains, rows = rng.integers(0, 6, n).astype(float), rng.permutation(n).astype(np.int32)
+        heap.heapify(gains, rows, n)
+        order = np.lexsort((rows, -gains))
+        at = heap.second(gains, rows, n)
+        assert at == 0 if n == 1 else rows[at] == rows[order[1]]

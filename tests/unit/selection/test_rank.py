@@ -79,17 +79,24 @@ def test_middle_counts_only_rows_that_may_be_chosen(pool_of, scores_of, ctx):
     assert choose(middle, pool, scores, Budget(samples=2), ctx).rows.tolist() == [5, 6]
 
 
-def test_gumbel_draws_rows_in_proportion_to_their_weight(pool_of, scores_of):
+@pytest.mark.parametrize(
+    ("unit", "temperature", "weight"),
+    [
+        ("deviation", 1.5, np.exp(zscore(np.array([0.0, 1.0, 2.0, 4.0])) / 1.5)),
+        ("score", 1.0, np.exp([0.0, 1.0, 2.0, 4.0])),  # importance resampling
+    ],
+)
+def test_gumbel_draws_rows_in_proportion_to_their_weight(
+    pool_of, scores_of, unit, temperature, weight
+):
     """Against the exact law: P(a, then b) = p_a · p_b / (1 - p_a), p ~ exp(z / T)."""
-    pool, values, temperature, draws = pool_of(["web"] * 4), [0.0, 1.0, 2.0, 4.0], 1.5, 4000
-    weight = np.exp(zscore(np.array(values)) / temperature)
+    pool, values, draws = pool_of(["web"] * 4), [0.0, 1.0, 2.0, 4.0], 4000
+    settings = {"temperature": temperature, "unit": unit}
     p = weight / weight.sum()
     seen = dict.fromkeys(permutations(range(4), 2), 0)
     for seed in range(draws):
         ctx = Context(executor=serial(), seed=seed, cache_dir=Path())
-        chosen = choose(
-            gumbel_top_k, pool, scores_of(values), Budget(samples=2), ctx, temperature=temperature
-        )
+        chosen = choose(gumbel_top_k, pool, scores_of(values), Budget(samples=2), ctx, **settings)
         seen[tuple(chosen.best_first().tolist())] += 1
     expected = {(a, b): draws * p[a] * p[b] / (1 - p[a]) for a, b in seen}
     chi_squared = sum((seen[o] - expected[o]) ** 2 / expected[o] for o in seen)

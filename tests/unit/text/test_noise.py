@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from didact.execution.executors import threads
 from didact.selection.around.budget import candidates
 from didact.testing import make_pool
 from didact.text.noise import noise
@@ -356,6 +357,19 @@ def test_strictness_orders_what_is_found(tmp_path):
     assert all((a <= b).all() for a, b in pairwise(found))
     sizes = [int(f.sum()) for f in found]
     assert len({*sizes}) == len(sizes)
+
+
+def test_workers_change_no_bit(mixed, scored, tmp_path):
+    texts = mixed.read(range(len(mixed)), ["text"]).column("text").to_pylist()
+    pool = make_pool([{"text": text} for text in texts], tmp_path, batch_rows=50)
+    rows = candidates(pool, None)[::2]
+    alone = noisy(pool, rows, 0.3)
+    scores = np.concatenate(scored)
+    scored.clear()
+    shared = noisy(pool, rows, 0.3, executor=threads(3))
+    assert len(pool.parts(rows)) > 3
+    assert shared.tolist() == alone.tolist()
+    assert np.concatenate(scored).tobytes() == scores.tobytes()
 
 
 def test_only_candidates_count(mixed, scored):

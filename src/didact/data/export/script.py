@@ -1,24 +1,25 @@
-"""What trainers of Hugging Face's kind share: settings as YAML, and the script that uses them."""
+"""The script with which HF Trainer and TRL train on rows as the reader reads them."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pprint import pformat
 from typing import Any, Final
 
 from didact.core.errors import DataError
+from didact.core.nesting import DEEPEST, deeper_than
 from didact.core.render import REASONING, REASONING_KEYS, THINK
 from didact.data.export import script_rows
-from didact.data.export.ordered import NOTE, OrderedDataSet
+from didact.data.export.ordered import OrderedDataSet
 from didact.data.formats import preference
 from didact.data.rows import json_text, reasoning
 from didact.data.rows.columns import Row
 from didact.data.rows.detection import formats
 from didact.data.rows.labels import NAMES, SPELLINGS
-from didact.data.rows.marks import MEDIA
+from didact.data.rows.marks import MEDIA, MEDIA_NAMES
 from didact.data.rows.turns import (
     CALL_PARTS,
     CALL_ROLES,
@@ -29,39 +30,10 @@ from didact.data.rows.turns import (
     ROLES,
     TOOLS,
     WEIGHTS,
+    are_tools,
     is_call_part,
+    weight_beside,
 )
-
-
-def sequential(data: OrderedDataSet) -> dict[str, Any]:
-    """The arguments of `TrainingArguments` that keep the order."""
-    settings: dict[str, Any] = {
-        "train_sampling_strategy": "sequential",
-        "num_train_epochs": 1,
-        "ignore_data_skip": False,
-    }
-    if data.batch_size is not None:
-        settings["per_device_train_batch_size"] = data.batch_size
-    return settings
-
-
-def settings_text(
-    settings: Mapping[str, Any], data: OrderedDataSet, notes: Iterable[str] = ()
-) -> str:
-    """Settings as YAML, with what they are for.
-
-    Args:
-        settings: The settings.
-        data: What they train on.
-        notes: What is not as one would think; said when the files are written, too.
-    """
-    first = data.data_files[0]
-    lines = [f"# Settings that keep the order of {first}: add yours beside them, change none.\n"]
-    lines += [f"{NOTE}{note}\n" for note in notes]
-    if data.epochs > 1:
-        lines.append(f"# {data.epochs} epochs are written out in the files.\n")
-    lines += [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
-    return "".join(lines)
 
 
 def script_text(
@@ -73,6 +45,7 @@ def script_text(
     body: str,
     model: str = "AutoModelForCausalLM.from_pretrained(model_name)",
     generates: bool = False,
+    learns_prompts: bool = False,
 ) -> str:
     """A training script in Python that needs no didact.
 
@@ -87,6 +60,7 @@ def script_text(
         model: What makes `model` from `model_name`.
         generates: Whether the trainer makes answers of its own: it takes no tools from rows, and
             OrderGuard cannot judge it.
+        learns_prompts: Whether the trainer learns all of a row, a prompt as its answer.
 
     Raises:
         DataError: The rows are of formats that no one function reads.
@@ -97,6 +71,7 @@ def script_text(
         imports=imports,
         model=model,
         tools_column=not generates,
+        learns_prompts=learns_prompts,
         guard="" if generates else _GUARD,
         model_class=model.partition(".")[0],
         data_files=json.dumps(list(data.data_files)),
@@ -132,6 +107,7 @@ def row_reader(
     read_row, complete = names["read_row"], names["complete"]
 
     def read(row: Row) -> Row:
+        row = names["taken"](row)
         found = read_row(row)
         chats = [turns for turns in found.values() if isinstance(turns, list)]
         answers = [t for turns in chats for t in turns if t["role"] == LEARNED]
@@ -176,13 +152,18 @@ def _read_row(data: OrderedDataSet) -> str:
 _FROM_HERE: Final = "# -- from here"
 
 _SHARED: Final[tuple[Callable[..., Any], ...]] = (  # functions that stand there, too
+    deeper_than,
     *(json_text.there, reasoning.without_marked, reasoning.in_text, reasoning.trace_of),
     *(reasoning.trace_beside, reasoning.is_trace, reasoning.is_trace_part),
-    *(is_call_part, preference.shared_words, preference.repeated, preference.shared_turns),
+    *(is_call_part, are_tools, weight_beside),
+    *(preference.answer_columns, preference.shared_words, preference.repeated),
+    preference.shared_turns,
 )
 _CONSTANTS: Final = {
     "ROLES": dict(ROLES),
     "WEIGHTS": WEIGHTS,
+    "DEEPEST": DEEPEST,
+    "ANSWERS": preference.ANSWERS,
     "TOOLS": TOOLS,
     "CALLS": CALLS,
     "CALL_ROLES": CALL_ROLES,
@@ -205,8 +186,9 @@ _CONSTANTS: Final = {
     "LABELS": SPELLINGS,
     "LABEL_NAMES": NAMES,
     "MEDIA": MEDIA,
+    "MEDIA_NAMES": MEDIA_NAMES,
 }
-_READ: Final = """\
+_READ: Final = '''\
 COLUMNS = {columns}  # name here: column in the files
 NULLS_ARE_FILLED_IN = {nulls}  # by Parquet, in nested objects
 LEAVE_REASONING_OUT = {left_out}
@@ -215,8 +197,20 @@ LEAVE_REASONING_OUT = {left_out}
 {functions}
 
 
+def taken(row):
+    """A row with images and the like under the names that are known, and no false tools."""
+    media = {{name: column(row, name) for name in MEDIA_NAMES if name in COLUMNS}}
+    theirs = [COLUMNS[name] for name in media]
+    row = {{**{{name: row[name] for name in row if name not in theirs}}, **media}}
+    found = parsed(row.get("functions"))
+    found = [parsed(item) for item in (found if isinstance(found, list) else [found])]
+    if "tools" not in COLUMNS and not are_tools(found):
+        row.pop("functions", None)
+    return row
+
+
 {read_row}
-"""
+'''
 
 _SCRIPT: Final = '''\
 """Train on {first} in the order it was written. Usage: python {script} MODEL OUTPUT_DIR
@@ -254,6 +248,18 @@ def writes(word):
 
 
 @cache
+def shows(role):
+    """Whether the chat template shows what a role says; None where it refuses such a turn."""
+    mark, asked = "didact-7f3a", {{"role": "user", "content": "?"}}
+    turn = {{"role": role, "content": mark}}
+    try:
+        turns = [turn, asked] if role in ("developer", "system") else [asked, turn]
+        return mark in tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:
+        return None
+
+
+@cache
 def reasoning_key():
     """The key of messages in which the chat template takes reasoning; None where it has none."""
     mark, asked = "didact-7f3a", {{"role": "user", "content": "?"}}
@@ -268,6 +274,8 @@ def fitted(row):
     """A row as the chat template takes it: what that has no place for stands in the text."""
     row.pop("images", None)
     chats = [value for value in row.values() if isinstance(value, list)]
+    for turns in chats:
+        developed(turns)
     for turn in (turn for turns in chats for turn in turns):
         thought = turn.pop("reasoning_content", "")
         if thought and reasoning_key():
@@ -292,6 +300,18 @@ def fitted(row):
     return row
 
 
+def developed(turns):
+    """Make what a developer says a part of the system prompt, where the template shows it not."""
+    for turn in [turn for turn in turns if turn["role"] == "developer"]:
+        if not shows("developer"):
+            SAID["what a developer says stands in the system prompt"] += 1
+            if turns[0]["role"] == "system":
+                turns[0]["content"] += "\\n" + turn["content"]
+                turns.remove(turn)
+            else:
+                turn["role"] = "system"
+
+
 def thought_of(turn):
     """The reasoning of a turn as the chat template is handed it; "" without any."""
     first, found, _ = turn["content"].partition(THINK[1])
@@ -301,6 +321,10 @@ def thought_of(turn):
 
 def unsaid(row):
     """Count what the chat template leaves out of a row."""
+    turns = [turn for turns in row.values() if isinstance(turns, list) for turn in turns]
+    for role in {{turn["role"] for turn in turns if turn["content"]}}:
+        if shows(role) is False:
+            SAID[f"what {{role}} says is left out by the chat template"] += 1
     for part in ("messages", "completion", "chosen", "rejected"):
         turns = row.get(part) if tokenizer.chat_template else None
         thoughts = [thought_of(turn) for turn in turns] if isinstance(turns, list) else []
@@ -313,7 +337,15 @@ def unsaid(row):
 
 SAID = Counter()
 TOOLS_COLUMN = {tools_column}  # the trainer hands the column to the chat template
+LEARNS_PROMPTS = {learns_prompts}
 KEEP = ()  # columns of the files that go to the trainer as they are
+
+
+def answers_before(read):
+    """Whether answers of a row count as learned, and stand in a prompt that is not."""
+    prompt = read.get("prompt") if "completion" in read and not LEARNS_PROMPTS else None
+    turns = prompt if isinstance(prompt, list) else []
+    return any(turn["role"] == "assistant" and turn.get("weight") != 0 for turn in turns)
 
 
 def load(names):
@@ -321,10 +353,15 @@ def load(names):
     SAID.clear()
     FOUND.clear()
     found = []
-    for row in (row for name in names for row in rows(name)):
-        read = fitted(complete(row, read_row(row)))
+    for row in (taken(row) for name in names for row in rows(name)):
+        read = read_row(row)
+        SAID["answers before the last are shown, and not trained"] += answers_before(read)
+        read = fitted(complete(row, read))
         unsaid(read)
         found.append(read | {{name: row.get(name) for name in KEEP}})
+    texts = sum(isinstance(row.get("prompt"), str) and len(row) > 1 for row in found)
+    if texts == len(found) and tokenizer.chat_template:  # beside chats they become chats
+        SAID["a text and its answer are trained as they stand, without the chat template"] = texts
     left_out = "are left out: this script trains on text, with marks like <image> in their place"
     SAID.update({{
         f"images {{left_out}}": FOUND["images"],
@@ -340,10 +377,13 @@ def load(names):
 
 
 def as_dataset(rows):
-    """A data set that keeps every row's own keys, which Arrow would fill up with nulls.
+    """A data set that keeps every message's own keys, which Arrow would fill up with nulls.
 
-    Where some rows have messages, texts of others become messages.
+    Where some rows have messages, texts of others become messages. Columns are those of all rows:
+    `datasets` would take those of the first.
     """
+    columns = dict.fromkeys(name for row in rows for name in row)
+    rows = [{{name: row.get(name) for name in columns}} for row in rows]
     sides = {{"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}}
     if any(isinstance(row.get(name), list) for row in rows for name in sides):
         for row in rows:

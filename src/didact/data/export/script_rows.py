@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from didact.core.nesting import DEEPEST, deeper_than
 from didact.data.formats.preference import repeated
 from didact.data.rows.json_text import MESSAGE_KEYS, there
 from didact.data.rows.labels import NAMES as LABEL_NAMES
@@ -31,8 +32,8 @@ from didact.data.rows.turns import (
     RESULT_PARTS,
     ROLES,
     TOOLS,
-    WEIGHTS,
     is_call_part,
+    weight_beside,
 )
 
 COLUMNS: dict[str, str] = {}
@@ -60,13 +61,14 @@ def role_of(given: Any) -> Any:
 
 
 def parsed(value: Any) -> Any:
-    """A value, or what it is as JSON text."""
+    """A value, or what it is as JSON text; one that is nested too deep stays text."""
     if not (isinstance(value, str) and value.lstrip()[:1] in ("[", "{")):
         return value
     try:
-        return json.loads(value)
-    except ValueError:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
         return value
+    return value if deeper_than(found, DEEPEST) else found
 
 
 def spoken(row: Any, name: str) -> Any:
@@ -123,9 +125,10 @@ def content_of(value: Any, role: str = "") -> tuple[str, str, dict[str, list[Any
 
 def without_nulls(value: Any) -> Any:
     """A value without the empty keys that Parquet fills in."""
-    if isinstance(value, dict) and NULLS_ARE_FILLED_IN:
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, dict) and NULLS_ARE_FILLED_IN:  # maps: half the stack of comprehensions
+        kept = {k: v for k, v in value.items() if v is not None}
+        return dict(zip(kept, map(without_nulls, kept.values()), strict=True))
+    return list(map(without_nulls, value)) if isinstance(value, list) else value
 
 
 def calls_of(given: Any) -> Any:
@@ -153,8 +156,8 @@ def calls_of(given: Any) -> Any:
 
 def weight_of(given: Any) -> float:
     """How much an answer is learned, unless a trainer learns them all alike."""
-    names = (COLUMNS.get("weight", "weight"), *WEIGHTS)
-    return float(next((given[name] for name in names if given.get(name) is not None), 1))
+    value = weight_beside(given, COLUMNS)[1]
+    return 1.0 if value is None else float(value)
 
 
 def message(given: Any) -> dict[str, Any]:

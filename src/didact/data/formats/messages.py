@@ -62,9 +62,12 @@ def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
         if type(message) is not dict or len(message) != 2:
             return None
         text, role = message.get("content"), message.get("role")
-        if type(text) is not str or type(role) is not str or role not in _PLAIN_ROLES:
+        if type(text) is not str or type(role) is not str:
             return None
-        turns.append((SHARED, role, text, _PLAIN_ROLES[role]))
+        weight = _PLAIN_ROLES.get(role)
+        if weight is None:
+            return None
+        turns.append((SHARED, role, text, weight))
     return turns
 
 

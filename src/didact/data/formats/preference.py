@@ -16,16 +16,19 @@ from didact.data.rows.turns import LEARNED, Turn, chat, earlier, opening, shown_
 
 # Columns of a rejected answer beside a chat, whose own last answer is the chosen one.
 HALVES: Final = ("rejected_response", "rejected", "rejected_messages")
-_ANSWERS: Final = (
+ANSWERS: Final = (
     ("chosen_messages", "rejected_messages"),
     ("preferred_output", "non_preferred_output"),
+    ("chosen_response", "rejected_response"),
+    ("response", "rejected_response"),  # unless messages end with the chosen one
 )
 _QUESTIONS: Final = ("question", "query")  # columns of a prompt, after all others
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """What both branches share, the chosen branch, the rejected one."""
-    columns, half = _named(row, columns), _half(row, columns)
+    columns = _named(row, columns)
+    half = _half(row, columns)
     if half is not None:
         columns = {**columns, **half}
     ends_chat = half is not None and "chosen" not in half
@@ -60,22 +63,47 @@ def refuse_late(row: Row, columns: Columns) -> None:
     half = _half(row, columns)
     if half is not None and row.get(half["rejected"]):
         raise RowError(
-            f"the row has a rejected answer in {half['rejected']!r}, and the file's first row has "
-            "none; expected every row to have one, or no row: read all without with --data "
-            "columns.rejected=-"
+            f"the row has a rejected answer in {half['rejected']!r}, and is read without it, as "
+            "the file's first row is; expected pairs in every row, or in no row: read all without "
+            "with --data columns.rejected=-"
         )
 
 
 def _named(row: Row, columns: Columns) -> Columns:
     """The columns of a pair, where they have names of their own."""
-    for chosen, rejected in _ANSWERS:
-        if row.get(chosen) is not None and rejected in row:
-            named = {"chosen": chosen, "rejected": rejected}
-            if isinstance(row.get("input"), dict):  # as OpenAI has pairs
-                named = {"prompt": "input.messages", "tools": "input.tools", **columns, **named}
-                return {**named, "input": "-"}
-            return {**columns, **named}
-    return columns
+    both = _answers(row, columns)
+    if both is None:
+        return columns
+    named = dict(zip(BRANCHES, both, strict=True))
+    if isinstance(row.get("input"), dict):  # as OpenAI has pairs
+        named = {"prompt": "input.messages", "tools": "input.tools", **columns, **named}
+        return {**named, "input": "-"}
+    return {**columns, **named}
+
+
+def _answers(row: Row, columns: Columns) -> tuple[str, str] | None:
+    return answer_columns(row, columns, ends_chat=find_messages(row, columns)[1] is not None)
+
+
+def answer_columns(row: Any, columns: Any, *, ends_chat: bool) -> tuple[str, str] | None:
+    """Columns of both answers of a pair, where they are called otherwise; None where they are not.
+
+    What the user names goes before, and so does a pair that is called `chosen` and `rejected`.
+
+    Args:
+        row: The row.
+        columns: The user's columns.
+        ends_chat: Whether it has messages, which end with the chosen answer.
+    """
+    if "chosen" in columns or "rejected" in columns:
+        return None
+    if "rejected" in row and isinstance(row.get("chosen"), str | list | dict):
+        return None
+    for chosen, rejected in ANSWERS:
+        known = chosen != "response" or not ends_chat
+        if known and row.get(chosen) is not None and rejected in row:
+            return chosen, rejected
+    return None
 
 
 def _half(row: Row, columns: Columns) -> dict[str, str] | None:
@@ -194,7 +222,7 @@ def shared_words(chosen: str, rejected: str) -> int:
 
 
 def _fits(row: Row, columns: Columns) -> bool:
-    if any(row.get(chosen) is not None and rejected in row for chosen, rejected in _ANSWERS):
+    if _answers(row, columns) is not None:
         return True
     answers = [get(row, columns.get(name, name), row) for name in BRANCHES]
     if row not in answers and any(answer is not None for answer in answers):
@@ -217,13 +245,12 @@ def read_row(row):
 
 
 def sides(row):
-    names = [("chosen_messages", "rejected_messages"), ("preferred_output", "non_preferred_output")]
-    names = [both for both in names if row.get(both[0]) is not None and both[1] in row]
+    names = answer_columns(row, COLUMNS, ends_chat=chat(row) is not None)
     asked = row.get("input")
     if names and isinstance(asked, dict):  # as OpenAI has pairs
         row["tools"] = asked.get("tools")
-        return asked["messages"], spoken(row, names[0][0]), spoken(row, names[0][1]) or ""
-    chosen, rejected = (spoken(row, name) for name in (names or [("chosen", "rejected")])[0])
+        return asked["messages"], spoken(row, names[0]), spoken(row, names[1]) or ""
+    chosen, rejected = (spoken(row, name) for name in names or ("chosen", "rejected"))
     prompt = spoken(row, "prompt")
     half = COLUMNS.get("rejected", "rejected"), "rejected_response", "rejected_messages"
     half = sorted((name for name in half if name in row), key=lambda name: not row[name])
@@ -253,7 +280,7 @@ FORMAT: Final = Format(
     fits=_fits,
     columns=("prompt", "instruction", "input", "system", "history", "tools"),
     fixed_columns=(
-        *(name for both in _ANSWERS for name in both),
+        *(name for both in ANSWERS for name in both),
         *("conversations", *HALVES, *_QUESTIONS, *PAIR_COLUMNS),
     ),
     rank=2,  # without its answers such a row is of another format, or is labelled

@@ -40,7 +40,8 @@ def _batches(file: File, /, *, batch_rows: int, batch_bytes: int) -> Iterator[pa
     with _reader(file) as (_, batches):
         for batch in batches:
             _validate(batch)
-            row_bytes = batch.nbytes / max(batch.num_rows, 1)
+            # not nbytes: pyarrow before 24 does not know it of views
+            row_bytes = batch.get_total_buffer_size() / max(batch.num_rows, 1)
             fitting = min(batch_rows, max(1, int(batch_bytes / max(row_bytes, 1))))
             for at in range(0, batch.num_rows, fitting):
                 yield batch.slice(at, fitting)

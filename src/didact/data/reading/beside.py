@@ -12,16 +12,12 @@ from typing import Final
 from didact.core.findings import Finding, counted
 from didact.data.reading.discovery import Walked
 from didact.data.reading.files import File
+from didact.data.reading.splits import held_splits, split_of
 
 # What people keep beside data to read themselves.
 _DOCUMENTS: Final = re.compile(
     r"(readme|licen[cs]e|notice|citation|changelog)\b|.*\.(md|rst|pdf|lock)$"
 )
-# A split's name in the name of a file or of a folder around it: train-00000-of-00002, x_test.
-_SPLIT: Final = re.compile(
-    r"(?:^|[-_.])(train(?:ing)?|test|validation|valid|val|dev|eval|held[-_]?out)(?=$|[-_.\d])"
-)
-_TRAIN: Final = ("train", "training")
 _NAMED: Final = 3  # patterns that a remedy spells out
 
 
@@ -49,33 +45,30 @@ def _unread(passed_over: Mapping[Path, str]) -> Iterator[Finding]:
 
 
 def _mixed(found: Sequence[File]) -> Iterator[Finding]:
-    """Train and test files of one data set in one pool."""
-    splits = [split_of(file) for file in found]
-    held = [file for file, split in zip(found, splits, strict=True) if split not in {"", "train"}]
-    if not held or "train" not in splits:
+    """Files of a split that is usually held out, among others."""
+    splits = held_splits([file.name or file.path.name for file in found])
+    held = [file for file, split in zip(found, splits, strict=True) if split]
+    if not held:
         return
     kept = [file for file in found if file not in held]
-    names = ", ".join(dict.fromkeys(split for split in splits if split not in {"", "train"}))
+    names = ", ".join(dict.fromkeys(filter(None, splits)))
+    are, them = ("is", "it") if len(held) == 1 else ("are", "them")
     yield Finding(
         kind="splits_mixed",
         count=len(held),
         first=_shown(held[0].name),
-        text=f"{counted(len(held), 'file')} of another split ({names}) "
-        f"{'is' if len(held) == 1 else 'are'} in the pool beside those of train",
-        remedy=f"data.path: {_listed(kept)} with data.exclude: {_listed(held)} keeps "
-        f"{'it' if len(held) == 1 else 'them'}, and rows that share text with "
-        f"{'it' if len(held) == 1 else 'them'}, out",
+        text=f"{counted(len(held), 'file')} of another split ({names}) {are} in the pool beside "
+        f"{_others(kept)}",
+        remedy=f"data.path: {_listed(kept)} with data.exclude: {_listed(held)} keeps {them}, and "
+        f"rows that share text with {them}, out",
     )
 
 
-def split_of(file: File) -> str:
-    """The split that a file's name, or a folder's around it, tells: "train", "test", …; or ""."""
-    parts = Path(file.name or file.path.name).parts
-    for part in reversed(parts):
-        told = _SPLIT.search(part.lower())
-        if told is not None:
-            return "train" if told[1] in _TRAIN else told[1]
-    return ""
+def _others(kept: Sequence[File]) -> str:
+    """What the files of other splits are beside."""
+    if all(split_of(file.name) == "train" for file in kept):
+        return "those of train"
+    return counted(len(kept), "other file")
 
 
 def _shown(name: str) -> str:

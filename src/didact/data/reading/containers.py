@@ -17,5 +17,6 @@ CONTAINERS: Final[dict[str, Container]] = {
     "text": plain_text.CONTAINER,
 }
 BY_SUFFIX: Final = {s: name for name, found in CONTAINERS.items() for s in found.suffixes}
+OBJECTS: Final = {"jsonl", "tar"}  # whose rows may stand in objects: data.columns.rows
 TEXTS: Final = {name: c for name, c in CONTAINERS.items() if isinstance(c, TextContainer)}
 TABLES: Final = {name: c for name, c in CONTAINERS.items() if isinstance(c, TableContainer)}

@@ -14,6 +14,7 @@ from didact.core.errors import DataError
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.lines import not_utf8, text_chunks, too_long
+from didact.data.reading.over import BLANK_RECORDS
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import Row, RowError, shown
 
@@ -56,11 +57,13 @@ class _Lines:
         quotes: Quotes of the record so far.
         start: What it begins with.
         most: Most characters of one record.
+        blank: Lines without a cell so far.
+        first_blank: The number of the first of them.
     """
 
     def __init__(self, text: io.TextIOBase, most: int) -> None:
         self._text, self.most = text, most
-        self.number = self.record = self.quotes = 0
+        self.number = self.record = self.quotes = self.blank = self.first_blank = 0
         self.start = self._back = ""
 
     def __iter__(self) -> Iterator[str]:
@@ -135,6 +138,9 @@ def _records(file: File, settings: DataSettings) -> Iterator[RawRow]:
         except TypeError:  # half surrogates stand for bytes that are not UTF-8
             data = "\t".join(cells).encode(errors="surrogateescape")
             yield number, data, f"{_where_not_utf8(data)} ({place} of the file)"
+    if lines.blank and len(names) == 1:
+        first = f"{file.name or file.path.name} line {lines.first_blank}"
+        file.tell(BLANK_RECORDS, first, Counter(blank=lines.blank))
 
 
 def _header(file: File, lines: _Lines) -> tuple[list[str], Iterator[Cells]]:
@@ -187,6 +193,9 @@ def _cells(reader: Iterator[list[str]], lines: _Lines) -> Iterator[Cells]:
                 return
             if cells:
                 yield cells, lines.place(first), ""
+            else:
+                lines.blank += 1
+                lines.first_blank = lines.first_blank or first
 
 
 def _is_tsv(file: File) -> bool:

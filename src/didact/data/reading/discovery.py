@@ -15,7 +15,7 @@ from didact.core.errors import DataError
 from didact.data.reading.containers import BY_SUFFIX, TABLES
 from didact.data.reading.files import BOM, CHUNK, CODECS, Codec, File, chunks, legible, readable
 from didact.data.reading.patterns import matches
-from didact.data.reading.saved import is_result, saved_data_sets
+from didact.data.reading.saved import is_own_table, is_result, saved_data_sets
 
 # descriptions that data sets carry beside their rows
 NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
@@ -118,6 +118,8 @@ def _inside(folder: Path, ignored: Path | None) -> tuple[list[Path], list[Path]]
         ):
             continue
         listed = saved.get(path.parent)
+        if is_own_table(path):
+            continue
         left_over = is_result(inside) or (listed is not None and path.name not in listed)
         kinds[path] = "" if left_over else _by_suffix(path) or ""
     # README.md and LICENSE.txt lie beside most data sets

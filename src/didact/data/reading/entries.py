@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from didact.core.bounded import LONGEST_CONFIG, read_bounded
 from didact.core.errors import DataError, did_you_mean
 from didact.core.findings import Finding, counted
 from didact.core.nesting import parse_json
@@ -13,15 +14,15 @@ from didact.data.reading.files import readable
 from didact.data.reading.saved import snapshot_of
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
+from didact.data.rows.marks import MEDIA_NAMES
 from didact.data.rows.turns import chat
 
 FILE: Final = "dataset_info.json"
 _MARK: Final = "#"  # between the file, or its folder, and the name of a data set
 _HUBS: Final = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LISTED: Final = 12
-_MOST_BYTES: Final = 16 * 2**20
-# LLaMA-Factory's name for a column, and didact's; those that are named beside no format
-_SHARED: Final = {"system": "system", "tools": "tools"}
+_SHARED: Final = ("system", "tools", *MEDIA_NAMES)  # columns that both call the same
+# LLaMA-Factory's name for a column, and didact's
 _ALPACA: Final = {"prompt": "instruction", "query": "input", "response": "output"}
 _TAGS: Final = {
     "user_tag": "user",
@@ -97,10 +98,10 @@ def _split(path: str | Path) -> tuple[Path, str | None]:
 def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
     """The data sets of a file, or of the one in a folder; None where it is not such a file."""
     file = place / FILE if place.is_dir() else place
-    if file.name != FILE or not file.is_file() or file.stat().st_size > _MOST_BYTES:
+    if file.name != FILE or not file.is_file():
         return None
     try:
-        entries = parse_json(file.read_bytes())
+        entries = parse_json(read_bounded(file, longest=LONGEST_CONFIG))
     except ValueError:
         return None
     if not isinstance(entries, dict) or not entries:
@@ -151,7 +152,7 @@ def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings
             f"{file}: columns and tags of {name!r} are {shown(given)} and {shown(tags)}; expected "
             "objects of texts: mend the entry"
         )
-    columns = {ours: given[theirs] for theirs, ours in _SHARED.items() if given.get(theirs)}
+    columns = {name: given[name] for name in _SHARED if given.get(name)}
     form = "text"
     if chats:
         _check_tags(file, name, tags)

@@ -48,7 +48,8 @@ class File:
         digest: blake2b of its bytes, where it is there only while it is read; "" elsewhere.
         findings: What should be known of how it is read.
         watch: Told how many bytes of it have been read.
-        tell: Told what is passed over while it is read: the first of it, and counts by kind.
+        tell: Told what is passed over while it is read: what it is (`didact.data.reading.over`
+            has a sentence for it), the first of it, and counts.
     """
 
     path: Path
@@ -58,7 +59,9 @@ class File:
     digest: str = ""
     findings: tuple[Finding, ...] = ()
     watch: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
-    tell: Callable[[str, Counter[str]], None] = field(default=_ignore, compare=False, repr=False)
+    tell: Callable[[str, str, Counter[str]], None] = field(
+        default=_ignore, compare=False, repr=False
+    )
 
 
 def legible(path: Path) -> str:
@@ -108,6 +111,10 @@ def _unreadable(path: Path, error: OSError) -> str:
     number = error.errno
     if number is None and path.is_dir():  # Arrow says so in words alone
         number = errno.EISDIR
+    if number == errno.EACCES:  # of a folder on the way, perhaps
+        for folder in reversed(path.absolute().parents):
+            if not os.access(folder, os.X_OK):
+                return f"no permission to enter {folder}; chmod +x there, or run as its owner"
     known = _WHY_UNREADABLE.get(number or 0)
     return known or (
         f"cannot be read ({error}); the disk or the file may be damaged: copy or download it again"

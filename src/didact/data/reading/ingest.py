@@ -22,15 +22,16 @@ from didact.core.keep import adopt, keep
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.data.reading.beside import beside
+from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
 from didact.data.reading.files import File, legible, readable
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
+from didact.data.reading.over import passed_over
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
-from didact.data.reading.tar import passed_over
 from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import Overlap, StoreWriter
@@ -105,7 +106,7 @@ def _pool_of(
     overlap: Overlap | None,
     overlap_key: str,
 ) -> Ingested:
-    if settings.columns.get("rows", "-") != "-" and all(f.container != "jsonl" for f in files):
+    if settings.columns.get("rows", "-") != "-" and not any(f.container in OBJECTS for f in files):
         raise ConfigError(
             f"data.columns.rows: no file is one JSON object, {files[0].path} is "
             f"{files[0].container}; leave the setting out"
@@ -169,7 +170,7 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
-    told: list[tuple[str, Counter[str]]] = []
+    told: list[tuple[str, str, Counter[str]]] = []
     files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
         temporary_folder(ctx.cache_dir / "tmp") as folder,

@@ -27,7 +27,6 @@ _IN_STRING: Final = re.compile(_TO_QUOTE, re.DOTALL)
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _ARRAY: Final = ord("[")
 _OPENING: Final = frozenset(b"[{")
-_CLOSING: Final = frozenset(b"]}")
 
 
 def array_elements(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
@@ -97,7 +96,7 @@ class Array:
     """What is known of a JSON array while its pieces come in.
 
     Attributes:
-        path: The file, for messages.
+        path: The file, or what it is called, for messages.
         most: Most bytes of an element; of a longer one the beginning is kept.
         marks: Where strings begin and end.
         number: Elements so far.
@@ -105,10 +104,9 @@ class Array:
         begun: The array's own bracket was met.
         ended: And its end.
         comma: The last mark was a comma.
-        around: Objects that the array lies in, whose ends may stand after its own.
     """
 
-    path: Path
+    path: Path | str
     most: int
     marks: _Marks = field(default_factory=_Marks)
     number: int = 0
@@ -116,19 +114,16 @@ class Array:
     begun: bool = False
     ended: bool = False
     comma: bool = False
-    around: int = 0
 
     @classmethod
-    def inside(cls, path: Path, most: int, around: int) -> Array:
-        """An array that has begun, in as many objects."""
-        return cls(path, most, _Marks(depth=1), begun=True, around=around)
+    def inside(cls, path: Path | str, most: int, number: int) -> Array:
+        """An array that has begun inside something, its first element numbered behind `number`."""
+        return cls(path, most, _Marks(depth=1), number=number, begun=True)
 
     def feed(self, piece: bytes) -> Iterator[RawRow]:
         """Elements that end in the next piece."""
         start = 0
-        for place, mark in self.marks.of(piece):
-            if self.ended:
-                break
+        for place, mark in () if self.ended else self.marks.of(piece):
             if mark in _OPENING:
                 if mark != _ARRAY or (self.row + piece[:place]).strip():
                     break
@@ -143,6 +138,8 @@ class Array:
                     self.number += 1
                     yield self.number, data, self._no_element()
                 self.comma = mark == _COMMA
+                if self.ended:
+                    break
         self._keep(piece[start:])
 
     def _keep(self, data: bytes) -> None:
@@ -169,8 +166,6 @@ class Array:
     def finish(self) -> Iterator[RawRow]:
         """What is left once there are no more pieces."""
         rest = bytes(self.row).strip()
-        if self.ended and self.around:
-            _, rest = behind_objects(rest, self.around)
         if self.ended and rest:
             fault = f"{rest[:40]!r} stands after the array's end; expected one array in a file"
             yield self.number + 1, rest[:1000], fault
@@ -184,23 +179,6 @@ class Array:
             "truncated: copy or download it again"
         )
         yield self.number + 1, rest, fault
-
-
-def behind_objects(text: bytes, depth: int) -> tuple[int, bytes]:
-    """How many of the objects open before a text are open after it, and what stands behind them.
-
-    Args:
-        text: The text.
-        depth: How many are open where it begins.
-    """
-    at = 0
-    while depth and at < len(text):
-        skipped = _TO_BRACKET.match(text, at)
-        at = skipped.end() if skipped is not None else at
-        if at < len(text):
-            depth += 1 if text[at] in _OPENING else -1 if text[at] in _CLOSING else 0
-            at += 1
-    return depth, text[at:].strip()
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:

@@ -17,6 +17,10 @@ _MESSAGES: Final = {
     "Expecting ',' delimiter": "a comma is missing before {at}",
     "Expecting ':' delimiter": "a colon is missing before {at}",
 }
+_CUT: Final = (
+    "it ends before the object does: the file was cut short there (copy or download it again), or "
+    "an object over several lines belongs into an array, or on one line"
+)
 TRAILING_COMMA: Final = "a comma stands before {mark!r}; JSON has none there: remove it"
 
 
@@ -31,18 +35,20 @@ def remedy(text: str, error: ValueError | RecursionError) -> str:
         return ": it is nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return ""
-    return next((f": {found}" for found in (_by_place(text, error), _by_end(text)) if found), "")
+    found = _by_place(text, error)
+    return f": {found}" if found else ""
 
 
 def _by_place(text: str, error: json.JSONDecodeError) -> str:
     """By what stands where the text stops being JSON."""
     at = text[error.pos :].lstrip()
+    if not at or error.msg.startswith("Unterminated string"):
+        return _CUT
     if error.msg == "Extra data":
         return _extra(text, error.pos, at)
     if text[: error.pos].rstrip().endswith(",") and at[:1] in ("}", "]", ","):
-        if at[0] == ",":
-            return "two commas stand in a row: remove one"
-        return TRAILING_COMMA.format(mark=at[0])
+        twice = "two commas stand in a row: remove one"
+        return twice if at[0] == "," else TRAILING_COMMA.format(mark=at[0])
     if found := _instead(at):
         return found
     for message, what in _MESSAGES.items():
@@ -77,10 +83,3 @@ def _extra(text: str, place: int, at: str) -> str:
     if at.startswith(","):
         return "a comma stands behind the object; lines of JSON have none: remove it"
     return _instead(at) or f"{at[:20]!r} stands behind it"
-
-
-def _by_end(text: str) -> str:
-    """By how the text ends."""
-    if text.rstrip().endswith(("{", "[", ",")):
-        return "an object over several lines belongs into an array, or on one line"
-    return ""

@@ -23,9 +23,12 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
 
 def _lines(file: File, settings: DataSettings) -> Iterator[RawRow]:
     """Lines; where the first is too long, it may be all of the rows in one object."""
-    for number, data, fault in lines(file, max_row_bytes=settings.max_row_bytes):
+    found = lines(file, max_row_bytes=settings.max_row_bytes)
+    for number, data, fault in found:
         hint = wrapped_hint(data[:CHUNK]) if fault and number == 1 else ""
         yield number, data, f"{fault}; or the file {hint}" if hint else fault
+        break
+    yield from found
 
 
 CONTAINER: Final = TextContainer(suffixes=(".jsonl", ".ndjson"), rows=_rows, parse=json_row)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from didact.core.nesting import DEEPEST, deeper_than
+from didact.core.nesting import DEEPEST, too_deep
 from didact.data.reading.json_faults import remedy
 from didact.data.reading.lines import not_utf8
 from didact.data.rows.columns import Row, RowError, shown
@@ -35,7 +35,7 @@ def json_row(data: bytes) -> tuple[Row, bytes, bool]:
         row, odd = _lenient(data, error), True
     if type(row) is not dict:
         raise RowError(f"{shown(row)} is {_KINDS[type(row)]}; expected a JSON object")
-    if data.count(b"{") + data.count(b"[") > DEEPEST and deeper_than(row, DEEPEST):
+    if too_deep(data, row):
         raise RowError(f"{shown(row)} is nested more than {DEEPEST} deep; expected less")
     return row, data, odd
 

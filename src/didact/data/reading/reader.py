@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
 from didact.data.formats import labelled, preference
-from didact.data.reading.containers import TEXTS
+from didact.data.reading.containers import OBJECTS, TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
@@ -27,9 +27,9 @@ from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.labels import NAMES
-from didact.data.rows.marks import MEDIA, NO_MARKS, VERDICTS, Marks, marks_of
-from didact.data.rows.media import KINDS, media_hash, value_hash
-from didact.data.rows.reasoning import LOOSE_KEYS
+from didact.data.rows.marks import FAULTS, MEDIA, MEDIA_NAMES, NO_MARKS, VERDICTS, Marks, marks_of
+from didact.data.rows.media import KINDS, media_hash, value_hash, with_media
+from didact.data.rows.reasoning import TRACE_KEYS
 from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
@@ -117,8 +117,10 @@ class Reader:
         settings, number = self._settings, 0
         known = columns_read(settings.columns)
         others = dict.fromkeys(schema.names)
-        columns = [name for name in others if name in known or name in (*VERDICTS, *LOOSE_KEYS)]
-        media = [name for name in others if name in MEDIA and name not in known]
+        known |= {*VERDICTS, *FAULTS, *TRACE_KEYS}
+        mapped = {settings.columns.get(name) for name in MEDIA_NAMES}
+        media = [n for n in others if n in mapped or (n in MEDIA and n not in known)]
+        columns = [name for name in others if name in known and name not in media]
         filled = [n for n in filled_columns(schema, settings.columns) if n in known]
         sample, batch = self._samples(file), self._batch
         for piece in table_batches(
@@ -149,9 +151,7 @@ class Reader:
     def _samples(self, file: File) -> Callable[[IncomingRows, Row, bool], None]:
         """What appends the content and names of one row of `file` to a batch, or raises."""
         columns, file_source = self._settings.columns, default_source(file.path)
-        id_column, source_column, task_column = (
-            columns.get(n, n) for n in ("id", "source", "task")
-        )
+        names_of = _names_of([columns.get(name, name) for name in ("id", "source", "task")])
         parse: Callable[[Row], list[Turn]] | None = None
         label: Callable[[Row, Columns], bool] | None = None
         marks = NO_MARKS
@@ -169,7 +169,7 @@ class Reader:
             said = 0 if label is None else 1 + label(row, columns)
             if chunked:
                 _check_room(row)
-            id_, source, task = get(row, id_column), get(row, source_column), get(row, task_column)
+            id_, source, task = names_of(row)
             if type(id_) is not str or not id_:
                 id_ = _name(id_, "id")
             if type(source) is not str or not source:
@@ -193,8 +193,8 @@ class Reader:
         columns, before, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
-        labels, nested = frozenset((label, *NAMES)), "." in label
-        halves = frozenset((columns.get("rejected", "rejected"), *preference.HALVES))
+        rejected = columns.get("rejected", "rejected")
+        late, nested = frozenset((label, *NAMES, rejected, *preference.HALVES)), "." in label
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
@@ -204,9 +204,8 @@ class Reader:
             except LacksColumnError as error:
                 lacking += 1
                 raise (error.among(before, alone=lacking == 1) if before else error) from error
-            if unlabelled and (nested or not labels.isdisjoint(row)):
+            if unlabelled and (nested or not late.isdisjoint(row)):
                 labelled.refuse_late(row, columns)
-            if unlabelled and not halves.isdisjoint(row):
                 preference.refuse_late(row, columns)
             before += 1
             return turns
@@ -224,7 +223,7 @@ class Reader:
         text = TEXTS.get(file.container)
         name = settings.format if text is None or text.format is None else text.format
         if name == "auto":
-            name = detect(row, settings.columns)
+            name = detect(row, settings.columns, may_wrap=file.container in OBJECTS)
         found = formats()[name]
         kind = found.kind
         for other, path in self._kinds.items():
@@ -245,8 +244,17 @@ class Reader:
         return name, found
 
 
+def _names_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:
+    """What gives id, source and task of a row."""
+    id_, source, task = columns
+    if any("." in column for column in columns):
+        return lambda row: [get(row, column) for column in columns]
+    return lambda row: (row.get(id_), row.get(source), row.get(task))
+
+
 def _mark(batch: IncomingRows, row: Row, marks: Marks) -> None:
     """Say what the next sample of a batch shows, and which images and the like it holds."""
+    row = with_media(row, marks.named)
     kinds = marks.of(row)
     batch.mark(kinds)
     if not KINDS.isdisjoint(kinds):

@@ -1,4 +1,4 @@
-"""Folders that the libraries `datasets` and `huggingface_hub` write: which files are the data."""
+"""Folders that didact, `datasets` and `huggingface_hub` write: which files are the data."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from didact.core.bounded import read_bounded
 from didact.core.errors import DataError
 from didact.core.findings import Finding
 from didact.core.nesting import parse_json
+from didact.core.value_tables import KEY
 from didact.data.reading.files import readable
 
+_LINE: Final = 4096  # bytes of a file that has one line
 # What `datasets` keeps of `map` and `filter` beside the data set they were made from.
 _RESULT: Final = re.compile(r"cache-[0-9a-f]{8,}(_\d+_of_\d+)?\.arrow")
 
@@ -45,6 +51,16 @@ def is_result(path: Path) -> bool:
     return unfinished or _RESULT.fullmatch(path.name) is not None
 
 
+def is_own_table(path: Path) -> bool:
+    """Whether a file is a table of didact's: scores, a selection, an order, clusters."""
+    if path.suffix != ".parquet":
+        return False
+    try:
+        return KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):  # its reader says what is wrong with it
+        return False
+
+
 def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
     """The snapshot of a repository in the hub's cache; any other folder as it is.
 
@@ -56,7 +72,7 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
         return folder, ()
     found = sorted(path for path in snapshots.iterdir() if path.is_dir())
     main = folder / "refs" / "main"
-    revision = main.read_bytes().decode("utf-8", "replace").strip() if main.is_file() else ""
+    revision = _line(main) if main.is_file() else ""
     named = snapshots / revision if revision else None
     if named not in found and len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
@@ -73,11 +89,21 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
     return chosen, (Finding("snapshots", others, chosen.name, text, "data.path names another"),)
 
 
+def _line(path: Path) -> str:
+    """What a file holds that is one line; "" where it is longer than any."""
+    try:
+        with readable(path):
+            data = read_bounded(path, longest=_LINE)
+    except ValueError:
+        return ""
+    return data.decode("utf-8", "replace").strip()
+
+
 def _object(path: Path) -> dict[str, Any]:
     """What a file holds as JSON; nothing where that is no object."""
-    with readable(path):
-        data = path.read_bytes()
     try:
+        with readable(path):
+            data = read_bounded(path)
         found = parse_json(data)
     except ValueError:
         return {}

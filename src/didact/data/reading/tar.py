@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Final
 
 import orjson
 
 from didact.core.errors import DataError
-from didact.core.findings import Finding
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import BOM, CHUNK, File, readable
 from didact.data.reading.json_arrays import Array
 from didact.data.reading.json_rows import json_row
 from didact.data.reading.lines import lines_of, text_chunks, too_long
+from didact.data.reading.over import OTHER_LISTS, TAR_MEMBERS, TAR_NO_LIST, TAR_SPLITS, by_count
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.splits import Splits
+from didact.data.reading.wrapped import NoListError, rows_in
+from didact.data.rows.columns import shown
 
 _LINES: Final = {".jsonl", ".ndjson"}
 _DESCRIPTION: Final = 2**20  # most bytes that stand before a member: its names and attributes
-_NAMED: Final = 3
 
 
 class _Bounded:
@@ -49,14 +51,15 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     """Rows of the members that are JSON, in their order, numbered from 1 over all of them.
 
     Nothing is written to disk: a member's path is only its name. Members that are no JSON are
-    passed over and counted.
+    passed over and counted, and so are those without a list where the rows should be.
 
     Raises:
         DataError: The file is damaged, or has no JSON.
     """
     number, read = 0, 0
-    others: Counter[str] = Counter()
-    first = ""
+    others, lists, without = Counter[str](), Counter[str](), Counter[str]()
+    first, lacking, splits = "", "", Splits()
+    refused: NoListError | None = None
     source = _Bounded(file)
     with readable(file.path):
         try:
@@ -66,21 +69,26 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
                     source.allowed = member.size + _DESCRIPTION
                     ending = PurePosixPath(member.name).suffix.lower()
                     plain = member.isfile() and not member.issparse()
-                    if not (plain and ending in {".json", *_LINES}):
+                    known = plain and ending in {".json", *_LINES}
+                    content = tar.extractfile(member) if known else None
+                    if content is None:
                         if not member.isdir():
-                            kind = ascii(ending)[1:-1] or "no ending"
+                            kind = ending or "no ending"
                             others[kind if plain else "no plain file"] += 1
                             first = first or member.name
                         continue
                     read += 1
-                    content = tar.extractfile(member)
-                    if content is not None:
-                        for data, fault in _member(
-                            content, ending, file.path, settings.max_row_bytes
-                        ):
+                    splits.add(member.name)
+                    where = f"{file.path}: {shown(member.name)}"
+                    try:
+                        for data, fault in _member(content, ending, where, settings, lists):
                             number += 1
-                            said = f"in {member.name!r}: {fault}" if fault else ""
+                            said = f"in {shown(member.name)}: {fault}" if fault else ""
                             yield number, data, said
+                    except NoListError as error:
+                        without[ending] += 1
+                        lacking = lacking or member.name
+                        refused = refused or error
         except tarfile.TarError as error:
             raise DataError(
                 f"{file.path}: corrupt or truncated tar file ({error}); expected a whole one: copy "
@@ -89,41 +97,37 @@ def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
     if not read:
         raise DataError(
             f"{file.path}: holds no member that is .json or .jsonl"
-            + (f", but {_by_kind(others)}" if others else "")
+            + (f", but {by_count(others)}" if others else "")
             + "; expected JSON in a tar file: unpack it to read something else"
         )
-    if others:
-        file.tell(f"{file.name} {first!r}", others)
+    if refused is not None and without.total() == read:
+        raise refused
+    _tell(file, TAR_MEMBERS, first, others)
+    _tell(file, TAR_NO_LIST, lacking, without)
+    _tell(file, OTHER_LISTS, next(iter(lists), ""), lists)
+    _tell(file, TAR_SPLITS, splits.first, splits.held)
 
 
-def passed_over(told: Sequence[tuple[str, Counter[str]]]) -> tuple[Finding, ...]:
-    """What is said of members that are not read.
-
-    Args:
-        told: Of each tar file that has some, the first of them, and how many there are by kind.
-    """
-    others = sum((counts for _, counts in told), Counter[str]())
-    if not others:
-        return ()
-    n = others.total()
-    are = "member of a tar file is" if n == 1 else "members of tar files are"
-    text = f"{n:,} {are} no JSON and not read ({_by_kind(others)})"
-    return (Finding("tar_members", n, told[0][0], text, ""),)
+def _tell(file: File, kind: str, first: str, counts: Counter[str]) -> None:
+    if counts:
+        file.tell(kind, f"{file.name} {shown(first)}", counts)
 
 
-def _by_kind(others: Counter[str]) -> str:
-    return ", ".join(f"{kind} {n:,}" for kind, n in others.most_common(_NAMED))
-
-
-def _member(content: IO[bytes], ending: str, path: Path, most: int) -> Iterator[tuple[bytes, str]]:
-    """The rows of one member, and why one is none."""
+def _member(
+    content: IO[bytes], ending: str, where: str, settings: DataSettings, lists: Counter[str]
+) -> Iterator[tuple[bytes, str]]:
+    """The rows of one member, and why one is none; `lists` counts what lies beside them."""
+    most, key = settings.max_row_bytes, settings.columns.get("rows", "-")
     head = content.read(CHUNK).removeprefix(BOM)
     pieces = chain([head], iter(lambda: content.read(CHUNK), b""))
-    if ending in _LINES or _has_lines(head):
+    if key != "-":
+        for _, data, fault in rows_in(pieces, where, key, max_row_bytes=most, others=lists):
+            yield data, fault
+    elif ending in _LINES or _has_lines(head):
         for _, data, fault in lines_of(pieces, max_row_bytes=most):
             yield data, fault
     elif head.lstrip().startswith(b"["):
-        array = Array(path, most)
+        array = Array(where, most)
         for piece in pieces:
             for _, data, fault in array.feed(piece):
                 yield data, fault

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from didact.core.nesting import too_deep
 from didact.data.rows.columns import RowError, shown
 
 MESSAGE_KEYS: Final = ("content", "value", "tool_calls", "function_call")  # a message has one
@@ -24,7 +25,10 @@ def there(value: Any) -> bool:
 
 
 def parsed(value: Any, kind: type) -> Any:
-    """The list or object that a text is as JSON; any other value as it is."""
+    """The list or object that a text is as JSON; any other value as it is.
+
+    A text that is nested deeper than a row may be is no JSON.
+    """
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("[" if kind is list else "{"):
@@ -33,7 +37,7 @@ def parsed(value: Any, kind: type) -> Any:
         found = orjson.loads(value)  # strict: no half surrogate pairs, no deep nesting
     except orjson.JSONDecodeError:
         return value
-    return found if isinstance(found, kind) else value
+    return found if isinstance(found, kind) and not too_deep(value, found) else value
 
 
 def as_messages(value: Any) -> Any:
@@ -66,4 +70,4 @@ def why_not(value: Any) -> str:
         return ""
     if value.lstrip()[1:].lstrip().startswith(("{'", "{\n'", "array(")):
         return ": the text is Python's way to write one; write it with json.dumps"
-    return ": the text looks like JSON and is not valid; write it with json.dumps"
+    return ": the text looks like JSON and is not valid, or nested deep; write it with json.dumps"

@@ -17,6 +17,7 @@ from didact.data.rows.turns import (
     CALL_ROLES,
     CALLS,
     CONTENT_TEXTS,
+    FUNCTIONS,
     RESULT_PARTS,
     ROLES,
     TOOLS,
@@ -29,6 +30,7 @@ MEDIA: Final = {
     **dict.fromkeys(("audio", "audios", "audio_url", "input_audio"), "audio"),
     **dict.fromkeys(("video", "videos", "video_url"), "video"),
 }
+MEDIA_NAMES: Final = ("images", "audios", "videos")  # columns of them that can be mapped
 _MEDIA_KEYS: Final = frozenset(MEDIA)
 FILES: Final = ("file", "input_file", "document")  # types of parts
 _PART_KEYS: Final = frozenset((*CONTENT_TEXTS, *MEDIA))
@@ -38,7 +40,13 @@ VERDICTS: Final = (
     *("label", "kto_tag", "desirable", "is_desirable", "thumbs_up", "thumb_up", "is_good"),
     *("is_chosen", "liked", "accepted", "is_accepted", "is_preferred", "preferred"),
     *("is_correct", "correct", "feedback", "labels", "rating", "Label", "KTO_tag"),
+    *("approved", "is_approved", "acceptable", "is_acceptable", "upvoted", "vote"),
 )
+# columns that say whether it is bad
+FAULTS: Final = (
+    *("rejected", "is_rejected", "thumbs_down", "thumb_down", "disliked", "downvoted", "is_bad"),
+)
+_STARS: Final = ("rating", "correct")  # a number in them is a grade, or the place of an option
 # roles of tools' results, and the one of their calls, which is read as the assistant's
 _TOOL_ROLES: Final = frozenset(
     (*CALL_ROLES, *(name for name, role in ROLES.items() if role == "tool"))
@@ -49,6 +57,7 @@ _HALVES: Final = ("rejected_response", "rejected_messages")  # beside a chat wit
 _ANSWERS: Final = (
     *("chosen", "rejected", "chosen_messages", *_HALVES, "completion"),
     *("preferred_output", "non_preferred_output", "input.messages", "question", "query"),
+    *("chosen_response", "response"),
 )
 
 
@@ -66,6 +75,7 @@ class Marks:
         named: The user's columns.
         dropped: Whether reasoning is left out of the turns, and with it what tells of it there.
         traces: Columns that may hold a reasoning trace and are not read.
+        text: Whether rows are a text, beside which nothing is read.
     """
 
     beside: frozenset[str]
@@ -77,6 +87,7 @@ class Marks:
     named: Columns = field(default_factory=dict)
     dropped: bool = False
     traces: tuple[str, ...] = ()
+    text: bool = False
 
     def of(self, row: Row) -> list[str]:
         """The kinds that a row shows which could be read, each once.
@@ -112,16 +123,19 @@ class Marks:
         """What stands beside the messages of a row."""
         yield from _media(row)
         if tools_of(row, self.named) is not None:
-            yield "tools"
+            yield "unread_tools" if self.text else "tools"
+        elif not self.text and "tools" not in self.named and there(row.get(FUNCTIONS)):
+            yield "unread_functions"
         for name in self.verdicts:
             value = get(row, name)
-            if name == "rating" and not isinstance(value, str | bool):
-                continue  # stars, of which some are 1
+            if name in _STARS and not isinstance(value, bool) and _is_number(value):
+                continue
             if spelled(value) is not None:
-                yield f"unread_label:{name}"
+                yield f"{'unread_fault' if name in FAULTS else 'unread_label'}:{name}"
         for name in self.traces:
             if isinstance(row.get(name), str | list) and reasoning.trace_of(row[name]):
-                yield f"{'pair_reasoning' if self.pair else 'unread_reasoning'}:{name}"
+                kind = "text_reasoning" if self.text else "unread_reasoning"
+                yield f"{'pair_reasoning' if self.pair else kind}:{name}"
         if self.dropped and (
             any(reasoning.beside_branch(row, self.named, side) for side in reasoning.BRANCHES)
             if self.pair
@@ -164,6 +178,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         dropped: Whether reasoning is left out of the turns.
     """
     kind = form.kind
+    dropped = dropped and kind != "text"  # of which no trace is read
 
     def named(*names: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(columns.get(name, name) for name in names))
@@ -175,20 +190,22 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
     elif kind == "text":
         chats = sides = ()
     unread = form.label is None and kind == "chat" and columns.get("label") != "-"
-    verdicts = VERDICTS if unread else ()
+    verdicts = (*VERDICTS, *FAULTS) if unread else ()
     label = (*named("label"), *LABELS) if form.label and "label" in form.content else ()
     tools = TOOLS if "tools" not in columns else named("tools")
-    traces: tuple[str, ...] = () if kind == "text" else reasoning.LOOSE_KEYS
+    traces: tuple[str, ...] = reasoning.LOOSE_KEYS
     own = named("reasoning") if "reasoning" in columns else ()
-    if kind == "pair":
+    if kind in {"pair", "text"}:
         traces = (*own, *reasoning.ROW_KEYS, *traces)
     read = (*own, *reasoning.ROW_KEYS, *reasoning.PAIR_COLUMNS) if dropped else ()
     if columns.get("reasoning") == "-":
         traces = read = ()
-    traces = tuple(name for name in dict.fromkeys(traces) if kind == "pair" or name not in own)
+    read_so = own if kind not in {"pair", "text"} else named("text") if kind == "text" else ()
+    traces = tuple(name for name in dict.fromkeys(traces) if name not in read_so)
     return Marks(
         beside=frozenset(
-            name.split(".")[0] for name in (*MEDIA, *verdicts, *tools, *label, *traces, *read)
+            name.split(".")[0]
+            for name in (*MEDIA, *named(*MEDIA_NAMES), *verdicts, *tools, *label, *traces, *read)
         ),
         verdicts=verdicts,
         label=label[0] if label else "",
@@ -198,6 +215,7 @@ def marks_of(form: Format, columns: Columns, *, dropped: bool = False) -> Marks:
         named=columns,
         dropped=dropped,
         traces=traces,
+        text=kind == "text",
     )
 
 
@@ -207,6 +225,10 @@ def _media(holder: Row) -> Iterator[str]:
         for name, kind in MEDIA.items():
             if there(holder.get(name)):
                 yield kind
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or str(value).lstrip("+-").replace(".", "").isdigit()
 
 
 def _is_of_tool(message: Row, columns: Columns) -> bool:
@@ -233,6 +255,8 @@ def _of_message(message: Any, columns: Columns, *, dropped: bool) -> Iterator[st
     for piece in content if type(content) is list else ():
         if type(piece) is dict:
             yield from _of_part(piece)
+            if piece.get("type") in RESULT_PARTS and not _is_of_tool(message, columns):
+                yield "result_in_turn"
         trace = trace or reasoning.is_trace_part(piece)
     if dropped and (trace or (type(content) is str and reasoning.in_text(content))):
         yield "reasoning_dropped"

@@ -6,13 +6,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from didact.data.rows.columns import Row, get
+from didact.data.rows.columns import Columns, Row, get
 from didact.data.rows.json_text import parsed, there
-from didact.data.rows.marks import FILES, MEDIA, Marks
+from didact.data.rows.marks import FILES, MEDIA, MEDIA_NAMES, Marks
 
 KINDS: Final = frozenset((*MEDIA.values(), "files"))  # of what a row shows
 _TYPES: Final = frozenset((*MEDIA, *FILES))
 _DEPTH: Final = 8  # a part of what a tool gave, in a message, in a list
+
+
+def with_media(row: Row, columns: Columns) -> Row:
+    """A row with its images and the like under the names that are known, where they have others."""
+    mapped = {name: get(row, columns[name]) for name in MEDIA_NAMES if name in columns}
+    theirs = [columns[name] for name in mapped]
+    return {name: row[name] for name in row if name not in theirs} | mapped if mapped else row
 
 
 def media_hash(row: Row, marks: Marks) -> int:

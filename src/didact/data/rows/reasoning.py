@@ -85,7 +85,7 @@ def trace_of(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(filter(None, map(trace_of, value)))
     if isinstance(value, dict):
-        return next(filter(None, (trace_of(value.get(key)) for key in TRACE_TEXTS)), "")
+        return next(filter(None, map(trace_of, map(value.get, TRACE_TEXTS))), "")
     return ""
 
 

@@ -21,6 +21,7 @@ Droppable = Literal[
     "video",
     "files",
     "tools",
+    "unread_tools",
 ]
 DROPPABLE: Final[tuple[str, ...]] = get_args(Droppable)
 
@@ -62,6 +63,19 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "video": (f"{{holds}} a video: {_MEDIA}", ""),
     "files": (f"{{holds}} a file or a document: {_MEDIA}", ""),
     "tools": ("{has} tools or tool calls, which are read as JSON text", ""),
+    "unread_tools": ("{has} tools beside a text, which are not read", ""),
+    "unread_functions": (
+        "{has} a column functions that holds no tools (objects with a name), which is not read",
+        "data.columns.tools: functions reads it, whatever it is",
+    ),
+    "result_in_turn": (
+        "{has} what a tool gave as part of a turn that is none of a tool: it stays in that turn",
+        "",
+    ),
+    "weighted": (
+        "{has} answers of a weight other than 0 and 1: `train` weighs them so, other trainers not",
+        "",
+    ),
     "reasoning": (
         "{has} a reasoning trace, which is part of the text, of token counts and of scores",
         "data.reasoning: drop leaves it out",
@@ -78,6 +92,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
         "{has} a text in {name!r} beside a pair, which is not read: that in chosen_{name} would be",
         "data.columns.reasoning: '-' says that it is none",
     ),
+    "text_reasoning": (
+        "{has} text in {name!r} that may be a reasoning trace, beside a text, and is not read",
+        "data.columns: prompt and completion, or messages, have it read with the answer",
+    ),
     "unread_part": (
         "{has} a part of a message that has no text and is of no known type: it is not read",
         "",
@@ -90,6 +108,10 @@ SAYINGS: Final[dict[str, tuple[str, str]]] = {
     "unread_label": (
         "{says} in {name!r} whether the answer is good, which is not read: bad ones are learned",
         "data.columns.label: {name} reads KTO's labels",
+    ),
+    "unread_fault": (
+        "{says} in {name!r} whether the answer is bad, which is not read: bad ones are learned",
+        "data.columns.label names a column that says whether it is good, for KTO",
     ),
 }
 

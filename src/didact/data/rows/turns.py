@@ -41,6 +41,8 @@ ROLES: Final = {
     "model": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
+    "ai": "assistant",
+    "prompter": "user",
     **dict.fromkeys(CALL_ROLES, "assistant"),
     "tool_response": "tool",
     "observation": "tool",
@@ -48,7 +50,8 @@ ROLES: Final = {
     "ipython": "tool",
     **dict.fromkeys(reasoning.ROLES, REASONING),
 }
-TOOLS: Final = ("tools", "functions")  # columns of them
+FUNCTIONS: Final = "functions"
+TOOLS: Final = ("tools", FUNCTIONS)  # columns of them
 CALLS: Final = ("tool_calls", "function_call")  # keys of a message
 # keys of a part of a content, the first with a text
 CONTENT_TEXTS: Final = ("text", "value", "content", "refusal", "output")
@@ -57,7 +60,7 @@ CALL_PARTS: Final = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call",
 RESULT_PARTS: Final = (
     *("tool_result", "mcp_tool_result", "web_search_tool_result", "function_call_output"),
 )
-WEIGHTS: Final = ("weight", "loss_weight", "train", "training")
+WEIGHTS: Final = ("weight", "loss_weight", "loss_scale", "train", "training", "loss")
 _MOST_WEIGHT: Final = 1e9
 
 
@@ -132,13 +135,28 @@ def earlier(row: Row, columns: Columns) -> list[Turn]:
 def tools_of(row: Row, columns: Columns) -> Any:
     """The tools that stand beside the messages; None without any.
 
-    Where no column is mapped `functions` is their second name, as `function_call` is of calls.
+    Where no column is mapped `functions` is their second name, as `function_call` is of calls; but
+    a column of that name may hold anything, code for one, and then is not read.
     """
-    for name in TOOLS if "tools" not in columns else (columns["tools"],):
+    mapped = "tools" in columns
+    for name in (columns["tools"],) if mapped else TOOLS:
         tools = get(row, name)
-        if json_text.there(tools):
+        if json_text.there(tools) and (mapped or name != FUNCTIONS or are_tools(items_of(tools))):
             return tools
     return None
+
+
+def items_of(value: Any) -> list[Any]:
+    """What a list holds, or a value alone, each perhaps as JSON text."""
+    value = json_text.parsed(value, list)
+    listed = value if isinstance(value, list) else [value]
+    return [json_text.parsed(item, dict) for item in listed]
+
+
+def are_tools(items: Any) -> bool:
+    """Whether some objects describe tools: each has a name, or a function that has one."""
+    inside = [i.get("function", i) if isinstance(i, dict) else None for i in items]
+    return all(isinstance(i, dict) and isinstance(i.get("name"), str) for i in inside)
 
 
 def _message(message: Any, columns: Columns, name: str, branch: int) -> list[Turn]:
@@ -234,12 +252,24 @@ def _piece(piece: Any, name: str, *, inside: bool = False) -> str:
 
 
 def _weight(message: Row, columns: Columns, role: str, name: str) -> float:
-    for key in (columns.get("weight", "weight"), *WEIGHTS):
+    key, value = weight_beside(message, columns)
+    if value is None:
+        return 1.0 if role in (LEARNED, REASONING) else 0.0
+    if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
+        raise RowError(
+            f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
+        )
+    return float(value)
+
+
+def weight_beside(message: Any, columns: Any) -> tuple[str, Any]:
+    """The key and the value of a message's weight; the value is None where it has none.
+
+    A number under `loss` may be what a model's loss was, and is none unless the key is mapped.
+    """
+    own = columns.get("weight", "weight")
+    for key in (own, *WEIGHTS):
         value = message.get(key)
-        if value is not None:
-            if not isinstance(value, int | float) or not 0 <= value <= _MOST_WEIGHT:
-                raise RowError(
-                    f"{name}.{key} is {shown(value)}; expected a number from 0 to {_MOST_WEIGHT:g}"
-                )
-            return float(value)
-    return 1.0 if role in (LEARNED, REASONING) else 0.0
+        if value is not None and (key != "loss" or key == own or isinstance(value, bool)):
+            return key, value
+    return own, None

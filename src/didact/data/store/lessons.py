@@ -86,7 +86,9 @@ def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
     reasoning, answer = role == _ROLES.index(REASONING), role == _ROLES.index(LEARNED)
     traced = reasoning | _matching(content, _TRACE, answer & _MAY_BE_TRACE[first])
     traced |= _unopened(content, answer & ~traced)
+    weight = turn.field("weight").to_numpy(zero_copy_only=False)
     found = {
+        "weighted": having((weight != 0) & (weight != 1)),
         "reasoning": having(traced),
         "tools": having(role == _ROLES.index("tool")),
         "unknown_role": having(role == len(_ROLES)),
@@ -99,7 +101,7 @@ def _of_turns(turns: pa.ListArray, kind: Kind) -> dict[str, Int1D]:
         chosen, rejected = pc.utf8_trim_whitespace(chosen), pc.utf8_trim_whitespace(rejected)
         found["pair_equal"] = _array(pc.equal(chosen, rejected)) & ~found["pair_empty"]
         return _rows(found)
-    learned = (turn.field("weight").to_numpy(zero_copy_only=False) > 0) & ~reasoning
+    learned = (weight > 0) & ~reasoning
     filled = having(learned & ~blank)
     empty = blank & (learned | (role == _ROLES.index("user")))
     if empty.any():

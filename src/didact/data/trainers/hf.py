@@ -7,7 +7,8 @@ from typing import Final
 
 from didact.core.atomic import write_text
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.export.script import script_text
+from didact.data.export.trainer_settings import sequential, settings_text
 
 
 def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
@@ -22,7 +23,10 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
     script = folder / "train_hf.py"
     evaluate = "\n    eval_dataset=tokenized(eval_dataset)," if data.validation_file else ""
     body = _BODY.format(evaluate=evaluate)
-    text = script_text(data, name=script.name, settings=settings.name, imports=_IMPORTS, body=body)
+    text = script_text(
+        data, name=script.name, settings=settings.name, imports=_IMPORTS, body=body,
+        learns_prompts=True,
+    )  # fmt: skip
     write_text(script, text)
     return [settings, script]
 

@@ -25,7 +25,7 @@ from didact.data.export.flat import (
     write_shaped,
 )
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import settings_text
+from didact.data.export.trainer_settings import settings_text
 from didact.data.rows.columns import Row
 
 NAME: Final = "ms-swift"

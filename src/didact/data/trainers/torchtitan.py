@@ -7,7 +7,7 @@ from pathlib import Path
 from didact.core.atomic import write_text
 from didact.core.errors import DataError
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import settings_text
+from didact.data.export.trainer_settings import settings_text
 
 
 def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:

@@ -9,7 +9,8 @@ from didact.core.atomic import write_text
 from didact.core.errors import DataError
 from didact.core.pool import Kind
 from didact.data.export.ordered import OrderedDataSet
-from didact.data.export.script import script_text, sequential, settings_text
+from didact.data.export.script import script_text
+from didact.data.export.trainer_settings import sequential, settings_text
 
 _CLASSES: Final[dict[Kind, tuple[str, str]]] = {
     "chat": ("SFTTrainer", "SFTConfig"),
@@ -17,7 +18,15 @@ _CLASSES: Final[dict[Kind, tuple[str, str]]] = {
     "pair": ("DPOTrainer", "DPOConfig"),
     "labelled": ("KTOTrainer", "KTOConfig"),
 }
-_LENGTH: Final = "# max_length: 2048  # TRL cuts samples at 1,024 tokens unless it is set\n"
+_LENGTH: Final = """\
+# max_length: 2048  # unless set TRL cuts samples at 1,024 tokens, and drops those whose prompt is
+#                     as long, which moves all later steps
+"""
+_REWARD_LENGTH: Final = """\
+# max_length: 2048  # unless set TRL drops pairs of more than 1,024 tokens, which moves all later
+#                     steps
+"""
+_PROMPT: Final = "in which the prompt leaves no room"
 _GENERATIONS: Final = 8  # TRL's own default
 
 
@@ -33,7 +42,7 @@ def write_files(folder: Path, data: OrderedDataSet) -> list[Path]:
         name="train_trl.py",
         settings="trl.yaml",
         imports=f"from trl import {config}, {trainer}",
-        body=_BODY.format(trainer=trainer, config=config, evaluate=evaluate),
+        body=_BODY.format(trainer=trainer, config=config, evaluate=evaluate, dropped=_PROMPT),
     )
     return _written(folder, "trl", settings_text(values, data) + _LENGTH, text)
 
@@ -57,9 +66,15 @@ def write_reward(folder: Path, data: OrderedDataSet) -> list[Path]:
         imports="from trl import RewardConfig, RewardTrainer",
         model="AutoModelForSequenceClassification.from_pretrained(model_name, num_labels=1)",
         body=_REWARD
-        + _BODY.format(trainer="RewardTrainer", config="RewardConfig", evaluate=evaluate),
+        + _BODY.format(
+            trainer="RewardTrainer",
+            config="RewardConfig",
+            evaluate=evaluate,
+            dropped="which one of the two goes beyond",
+        ),
     )
-    return _written(folder, "trl-reward", settings_text(sequential(data), data) + _LENGTH, text)
+    values = settings_text(sequential(data), data) + _REWARD_LENGTH
+    return _written(folder, "trl-reward", values, text)
 
 
 def write_grpo(folder: Path, data: OrderedDataSet) -> list[Path]:
@@ -108,6 +123,14 @@ trainer = {trainer}(
     train_dataset=train_dataset,{evaluate}
     processing_class=tokenizer,
 )
+lost = 0 if settings.get("packing") else len(train_dataset) - len(trainer.train_dataset)
+if lost > 0:
+    print(
+        f"TRL drops {{lost}} of {{len(train_dataset)}} samples, for max_length: "
+        f"{{trainer.args.max_length}}, {dropped}: the steps are not "
+        "those of the order; set a larger one, or leave such samples out",
+        file=sys.stderr,
+    )
 """
 
 _REWARD: Final = """

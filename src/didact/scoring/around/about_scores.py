@@ -14,24 +14,30 @@ from didact.core.pool import Pool
 from didact.core.scores import Scores
 
 _REASONS: Final = 3  # why rows have no score, the most frequent
+UNKNOWN: Final = "unknown"  # the part of scores with the share of tokens a model does not know
 _NAMED: Final = 3  # files that a setting lists
 _OF_POOL: Final = ("data.dedup", "data.drop")  # a target set is read whole, with every row
 
 
 def about_scores(scores: Scores) -> tuple[Finding, ...]:
     """What should be known of scores, counted; nothing where there is nothing."""
-    return (*_equal(scores), *_unscored(scores))
+    return (*_equal(scores), *_unknown(scores), *_unscored(scores))
 
 
-def about_target(pool: Pool, target: Pool, files: Sequence[str]) -> Iterator[Finding]:
+def about_target(
+    pool: Pool, target: Pool, files: Sequence[str], *, aimed_at: bool = True
+) -> Iterator[Finding]:
     """What should be known of a target set, but its bad rows, of which `rejected_rows` tells.
 
     Args:
         pool: What is scored.
         target: The target set.
         files: Where that was read from, for the setting that keeps its rows out of the pool.
+        aimed_at: It is what samples are selected for, so that its own rows are found first; else
+            it may be of the pool, as graded rows are.
     """
-    yield from _in_pool(pool, target, files)
+    if aimed_at:
+        yield from _in_pool(pool, target, files)
     for found in target.findings:
         if found.kind != "rejected":
             of_pool = found.remedy.startswith(_OF_POOL)
@@ -66,6 +72,23 @@ def _equal(scores: Scores) -> Iterator[Finding]:
             "is chosen by them is chosen by the order of the files",
             remedy="score.method: another one tells them apart, or score.target: files that "
             "share words with the pool, where it takes one",
+        )
+
+
+def _unknown(scores: Scores) -> Iterator[Finding]:
+    """Rows that have no token which the model of the scores knows."""
+    if (shares := scores.parts.get(UNKNOWN)) is None:
+        return
+    rows = np.flatnonzero((shares >= 1) & scores.present)
+    if n := len(rows):
+        have = "has" if n == 1 else "have"
+        yield Finding(
+            kind="unknown",
+            count=n,
+            first=_row(int(rows[0])),
+            text=f"{counted(n, 'row')} {have} no token that the model of {scores.method} knows: "
+            "their scores say how long their lines are, no more",
+            remedy="score.target: samples in their language too, where that is a mistake",
         )
 
 

@@ -17,12 +17,14 @@ from didact.text.minhash import band_keys, banding, signatures
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from didact.core.arrays import Int1D
+    from didact.core.arrays import Float1D, Int1D
     from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context
 
 _OPEN, _MET, _CLOSED = 0, 1, 2
+_NONE: Final = np.empty(0, np.int64), np.empty(0)
+_CHANCE: Final = 1 / 256  # of places that differ, so many agree in the 8 bits that are kept
 _TOGETHER: Final = 4096  # candidates compared at a time: half a megabyte of signatures
 _FACTOR: Final = 4  # how a walk that comes up short grows; at most a third is done twice
 _PER_SAMPLE: Final = 4e-5  # seconds
@@ -74,8 +76,7 @@ class Refusal:
         need("near_duplicates", "dedup")
         self.refused = 0
         self.looked_at = 0
-        # Chance makes 1 of 256 places agree that differ.
-        enough = how.similarity + (1 - how.similarity) / 256
+        enough = how.similarity + (1 - how.similarity) * _CHANCE
         self._enough = int(np.ceil(how.permutations * enough - 1e-9))
         self._signed, keys, worded = _sketches(pool, rows, how, ctx)
         self._state = np.full(len(rows), _OPEN, np.uint8)
@@ -89,13 +90,23 @@ class Refusal:
         Returns:
             Ascending positions: open candidates, neither chosen nor refused before, that are near.
 
+        **Cost:** as `near`.
+        """
+        return self.near(position)[0]
+
+    def near(self, position: int) -> tuple[Int1D, Float1D]:
+        """Candidates refused because this one is chosen, and how near each is to it.
+
+        Returns:
+            As `after`; and the estimated Jaccard similarity of each to this one, 0 to 1.
+
         **Cost:** the open candidates that share a band with this one, about 0.1 µs each; those that
         are not open any more leave their bands when they are met.
         """
         state = self._state
         state[position] = _CLOSED
         if self._alone[position]:
-            return np.empty(0, np.int64)
+            return _NONE
         found = [np.empty(0, np.int32)]
         for band in self._bands:
             inside = band.members(position)
@@ -108,11 +119,16 @@ class Refusal:
             if _CLOSED in of:
                 band.keep(position, inside[of != _CLOSED])
         met = np.concatenate(found)
+        if not len(met):
+            return _NONE
         state[met] = _OPEN
-        near = np.sort(met[self._agreement(position, met) >= self._enough]).astype(np.int64)
+        agree = self._agreement(position, met)
+        which = np.flatnonzero(agree >= self._enough)
+        which = which[np.argsort(met[which])]
+        near, share = met[which].astype(np.int64), agree[which] / self._signed.shape[1]
         state[near] = _CLOSED
         self.refused += len(near)
-        return near
+        return near, (share - _CHANCE) / (1 - _CHANCE)
 
     def _agreement(self, position: int, others: npt.NDArray[np.int32]) -> Int1D:
         """In how many places the others' signatures agree with this one's."""

@@ -137,9 +137,9 @@ def feature_based(
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
-    **Cost:** the filter, some 82 ns a byte in one thread, and more as the pool grows; two passes
-    over the text, 38 ns a byte on one core, which workers share; and lazy greedy in one thread, 25
-    to 60 ns a byte of the pool. All of it takes some four times as long as
+    **Cost:** the filter, some 82 ns a byte, and more as the pool grows, and two passes over the
+    text, 38 ns a byte, of both of which workers share two thirds or more; and lazy greedy in one
+    thread, 20 to 50 ns a byte of the pool. All of it takes some four times as long as
     `compression` for a fifth of 40,000 samples (24 MB). Memory 4 to 8 bytes a gram that is a
     feature of its sample, about one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million
     samples (906 MB), the pool's index in it; before that, while noise is looked for, 4 to 8 bytes a
@@ -154,7 +154,7 @@ def feature_based(
     def growth() -> Iterator[Grown]:
         from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
 
-        scripts = scripts_of(pool, rows)
+        scripts = scripts_of(pool, rows, ctx)
         suspects, ranking = noise_last(
             "feature_based", pool, rows, scripts, ctx, strictness=noise, script_factor=script_factor
         )

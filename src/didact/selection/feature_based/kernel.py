@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from didact.selection.greedy.heap import pop, replace_top
+from didact.selection.greedy.heap import pop, replace_top, second, sift_down
 from didact.selection.greedy.leading import leading
 from didact.text.compiling import compiled
 
@@ -281,6 +281,37 @@ def gain_of(row: int, samples: Samples, state: State) -> float:
 
 
 @compiled
+def gains_of_two(one: int, other: int, samples: Samples, state: State) -> tuple[float, float]:
+    """`gain_of` two rows: what both wait for, memory above all, they wait for together."""
+    a, a_end = samples.once_at[one], samples.once_at[one + 1]
+    b, b_end = samples.once_at[other], samples.once_at[other + 1]
+    total, other_total = samples.alone[one], samples.alone[other]
+    for _ in range(min(a_end - a, b_end - b)):
+        total += state.step[samples.once[a]]
+        other_total += state.step[samples.once[b]]
+        a += 1
+        b += 1
+    for k in range(a, a_end):
+        total += state.step[samples.once[k]]
+    for k in range(b, b_end):
+        other_total += state.step[samples.once[k]]
+    a, a_end = samples.more_at[one], samples.more_at[one + 1]
+    b, b_end = samples.more_at[other], samples.more_at[other + 1]
+    for _ in range(min(a_end - a, b_end - b)):
+        total += rise(samples.more[a], samples.times[a], state)
+        other_total += rise(samples.more[b], samples.times[b], state)
+        a += 1
+        b += 1
+    for k in range(a, a_end):
+        total += rise(samples.more[k], samples.times[k], state)
+    for k in range(b, b_end):
+        other_total += rise(samples.more[k], samples.times[k], state)
+    total += rise(samples.last[one], samples.last_times[one], state)
+    other_total += rise(samples.last[other], samples.last_times[other], state)
+    return total / samples.size[one], other_total / samples.size[other]
+
+
+@compiled
 def gains_of(gains: Array, samples: Samples, state: State) -> None:
     """`gain_of` every row."""
     for row in range(len(gains)):
@@ -361,7 +392,15 @@ def pick(picks: Array, gains: Array, rows: Array, begins: Array, entries: Array,
             shares.picked[g] += shares.size[row]
         else:
             fresh[row] = done + picked
-            replace_top(own_gains, own_rows, entries[g], gain_of(row, samples, state))
+            at = second(own_gains, own_rows, entries[g])
+            if at and fresh[own_rows[at]] < done + picked:  # it is next, unless this stays on top
+                fresh[own_rows[at]] = done + picked
+                gain, its = gains_of_two(row, own_rows[at], samples, state)
+                own_gains[at] = its
+                sift_down(own_gains, own_rows, entries[g], at)
+            else:
+                gain = gain_of(row, samples, state)
+            replace_top(own_gains, own_rows, entries[g], gain)
         top_rows[g] = own_rows[0] if entries[g] else -1
         top_gains[g] = own_gains[0] if entries[g] else 0.0
     return picked

@@ -59,6 +59,16 @@ def heapify(gains: Gains, rows: Rows, size: int) -> None:
 
 
 @compiled
+def second(gains: Gains, rows: Rows, size: int) -> int:
+    """Where the entry is that comes after the top one; 0 where there is none."""
+    if size < 3:
+        return max(size - 1, 0)
+    if gains[1] == gains[2]:
+        return 1 if rows[1] < rows[2] else 2
+    return 1 if gains[1] > gains[2] else 2
+
+
+@compiled
 def replace_top(gains: Gains, rows: Rows, size: int, gain: float) -> None:
     """Give the top entry's row a new gain, at most its old one.
 

@@ -70,7 +70,7 @@ def noise_last(
     rule = "script_factor=" + ("null" if script_factor is None else f"{script_factor:g}")
     suspects = np.zeros(len(rows), np.bool_)
     if strictness:
-        suspects = noisy(pool, rows, strictness, ctx.progress)
+        suspects = noisy(pool, rows, strictness, ctx.progress, ctx.executor)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
         noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from didact.core.cost import Metered
 from didact.text.scripts import NONE, SCRIPTS, script_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from didact.core.arrays import Bool1D, Int1D, UInt8s
     from didact.core.pool import Pool
+    from didact.core.protocols import Context
 
 LEAST_SHARE: Final = 0.02  # of the candidates' tokens: what is smaller goes where it goes
 MOVED: Final = 1.5  # shares that change by more are told
@@ -45,12 +47,15 @@ class Shares(NamedTuple):
     step: float
 
 
-def scripts_of(pool: Pool, rows: Int1D) -> UInt8s:
+def scripts_of(pool: Pool, rows: Int1D, ctx: Context) -> UInt8s:
     """The script of every row, numbers of `didact.text.scripts.SCRIPTS`, `(len(rows),)`."""
-    out = np.empty(len(rows), np.uint8)
-    for part, texts in pool.texts(rows):
-        out[part] = script_of(texts)
-    return out
+    items = [rows[part] for part in pool.parts(rows)]
+    found = ctx.executor.map(_scripts, items, shared=pool)
+    return np.concatenate([np.empty(0, np.uint8), *found])
+
+
+def _scripts(pool: Pool, rows: Int1D) -> Metered[UInt8s]:
+    return Metered(script_of(pool.texts_of(rows)))
 
 
 def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float | None) -> Shares:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from didact.core.cost import Cost
+from didact.core.cost import Cost, Metered
 from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing, Progress
@@ -102,18 +102,18 @@ def shingle_novelty(
 
     **Source:** didact; shingles after Broder 1997, lazy greedy after Minoux 1978.
     **Cost:** some 150 ns a byte on one core of 2021, more than half of them the filter's: four to
-    five times what `compression` takes.
-    Memory, beside one batch of text: 4 bytes per distinct shingle in the sample, at `sample` 8 half
-    a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12 bytes per shingle
-    covered; and while noise is looked for 4 to 8 bytes a byte of text, at most 530 MiB. 1.5 million
-    samples of 620 bytes: about 1.2 GB.
+    five times what `compression` takes. Workers share two thirds of it.
+    Memory, beside four batches of text a worker: 4 bytes per distinct shingle in the sample, at
+    `sample` 8 half a byte a byte of text, twice that for a moment; 70 bytes a candidate; 6 to 12
+    bytes per shingle covered; and while noise is looked for 4 to 8 bytes a byte of text, at most
+    530 MiB. 1.5 million samples of 620 bytes: about 1.2 GB.
     """
     need("shingle_novelty", "fast")
     rows = candidates(pool, scores)
 
     @contextmanager
     def growth() -> Iterator[Grown]:
-        scripts = scripts_of(pool, rows)
+        scripts = scripts_of(pool, rows, ctx)
         suspects, ranking = noise_last(
             "shingle_novelty", pool, rows, scripts, ctx, strictness=noise,
             script_factor=script_factor,
@@ -137,34 +137,42 @@ def measured(
         Weights: the reference cost per byte, negative on suspects; offsets `(n + 1,)` into the
         fingerprints; fingerprints, row after row.
     """
-    from didact.selection.shingle_novelty import kernel
-
     most = 2**32 // sample - 1
     prefixes, apart = reference(pool, rows, ctx)
     weights, ends = np.zeros(len(rows)), np.zeros(len(rows) + 1, np.int64)
     prints: list[UInt32s] = []
-    filled = 0
-    for part, texts in pool.texts(rows):
-        data, offsets = utf8(texts)
-        out = np.empty(len(data) + len(texts), np.uint32)
-        count = kernel.fingerprints(data, offsets, most, out, ends[1:][part])
-        ends[1:][part] += filled
-        prints.append(out[:count].copy())
-        filled += count
-        lengths = np.diff(offsets)
-        cost = np.empty(len(texts))
-        for prefix, ours in zip(prefixes, (~apart[part], apart[part]), strict=True):
-            mine = np.flatnonzero(ours)
-            cost[mine] = added_bytes(data, offsets, mine, prefix, ctx.executor.workers)
-        weights[part] = np.maximum(cost, 0) / np.maximum(lengths, 1)
+    parts = pool.parts(rows)
+    items = [(rows[part], apart[part]) for part in parts]
+    found = ctx.executor.map(_measure, items, shared=(pool, prefixes, most))
+    for part, (its_prints, its_ends, its_weights) in zip(parts, found, strict=True):
+        ends[1:][part] = its_ends + ends[part.start]
+        prints.append(its_prints)
+        weights[part] = its_weights
         ctx.progress(Progress("measure", part.stop, len(rows)))
     weights[suspects] = -1.0
     return weights, ends, np.concatenate([np.empty(0, np.uint32), *prints])
 
 
-def added_bytes(
-    data: UInt8s, offsets: Int1D, which: Int1D, prefix: UInt8s, workers: int = 1
-) -> Int1D:
+def _measure(
+    shared: tuple[Pool, tuple[UInt8s, UInt8s], int], item: tuple[Int1D, Bool1D]
+) -> Metered[tuple[UInt32s, Int1D, Float1D]]:
+    """Fingerprints of some rows of a batch, where each row's end among them, and weights."""
+    from didact.selection.shingle_novelty import kernel
+
+    (pool, prefixes, most), (rows, apart) = shared, item
+    texts = pool.texts_of(rows)
+    data, offsets = utf8(texts)
+    out, ends = np.empty(len(data) + len(texts), np.uint32), np.empty(len(texts), np.int64)
+    count = kernel.fingerprints(data, offsets, most, out, ends)
+    cost = np.empty(len(texts))
+    for prefix, ours in zip(prefixes, (~apart, apart), strict=True):
+        mine = np.flatnonzero(ours)
+        cost[mine] = added_bytes(data, offsets, mine, prefix)
+    weights = np.maximum(cost, 0) / np.maximum(np.diff(offsets), 1)
+    return Metered((out[:count].copy(), ends, weights))
+
+
+def added_bytes(data: UInt8s, offsets: Int1D, which: Int1D, prefix: UInt8s) -> Int1D:
     """Compressed bytes that texts add after a prefix: zlib's size of both less the prefix's alone.
 
     Args:
@@ -172,12 +180,11 @@ def added_bytes(
         offsets: Where each text begins, `(n + 1,)`.
         which: Texts to measure.
         prefix: What the compressor has seen.
-        workers: Threads.
     """
     if not len(which):
         return np.empty(0, np.int64)
     texts = Texts(data, np.append(offsets, offsets[-1]))  # the last one is empty
-    with DeflateSizes(texts, workers=workers) as deflate:
+    with DeflateSizes(texts) as deflate:
         deflate.feed(prefix)
         alone = deflate.sizes(np.array([len(offsets) - 1]))
         return np.asarray(deflate.sizes(which) - alone)

@@ -141,7 +141,7 @@ def zip_(
     notes = (*_clamping((k1, k2, k3), stages), *_zlib_note())
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
-        scripts = scripts_of(pool, rows)
+        scripts = scripts_of(pool, rows, ctx)
         return share_notes(pool, rows, chosen, scripts, "zip looks at none; quotas keep sources")
 
     @contextmanager

@@ -110,32 +110,75 @@ def attraction(seen: int, one: float, other: float, total: float) -> float:
 
 
 @compiled
-def attract(text: Text, met: Met, total: float) -> tuple[float, int]:
+def look_up(text: Text, met: Met, at: Array, seen: Array) -> None:
+    """Where each word is counted, and how often each pair of near neighbors was met.
+
+    Every look-up is one of memory that no cache holds; here none waits for what another finds.
+
+    Args:
+        text: Texts of w words.
+        met: What was counted.
+        at: Filled: the bucket of each word, int32 `(w,)`.
+        seen: Filled: how often each word and the next were met, int32 `(w,)`; 0 where apart.
+    """
+    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
+    for i in range(len(hashes)):
+        at[i] = find(hashes[i], words)
+    for i in range(len(hashes)):
+        seen[i] = 0
+        if near[i]:
+            seen[i] = pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))]
+
+
+@compiled
+def attractions(text: Text, met: Met, total: float) -> tuple[Array, Array]:
+    """What every pair of the texts that are counted attracts, 0 where apart, and where words are.
+
+    Returns:
+        Attractions, float64 `(w,)`; and the buckets of the words, int32 `(w,)`.
+    """
+    words = met.words
+    at, seen = np.empty(len(text.hashes), np.int32), np.empty(len(text.hashes), np.int32)
+    found = np.zeros(len(text.hashes))
+    look_up(text, met, at, seen)
+    for t in range(len(text.counted)):
+        if text.counted[t]:
+            for i in range(text.offsets[t], text.offsets[t + 1]):
+                if text.near[i]:
+                    one, other = max(words[at[i], 0] - 1, 0.0), max(words[at[i + 1], 0] - 1, 0.0)
+                    found[i] = attraction(max(seen[i] - 1, 0), one, other, total)
+    return found, at
+
+
+@compiled
+def attract(text: Text, met: Met, found: Array, at: Array) -> tuple[float, int]:
     """Add up what every word's pairs attract, and how words are spelled that were met twice.
+
+    Args:
+        text: Texts.
+        met: Is changed.
+        found: See `attractions`,
+        at: and the buckets.
 
     Returns:
         The sum of all attractions, and the number of pairs.
     """
-    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
-    data, starts, ends, letters = text.data, text.starts, text.ends, met.letters
+    words, letters = met.words, met.letters
     worth, number = 0.0, 0
     for t in range(len(text.counted)):
         if not text.counted[t]:
             continue
         for i in range(text.offsets[t], text.offsets[t + 1]):
-            here = find(hashes[i], words)
-            alone = words[here, 0] - 1
-            if alone > 0:
-                walk(data, starts[i], ends[i], letters, 1)
-            if near[i]:
-                there = find(hashes[i + 1], words)
-                seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - 1, 0)
-                found = attraction(seen, max(alone, 0.0), max(words[there, 0] - 1, 0.0), total)
+            here = at[i]
+            if words[here, 0] - 1 > 0:
+                walk(text.data, text.starts[i], text.ends[i], letters, 1)
+            if text.near[i]:
+                there = at[i + 1]
                 words[here, 1] += 1
-                words[here, 2] += found
+                words[here, 2] += found[i]
                 words[there, 1] += 1
-                words[there, 2] += found
-                worth += found
+                words[there, 2] += found[i]
+                worth += found[i]
                 number += 1
     return worth, number
 
@@ -195,34 +238,33 @@ def is_number(data: Array, at: int, end: int) -> bool:
 
 
 @compiled
-def meet(text: Text, t: int, met: Met, total: float, alone: Array, found: Array) -> None:
+def meet(text: Text, t: int, met: Met, total: float, at: Array, seen: Array, alone: Array,
+         found: Array) -> None:  # fmt: skip
     """How often a text's words occur elsewhere, and what their pairs attract; 0 where apart."""
-    hashes, near, words, pairs = text.hashes, text.near, met.words, met.pairs
     first, size = text.offsets[t], text.offsets[t + 1] - text.offsets[t]
     own = 1 if text.counted[t] else 0
     for k in range(size):
-        alone[k] = max(words[find(hashes[first + k], words), 0] - own, 0.0)
+        alone[k] = max(met.words[at[first + k], 0] - own, 0.0)
     for k in range(size):
         i = first + k
         found[k] = 0.0
-        if near[i]:
-            seen = max(pairs[place(pair(hashes[i], hashes[i + 1]), len(pairs))] - own, 0)
-            found[k] = attraction(seen, alone[k], alone[k + 1], total)
+        if text.near[i]:
+            found[k] = attraction(max(seen[i] - own, 0), alone[k], alone[k + 1], total)
 
 
 @compiled
-def ties(text: Text, t: int, met: Met, typical: float, alone: Array, found: Array, tie: Array
-         ) -> None:  # fmt: skip
+def ties(text: Text, t: int, met: Met, typical: float, at: Array, alone: Array, found: Array,
+         tie: Array) -> None:  # fmt: skip
     """The tie of each of a text's words: mean attraction of the pairs that it is in elsewhere.
 
     Two of no attraction are counted with them; from 0 to `typical`.
     """
-    hashes, near, words = text.hashes, text.near, met.words
+    near, words = text.near, met.words
     first, own = text.offsets[t], text.counted[t]
     for k in range(text.offsets[t + 1] - first):
         tie[k] = 0.0
         if alone[k] > 0:
-            here = find(hashes[first + k], words)
+            here = at[first + k]
             partners, worth = float(words[here, 1]), float(words[here, 2])
             if own and near[first + k]:
                 partners, worth = partners - 1, worth - found[k]
@@ -248,10 +290,12 @@ def judge(text: Text, met: Met, total: float, typical: float, values: Array) -> 
     for t in range(len(out)):
         longest = max(longest, offsets[t + 1] - offsets[t])
     found, alone, tie = np.zeros(longest + 1), np.zeros(longest + 1), np.zeros(longest + 1)
+    at, seen = np.empty(len(text.hashes), np.int32), np.empty(len(text.hashes), np.int32)
+    look_up(text, met, at, seen)
     for t in range(len(out)):
         first, size = offsets[t], offsets[t + 1] - offsets[t]
-        meet(text, t, met, total, alone, found)
-        ties(text, t, met, typical, alone, found, tie)
+        meet(text, t, met, total, at, seen, alone, found)
+        ties(text, t, met, typical, at, alone, found, tie)
         for k in range(size):
             i = first + k
             loose = 1 - tie[k] / typical

@@ -13,11 +13,12 @@ letters, keys and encoded bytes letters follow each other as they do in no langu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from didact.core.arrays import Bool1D, Float1D, Int1D
+from didact.core.cost import Metered
 from didact.core.protocols import Progress, ignore_progress
 from didact.text.noise.misdecoded import misdecoded
 from didact.text.words import PlacedWords, place_words
@@ -25,8 +26,14 @@ from didact.text.words import PlacedWords, place_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from didact.core.arrays import Int32s
     from didact.core.pool import Pool
+    from didact.core.protocols import Executor
     from didact.text.noise.kernel import Met, Text
+
+R = TypeVar("R")
+_Item = tuple[Int1D, Bool1D]  # rows of one batch, and which are counted
+Work = Callable[[Any, _Item], Metered[R]]
 
 # A text says little about itself before it is this long: so many bytes of a usual text, and so many
 # nats of attraction, are counted with it.
@@ -51,6 +58,7 @@ def noisy(
     rows: Int1D,
     strictness: float,
     progress: Callable[[Progress], None] = ignore_progress,
+    executor: Executor | None = None,
 ) -> Bool1D:
     """Which samples are noise.
 
@@ -86,6 +94,9 @@ def noisy(
         strictness: 0 finds only what chance would have written, 1 all that holds together less
             than its words do elsewhere.
         progress: Told of rows done, over all three passes.
+        executor: Whose workers read texts and look words up; the caller's thread when None. Counts
+            and sums are made in the caller's, in the order of the rows, so that workers change
+            nothing.
 
     Returns:
         bool `(len(rows),)`.
@@ -93,8 +104,8 @@ def noisy(
     **Source:** the attraction is pointwise mutual information (Church and Hanks 1990, "Word
     association norms", Computational Linguistics 16), each text's own words left out.
     **Cost:** some 82 ns a byte on one core of 2021 in a pool of 16 MiB and 7 more for every
-    doubling, three passes over the text; memory 5 bytes a byte of text, at most 530 MiB, and that
-    of one batch.
+    doubling, three passes over the text; memory 5 bytes a byte of text, at most 530 MiB, and some
+    25 MB for each of four batches a worker.
     """
     from didact.text.noise import kernel
 
@@ -106,24 +117,70 @@ def noisy(
     counted = once & (np.cumsum(once) % max(step, 1) == 0)
     met = _nothing_met(int(lengths[counted].sum()))
 
-    def passing(number: int) -> Iterator[tuple[slice, pa.LargeStringArray, Text]]:
-        for place, texts in pool.texts(rows):
-            yield place, texts, _as_text(place_words(texts), counted[place])
-            progress(Progress("noise", number * len(rows) + place.stop, 3 * len(rows)))
+    parts = pool.parts(rows)
+    items = [(rows[part], counted[part]) for part in parts]
 
-    for _, _, text in passing(0):
+    def passing(number: int, work: Work[R], *shared: Any) -> Iterator[tuple[slice, R]]:
+        for part, found in zip(parts, _mapped(executor, work, items, (pool, *shared)), strict=True):
+            yield part, found
+            progress(Progress("noise", number * len(rows) + part.stop, 3 * len(rows)))
+
+    for _, text in passing(0, _text):
         kernel.count(text, met)
     total = max(float(met.words[:, 0].sum(dtype=np.float64)), 1.0)
-    found = [kernel.attract(text, met, total) for _, _, text in passing(1)]
+    found = []
+    for _, (text, attractions, at) in passing(1, _attractions, met, total):
+        found.append(kernel.attract(text, met, attractions, at))
     typical = sum(worth for worth, _ in found) / max(sum(pairs for _, pairs in found), 1)
     values = _worth_of_letters(met.letters)
     broken = np.zeros(len(rows), np.bool_)
-    for place, texts, text in passing(2):
-        broken[place] = misdecoded(texts)
-        if typical > 0:
-            facts = kernel.judge(text, met, total, typical, values)
-            broken[place] |= _score(facts, lengths[place], typical) < strictness
+    for part, (misread, facts) in passing(2, _judged, met, total, typical, values):
+        broken[part] = misread
+        if facts is not None:
+            broken[part] |= _score(facts, lengths[part], typical) < strictness
     return np.asarray(broken[first][group_of])
+
+
+def _mapped(
+    executor: Executor | None, work: Work[R], items: list[_Item], shared: tuple[Any, ...]
+) -> Iterator[R]:
+    if executor is None:
+        return (work(shared, item).value for item in items)
+    return executor.map(work, items, shared=shared)
+
+
+def _read(pool: Pool, item: _Item) -> tuple[pa.LargeStringArray, Text]:
+    rows, counted = item
+    texts = pool.texts_of(rows)
+    return texts, _as_text(place_words(texts), counted)
+
+
+def _text(shared: tuple[Pool], item: _Item) -> Metered[Text]:
+    """What is counted of some texts: their words, by hash alone."""
+    text, none = _read(*shared, item)[1], np.empty(0, np.int64)
+    return Metered(text._replace(data=np.empty(0, np.uint8), starts=none, ends=none))
+
+
+def _attractions(
+    shared: tuple[Pool, Met, float], item: _Item
+) -> Metered[tuple[Text, Float1D, Int32s]]:
+    from didact.text.noise import kernel
+
+    pool, met, total = shared
+    text = _read(pool, item)[1]
+    return Metered((text, *kernel.attractions(text, met, total)))
+
+
+def _judged(
+    shared: tuple[Pool, Met, float, float, Float1D], item: _Item
+) -> Metered[tuple[Bool1D, Float1D | None]]:
+    """Which texts are misdecoded, and the facts of each, unless nothing is known of pairs."""
+    from didact.text.noise import kernel
+
+    pool, met, total, typical, values = shared
+    texts, text = _read(pool, item)
+    facts = kernel.judge(text, met, total, typical, values) if typical > 0 else None
+    return Metered((misdecoded(texts), facts))
 
 
 def _as_text(words: PlacedWords, counted: Bool1D) -> Text:

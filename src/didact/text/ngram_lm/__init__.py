@@ -1,0 +1,1 @@
+"""N-gram language models: counted, estimated, read from ARPA files, and asked."""
