@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from didact._version import __version__
 
 if TYPE_CHECKING:
+    from didact.comparing.compare import compare
     from didact.core.budget import Budget
     from didact.core.errors import DidactError
     from didact.core.pool import Pool
@@ -30,6 +31,7 @@ _HOME = {
     "Selection": "didact.core.scores",
     "TrainingOrder": "didact.core.scores",
     "combine": "didact.verbs",
+    "compare": "didact.comparing.compare",
     "context": "didact.verbs",
     "dedup": "didact.duplicates",
     "evaluate": "didact.verbs",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainingOrder",
     "__version__",
     "combine",
+    "compare",
     "context",
     "dedup",
     "evaluate",

@@ -111,6 +111,10 @@ FLAGS = {
     "cache ls": {"--cache-dir", "--json"},
     "cache prune": {"--cache-dir", "--dry-run", "--json", "--older"},
     "calibrate": {"--cache-dir", "--device", "--json", "--seconds"},
+    "compare": {
+        "--cache-dir", "--dry-run", "--export-only", "--jobs", "--json", "--max-hours", "--out",
+        "--results", "--so-far",
+    },
     "config schema": set(),
     "config show": {"--json", "--set"},
     "dedup": {

@@ -16,6 +16,7 @@ import typer
 from didact.cli import (
     cache,
     calibrate,
+    compare,
     config,
     dedup,
     demo,
@@ -59,6 +60,7 @@ app.command(epilog=order.EXAMPLES)(order.order)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=dedup.EXAMPLES)(dedup.dedup)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
+app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=law.EXAMPLES)(law.law)

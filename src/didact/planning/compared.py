@@ -26,6 +26,7 @@ from didact.planning.prior import (
 LEAST_SEEDS: Final = 2
 LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
+_PADDING: Final = 0.02  # what another order of the same samples may add to a full pass
 _FAR_OFF: Final = 0.25  # of the gap; the law misses the published panels by 6 to 17 %
 
 
@@ -42,11 +43,11 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         of a task is below 2 its panels are left out; nothing is known where none is left.
 
     Raises:
-        DataError: As `trials_of`.
+        DataError: As `panels_of`.
     """
     quiet = sorted(t for t, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
     try:
-        trials = trials_of(comparison, train_params=train_params, without=quiet)
+        trials, left_out = panels_of(comparison, train_params=train_params, without=quiet)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     notes = [
@@ -61,6 +62,7 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
     tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
     notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
+    notes += left_out
     notes += _taken(comparison, size)
     if another_kind(train_params, size, size):
         notes.append(
@@ -109,16 +111,24 @@ def _taken(comparison: Comparison, size: float) -> Iterator[str]:
                 "taken for all"
             )
     names: dict[tuple[str, str, float], set[str]] = defaultdict(set)
+    budgets: dict[str, set[float]] = defaultdict(set)
     for arm in comparison.arms:
         if arm.train_params == size and arm.method not in {BASE, ALL}:
             names[arm.method, arm.task, arm.k_flops].add(arm.name)
+            if arm.feasible:
+                budgets[arm.method].add(arm.k_flops)
+    for method in sorted(m for m, paid in budgets.items() if len(paid) + 2 < LEAST_POINTS):
+        yield (
+            f"{method} could be paid at {len(budgets[method])} budget, and the law needs "
+            f"{LEAST_POINTS - 2}: it was left out"
+        )
     for method in sorted({of for (of, *_), found in names.items() if len(found) > 1}):
         yield f"{method} has several arms at one budget; they are taken as one method"
 
 
-def trials_of(
+def panels_of(
     comparison: Comparison, *, train_params: float | None = None, without: Sequence[str] = ()
-) -> list[Trials]:
+) -> tuple[list[Trials], list[str]]:
     """One panel for each task, schedule, learning rate and order of a comparison.
 
     Args:
@@ -126,9 +136,12 @@ def trials_of(
         train_params: Of several sizes the one nearest to this is taken; the largest without it.
         without: Tasks to leave out.
 
+    Returns:
+        The panels, and a sentence for each that no law can be fitted to.
+
     Raises:
-        DataError: No method has enough points and seeds, an end was not measured, or points lie
-            where the law has no curve.
+        DataError: There is no panel but such: no method has enough points and seeds, an end was
+            not measured, or points lie where the law has no curve.
     """
     sizes = sorted({arm.train_params for arm in comparison.arms})
     size = sizes[-1]
@@ -151,14 +164,24 @@ def trials_of(
             "the comparison has no feasible arm beside base and all; give larger budgets"
         )
     for task, arms in ends.items():
-        measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
-        if len(measures) > 1:
-            names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
-            raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
-    return [
-        _panel(" · ".join(str(part) for part in key if part is not None), arms, ends[key[0]])
-        for key, arms in groups.items()
-    ]
+        _check_measure(task, arms)
+    panels, errors = [], []
+    for key, arms in groups.items():
+        name = " · ".join(str(part) for part in key if part is not None)
+        try:
+            panels.append(_panel(name, arms, ends[key[0]]))
+        except DataError as error:
+            errors.append(error)
+    if errors and not panels:
+        raise errors[0]
+    return panels, [f"left out: {error}" for error in errors]
+
+
+def _check_measure(task: str, arms: Sequence[Arm]) -> None:
+    measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
+    if len(measures) > 1:
+        names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
+        raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
 
 
 def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
@@ -180,7 +203,7 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
     for method in sorted({arm.method for arm in arms}, key=lambda m: (m != RANDOM, m)):
         own = sorted((a for a in arms if a.method == method), key=lambda a: a.training_flops)
         compute = np.array([a.training_flops for a in own]) / full.training_flops
-        outside = [a for a, c in zip(own, compute, strict=True) if not 0 < c <= 1]
+        outside = [a for a, c in zip(own, compute, strict=True) if not 0 < c <= 1 + _PADDING]
         if outside:
             raise DataError(
                 f"{name}: arm {outside[0].name!r} trained for {outside[0].training_flops:.3g} "
@@ -188,6 +211,8 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
                 f"{full.training_flops:.3g}"
             )
         if len(set(compute.tolist())) + 2 < LEAST_POINTS:
+            if method != RANDOM:  # said by `_taken`
+                continue
             raise DataError(
                 f"{name}: {method} has {len(own)} point beside the base model and the full pass; "
                 f"the law needs {LEAST_POINTS} in all: add budgets to the comparison"

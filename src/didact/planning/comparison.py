@@ -15,6 +15,7 @@ from didact.core.errors import DataError, did_you_mean
 BASE: Final = "base"  # the model before any of the pool: the value at no training
 ALL: Final = "all"  # one pass over the whole pool, where every ranking is the same set
 RANDOM: Final = "random"
+_OPTIONAL: Final = frozenset({"reason", "setting", "chosen"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,9 @@ class Arm:
         high: Upper end.
         seeds: Number of runs, seeds and draws counted together.
         feasible: Whether K pays for the scoring.
-        reason: Why not.
+        reason: Why not, or why there is no value.
+        setting: Its values of the comparison's axes, as `learning_rate=0.001`; empty without axes.
+        chosen: Whether among the settings of its name this one was chosen, on other files.
     """
 
     name: str
@@ -68,13 +71,15 @@ class Arm:
     seeds: int
     feasible: bool
     reason: str = ""
+    setting: str = ""
+    chosen: bool = True
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r} on {self.task!r}"
-        texts = ("name", "method", "order", "task", "schedule", "metric", "reason")
+        texts = ("name", "method", "order", "task", "schedule", "metric", "reason", "setting")
         for name in texts:
             _expect(isinstance(getattr(self, name), str), where, name, getattr(self, name), "text")
-        for name in ("feasible", "higher_is_better"):
+        for name in ("feasible", "higher_is_better", "chosen"):
             given = getattr(self, name)
             _expect(isinstance(given, bool), where, name, given, "true or false")
         amounts = ("beta", "k_flops", "n_tokens", "selection_flops", "selection_cpu_seconds")
@@ -126,6 +131,9 @@ class Comparison:
         ranks: Rank correlation between sizes, JSON values; None with one size.
         decision_accuracy: Share of pairs of arms ranked alike at two sizes; None with one.
         verdict: `{code, text}`.
+        filled: Arms that repeat the same fraction until their budget is spent, likewise.
+        differences: Arms beside random samples at the same budget, JSON values.
+        about: What was compared, the bill, and what to know of it, JSON values.
     """
 
     arms: tuple[Arm, ...]
@@ -134,6 +142,9 @@ class Comparison:
     ranks: Any = None
     decision_accuracy: float | None = None
     verdict: Mapping[str, Any] | None = None
+    filled: tuple[Arm, ...] = ()
+    differences: Sequence[Mapping[str, Any]] = ()
+    about: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.arms:
@@ -146,12 +157,15 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` reads them back."""
         return {
-            "arms": [{f.name: getattr(arm, f.name) for f in fields(Arm)} for arm in self.arms],
+            "arms": [_arm_json(arm) for arm in self.arms],
             "fits": [dict(fit) for fit in self.fits],
             "snr": dict(self.snr),
             "ranks": self.ranks,
             "decision_accuracy": self.decision_accuracy,
             "verdict": None if self.verdict is None else dict(self.verdict),
+            "filled": [_arm_json(arm) for arm in self.filled],
+            "differences": [dict(each) for each in self.differences],
+            "about": None if self.about is None else dict(self.about),
         }
 
     @classmethod
@@ -173,17 +187,27 @@ class Comparison:
             raise DataError(f"{where}: unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
         arms = tuple(_arm(arm, f"{where}: arms[{i}]") for i, arm in enumerate(values["arms"]))
         rest = {name: given for name, given in values.items() if name != "arms" and given}
+        if not isinstance(rest.get("filled", []), list):
+            raise DataError(f"{where}: 'filled' is {rest['filled']!r:.80}; expected a list of arms")
+        if "filled" in rest:
+            rest["filled"] = tuple(
+                _arm(arm, f"{where}: filled[{i}]") for i, arm in enumerate(rest["filled"])
+            )
         try:
             return cls(arms, **rest)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
 
 
+def _arm_json(arm: Arm) -> dict[str, Any]:
+    return {f.name: getattr(arm, f.name) for f in fields(Arm)}
+
+
 def _arm(values: Any, where: str) -> Arm:
     if not isinstance(values, Mapping):
         raise DataError(f"{where} is {values!r}; expected a mapping")
     known = [f.name for f in fields(Arm)]
-    missing = [name for name in known if name not in values and name != "reason"]
+    missing = [name for name in known if name not in values and name not in _OPTIONAL]
     if missing:
         raise DataError(f"{where}: no {', '.join(missing)}; expected {', '.join(known)}")
     if unknown := sorted(values.keys() - set(known)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from didact.core.errors import DataError
-from didact.planning.compared import compared_prior, trials_of
+from didact.planning.compared import compared_prior, panels_of
 from didact.planning.comparison import Comparison
 
 
@@ -50,8 +50,8 @@ def test_two_tasks_are_two_panels_and_a_noisy_one_is_left_out(comparison: Any) -
 def test_of_two_sizes_the_nearest_and_a_far_one_is_said(comparison: Any) -> None:
     large = [a | {"train_params": 1_000_000_000} for a in comparison()["arms"]]
     both = Comparison.from_json({"arms": comparison()["arms"] + large})
-    assert {t.train_params for t in trials_of(both, train_params=9e8)} == {1e9}
-    assert {t.train_params for t in trials_of(both)} == {1e9}
+    assert {t.train_params for t in panels_of(both, train_params=9e8)[0]} == {1e9}
+    assert {t.train_params for t in panels_of(both)[0]} == {1e9}
     assert compared_prior(both, 1.2e8, "x").train_params == (1.5e8, 1.5e8)
     (note,) = compared_prior(both, 1.2e8, "x").notes
     assert "your runs on gsm8k" in note
@@ -86,6 +86,26 @@ def test_too_few_points_are_refused(comparison: Any, arm: Any) -> None:
         prior(few)
     with pytest.raises(DataError, match="no feasible arm beside base and all"):
         prior({"arms": [arm("base", 0.0, 1.0), arm("all", 1.0, 0.8)]})
+
+
+def test_a_method_with_too_few_points_is_left_out_and_said(comparison: Any, arm: Any) -> None:
+    values = comparison()
+    values["arms"].append(arm("perplexity", 0.5, 0.82))
+    found = prior(values)
+    assert "perplexity" not in found.rates
+    assert "perplexity could be paid at 1 budget, and the law needs 2: it was left out" in (
+        found.notes
+    )
+
+
+def test_a_panel_without_random_samples_is_left_out_and_said(comparison: Any, arm: Any) -> None:
+    values = comparison()
+    values["arms"] += [arm("length", b, 0.9, order="sort", seeds=1) for b in (0.1, 0.5)]
+    found = prior(values)
+    assert found.panels == ("gsm8k · linear · 0.0002 · shuffle",)
+    assert any(
+        note.startswith("left out: gsm8k · linear · 0.0002 · sort: arm") for note in found.notes
+    )
 
 
 def test_the_noise_of_a_run_is_that_of_the_seeds(comparison: Any) -> None:

@@ -15,7 +15,11 @@ def test_json_and_back(comparison: Any) -> None:
     values = comparison(decision_accuracy=0.8, verdict={"code": "select", "text": "bm25"})
     found = Comparison.from_json(values)
     assert Comparison.from_json(json.loads(json.dumps(found.to_json()))) == found
-    assert found.to_json()["arms"] == values["arms"]
+    assert found.to_json()["arms"] == [{**a, "setting": "", "chosen": True} for a in values["arms"]]
+    filled = {**found.to_json(), "filled": values["arms"][:2], "about": {"tasks": 3}}
+    again = Comparison.from_json(json.loads(json.dumps(filled)))
+    assert [arm.method for arm in again.filled] == ["base", "all"]
+    assert again.about == {"tasks": 3}
     assert found.snr == {"gsm8k": 4.0}
     assert found.decision_accuracy == 0.8
 
@@ -60,3 +64,5 @@ def test_what_is_no_comparison_is_refused(arm: Any) -> None:
     for snr in ([2.0], {"gsm8k": "high"}, {"gsm8k": float("nan")}):
         with pytest.raises(DataError, match="expected task → a number, or null"):
             Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "snr": snr})
+    with pytest.raises(DataError, match="'filled' is 5; expected a list of arms"):
+        Comparison.from_json({"arms": [arm("base", 0.0, 1.0)], "filled": 5})

@@ -1,0 +1,115 @@
+"""What `didact compare` prints: the bill on stderr before it runs, then what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from didact.cli.printing import new_table, safe, stdout
+from didact.comparing.bill import Bill
+from didact.comparing.compare import Compared
+from didact.comparing.exporting import RESULTS
+from didact.comparing.writing import COMPARISON, PAGE, TABLE
+from didact.planning.comparison import Arm, Comparison
+from didact.reporting.formatting import number, seconds
+from didact.reporting.plan_page import hours
+
+
+def foretell(bill: Bill) -> None:
+    """The bill, on stderr: results go to stdout."""
+    _bill(bill, Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+def bill_table(bill: Bill) -> None:
+    """The bill as the result of a dry run."""
+    _bill(bill, stdout())
+
+
+def _bill(bill: Bill, console: Console) -> None:
+    table = new_table(
+        "setting", "runs", "not paid", "scoring", "CPU s", "training", "evaluation", "time",
+    )  # fmt: skip
+    for line in bill.lines:
+        table.add_row(
+            safe(line.label), f"{line.runs}", f"{line.infeasible or ''}",
+            number(line.scoring_flops), f"{line.scoring_cpu_seconds:.2f}",
+            number(line.training_flops), number(line.evaluation_flops), hours(line.seconds / 3600),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"FLOPs; in all {number(bill.flops)}, {hours(bill.seconds / 3600)} on {safe(bill.device)} "
+        "by four steps that were timed" + (f", {bill.jobs} at a time" if bill.jobs > 1 else "")
+    )
+    for label in bill.dropped:
+        console.print(f"dropped to keep to the hours: {safe(label)}")
+
+
+def exported_table(done: Compared) -> None:
+    """The data sets that were written, and where results go."""
+    console = stdout()
+    table = new_table("arm", "seed", "samples", "scoring FLOPs", "training FLOPs", "data set")
+    for each in done.exported:
+        where = each.folder or (f"as {each.shares}" if each.shares else each.reason)
+        table.add_row(
+            safe(each.arm), "" if each.seed is None else f"{each.seed}",
+            f"{each.samples:,}" if each.samples else "", number(each.selection_flops),
+            number(each.training_flops), safe(where),
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"wrote {safe(done.folder / RESULTS)}: fill in value and higher_is_better of it")
+
+
+def compared_tables(done: Compared) -> None:
+    """The verdict in words, a table for each task, where things are."""
+    assert done.comparison is not None  # noqa: S101 - of a comparison that was made
+    found = done.comparison
+    console = stdout()
+    if not console.is_terminal:  # nothing is cut off in a file
+        console.width = 140
+    console.print(safe((found.verdict or {}).get("text", "")))
+    for task in dict.fromkeys(arm.task for arm in found.arms):
+        console.print("")
+        console.print(_task(found, task))
+    for name, reason in (done.failed or {}).items():
+        console.print(f"failed: {safe(name)}: {safe(reason)}")
+    for file in (COMPARISON, TABLE, PAGE):
+        console.print(f"wrote {safe(done.folder / file)}")
+
+
+def _task(found: Comparison, task: str) -> Table:
+    arms = [arm for arm in found.arms if arm.task == task]
+    table = new_table(
+        safe(task), "β", arms[0].metric, "95 %", "beside random", "", "scoring FLOPs", "CPU s",
+        "training FLOPs", "runs",
+    )  # fmt: skip
+    beside = {
+        (d["arm"], d["setting"], d["beta"], d["train_params"]): d
+        for d in found.differences if d["task"] == task and not d["filled"]
+    }  # fmt: skip
+    for arm in sorted(arms, key=lambda a: (a.method == "all", a.beta)):
+        d = beside.get((arm.name, arm.setting, arm.beta, arm.train_params))
+        name = f"{arm.name} [{arm.setting}]" if arm.setting else arm.name
+        table.add_row(
+            safe(name) + ("" if arm.chosen else " (not chosen)"), f"{arm.beta:g}",
+            number(arm.value), _between(arm), "" if d is None else f"{d['difference']:+.3g}",
+            _said(arm, d), number(arm.selection_flops), seconds(arm.selection_cpu_seconds),
+            number(arm.training_flops), f"{arm.seeds}",
+        )  # fmt: skip
+    return table
+
+
+def _between(arm: Arm) -> str:
+    return "" if arm.low is None else f"{number(arm.low)} to {number(arm.high)}"
+
+
+def _said(arm: Arm, difference: Mapping[str, Any] | None) -> str:
+    if arm.reason:
+        return safe(arm.reason)
+    if difference is None:
+        return ""
+    if difference["shares_runs"] and difference["low"] is None:
+        return "the same runs"
+    return "tie" if difference["tie"] else "better" if difference["better"] else "worse"

@@ -1,0 +1,356 @@
+"""Ground: what all runs of a comparison share, opened once: pool, base models, held-out files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from didact import config as configs
+from didact import pipeline, verbs
+from didact._version import __version__
+from didact.accounting.catalog import described
+from didact.accounting.spec import ModelSpec
+from didact.comparing.grid import Grid
+from didact.comparing.settings import Setting, parsed
+from didact.core.atomic import write_text
+from didact.core.cost import Cost
+from didact.core.errors import ConfigError, DataError, DidactError, need
+from didact.core.identity import base_libraries, versions
+from didact.core.manifest import fingerprint
+from didact.core.nesting import parse_json
+from didact.core.pool import Pool
+from didact.core.protocols import Context
+from didact.data.reading.settings import DataSettings
+from didact.evaluation.evaluate import HeldOut
+from didact.models.architecture import read_spec
+from didact.models.folder import digest, find
+from didact.training.foresight import PlannedTraining
+from didact.training.settings import TrainSettings
+
+FORMAT: Final = 1
+ABOUT: Final = "compare.json"
+_LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "tokenizers")
+_CONFIGS: Final = (".yaml", ".yml", ".toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model.
+
+    Attributes:
+        model: Its folder, or its name where it is known by its numbers alone.
+        digest: Identity of what is in it.
+        n_params: Number of its parameters.
+        weight_bytes: Bytes of its weights; 0 where they are not here.
+        spec: Its numbers, where they are all that is known.
+    """
+
+    model: str
+    digest: str
+    n_params: int
+    weight_bytes: int
+    spec: ModelSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FullPass:
+    """One pass of training over all that may be chosen.
+
+    Attributes:
+        flops: Foretold FLOPs, padding included.
+        tokens: Tokens without it.
+        samples: Number of samples.
+    """
+
+    flops: float
+    tokens: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all runs have in common.
+
+    Attributes:
+        grid: The grid.
+        where: What messages call it.
+        home: The folder of the comparison.
+        pool: The pool.
+        choosing: The held-out files that settings are chosen by.
+        telling: Those that tell what they are worth.
+        bases: Key of the base as the grid gives it → the model; see `base_of`.
+        ctx: Cache, progress, workers.
+    """
+
+    grid: Grid
+    where: str
+    home: Path
+    pool: Pool
+    choosing: tuple[HeldOut, ...]
+    telling: tuple[HeldOut, ...]
+    bases: Mapping[str, Base]
+    ctx: Context
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def held_out(self) -> tuple[HeldOut, ...]:
+        """All held-out files."""
+        return (*self.choosing, *self.telling)
+
+    def base_of(self, setting: Setting) -> Base:
+        """The model that a setting starts from."""
+        return self.bases[fingerprint(setting.base)]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What every run depends on beside its config, JSON values."""
+        held_out = [[Path(f.path).name, f.blake2b] for f in self.held_out]
+        libraries = {**base_libraries(), **versions(_LIBRARIES)}
+        return {
+            "pool": self.pool.fingerprint, "held_out": held_out, "didact": __version__,
+            "libraries": libraries,
+        }  # fmt: skip
+
+    def full_pass(self, setting: Setting) -> FullPass:
+        """One pass of a setting's training over the pool.
+
+        **Cost:** tokenises the pool once for all settings that read it alike.
+        """
+        settings = self.train_settings(setting)
+        base = self.base_of(setting)
+        planned = PlannedTraining(model=base.spec or Path(base.model), settings=settings)
+        key = fingerprint(planned.identity())
+        if key not in self._known:
+            ahead = planned.foresee(self.pool, self.ctx)
+            rows = verbs.everything(self.pool, None).rows
+            bare = float(ahead.each[rows].sum())
+            if not bare:
+                raise DataError(
+                    f"{self.where}: no sample of the pool has a token to learn; check data and the "
+                    "template"
+                )
+            flops = bare * (1 + ahead.padding(rows))
+            self._known[key] = FullPass(flops, int(ahead.lengths[rows].sum()), len(rows))
+        found: FullPass = self._known[key]
+        return found
+
+    def train_settings(self, setting: Setting) -> TrainSettings:
+        """The settings of a setting's training, the batch size of its order filled in."""
+        key = fingerprint(["train", setting.key])
+        if key not in self._known:
+            config = parsed(self.grid, setting, where=f"{self.where}: {setting.label}")
+            settings: dict[str, Any] = {} if config.train is None else config.train.settings()
+            batch = settings["batch_size"] or (config.order.batch_size if config.order else None)
+            self._known[key] = TrainSettings(**{**settings, "batch_size": batch})
+        found: TrainSettings = self._known[key]
+        return found
+
+    def scoring(self, setting: Setting) -> Cost:
+        """What the scores of a setting are estimated to take from nothing."""
+        key = fingerprint(["scoring", setting.sections["score"], setting.sections["order"],
+                           setting.sections["select"]])  # fmt: skip
+        if key not in self._known:
+            plain = {
+                "data": self.grid.data_section, "score": setting.sections["score"],
+                "select": {**(setting.sections["select"] or {}), "budget": {"ratio": 0.5}}
+                if setting.sections["select"] else None,
+                "order": setting.sections["order"],
+            }  # fmt: skip
+            config = configs.parse(plain, f"{self.where}: {setting.label}")
+            _, costs = pipeline.plan(config, self.ctx)
+            parts = ("score", "order_score", "select")
+            self._known[key] = sum((costs.get(part, Cost()) for part in parts), Cost())
+        found: Cost = self._known[key]
+        return found
+
+    def evaluation(self, setting: Setting) -> Cost:
+        """What one evaluation is estimated to take."""
+        base = self.base_of(setting)
+        key = fingerprint(["evaluation", base.digest])
+        if key not in self._known:
+            self._known[key] = verbs.estimate_evaluation(
+                base.model, self.held_out, ctx=self.ctx, **self.grid.evaluate
+            )
+        found: Cost = self._known[key]
+        return found
+
+    def by_content(self, score: Any) -> Any:
+        """A resolved score with what its files and models hold in place of where they lie."""
+        if not isinstance(score, dict):
+            return score
+        out = {**score, "of": [self.by_content(each) for each in score.get("of") or []]}
+        if isinstance(score.get("model"), str):
+            out["model"] = digest(find(score["model"]))
+        if (target := score.get("target")) is not None:
+            key = fingerprint(["target", target])
+            if key not in self._known:
+                self._known[key] = self._target(target).fingerprint
+            out["target"] = self._known[key]
+        return out
+
+    def _target(self, target: Any) -> Pool:
+        if isinstance(target, dict):
+            own = configs.validated(configs.DataConfig, target, "score.target")
+            return verbs.read_with_inputs(own.path, own, self.ctx, role="target").pool
+        data = configs.validated(configs.DataConfig, self.grid.data_section, "data")
+        return verbs.read_target(target, data, self.ctx).pool
+
+    def selector_params(self, setting: Setting) -> int | None:
+        """Parameters of the largest model that scores; None without one."""
+        found = []
+        for model in _models(setting.sections["score"]):
+            with suppress(DidactError):  # static embeddings have no numbers of a network
+                found.append(read_spec(find(model)).n_total)
+        return max(found, default=None)
+
+
+def open_ground(
+    grid: Grid,
+    settings: Sequence[Setting],
+    home: Path,
+    ctx: Context,
+    where: str,
+    *,
+    by_numbers: bool = False,
+) -> Ground:
+    """Read the pool and the held-out files, and find or make the base models.
+
+    Args:
+        grid: The grid.
+        settings: Its settings.
+        home: The folder of the comparison.
+        ctx: Cache, progress.
+        where: What messages call the grid.
+        by_numbers: Take a base that is a known name or a size ("7B") for its numbers alone: it is
+            trained elsewhere.
+
+    Raises:
+        ConfigError: The folder holds something else, or a comparison of another version.
+        DataError: A file is bad; samples of a held-out file are among those that it must not share.
+    """
+    if not by_numbers:
+        need("a comparison", "models")
+    claim(home)
+    config = configs.validated(configs.DataConfig, grid.data_section, f"{where}: data")
+    pool = verbs.read_with_inputs(config.path, config, ctx).pool
+    choosing = verbs.held_out(grid.choose_on, config, ctx) if grid.choose_on else []
+    telling = verbs.held_out(grid.tell_on, config, ctx)
+    _check_held_out(grid, config, choosing, telling, ctx, where)
+    bases = {}
+    for setting in settings:
+        key = fingerprint(setting.base)
+        if key not in bases:
+            known = _known_by_numbers(setting.base) if by_numbers else None
+            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where))
+    return Ground(grid, where, home, pool, tuple(choosing), tuple(telling), bases, ctx)
+
+
+def _opened(model: str | Path) -> Base:
+    path = find(model)
+    weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return Base(str(path), digest(path), read_spec(path).n_total, weights)
+
+
+def _known_by_numbers(base: Any) -> Base | None:
+    """A base that the table knows by its name or size; None for what is to be opened."""
+    if not isinstance(base, str) or Path(base).expanduser().exists():
+        return None
+    try:
+        spec = described(base).spec
+    except ConfigError:
+        return None
+    return Base(base, fingerprint(asdict(spec)), spec.n_total, 0, spec)
+
+
+def claim(home: Path) -> None:
+    """Make the folder of a comparison, or see that it is one, and of this version.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    about = home / ABOUT
+    mine = {"comparison": FORMAT, "didact": __version__}
+    if not about.exists():
+        if home.exists() and (not home.is_dir() or any(home.iterdir())):
+            raise ConfigError(
+                f"{home}: is there and no comparison; choose another folder with -o, or empty it"
+            )
+        home.mkdir(parents=True, exist_ok=True)
+        write_text(about, json.dumps(mine) + "\n")
+        return
+    try:
+        told = parse_json(about.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{about}: not readable ({error}); choose another folder with -o"
+        ) from error
+    if told != mine:
+        version = told.get("didact") if isinstance(told, dict) else None
+        raise ConfigError(
+            f"{home}: holds a comparison of didact {version}, this is {__version__}; runs of two "
+            "versions cannot be compared: choose another folder with -o, or install that version"
+        )
+
+
+def _check_held_out(
+    grid: Grid,
+    config: DataSettings,
+    choosing: Sequence[HeldOut],
+    telling: Sequence[HeldOut],
+    ctx: Context,
+    where: str,
+) -> None:
+    names = [file.name.partition(".")[0] for file in (*choosing, *telling)]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{where}: two held-out files are called {name!r} (without their endings), by "
+                "which results are told apart; rename one"
+            )
+    for file in choosing:
+        _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
+    targets = grid.axes.get("target", [grid.target] if grid.target else [])
+    for target in targets:
+        read = verbs.read_target(target, config, ctx).pool
+        _check_apart(read, f"target, {target}", telling, where)
+
+
+def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) -> None:
+    for file in telling:
+        shared = np.flatnonzero(np.isin(pool.content_hash, file.pool.content_hash))
+        if len(shared):
+            raise DataError(
+                f"{where}: {what}: {len(shared):,} of its {len(pool):,} samples are in "
+                f"{file.path}, the first is row {int(shared[0]) + 1}; what tells what a "
+                "choice is worth must not be chosen by: remove them from one of the two"
+            )
+
+
+def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str) -> str | Path:
+    """A model's folder or name; a run config is run, and its model it is."""
+    if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
+        return base
+    if isinstance(base, str):
+        config = configs.load(Path(base).expanduser())
+    else:
+        config = configs.parse(base, f"{where}: base")
+    if config.train is None:
+        raise ConfigError(f"{where}: base: the run config has no train section; add one")
+    out = home / "bases" / fingerprint(config.resolved())[:12]
+    pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
+    return out / "model"
+
+
+def _models(score: Any) -> Iterator[str]:
+    """The models that scores are made with."""
+    if isinstance(score, dict):
+        for each in score.get("of", ()):
+            yield from _models(each)
+        if isinstance(score.get("model"), str):
+            yield score["model"]

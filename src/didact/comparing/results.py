@@ -1,0 +1,206 @@
+"""Results of other people's trainings and evaluations, taken back as runs of a comparison."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from didact.analysis.runs import Measure, Run, What
+from didact.comparing.exporting import Exported, read_exported
+from didact.comparing.grid import Grid
+from didact.comparing.measured import task_of
+from didact.comparing.points import Point
+from didact.comparing.settings import Setting, parsed, settings_of
+from didact.comparing.told import Asked, told
+from didact.core.errors import DataError, did_you_mean
+from didact.data.reading.files import readable
+from didact.planning.comparison import BASE, RANDOM, Comparison
+from didact.training.settings import TrainSettings
+
+COLUMNS: Final = (
+    "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
+)  # fmt: skip
+_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table."""
+
+    arm: str
+    seed: int | None
+    task: str
+    metric: str
+    value: float
+    higher_is_better: bool
+    training_flops: float | None
+    place: str
+
+
+def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparison:
+    """What was trained and evaluated elsewhere, told as a comparison.
+
+    Args:
+        grid: The grid that the arms were exported by.
+        home: The folder they were exported into.
+        where: What messages call the grid.
+        path: A CSV: `arm, seed, task, metric, value, higher_is_better, training_flops`; the last
+            is what is left for the training where it is empty.
+
+    Raises:
+        DataError: No arms were exported there, a row is bad or given twice, several metrics are
+            given and none is the grid's, or there is no run of random samples.
+    """
+    settings = {setting.label: setting for setting in settings_of(grid, where)}
+    arms: dict[str, list[Exported]] = defaultdict(list)
+    for each in read_exported(home):
+        if each.setting not in settings:
+            raise DataError(
+                f"{where}: has no arm {each.setting!r}, which was exported into {home}; give the "
+                "grid that it was exported by"
+            )
+        arms[each.arm].append(each)
+    rows = _of_one_metric(_read(path, arms), grid.metric, path)
+    if not any(settings[arms[row.arm][0].setting].arm == RANDOM for row in rows):
+        raise DataError(
+            f"{path}: has no run of random samples, beside which every arm is judged; train and "
+            f"evaluate {next((a for a in arms if a.startswith(RANDOM)), 'random')!r}"
+        )
+    points = [
+        _point(settings[group[0].setting], group, [r for r in rows if r.arm == name])
+        for name, group in arms.items()
+    ]
+    named = dict(zip(arms, points, strict=True))
+    points = [_shared(point, named[point.shares]) if point.shares else point for point in points]
+    choosing = tuple(task_of(file) for file in grid.choose_on)
+    trained = {label: _training(grid, setting) for label, setting in settings.items()}
+    asked = Asked(
+        metric=rows[0].metric, choosing=choosing,
+        schedules={k: (t.schedule, t.learning_rate) for k, t in trained.items()},
+        orders={
+            k: "" if s.method == BASE else str(s.sections["order"].get("method", "keep"))
+            for k, s in settings.items()
+        },
+    )  # fmt: skip
+    note = f"values are those of {path.name}: trained and evaluated elsewhere, samples not known"
+    about = {
+        "budgets": list(grid.budgets), "seeds": list(grid.seeds), "metric": rows[0].metric,
+        "tasks": grid.tasks, "choose_on": list(choosing), "tell_on": [], "notes": [note],
+    }  # fmt: skip
+    return told(points, asked, about)
+
+
+def _training(grid: Grid, setting: Setting) -> TrainSettings:
+    config = parsed(grid, setting, where=setting.label)
+    return TrainSettings(**({} if config.train is None else config.train.settings()))
+
+
+def _point(setting: Setting, group: Sequence[Exported], rows: Sequence[_Row]) -> Point:
+    first = group[0]
+    left = float(np.mean([each.training_flops for each in group]))
+    spent = [row.training_flops for row in rows if row.training_flops is not None]
+    point = Point(
+        setting=setting, beta=first.beta, k_flops=first.k_flops,
+        selection_flops=float(np.mean([each.selection_flops for each in group])),
+        selection_cpu_seconds=float(np.mean([each.selection_cpu_seconds for each in group])),
+        training_flops=0.0 if not rows else float(np.mean(spent)) if spent else left, tokens=0,
+        n_params=first.n_params, selector_params=first.selector_params, shares=first.shares,
+        reason=first.reason or ("" if rows or first.shares else "not in the table of results"),
+    )  # fmt: skip
+    by_seed: dict[int | None, list[_Row]] = defaultdict(list)
+    for row in rows:
+        by_seed[row.seed].append(row)
+    runs = tuple(
+        Run(
+            name=f"{first.arm}, seed {seed}", set=point.label,
+            measures={
+                What("", r.task, r.metric): Measure(r.value, r.higher_is_better) for r in some
+            },
+            seeds={"seed": seed}, draw=f"draw {seed}" if setting.draws else "",
+            size=first.n_params,
+        )
+        for seed, some in by_seed.items()
+    )  # fmt: skip
+    return replace(point, runs=runs)
+
+
+def _shared(point: Point, of: Point) -> Point:
+    """A point that is the same training as another."""
+    reason = point.reason or of.reason
+    return replace(point, shares=of.label, training_flops=of.training_flops, reason=reason)
+
+
+def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    if metric not in metrics and len(metrics) > 1:
+        raise DataError(
+            f"{path}: has {', '.join(metrics)}, and the grid's metric is {metric!r}; set metric in "
+            "the grid to the one that is to be told"
+        )
+    taken = metric if metric in metrics else metrics[0]
+    return [row for row in rows if row.metric == taken]
+
+
+def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
+    with readable(path):
+        lines = csv.DictReader(path.read_text("utf-8-sig").splitlines(), strict=True)
+    missing = [name for name in COLUMNS[:-1] if name not in (lines.fieldnames or ())]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
+    out: list[_Row] = []
+    seen: dict[tuple[Any, ...], str] = {}
+    for told_row in lines:
+        if not told_row.get("value"):
+            continue  # of a run that was not made
+        row = _row(told_row, f"{path}:{lines.line_num}", arms)
+        key = (row.arm, row.seed, row.task, row.metric)
+        if key in seen:
+            raise DataError(f"{row.place}: is given at {seen[key]}, too; a run counts once")
+        seen[key] = row.place
+        out.append(row)
+    if not out:
+        raise DataError(f"{path}: has no row with a value; expected a run a line")
+    return out
+
+
+def _row(given: Mapping[str, Any], place: str, arms: Mapping[str, Sequence[Exported]]) -> _Row:
+    arm = str(given["arm"])
+    if arm not in arms:
+        raise DataError(f"{place}: arm {arm!r} was not exported{did_you_mean(arm, arms)}")
+    if arms[arm][0].shares:
+        raise DataError(
+            f"{place}: {arm!r} is the same training as {arms[arm][0].shares!r} and has no runs of "
+            "its own; leave the row out"
+        )
+    seeds = [each.seed for each in arms[arm]]
+    seed = int(given["seed"]) if str(given["seed"] or "").isdigit() else None
+    if seed not in seeds:
+        raise DataError(f"{place}: seed {given['seed']!r} of {arm!r}; expected one of {seeds}")
+    flag = _FLAGS.get(str(given["higher_is_better"]).strip().lower())
+    if flag is None:
+        raise DataError(
+            f"{place}: higher_is_better is {given['higher_is_better']!r}; expected true or false"
+        )
+    flops = given.get("training_flops") or None
+    return _Row(
+        arm, seed, str(given["task"]), str(given["metric"]),
+        _number(given["value"], "value", place), flag,
+        None if flops is None else _number(flops, "training_flops", place), place,
+    )  # fmt: skip
+
+
+def _number(told_value: Any, name: str, place: str) -> float:
+    try:
+        value = float(told_value)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{place}: {name} is {told_value!r}; expected a finite number")
+    return value

@@ -1,0 +1,310 @@
+"""Running trials: one after another or several at a time, each once, whoever asks for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from didact import config as configs
+from didact import pipeline
+from didact.comparing.grid import Plain
+from didact.comparing.records import FOLDER, RUNS, Record, read_record, write_record
+from didact.comparing.trials import Trial
+from didact.core.atomic import FULL, digest, remove
+from didact.core.cost import Cost, Metered
+from didact.core.errors import BudgetError, DataError
+from didact.core.locks import lock_file
+from didact.core.manifest import Manifest
+from didact.core.protocols import Context, Device, Progress
+from didact.evaluation.results import TABLE
+from didact.execution.executors import processes, serial
+from didact.models.folder import RECORD
+from didact.training.trained import AVERAGED, read_trained
+
+_AVERAGED_TABLE: Final = "evaluation-averaged.parquet"
+_MODEL: Final = "model"
+_ROOM: Final = 4  # weights, their gradients' moments and a second copy, while a run trains
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A trial as a worker is given it: plain values.
+
+    Attributes:
+        name: The trial's.
+        key: The trial's.
+        plain: Its run config.
+        label: What messages call it.
+        scored_by: Names and keys of trials with the same scoring: where one is done, its FLOPs are
+            what a repeated fraction has left for training.
+        k_flops: Its budget.
+    """
+
+    name: str
+    key: str
+    plain: Plain
+    label: str
+    k_flops: float
+    scored_by: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What all jobs share."""
+
+    home: Path
+    cache_dir: Path
+    keep_models: bool
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    home: Path,
+    ctx: Context,
+    *,
+    foretold: Mapping[str, float],
+    keep_models: bool = False,
+    jobs: int = 1,
+    device: Device = "cpu",
+) -> dict[str, Record]:
+    """Run what is not done; the records of all trials that are runs.
+
+    A trial that another process is running is waited for, so that several processes may share a
+    folder. One that fails is recorded as failed and the others go on.
+
+    Args:
+        trials: The trials.
+        home: The folder of the comparison.
+        ctx: Cache, progress.
+        foretold: Name of a trial → wall seconds that it is foretold to take.
+        keep_models: Keep the weights of every run.
+        jobs: Processes to run trials in; 1 is this one.
+        device: What the trainings run on.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    wanted = [t for t in trials if t.plain is not None]
+    found = {t.name: r for t in wanted if (r := _done(home, t.name, t.key)) is not None}
+    if not keep_models:  # of runs that were killed between their record and this
+        for name in (n for n, r in found.items() if r.status == "done"):
+            _lighten(home / RUNS / name)
+    todo = [_job(t, wanted) for t in wanted if t.name not in found]
+    (home / FOLDER).mkdir(exist_ok=True)
+    (home / RUNS).mkdir(exist_ok=True)
+    clock = _Clock(foretold, len(wanted), ctx, set(found))
+    place = _Place(home, ctx.cache_dir, keep_models)
+    executor = serial() if jobs == 1 else processes(jobs)
+    busy: list[Job] = []
+    opened = partial(_opened, ctx.progress) if jobs == 1 else _opened_quietly
+    results = executor.map(
+        _apply, todo, shared=place, open=opened, device=None if jobs == 1 else device
+    )
+    for job, record in zip(todo, results, strict=True):
+        if record is None:
+            busy.append(job)
+            continue
+        found[job.name] = record
+        clock.tell(job, record)
+    for job in busy:
+        ctx.tell(f"{job.label}: another process runs it; waiting for it")
+        found[job.name] = _waited(place, job, ctx)
+        clock.tell(job, found[job.name])
+    return found
+
+
+def _job(trial: Trial, trials: Sequence[Trial]) -> Job:
+    assert trial.plain is not None  # noqa: S101 - of trials that are run
+    alike = tuple((t.name, t.key) for t in trials if t.setting == trial.setting and not t.fill)
+    return Job(
+        trial.name, trial.key, trial.plain, f"{trial.setting.label} at {trial.beta:g}",
+        trial.k_flops, alike if trial.fill else (),
+    )  # fmt: skip
+
+
+def _done(home: Path, name: str, key: str) -> Record | None:
+    """A record that stands; what failed is tried again."""
+    record = read_record(home, name, key)
+    return None if record is None or record.status == "failed" else record
+
+
+def _apply(run: Callable[[Job], Metered[Record | None]], job: Job) -> Metered[Record | None]:
+    return run(job)
+
+
+@contextmanager
+def _opened(
+    progress: Any, place: _Place, device: str
+) -> Iterator[Callable[[Job], Metered[Record | None]]]:
+    del device
+    yield partial(_run_job, place, progress)
+
+
+@contextmanager
+def _opened_quietly(
+    place: _Place, device: str
+) -> Iterator[Callable[[Job], Metered[Record | None]]]:
+    """In a process of its own: of several accelerators it sees the one that is its."""
+    if device.startswith("cuda:"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
+    yield partial(_run_job, place, lambda _: None)
+
+
+def _run_job(place: _Place, progress: Any, job: Job) -> Metered[Record | None]:
+    """A job's record; None where another process is at it."""
+    with lock_file(_lock(place.home, job.name)) as ours:
+        if not ours:
+            return Metered(None)
+        known = _done(place.home, job.name, job.key)
+        return Metered(known or _run(place, job, progress))
+
+
+def _waited(place: _Place, job: Job, ctx: Context) -> Record:
+    """The record that another process makes; made here where it died."""
+    while True:
+        found = _run_job(place, ctx.progress, job).value
+        if found is not None:
+            return found
+        time.sleep(1)
+
+
+def _lock(home: Path, name: str) -> Path:
+    return home / FOLDER / f".{name}.lock"
+
+
+def _run(place: _Place, job: Job, progress: Any) -> Record:
+    folder = place.home / RUNS / job.name
+    began = time.monotonic()
+    blank = Record(name=job.name, key=job.key, status="failed")
+    if (folder / _MODEL / RECORD).is_file() and not any((folder / _MODEL).glob("*.safetensors")):
+        remove(folder)  # of another trial by this name, whose weights are gone
+    try:
+        config = configs.parse(_with_what_is_left(place.home, job), job.label)
+        done = pipeline.run(config, folder, cache_dir=place.cache_dir, progress=progress)
+        record = _record(place, job, done.manifest, folder, time.monotonic() - began)
+    except BudgetError as error:
+        remove(folder)
+        record = replace(blank, status="infeasible", reason=str(error))
+    except Exception as error:
+        if _disk_is_full(error):
+            raise
+        record = replace(blank, reason=f"failed: {type(error).__name__}: {error}")
+    write_record(record, place.home)
+    if record.status == "done" and not place.keep_models:
+        _lighten(folder)
+    return record
+
+
+def _with_what_is_left(home: Path, job: Job) -> Plain:
+    """The config of a repeated fraction, with what its scoring really left for training."""
+    for name, key in job.scored_by:
+        known = read_record(home, name, key)
+        if known is not None and known.status == "done":
+            left = max(job.k_flops - known.selection_flops, 1.0)
+            return {**job.plain, "train": {**job.plain["train"], "flops": left}}
+    return job.plain
+
+
+def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
+    bills = {stage.name: stage.measured.bill.value for stage in manifest.stages}
+    parts = ("score", "order_score", "select") if job.plain["select"] else ()  # not of all data
+    before = sum((bills.get(part, Cost()) for part in parts), Cost())
+    table = folder / _AVERAGED_TABLE
+    table = table if table.is_file() else folder / TABLE
+    select, train = manifest.stage("select"), manifest.stage("train")
+    if select is None or train is None:
+        raise DataError(f"{folder}: its manifest has no training; remove it and run again")
+    trained = read_trained(folder / _MODEL)
+    return Record(
+        name=job.name, key=job.key, status="done", selection_flops=before.flops,
+        selection_cpu_seconds=before.cpu_seconds, training_flops=trained.cost.flops,
+        tokens=trained.cost.tokens, samples=int(select.counts["samples"]),
+        n_params=int(trained.about["n_params"]),
+        evaluation=table.relative_to(place.home).as_posix(), digest=digest(table),
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def _lighten(folder: Path) -> None:
+    """Remove weights and the training file of a run whose record stands."""
+    model = folder / _MODEL
+    for path in (*model.glob("*.safetensors"), *(model / AVERAGED).glob("*.safetensors")):
+        remove(path)
+    for name in ("train.jsonl", "train.parquet", "validation.jsonl", "validation.parquet"):
+        remove(folder / name)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in {*FULL, errno.ENOSPC}:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def check_room(home: Path, weight_bytes: int, runs: int, jobs: int, *, keep_models: bool) -> None:
+    """Refuse a comparison for which the disk has no room.
+
+    Args:
+        home: Its folder.
+        weight_bytes: Bytes of the largest base model's weights.
+        runs: Runs to come.
+        jobs: Runs at a time.
+        keep_models: Whether the weights of every run stay.
+
+    Raises:
+        DataError: There is too little.
+    """
+    needed = weight_bytes * (_ROOM * jobs + (runs if keep_models else 0)) if runs else 0
+    free = shutil.disk_usage(home).free
+    if needed > free:
+        remedy = "set keep_models: false, " if keep_models else ""
+        raise DataError(
+            f"{home}: {free / 1e9:.3g} GB are free, and the runs need about {needed / 1e9:.3g} GB "
+            f"for weights; {remedy}free some space, or choose another folder with -o"
+        )
+
+
+class _Clock:
+    """Tells after every run how much is left."""
+
+    def __init__(
+        self, foretold: Mapping[str, float], total: int, ctx: Context, done: set[str]
+    ) -> None:
+        self._foretold, self._total, self._ctx = foretold, total, ctx
+        self._done = set(done)
+        self._began, self._had = time.monotonic(), sum(foretold.get(n, 0.0) for n in done)
+        if done:
+            ctx.tell(f"{len(done)} of {total} runs are done already")
+
+    def tell(self, job: Job, record: Record) -> None:
+        """A line for a run, and how long the rest takes at the pace so far."""
+        self._done.add(job.name)
+        seconds = sum(self._foretold.get(n, 0.0) for n in self._done) - self._had
+        left = sum(self._foretold.values()) - self._had - seconds
+        pace = (time.monotonic() - self._began) / seconds if seconds > 0 else 1.0
+        what = record.status if record.status != "done" else f"{record.seconds:.0f} s"
+        if record.reason:
+            what += f", {record.reason}"
+        self._ctx.progress(
+            Progress("compare", len(self._done), self._total, "runs", note=job.label)
+        )
+        self._ctx.tell(
+            f"{job.name}: {what}; {len(self._done)} of {self._total} runs, about "
+            f"{_duration(max(left, 0.0) * pace)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,91 @@
+"""Speed: FLOPs a second of this very training on this machine, by some steps of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from didact import verbs
+from didact.comparing.ground import Ground
+from didact.comparing.settings import Setting
+from didact.core.atomic import write_text
+from didact.core.manifest import fingerprint
+from didact.core.nesting import parse_json
+from didact.core.scores import TrainingOrder
+from didact.execution.calibrated import this_machine
+from didact.training.settings import DEFAULT_BATCH
+
+_FILE: Final = "speed.json"
+_STEPS: Final = 4  # the first of them warms up
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a training goes here.
+
+    Attributes:
+        flops_per_second: FLOPs as executed ÷ wall seconds of a step.
+        start_seconds: Wall seconds that opening and saving a model take beside its steps.
+        device: Name of the device.
+    """
+
+    flops_per_second: float
+    start_seconds: float
+    device: str
+
+    def seconds(self, flops: float, runs: int = 1) -> float:
+        """Foretold wall seconds of some FLOPs in some runs."""
+        return flops / self.flops_per_second + runs * self.start_seconds
+
+
+def measured_speed(ground: Ground, setting: Setting) -> Speed:
+    """Time some steps of a setting's training on random samples; what was timed before is kept.
+
+    **Cost:** four optimizer steps.
+    """
+    base = ground.base_of(setting)
+    settings = {
+        k: v for k, v in asdict(ground.train_settings(setting)).items()
+        if k not in {"flops", "max_steps", "average", "average_last", "average_every", "ema_decay"}
+    }  # fmt: skip
+    key = fingerprint([base.digest, settings, this_machine()])
+    file = ground.home / _FILE
+    known = _known(file)
+    if key in known:
+        return Speed(**known[key])
+    rows = verbs.everything(ground.pool, None).rows
+    batch = settings["batch_size"] or DEFAULT_BATCH
+    drawn = np.random.default_rng(0).choice(rows, min(_STEPS * batch, len(rows)), replace=False)
+    order = TrainingOrder(drawn, ground.pool.fingerprint, "random")
+    out = ground.home / ".speed"
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.monotonic()
+    trained = verbs.train(
+        ground.pool, order, model=base.model, out=out / "model", replace_other=True, ctx=ground.ctx,
+        **settings,
+    )  # fmt: skip
+    wall = time.monotonic() - began
+    first, last = trained.steps[0], trained.steps[-1]
+    flops, seconds = float(last.total_flops or 0), float(last.seconds or 0)
+    start = max(wall - seconds, 0.0)
+    if len(trained.steps) > 1:
+        flops -= float(first.total_flops or 0)
+        seconds -= float(first.seconds or 0)
+    found = Speed(flops / max(seconds, 1e-9), start, str(trained.about["device"]))
+    shutil.rmtree(out, ignore_errors=True)
+    write_text(file, json.dumps({**known, key: asdict(found)}, indent=1) + "\n")
+    return found
+
+
+def _known(file: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

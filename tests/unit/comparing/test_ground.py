@@ -1,0 +1,163 @@
+"""What is refused before anything is trained: folders, held-out files, the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+
+import orjson
+import pytest
+
+pytest.importorskip("torch")
+
+from didact.comparing import running
+from didact.comparing.grid import parse_grid
+from didact.comparing.ground import claim, open_ground
+from didact.comparing.records import Record, read_record, write_record
+from didact.comparing.running import check_room, run_trials
+from didact.comparing.settings import settings_of
+from didact.comparing.trials import Trial
+from didact.core.errors import BudgetError, ConfigError, DataError
+from didact.core.locks import lock_file
+from didact.verbs import context
+
+
+def chat(i):
+    return {"messages": [{"role": "user", "content": f"say {i}"},
+                         {"role": "assistant", "content": f"here you are: {i}"}]}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ranges = {"pool": (0, 20), "target": (20, 26), "val": (40, 46), "test": (60, 66)}
+    for name, (first, last) in ranges.items():
+        lines = [orjson.dumps(chat(i)) + b"\n" for i in range(first, last)]
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(lines))
+    return tmp_path
+
+
+def ground(grid, place):
+    checked = parse_grid(grid)
+    return open_ground(
+        checked, settings_of(checked, "x"), place / "OUT", context(cache_dir=place / "cache"), "g"
+    )
+
+
+@pytest.mark.parametrize(("name", "what"), [("target", "target"), ("val", "choose_on")])
+def test_what_tells_must_not_be_chosen_by(grid, place, name, what):
+    both = (place / f"{name}.jsonl").read_bytes() + orjson.dumps(chat(61)) + b"\n"
+    (place / f"{name}.jsonl").write_bytes(both)
+    with pytest.raises(DataError) as error:
+        ground(grid(choose_on=["val.jsonl"]), place)
+    said = str(error.value)
+    assert said.startswith(f"g: {what}, ")
+    assert "1 of its 7 samples are in " in said
+    assert "the first is row 7" in said
+    assert "remove them from one of the two" in said
+
+
+def test_a_base_that_is_not_there(grid, place):
+    with pytest.raises(DataError, match="no such folder"):
+        ground(grid(base="no/such/base"), place)
+    with pytest.raises(ConfigError, match="base: the run config has no train section"):
+        ground(grid(base={"data": {"path": "pool.jsonl"}}), place)
+
+
+def test_two_held_out_files_of_one_name(grid, place):
+    (place / "more").mkdir()
+    (place / "more" / "test.jsonl").write_bytes((place / "val.jsonl").read_bytes())
+    with pytest.raises(DataError, match=r"two held-out files are called 'test'"):
+        ground(grid(tell_on=["test.jsonl", "more/test.jsonl"]), place)
+
+
+def test_a_folder_is_a_comparison_of_this_version_or_empty(tmp_path):
+    claim(tmp_path / "new")
+    claim(tmp_path / "new")
+    (tmp_path / "new" / "compare.json").write_text(json.dumps({"comparison": 1, "didact": "0.0.1"}))
+    with pytest.raises(ConfigError, match=r"of didact 0\.0\.1, this is .* another folder with -o"):
+        claim(tmp_path / "new")
+    (tmp_path / "new" / "compare.json").write_text("{")
+    with pytest.raises(ConfigError, match="not readable"):
+        claim(tmp_path / "new")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is there and no comparison"):
+        claim(tmp_path / "other")
+
+
+def test_a_disk_without_room_is_refused(tmp_path):
+    check_room(tmp_path, 1000, 5, 1, keep_models=True)
+    check_room(tmp_path, 10**18, 0, 1, keep_models=True)  # everything is done
+    with pytest.raises(DataError, match="GB for weights; free some space"):
+        check_room(tmp_path, 10**18, 5, 1, keep_models=False)
+    with pytest.raises(DataError, match="set keep_models: false"):
+        check_room(tmp_path, 10**18, 5, 1, keep_models=True)
+
+
+@pytest.fixture
+def trial(grid):
+    setting = settings_of(parse_grid(grid()), "x")[1]
+    plain = {"data": {"path": "pool.jsonl"}, "select": None}
+    return Trial(
+        name="all-0", setting=setting, beta=1.0, k_flops=1e9, seed=0, plain=plain, key="k",
+        selection_flops=0.0,
+    )  # fmt: skip
+
+
+def raising(error, monkeypatch):
+    def run(*_, **__):
+        raise error
+
+    monkeypatch.setattr(running.pipeline, "run", run)
+
+
+def test_a_full_disk_stops_it_and_is_no_arm_that_failed(trial, tmp_path, monkeypatch):
+    full = DataError("no space left")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    raising(full, monkeypatch)
+    with pytest.raises(DataError, match="no space left"):
+        run_trials([trial], tmp_path, context(cache_dir=tmp_path / "cache"), foretold={})
+    assert read_record(tmp_path, "all-0", "k") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BudgetError("too little"), "infeasible"), (ValueError("odd"), "failed")]
+)
+def test_what_cannot_be_paid_and_what_fails(trial, tmp_path, monkeypatch, error, status):
+    raising(error, monkeypatch)
+    told = []
+    ctx = context(cache_dir=tmp_path / "cache", tell=told.append)
+    (record,) = run_trials([trial], tmp_path, ctx, foretold={"all-0": 1.0}).values()
+    assert record.status == status
+    assert str(error) in record.reason
+    assert f"all-0: {status}, " in told[-1]
+    again = run_trials([trial], tmp_path, ctx, foretold={})
+    assert again["all-0"].status == status
+    # what failed is tried again; what cannot be paid is not
+    assert sum(f"all-0: {status}, " in line for line in told) == (2 if status == "failed" else 1)
+
+
+def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
+    raising(AssertionError("it ran here"), monkeypatch)
+    (tmp_path / "arms").mkdir()
+    record = Record(name="all-0", key="k", status="infeasible", reason="made there")
+    told, held = [], threading.Event()
+
+    def elsewhere():
+        with lock_file(tmp_path / "arms" / ".all-0.lock"):
+            held.set()
+            while not told:
+                time.sleep(0.01)
+            write_record(record, tmp_path)
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    held.wait()
+    ctx = context(cache_dir=tmp_path / "cache", tell=told.append)
+    found = run_trials([trial], tmp_path, ctx, foretold={})
+    other.join()
+    assert told[0] == "all at 1: another process runs it; waiting for it"
+    assert found == {"all-0": record}
