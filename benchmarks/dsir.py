@@ -30,7 +30,7 @@ import pyarrow as pa
 import didact
 from didact.core.pool import Pool
 from didact.core.statistics import spearman
-from didact.text.importance import Features, NGrams, count, log_ratio, weigh
+from didact.text.importance import NGrams, WordKind, count, log_ratio, weigh
 from main_job import machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "dsir.json"
@@ -254,7 +254,7 @@ def languages(data: Path) -> dict[str, dict[str, float]]:
 
 
 def _r_precision(
-    texts: pa.LargeStringArray, articles: np.ndarray, features: Features, per: str
+    texts: pa.LargeStringArray, articles: np.ndarray, features: WordKind, per: str
 ) -> float:
     ngrams = NGrams(2, 10_000, features)
     of_pool = count(texts, ngrams)

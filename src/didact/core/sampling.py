@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,8 @@ from didact.core.arrays import Int1D
 from didact.core.hashing import mix
 from didact.core.pool import Pool
 from didact.core.protocols import Context
+
+MOST_BYTES: Final = 2**24  # of text that is learned from or looked at, of pool and target each
 
 
 def drawable_rows(pool: Pool) -> Int1D:
@@ -30,3 +34,9 @@ def random_key(ctx: Context, purpose: str) -> int:
 def shuffled_rows(pool: Pool, rows: Int1D, key: int) -> Int1D:
     """The rows in a random order that depends on their content and the key alone."""
     return rows[np.argsort(mix(row_keys(pool)[rows] ^ np.uint64(key)), kind="stable")]
+
+
+def within_bytes(pool: Pool, rows: Int1D) -> Int1D:
+    """As many of the first rows as hold no more text than `MOST_BYTES`; one at least."""
+    ends = np.cumsum(pool.n_bytes[rows])
+    return rows[: max(int(np.searchsorted(ends, MOST_BYTES, side="right")), 1)]

@@ -93,15 +93,17 @@ def auc(
     Returns:
         The area under the ROC curve, 0 to 1, and the ends of its 95 % interval.
 
-    **Source:** Mann and Whitney 1947; the standard error of Hanley and McNeil 1982.
+    **Source:** Mann and Whitney 1947; the standard error of Hanley and McNeil 1982, which is 0 at
+    the ends: it is taken no nearer to them than half a value of the smaller class plus one.
     """
     m, n = len(positive), len(negative)
     ranks = mean_ranks(np.concatenate([positive, negative]))
     area = float((ranks[:m].sum() - m * (m - 1) / 2) / (m * n))
-    of_two_positive, of_two_negative = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area)
-    spread += (m - 1) * (of_two_positive - area**2) + (n - 1) * (of_two_negative - area**2)
-    half = _NORMAL * math.sqrt(variance * max(spread, 0.0) / (m * n))
+    end = 0.5 / (min(m, n) + 1)
+    p = min(max(area, end), 1 - end)
+    of_two_positive, of_two_negative = p / (2 - p), 2 * p**2 / (1 + p)
+    spread = p * (1 - p) + (m - 1) * (of_two_positive - p**2) + (n - 1) * (of_two_negative - p**2)
+    half = _NORMAL * math.sqrt(variance * spread / (m * n))
     return area, max(area - half, 0.0), min(area + half, 1.0)
 
 
@@ -114,9 +116,10 @@ def spearman_interval(rho: float, n: int, *, variance: float = 1.0) -> tuple[flo
         variance: What the variance is multiplied by, `CROSS_FITTED` for pairs of a value and what
             was foretold of it from the others.
 
-    **Source:** Fisher's z with the standard error of Bonett and Wright 2000.
+    **Source:** Fisher's z with the standard error of Bonett and Wright 2000, taken no nearer to
+    ±1, where z has no end, than 1 / (n + 1).
     """
-    if abs(rho) >= 1:
-        return rho, rho
-    half = _NORMAL * math.sqrt(variance * (1 + rho**2 / 2) / (n - 3))
-    return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
+    end = n / (n + 1)
+    z = math.atanh(min(max(rho, -end), end))
+    half = _NORMAL * math.sqrt(variance * (1 + math.tanh(z) ** 2 / 2) / (n - 3))
+    return min(rho, math.tanh(z - half)), max(rho, math.tanh(z + half))

@@ -17,7 +17,7 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted, Progress
-from didact.core.sample_field import SampleField, check_sample_field
+from didact.core.sample_field import SampleField, check_fields
 from didact.text import bm25
 from didact.text.bm25 import Variant
 from didact.text.hash_set import HashSet
@@ -26,6 +26,7 @@ from didact.text.hash_set import HashSet
 # included; each further query costs the second figure. Only `estimate` uses them.
 _SECONDS_PER_BYTE = 25e-9
 _SECONDS_PER_BYTE_AND_QUERY = 0.15e-9
+_SECONDS_PER_BYTE_OF_TARGET = 15e-9
 
 
 @method("bm25")
@@ -72,16 +73,15 @@ class BM25:
     needs_target = True
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """Bytes of both passes times a rate that grows with the number of queries."""
+        """Bytes of the pool times a rate that grows with the queries, and of the target."""
         n_tasks = len(target.tasks) if target is not None else 1
         per_byte = _SECONDS_PER_BYTE + _SECONDS_PER_BYTE_AND_QUERY * n_tasks
-        return Cost(cpu_seconds=per_byte * pool.n_bytes)
+        of_target = _SECONDS_PER_BYTE_OF_TARGET * target.n_bytes if target is not None else 0.0
+        return Cost(cpu_seconds=per_byte * pool.n_bytes + of_target)
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """Pass 1: document frequencies of the query words, mean length, Okapi's mean weight."""
-        check_sample_field(pool, self.field, "score.bm25.field")
-        target_field = self.target_field or self.field
-        check_sample_field(target, target_field, "score.bm25.target_field", what="target set")
+        target_field = check_fields(pool, target, self.field, self.target_field, "score.bm25")
         queries = _queries(target, target_field)
         task = _WordCount(pool, self.field, queries.among, vocabulary=self.variant == "okapi")
         totals = bm25.Totals(queries.among)

@@ -16,17 +16,17 @@ from didact.core.findings import counted
 from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.sample_field import SampleField, check_sample_field
-from didact.core.sampling import drawable_rows, random_key, shuffled_rows
-from didact.core.statistics import CROSS_FITTED, auc
-from didact.scoring.learned.cross_fitting import CrossFitted, Folds, cross_fit, fitted
-from didact.scoring.learned.learned_scorer import (
+from didact.core.sample_field import SampleField, check_fields
+from didact.core.sampling import (
     MOST_BYTES,
-    LearnedScorer,
-    Texts,
-    libraries,
+    drawable_rows,
+    random_key,
+    shuffled_rows,
     within_bytes,
 )
+from didact.core.statistics import CROSS_FITTED, auc
+from didact.scoring.learned.cross_fitting import CrossFitted, Folds, cross_fit, fitted
+from didact.scoring.learned.learned_scorer import LearnedScorer, Texts, libraries
 from didact.text.linear import Logistic
 
 _FORMAT: Final = 0.99  # area from which the two differ in more than what they are about
@@ -84,9 +84,7 @@ class Classifier(LearnedScorer):
         Raises:
             DataError: The target has fewer than two samples with different words.
         """
-        check_sample_field(pool, self.field, f"{self.where}.field")
-        target_field = self.target_field or self.field
-        check_sample_field(target, target_field, f"{self.where}.target_field", what="target set")
+        target_field = check_fields(pool, target, self.field, self.target_field, self.where)
         reading = self.reading(self.field)
         key = random_key(ctx, "classifier")
         wanted = within_bytes(target, shuffled_rows(target, np.arange(len(target)), key))
@@ -94,8 +92,7 @@ class Classifier(LearnedScorer):
         positive = found.take(found.present)
         folds = self._folds(positive, found)
         drawn = shuffled_rows(pool, drawable_rows(pool), key)[: self.train_rows]
-        if len(drawn):
-            drawn = within_bytes(pool, drawn)
+        drawn = within_bytes(pool, drawn)
         others = reading.texts(pool, drawn, ctx, "read a part of the pool")
         # a copy of a target sample is no example of the pool
         negative = others.take(
@@ -144,7 +141,7 @@ class Classifier(LearnedScorer):
             f"sample a higher score than one of the pool, by models that saw neither "
             f"({counted(n, 'target sample')}, {len(texts) - n:,} of the pool)"
         )
-        if area >= _FORMAT:
+        if area >= _FORMAT and n >= _FEW:
             note += (
                 "; so near to 1, the target may differ in format, in language or in where it is "
                 "from and not in what it is about: look at the samples with the highest scores"

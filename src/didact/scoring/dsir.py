@@ -11,25 +11,26 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from didact.core.arrays import Float2D, Int1D
+from didact.core.arrays import Float2D, Int1D, UInt64s
 from didact.core.cost import Cost, Metered
 from didact.core.errors import DataError
 from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
-from didact.core.sample_field import SampleField, check_sample_field
-from didact.text.importance import Features, NGrams, count, log_ratio, weigh
+from didact.core.sample_field import SampleField, check_fields
+from didact.core.sampling import drawable_rows, random_key, shuffled_rows, within_bytes
+from didact.text.importance import NGrams, WordKind, count, log_ratio, weigh
 from didact.text.words import hash_words
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), one target task,
 # reading included; each further task costs the second figure. Only `estimate` uses them.
-_SECONDS_PER_BYTE: Final[dict[Features, float]] = {"words": 23e-9, "released": 500e-9}
+_SECONDS_PER_BYTE: Final[dict[WordKind, float]] = {"words": 23e-9, "released": 500e-9}
 _SECONDS_PER_BYTE_AND_TASK: Final = 1e-9
+_SECONDS_PER_BYTE_OF_TARGET: Final[dict[WordKind, float]] = {"words": 30e-9, "released": 270e-9}
 # A sample of the pool is looked at for the target's words; where fewer of them are there than
 # this share, the two are hardly of one language.
-_SAMPLED: Final = 2000  # rows,
-_SAMPLED_BYTES: Final = 1 << 24  # and no more bytes
+_SAMPLED: Final = 2000  # rows
 _FEW_WORDS: Final = 0.1
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
 # more of what it happens to lack than of what it is like.
@@ -72,12 +73,13 @@ class DSIR:
     counts combining marks as letters, which is not done here; the package counts n-grams of the
     pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
     **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
-    task; 500 with `features: released`. Memory: 8 bytes a bucket and task.
+    task; 500 with `features: released`; one over the target, 30 and 270. Memory: 8 bytes a bucket
+    and task; `released` also remembers the buckets of a million n-grams, 140 MiB in each worker.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] = 2
     buckets: Annotated[int, Field(ge=2, le=1 << 20)] = 10_000
-    features: Features = "words"
+    features: WordKind = "words"
     smoothing: Annotated[float, Field(gt=0)] = 1e-8
     per: Literal["ngram", "sample"] = "ngram"
     min_words: Annotated[int, Field(ge=1)] = 1
@@ -88,18 +90,20 @@ class DSIR:
     needs_target = True
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
-        """Bytes of both passes times a rate that grows with the number of tasks."""
+        """Bytes of the passes times a rate, which for the pool's grows with the number of tasks."""
         n_tasks = len(target.tasks) if target is not None and self.separate_targets else 1
         more = _SECONDS_PER_BYTE_AND_TASK * (max(n_tasks, 1) - 1)
-        return Cost(cpu_seconds=(_SECONDS_PER_BYTE[self.features] + more) * pool.n_bytes)
+        seconds = (_SECONDS_PER_BYTE[self.features] + more) * pool.n_bytes
+        if target is not None:
+            seconds += _SECONDS_PER_BYTE_OF_TARGET[self.features] * target.n_bytes
+        return Cost(cpu_seconds=seconds)
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """Pass 1: how many n-grams of the pool, and of each task, are in each bucket."""
-        check_sample_field(pool, self.field, "score.dsir.field")
-        target_field = self.target_field or self.field
-        check_sample_field(target, target_field, "score.dsir.target_field", what="target set")
+        target_field = check_fields(pool, target, self.field, self.target_field, "score.dsir")
         ngrams = NGrams(self.order, self.buckets, self.features)
-        of_target = self._count_target(target, target_field, ngrams)
+        sampled = _words_of_sample(pool, self.field, random_key(ctx, "dsir"))
+        of_target, known = self._count_target(target, target_field, ngrams, sampled, ctx)
         of_pool = np.zeros(self.buckets, np.int64)
         ctx.progress(Progress("count n-grams", 0, len(pool)))
         done, task = 0, _Counting(pool, self.field, ngrams)
@@ -107,7 +111,6 @@ class DSIR:
             of_pool += counts
             done += rows
             ctx.progress(Progress("count n-grams", done, len(pool)))
-        known = _words_known(pool, self.field, target, target_field)
         return one_pass(
             partial(
                 score_texts,
@@ -136,16 +139,21 @@ class DSIR:
         )
 
     def _count_target(
-        self, target: Pool, field: SampleField, ngrams: NGrams
-    ) -> npt.NDArray[np.int64]:
-        """Counts of each task, `(K, buckets)`, or of all together, `(1, buckets)`."""
+        self, target: Pool, field: SampleField, ngrams: NGrams, sampled: UInt64s, ctx: Context
+    ) -> tuple[npt.NDArray[np.int64], float]:
+        """Counts of each task, `(K, buckets)`, or of all together, `(1, buckets)`.
+
+        And the share of the target's words that are in the sample.
+        """
         names = target.task_names
         counts = np.zeros((len(names), self.buckets), np.int64)
-        for rows in target.batches():
-            texts = target.read(rows, [field]).column(0)
-            codes = target.task_codes[rows.start : rows.stop]
-            for task in np.unique(codes):
-                counts[task] += count(texts.take(pa.array(np.flatnonzero(codes == task))), ngrams)
+        known = total = 0
+        task = _Target(target, field, ngrams, sampled)
+        for part in ctx.executor.map(count_target_rows, target.batches(), shared=task):
+            for code, of_task in part.by_task.items():
+                counts[code] += of_task
+            known += part.known
+            total += part.words
         if not self.separate_targets:
             counts, names = counts.sum(axis=0, keepdims=True), ("",)
         for name, found in zip(names, counts, strict=True):
@@ -155,7 +163,7 @@ class DSIR:
                     f"score.dsir: the {field} of {of} has no words; drop it, or set "
                     "score.dsir.target_field to the part that has them"
                 )
-        return counts
+        return counts, known / max(total, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,43 @@ def count_rows(task: _Counting, rows: range) -> Metered[tuple[int, Int1D]]:
     """Pass 1 over a range of rows: how many they are, and their n-grams in each bucket."""
     texts = task.pool.read(rows, [task.field]).column(0)
     return Metered((len(rows), count(texts, task.ngrams)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a worker needs that counts the target's n-grams."""
+
+    target: Pool
+    field: SampleField
+    ngrams: NGrams
+    sampled: UInt64s
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a range of the target's rows has.
+
+    Attributes:
+        by_task: Task code → n-grams in each bucket, int64 `(buckets,)`.
+        known: Words that are in the sample of the pool.
+        words: All words.
+    """
+
+    by_task: dict[int, Int1D]
+    known: int
+    words: int
+
+
+def count_target_rows(task: _Target, rows: range) -> Metered[_Found]:
+    """The n-grams of a range of the target's rows, and which words the pool's sample knows."""
+    texts = task.target.read(rows, [task.field]).column(0)
+    codes = task.target.task_codes[rows.start : rows.stop]
+    by_task = {
+        int(code): count(texts.take(pa.array(np.flatnonzero(codes == code))), task.ngrams)
+        for code in np.unique(codes)
+    }
+    words = hash_words(texts).hashes
+    return Metered(_Found(by_task, int(np.isin(words, task.sampled).sum()), len(words)))
 
 
 def score_texts(
@@ -213,14 +258,7 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float, lengths: str) -> dict
     return {**facts, "note": "; ".join(notes)} if notes else facts
 
 
-def _words_known(pool: Pool, field: SampleField, target: Pool, target_field: SampleField) -> float:
-    """Share of the target's words that are in a sample of the pool, rows evenly spaced."""
-    rows = np.unique(np.linspace(0, max(len(pool) - 1, 0), min(_SAMPLED, len(pool)), dtype=int))
-    rows = rows[: max(int(np.searchsorted(np.cumsum(pool.n_bytes[rows]), _SAMPLED_BYTES)), 1)]
-    have = np.unique(hash_words(pool.read(rows, [field]).column(0)).hashes)
-    known = total = 0
-    for batch in target.batches():
-        words = hash_words(target.read(batch, [target_field]).column(0)).hashes
-        known += int(np.isin(words, have).sum())
-        total += len(words)
-    return known / max(total, 1)
+def _words_of_sample(pool: Pool, field: SampleField, key: int) -> UInt64s:
+    """The distinct words of a sample of the pool, ascending: rows drawn by their content."""
+    rows = within_bytes(pool, shuffled_rows(pool, drawable_rows(pool), key)[:_SAMPLED])
+    return np.unique(hash_words(pool.read(np.sort(rows), [field]).column(0)).hashes)

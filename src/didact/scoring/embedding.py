@@ -19,7 +19,7 @@ from didact.core.errors import ConfigError, need
 from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Device, Dtype, Fitted
-from didact.core.sample_field import SampleField
+from didact.core.sample_field import SampleField, check_fields
 from didact.models.folder import digest, find
 from didact.models.sentences import open_sentence_encoder, read_sentence_folder
 from didact.scoring.around.score_pool import MODEL_ROWS
@@ -99,7 +99,7 @@ class Embedding(TextSimilarity):
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        self.check_fields(pool, target)
+        check_fields(pool, target, self.field, self.target_field, self.where)
         encoder, facts = self.encoders()
         return self.fitted(target, ctx, encoder, facts)
 

@@ -18,16 +18,11 @@ from didact.core.identity import method
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import check_sample_field
-from didact.core.sampling import random_key
+from didact.core.sampling import MOST_BYTES, random_key, within_bytes
 from didact.core.statistics import CROSS_FITTED, spearman, spearman_interval
 from didact.scoring.learned.cross_fitting import CrossFitted, Folds, Shape, cross_fit, fitted
 from didact.scoring.learned.grades import FEWEST, read_grades
-from didact.scoring.learned.learned_scorer import (
-    MOST_BYTES,
-    LearnedScorer,
-    libraries,
-    within_bytes,
-)
+from didact.scoring.learned.learned_scorer import LearnedScorer, libraries
 from didact.text.linear import Squared
 
 _SECONDS_PER_ROW: Final = 2.5e-6  # of reading the grades, and a byte, as `column` has them

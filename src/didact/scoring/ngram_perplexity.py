@@ -22,7 +22,7 @@ from didact.core.keep import keep
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
-from didact.core.sample_field import SampleField, check_sample_field
+from didact.core.sample_field import SampleField, check_fields
 from didact.data.reading.files import Codec, File, chunks, readable
 from didact.data.reading.ingest import read_pool
 from didact.data.reading.settings import DataSettings
@@ -125,7 +125,9 @@ class NgramPerplexity:
             MissingDependencyError: numba is not installed, or kenlm for a KenLM binary.
         """
         need("ngram_perplexity", "fast")
-        check_sample_field(pool, self.field, "score.ngram_perplexity.field")
+        of_target = target if self.needs_target else None
+        where = "score.ngram_perplexity"
+        target_field = check_fields(pool, of_target, self.field, self.target_field, where)
         if self.model is not None and self.text is not None:
             raise ConfigError(
                 f"score.ngram_perplexity: model={self.model} and text={self.text}; give the file "
@@ -143,10 +145,7 @@ class NgramPerplexity:
             about["text_rejected"] = sum(f.count for f in of.findings if f.kind == "rejected")
         else:
             assert target is not None  # noqa: S101 - `needs_target` says so
-            field = self.target_field or self.field
-            name = "score.ngram_perplexity.target_field"
-            check_sample_field(target, field, name, what="target set")
-            folder, about = self._made(target, field, ctx)
+            folder, about = self._made(target, target_field, ctx)
         note = "; ".join(self._notes(about))
         return self._fitted(_open_model, folder, {**about, **({"note": note} if note else {})})
 

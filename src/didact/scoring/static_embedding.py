@@ -14,7 +14,7 @@ from didact.core.errors import need
 from didact.core.identity import method, versions
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.core.sample_field import SampleField
+from didact.core.sample_field import SampleField, check_fields
 from didact.models.embed import open_static_encoder
 from didact.models.folder import digest, find
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder
@@ -55,7 +55,7 @@ class StaticEmbedding(TextSimilarity):
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """The target's vectors."""
-        self.check_fields(pool, target)
+        check_fields(pool, target, self.field, self.target_field, self.where)
         encoder, facts = self.encoders()
         return self.fitted(target, ctx, encoder, facts)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from didact.core.arrays import Float2D, Int1D
@@ -20,7 +21,8 @@ from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
-from didact.core.sample_field import SampleField, check_sample_field
+from didact.core.sample_field import SampleField, check_fields
+from didact.core.sampling import random_key, shuffled_rows
 from didact.text.deflate.sizes import fast_backend
 from didact.text.pair_sizes import (
     PairCodec,
@@ -104,16 +106,13 @@ class ZipFit:
 
     def fit(self, pool: Pool, target: Pool, ctx: Context) -> Fitted:
         """Draw the target's samples and compress each of them."""
-        check_sample_field(pool, self.field, "score.zip_fit.field")
-        target_field = self.target_field or self.field
-        check_sample_field(target, target_field, "score.zip_fit.target_field", what="target set")
+        target_field = check_fields(pool, target, self.field, self.target_field, "score.zip_fit")
         level = resolve_pair_level(self.codec, self.level)
-        rows = self._drawn(target, ctx)
-        column = target.read(rows, [target_field]).column(0)
-        others = [text.encode() for text in column.to_pylist() if text]
-        codes = np.array(
-            [c for c, t in zip(target.task_codes[rows], column, strict=True) if t.as_py()]
-        )
+        filled = _with_text(target, target_field)
+        rows = self._drawn(target, filled, ctx)
+        texts = target.read(np.sort(rows), [target_field]).column(0).to_pylist()
+        others = [texts[at].encode() for at in np.argsort(np.argsort(rows))]
+        codes = target.task_codes[rows].astype(np.int64)
         for task, name in enumerate(target.task_names):
             if not (codes == task).any():
                 raise DataError(
@@ -127,7 +126,7 @@ class ZipFit:
             "library": pair_library(self.codec),
             "target_samples": len(others),
         }
-        note = self._note(level, len(rows), len(target))
+        note = self._note(level, len(rows), len(filled))
         return one_pass(
             partial(score_texts, alone=alone, codes=codes, n_tasks=len(target.task_names)),
             (self.field,),
@@ -137,20 +136,19 @@ class ZipFit:
             open=partial(_open, self.codec, level, others),
         )
 
-    def _drawn(self, target: Pool, ctx: Context) -> Int1D:
-        """Ascending rows of the target to compare with: all, or some of every task."""
-        if self.max_targets is None:
-            return np.arange(len(target))
-        mixed = ctx.rng("score", "zip_fit", "target").permutation(len(target))
+    def _drawn(self, target: Pool, filled: Int1D, ctx: Context) -> Int1D:
+        """Rows of the target to compare with, of every task, in an order of their content alone."""
+        mixed = shuffled_rows(target, filled, random_key(ctx, "zip_fit"))
         of = target.task_codes[mixed]
-        first = [mixed[of == task][: self.max_targets] for task in range(len(target.task_names))]
-        return np.sort(np.concatenate(first))
+        return np.concatenate(
+            [mixed[of == task][: self.max_targets] for task in range(len(target.task_names))]
+        )
 
     def _note(self, level: int, used: int, rows: int) -> str:
         notes = []
         if used < rows:
             notes.append(
-                f"{used:,} of {counted(rows, 'target sample')} were drawn by the seed; "
+                f"{used:,} of {counted(rows, 'target sample')} with text were drawn by the seed; "
                 "score.zip_fit.max_targets sets how many of each task, and time grows with it"
             )
         if self.codec in {"gzip", "zlib"} and level == 0:
@@ -159,6 +157,15 @@ class ZipFit:
                 "function of lengths alone; set score.zip_fit.level to 9"
             )
         return "; ".join(notes)
+
+
+def _with_text(target: Pool, field: SampleField) -> Int1D:
+    """Rows of the target whose field is not empty."""
+    found = [np.empty(0, np.int64)]
+    for rows in target.batches():
+        size = pc.binary_length(target.read(rows, [field]).column(0))
+        found.append(rows.start + np.flatnonzero(pc.fill_null(size, 0)))
+    return np.concatenate(found)
 
 
 @contextmanager

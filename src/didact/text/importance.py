@@ -21,7 +21,7 @@ from didact.core.arrays import Float1D, Float2D, Int1D, UInt64s
 from didact.text.ngrams import ngram_hashes
 from didact.text.words import hash_terms
 
-Features = Literal["words", "released"]
+WordKind = Literal["words", "released"]
 
 _HALF: Final = np.uint64(32)
 _ROWS: Final = 4096  # looked at together
@@ -42,7 +42,7 @@ class NGrams:
 
     order: int
     buckets: int
-    features: Features = "words"
+    features: WordKind = "words"
 
     def places(self, texts: pa.LargeStringArray) -> Places:
         """The buckets of all n-grams of a batch of texts.

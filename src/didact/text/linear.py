@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _MEMORY: Final = 10  # pairs of steps that the curvature is told from
 _SEARCHES: Final = 30  # Newton steps along a line
 _EXACT: Final = 1e-3  # share of the slope that may be left along a line
+# It ends where the gradient is below so much times l2 · ‖weights‖, which puts the weights within
+# that share of their length from those of the minimum; or after so many steps.
+_TOLERANCE: Final = 1e-3
+_STEPS: Final = 1000
 
 
 class Features(Protocol):
@@ -42,10 +46,6 @@ class Features(Protocol):
     def transposed(self, values: Float1D) -> Float1D:
         """The transposed matrix times `(n,)`: float64 `(width,)`."""
         ...
-
-
-class Model(Features, Protocol):
-    """Features that several models are applied to, a row by one of them."""
 
     def times_each(self, tables: Float32s, which: Int1D) -> Float1D:
         """Row i times the table `which[i]` of `(K, width)`: float64 `(n,)`."""
@@ -75,7 +75,7 @@ class GramFeatures:
         return self._scale * self._summed(weights.take(self._buckets))
 
     def times_each(self, tables: Float32s, which: Int1D) -> Float1D:
-        """See `Model`."""
+        """See `Features`."""
         at = self._buckets + (which * tables.shape[1]).take(self._owners)
         return self._scale * self._summed(tables.reshape(-1).take(at))
 
@@ -104,7 +104,7 @@ class VectorFeatures:
         return _sum("nd,d->n", self._vectors, weights)
 
     def times_each(self, tables: Float32s, which: Int1D) -> Float1D:
-        """See `Model`."""
+        """See `Features`."""
         return _sum("nd,nd->n", self._vectors, tables[:, : self.width].take(which, axis=0))
 
     def transposed(self, values: Float1D) -> Float1D:
@@ -115,7 +115,7 @@ class VectorFeatures:
 class WithColumns:
     """Features with a few more, `(n, e)`."""
 
-    def __init__(self, features: Model, columns: Float2D) -> None:
+    def __init__(self, features: Features, columns: Float2D) -> None:
         self._features, self._columns = features, VectorFeatures(columns)
         self._split = features.width
         self.width = features.width + columns.shape[1]
@@ -129,7 +129,7 @@ class WithColumns:
         return self._features.times(first) + self._columns.times(more)
 
     def times_each(self, tables: Float32s, which: Int1D) -> Float1D:
-        """See `Model`."""
+        """See `Features`."""
         more = self._columns.times_each(tables[:, self._split :], which)
         return self._features.times_each(tables, which) + more
 
@@ -211,18 +211,13 @@ class Linear:
     converged: bool
 
 
-def fit(
-    features: Features, loss: Loss, *, l2: float, tolerance: float = 1e-3, most: int = 1000
-) -> Linear:
+def fit(features: Features, loss: Loss, *, l2: float) -> Linear:
     """The minimum of Σ loss + l2/2 · ‖weights‖².
 
     Args:
         features: `(n, width)`.
         loss: Of the rows; some row must count.
         l2: Strength of the penalty, above 0.
-        tolerance: It ends where the gradient is below `tolerance` · `l2` · ‖weights‖, which puts
-            the weights within that share of their length from those of the minimum.
-        most: Steps at most.
 
     **Source:** L-BFGS (Nocedal 1980), with a line search by Newton's method: a prediction is linear
     in the step, so the search needs no further pass over the features.
@@ -233,9 +228,9 @@ def fit(
     z = np.zeros(len(features))
     gradient = _gradient(features, loss, z, point, l2)
     pairs: deque[tuple[Float1D, Float1D, float]] = deque(maxlen=_MEMORY)
-    for step in range(most):
+    for step in range(_STEPS):
         length = max(float(np.sqrt(_dot(point[:-1], point[:-1]))), 1.0)
-        if float(np.sqrt(_dot(gradient, gradient))) <= tolerance * l2 * length:
+        if float(np.sqrt(_dot(gradient, gradient))) <= _TOLERANCE * l2 * length:
             return Linear(point[:-1], float(point[-1]), step, converged=True)
         way = -_preconditioned(gradient, pairs)
         moved = features.times(way[:-1]) + way[-1]
@@ -250,7 +245,7 @@ def fit(
         bend = _dot(change, turned)
         if bend > 0:
             pairs.append((change, turned, bend))
-    return Linear(point[:-1], float(point[-1]), most, converged=False)
+    return Linear(point[:-1], float(point[-1]), _STEPS, converged=False)
 
 
 def _gradient(features: Features, loss: Loss, z: Float1D, point: Float1D, l2: float) -> Float1D:

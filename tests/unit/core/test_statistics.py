@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -44,7 +45,25 @@ def test_auc_by_hand() -> None:
     assert (high - low) / 2 / 1.96 == pytest.approx(0.032, abs=0.0006)
     _, lower, _ = auc(above, np.arange(58.0), variance=4)
     assert area - lower == pytest.approx(2 * (area - low))
-    assert auc(np.array([2.0, 2]), np.array([1.0])) == (1, 1, 1)
+
+
+def test_an_area_of_few_values_is_not_certain_at_the_ends() -> None:
+    # by hand, of 1 above 4: half a value of the smaller class plus one is 1/4, so at 3/4
+    spread = 3 / 16 + 3 * (2 * 0.75**2 / 1.75 - 0.75**2)
+    low = 1 - 1.959964 * np.sqrt(spread / 4)
+    assert auc(np.array([5.0]), np.arange(4.0)) == pytest.approx((1, low, 1), abs=1e-6)
+    assert auc(np.array([501.0, 500]), np.arange(500.0))[1] < 0.7
+    assert auc(np.array([-1.0, -2]), np.arange(500.0))[2] > 0.1
+    assert auc(np.arange(300.0) + 400, np.arange(300.0))[1] > 0.99
+
+
+@pytest.mark.parametrize("true", [0.8, 0.95])
+@pytest.mark.parametrize("m", [2, 5])
+def test_the_interval_of_an_area_holds_the_true_one(m: int, true: float) -> None:
+    rng = np.random.default_rng(1)
+    apart = np.sqrt(2) * NormalDist().inv_cdf(true)
+    ends = [auc(rng.normal(size=m) + apart, rng.normal(size=200))[1:] for _ in range(300)]
+    assert np.mean([low <= true <= high for low, high in ends]) > 0.94
 
 
 def test_the_interval_of_a_rank_correlation() -> None:
@@ -52,6 +71,9 @@ def test_the_interval_of_a_rank_correlation() -> None:
     assert spearman_interval(0.5, 100) == pytest.approx((0.3259, 0.6414), abs=1e-4)
     # atanh 0.5 ± 1.959964 · √(2 · 1.125 / 97)
     assert spearman_interval(0.5, 100, variance=2) == pytest.approx((0.2457, 0.6899), abs=1e-4)
-    assert spearman_interval(1.0, 30) == (1, 1)
+    # no nearer to 1 than 20/21: tanh(atanh(20/21) - 1.959964 · √((1 + (20/21)² / 2) / 17))
+    low, high = spearman_interval(1.0, 20)
+    assert (low, high) == (pytest.approx(0.8575, abs=1e-4), 1)
+    assert spearman_interval(-1.0, 20) == (-1, -low)
     low, high = spearman_interval(-0.2, 20)
     assert low < -0.5 < 0.2 < high

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from didact.core import sampling
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.protocols import Context
@@ -93,11 +94,15 @@ def test_folds_are_even_and_of_the_words_alone() -> None:
 
 
 def test_a_target_in_a_script_that_the_pool_lacks_is_told_and_noted(tmp_path: Path) -> None:
-    chinese = [f"小猫第{c}次看见黑色的狗在花园里睡觉。" for c in "一二三四五六七八九十"]
+    animals = "猫狗鸟"
+    chinese = [f"小{a}第{c}次在花园里睡觉。" for a in animals for c in "一二三四五六七八九十"]
     scores = run(texts(tmp_path, [*TALES, *SUMS]), texts(tmp_path, chinese, "target"))
     assert scores.facts["auc"] > 0.99
     assert "format, in language" in scores.facts["note"]
-    assert "10 target samples are few" in scores.facts["note"]
+    few = run(texts(tmp_path, [*TALES, *SUMS]), texts(tmp_path, chinese[:10], "few"))
+    assert few.facts["auc"] > 0.99
+    assert "10 target samples are few" in few.facts["note"]
+    assert "format, in language" not in few.facts["note"]  # ten alike are no sign of it
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_a_part_of_the_pool_stands_for_it(tmp_path: Path) -> None:
 
 
 def test_very_long_target_is_cut_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_scorer, "MOST_BYTES", 500)
+    monkeypatch.setattr(sampling, "MOST_BYTES", 500)
     scores = run(texts(tmp_path, TALES), texts(tmp_path, SUMS, "target"))
     assert 8 <= scores.facts["target_rows"] <= 14  # of some 40 bytes each
     assert "of the target's 30 rows" in scores.facts["note"]

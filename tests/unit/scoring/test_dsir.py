@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 import didact
+from didact.core import sampling
 from didact.core.errors import ConfigError, DataError
 from didact.core.pool import Pool
 from didact.core.scores import Scores
 from didact.core.statistics import spearman
+from didact.scoring.bm25 import BM25
+from didact.scoring.dsir import DSIR
 from didact.testing import make_pool
 
 MATHS = [f"Ann has {i} apples and buys {i + 1} more; how many apples has she?" for i in range(9)]
@@ -110,6 +114,26 @@ def test_a_target_in_another_script_is_told_of(tmp_path: Path) -> None:
     target = pool_of(tmp_path, "Кошка сидит на коврике", "а собака спит", name="target")
     note = score(pool_of(tmp_path, *MATHS, *PROSE), target).facts["note"]
     assert note.startswith("of the target's words 0% are in a sample of the pool")
+
+
+def test_a_target_that_is_like_the_end_of_the_pool_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long rows, of which few are looked at: they are drawn from the whole pool."""
+    monkeypatch.setattr(sampling, "MOST_BYTES", 1500)
+    chinese = [f"小猫第{c}次看见黑色的狗在花园里睡觉。" * 2 for c in "一二三四五六七八九十"]
+    target = pool_of(tmp_path, *MATHS, name="target")
+    facts = score(pool_of(tmp_path, *chinese, *MATHS), target).facts
+    assert facts["target_words_in_pool"] > 0.8
+    assert "hardly share" not in facts.get("note", "")
+
+
+@pytest.mark.parametrize(("scorer", "rate"), [(DSIR(), 30e-9), (BM25(), 15e-9)])
+def test_reading_the_target_is_in_the_estimate(tmp_path: Path, scorer: Any, rate: float) -> None:
+    stats, target = pool_of(tmp_path, *PROSE).stats, pool_of(tmp_path, *MATHS, name="t").stats
+    more = replace(target, n_bytes=target.n_bytes + 10**9)
+    seconds = [scorer.estimate(stats, of).cpu_seconds for of in (more, target)]
+    assert seconds[0] - seconds[1] == pytest.approx(rate * 10**9)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_samples_of_the_target_are_drawn_by_the_seed_and_told_of(tmp_path: Path)
     target = pool_of(tmp_path, *CODE, *PROSE, name="target")
     few = score(pool, target, max_targets=3, **FAST)
     assert few.facts["target_samples"] == 3
-    assert few.facts["note"].startswith("3 of 16 target samples were drawn by the seed")
+    assert few.facts["note"].startswith("3 of 16 target samples with text were drawn by the seed")
     assert few.values.tolist() == score(pool, target, max_targets=3, **FAST).values.tolist()
     ctx = didact.context(seed=1, cache_dir=pool.path.parent.parent)
     other = didact.score(pool, "zip_fit", target=target, ctx=ctx, max_targets=3, **FAST)
@@ -78,6 +78,27 @@ def test_samples_of_the_target_are_drawn_by_the_seed_and_told_of(tmp_path: Path)
         facts = score(pool, target, max_targets=enough, **FAST).facts
         assert facts["target_samples"] == 16
         assert "note" not in facts
+
+
+def test_samples_are_drawn_among_those_with_text(tmp_path: Path) -> None:
+    pool = make_pool([chat("a", "who?", "me"), chat("b", "and?", "you")], tmp_path)
+    rows = [chat(f"t{i}", f"so {i}?", "him" if i == 5 else "") for i in range(8)]
+    for max_targets in (1, 4, None):
+        target = make_pool(rows, tmp_path, name="target")
+        scores = score(pool, target, field="completion", max_targets=max_targets, **FAST)
+        assert scores.facts["target_samples"] == 1
+        assert "note" not in scores.facts
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4"])
+def test_the_order_of_the_target_does_not_matter(tmp_path: Path, codec: str) -> None:
+    pool = pool_of(tmp_path, *PROSE, *CODE)
+    one_way = pool_of(tmp_path, *CODE, *PROSE, name="target")
+    other_way = pool_of(tmp_path, *PROSE[::-1], *CODE[::-1], name="reversed")
+    for max_targets in (5, None):
+        here = score(pool, one_way, codec=codec, max_targets=max_targets).values
+        there = score(pool, other_way, codec=codec, max_targets=max_targets).values
+        assert here.tolist() == there.tolist()
 
 
 def test_empty_texts_have_no_score_and_empty_targets_are_refused(tmp_path: Path) -> None:

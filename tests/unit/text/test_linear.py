@@ -8,13 +8,14 @@ import pytest
 from scipy import optimize
 
 from didact.core.arrays import Float1D, Float2D
+from didact.text import linear
 from didact.text.gram_sets import gram_sets
 from didact.text.linear import (
+    Features,
     GramFeatures,
     Linear,
     Logistic,
     Loss,
-    Model,
     Squared,
     VectorFeatures,
     WithColumns,
@@ -43,9 +44,12 @@ def parameters(model: Linear) -> Float1D:
 
 
 @pytest.mark.parametrize("l2", [1e-3, 0.1, 10.0])
-def test_logistic_regression_is_what_scipy_finds(l2: float) -> None:
+def test_logistic_regression_is_what_scipy_finds(
+    l2: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_TOLERANCE", 1e-8)
     loss = Logistic(CLASSES, WEIGHT)
-    found = fit(VectorFeatures(VECTORS), loss, l2=l2, tolerance=1e-8)
+    found = fit(VectorFeatures(VECTORS), loss, l2=l2)
     other = optimize.minimize(
         objective, np.zeros(6), args=(loss, l2), method="BFGS", options={"gtol": 1e-9}
     )
@@ -54,9 +58,10 @@ def test_logistic_regression_is_what_scipy_finds(l2: float) -> None:
     assert objective(parameters(found), loss, l2) <= other.fun + 1e-12
 
 
-def test_ridge_regression_has_a_closed_form() -> None:
+def test_ridge_regression_has_a_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_TOLERANCE", 1e-10)
     values = VECTORS @ [1, -2, 0, 3, 0.5] + RNG.normal(size=60) + 4
-    found = fit(VectorFeatures(VECTORS), Squared(values, WEIGHT), l2=0.3, tolerance=1e-10)
+    found = fit(VectorFeatures(VECTORS), Squared(values, WEIGHT), l2=0.3)
     with_one = np.column_stack([VECTORS, np.ones(60)])
     penalty = 0.3 * np.diag([1, 1, 1, 1, 1, 0])
     exact = np.linalg.solve(
@@ -90,13 +95,14 @@ def test_what_can_be_told_apart_without_error_has_finite_weights() -> None:
     assert 1 / (1 + np.exp(found.weights[0])) == pytest.approx(1e-4 * found.weights[0], rel=1e-2)
 
 
-def test_too_few_steps_are_told() -> None:
-    found = fit(VectorFeatures(VECTORS), Logistic(CLASSES, WEIGHT), l2=1e-3, most=2)
+def test_too_few_steps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_STEPS", 2)
+    found = fit(VectorFeatures(VECTORS), Logistic(CLASSES, WEIGHT), l2=1e-3)
     assert not found.converged
     assert found.steps == 2
 
 
-def matrix(features: Model) -> Float2D:
+def matrix(features: Features) -> Float2D:
     return np.stack([features.times(row) for row in np.eye(features.width)], axis=1)
 
 
@@ -105,7 +111,7 @@ def test_a_matrix_and_its_transpose(kind: str) -> None:
     sets = gram_sets(TEXTS)
     columns = np.unique(sets.buckets)
     grams = GramFeatures(sets, columns=columns)
-    features: Model = grams
+    features: Features = grams
     if kind == "vectors":
         features = VectorFeatures(VECTORS[:5])
     if kind == "both":

@@ -16,7 +16,7 @@ from didact.core.cost import Metered
 from didact.core.hashing import mix
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted, Progress
 from didact.scoring.learned.learned_scorer import BatchTexts, Reading, Texts
-from didact.text.linear import Features, Linear, Loss, Model, WithColumns, fit
+from didact.text.linear import Features, Linear, Loss, WithColumns, fit
 
 _SALT: Final = np.uint64(0x6A09E667F3BCC909)
 _SPREAD: Final = 0.3  # beside grams, whose features have length 1 together
@@ -106,7 +106,7 @@ class CrossFitted:
 
     def __call__(self, texts: Texts, which: Int1D) -> Float1D:
         """Row i by model `which[i]`: float64 `(n,)`."""
-        features: Model = texts.features
+        features: Features = texts.features
         if self.shape is not None:
             features = WithColumns(features, self.shape(texts))
         return features.times_each(self.tables, which) + self.intercepts.take(which)

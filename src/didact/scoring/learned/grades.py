@@ -39,9 +39,10 @@ class Grades:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a batch of rows has: grades by row, and the first that is none."""
+    """What a batch of rows has: rows with their grades, and the first that is none."""
 
-    grades: dict[int, float]
+    rows: Int1D
+    values: Float1D
     not_a_number: int
     has_column: bool
     bad: tuple[int, str] | None
@@ -60,7 +61,7 @@ def read_grades(pool: Pool, name: str, what: str, where: str, ctx: Context) -> G
     Raises:
         DataError: A grade is no number, the column is nowhere, grades are too few or all equal.
     """
-    grades: dict[int, float] = {}
+    graded, grades = [], []
     holes, has_column = 0, False
     ctx.progress(Progress("read grades", 0, len(pool)))
     for rows, found in zip(
@@ -75,13 +76,14 @@ def read_grades(pool: Pool, name: str, what: str, where: str, ctx: Context) -> G
                 "expected a number, or null where there is no grade: write grades as numbers, such "
                 "as 4 for good"
             )
-        grades |= found.grades
+        graded.append(found.rows)
+        grades.append(found.values)
         holes += found.not_a_number
         has_column |= found.has_column
         ctx.progress(Progress("read grades", rows.stop, len(pool)))
-    values = np.fromiter(grades.values(), np.float64, len(grades))
+    values = np.concatenate([np.zeros(0), *grades])
     _check(pool, name, what, where, values, has_column=has_column)
-    return Grades(np.fromiter(grades, np.int64, len(grades)), values, holes)
+    return Grades(np.concatenate([np.zeros(0, np.int64), *graded]), values, holes)
 
 
 def grades_of(of: tuple[Pool, str], rows: range) -> Metered[_Found]:
@@ -89,6 +91,7 @@ def grades_of(of: tuple[Pool, str], rows: range) -> Metered[_Found]:
     pool, name = of
     grades: dict[int, float] = {}
     holes, has_column = 0, False
+    bad: tuple[int, str] | None = None
     for row, record in zip(rows, pool.records(rows), strict=True):
         value = get(parse(record), name, _ABSENT)
         if value is _ABSENT:
@@ -96,20 +99,23 @@ def grades_of(of: tuple[Pool, str], rows: range) -> Metered[_Found]:
         has_column = True
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return Metered(_Found(grades, holes, has_column, (row, f"{value!r:.60}")))
         grade = _finite(value)
         if grade is None:
-            return Metered(_Found(grades, holes, has_column, (row, f"{value!r:.60}")))
+            bad = row, f"{value!r:.60}"
+            break
         if math.isnan(grade):
             holes += 1
         else:
             grades[row] = grade
-    return Metered(_Found(grades, holes, has_column, None))
+    graded = np.fromiter(grades, np.int64, len(grades))
+    values = np.fromiter(grades.values(), np.float64, len(grades))
+    return Metered(_Found(graded, values, holes, has_column, bad))
 
 
-def _finite(value: float) -> float | None:
-    """A number as float64, NaN included; None where it is too large for one, or infinite."""
+def _finite(value: object) -> float | None:
+    """A number as float64, NaN included; None where it is none, infinite or too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
     try:
         out = float(value)
     except OverflowError:

@@ -20,6 +20,7 @@ from didact.core.errors import ConfigError
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Device, Progress
 from didact.core.sample_field import SampleField
+from didact.core.sampling import MOST_BYTES
 from didact.scoring import embedding, static_embedding
 from didact.scoring.similarity.cosines import BatchEmbed, Encoder
 from didact.text.gram_sets import BITS, GramSets, gram_sets, joined
@@ -28,7 +29,6 @@ from didact.text.linear import GramFeatures, VectorFeatures
 FeatureKind = Literal["ngrams", "static_embedding", "embedding"]
 Content = GramSets | npt.NDArray[np.float32]
 
-MOST_BYTES: Final = 2**24  # of text that a model is trained on, of pool and target each
 _TOGETHER: Final = 512  # rows read at a time, where not all are
 NO_WORDS: Final = "the text has no words to judge it by"
 # Processor seconds a byte on one core of an AMD EPYC (Zen 3), reading included: of a text that is
@@ -265,9 +265,3 @@ def _vectors(embed: BatchEmbed, batch: pa.RecordBatch) -> Metered[Texts]:
 def _shape(texts: pa.Array, sets: GramSets) -> Float2D:
     n_bytes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
     return np.stack([np.log1p(n_bytes), sets.counts / np.maximum(sets.totals, 1)], axis=1)
-
-
-def within_bytes(pool: Pool, rows: Int1D) -> Int1D:
-    """As many of the first rows as hold no more text than models are trained on; one at least."""
-    ends = np.cumsum(pool.n_bytes[rows])
-    return rows[: max(int(np.searchsorted(ends, MOST_BYTES, side="right")), 1)]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from didact.core.identity import about
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Fitted
-from didact.core.sample_field import SampleField, check_sample_field
+from didact.core.sample_field import SampleField
 from didact.scoring.similarity.cosines import Encoder, Within, similarity
 
 
@@ -38,12 +38,6 @@ class TextSimilarity:
     def where(self) -> str:
         """Where its settings stand in a config, for messages: "score.embedding"."""
         return f"score.{about(type(self)).name}"
-
-    def check_fields(self, pool: Pool, target: Pool) -> None:
-        """Raise ConfigError when the samples of pool or target have no such field."""
-        check_sample_field(pool, self.field, f"{self.where}.field")
-        field = self.target_field or self.field
-        check_sample_field(target, field, f"{self.where}.target_field", what="target set")
 
     def fitted(
         self,
