@@ -60,9 +60,9 @@ VARIANTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "bm25": [("bm25", {}), ("bm25", {"variant": "okapi"})],
     "static_embedding": [("static_embedding", {}), ("static_embedding", {"within": "max"})],
     "dsir": [
-        ("dsir", {"per": "sample"}),
-        ("dsir", {"per": "ngram"}),
-        ("dsir", {"per": "ngram", "buckets": 100_000, "smoothing": 1e-6}),
+        ("dsir", {"per": "sample", "buckets": 10_000, "smoothing": 1e-8}),
+        ("dsir", {"buckets": 10_000, "smoothing": 1e-8}),
+        ("dsir", {}),
     ],
     "ngram_perplexity": [
         ("ngram_perplexity", {"order": 2}),

@@ -50,7 +50,8 @@ import didact
 pool, target, work, features = sys.argv[1:5]
 ctx = didact.context(cache_dir=work, workers=2)
 pool, target = (didact.read(path, cache_dir=work) for path in (pool, target))
-scores = didact.score(pool, "dsir", target=target, ctx=ctx, features=features, per="sample")
+scores = didact.score(pool, "dsir", target=target, ctx=ctx, features=features, per="sample",
+                      buckets=10_000, smoothing=1e-8)
 np.save(work + "/weights.npy", scores.values)
 """
 # target file, and the source of the pool that it is of
@@ -62,12 +63,13 @@ WANTED = (
     ("target_mbpp_train", "gpteacher/codegen"),
     ("target_humaneval", "gpteacher/codegen"),
 )
+PACKAGE: dict[str, Any] = {"buckets": 10_000, "smoothing": 1e-8}
 WAYS: dict[str, dict[str, Any]] = {
-    "sample": {"per": "sample"},
-    "ngram": {},
-    "sample, 100 words": {"per": "sample", "min_words": 100},
-    "ngram, 100,000 buckets, smoothing 1e-6": {"buckets": 100_000, "smoothing": 1e-6},
-}  # fmt: skip
+    "sample": {**PACKAGE, "per": "sample"},
+    "ngram": PACKAGE,
+    "sample, 100 words": {**PACKAGE, "per": "sample", "min_words": 100},
+    "ngram, 100,000 buckets, smoothing 1e-6": {},
+}
 BUDGET = didact.Budget(ratio=0.05)
 LANGUAGES = ("en", "ar", "ru", "tr", "th", "zh")
 
@@ -224,7 +226,7 @@ def sources(pool: Pool, data: Path) -> list[dict[str, Any]]:
                 ),
                 "median bytes chosen": float(np.median(pool.n_bytes[chosen.rows])),
             }
-        scores = didact.score(pool, "dsir", target=target, per="sample")
+        scores = didact.score(pool, "dsir", target=target, per="sample", **PACKAGE)
         drawn = didact.select(
             pool, scores, "gumbel_top_k", budget=BUDGET, unit="score", temperature=1.0
         )

@@ -64,6 +64,8 @@ def test_the_scorer_gives_the_packages_weights(tmp_path: Path) -> None:
             "dsir",
             target=target,
             features="released",
+            buckets=10_000,
+            smoothing=1e-8,
             per="sample",
             separate_targets=separate,
         )

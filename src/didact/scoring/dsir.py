@@ -34,7 +34,8 @@ _SAMPLED: Final = 2000  # rows
 _FEW_WORDS: Final = 0.1
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
 # more of what it happens to lack than of what it is like.
-_MOSTLY_UNSEEN: Final = 0.75
+_MOSTLY_UNSEEN: Final = 0.9
+_FEW_NGRAMS: Final = 200  # of a target, whatever share that is
 _UNEVEN: Final = 4  # 90th over 10th percentile of lengths, from which sums are mostly length
 
 
@@ -54,11 +55,11 @@ class DSIR:
 
     Args:
         order: Runs of 1 to so many neighboring words.
-        buckets: How many buckets n-grams are hashed into.
+        buckets: How many buckets n-grams are hashed into; the package has 10,000.
         features: `words` are the terms of `didact.text.words`, of every script, by a 64-bit hash;
             `released` are those of the package `data-selection`: NLTK's WordPunct tokens of the
             lower-cased text, punctuation among them, by SHA-256 modulo the buckets.
-        smoothing: Added to every probability.
+        smoothing: Added to every probability; the package has 1e-8.
         per: `ngram` is the mean over n-grams, which length does not enter; `sample` their sum, as
             published.
         min_words: Samples with fewer words have no score; 100 is the package's.
@@ -69,7 +70,8 @@ class DSIR:
 
     **Source:** Xie et al. 2023, "Data Selection for Language Models via Importance Resampling"
     (arXiv:2302.03169); its package `data-selection` 1.0.3, to which `features: released,
-    per: sample, min_words: 100` is equal in a test. Three things differ: NLTK from 3.10 on
+    buckets: 10_000, smoothing: 1e-8, per: sample, min_words: 100` is equal in a test. More buckets
+    and smoothing found more (docs/choose-a-method.md). Three things differ: NLTK from 3.10 on
     counts combining marks as letters, which is not done here; the package counts n-grams of the
     pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
     **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
@@ -78,9 +80,9 @@ class DSIR:
     """
 
     order: Annotated[int, Field(ge=1, le=5)] = 2
-    buckets: Annotated[int, Field(ge=2, le=1 << 20)] = 10_000
+    buckets: Annotated[int, Field(ge=2, le=1 << 20)] = 100_000
     features: WordKind = "words"
-    smoothing: Annotated[float, Field(gt=0)] = 1e-8
+    smoothing: Annotated[float, Field(gt=0)] = 1e-6
     per: Literal["ngram", "sample"] = "ngram"
     min_words: Annotated[int, Field(ge=1)] = 1
     separate_targets: bool = True
@@ -248,7 +250,7 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float, lengths: str) -> dict
             "language or a script, and what is chosen is chosen by accidents of the hash; give a "
             "target in the pool's language, or a pool that has the target's"
         )
-    elif unseen > _MOSTLY_UNSEEN:
+    elif unseen > _MOSTLY_UNSEEN or of_target.sum() < _FEW_NGRAMS:
         notes.append(
             f"{unseen:.0%} of the pool's n-grams are in buckets where the target's "
             f"{int(of_target.sum()):,} n-grams left none: scores say above all how many of these a "
