@@ -43,7 +43,8 @@ def judge(model: Any, texts: pa.LargeStringArray, unit: Unit, sentence: Sentence
 
     `<s>` and `</s>` in a text are unknown tokens.
 
-    **Cost:** about 1 µs a token, one thread at a time.
+    **Cost:** some 0.5 µs a token by white space, 0.3 of characters, and 2.2 of words, which are cut
+    in Python; one thread at a time.
     """
     n = len(texts)
     out = Judged(np.zeros(n), *np.zeros((3, n), np.int64))
