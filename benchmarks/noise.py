@@ -75,7 +75,7 @@ class Texts:
 
 def flagged(texts: list[str]) -> np.ndarray:
     """Which of these texts are noise among each other, bool `(len(texts),)`."""
-    return np.asarray(noisy(Texts(texts), np.arange(len(texts)), STRICTNESS, didact.context()))
+    return np.asarray(noisy(Texts(texts), np.arange(len(texts)), STRICTNESS, didact.context(workers=1)))
 
 
 def rows_of(file: Path) -> list[tuple[str, str]]:
@@ -168,9 +168,9 @@ def whole_pool(file: Path) -> tuple[dict[str, Any], list[str]]:
     """What is flagged of a whole pool, by source; and some of it that holds no broken mark."""
     pool = didact.read(file)
     rows = candidates(pool, None)
-    noisy(pool, rows[:100], STRICTNESS, didact.context())  # compiles
+    noisy(pool, rows[:100], STRICTNESS, didact.context(workers=1))  # compiles
     began = time.process_time()
-    noise = noisy(pool, rows, STRICTNESS, didact.context())
+    noise = noisy(pool, rows, STRICTNESS, didact.context(workers=1))
     seconds = time.process_time() - began
     texts = [text for _, part in pool.texts(rows) for text in part.to_pylist()]
     clean = np.array([_BROKEN.search(text) is None for text in texts])

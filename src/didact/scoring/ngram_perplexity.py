@@ -32,7 +32,7 @@ from didact.text.ngram_lm.tokens import Sentence, Sentences, Unit, sentences_of
 
 # Processor seconds a byte on one core of an AMD EPYC (Zen 3) that is shared with others, reading
 # included: of the pool's texts, of a text that is counted, and of an ARPA file. Only `estimate`
-# uses them. Of words 14 to 30 by the size of the model, which estimates do not know.
+# uses them. Of words 12 to 28 by the size of the model, which estimates do not know.
 _SECONDS_PER_BYTE: Final[dict[Unit, float]] = {
     "words": 22e-9, "whitespace": 22e-9, "characters": 55e-9
 }  # fmt: skip
@@ -95,7 +95,7 @@ class NgramPerplexity:
     a text, in differential tests. Where an order has no n-gram that counts as 1, 2 or 3, as in a
     target of few rows, its discounts are ½, 1 and 1½, as with `lmplz --discount_fallback`; the note
     says so.
-    **Cost:** one pass over the text, 14 to 30 ns a byte for words by the size of the model and 55
+    **Cost:** one pass over the text, 12 to 28 ns a byte for words by the size of the model and 55
     for characters, on one core; with a KenLM binary 400 for words, 90 for `whitespace` and 280 for
     characters. Making a model: 200 ns a byte of its text, characters 350; 24 bytes an n-gram on
     disk and in memory, 55 while it is made.
