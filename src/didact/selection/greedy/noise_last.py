@@ -27,7 +27,7 @@ Count = tuple[str, int, int]  # name, how many of it, of how many
 
 
 # Processor seconds a byte as in `feature_based`: of 16 MiB, and what each doubling adds.
-_A_BYTE, _DOUBLING = 82e-9, 7e-9
+_A_BYTE, _DOUBLING = 76e-9, 5e-9
 
 
 def estimate_noise(stats: PoolStats, strictness: float) -> float:

@@ -101,7 +101,7 @@ def noisy(
 
     **Source:** the attraction is pointwise mutual information (Church and Hanks 1990, "Word
     association norms", Computational Linguistics 16), each text's own words left out.
-    **Cost:** some 82 ns a byte on one core of 2021 in a pool of 16 MiB and 7 more for every
+    **Cost:** some 76 ns a byte on one core of 2021 in a pool of 16 MiB and 5 more for every
     doubling, three passes over the text; memory 5 bytes a byte of text, at most 530 MiB, and some
     25 MB for each of four batches a worker; workers that are processes have a copy of it each,
     sent to them twice.
