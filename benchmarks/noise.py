@@ -75,7 +75,8 @@ class Texts:
 
 def flagged(texts: list[str]) -> np.ndarray:
     """Which of these texts are noise among each other, bool `(len(texts),)`."""
-    return np.asarray(noisy(Texts(texts), np.arange(len(texts)), STRICTNESS))
+    ctx = didact.context(workers=1)
+    return np.asarray(noisy(Texts(texts), np.arange(len(texts)), STRICTNESS, ctx))
 
 
 def rows_of(file: Path) -> list[tuple[str, str]]:
@@ -168,9 +169,10 @@ def whole_pool(file: Path) -> tuple[dict[str, Any], list[str]]:
     """What is flagged of a whole pool, by source; and some of it that holds no broken mark."""
     pool = didact.read(file)
     rows = candidates(pool, None)
-    noisy(pool, rows[:100], STRICTNESS)  # compiles
+    ctx = didact.context(workers=1)
+    noisy(pool, rows[:100], STRICTNESS, ctx)  # compiles
     began = time.process_time()
-    noise = noisy(pool, rows, STRICTNESS)
+    noise = noisy(pool, rows, STRICTNESS, ctx)
     seconds = time.process_time() - began
     texts = [text for _, part in pool.texts(rows) for text in part.to_pylist()]
     clean = np.array([_BROKEN.search(text) is None for text in texts])

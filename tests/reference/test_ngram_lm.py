@@ -83,13 +83,14 @@ def test_a_model_of_characters_is_that_of_lmplz():
 def test_kenlm_itself_says_the_same(binary):
     kenlm = pytest.importorskip("kenlm")
     model = kenlm.Model(str(HERE / ("order3.bin" if binary else "order3.arpa")))
-    texts = pa.array([*RECORDED["queries"], "the <unk> and </s> of", " ", "\n\n", "a\nb \n\n c"])
-    texts = texts.cast(pa.large_string())
-    theirs = kenlm_binary.judge(model, texts, "words", "line")
-    ours = arpa().judge(texts, "words", "line")
-    np.testing.assert_allclose(ours.logs, theirs.logs, atol=PRINTED * 20)
-    for of_ours, of_theirs in zip(ours[1:], theirs[1:], strict=True):
-        assert of_ours.tolist() == of_theirs.tolist()
+    odd = "the <unk> and </s> of", " ", "\n\n", "a\nb \n\n c", "<s> the</s> \u00a0<s> </s>\n<s>"
+    texts = pa.array([*RECORDED["queries"], *odd], pa.large_string())
+    for unit in ("words", "whitespace", "characters"):
+        theirs = kenlm_binary.judge(model, texts, unit, "line")
+        ours = arpa().judge(texts, unit, "line")
+        np.testing.assert_allclose(ours.logs, theirs.logs, atol=PRINTED * 20)
+        for of_ours, of_theirs in zip(ours[1:], theirs[1:], strict=True):
+            assert of_ours.tolist() == of_theirs.tolist()
     one = RECORDED["queries"][0]
     single = arpa().judge(pa.array([one], pa.large_string()), "whitespace", "text")
     assert single.perplexity[0] == pytest.approx(model.perplexity(one), rel=1e-4)

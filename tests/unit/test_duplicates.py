@@ -83,7 +83,12 @@ def test_the_first_stays_or_the_longest_or_the_best(texts, tmp_path):
     for keep, expected in stands.items():
         assert didact.dedup(pool, keep=keep).stands.tolist() == expected, keep
     worst = didact.score(pool, "column", name="votes", prefer="lower")
-    assert didact.dedup(pool, keep=worst).stands.tolist() == [0, 1, 0, 0, 4, 0, 1]
+    by_worst = didact.dedup(pool, keep=worst)
+    assert by_worst.stands.tolist() == [0, 1, 0, 0, 4, 0, 1]
+    assert by_worst.settings["keep"]["settings"] == {**worst.settings}
+    by_name = didact.dedup(pool, keep="votes").settings["keep"]
+    assert by_name["method"] == "column"
+    assert by_name["settings"]["name"] == "votes"
 
 
 def test_clusters_are_a_table_and_counts(texts, tmp_path):
@@ -129,8 +134,10 @@ def test_answers_to_another_question_over_the_same_text_are_told(tmp_path):
         )
     ]
     pool = make_pool(rows, tmp_path)
-    counts = didact.dedup(pool).describe(pool)
+    found = didact.dedup(pool)
+    counts = found.describe(pool)
     assert (counts["near_copies"], counts["near_copies_that_answer_otherwise"]) == (2, 1)
+    assert "near_copies_that_answer_otherwise" not in found.counts(pool)
     (note,) = duplicates.notes(counts)
     assert note.startswith("1 of 2 near copies answers otherwise")
     plain = pool_of([article, f"{article} x"], tmp_path / "plain")

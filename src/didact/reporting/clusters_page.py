@@ -27,7 +27,7 @@ def write_clusters_page(found: Distinct, pool: Pool, path: Path) -> None:
     **Cost:** reads the texts of at most 1,600 rows.
     """
     page = templates().get_template("clusters.html").render(
-        clusters=found.largest(pool, CLUSTERS, ROWS), counts=found.describe(pool),
+        clusters=found.largest(pool, CLUSTERS, ROWS), counts=found.counts(pool),
         settings=found.settings, style=(TEMPLATES / "report.css").read_text("utf-8"),
     )  # fmt: skip
     write_text(path, page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from didact.text.ngram_lm.tokens import Sentence, Sentences, Unit, sentences_of
 
 # Processor seconds a byte on one core of an AMD EPYC (Zen 3) that is shared with others, reading
 # included: of the pool's texts, of a text that is counted, and of an ARPA file. Only `estimate`
-# uses them. Of words 14 to 30 by the size of the model, which estimates do not know.
+# uses them. Of words 12 to 28 by the size of the model, which estimates do not know.
 _SECONDS_PER_BYTE: Final[dict[Unit, float]] = {
     "words": 22e-9, "whitespace": 22e-9, "characters": 55e-9
 }  # fmt: skip
@@ -40,6 +40,10 @@ _SECONDS_PER_BYTE_COUNTED: Final[dict[Unit, float]] = {
     "words": 200e-9, "whitespace": 200e-9, "characters": 350e-9
 }  # fmt: skip
 _SECONDS_PER_BYTE_OF_ARPA: Final = 20e-9
+# Of the pool's texts by a KenLM binary, which is mapped into memory and costs nothing by itself.
+_SECONDS_PER_BYTE_BY_BINARY: Final[dict[Unit, float]] = {
+    "words": 400e-9, "whitespace": 90e-9, "characters": 280e-9
+}  # fmt: skip
 _KIND: Final = "ngram-models"  # in the cache
 _RULE: Final = 1  # raised when the same text gives another model
 _COMPRESSED: Final[dict[bytes, Codec]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -51,7 +55,12 @@ _MISSING: Final[dict[Unit, str]] = {
 }
 
 
-@method("ngram_perplexity", files=("model", "text"), needs=("fast",))
+def _libraries(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """`kenlm`, where it judges."""
+    return ("kenlm",) if _is_binary(settings.get("model")) else ()
+
+
+@method("ngram_perplexity", libraries=_libraries, files=("model", "text"), needs=("fast",))
 @dataclass(frozen=True, kw_only=True)
 class NgramPerplexity:
     """Perplexity of each sample by an n-gram model of the target set, of a text, or of a file.
@@ -86,9 +95,10 @@ class NgramPerplexity:
     a text, in differential tests. Where an order has no n-gram that counts as 1, 2 or 3, as in a
     target of few rows, its discounts are ½, 1 and 1½, as with `lmplz --discount_fallback`; the note
     says so.
-    **Cost:** one pass over the text, 14 to 30 ns a byte for words by the size of the model and 55
-    for characters, on one core; with a KenLM binary 0.5 µs a token. Making a model: 200 ns a byte
-    of its text, characters 350; 24 bytes an n-gram on disk and in memory, 55 while it is made.
+    **Cost:** one pass over the text, 12 to 28 ns a byte for words by the size of the model and 55
+    for characters, on one core; with a KenLM binary 400 for words, 90 for `whitespace` and 280 for
+    characters. Making a model: 200 ns a byte of its text, characters 350; 24 bytes an n-gram on
+    disk and in memory, 55 while it is made.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] | None = None
@@ -107,6 +117,8 @@ class NgramPerplexity:
 
     def estimate(self, pool: PoolStats, target: PoolStats | None) -> Cost:
         """Bytes of the pool, and of what the model is made of, times their rates."""
+        if _is_binary(self.model):
+            return Cost(cpu_seconds=_SECONDS_PER_BYTE_BY_BINARY[self.unit] * pool.n_bytes)
         seconds = _SECONDS_PER_BYTE[self.unit] * pool.n_bytes
         if self.model is not None:
             seconds += _SECONDS_PER_BYTE_OF_ARPA * _size(self.model)
@@ -165,7 +177,7 @@ class NgramPerplexity:
 
     def _read(self, path: Path, ctx: Context) -> tuple[Path, dict[str, Any]]:
         """The model of an ARPA file: where it lies, and what should be known of it."""
-        key = [_RULE, "arpa", identity_of_file(path)]
+        key = [_RULE, "arpa", identity_of_file(path), versions(("pyarrow",))]
 
         def make(work: Context) -> Any:
             from didact.text.ngram_lm.arpa import read_arpa
@@ -184,7 +196,8 @@ class NgramPerplexity:
     def _made(self, of: Pool, field: SampleField, ctx: Context) -> tuple[Path, dict[str, Any]]:
         """A model of the texts of a pool: where it lies, and what should be known of it."""
         order = self.order or 5
-        key = [_RULE, of.fingerprint, field, order, self.unit, self.sentence]
+        asked = [of.fingerprint, field, order, self.unit, self.sentence]
+        key = [_RULE, *asked, versions(("pyarrow",))]  # which lowers the case of words
 
         def make(work: Context) -> Any:
             from didact.text.ngram_lm.counting import Counts
@@ -306,6 +319,12 @@ def _beginning(path: Path) -> bytes:
             "KenLM binary: check the path"
         )
     return raw
+
+
+def _is_binary(model: str | None) -> bool:
+    """Whether a model is a KenLM binary; a file that is not there is none: fitting will say so."""
+    path = Path(model or "").expanduser()
+    return path.is_file() and _raw(path).startswith(kenlm_binary.MAGIC)
 
 
 def _size(path: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
@@ -14,6 +15,7 @@ pytest.importorskip("numba")
 
 import didact
 from didact.core.errors import ConfigError, DataError, MissingDependencyError
+from didact.core.identity import identity
 from didact.core.registry import find
 from didact.scoring.around.about_scores import about_scores
 from didact.testing import chat, make_pool
@@ -141,6 +143,31 @@ def test_a_binary_needs_its_extra(pool, monkeypatch):
     )
     with pytest.raises(MissingDependencyError, match=r"KenLM binary, needs kenlm: .*didact\[kenlm"):
         score(pool, model=str(REFERENCE / "order3.bin"))
+
+
+def test_what_kenlm_judges_depends_on_kenlm_and_costs_more(pool):
+    method = find("scorers", "ngram_perplexity")
+    binary, arpa = ({"model": str(path)} for path in (REFERENCE / "order3.bin", ARPA))
+    assert set(identity(method, binary, str)["libraries"]) == {"kenlm"}
+    assert identity(method, arpa, str)["libraries"] == {}
+    assert identity(method, {"model": None}, str)["libraries"] == {}
+    by_kenlm, by_arpa = (method(**given).estimate(pool.stats, None) for given in (binary, arpa))
+    read = 20e-9 * ARPA.stat().st_size
+    assert by_kenlm.cpu_seconds > 10 * (by_arpa.cpu_seconds - read)
+
+
+def test_a_model_is_made_again_when_words_may_be_cut_otherwise(pool, target, tmp_path, monkeypatch):
+    def models():
+        ctx = didact.context(workers=1, cache_dir=tmp_path)
+        score(pool, target=target, order=2, ctx=ctx)
+        return len({path.parent for path in tmp_path.rglob("cells.npy")})
+
+    assert models() == models() == 1
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0" if name == "pyarrow" else real(name)
+    )
+    assert models() == 2
 
 
 def test_a_binary_is_asked_through_kenlm(pool, tmp_path):

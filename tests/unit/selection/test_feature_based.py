@@ -409,7 +409,7 @@ def test_noise_comes_last_and_is_told(tmp_path, ctx):
     texts = sentences(1500, rng)
     pool = pool_of([*texts, *(text for _, text in junk_of(texts, rng))], tmp_path)
     chosen = choose(feature_based, pool, None, Budget(ratio=1.0), ctx)
-    suspects = noisy(pool, np.arange(len(pool)), 0.3)
+    suspects = noisy(pool, np.arange(len(pool)), 0.3, context(workers=1))
     assert suspects.sum() > 50
     assert chosen.best_first()[-suspects.sum() :].tolist() == np.flatnonzero(suspects).tolist()
     reasons = np.array(chosen.reasons)[chosen.why]

@@ -322,7 +322,7 @@ def order(pool, ctx, budget=None, **more):
 
 def test_it_is_the_greedy_choice_over_what_was_measured(pool, ctx):
     rows = candidates(pool, None)
-    suspects = noisy(pool, rows, 0.3)
+    suspects = noisy(pool, rows, 0.3, context(workers=1))
     weights, offsets, prints = measured(pool, rows, ctx, sample=4, suspects=suspects)
     groups = [p.tolist() for p in np.split(prints, offsets[1:-1])]
     expected = naive(weights, groups, pool.n_bytes, pool.source_codes, 2.0)

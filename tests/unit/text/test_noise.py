@@ -10,6 +10,7 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from didact.execution.executors import threads
+from didact.core.protocols import Context
+from didact.execution.executors import serial, threads
 from didact.selection.around.budget import candidates
 from didact.testing import make_pool
 from didact.text.noise import noise
@@ -29,6 +31,7 @@ from didact.text.words import place_words
 
 pytest.importorskip("numba")
 
+ALONE = Context(executor=serial(), seed=0, cache_dir=Path())
 INSTRUMENTS = Path(__file__).resolve().parents[3] / "benchmarks" / "instruments.py"
 
 SUBJECTS = [
@@ -279,7 +282,7 @@ def test_a_score_is_what_the_formula_says(part, scored, tmp_path, monkeypatch):
     once = sorted({t: i for i, t in reversed([*enumerate(texts)])}.values())
     n_bytes = sum(len(texts[i].encode()) for i in once)
     monkeypatch.setattr(noise, "_COUNTED_BYTES", -(-n_bytes // part))
-    found = noisy(pool, np.arange(len(texts)), 0.3)
+    found = noisy(pool, np.arange(len(texts)), 0.3, ALONE)
 
     expected = scores_by_hand(texts, {*once[part - 1 :: part]})
     got = np.concatenate(scored)
@@ -317,7 +320,7 @@ def mixed(tmp_path_factory):
 
 def test_every_kind_of_noise_is_found_and_no_sentence(mixed):
     rows = candidates(mixed, None)
-    found = shares(mixed, noisy(mixed, rows, 0.3), rows)
+    found = shares(mixed, noisy(mixed, rows, 0.3, ALONE), rows)
     assert found.pop("text") == 0
     assert len(found) == 5
     assert min(found.values()) == 1
@@ -332,7 +335,7 @@ def test_short_noise_is_found_and_short_sentences_are_not(size, tmp_path):
     del junk["salad"]  # words in random order need more to show it
     pool = pool_with([*texts, *short], junk, tmp_path)
     rows = candidates(pool, None)
-    found = shares(pool, noisy(pool, rows, 0.3), rows)
+    found = shares(pool, noisy(pool, rows, 0.3, ALONE), rows)
     assert found.pop("text") == 0
     assert found.pop("mash") > 0.6  # short words are somebody's
     assert min(found.values()) == 1
@@ -344,7 +347,7 @@ def test_a_name_nobody_else_mentions_is_not_noise(tmp_path):
     names = ["Ignacy Paderewski", "Vasilyevich", "1947-03-21", "yes", "Llanfair", "Xq"]
     asked = [f"{rng.choice(SUBJECTS)} had lunch with {name}" for name in names]
     pool = pool_with([*texts, *names, *asked], {}, tmp_path)
-    assert not noisy(pool, candidates(pool, None), 0.3).any()
+    assert not noisy(pool, candidates(pool, None), 0.3, ALONE).any()
 
 
 def test_strictness_orders_what_is_found(tmp_path):
@@ -353,7 +356,7 @@ def test_strictness_orders_what_is_found(tmp_path):
     odd = {"invented": [invented(texts, rng) for _ in range(60)], **planted(texts, 8, rng)}
     pool = pool_with([*texts, *(stirred(t, rng) for t in texts)], odd, tmp_path)
     rows = candidates(pool, None)
-    found = [noisy(pool, rows, s) for s in (0.0, 0.1, 0.3, 0.6, 1.0)]
+    found = [noisy(pool, rows, s, ALONE) for s in (0.0, 0.1, 0.3, 0.6, 1.0)]
     assert all((a <= b).all() for a, b in pairwise(found))
     sizes = [int(f.sum()) for f in found]
     assert len({*sizes}) == len(sizes)
@@ -363,10 +366,10 @@ def test_workers_change_no_bit(mixed, scored, tmp_path):
     texts = mixed.read(range(len(mixed)), ["text"]).column("text").to_pylist()
     pool = make_pool([{"text": text} for text in texts], tmp_path, batch_rows=50)
     rows = candidates(pool, None)[::2]
-    alone = noisy(pool, rows, 0.3)
+    alone = noisy(pool, rows, 0.3, ALONE)
     scores = np.concatenate(scored)
     scored.clear()
-    shared = noisy(pool, rows, 0.3, executor=threads(3))
+    shared = noisy(pool, rows, 0.3, replace(ALONE, executor=threads(3)))
     assert len(pool.parts(rows)) > 3
     assert shared.tolist() == alone.tolist()
     assert np.concatenate(scored).tobytes() == scores.tobytes()
@@ -374,7 +377,7 @@ def test_workers_change_no_bit(mixed, scored, tmp_path):
 
 def test_only_candidates_count(mixed, scored):
     rows = candidates(mixed, None)[::2]
-    alone = noisy(mixed, rows, 0.3)
+    alone = noisy(mixed, rows, 0.3, ALONE)
     scores = np.concatenate(scored)
     scored.clear()
     names = [mixed.source_names[c] for c in mixed.source_codes[rows]]
@@ -387,7 +390,7 @@ def test_only_candidates_count(mixed, scored):
         ],
         mixed.path.parent / "half",
     )
-    assert noisy(rebuilt, np.arange(len(rebuilt)), 0.3).tolist() == alone.tolist()
+    assert noisy(rebuilt, np.arange(len(rebuilt)), 0.3, ALONE).tolist() == alone.tolist()
     assert np.concatenate(scored).tolist() == scores.tolist()
     assert len({*scores.tolist()}) > 10
 
@@ -403,7 +406,7 @@ def test_noise_does_not_vouch_for_its_copies(tmp_path):
     pool = make_pool(rows, tmp_path, dedup="none")
     everything = candidates(pool, None)
     assert len(everything) == len(rows)
-    found = shares(pool, noisy(pool, everything, 0.3), everything)
+    found = shares(pool, noisy(pool, everything, 0.3, ALONE), everything)
     assert found.pop("text") == 0
     assert set(found.values()) == {1.0}
 
@@ -414,7 +417,7 @@ def test_copies_are_all_noise_or_none(tmp_path):
     texts += [invented(texts, rng) for _ in range(40)]
     rows = [{"id": str(i), "text": t, "source": ""} for i, t in enumerate(texts * 2)]
     pool = make_pool(rows, tmp_path, dedup="none")
-    found = noisy(pool, np.arange(len(rows)), 0.8)
+    found = noisy(pool, np.arange(len(rows)), 0.8, ALONE)
     assert found[: len(texts)].tolist() == found[len(texts) :].tolist()
     assert 20 < found.sum() < len(texts)
 
@@ -427,19 +430,19 @@ def test_where_pairs_do_not_attract_only_misdecoded_texts_are_noise(tmp_path):
     for name, texts, strictness in (("grid", grid, 1.0), ("junk", junk, 0.3)):
         pool = pool_with(texts, {"broken": ["crÃ¨me brÃ»lÃ©e"]}, tmp_path / name)
         rows = candidates(pool, None)
-        assert shares(pool, noisy(pool, rows, strictness), rows) == {"text": 0, "broken": 1}
+        assert shares(pool, noisy(pool, rows, strictness, ALONE), rows) == {"text": 0, "broken": 1}
 
 
 def test_no_rows_and_one_row(tmp_path):
     pool = pool_with(["just one"], {}, tmp_path)
-    assert noisy(pool, np.empty(0, np.int64), 0.3).tolist() == []
-    assert noisy(pool, np.array([0]), 0.3).tolist() == [False]
+    assert noisy(pool, np.empty(0, np.int64), 0.3, ALONE).tolist() == []
+    assert noisy(pool, np.array([0]), 0.3, ALONE).tolist() == [False]
 
 
 def test_in_a_large_pool_pairs_are_counted_in_a_part(mixed, monkeypatch):
     rows = candidates(mixed, None)
     monkeypatch.setattr(noise, "_COUNTED_BYTES", int(mixed.n_bytes.sum()) // 3)
-    found = shares(mixed, noisy(mixed, rows, 0.3), rows)
+    found = shares(mixed, noisy(mixed, rows, 0.3, ALONE), rows)
     assert found.pop("text") == 0
     assert min(found.values()) == 1
 
@@ -572,7 +575,7 @@ def test_few_of_a_language_are_not_noise(language, n, base, bases, guests, tmp_p
     few = random.Random(n).sample(guests[language], n)
     pool = pool_with(bases[base], {language: few}, tmp_path)
     rows = candidates(pool, None)
-    found = shares(pool, noisy(pool, rows, 0.3), rows)
+    found = shares(pool, noisy(pool, rows, 0.3, ALONE), rows)
     assert found[language] <= {10: 0, 30: 1 / 30, 100: 0.02}[n]
 
 
@@ -580,7 +583,7 @@ def test_in_code_a_language_is_not_noise(guests, tmp_path):
     kinds = {name: texts[:20] for name, texts in guests.items() if name != "code"}
     pool = pool_with(guests["code"], kinds, tmp_path)
     rows = candidates(pool, None)
-    assert max(shares(pool, noisy(pool, rows, 0.3), rows).values()) == 0
+    assert max(shares(pool, noisy(pool, rows, 0.3, ALONE), rows).values()) == 0
 
 
 # Shares found, of the very same rows, by a filter that judged by the pool's median.
@@ -611,7 +614,7 @@ def test_planted_noise_of_every_kind_is_found(base, bases, tmp_path):
         }
         pool = pool_with(texts, junk, tmp_path / str(seed))
         rows = candidates(pool, None)
-        for kind, share in shares(pool, noisy(pool, rows, 0.3), rows).items():
+        for kind, share in shares(pool, noisy(pool, rows, 0.3, ALONE), rows).items():
             found[kind].append(share)
     means = {kind: float(np.mean(of_kind)) for kind, of_kind in found.items()}
     assert means.pop("text") < 0.002
@@ -645,7 +648,7 @@ def test_on_a_real_pool_noise_is_found_and_hardly_anything_else(real_data, tmp_p
     ]
     pool = make_pool(texts, tmp_path)
     at = candidates(pool, None)
-    suspects = noisy(pool, at, 0.3)
+    suspects = noisy(pool, at, 0.3, ALONE)
     found = shares(pool, suspects, at)
     for kind in junk:
         assert found.pop(kind) > 0.9, kind

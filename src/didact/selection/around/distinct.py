@@ -146,25 +146,37 @@ class Distinct:
     def other_answers(self, pool: Pool) -> int:
         """How many near copies have another completion than the row that stays for them.
 
-        **Cost:** reads the completions of all rows of clusters.
+        **Cost:** reads the completions of all near copies and of the rows that stay for them.
         """
         near = self.near
         rows = np.union1d(near, self.stands[near])
         said = np.empty(len(rows), np.uint64)
-        for batch in pool.batches():
-            first, last = np.searchsorted(rows, [batch.start, batch.stop])
-            for at in range(first, last, _AT_ONCE):
-                here = slice(at, min(at + _AT_ONCE, last))
+        for part in pool.parts(rows):
+            for at in range(part.start, part.stop, _AT_ONCE):
+                here = slice(at, min(at + _AT_ONCE, part.stop))
                 found = pool.read(rows[here], ["completion"]).column("completion").to_pylist()
                 said[here] = [xxh3_64_intdigest(text.strip().encode()) for text in found]
         place = np.searchsorted(rows, near), np.searchsorted(rows, self.stands[near])
         return int((said[place[0]] != said[place[1]]).sum())
 
     def describe(self, pool: Pool) -> dict[str, Any]:
-        """Rows in, exact and near copies, rows kept, clusters, and what is saved.
+        """The `counts`; of chats and labelled answers also how many near copies answer otherwise.
 
-        Of chats and labelled answers also how many near copies answer otherwise than the row that
-        stays: a question may be another one although most of its words are the same.
+        Otherwise than the row that stays: a question may be another one although most of its words
+        are the same.
+
+        **Cost:** as `other_answers`.
+        """
+        counts = self.counts(pool)
+        if pool.kind in {"chat", "labelled"}:
+            counts["near_copies_that_answer_otherwise"] = self.other_answers(pool)
+        return counts
+
+    def counts(self, pool: Pool) -> dict[str, Any]:
+        """Rows in, exact and near copies, rows kept, clusters, and what is saved; no text is read.
+
+        Raises:
+            PoolMismatchError: This belongs to another pool.
         """
         self.check(pool)
         removed, near = self.removed, self.near
@@ -174,11 +186,6 @@ class Distinct:
             "rows": len(pool),
             "exact_copies": len(removed) - len(near),
             "near_copies": len(near),
-            **(
-                {"near_copies_that_answer_otherwise": self.other_answers(pool)}
-                if pool.kind in {"chat", "labelled"}
-                else {}
-            ),
             "rows_kept": len(pool) - held - len(removed),
             **({"validation_rows": held} if held else {}),
             "clusters": len(self.clusters()[1]) - 1,
@@ -271,7 +278,8 @@ def find_distinct(
     similarity[ranking] = similarity[stands[ranking]]  # copies are as near as what they copy
     stands[ranking] = stands_for[stands[ranking]]
     settings = {
-        "keep": keep if isinstance(keep, str) else keep.method,
+        "keep": keep if isinstance(keep, str)
+        else {"method": keep.method, "settings": dict(keep.settings)},
         "similarity": how.similarity, "ngram": how.ngram, "permutations": how.permutations,
     }  # fmt: skip
     return Distinct(

@@ -255,8 +255,7 @@ def _sketches(pool: Pool, rows: Int1D, how: NearDuplicates, ctx: Context) -> _Sk
     worded = np.empty(len(rows), np.bool_)
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
-    cuts = np.searchsorted(ascending, [batch.start for batch in pool.batches()])
-    items = [part for part in np.split(ascending, cuts) if len(part)]
+    items = [ascending[part] for part in pool.parts(ascending)]
     done = 0
     ctx.progress(Progress("near-duplicates", 0, len(rows)))
     for item, part in zip(items, ctx.executor.map(_sketch, items, shared=(pool, how)), strict=True):

@@ -32,9 +32,9 @@ Per = Literal["auto", "byte", "token", "sample"]
 # Processor seconds a byte of the pool on one core of an AMD EPYC (Zen 3), scaled to it by those of
 # `compression` in one run (benchmarks/estimates.py); the last, times the share that is chosen.
 # Tables outgrow the caches: a pool of 16 MiB has the first, and each doubling adds `_DOUBLING`.
-_FEATURES: Final = 50e-9
+_FEATURES: Final = 55e-9
 _GREEDY: Final = 60e-9
-_DOUBLING: Final = 7.5e-9
+_DOUBLING: Final = 14e-9
 
 
 def estimate_feature_based(
@@ -137,7 +137,7 @@ def feature_based(
     **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
-    **Cost:** the filter, some 82 ns a byte, and more as the pool grows, and two passes over the
+    **Cost:** the filter, some 76 ns a byte, and more as the pool grows, and two passes over the
     text, 38 ns a byte, of both of which workers share two thirds or more; and lazy greedy in one
     thread, 20 to 50 ns a byte of the pool. All of it takes some four times as long as
     `compression` for a fifth of 40,000 samples (24 MB). Memory 4 to 8 bytes a gram that is a

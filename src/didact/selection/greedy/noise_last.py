@@ -27,7 +27,7 @@ Count = tuple[str, int, int]  # name, how many of it, of how many
 
 
 # Processor seconds a byte as in `feature_based`: of 16 MiB, and what each doubling adds.
-_A_BYTE, _DOUBLING = 82e-9, 7e-9
+_A_BYTE, _DOUBLING = 76e-9, 5e-9
 
 
 def estimate_noise(stats: PoolStats, strictness: float) -> float:
@@ -59,7 +59,7 @@ def noise_last(
         pool: The samples.
         rows: The candidates, ascending, `(n,)`.
         scripts: The script of each, see `didact.selection.greedy.shares.scripts_of`.
-        ctx: Told of progress.
+        ctx: Its workers look for noise; told of progress.
         strictness: See `didact.text.noise.noise.noisy`; 0 lets everything pass, misdecoded text
             included.
         script_factor: By what a script's share may change, for the notes.
@@ -70,7 +70,7 @@ def noise_last(
     rule = "script_factor=" + ("null" if script_factor is None else f"{script_factor:g}")
     suspects = np.zeros(len(rows), np.bool_)
     if strictness:
-        suspects = noisy(pool, rows, strictness, ctx.progress, ctx.executor)
+        suspects = noisy(pool, rows, strictness, ctx)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
         noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects

@@ -45,7 +45,7 @@ def estimate_shingle_novelty(
     need("shingle_novelty", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
-    a_byte = 68e-9 + 30e-9 / sample
+    a_byte = 74e-9 + 30e-9 / sample
     return Cost(cpu_seconds=stats.n_bytes * a_byte + estimate_noise(stats, noise))
 
 

@@ -38,6 +38,7 @@ _COUNT: Final = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
 _SECTION: Final = re.compile(rb"\\(\d+)-grams:")
 _BLOCK: Final = 1 << 20
 _LONGEST: Final = 1 << 24  # bytes of a line
+_LARGEST: Final = float(np.finfo(np.float32).max)  # as which numbers are kept
 _SHOWN: Final = 80  # bytes of a line that a message shows
 
 
@@ -199,7 +200,7 @@ class _Reader:
                 f"more {n}-grams than the {self._promised[n - 1]:,} its header promises", at
             )
         logs = self._numbers(data, starts, ends, first, lines)
-        if len(above := np.flatnonzero(~(logs <= 0))):
+        if len(above := np.flatnonzero(logs > 0)):
             at = int(lines[above[0]])
             raise self._error(f"a log probability of {logs[above[0]]:g}; expected at most 0", at)
         back_off = np.zeros(len(lines))
@@ -218,17 +219,21 @@ class _Reader:
     def _numbers(
         self, data: UInt8s, starts: Int1D, ends: Int1D, which: Int1D, lines: Int1D
     ) -> Float1D:
-        """Tokens as numbers."""
+        """Tokens as numbers, all of them finite as float32."""
         strings = _strings(data, starts[which], ends[which])
         try:
-            return np.asarray(strings.cast(pa.large_string()).cast(pa.float64()).to_numpy())
+            found = np.asarray(strings.cast(pa.large_string()).cast(pa.float64()).to_numpy())
         except pa.ArrowInvalid:
             for at, text in zip(lines.tolist(), strings.to_pylist(), strict=True):
                 try:
                     float(text)
                 except ValueError as error:
                     raise self._error(f"{_shown(text)} is no number", at) from error
-            return np.array([float(text) for text in strings.to_pylist()])
+            found = np.array([float(text) for text in strings.to_pylist()])
+        if len(beyond := np.flatnonzero(~(np.abs(found) <= _LARGEST))):
+            text = strings[int(beyond[0])].as_py()
+            raise self._error(f"{_shown(text)} is no finite number", int(lines[beyond[0]]))
+        return found
 
     def _look_at(self, words: pa.LargeBinaryArray, hashes: npt.NDArray[np.uint64]) -> None:
         """Count the words that `didact.text.words` would find as they are, and characters."""

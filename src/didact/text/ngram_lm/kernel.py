@@ -226,8 +226,8 @@ def count(
     once for every different word before them.
 
     Args:
-        hashes: Tokens of all sentences.
-        ends: Where each sentence ends in `hashes`, the first of them 0.
+        hashes: Tokens of the sentences, and of others perhaps.
+        ends: Where the first sentence begins in `hashes`, and where each ends.
         order: Words of the longest n-grams, 1 to 5.
         keys: Keys of the n-grams by number; of words their hashes.
         counts: What each counts as, uint32.

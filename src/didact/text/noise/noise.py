@@ -19,7 +19,7 @@ import numpy as np
 
 from didact.core.arrays import Bool1D, Float1D, Int1D
 from didact.core.cost import Metered
-from didact.core.protocols import Progress, ignore_progress
+from didact.core.protocols import Progress
 from didact.text.noise.misdecoded import misdecoded
 from didact.text.words import PlacedWords, place_words
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from didact.core.arrays import Int32s
     from didact.core.pool import Pool
-    from didact.core.protocols import Executor
+    from didact.core.protocols import Context
     from didact.text.noise.kernel import Met, Text
 
 R = TypeVar("R")
@@ -57,8 +57,7 @@ def noisy(
     pool: Pool,
     rows: Int1D,
     strictness: float,
-    progress: Callable[[Progress], None] = ignore_progress,
-    executor: Executor | None = None,
+    ctx: Context,
 ) -> Bool1D:
     """Which samples are noise.
 
@@ -93,19 +92,19 @@ def noisy(
         rows: The candidates, ascending; what is usual is read from these alone.
         strictness: 0 finds only what chance would have written, 1 all that holds together less
             than its words do elsewhere.
-        progress: Told of rows done, over all three passes.
-        executor: Whose workers read texts and look words up; the caller's thread when None. Counts
-            and sums are made in the caller's, in the order of the rows, so that workers change
-            nothing.
+        ctx: Its workers read texts and look words up; counts and sums are made in the caller's
+            thread, in the order of the rows, so that workers change nothing. Told of rows done,
+            over all three passes.
 
     Returns:
         bool `(len(rows),)`.
 
     **Source:** the attraction is pointwise mutual information (Church and Hanks 1990, "Word
     association norms", Computational Linguistics 16), each text's own words left out.
-    **Cost:** some 82 ns a byte on one core of 2021 in a pool of 16 MiB and 7 more for every
+    **Cost:** some 76 ns a byte on one core of 2021 in a pool of 16 MiB and 5 more for every
     doubling, three passes over the text; memory 5 bytes a byte of text, at most 530 MiB, and some
-    25 MB for each of four batches a worker.
+    25 MB for each of four batches a worker; workers that are processes have a copy of it each,
+    sent to them twice.
     """
     from didact.text.noise import kernel
 
@@ -121,9 +120,10 @@ def noisy(
     items = [(rows[part], counted[part]) for part in parts]
 
     def passing(number: int, work: Work[R], *shared: Any) -> Iterator[tuple[slice, R]]:
-        for part, found in zip(parts, _mapped(executor, work, items, (pool, *shared)), strict=True):
+        mapped = ctx.executor.map(work, items, shared=(pool, *shared))
+        for part, found in zip(parts, mapped, strict=True):
             yield part, found
-            progress(Progress("noise", number * len(rows) + part.stop, 3 * len(rows)))
+            ctx.progress(Progress("noise", number * len(rows) + part.stop, 3 * len(rows)))
 
     for _, text in passing(0, _text):
         kernel.count(text, met)
@@ -139,14 +139,6 @@ def noisy(
         if facts is not None:
             broken[part] |= _score(facts, lengths[part], typical) < strictness
     return np.asarray(broken[first][group_of])
-
-
-def _mapped(
-    executor: Executor | None, work: Work[R], items: list[_Item], shared: tuple[Any, ...]
-) -> Iterator[R]:
-    if executor is None:
-        return (work(shared, item).value for item in items)
-    return executor.map(work, items, shared=shared)
 
 
 def _read(pool: Pool, item: _Item) -> tuple[pa.LargeStringArray, Text]:
