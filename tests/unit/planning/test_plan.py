@@ -195,6 +195,8 @@ def test_tasks_share_the_scoring(published: Prior) -> None:
     alone, shared = (make_plan(question(2e18, tasks=n), published) for n in (1, 20))
     for a, b in zip(alone.scoring, shared.scoring, strict=True):
         assert a == b
+    of_one = {"perplexity", "pds", "lqs", "classifier", "ngram_perplexity"}
+    assert {s.method for s in shared.scoring if not s.shared} == of_one
     costs = [
         {r.selection_flops for r in p.rows if r.method == "less"} for p in (alone, shared)
     ]  # fmt: skip
