@@ -73,8 +73,8 @@ class DSIR:
     counts combining marks as letters, which is not done here; the package counts n-grams of the
     pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
     **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
-    task; 500 with `features: released`; one over the target, 30 and 270. Memory: 8 bytes a bucket and
-    task; `released` also remembers the buckets of a million n-grams, 140 MiB in each worker.
+    task; 500 with `features: released`; one over the target, 30 and 270. Memory: 8 bytes a bucket
+    and task; `released` also remembers the buckets of a million n-grams, 140 MiB in each worker.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] = 2

@@ -20,6 +20,7 @@ from didact.core.statistics import spearman, spearman_interval
 from didact.execution.executors import serial
 from didact.scoring.around.about_scores import about_target
 from didact.scoring.around.score_pool import score_pool
+from didact.scoring.learned.grades import grades_of
 from didact.scoring.learned_grade import LearnedGrade
 from didact.testing import make_pool
 
@@ -101,6 +102,13 @@ def test_copies_make_nothing_more_certain(tmp_path: Path) -> None:
     )
     assert "with 600 grades" in facts["note"]
     assert "the interval is that of 30 texts with words of their own" in facts["note"]
+
+
+def test_grades_of_a_range_are_two_arrays(tmp_path: Path) -> None:
+    pool = make_pool(rows(TEXTS[:60], [None, *GRADES[:40]]), tmp_path, dedup="none")
+    found = grades_of((pool, "meta.grade"), range(50)).value
+    assert np.array_equal(found.rows, np.arange(1, 41))
+    assert np.array_equal(found.values, GRADES[:40])
 
 
 def test_a_graded_row_is_not_given_its_own_grade(tmp_path: Path) -> None:

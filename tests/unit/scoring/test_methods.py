@@ -334,6 +334,6 @@ def test_estimates_grow_with_the_pool(
 ) -> None:
     scorer = registry.find("scorers", method)(**settings)
     small, large = (texts(tmp_path, *"ab" * n, name=f"p{n}").stats for n in (2, 20))
-    costs: Sequence[Any] = [scorer.estimate(stats, small) for stats in (small, large)]
+    costs: Sequence[Any] = [scorer.estimate(stats, None) for stats in (small, large)]
     assert 0 < costs[0].cpu_seconds * 9 < costs[1].cpu_seconds < costs[0].cpu_seconds * 11
     assert costs[0].flops == costs[1].flops == 0
