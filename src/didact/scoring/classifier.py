@@ -43,8 +43,9 @@ class Classifier(LearnedScorer):
     fitted once for each fold, and judges a row by the model that did not see the row's fold: rows
     of the same words are in the same fold, of pool and target alike. Its held-out AUC, how often a
     target sample is above one of the pool, is told with the scores, with an interval in which rows
-    of the same words count as one. Rows of the pool that are like the target count as the pool's, so it is not what finds all of them but what puts them first.
-    All tasks of a target set are one class.
+    of the same words count as one. Rows of the pool that are like the target count as the pool's,
+    so it is not what finds all of them but what puts them first. All tasks of a target set are one
+    class.
 
     Args:
         features: `ngrams` are hashed words and pairs of words (of scripts without spaces, runs of

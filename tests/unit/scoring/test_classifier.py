@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,14 @@ def test_an_encoder_where_there_is_one(
         Classifier(**settings).estimate(pool.stats, target.stats)
     with pytest.raises(ConfigError, match=message):
         run(pool, target, **settings)
+
+
+def test_the_weights_of_every_fold_cost_though_rows_are_few(tmp_path: Path) -> None:
+    """Measured: 0.97 processor seconds for 4,400 rows of 2.7 MB, 3.4 for 20,000 of 12.2 MB."""
+    stats = texts(tmp_path, noise(50, 1)).stats
+    for rows, megabytes, measured in ((4_400, 2.7, 0.97), (20_000, 12.2, 3.4)):
+        pool = replace(stats, n=rows, n_bytes=round(megabytes * 1e6))
+        assert Classifier().estimate(pool, stats).cpu_seconds == pytest.approx(measured, rel=0.1)
 
 
 def test_vectors_of_an_encoder(tmp_path: Path, tiny_encoder: Path) -> None:
