@@ -80,7 +80,11 @@ def zscore(values: Float1D, *, clip: float | None = None) -> Float1D:
 
 
 def auc(
-    positive: Float1D, negative: Float1D, *, variance: float = 1.0
+    positive: Float1D,
+    negative: Float1D,
+    *,
+    variance: float = 1.0,
+    independent: tuple[int, int] | None = None,
 ) -> tuple[float, float, float]:
     """How often a positive value is above a negative one, ties counting half, and its interval.
 
@@ -89,6 +93,8 @@ def auc(
         negative: Values of the other, likewise.
         variance: What the variance is multiplied by, `CROSS_FITTED` for values of models that were
             fitted to the classes of the other rows.
+        independent: How many values of each class are independent, for the interval: fewer than
+            all where some are copies; None for all.
 
     Returns:
         The area under the ROC curve, 0 to 1, and the ends of its 95 % interval.
@@ -99,6 +105,7 @@ def auc(
     m, n = len(positive), len(negative)
     ranks = mean_ranks(np.concatenate([positive, negative]))
     area = float((ranks[:m].sum() - m * (m - 1) / 2) / (m * n))
+    m, n = independent or (m, n)
     end = 0.5 / (min(m, n) + 1)
     p = min(max(area, end), 1 - end)
     of_two_positive, of_two_negative = p / (2 - p), 2 * p**2 / (1 + p)

@@ -32,8 +32,8 @@ METHODS: Final = (*WITHOUT_MODEL, *BY_ENCODER, *BY_LANGUAGE_MODEL, *SETS)
 _TOKENS_PER_BATCH: Final = 8192
 _SELECTORS: Final = {"perplexity": "middle"}  # neither end of it is better
 # What was measured of perplexity is of a model tuned on the target; the others begin from a target,
-# and the classifier takes all of it as one class.
-OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs", "classifier")
+# and the classifier and the n-gram model take all of it as one.
+OF_ONE_TARGET: Final = ("perplexity", "pds", "lqs", "classifier", "ngram_perplexity")
 _MODEL: Final = "model"  # settings ask for a name; nothing is read under it
 _SETTINGS: Final = {"static_embedding": {"model": _MODEL}, "learned_grade": {"grade": "grade"}}
 

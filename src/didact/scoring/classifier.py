@@ -42,9 +42,10 @@ class Classifier(LearnedScorer):
     equally, however many rows they have, so 0 is where it cannot tell; the unit is nats. It is
     fitted once for each fold, and judges a row by the model that did not see the row's fold: rows
     of the same words are in the same fold, of pool and target alike. Its held-out AUC, how often a
-    target sample is above one of the pool, is told with the scores. Rows of the pool that are like
-    the target count as the pool's, so it is not what finds all of them but what puts them first.
-    All tasks of a target set are one class.
+    target sample is above one of the pool, is told with the scores, with an interval in which rows
+    of the same words count as one. Rows of the pool that are like the target count as the pool's,
+    so it is not what finds all of them but what puts them first. All tasks of a target set are one
+    class.
 
     Args:
         features: `ngrams` are hashed words and pairs of words (of scripts without spaces, runs of
@@ -135,24 +136,42 @@ class Classifier(LearnedScorer):
         n = int(is_target.sum())
         if is_target.all():
             return {"note": "the pool has no sample to tell the target from: all scores are 0"}
-        area, low, high = auc(values[is_target], values[~is_target], variance=CROSS_FITTED)
+        if len(np.unique(which[~is_target])) == 1:
+            return {
+                "note": (
+                    f"{counted(len(texts) - n, 'row')} of the pool to tell the target from, all in "
+                    "one fold, whose model has none to learn from and scores 0: the held-out AUC "
+                    "cannot be measured; score a pool with more rows that differ"
+                )
+            }
+        ours, theirs = (len(np.unique(texts.keys[kind])) for kind in (is_target, ~is_target))
+        area, low, high = auc(
+            values[is_target],
+            values[~is_target],
+            variance=CROSS_FITTED,
+            independent=(ours, theirs),
+        )
         note = (
             f"held-out AUC {area:.3f} ({low:.3f} to {high:.3f}): so often has a target "
             f"sample a higher score than one of the pool, by models that saw neither "
             f"({counted(n, 'target sample')}, {len(texts) - n:,} of the pool)"
         )
-        if area >= _FORMAT and n >= _FEW:
+        if ours + theirs < len(texts):
+            note += f"; the interval is that of {ours:,} and {theirs:,} with words of their own"
+        if area >= _FORMAT and ours >= _FEW:
             note += (
                 "; so near to 1, the target may differ in format, in language or in where it is "
                 "from and not in what it is about: look at the samples with the highest scores"
             )
         elif low <= 1 / 2:
             note += "; the target cannot be told from the pool: another method may, or more samples"
-        if n < _FEW:
-            note += f"; {counted(n, 'target sample')} are few to learn from"
+        if ours < _FEW:
+            different = " different" if ours < n else ""
+            note += f"; {ours}{different} target samples are few to learn from"
         if not model.converged:
             note += f"; the fit has not converged: raise {self.where}.l2 above {self.l2:g}"
-        return {"auc": area, "auc_low": low, "auc_high": high, "note": note}
+        facts = {"target_texts": ours, "pool_texts": theirs}
+        return {**facts, "auc": area, "auc_low": low, "auc_high": high, "note": note}
 
 
 def _balanced(is_target: Bool1D, counted_rows: Bool1D) -> Logistic | None:

@@ -19,19 +19,15 @@ from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
 from didact.core.sample_field import SampleField, check_fields
-from didact.core.sampling import drawable_rows, random_key, shuffled_rows, within_bytes
+from didact.core.sampling import random_key
+from didact.scoring.similarity.shared_words import note_on_words, words_known, words_of_sample
 from didact.text.importance import NGrams, WordKind, count, log_ratio, weigh
-from didact.text.words import hash_words
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), one target task,
 # reading included; each further task costs the second figure. Only `estimate` uses them.
 _SECONDS_PER_BYTE: Final[dict[WordKind, float]] = {"words": 23e-9, "released": 500e-9}
 _SECONDS_PER_BYTE_AND_TASK: Final = 1e-9
 _SECONDS_PER_BYTE_OF_TARGET: Final[dict[WordKind, float]] = {"words": 30e-9, "released": 270e-9}
-# A sample of the pool is looked at for the target's words; where fewer of them are there than
-# this share, the two are hardly of one language.
-_SAMPLED: Final = 2000  # rows
-_FEW_WORDS: Final = 0.1
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
 # more of what it happens to lack than of what it is like.
 _MOSTLY_UNSEEN: Final = 0.9
@@ -104,7 +100,7 @@ class DSIR:
         """Pass 1: how many n-grams of the pool, and of each task, are in each bucket."""
         target_field = check_fields(pool, target, self.field, self.target_field, "score.dsir")
         ngrams = NGrams(self.order, self.buckets, self.features)
-        sampled = _words_of_sample(pool, self.field, random_key(ctx, "dsir"))
+        sampled = words_of_sample(pool, self.field, random_key(ctx, "dsir"))
         of_target, known = self._count_target(target, target_field, ngrams, sampled, ctx)
         of_pool = np.zeros(self.buckets, np.int64)
         ctx.progress(Progress("count n-grams", 0, len(pool)))
@@ -216,8 +212,7 @@ def count_target_rows(task: _Target, rows: range) -> Metered[_Found]:
         int(code): count(texts.take(pa.array(np.flatnonzero(codes == code))), task.ngrams)
         for code in np.unique(codes)
     }
-    words = hash_words(texts).hashes
-    return Metered(_Found(by_task, int(np.isin(words, task.sampled).sum()), len(words)))
+    return Metered(_Found(by_task, *words_known(texts, task.sampled)))
 
 
 def score_texts(
@@ -244,12 +239,8 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float, lengths: str) -> dict
         "target_words_in_pool": round(known, 4),
     }
     notes = [lengths] if lengths else []
-    if known < _FEW_WORDS:
-        notes.append(
-            f"of the target's words {known:.0%} are in a sample of the pool: they hardly share a "
-            "language or a script, and what is chosen is chosen by accidents of the hash; give a "
-            "target in the pool's language, or a pool that has the target's"
-        )
+    if apart := note_on_words(known, "accidents of the hash"):
+        notes.append(apart)
     elif unseen > _MOSTLY_UNSEEN or of_target.sum() < _FEW_NGRAMS:
         notes.append(
             f"{unseen:.0%} of the pool's n-grams are in buckets where the target's "
@@ -258,9 +249,3 @@ def _facts(of_pool: Int1D, of_target: Int1D, known: float, lengths: str) -> dict
             "score.dsir.smoothing"
         )
     return {**facts, "note": "; ".join(notes)} if notes else facts
-
-
-def _words_of_sample(pool: Pool, field: SampleField, key: int) -> UInt64s:
-    """The distinct words of a sample of the pool, ascending: rows drawn by their content."""
-    rows = within_bytes(pool, shuffled_rows(pool, drawable_rows(pool), key)[:_SAMPLED])
-    return np.unique(hash_words(pool.read(np.sort(rows), [field]).column(0)).hashes)

@@ -20,7 +20,14 @@ from didact.core.protocols import Context, Fitted
 from didact.core.sample_field import check_sample_field
 from didact.core.sampling import MOST_BYTES, random_key, within_bytes
 from didact.core.statistics import CROSS_FITTED, spearman, spearman_interval
-from didact.scoring.learned.cross_fitting import CrossFitted, Folds, Shape, cross_fit, fitted
+from didact.scoring.learned.cross_fitting import (
+    CrossFitted,
+    Folds,
+    Shape,
+    Unit,
+    cross_fit,
+    fitted,
+)
 from didact.scoring.learned.grades import FEWEST, read_grades
 from didact.scoring.learned.learned_scorer import LearnedScorer, libraries
 from didact.text.linear import Squared
@@ -40,7 +47,8 @@ class LearnedGrade(LearnedScorer):
     rows with the same words; every other row gets the mean of all models. Graded rows are those of
     the target set where one is given, else those of the pool. How well it foretells what it did not
     see, the rank correlation with the grades and its interval, is told with the scores: read it
-    before anything is chosen. What is foretold is not held within the range of the grades.
+    before anything is chosen. Rows of the same words count as one in the interval. What is foretold
+    is not held within the range of the grades.
 
     Args:
         grade: The column with the grade, a number: 0 to 5, pairs won, a win rate; dots reach into
@@ -107,11 +115,13 @@ class LearnedGrade(LearnedScorer):
         folds = Folds.of(texts.keys, self.folds)
         which = folds.find(texts.keys)
         shape = Shape.of(texts) if self.shape else None
+        unit = Unit.of(values)
+        scaled = unit(values)
         model = cross_fit(
-            texts, which, partial(_squared, values), folds, ctx, l2=self.l2, shape=shape
+            texts, which, partial(_squared, scaled), folds, ctx, l2=self.l2, shape=shape
         )
-        model = _levelled(model, values, which)
-        facts = self._told(values, model(texts, which), texts.shape[:, 0])
+        model = replace(_levelled(model, scaled, which), unit=unit)
+        facts = self._told(values, model(texts, which), texts.shape[:, 0], distinct)
         facts |= {"folds": folds.count, "steps": model.steps}
         if not model.converged:
             facts["note"] += f"; the fit has not converged: raise {self.where}.l2 above {self.l2:g}"
@@ -126,13 +136,16 @@ class LearnedGrade(LearnedScorer):
             reading, model, facts, mean_of_others=True, higher_is_better=self.prefer == "higher"
         )
 
-    def _told(self, grades: Float1D, foretold: Float1D, length: Float1D) -> dict[str, Any]:
-        """How well the grades were foretold, as facts with a note."""
+    def _told(
+        self, grades: Float1D, foretold: Float1D, length: Float1D, distinct: int
+    ) -> dict[str, Any]:
+        """How well the grades of so many distinct texts were foretold, as facts with a note."""
         n = len(grades)
         by_length = spearman(length, grades)
         rho = spearman(foretold, grades)
         facts: dict[str, Any] = {
             "graded": n,
+            "distinct_texts": distinct,
             "lowest_grade": float(grades.min()),
             "highest_grade": float(grades.max()),
             "spearman_of_length": None if np.isnan(by_length) else by_length,
@@ -140,11 +153,13 @@ class LearnedGrade(LearnedScorer):
         if np.isnan(rho):  # every row is foretold the same
             note = f"{n:,} grades, and nothing in the texts tells them apart"
             return {**facts, "spearman": None, "note": note}
-        low, high = spearman_interval(rho, n, variance=CROSS_FITTED)
+        low, high = spearman_interval(rho, distinct, variance=CROSS_FITTED)
         note = (
             f"held-out Spearman {rho:.2f} ({low:.2f} to {high:.2f}) with {n:,} "
             "grades, each foretold by a model that did not see it"
         )
+        if distinct < n:
+            note += f"; the interval is that of {distinct:,} texts with words of their own"
         if not np.isnan(by_length):
             note += f"; length alone has {by_length:.2f}"
         if low <= 0:

@@ -23,6 +23,7 @@ from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
 from didact.core.sample_field import SampleField, check_fields
 from didact.core.sampling import random_key, shuffled_rows
+from didact.scoring.similarity.shared_words import note_on_words, words_known, words_of_sample
 from didact.text.deflate.sizes import fast_backend
 from didact.text.pair_sizes import (
     PairCodec,
@@ -126,7 +127,11 @@ class ZipFit:
             "library": pair_library(self.codec),
             "target_samples": len(others),
         }
-        note = self._note(level, len(rows), len(filled))
+        sampled = words_of_sample(pool, self.field, random_key(ctx, "zip_fit"))
+        known, words = words_known(pa.array(texts, pa.large_string()), sampled)
+        # markup has no words, and repeats itself all the same
+        apart = note_on_words(known / words if words else 1.0, "runs of bytes that mean nothing")
+        note = "; ".join(filter(None, [apart, self._note(level, len(rows), len(filled))]))
         return one_pass(
             partial(score_texts, alone=alone, codes=codes, n_tasks=len(target.task_names)),
             (self.field,),

@@ -77,3 +77,10 @@ def test_the_interval_of_a_rank_correlation() -> None:
     assert spearman_interval(-1.0, 20) == (-1, -low)
     low, high = spearman_interval(-0.2, 20)
     assert low < -0.5 < 0.2 < high
+
+
+def test_copies_make_no_area_more_certain() -> None:
+    ours, theirs = np.array([1.0, 4, 5, 6, 7]), np.array([0.0, 3, 2, 8, 9])
+    once = auc(ours, theirs)
+    copies = auc(np.repeat(ours, 9), np.repeat(theirs, 9), independent=(5, 5))
+    assert copies == pytest.approx(once, abs=1e-12)

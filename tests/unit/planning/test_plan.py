@@ -17,6 +17,7 @@ from didact.core.errors import BudgetError, ConfigError
 from didact.planning.compared import compared_prior
 from didact.planning.comparison import Comparison
 from didact.planning.compute_budget import ComputeBudget
+from didact.planning.costs import WITHOUT_MODEL
 from didact.planning.plan import Plan, Question, make_plan
 from didact.planning.prior import NOTHING_KNOWN, Prior
 from didact.planning.published import published_prior
@@ -200,6 +201,12 @@ def test_tasks_share_the_scoring(published: Prior) -> None:
     ]  # fmt: skip
     assert len(costs[0]) == len(costs[1]) == 1
     assert costs[0].pop() == pytest.approx(20 * costs[1].pop())
+
+
+def test_what_takes_all_tasks_as_one_is_not_shared() -> None:
+    asked = replace(question(1e18, tasks=20), methods=WITHOUT_MODEL)
+    scoring = make_plan(asked, NOTHING_KNOWN).scoring
+    assert {s.method for s in scoring if not s.shared} == {"classifier", "ngram_perplexity"}
 
 
 def test_break_even_is_where_both_train_as_far(published: Prior) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,37 @@ def test_grades_of_rows_that_have_none(tmp_path: Path) -> None:
     said = f"held-out Spearman {facts['spearman']:.2f} ({facts['spearman_low']:.2f} to "
     assert said in facts["note"]
     assert np.abs(scores.values[90:] - GRADES[90:]).mean() < 1  # in the grades' unit
+
+
+@pytest.mark.parametrize("power", [-1000, -30, 1020])
+def test_another_unit_changes_nothing(power: int, tmp_path: Path) -> None:
+    grades = [grade + 0.1 for grade in GRADES[:90]]
+    ours = run(make_pool(rows(TEXTS, grades), tmp_path, dedup="none"))
+    unit = [math.ldexp(grade, power) for grade in grades]
+    theirs = run(make_pool(rows(TEXTS, unit), tmp_path, name="unit", dedup="none"))
+    assert np.array_equal(np.ldexp(theirs.values, -power), ours.values)
+    assert theirs.facts["note"] == ours.facts["note"]
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e100, -1e300, 1.7e308])
+def test_nor_does_one_that_is_no_power_of_two(factor: float, tmp_path: Path) -> None:
+    ours = run(make_pool(rows(TEXTS, [g / 6 for g in GRADES[:90]]), tmp_path, dedup="none"))
+    unit = [grade / 6 * factor for grade in GRADES[:90]]
+    theirs = run(make_pool(rows(TEXTS, unit), tmp_path, name="unit", dedup="none"))
+    ends = np.clip(ours.values, -1.05, 1.05)  # nothing beyond what a float64 holds
+    assert np.clip(theirs.values / factor, -1.05, 1.05) == pytest.approx(ends, abs=1e-6)
+    assert theirs.facts["spearman"] == pytest.approx(ours.facts["spearman"], abs=1e-3)
+
+
+def test_copies_make_nothing_more_certain(tmp_path: Path) -> None:
+    texts = [text for text in TEXTS[:30] for _ in range(20)]
+    scores = run(make_pool(rows(texts, RNG.normal(size=600).tolist()), tmp_path, dedup="none"))
+    facts = scores.facts
+    assert [facts["spearman_low"], facts["spearman_high"]] == pytest.approx(
+        spearman_interval(facts["spearman"], 30, variance=2)
+    )
+    assert "with 600 grades" in facts["note"]
+    assert "the interval is that of 30 texts with words of their own" in facts["note"]
 
 
 def test_grades_of_a_range_are_two_arrays(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_samples_are_drawn_among_those_with_text(tmp_path: Path) -> None:
         target = make_pool(rows, tmp_path, name="target")
         scores = score(pool, target, field="completion", max_targets=max_targets, **FAST)
         assert scores.facts["target_samples"] == 1
-        assert "note" not in scores.facts
+        assert "were drawn" not in scores.facts["note"]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4"])
@@ -156,3 +156,12 @@ def test_estimates_grow_with_pairs_and_not_beyond_the_target(tmp_path: Path) -> 
         assert seconds(codec=codec, max_targets=8) == seconds(codec=codec)
     assert seconds(codec="lz4") < seconds(codec="zstd") < seconds(level=6)
     assert ZipFit().estimate(stats, None).cpu_seconds > seconds()
+
+
+def test_a_target_that_shares_no_word_with_the_pool_is_noted(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, *PROSE)
+    thai = pool_of(tmp_path, "แมวนอนหลับอยู่บนเสื่อ", "หมาวิ่งเล่นในสวน", name="thai")
+    note = score(pool, thai, **FAST).facts["note"]
+    assert note.startswith("of the target's words 0% are in a sample of the pool")
+    marks = pool_of(tmp_path, "!!! ???", "<> <>", name="marks")
+    assert "note" not in score(pool, marks, **FAST).facts  # bytes that may repeat all the same

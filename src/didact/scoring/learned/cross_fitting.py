@@ -85,6 +85,44 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """What values are measured in while they are learned: their mean is 0, their spread 1.
+
+    A fit ends by an absolute tolerance and weights are float32, so that values of another unit
+    would be fitted otherwise or not at all. Multiplied by a power of two the values are learned the
+    same, bit for bit.
+
+    Attributes:
+        exponent: Values are divided by 2^`exponent` first, so that no sum of them overflows,
+        middle: then their mean
+        spread: and their standard deviation.
+    """
+
+    exponent: int
+    middle: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: Float1D) -> Unit:
+        """Of finite values, `(n,)`, that are not all equal."""
+        exponent = int(np.frexp(np.abs(values).max())[1])
+        small = np.ldexp(values, -exponent)
+        return cls(exponent, float(small.mean()), float(small.std()))
+
+    def __call__(self, values: Float1D) -> Float1D:
+        """Values in this unit, `(n,)`."""
+        scaled: Float1D = (np.ldexp(values, -self.exponent) - self.middle) / self.spread
+        return scaled
+
+    def back(self, scaled: Float1D) -> Float1D:
+        """What was told in this unit in that of the values, `(n,)`, finite."""
+        with np.errstate(over="ignore"):
+            values = np.ldexp(scaled * self.spread + self.middle, self.exponent)
+        ends = np.finfo(np.float64)
+        return np.clip(values, ends.min, ends.max)
+
+
+@dataclass(frozen=True, slots=True)
 class CrossFitted:
     """A model for each fold, and at last the mean of them all.
 
@@ -95,6 +133,7 @@ class CrossFitted:
         shape: Length and repetition as features, if they are.
         steps: Of the minimiser, in each fold.
         converged: Whether it came to the minimum in all of them.
+        unit: What the models tell is in this unit; None where it has none.
     """
 
     folds: Folds
@@ -103,13 +142,15 @@ class CrossFitted:
     shape: Shape | None
     steps: tuple[int, ...]
     converged: bool
+    unit: Unit | None = None
 
     def __call__(self, texts: Texts, which: Int1D) -> Float1D:
         """Row i by model `which[i]`: float64 `(n,)`."""
         features: Features = texts.features
         if self.shape is not None:
             features = WithColumns(features, self.shape(texts))
-        return features.times_each(self.tables, which) + self.intercepts.take(which)
+        told = features.times_each(self.tables, which) + self.intercepts.take(which)
+        return told if self.unit is None else self.unit.back(told)
 
 
 @dataclass(frozen=True, slots=True)
