@@ -163,8 +163,9 @@ class Distinct:
     def describe(self, pool: Pool) -> dict[str, Any]:
         """Rows in, exact and near copies, rows kept, clusters, and what is saved.
 
-        Of chats and labelled answers also how many near copies answer otherwise than the row that
-        stays: a question may be another one although most of its words are the same.
+        Of all but raw text also how many near copies answer otherwise than the row that stays, of
+        pairs by what they prefer: a question may be another one although most of its words are the
+        same.
         """
         self.check(pool)
         removed, near = self.removed, self.near
@@ -176,7 +177,7 @@ class Distinct:
             "near_copies": len(near),
             **(
                 {"near_copies_that_answer_otherwise": self.other_answers(pool)}
-                if pool.kind in {"chat", "labelled"}
+                if pool.kind != "text"
                 else {}
             ),
             "rows_kept": len(pool) - held - len(removed),
