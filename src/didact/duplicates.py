@@ -10,7 +10,8 @@ from didact import config as configs
 from didact import verbs
 from didact.core import binding
 from didact.core.array_folders import scores_identity
-from didact.core.errors import ConfigError, DataError, need
+from didact.core.errors import ConfigError, DamagedError, DataError, did_you_mean, need
+from didact.core.findings import counted
 from didact.core.identity import base_libraries, versions
 from didact.core.keep import keep as kept
 from didact.core.pool import Pool
@@ -20,6 +21,7 @@ from didact.data import tables
 from didact.data.export.data_set import VALIDATION, ExportSettings, check_trainer, write_data_set
 from didact.data.export.owned import owned
 from didact.reporting.clusters_page import write_clusters_page
+from didact.scoring.column import keys_of, number, parse
 from didact.selection.around.distinct import (
     Distinct,
     Keep,
@@ -30,6 +32,7 @@ from didact.selection.around.distinct import (
 from didact.selection.around.near_duplicates import NearDuplicates
 
 CLUSTERS: Final = "clusters"  # the stem of the table and of the page
+_RULE: Final = 1  # raised when other rows of the same pool stay
 
 
 def dedup(
@@ -37,7 +40,8 @@ def dedup(
 ) -> Distinct:
     """Find exact and near duplicates, and which row of each cluster stays; nothing else is chosen.
 
-    Exact copies are rows of equal content. Near are rows whose word runs are nearly the same, see
+    Exact copies are rows of equal content. Near are rows whose word runs are nearly the same, but
+    never answers of other labels or pairs that prefer the opposite, see
     `didact.selection.around.near_duplicates`: going through the pool a row is removed when it is
     near one that stays. Near is not transitive, so two rows of a cluster need not be near each
     other; both are near the one that stays. The validation split is left as it is.
@@ -66,6 +70,7 @@ def dedup(
     how = NearDuplicates(**binding.bind(NearDuplicates, settings, "dedup"))
     by = _which_stays(pool, keep, ctx)
     key = {
+        "rule": _RULE,
         "pool": pool.fingerprint,
         "keep": scores_identity(by) if isinstance(by, Scores) else by,
         "settings": binding.as_json(NearDuplicates, settings),
@@ -86,10 +91,14 @@ def _which_stays(pool: Pool, keep: str | Scores, ctx: Context) -> Keep | Scores:
         return cast("Keep", keep)
     try:
         return verbs.score(pool, "column", name=keep, prefer="higher", ctx=ctx)
+    except DamagedError:
+        raise
     except DataError as error:
-        names = ", ".join(get_args(Keep))
+        names, row = get_args(Keep), parse(next(iter(pool.records(range(1)))))
+        columns = [name for name in keys_of(row) if not isinstance(number(row, name), str)]
         raise ConfigError(
-            f"keep={keep!r} is none of {names}, and no column with a number: {error}"
+            f"keep={keep!r} is none of {', '.join(names)}, and no column with a number"
+            f"{did_you_mean(keep, (*names, *columns))}"
         ) from error
 
 
@@ -100,7 +109,8 @@ def notes(counts: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     verb = "answers" if others == 1 else "answer"
     said = (
-        f"{others:,} of {near:,} near copies {verb} otherwise than the row that stays: the same "
+        f"{others:,} of {counted(near, 'near copy', 'near copies')} {verb} otherwise than the row "
+        "that stays: the same "
         f"long text, perhaps, with another question; see {CLUSTERS}.html, and if they should stay, "
         "raise the similarity"
     )

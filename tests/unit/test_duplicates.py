@@ -11,6 +11,7 @@ import pytest
 
 import didact
 from didact import duplicates
+from didact.cli.dedup import dedup as command
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.locks import alone_in
 from didact.selection.around.distinct import EXCERPT, parted
@@ -140,8 +141,48 @@ def test_answers_to_another_question_over_the_same_text_are_told(tmp_path):
     assert "near_copies_that_answer_otherwise" not in found.counts(pool)
     (note,) = duplicates.notes(counts)
     assert note.startswith("1 of 2 near copies answers otherwise")
+    (note,) = duplicates.notes({"near_copies": 1, "near_copies_that_answer_otherwise": 1})
+    assert note.startswith("1 of 1 near copy answers otherwise")
     plain = pool_of([article, f"{article} x"], tmp_path / "plain")
     assert duplicates.notes(didact.dedup(plain).describe(plain)) == ()
+
+
+def labelled_row(id_, answer, label):
+    return {"id": id_, "prompt": "Which is it?", "completion": answer, "label": label}
+
+
+@pytest.mark.parametrize("column", ["label", "kto_tag"])
+def test_answers_of_other_labels_are_not_near(column, tmp_path):
+    answer = " ".join(words(np.random.default_rng(5), 100))
+    said = [(answer, True), (answer, False), (answer, True), (f"{answer} x", 0)]
+    rows = [labelled_row(f"l{i}", *one) for i, one in enumerate(said)]
+    rows = [{column if k == "label" else k: v for k, v in row.items()} for row in rows]
+    pool = make_pool(rows, tmp_path)
+    assert pool.kind == "labelled"
+    assert didact.dedup(pool).stands.tolist() == [0, 1, 0, 1]
+
+
+def pair(id_, chosen, rejected, prompt="Which of the two is it that you like?"):
+    return {"id": id_, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def test_pairs_that_prefer_the_opposite_are_not_near(tmp_path):
+    rng = np.random.default_rng(6)
+    one, other, question = (" ".join(words(rng, 200)) for _ in range(3))
+    alike = one.replace(one.split()[100], "changed")
+    said = [
+        (one, other), (f"{other} more", one), (f"{one} more", other),
+        (one, alike), (alike, one), (f"{one} more", alike),
+        ("yes", "no"), ("no", "yes"), ("👍", "👎"), ("👎", "👍"),
+    ]  # fmt: skip
+    rows = [
+        pair(f"p{i}", *two, question if len(two[0]) < 9 else "Which?") for i, two in enumerate(said)
+    ]
+    pool = make_pool(rows, tmp_path)
+    assert pool.kind == "pair"
+    found = didact.dedup(pool)
+    assert found.stands.tolist() == [0, 1, 0, 3, 4, 3, 6, 7, 6, 7]
+    assert found.describe(pool)["near_copies_that_answer_otherwise"] == 4
 
 
 def test_the_validation_split_is_left_as_it_is(texts, tmp_path):
@@ -221,11 +262,20 @@ def test_nothing_to_remove(tmp_path):
         ({"similarity": "much"}, "similarity"),
         ({"shingles": 3}, "unknown setting"),
         ({"keep": "longets"}, "is none of first, longest, and no column"),
+        ({"keep": "vote"}, r"a number; did you mean 'votes'\? \(known: first, longest, votes\)$"),
     ],
 )
 def test_wrong_settings_say_what_is_expected(settings, message, texts, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        didact.dedup(pool_of(texts, tmp_path), **settings)
+        didact.dedup(pool_of(texts, tmp_path, votes=range(7)), **settings)
+
+
+def test_a_setting_that_the_command_has_not(tmp_path):
+    with pytest.raises(
+        ConfigError, match="--set ngrams: unknown setting; did you mean 'ngram'"
+    ) as e:
+        command([tmp_path / "pool.jsonl"], tmp_path / "out", set_=["ngrams=3"])
+    assert "(known: format, name, ngram, order_index, permutations, shards)" in str(e.value)
 
 
 def test_another_pool_is_refused(texts, tmp_path):

@@ -65,8 +65,13 @@ def dedup(
     from didact import duplicates
     from didact.cli.dedup_tables import clusters_table
     from didact.cli.printing import know_block
+    from didact.core.errors import ConfigError, did_you_mean
     from didact.data.export.data_set import ExportSettings, export_notes
 
+    named = {*_COMPARED, *ExportSettings.model_fields} - {"trainer", "similarity"}
+    for name in configs.apply({}, set_ or ()):
+        if name not in {*named, "similarity", "for"}:
+            raise ConfigError(f"--set {name}: unknown setting{did_you_mean(name, named)}")
     given = configs.apply({"similarity": similarity, "for": for_}, set_ or ())
     how = {name: given.pop(name) for name in _COMPARED if name in given}
     with opened_pool(pool, data, cache_dir, workers=workers) as (found, _, ctx):

@@ -132,7 +132,8 @@ class NgramPerplexity:
         """Make the model or read it; it lies in the cache from then on.
 
         Raises:
-            ConfigError: Both `model` and `text`; or an `order` that a file does not have.
+            ConfigError: Two of a target set, `model` and `text`; or an `order` that a file does not
+                have.
             DataError: A file is damaged, or what the model is made of has no tokens.
             MissingDependencyError: numba is not installed, or kenlm for a KenLM binary.
         """
@@ -144,6 +145,12 @@ class NgramPerplexity:
             raise ConfigError(
                 f"score.ngram_perplexity: model={self.model} and text={self.text}; give the file "
                 "of a model or the text to make one of, not both"
+            )
+        if target is not None and not self.needs_target:
+            given = f"model={self.model}" if self.model is not None else f"text={self.text}"
+            raise ConfigError(
+                f"score.ngram_perplexity: {given} and a target set, which is another thing to make "
+                "the model of; leave out one of the two"
             )
         if self.model is not None:
             path = Path(self.model).expanduser()

@@ -97,6 +97,8 @@ def test_two_sources_of_one_model(pool, tmp_path):
     (tmp_path / "clean.txt").write_text("a text")
     with pytest.raises(ConfigError, match="not both"):
         score(pool, model=str(ARPA), text=str(tmp_path / "clean.txt"))
+    with pytest.raises(ConfigError, match=r"order3.arpa and a target set, .*leave out one"):
+        score(pool, model=str(ARPA), target=pool)
     with pytest.raises(ConfigError, match="needs a target set"):
         score(pool)
     assert find("scorers", "ngram_perplexity")().needs_target

@@ -145,6 +145,24 @@ def test_similarity_one_refuses_equal_sets_only(tmp_path, ctx):
     assert refusal_of(texts, tmp_path, ctx, similarity=1).after(0).tolist() == [1]
 
 
+def test_rows_that_teach_opposites_are_not_refused(tmp_path, ctx):
+    answer, other = (" ".join(words(np.random.default_rng(i), 100)) for i in (6, 7))
+    labels = [
+        {"id": f"l{i}", "prompt": "Which?", "completion": answer, "label": label}
+        for i, label in enumerate([True, False, True])
+    ]
+    pairs = [
+        {"id": f"p{i}", "prompt": "Which?", "chosen": one, "rejected": two}
+        for i, (one, two) in enumerate([(answer, other), (other, answer), (f"{answer} x", other)])
+    ]
+    for rows in (labels, pairs):
+        pool = make_pool(rows, tmp_path / rows[0]["id"], dedup="none")
+        kept, refused = drop_near_duplicates(
+            pool, np.arange(3), NearDuplicates(), ctx, sizes=np.ones(3, np.int64)
+        )
+        assert (kept.tolist(), refused) == ([0, 1], 1)
+
+
 def test_a_cluster_is_looked_at_once(tmp_path, ctx):
     # 800 rows nearly alike, and 60 that share three quarters of their words with them but are
     # near to none: each of these would look at what is left of the cluster.

@@ -103,6 +103,17 @@ def test_an_arpa_file_may_come_in_pieces_of_any_size_with_any_line_ends():
     assert found.judge(asked, "whitespace", "line").logs.tolist() == expected.logs.tolist()
 
 
+def test_a_byte_order_mark_is_passed_over():
+    model = read_arpa([b"\xef\xbb\xbf" + ARPA.encode()], "x")
+    assert model.about["ngrams"] == [298, 482, 451]
+
+
+def test_words_that_are_not_utf_8_are_refused_with_their_line():
+    raw = ARPA.replace("\tYet\t", "\té\t", 1).encode("latin1")
+    with pytest.raises(DataError, match=r"x line 10: '\\\\xe9' is not UTF-8; .*iconv"):
+        read_arpa([raw], "x")
+
+
 def cut(at):
     return lambda s: s[: s.index(at)]
 

@@ -160,15 +160,15 @@ class Distinct:
         return int((said[place[0]] != said[place[1]]).sum())
 
     def describe(self, pool: Pool) -> dict[str, Any]:
-        """The `counts`; of chats and labelled answers also how many near copies answer otherwise.
+        """The `counts`; of all but raw text also how many near copies answer otherwise.
 
-        Otherwise than the row that stays: a question may be another one although most of its words
-        are the same.
+        Otherwise than the row that stays, of pairs by what they prefer: a question may be another
+        one although most of its words are the same.
 
         **Cost:** as `other_answers`.
         """
         counts = self.counts(pool)
-        if pool.kind in {"chat", "labelled"}:
+        if pool.kind != "text":
             counts["near_copies_that_answer_otherwise"] = self.other_answers(pool)
         return counts
 

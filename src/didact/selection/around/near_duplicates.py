@@ -11,6 +11,7 @@ from pydantic import Field
 from didact.core.cost import Cost, Metered
 from didact.core.errors import need
 from didact.core.protocols import Progress
+from didact.selection.around.opposites import agrees, keyed_by_label, sides_of, sides_shape
 from didact.selection.around.quotas import fitting
 from didact.text.minhash import band_keys, banding, signatures
 
@@ -33,7 +34,7 @@ _PER_BYTE: Final = 1.5e-8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicates:
-    """Choose no sample that is nearly one already chosen.
+    """Choose no sample that is nearly one already chosen, and teaches the same.
 
     Attributes:
         similarity: Jaccard similarity of the word n-gram sets at which a sample is refused. Below
@@ -58,7 +59,8 @@ class Refusal:
 
     Candidates that agree in a whole band are compared place by place: a pair at `similarity` is
     compared with probability 0.99 or more, a closer pair with more. Whether a pair is near does not
-    depend on who else is a candidate. Texts without words are near to none.
+    depend on who else is a candidate. Texts without words are near to none. Answers of other labels
+    are not near, nor preference pairs of which one prefers what the other rejects.
 
     Attributes:
         refused: Candidates named so far.
@@ -69,7 +71,7 @@ class Refusal:
     König 2010 (arXiv:0910.3349).
     **Cost:** about 20 µs and 15 ns a byte of text per candidate to build. Memory 8 bits a
     permutation and at most 8 bytes a band and candidate, by default (16 bands) 256 bytes; a third
-    more while it is built.
+    more while it is built. Of preference pairs twice the time and the memory.
     """
 
     def __init__(self, pool: Pool, rows: Int1D, how: NearDuplicates, ctx: Context) -> None:
@@ -78,7 +80,7 @@ class Refusal:
         self.looked_at = 0
         enough = how.similarity + (1 - how.similarity) * _CHANCE
         self._enough = int(np.ceil(how.permutations * enough - 1e-9))
-        self._signed, keys, worded = _sketches(pool, rows, how, ctx)
+        self._signed, keys, worded, self._sides = _sketches(pool, rows, how, ctx)
         self._state = np.full(len(rows), _OPEN, np.uint8)
         self._bands = [_Band.of(key, worded) for key in keys]
         # Most rows agree with nobody: known beforehand, they cost a look instead of one per band.
@@ -125,6 +127,7 @@ class Refusal:
         agree = self._agreement(position, met)
         which = np.flatnonzero(agree >= self._enough)
         which = which[np.argsort(met[which])]
+        which = which[agrees(self._sides[position], self._sides[met[which]])]
         near, share = met[which].astype(np.int64), agree[which] / self._signed.shape[1]
         state[near] = _CLOSED
         self.refused += len(near)
@@ -244,15 +247,19 @@ def _walk(refusal: Refusal, sizes: Int1D, enough: int | None) -> tuple[Int1D, bo
     return np.array(kept, np.int64), False
 
 
-_Sketched = tuple["npt.NDArray[np.uint8]", "npt.NDArray[np.uint32]", "npt.NDArray[np.bool_]"]
+_Sketched = tuple[
+    "npt.NDArray[np.uint8]", "npt.NDArray[np.uint32]", "npt.NDArray[np.bool_]",
+    "npt.NDArray[np.uint8]",
+]  # fmt: skip
 
 
 def _sketches(pool: Pool, rows: Int1D, how: NearDuplicates, ctx: Context) -> _Sketched:
-    """What is kept of each candidate's text: signature, band keys, whether it has words."""
+    """What is kept of each candidate: signature, band keys, has it words; the sides of a pair."""
     bands, _ = banding(how.similarity, how.permutations)
     signed = np.empty((len(rows), how.permutations), np.uint8)
     keys = np.empty((bands, len(rows)), np.uint32)
     worded = np.empty(len(rows), np.bool_)
+    sides = np.empty((len(rows), *sides_shape(pool.kind, how.permutations)), np.uint8)
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
     items = [ascending[part] for part in pool.parts(ascending)]
@@ -260,10 +267,10 @@ def _sketches(pool: Pool, rows: Int1D, how: NearDuplicates, ctx: Context) -> _Sk
     ctx.progress(Progress("near-duplicates", 0, len(rows)))
     for item, part in zip(items, ctx.executor.map(_sketch, items, shared=(pool, how)), strict=True):
         at = order[done : done + len(item)]
-        signed[at], keys[:, at], worded[at] = part
+        signed[at], keys[:, at], worded[at], sides[at] = part
         done += len(item)
         ctx.progress(Progress("near-duplicates", done, len(rows)))
-    return signed, keys, worded
+    return signed, keys, worded, sides
 
 
 def _sketch(shared: tuple[Pool, NearDuplicates], rows: Int1D) -> Metered[_Sketched]:
@@ -272,7 +279,10 @@ def _sketch(shared: tuple[Pool, NearDuplicates], rows: Int1D) -> Metered[_Sketch
     signed = signatures(texts, how.ngram, how.permutations)
     keys = band_keys(signed, *banding(how.similarity, how.permutations))
     worded = (signed != np.iinfo(np.uint32).max).any(axis=1)
-    return Metered((signed.astype(np.uint8), keys, worded))  # the low 8 bits
+    if pool.kind == "labelled":
+        keys = keyed_by_label(keys, pool, rows)
+    sides = sides_of(pool, rows, how.ngram, how.permutations)
+    return Metered((signed.astype(np.uint8), keys, worded, sides))  # the low 8 bits
 
 
 def estimate_all(stats: PoolStats) -> Cost:

@@ -33,6 +33,7 @@ from didact.text.words import hash_spans, hash_words
 _SPECIAL: Final = {"<unk>": UNKNOWN, "<UNK>": UNKNOWN, "<s>": BEGIN, "</s>": END}
 _GAPS: Final = np.zeros(256, np.bool_)
 _GAPS[list(b"\t\n\r ")] = True  # as KenLM reads such files: no other byte parts words
+_MARK: Final = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 _HEADER: Final = re.compile(rb"^\\", re.MULTILINE)
 _COUNT: Final = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
 _SECTION: Final = re.compile(rb"\\(\d+)-grams:")
@@ -50,8 +51,8 @@ def read_arpa(chunks: Iterable[bytes], name: str) -> Model:
         name: Its name, for messages.
 
     Raises:
-        DataError: It is cut short, holds other n-grams than its header says, or is no ARPA file;
-            the message has the line.
+        DataError: It is cut short, holds other n-grams than its header says, is not UTF-8, or is no
+            ARPA file; the message has the line.
 
     **Cost:** about 1 µs an n-gram; memory 24 bytes an n-gram and some tens of megabytes.
     """
@@ -114,7 +115,7 @@ class _Reader:
 
     def line(self, line: bytes) -> None:
         """One line that is no n-gram."""
-        said = line.strip()
+        said = (line.removeprefix(_MARK) if self._line == 1 else line).strip()
         if not self._begun:
             if said == b"\\data\\":
                 self._begun = True
@@ -209,7 +210,7 @@ class _Reader:
         words = (first[:, np.newaxis] + np.arange(1, n + 1)).ravel()
         hashes = hash_spans(data, starts[words], ends[words])
         if n == 1:
-            self._look_at(_strings(data, starts[words], ends[words]), hashes)
+            self._look_at(_strings(data, starts[words], ends[words]), hashes, lines)
         places = self._enter(hashes, n, lines, block)
         assert self._draft is not None  # noqa: S101 - a section has begun
         self._draft.write(n - 1, places, logs, back_off if n < len(self._promised) else None)
@@ -235,12 +236,22 @@ class _Reader:
             raise self._error(f"{_shown(text)} is no finite number", int(lines[beyond[0]]))
         return found
 
-    def _look_at(self, words: pa.LargeBinaryArray, hashes: npt.NDArray[np.uint64]) -> None:
+    def _look_at(
+        self, words: pa.LargeBinaryArray, hashes: npt.NDArray[np.uint64], lines: Int1D
+    ) -> None:
         """Count the words that `didact.text.words` would find as they are, and characters."""
         try:
             texts = words.cast(pa.large_string())
-        except pa.ArrowInvalid:  # not UTF-8: none of ours
-            return
+        except pa.ArrowInvalid as error:
+            at, word = next(
+                (at, word)
+                for at, word in zip(lines.tolist(), words.to_pylist(), strict=True)
+                if not _is_utf8(word)
+            )
+            raise DataError(
+                f"{self._name} line {self._line + at}: {_shown(word)} is not UTF-8; expected a "
+                "text in UTF-8, as the pool's is: convert the file (iconv -f LATIN1 -t UTF-8, say)"
+            ) from error
         found = hash_words(texts)
         alone = np.flatnonzero(found.counts == 1)
         self._plain += int((found.hashes[found.offsets[alone]] == hashes[alone]).sum())
@@ -332,6 +343,14 @@ def _strings(data: UInt8s, starts: Int1D, ends: Int1D) -> pa.LargeBinaryArray:
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     spans = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2 * len(starts), buffers)
     return spans.take(pa.array(np.arange(0, 2 * len(starts), 2)))
+
+
+def _is_utf8(word: bytes) -> bool:
+    try:
+        word.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(line: bytes) -> str:
