@@ -6,6 +6,7 @@ reader has: they run in a folder that has them, each command once, whatever the 
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -101,6 +102,9 @@ def place(tmp_path, chats, target, tiny_model, tiny_encoder, tiny_static) -> Pat
     chats.write_bytes(b"".join(rows))
     graded = [{**orjson.loads(row), "grade": i % 6} for i, row in enumerate(rows[:30])]
     (tmp_path / "graded.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in graded))
+    (tmp_path / "clean.txt").write_text("A cat sat on the mat.\nSo did a dog.\n" * 9)
+    arpa = REPOSITORY / "tests/reference/ngram_lm/order3.arpa"
+    (tmp_path / "en.arpa.gz").write_bytes(gzip.compress(arpa.read_bytes()))
     (tmp_path / "draw.yaml").write_text(
         "data: {path: pool.jsonl}\nscore: {method: random}\n"
         "select: {method: top_k, budget: {samples: 20}}\norder: {method: keep}\n"
