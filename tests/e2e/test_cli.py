@@ -445,7 +445,7 @@ def test_dedup_writes_what_stays_and_shows_what_went(didact, tmp_path):
     for words, message in (
         (("--for", "trol"), "Input should be 'none'"),
         (("--similarity", "0.3"), "similarity"),
-        (("--set", "shingle=3"), "unknown setting 'shingle'"),
+        (("--set", "shingle=3"), "--set shingle: unknown setting"),
         (("--keep", "longets"), "none of first, longest"),
     ):
         assert message in didact("dedup", path, "-o", "F", *skip, *words, code=1).stderr

@@ -47,6 +47,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "compression": {"method": "compression"},
     "bm25": {"method": "bm25"},
     "dsir": {"method": "dsir"},
+    "ngram_perplexity": {"method": "ngram_perplexity", "order": 2},
     "classifier": {"method": "classifier"},
     "learned_grade": {"method": "learned_grade", "grade": "meta.score"},
     "column": {"method": "column", "name": "meta.score", "prefer": "higher"},
@@ -66,7 +67,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 }
 WITH_TARGET = {
     "bm25", "classifier", "dsir", "embedding", "static_embedding", "rds", "less", "pds", "lqs",
-    "zip_fit",
+    "ngram_perplexity", "zip_fit",
 }  # fmt: skip
 # Processor seconds between an entry's cost being noted in it and its maker being told: checksums
 # and the disk. Folders of tiny models; measured below 0.02.

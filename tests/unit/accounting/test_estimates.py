@@ -134,8 +134,8 @@ def test_every_scorer_with_a_model_estimates_from_specs():
         method = registry.find("scorers", name)
         if name in SETTINGS:
             assert {"specs", "estimate_from_specs"} <= set(dir(method))
-        elif name not in {"static_embedding", "classifier", "learned_grade"}:
-            # the first has no FLOPs, and the others have no model unless they are given one
+        elif name not in {"static_embedding", "ngram_perplexity", "classifier", "learned_grade"}:
+            # the first two have no FLOPs, and the others have no model unless they are given one
             assert not hasattr(method, "model"), name
 
 
