@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -88,3 +90,16 @@ def test_dedup_says_it_too(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(MissingDependencyError, match=r"dedup needs rensa: pip install 'didact\[de"):
         didact.dedup(pool)
+
+
+def test_every_method_can_be_looked_at_without_numba():
+    code = """
+import sys
+sys.modules["numba"] = None
+from didact.core import registry
+for group in ("scorers", "selectors", "orderers"):
+    for name in registry.known(group):
+        registry.find(group, name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

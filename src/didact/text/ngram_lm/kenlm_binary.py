@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from didact.core.errors import DataError, need
-from didact.text.ngram_lm.model import Judged
+from didact.text.ngram_lm.judged import Judged
 from didact.text.ngram_lm.tokens import Sentence, Unit, spelled
 
 MAGIC: Final = b"mmap lm http://kheafield.com/code format version"
