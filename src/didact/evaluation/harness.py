@@ -16,6 +16,7 @@ from didact.evaluation.intervals import NOTHING, Interval, Z, share_interval
 from didact.evaluation.model import EvaluatedModel
 from didact.execution.devices import local_devices
 from didact.models.chat_template import rendered
+from didact.models.folder import opening
 
 LONGEST: Final = 256  # tokens of a generated answer; half the context where that is less
 _LOWER_IS_BETTER: Final = frozenset({"perplexity", "word_perplexity", "byte_perplexity",
@@ -80,12 +81,8 @@ def run_tasks(
         arguments["tokenizer"] = str(model.tokenizer_folder)
         short = model.spec().context // 2
         generated = {"max_gen_toks": short} if short < LONGEST else None
-        try:
+        with opening(model.given, "lm-eval cannot open it"):
             opened = HFLM(**arguments, batch_size=batch_size)
-        except Exception as error:  # a configuration of anybody makes transformers fail anyhow
-            raise DataError(
-                f"{model.given}: lm-eval cannot open it: {type(error).__name__}: {error}"
-            ) from error
         try:
             opened.apply_chat_template = partial(shown, opened.tokenizer)
             found = simple_evaluate(

@@ -18,7 +18,8 @@ from didact.accounting.flops import NOTHING, forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Float32s
 from didact.core.cost import Cost, Metered
-from didact.core.errors import DataError, need
+from didact.core.errors import need
+from didact.models.folder import opening
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,12 +166,8 @@ def open_static_encoder(path: Path) -> Iterator[Embed]:
     need("score.static_embedding", "static")
     from model2vec import StaticModel
 
-    try:
+    with opening(path, "model2vec cannot open it"):
         model = StaticModel.from_pretrained(path)
-    except Exception as error:  # a configuration of anybody makes model2vec fail anyhow
-        raise DataError(
-            f"{path}: model2vec cannot open it: {type(error).__name__}: {error}"
-        ) from error
 
     def embed(texts: Sequence[str]) -> Metered[Vectors]:
         if not texts:

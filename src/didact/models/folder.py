@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -77,6 +79,23 @@ def first_line(error: Exception) -> str:
     """The first line of an error's message; libraries add whole paragraphs of advice."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
+
+
+@contextmanager
+def opening(given: object, fault: str) -> Iterator[None]:
+    """Say which folder it is that a library cannot open, and what the library says of it.
+
+    Args:
+        given: The folder, as it was named.
+        fault: Whose fault is told: "model2vec cannot open it".
+
+    Raises:
+        DataError: The library failed; a configuration of anybody makes it fail anyhow.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"{given}: {fault}: {type(error).__name__}: {error}") from error
 
 
 def check(path: Path) -> None:

@@ -16,7 +16,7 @@ from didact.core.errors import ConfigError, DataError
 from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
 from didact.models.encode import Encoding, overhead
-from didact.models.folder import first_line, read_json
+from didact.models.folder import first_line, opening, read_json
 from didact.models.saving import quiet
 
 _UNLIMITED = 10**9  # tokenizers write 1e30 for "no limit"
@@ -98,17 +98,11 @@ def _module(path: Path, dtype: torch.dtype, attention: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     more = {} if attention is None else {"attn_implementation": attention}
-    try:
-        with quiet():
-            opened: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-                local_files_only=True, output_loading_info=True, **more,
-            )  # fmt: skip
-    except Exception as error:  # a configuration of anybody makes transformers fail anyhow
-        raise DataError(
-            f"{path}: transformers cannot open it as a causal language model: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    with opening(path, "transformers cannot open it as a causal language model"), quiet():
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            local_files_only=True, output_loading_info=True, **more,
+        )  # fmt: skip
     module, found = opened
     if found["missing_keys"]:  # transformers would fill them with random numbers
         names = sorted(found["missing_keys"])

@@ -18,10 +18,10 @@ from didact.accounting.flops import forward_flops
 from didact.accounting.spec import ModelSpec
 from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Cost, Metered
-from didact.core.errors import DataError
 from didact.core.protocols import Dtype
 from didact.models.architecture import read_spec
 from didact.models.batches import Batch, over_batches
+from didact.models.folder import opening
 from didact.models.language_model import context_of, open_tokenizer, torch_dtype
 from didact.models.saving import quiet
 from didact.models.tokens import Tokens
@@ -104,14 +104,10 @@ def open_regressor(
 def _module(path: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModel
 
-    try:
+    with opening(path, "transformers cannot open it as a model"):
         return AutoModel.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # a configuration of anybody makes transformers fail anyhow
-        raise DataError(
-            f"{path}: transformers cannot open it as a model: {type(error).__name__}: {error}"
-        ) from error
 
 
 def regress(model: Regressor, batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from didact.core.cost import Metered
 from didact.core.errors import ConfigError, DataError, need
 from didact.models.architecture import read_spec
 from didact.models.embed import Embed, Vectors, blank, embed_in_batches
-from didact.models.folder import first_line, read_json, read_modules
+from didact.models.folder import first_line, opening, read_json, read_modules
 from didact.models.tokens import ragged
 
 if TYPE_CHECKING:
@@ -145,16 +145,11 @@ def open_sentence_encoder(
     kwargs = {"dtype": torch_dtype(dtype, device), "use_safetensors": True}
     if attention is not None:
         kwargs["attn_implementation"] = attention
-    try:
-        with quiet():
-            model = SentenceTransformer(
-                str(path), device=device, trust_remote_code=False, local_files_only=True,
-                model_kwargs=kwargs,
-            ).eval()  # fmt: skip
-    except Exception as error:  # a configuration of anybody makes it fail anyhow
-        raise DataError(
-            f"{path}: sentence-transformers cannot open it: {type(error).__name__}: {error}"
-        ) from error
+    with opening(path, "sentence-transformers cannot open it"), quiet():
+        model = SentenceTransformer(
+            str(path), device=device, trust_remote_code=False, local_files_only=True,
+            model_kwargs=kwargs,
+        ).eval()  # fmt: skip
     if prompt is None:
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
     if prompt and not all(getattr(module, "include_prompt", True) for module in model):
