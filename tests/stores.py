@@ -207,7 +207,7 @@ class Bucket:
 
     def put(self, name: str, data: bytes) -> str:
         """Put an object; gives its URL."""
-        with self.filesystem.open_output_stream(f"{self.url[5:]}/{name}") as out:
+        with self.filesystem.open_output_stream(f"{self.url[5:]}/{name}", compression=None) as out:
             out.write(data)
         return f"{self.url}/{name}"
 

@@ -74,7 +74,7 @@ def run(
         DidactError: Something the user can fix; the run folder keeps every finished stage.
     """
     if isinstance(config, str | Path):
-        config = configs.load(Path(config).expanduser())
+        config = configs.load(config)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config)
     _check(config)

@@ -24,6 +24,7 @@ from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
+from didact.core.paths import is_url
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
@@ -259,7 +260,7 @@ def _opened(model: str | Path) -> Base:
 
 def _known_by_numbers(base: Any) -> Base | None:
     """A base that the table knows by its name or size; None for what is to be opened."""
-    if not isinstance(base, str) or Path(base).expanduser().exists():
+    if not isinstance(base, str) or is_url(base) or Path(base).expanduser().exists():
         return None
     try:
         spec = described(base).spec
@@ -336,10 +337,8 @@ def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str)
     """A model's folder or name; a run config is run, and its model it is."""
     if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
         return base
-    if isinstance(base, str):
-        config = configs.load(Path(base).expanduser())
-    else:
-        config = configs.parse(base, f"{where}: base")
+    given = isinstance(base, str)
+    config = configs.load(str(base)) if given else configs.parse(dict(base), f"{where}: base")
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -28,6 +29,14 @@ _OURS: Final = {
     "keys": re.compile(rf"{_KEY}\.json"),  # of earlier versions
 }
 _ENTRY: Final = re.compile(rf"{_KEY}|{_CUT_OFF}")
+
+
+def default_cache_dir() -> Path:
+    """`$DIDACT_CACHE`, or the user's cache folder."""
+    given = os.environ.get("DIDACT_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,20 @@
 """Where things lie: on this machine, or behind a URL. The one place that knows the difference."""
 
 from didact.core.paths.masks import masked, masked_values
-from didact.core.paths.place import Place, RemotePath, RemoteStat, is_url, place, shown
+from didact.core.paths.place import (
+    Given,
+    Place,
+    RemotePath,
+    RemoteStat,
+    each,
+    inside,
+    is_url,
+    listed,
+    place,
+    shown,
+)  # fmt: skip
 
 __all__ = [
-    "Place", "RemotePath", "RemoteStat", "is_url", "masked", "masked_values", "place", "shown",
+    "Given", "Place", "RemotePath", "RemoteStat", "each", "inside", "is_url", "listed", "masked",
+    "masked_values", "place", "shown",
 ]  # fmt: skip

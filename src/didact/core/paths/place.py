@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 import stat as modes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final, Literal
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 from didact.core.errors import DataError
 from didact.core.paths.faults import RemoteMissingError, persistently
@@ -24,6 +25,8 @@ _MANGLED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")
 _WEB: Final = {"http", "https"}
 _SCHEMES: Final = {*NATIVE, *_WEB, *ALIASES, "hf", "file", "memory"}
 _BUFFER: Final = 2**16
+_AT_A_TIME: Final = 16
+T = TypeVar("T")
 
 
 def is_url(given: object) -> bool:
@@ -37,7 +40,7 @@ def shown(given: object) -> str:
     return masked(str(given))
 
 
-def place(given: str | Path | RemotePath) -> Place:
+def place(given: Given) -> Place:
     """A path of this machine, `~` expanded, or what lies behind a URL. Nothing is opened.
 
     Raises:
@@ -322,15 +325,20 @@ class RemotePath:
         """
         store = self._store
         if mode == "wb":
-            out: BinaryIO = persistently(
-                str(self), lambda: store.filesystem.open_output_stream(store.path(self._whole_key))
-            )
-            return out
+            return persistently(str(self), self._sink)
 
         def opened() -> Source:
             return store.source(self._whole_key)
 
         return io.BufferedReader(Ranges(str(self), opened), _BUFFER)
+
+    def _sink(self) -> BinaryIO:
+        store = self._store
+        # or it would compress what is called .gz
+        out: BinaryIO = store.filesystem.open_output_stream(
+            store.path(self._whole_key), compression=None
+        )
+        return out
 
     def read_bytes(self) -> bytes:
         """All of it."""
@@ -345,9 +353,7 @@ class RemotePath:
         """Put an object there, whole."""
 
         def put() -> int:
-            with self._store.filesystem.open_output_stream(
-                self._store.path(self._whole_key)
-            ) as out:
+            with self._sink() as out:
                 out.write(data)
             return len(data)
 
@@ -382,6 +388,40 @@ class RemotePath:
 
 
 Place = Path | RemotePath
+Given = str | Path | RemotePath
+
+
+def listed(folder: Place, pattern: str) -> list[Place]:
+    """What a pattern matches in a folder, sorted; `**` is any number of folders."""
+    if isinstance(folder, RemotePath):
+        return [*folder.glob(pattern)]
+    return [*sorted(folder.glob(pattern))]
+
+
+def inside(place: Place, folder: Place) -> PurePath:
+    """What a place is called from a folder that it lies in.
+
+    Raises:
+        ValueError: It does not lie in it.
+    """
+    if isinstance(place, RemotePath) and isinstance(folder, RemotePath):
+        return place.relative_to(folder)
+    if isinstance(place, Path) and isinstance(folder, Path):
+        return place.relative_to(folder)
+    raise ValueError(f"{place} does not lie in {folder}")
+
+
+def each(act: Callable[[Place], T], places: Sequence[Place]) -> list[T]:
+    """What `act` gives for each of some places; of remote ones, which wait, several at a time."""
+    if not any(isinstance(place, RemotePath) for place in places):
+        return [act(place) for place in places]
+    with ThreadPoolExecutor(_AT_A_TIME) as workers:
+        found = [workers.submit(act, place) for place in places]
+        try:
+            return [one.result() for one in found]
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _fits(names: tuple[str, ...], pattern: list[str]) -> bool:
