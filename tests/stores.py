@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -188,6 +189,73 @@ def web_folder(
             """Quiet."""
 
     with serving(Web) as address:
+        yield address
+
+
+@contextmanager
+def hub(files: dict[str, bytes], token: str) -> Iterator[str]:  # noqa: C901 - a class, its methods short
+    """What the client of the Hugging Face hub asks of it for the data set org/name."""
+
+    def described(name: str) -> dict[str, Any]:
+        oid = md5(files[name], usedforsecurity=False).hexdigest()
+        return {"type": "file", "path": name, "size": len(files[name]), "oid": oid}
+
+    def tree(folder: str, *, deep: bool) -> list[dict[str, Any]]:
+        start = f"{folder}/" if folder else ""
+        every = {str(p) for name in files for p in PurePosixPath(name).parents if p.parts}
+        found = [
+            name
+            for name in [*files, *every]
+            if name.startswith(start) and (deep or "/" not in name[len(start) :])
+        ]
+        return [
+            described(name) if name in files else {"type": "directory", "path": name, "oid": "0"}
+            for name in found
+        ]
+
+    class Hub(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            path = unquote(parts.path)
+            if self.headers.get("Authorization") != f"Bearer {token}" and "org/name" in path:
+                return self._answer(401, {"error": "Unauthorized"})
+            if path.startswith("/api/datasets/org/name/tree/"):
+                folder = path.removeprefix("/api/datasets/org/name/tree/").partition("/")[2]
+                return self._answer(200, tree(folder, deep="recursive=true" in parts.query.lower()))
+            if path.startswith("/api/datasets/org/name"):
+                revision = path.rpartition("/revision/")[2]
+                return self._answer(404 if revision == "none" else 200, {"id": "org/name"})
+            name = path.removeprefix("/datasets/org/name/resolve/").partition("/")[2]
+            if name not in files:
+                return self._answer(404, {"error": "Entry not found"})
+            first, _, last = (
+                self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            )
+            part = files[name][int(first) : int(last) + 1 if last else None]
+            return self._answer(
+                206, part, f"bytes {first}-{int(first) + len(part) - 1}/{len(files[name])}"
+            )
+
+        def _answer(self, status: int, body: Any, part: str = "") -> None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response_only(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", "application/json")
+            if part:
+                self.send_header("Content-Range", part)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with serving(Hub) as address:
         yield address
 
 

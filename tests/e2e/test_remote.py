@@ -66,7 +66,11 @@ def test_a_folder_in_a_bucket_is_the_folder(s3, tmp_path):
     _same(didact.read(tmp_path / "pool"), didact.read(s3.url))
     # a file here and a pattern there
     mixed = [tmp_path / "pool" / "a.jsonl", f"{s3.url}/**/*.zst", f"{s3.url}/b.*"]
-    local = [tmp_path / "pool" / "a.jsonl", tmp_path / "pool" / "sub", tmp_path / "pool" / "b.jsonl.gz"]
+    local = [
+        tmp_path / "pool" / "a.jsonl",
+        tmp_path / "pool" / "sub",
+        tmp_path / "pool" / "b.jsonl.gz",
+    ]
     assert didact.read(mixed).ids.to_pylist() == didact.read(local).ids.to_pylist()
 
 
@@ -130,7 +134,9 @@ def test_a_changed_object_is_read_again_and_one_that_changes_meanwhile_is_named(
 
     s3.put("pool.jsonl", _jsonl(_rows(50, 2)))
     s3.wire.faults.append(stores.Fault(inside="pool.jsonl", after=2, then=change))
-    with pytest.raises(DataError, match=r"s3://.*pool\.jsonl: was changed while it was read; run the same"):
+    with pytest.raises(
+        DataError, match=r"s3://.*pool\.jsonl: was changed while it was read; run the same"
+    ):
         didact.read(url)
 
 

@@ -335,10 +335,12 @@ def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) 
 
 def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str) -> str | Path:
     """A model's folder or name; a run config is run, and its model it is."""
-    if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
+    if isinstance(base, dict):
+        config = configs.parse(base, f"{where}: base")
+    elif base.lower().endswith(_CONFIGS):
+        config = configs.load(base)
+    else:
         return base
-    given = isinstance(base, str)
-    config = configs.load(str(base)) if given else configs.parse(dict(base), f"{where}: base")
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]

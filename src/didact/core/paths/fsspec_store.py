@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from threading import Lock
 from typing import Any, Final
 
 from didact.core.paths.stores import Seen
@@ -17,6 +19,7 @@ _TAGS: Final = ("sha256", "blob_id", "xet_hash", "ETag", "etag", "generation", "
                 "Content-MD5", "Digest", "md5", "checksum")  # fmt: skip
 _TIMES: Final = ("mtime", "Last-Modified", "LastModified", "last_modified", "updated", "created")
 _BLOCK: Final = 2**22
+_RECENT: Final = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class FsspecStore:
     scheme: str
     driver: Any
     root: str
+    _asked: dict[str, float] = field(default_factory=dict)  # folders of the hub, and when
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def filesystem(self) -> Any:
@@ -50,18 +55,34 @@ class FsspecStore:
 
     def describe(self, key: str) -> Seen:
         """What an object is, freshly asked."""
-        fresh = {"refresh": True} if self.scheme == "hf" else {}
-        return _seen(self.driver.info(self.path(key), **fresh))
+        path = self.path(key)
+        if self.scheme == "hf":
+            self._ask_anew(path.rpartition("/")[0])
+        return _seen(self.driver.info(path))
+
+    def _ask_anew(self, folder: str) -> None:
+        """List a folder of the hub, whose client never does so again, unless it is just done.
+
+        The hub allows few requests, and a folder may hold thousands of files.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._asked.get(folder, -_RECENT) >= _RECENT:
+                self.driver.ls(folder, refresh=True)
+                self._asked[folder] = now
 
     def inside(self, key: str, *, deep: bool) -> Iterator[tuple[str, Seen]]:
         """What lies in a folder, named from it."""
         base = self.path(key)
-        found = self.driver.find(base, maxdepth=None if deep else 1, withdirs=True, detail=True)
+        if deep:
+            found = list(self.driver.find(base, withdirs=True, detail=True).values())
+        else:
+            found = self.driver.ls(base, detail=True)
         if self.scheme == "hf":  # names have the revision in another spelling
             base = self.driver.resolve_path(base).unresolve()
         base = base.rstrip("/")
-        for name, info in found.items():
-            inside = name.rstrip("/")[len(base) :].strip("/")
+        for info in found:
+            inside = info["name"].rstrip("/")[len(base) :].strip("/")
             if inside:
                 yield inside, _seen(info)
 

@@ -202,3 +202,38 @@ def test_a_web_server_with_faults(stores, tmp_path):
             DataError, match=r"x\.bin\?sig=\*\*\*: access is refused \(HTTP status 403\)"
         ):
             path.stat()
+
+
+def test_the_hub_by_its_own_client(stores, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    pytest.importorskip("fsspec")
+    files = {"data/train.jsonl": DATA[:300_000], "data/more/x.jsonl": b"x", "README.md": b"about"}
+    with stores.hub(files, "hf_token_of_the_test") as address:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", "hf_token_of_the_test")
+        home = place("hf://datasets/org/name@v1")
+        path = home / "data" / "train.jsonl"
+        assert [f.relative_to(home).as_posix() for f in home.rglob("*.jsonl")] == [
+            "data/more/x.jsonl",
+            "data/train.jsonl",
+        ]
+        assert [f.name for f in (home / "data").iterdir()] == ["more", "train.jsonl"]
+        assert path.read_bytes() == DATA[:300_000]
+        first = path.stat()
+        assert (first.st_size, len(first.tag)) == (300_000, 32)
+        files["data/train.jsonl"] = DATA[:299_999]
+        path._store._asked.clear()  # as if two seconds had passed
+        assert path.stat().tag != first.tag
+        with pytest.raises(RemoteMissingError, match="check the URL"):
+            (home / "nothing.jsonl").read_bytes()
+        with pytest.raises(RemoteMissingError, match="check the URL"):
+            place("hf://datasets/org/name@none/README.md").read_bytes()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(DataError, match="HF_HUB_OFFLINE; unset it, or download"):
+            path._store._asked.clear()
+            path.stat()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "wrong")
+        with pytest.raises(DataError, match=r"access is refused .* set HF_TOKEN"):
+            path.read_bytes()
