@@ -24,7 +24,7 @@ from didact.core.atomic import write_text
 from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
 from didact.core.nesting import parse_json
-from didact.core.paths import RemotePath, is_url, place
+from didact.core.paths import Given, Place, RemotePath, is_url, place
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -137,15 +137,14 @@ def plan(
     return make_plan(question, _prior(comparison, question))
 
 
-def write_plan(found: Plan, folder: PathLike) -> list[Path]:
+def write_plan(found: Plan, folder: Given) -> list[Place]:
     """Write `plan.json` and `plan.html` into a folder; their paths."""
     from didact.reporting.plan_page import render_plan
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    home = Path(folder).expanduser()
+    home = place(folder)
     out = [home / PLAN, home / PAGE]
-    out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_plan(values))
     return out

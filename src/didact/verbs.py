@@ -26,7 +26,7 @@ from didact.core.errors import BudgetError, ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
-from didact.core.paths import Given, RemotePath
+from didact.core.paths import Given, Place, RemotePath, place
 from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -57,6 +57,7 @@ from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.selection.around.spending import Paying, Spending
+from didact.training.elsewhere import train_elsewhere
 from didact.training.estimate import cheapest_step, estimate_planned
 from didact.training.foresight import PlannedTraining, executed_flops
 from didact.training.settings import Seeds, TrainSettings
@@ -433,13 +434,13 @@ def order(
 # -- export ----------------------------------------------------------------------------------------
 
 
-def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any) -> list[Path]:
+def export(pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any) -> list[Place]:
     """Write the user's own rows in training order, and the trainer's settings that keep it.
 
     Args:
         pool: The pool the order belongs to.
         ordered: The order.
-        folder: Where the files go.
+        folder: Where the files go, here or behind a URL.
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
 
     Raises:
@@ -447,9 +448,9 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         DataError: The order cannot be written so, or the folder has data that no export wrote.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    place = Path(folder).expanduser()
-    with owned(place, checked.name, VALIDATION) as written:
-        files = write_data_set(pool, ordered, place, checked)
+    out = place(folder)
+    with owned(out, checked.name, VALIDATION) as written:
+        files = write_data_set(pool, ordered, out, checked)
         written(files)
     return files
 
@@ -479,7 +480,7 @@ def train(
     ordered: TrainingOrder | None = None,
     *,
     model: PathLike,
-    out: PathLike,
+    out: Given,
     seeds: Seeds | None = None,
     replace_other: bool = False,
     ctx: Context | None = None,
@@ -492,7 +493,7 @@ def train(
         ordered: The order; everything that may be chosen, in the pool's order, when None.
         model: A folder with a causal language model (safetensors), a hub name, or `scratch`: a
             new one of the size `params`, whose tokenizer is trained on the pool.
-        out: Folder of the trained model.
+        out: Folder of the trained model, here or behind a URL, to which it goes once it is whole.
         seeds: `init` seeds weights from scratch, adapters and dropout, and is the context's seed
             when not given; what else was drawn is noted beside it.
         replace_other: Remove a model of another training at `out`, or its checkpoints.
@@ -508,10 +509,18 @@ def train(
     checked = TrainSettings(**binding.bind(TrainSettings, settings, "train"))
     base = starting_model(pool, model, checked, int(seeds.init or 0), ctx)
     rows = everything(pool, None).rows if ordered is None else ordered
-    call = partial(
-        causal.train, pool, rows, base, out, checked, seeds=seeds, replace_other=replace_other,
-        progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
-    )  # fmt: skip
+
+    def train_into(folder: Path) -> Trained:
+        return causal.train(
+            pool, rows, base, folder, checked, seeds=seeds, replace_other=replace_other,
+            progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
+        )  # fmt: skip
+
+    to = place(out)
+    if isinstance(to, RemotePath):
+        call = partial(train_elsewhere, to, train_into)
+    else:
+        call = partial(train_into, to)
     with ctx.meter.running():  # so that the records beside the model tell its seconds
         return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -22,7 +21,7 @@ _COMPARED: Final = ("similarity", "ngram", "permutations")
 def dedup(
     pool: PoolFiles,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for the rows that stay and the clusters.")
+        str, typer.Option("-o", "--out", help="Folder for the rows that stay and the clusters.")
     ],
     keep: Annotated[
         str,

@@ -30,7 +30,7 @@ def run(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
+        str | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
     ] = None,
     set_: Override = None,
     plan: Annotated[

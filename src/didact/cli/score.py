@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -28,7 +27,7 @@ def score(
             autocompletion=completion.names_of("scorers"),
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
+    out: Annotated[str, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
     target: Target = None,
     set_: Set = None,
     data: Data = None,
@@ -41,18 +40,20 @@ def score(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.core import registry
+    from didact.core.paths import place
     from didact.data import tables
     from didact.data.about import SKIPPED_TARGET_ROWS, rejected_rows
     from didact.scoring.around.about_scores import about_scores, about_target
 
-    tables.check_replaceable(out)
+    path = place(out)
+    tables.check_replaceable(path)
     with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
         settings = method_settings(set_, verbs.score)
         target_pool = verbs.read_target(target, read_as, ctx).pool if target else None
         scores = verbs.score(found, method, target=target_pool, ctx=ctx, **settings)
-        tables.write_scores(scores, found, out)
+        tables.write_scores(scores, found, path)
     result = {
-        "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
+        "scores": str(path), "method": method, "higher_is_better": scores.higher_is_better,
         "rows": len(scores), "missing": len(scores.missing), "tasks": list(scores.tasks),
         **scores.summary(),
     }  # fmt: skip

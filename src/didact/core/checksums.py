@@ -20,6 +20,7 @@ import xxhash
 
 from didact.core.errors import DamagedError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 
 BLOCK: Final = 2**17
 _HEX: Final = 16  # digits of a checksum
@@ -211,7 +212,7 @@ def signed(values: Mapping[str, Any]) -> str:
     return json.dumps({"checksum": _checksum(values), **values}, indent=1, sort_keys=True) + "\n"
 
 
-def read_signed(path: Path) -> dict[str, Any]:
+def read_signed(path: Place) -> dict[str, Any]:
     """The values that `signed` wrote.
 
     Raises:

@@ -19,8 +19,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Iterable
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from didact.core.paths import Place
 
 
 class DidactError(Exception):
@@ -53,13 +55,13 @@ class DamagedError(DataError):
         what: What is wrong with it.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Place, what: str) -> None:
         super().__init__(
             f"{path}: is damaged ({what}); run the same command again: it is made anew"
         )
         self.path, self.what = path, what
 
-    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[Place, str]]:
         return (DamagedError, (self.path, self.what))
 
 

@@ -5,9 +5,8 @@ Every table carries in its metadata what it is: pool fingerprint, method, direct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,11 @@ from didact.core.arrays import Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import ConfigError, DataError, DidactError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.scores import Scores, Selection, TrainingOrder
 from didact.core.value_tables import KEY
-from didact.data.reading.files import readable
+from didact.data.reading.files import arrow_source, readable
 
 _REMEDY = {
     "scores": "make it with 'didact score POOL --method NAME -o FILE'",
@@ -31,7 +31,7 @@ _REMEDY = {
 }
 
 
-def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
+def write_scores(scores: Scores, pool: Pool, path: Place) -> None:
     """Write `scores.to_table(pool)`, a batch of the pool at a time."""
     schema = scores.table_schema()
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -39,7 +39,7 @@ def write_scores(scores: Scores, pool: Pool, path: Path) -> None:
             writer.write_batch(batch)
 
 
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Place) -> Scores:
     """Scores from their table.
 
     Raises:
@@ -80,12 +80,12 @@ def _floats(table: pa.Table, name: str) -> Float1D:
     return values
 
 
-def write_selection(selection: Selection, scores: Scores | None, pool: Pool, path: Path) -> None:
+def write_selection(selection: Selection, scores: Scores | None, pool: Pool, path: Place) -> None:
     """Write `selection.to_table(pool, scores)`."""
     write_table(selection.to_table(pool, scores), path)
 
 
-def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
+def read_selection(path: Place) -> tuple[Selection, pa.StringArray]:
     """A selection and the ids of its rows, from its table or the folder that holds it."""
     path = path / "selection.parquet" if path.is_dir() else path
     table, meta = _read(path, "selection")
@@ -108,7 +108,7 @@ def read_selection(path: Path) -> tuple[Selection, pa.StringArray]:
         return selection, table.column("id").combine_chunks()
 
 
-def write_order(order: TrainingOrder, ids: pa.StringArray, path: Path) -> None:
+def write_order(order: TrainingOrder, ids: pa.StringArray, path: Place) -> None:
     """Write the table of an order. `ids` are those of `order.rows`, `(k · epochs,)`."""
     write_table(order.table_with(ids), path)
 
@@ -118,7 +118,7 @@ def ids_of(order: TrainingOrder, chosen: Selection, ids: pa.StringArray) -> pa.S
     return ids.take(pa.array(np.searchsorted(chosen.rows, order.rows)))
 
 
-def read_order(path: Path) -> TrainingOrder:
+def read_order(path: Place) -> TrainingOrder:
     """A training order from its table or the folder that holds it."""
     path = path / "order.parquet" if path.is_dir() else path
     table, meta = _read(path, "order", without=("position", "id"))
@@ -133,12 +133,12 @@ def read_order(path: Path) -> TrainingOrder:
         )
 
 
-def check_replaceable(path: Path) -> None:
+def check_replaceable(path: Place) -> None:
     """Raise ConfigError when a file that is not one of our tables would be written over."""
     if not path.exists():
         return
     try:
-        ours = path.is_file() and KEY in (pq.read_schema(path).metadata or {})
+        ours = path.is_file() and KEY in _schema(path)
     except pa.ArrowException:
         ours = False
     if not ours:
@@ -147,7 +147,12 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def write_table(table: pa.Table, path: Path) -> None:
+def _schema(path: Place) -> Mapping[bytes, bytes]:
+    with arrow_source(path) as source:
+        return pq.read_schema(source).metadata or {}
+
+
+def write_table(table: pa.Table, path: Place) -> None:
     """Write a table whole."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
@@ -171,7 +176,7 @@ _TYPES: dict[str, Any] = {
 
 
 @contextmanager
-def _of_anybody(path: Path, kind: str) -> Iterator[None]:
+def _of_anybody(path: Place, kind: str) -> Iterator[None]:
     """What reading a table that was changed raises, as a DataError with the remedy."""
     try:
         yield
@@ -179,12 +184,12 @@ def _of_anybody(path: Path, kind: str) -> Iterator[None]:
         raise _changed(path, kind, f"{type(error).__name__}: {error}") from error
 
 
-def _changed(path: Path, kind: str, what: str) -> DataError:
+def _changed(path: Place, kind: str, what: str) -> DataError:
     return DataError(f"{path}: is no {kind} table as didact writes it ({what}); {_REMEDY[kind]}")
 
 
-def _read(path: Path, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Table, dict[str, Any]]:
-    with readable(path), pq.ParquetFile(path) as file:
+def _read(path: Place, kind: str, without: tuple[str, ...] = ()) -> tuple[pa.Table, dict[str, Any]]:
+    with readable(path), arrow_source(path) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
         table = file.read([name for name in schema.names if name not in without])
     try:

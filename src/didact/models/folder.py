@@ -23,7 +23,7 @@ from didact.models.copies import local_copy
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 RECORD = "training.json"  # of how a model was made, with times: no part of it
-_BESIDE = ("*.json", "*.model", "*.txt", "*.jinja")  # configuration and tokenizers
+_BESIDE = ("*.json", "*.model", "*.txt", "*.jinja", "trained_on.npy")  # how it is set up and read
 _FETCHED = ("*.safetensors", *_BESIDE)
 _MAY_ASK_FOR_CODE = ("config.json", "tokenizer_config.json", "processor_config.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")

@@ -90,7 +90,7 @@ def _kind(path: Path) -> str:
     return next((BY_SUFFIX[s] for s in suffixes if s in BY_SUFFIX), "")
 
 
-def rows_files(folder: Path) -> list[Path]:
+def rows_files(folder: Path) -> Sequence[Place]:
     """Files of rows in a folder: of a run what it exported, else what is read of any folder.
 
     Beside a model or a trainer's log JSON is theirs, and text in the whole folder.
@@ -162,7 +162,7 @@ def _ordered(
 
 
 def _of_files(
-    opened: Opened, files: Sequence[Path], folder: Path, read_as: DataSettings, ctx: Context
+    opened: Opened, files: Sequence[Place], folder: Path, read_as: DataSettings, ctx: Context
 ) -> Opened:
     if not files:
         return replace(opened, cannot=(*opened.cannot, _GONE))

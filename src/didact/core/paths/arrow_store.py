@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,11 +21,13 @@ class ArrowStore:
         bucket: The bucket's name.
         careful: Look before an object is opened. Where Azure gives no token, opening ends the
             process (pyarrow 26), while looking raises.
+        put_new: Puts an object unless there is one, which pyarrow cannot; None where nothing can.
     """
 
     filesystem: Any
     bucket: str
     careful: bool = False
+    put_new: Callable[[str, bytes], bool | None] | None = None
 
     def path(self, key: str) -> str:
         """What `filesystem` calls a key."""
@@ -58,9 +60,9 @@ class ArrowStore:
         file = self.filesystem.open_input_file(self.path(key))
         return ArrowSource(self, key, file, _described(file))
 
-    def create(self, key: str, data: bytes) -> bool | None:  # noqa: ARG002 - one signature for all stores
-        """Pyarrow has no conditional put."""
-        return None
+    def create(self, key: str, data: bytes) -> bool | None:
+        """Write a small object unless there is one: whether it was; None if it cannot be said."""
+        return None if self.put_new is None else self.put_new(key, data)
 
 
 @dataclass(frozen=True, slots=True)

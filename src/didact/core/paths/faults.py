@@ -94,19 +94,20 @@ def _said(error: BaseException) -> str:
     return masked(text)[:_LONGEST] or type(last).__name__
 
 
-def fault(url: str, error: BaseException, tries: int = 1) -> DataError:
+def fault(url: str, error: BaseException, tries: int = 1, *, writing: bool = False) -> DataError:
     """What went wrong behind a URL, for its user.
 
     Args:
         url: The URL without credentials.
         error: What a driver raised.
         tries: How often it was tried.
+        writing: Whether something was to be written or removed there.
     """
     told = _told(error)
     scheme = url.partition("://")[0]
     about = {
         "said": _said(error), "endpoint": _ENDPOINTS.get(scheme, ""),
-        "rights": _RIGHTS.get(scheme, _ANY_RIGHTS),
+        "rights": _rights(scheme, writing=writing),
     }  # fmt: skip
     sentence = next((text for pattern, text in _SENTENCES.items() if pattern.search(told)), None)
     if sentence is not None:
@@ -116,9 +117,17 @@ def fault(url: str, error: BaseException, tries: int = 1) -> DataError:
         return RemoteMissingError(f"{url}: there is no such object; check the URL")
     again = f" after {tries} tries" if tries > 1 else ""
     return DataError(
-        f"{url}: cannot be read{again} ({about['said']}); run the same command again once the "
-        "store answers"
+        f"{url}: cannot be {'written' if writing else 'read'}{again} ({about['said']}); run the "
+        "same command again once the store answers"
     )
+
+
+def _rights(scheme: str, *, writing: bool) -> str:
+    """Which rights are missing, and where they are looked for."""
+    found = _RIGHTS.get(scheme, _ANY_RIGHTS)
+    if not writing:
+        return found
+    return re.sub(r"rights to (list and )?read it", "rights to list, read and write it", found)
 
 
 _BUCKET: Final = (
@@ -169,8 +178,13 @@ def waits(error: BaseException) -> tuple[float, ...]:
     return ()
 
 
-def persistently(url: str, act: Callable[[], T]) -> T:
+def persistently(url: str, act: Callable[[], T], *, writing: bool = False) -> T:
     """What `act` gives, tried again with growing waits while the fault may pass.
+
+    Args:
+        url: The URL without credentials.
+        act: What is done; it may be done several times.
+        writing: Whether it writes or removes something, for messages.
 
     Raises:
         DataError: It failed for good, or too often.
@@ -186,5 +200,5 @@ def persistently(url: str, act: Callable[[], T]) -> T:
             pauses = waits(error)
             if tries > len(pauses):
                 # not from it: tracebacks would show what is masked
-                raise fault(url, error, tries) from None
+                raise fault(url, error, tries, writing=writing) from None
             time.sleep(pauses[tries - 1])

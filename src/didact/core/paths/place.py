@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import stat as modes
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
@@ -25,6 +27,7 @@ _MANGLED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")
 _WEB: Final = {"http", "https"}
 _SCHEMES: Final = {*NATIVE, *_WEB, *ALIASES, "hf", "file", "memory"}
 _BUFFER: Final = 2**16
+_PART: Final = 2**22  # bytes read at a time of what is sent
 _AT_A_TIME: Final = 16
 T = TypeVar("T")
 
@@ -325,7 +328,7 @@ class RemotePath:
         """
         store = self._store
         if mode == "wb":
-            return persistently(str(self), self._sink)
+            return persistently(str(self), self._sink, writing=True)
 
         def opened() -> Source:
             return store.source(self._whole_key)
@@ -357,7 +360,28 @@ class RemotePath:
                 out.write(data)
             return len(data)
 
-        return persistently(str(self), put)
+        return persistently(str(self), put, writing=True)
+
+    def send(self, file: Path) -> None:
+        """Put the bytes of a file of this machine there: whole, or none of them.
+
+        Raises:
+            DataError: They could not be put there.
+        """
+
+        def put() -> None:
+            with file.open("rb") as source:
+                out = self._sink()
+                try:
+                    shutil.copyfileobj(source, out, _PART)
+                except BaseException:  # closing puts what was written so far: pyarrow cannot abort
+                    with suppress(Exception):
+                        out.close()
+                        self.unlink(missing_ok=True)
+                    raise
+                out.close()
+
+        persistently(str(self), put, writing=True)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> int:
         """Put a text there, whole."""
@@ -369,7 +393,7 @@ class RemotePath:
         None where the store has no such thing; nothing was written then.
         """
         store = self._store
-        return persistently(str(self), lambda: store.create(self._whole_key, data))
+        return persistently(str(self), lambda: store.create(self._whole_key, data), writing=True)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Remove the object.
@@ -380,11 +404,31 @@ class RemotePath:
         store = self._store
         try:
             persistently(
-                str(self), lambda: store.filesystem.delete_file(store.path(self._whole_key))
-            )
+                str(self), lambda: store.filesystem.delete_file(store.path(self._whole_key)),
+                writing=True,
+            )  # fmt: skip
         except RemoteMissingError:
             if not missing_ok:
                 raise
+
+    def fetch(self, file: Path) -> None:
+        """Copy the object into a file of this machine; its folder is made if need be."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self.open("rb") as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target, _PART)
+
+    def remove(self) -> None:
+        """Remove it, with all that lies in it if it is a folder; nothing is fine, too."""
+        kind = self._kind()
+        if kind == "file":
+            self.unlink(missing_ok=True)
+        elif kind == "folder":
+            store = self._store
+            with suppress(RemoteMissingError):
+                persistently(
+                    str(self), lambda: store.filesystem.delete_dir(store.path(self.key)),
+                    writing=True,
+                )  # fmt: skip
 
 
 Place = Path | RemotePath

@@ -93,11 +93,12 @@ def store_of(scheme: str, root: str) -> Store:
 def _store(scheme: str, root: str, pid: int, facts: tuple[tuple[str, str], ...]) -> Store:
     del pid, facts  # another process, or another environment, is another store
     from didact.core.paths.arrow_store import ArrowStore
+    from didact.core.paths.conditional_put import conditional_put
     from didact.core.paths.fsspec_store import FsspecStore
 
     if scheme == "s3":
-        _, bucket = _userinfo(root)
-        return ArrowStore(_s3(root), bucket)
+        user, bucket = _userinfo(root)
+        return ArrowStore(_s3(root), bucket, put_new=conditional_put(bucket, user))
     if scheme == "gs":
         return ArrowStore(_gs(), root)
     if scheme in {"az", "abfs", "abfss"}:

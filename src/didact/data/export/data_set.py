@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from didact.core import registry
 from didact.core.arrays import Int1D
-from didact.core.atomic import replacing, writable
+from didact.core.atomic import replacing, send, writable
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
+from didact.core.scratch import scratch
 from didact.data.export.ordered import NOTE, SETTINGS, OrderedDataSet
 from didact.data.reading.json_rows import json_row
 from didact.data.rows.columns import Row, shown
@@ -59,8 +61,8 @@ class ExportSettings(BaseModel):
 
 
 def write_data_set(
-    pool: Pool, order: TrainingOrder, folder: Path, settings: ExportSettings
-) -> list[Path]:
+    pool: Pool, order: TrainingOrder, folder: Place, settings: ExportSettings
+) -> list[Place]:
     """Write the ordered files, the validation split if there is one, and the trainer's settings.
 
     The rows are the user's own, every field as it came.
@@ -87,13 +89,14 @@ def write_data_set(
         fmt = settings.format
     has_validation = bool(pool.in_validation.any())
     _check_order(pool, order, settings, has_validation=has_validation)
-    with writable(folder, "choose another folder with -o"):
-        folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, Path):
+        with writable(folder, "choose another folder with -o"):
+            folder.mkdir(parents=True, exist_ok=True)
     names = _names(settings, fmt)
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
     once = (pool.copy_number == 1) | (not pool.dedup)
     held = np.flatnonzero(pool.in_validation & once)
-    of_trainer: list[Path] = []
+    of_trainer: list[Place] = []
     if settings.trainer != "none":
         data = OrderedDataSet(
             data_files=names,
@@ -105,16 +108,29 @@ def write_data_set(
             nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
             **_about(pool),
         )
-        of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
+        of_trainer = _write_settings(settings.trainer, folder / SETTINGS, data)
     bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
     for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
         first = start if settings.order_index else None
         _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
-    written = [folder / name for name in names]
+    written: list[Place] = [folder / name for name in names]
     if validation is not None:
         _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     return written + of_trainer
+
+
+def _write_settings(trainer: str, folder: Place, data: OrderedDataSet) -> list[Place]:
+    """Write the trainer's settings; the files."""
+    write = registry.find("trainers", trainer)
+    if isinstance(folder, Path):
+        return [*write(folder, data)]
+    with TemporaryDirectory(dir=scratch("passing")) as place:
+        written: list[Path] = write(Path(place) / SETTINGS, data)
+        sent = [folder / file.relative_to(Path(place) / SETTINGS).as_posix() for file in written]
+        for file, to in zip(written, sent, strict=True):
+            send(file, to)
+    return [*sent]
 
 
 def _about(pool: Pool) -> dict[str, Any]:
@@ -171,7 +187,7 @@ def _names(settings: ExportSettings, fmt: Format) -> list[str]:
     return [f"{name}-{i:0{_DIGITS}d}-of-{n:0{_DIGITS}d}.{fmt}" for i in range(n)]
 
 
-def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None) -> None:
+def _write_rows(pool: Pool, rows: Int1D, path: Place, fmt: Format, first: int | None) -> None:
     """Rows in the order given; `first` is the order index of the first, None to leave it out."""
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
@@ -225,7 +241,7 @@ def _indexed(row: bytes, position: int) -> bytes:
 # -- Parquet ---------------------------------------------------------------------------------------
 
 
-def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> None:
+def _write_parquet(pool: Pool, rows: Int1D, path: Place, first: int | None) -> None:
     pieces = [rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)]
     if pool.record_format == "arrow":
         schema = pool.record_table(rows[:1]).schema
@@ -315,7 +331,7 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
     return type_
 
 
-def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Path]) -> tuple[str, ...]:
+def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Place]) -> tuple[str, ...]:
     """What should be known of an export: what a trainer's files note, what JSON cannot hold.
 
     A trainer's note is a line of its YAML settings that begins with `# note: `, as `settings_text`
