@@ -59,7 +59,7 @@ def run(
     out: Given,
     *,
     workers: int | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Run:
     """The main job. Started again in the same folder, it skips what is there and unchanged.
@@ -129,7 +129,7 @@ def report(
     path: Given,
     *,
     samples: bool | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
 ) -> None:
     """Write the report of a finished run again, to any file; `samples` as the run had it."""
     home = place(folder)

@@ -75,12 +75,15 @@ Paths = Given | Sequence[Given]
 def context(
     seed: int = 0,
     workers: int | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
 ) -> Context:
-    """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    """What every stage is given: workers (threads, one per core by default), seed, cache.
+
+    The cache is a folder, or a URL that many machines share (s3://bucket/cache).
+    """
+    cache = place(cache_dir) if cache_dir is not None else default_cache_dir()
     return Context(
         executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
     )
@@ -98,7 +101,7 @@ def read(
     path: Paths | Any,
     *,
     seed: int = 0,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
@@ -575,7 +578,7 @@ def calibrate(
     device: str = "auto",
     dtype: Dtype = "auto",
     seconds: float = 30.0,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Calibration:
     """Measure what this machine reads and trains, and keep it for hours in plans.
@@ -605,7 +608,7 @@ def calibrate(
 
 
 def rate(
-    device: str | None = None, *, mfu: str | None = None, cache_dir: PathLike | None = None
+    device: str | None = None, *, mfu: str | None = None, cache_dir: Given | None = None
 ) -> tuple[Rate | None, str]:
     """FLOPs a second of a device, for hours; and, where there is none, how to get it.
 

@@ -14,7 +14,6 @@ import yaml
 
 from didact import pipeline
 from didact.core.errors import ConfigError, DataError
-from didact.core.paths import place
 
 pytestmark = pytest.mark.s3
 SECRETS = (b"AKIDOFTHETEST", b"secret-of-the-test", b"PASSWORT")
@@ -82,7 +81,9 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(s3, tmp_path, chats):
     s3.wire.seen.clear()
     again = pipeline.run(config, f"{s3.url}/run")
     assert all(stage.measured.reused for stage in again.manifest.stages)
-    written = {path.partition("?")[0].rpartition("/")[2] for m, path, _ in s3.wire.seen if m == "PUT"}
+    written = {
+        path.partition("?")[0].rpartition("/")[2] for m, path, _ in s3.wire.seen if m == "PUT"
+    }
     assert written == {".lock", "manifest.json", "manifest.checksum"}
     same_run(here, objects(s3, "run"))
     # read back from there
@@ -175,4 +176,3 @@ def test_folders_of_others_are_refused(s3, tmp_path, chats):
     with pytest.raises(ConfigError, match="in use by another run .process 7 of u on elsewhere"):
         pipeline.run(config, f"{s3.url}/run")
     assert set(objects(s3, "run")) == {".lock"}
-

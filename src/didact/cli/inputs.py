@@ -9,7 +9,6 @@ from didact.cli.streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from didact.core.pool import Pool
     from didact.core.protocols import Context
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def opened_pool(
     paths: list[str],
     data: list[str] | None,
-    cache_dir: Path | None,
+    cache_dir: str | None,
     seed: int = 0,
     workers: int | None = None,
 ) -> Iterator[tuple[Pool, DataSettings, Context]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,10 +39,10 @@ Workers = Annotated[
     typer.Option("--workers", min=1, help="Threads; one per core by default. Changes no result."),
 ]
 Cache = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--cache-dir",
-        help="Where pools, scores and whatever is costly are kept "
+        help="Where pools, scores and whatever is costly are kept, a folder or a URL "
         "[default: $DIDACT_CACHE or ~/.cache/didact].",
     ),
 ]

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from didact.core.arrays import Int1D
 from didact.core.checksums import CheckedFile
+from didact.core.remote_files import RemoteFile
 
 
 def gather(
@@ -28,9 +29,10 @@ def gather(
     """
     of_batch = np.searchsorted(starts, rows, side="right") - 1
     numbers = np.unique(of_batch).tolist()
+    file = file.near(len(numbers), batches_bytes(file, offsets, numbers))
     verify(file, offsets, numbers, columns)
-    with pa.memory_map(str(file.path)) as mapped:
-        reader = pa.ipc.open_file(mapped)
+    with _opened(file) as source:
+        reader = pa.ipc.open_file(source)
         pieces, places = [], []
         for b in numbers:
             at = np.flatnonzero(of_batch == b)
@@ -44,14 +46,29 @@ def gather(
         return pa.concat_batches(pieces).take(pa.array(order))
 
 
+def batches_bytes(file: CheckedFile, offsets: Int1D, batches: Sequence[int]) -> int:
+    """Bytes of some record batches, those after the last one among them."""
+    ends = np.append(offsets[1:], file.expected.n_bytes)
+    return int((ends - offsets)[batches].sum()) if len(batches) else 0
+
+
+def _opened(file: CheckedFile) -> pa.NativeFile:
+    if isinstance(file, RemoteFile):
+        return pa.PythonFile(file.stream(), mode="r")
+    return pa.memory_map(str(file.path))
+
+
 def verify(
     file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
 ) -> None:
     """Raise DamagedError unless some columns of some record batches are what was written.
 
     Where the columns lie is read off a memory map, whose pages are not touched but for what
-    describes them, and that is verified before it is looked at.
+    describes them, and that is verified before it is looked at. Of a file behind a URL nothing is
+    read that was not verified on arrival.
     """
+    if isinstance(file, RemoteFile):
+        return
     size = file.expected.n_bytes
     footer = int.from_bytes(file.read(size - 10, size - 6), "little")
     file.verify(max(size - 10 - footer, 0), size)

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,12 +29,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
-from didact.core.arrow_files import gather, verify
+from didact.core.arrow_files import batches_bytes, gather, verify
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError, PoolMismatchError, need
 from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
+from didact.core.paths import Place, RemotePath
 from didact.core.records import (
     arrow_rows_as_json,
     chunk_records,
@@ -44,6 +44,7 @@ from didact.core.records import (
     json_rows_as_table,
     uniform_rows,
 )
+from didact.core.remote_files import RemoteFile
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
@@ -96,13 +97,13 @@ class Pool:
     """An immutable table of samples; pickles as a path and a fingerprint.
 
     Attributes:
-        path: The store's folder.
+        path: The store's folder, on a disk or behind a URL.
         fingerprint: Identity of content, ids, sources, token counts and settings.
         noticed: What was found when its files were read just now; None of a pool that was opened
             by its fingerprint, which tells what was found when its store was written.
     """
 
-    path: Path
+    path: Place
     fingerprint: str
     noticed: tuple[Finding, ...] | None = field(default=None, compare=False, repr=False)
     _local: threading.local = field(
@@ -361,7 +362,10 @@ class Pool:
         if isinstance(asked, range) and asked.step == 1 and len(asked):
             first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
             names, numbers = tuple(columns), range(first, last + 1)
-            verify(self.file("pool.arrow"), self._numbers("pool_offsets"), numbers, names)
+            file, offsets = self.file("pool.arrow"), self._numbers("pool_offsets")
+            verify(file, offsets, numbers, names)
+            if isinstance(file, RemoteFile) and "turns" in names:  # nearly all there is, at once
+                file.hold(int(offsets[first]), batches_bytes(file, offsets, [*numbers]))
             reader = self._reader(names)
             read = [reader.get_batch(b).select(columns) for b in numbers]
             whole = read[0] if len(read) == 1 else pa.concat_batches(read)
@@ -377,7 +381,11 @@ class Pool:
             names = self.meta["stored_columns"]
             options = pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns])
             # OSFile rather than a memory map: mapped pages would count as this process's memory.
-            file = pa.OSFile(str(self.path / "pool.arrow"))
+            at = self.path / "pool.arrow"
+            if isinstance(at, RemotePath):
+                file = pa.PythonFile(self.file("pool.arrow").stream(), mode="r")
+            else:
+                file = pa.OSFile(str(at))
             readers[columns] = pa.ipc.open_file(file, options=options)
         return readers[columns]
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 from didact.core.arrays import Float2D, Int1D
 from didact.core.budget import Budget
 from didact.core.cost import Cost, Meter, Metered
+from didact.core.paths import Place
 from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
 from didact.core.scores import Scores, Selection, TrainingOrder
@@ -324,7 +324,7 @@ class Context:
 
     executor: Executor
     seed: int
-    cache_dir: Path
+    cache_dir: Place
     progress: ProgressCallback = ignore_progress
     meter: Meter = field(default_factory=Meter)
     tell: Callable[[str], None] = ignore

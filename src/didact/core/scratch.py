@@ -69,3 +69,10 @@ def sweep(folder: Path) -> None:
         with suppress(OSError):
             if left.is_file() and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                 left.unlink()
+
+
+def touch(file: Path) -> None:
+    """Say that a file is used, and remove those beside it that were not for a day."""
+    with suppress(OSError):
+        os.utime(file)
+    sweep(file.parent)

@@ -14,6 +14,7 @@ from didact.core.entries import intact_entry, put_in_place, seal, temporary_fold
 from didact.core.errors import DataError
 from didact.core.manifest import fingerprint
 from didact.core.paths import Place, RemotePath, each
+from didact.core.shared_entries import standing
 
 _logger: Final = logging.getLogger(__name__)
 _MOST: Final = 500  # files; a bucket's root is no model
@@ -57,7 +58,7 @@ def local_copy(folder: RemotePath, kept: tuple[str, ...], pickles: tuple[str, ..
     stats = each(_about, list(wanted))
     key = fingerprint([[f.relative_to(folder).as_posix(), *about] for f, about in
                        zip(wanted, stats, strict=True)])  # fmt: skip
-    place = default_cache_dir() / "models" / key
+    place = standing(default_cache_dir()) / "models" / key
     name = folder.name or folder.root
     if intact_entry(place, _logger.warning, whole=False) is None:
         n_bytes = sum(size for size, _, _ in stats)

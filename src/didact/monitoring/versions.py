@@ -17,6 +17,7 @@ from didact.callbacks.ordered_rows import is_record, order_files, order_joints
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
 from didact.core.errors import ConfigError, DataError, DidactError, NoSampleError
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import TrainingOrder

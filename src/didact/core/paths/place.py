@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, TypeVar
 from didact.core.errors import DataError
 from didact.core.paths.faults import RemoteMissingError, persistently
 from didact.core.paths.masks import MASK, masked
-from didact.core.paths.ranges import Ranges
+from didact.core.paths.ranges import Anywhere, Ranges
 from didact.core.paths.stores import ALIASES, NATIVE, Seen, Source, Store, store_of
 
 # two letters and more: C:// is a drive
@@ -319,6 +319,13 @@ class RemotePath:
             raise
         return RemoteStat(found.size or 0, found.mtime_ns or 0, modes.S_IFREG, found.tag)
 
+    def listed_stat(self) -> RemoteStat:
+        """`stat`, of what the listing said where it is from one."""
+        if self._seen is None:
+            return self.stat()
+        mode = modes.S_IFREG if self._seen.kind == "file" else modes.S_IFDIR
+        return RemoteStat(self._seen.size or 0, self._seen.mtime_ns or 0, mode, self._seen.tag)
+
     def open(self, mode: Literal["rb", "wb"] = "rb") -> BinaryIO:
         """The object as a file, read in ranges; or, with "wb", a new one, there once it is closed.
 
@@ -334,6 +341,11 @@ class RemotePath:
             return store.source(self._whole_key)
 
         return io.BufferedReader(Ranges(str(self), opened), _BUFFER)
+
+    def anywhere(self) -> Anywhere:
+        """The object, to be read at any place of it; for one thread."""
+        store = self._store
+        return Anywhere(str(self), lambda: store.source(self._whole_key))
 
     def _sink(self) -> BinaryIO:
         store = self._store

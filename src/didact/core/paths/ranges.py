@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from didact.core.errors import DataError
@@ -140,3 +141,36 @@ class Ranges(io.RawIOBase):
                 f"{self.name}: was changed while it was read; run the same command again once "
                 "nobody writes to it"
             )
+
+
+class Anywhere:
+    """Reads an object at any place; it is opened once, and again after a fault that passes."""
+
+    def __init__(self, name: str, opened: Callable[[], Source]) -> None:
+        self.name, self._opened = name, opened
+        self._source: Source | None = None
+
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes from `at` on, fewer only where the object ends: one request or a few.
+
+        Raises:
+            DataError: There is no such object, or reading failed too often.
+        """
+        data = persistently(self.name, partial(self._once, at, size))
+        parts, got = [data], len(data)
+        while got < size and data:
+            data = persistently(self.name, partial(self._once, at + got, size - got))
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts) if len(parts) > 1 else data
+
+    def _once(self, at: int, size: int) -> bytes:
+        try:
+            if self._source is None:
+                self._source = self._opened()
+            return self._source.read(at, size)
+        except BaseException:
+            if self._source is not None:
+                self._source.close()
+                self._source = None
+            raise

@@ -36,12 +36,12 @@ class Walked(NamedTuple):
     passed_over: dict[Place, str]
 
 
-def expand(paths: Iterable[Given], ignored: Path | None = None) -> list[File]:
+def expand(paths: Iterable[Given], ignored: Place | None = None) -> list[File]:
     """The files of `walked`."""
     return walked(paths, ignored).files
 
 
-def walked(paths: Iterable[Given], ignored: Path | None = None) -> Walked:
+def walked(paths: Iterable[Given], ignored: Place | None = None) -> Walked:
     """Files behind paths, folders and globs, and what their folders hold beside them.
 
     Args:
@@ -111,7 +111,7 @@ def _names(found: Sequence[Place]) -> list[str]:
     return [masked("/".join(one[same:])) for one in parts]
 
 
-def _inside(folder: Place, ignored: Path | None) -> tuple[list[Place], list[Place]]:
+def _inside(folder: Place, ignored: Place | None) -> tuple[list[Place], list[Place]]:
     """The data files of a folder and those that are passed over, each sorted.
 
     Among neither are hidden files, descriptions of data, what a run made, and the cache. Text

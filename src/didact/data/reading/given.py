@@ -22,7 +22,8 @@ from didact.core.atomic import digest
 from didact.core.entries import temporary_folder
 from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding, counted
-from didact.core.paths import Given, RemotePath
+from didact.core.paths import Given, Place, RemotePath
+from didact.core.shared_entries import standing
 from didact.data.reading.discovery import Walked, describe, walked
 from didact.data.reading.files import File
 from didact.data.rows.columns import shown
@@ -49,7 +50,7 @@ class GivenRows:
 
 
 @contextmanager
-def located(paths: Sequence[Given] | GivenRows, cache_dir: Path) -> Iterator[Walked]:
+def located(paths: Sequence[Given] | GivenRows, cache_dir: Place) -> Iterator[Walked]:
     """The files behind paths, or the one that holds rows which lie in none, until the block ends.
 
     Args:
@@ -61,7 +62,7 @@ def located(paths: Sequence[Given] | GivenRows, cache_dir: Path) -> Iterator[Wal
     """
     if isinstance(paths, GivenRows) or list(map(str, paths)) == [STDIN]:
         given = paths if isinstance(paths, GivenRows) else None
-        with lying(given, cache_dir / "tmp") as file:
+        with lying(given, standing(cache_dir) / "tmp") as file:
             yield Walked([file], {})
     elif STDIN in map(str, paths):
         raise DataError(f"{STDIN}, what is piped in, is given beside files; expected it alone")

@@ -18,9 +18,10 @@ from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import ConfigError, DataError, NoSampleError
 from didact.core.findings import Finding, findings_of
 from didact.core.keep import adopt, keep
-from didact.core.paths import Given
+from didact.core.paths import Given, Place
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.core.shared_entries import standing
 from didact.data.reading.beside import beside
 from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
@@ -175,7 +176,7 @@ def _read(
     told: list[tuple[str, str, Counter[str]]] = []
     files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
-        temporary_folder(ctx.cache_dir / "tmp") as folder,
+        temporary_folder(standing(ctx.cache_dir) / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
         _hashing(files, stamps, ctx) as hashed,
     ):
@@ -219,7 +220,7 @@ def _digest(file: File, stamp: Stamp) -> str:
     return file.digest or hashed_by(stamp) or digest(file.path)
 
 
-def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
+def open_cached(pool_fingerprint: str, cache_dir: Place) -> Pool:
     """A handle on a pool that was read before; reading from it fails if its store is gone.
 
     Raises:
