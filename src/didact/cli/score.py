@@ -65,8 +65,9 @@ def score(
         aimed_at = registry.find("scorers", method).needs_target
         files = list(map(str, target or ()))
         known += about_target(found, target_pool, files, aimed_at=aimed_at)
-        lost = str(target_pool.path / "rejected.jsonl")
-        known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
+        if target_pool.has_file("rejected.jsonl"):
+            lost = str(target_pool.file("rejected.jsonl").path)
+            known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
     if note := scores.facts.get("note"):
         say(f"note: {note}")
     for finding in known:

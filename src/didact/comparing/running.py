@@ -23,6 +23,7 @@ from didact.core.cost import Cost, Metered
 from didact.core.errors import BudgetError, DataError
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest
+from didact.core.paths import Place
 from didact.core.protocols import Context, Device, Progress
 from didact.evaluation.results import TABLE
 from didact.execution.executors import processes, serial
@@ -61,7 +62,7 @@ class _Place:
     """What all jobs share."""
 
     home: Path
-    cache_dir: Path
+    cache_dir: Place
     keep_models: bool
 
 

@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from didact.core.atomic import remove
 from didact.core.checksums import read_signed, signed
+from didact.core.copied_paths import copied
 from didact.core.entries import ENTRY, Entry, intact_entry, open_entry, void, writing
 from didact.core.errors import DamagedError
 from didact.core.manifest import fingerprint
@@ -35,7 +36,17 @@ def standing(cache: Place) -> Path:
     """Where entries of a cache stand on this machine: in it, or in the scratch."""
     if isinstance(cache, Path):
         return cache
-    return scratch("cache") / fingerprint(str(cache))
+    return copied(scratch("cache") / fingerprint(str(cache)), _copied_here, cache)
+
+
+def _copied_here(cache: RemotePath, inside: PurePosixPath) -> Path:
+    """What lies in a cache, on the machine where this is called; an entry is fetched with it."""
+    root = standing(cache)
+    if len(inside.parts) > 1:
+        entry = PurePosixPath(*inside.parts[:2])
+        if not (root / entry / ENTRY).is_file():
+            fetched(cache / entry, root / entry, lambda _: None)
+    return root / inside
 
 
 def fetched(shared: RemotePath, folder: Path, tell: Callable[[str], None]) -> Entry | None:
@@ -100,21 +111,3 @@ def sweep_unused(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - (copy / ENTRY).stat().st_mtime > _UNUSED_SECONDS:
                 remove(copy)
-
-
-def here(place: Place) -> Path:
-    """What lies in an entry, as a path of this machine: itself, or in a copy of the entry.
-
-    Args:
-        place: An entry of a cache, or a file or folder in one.
-
-    Raises:
-        DamagedError: The entry is gone or damaged; it is made again by whoever goes on.
-    """
-    if isinstance(place, Path):
-        return place
-    for entry in (place, *place.parents):
-        root = standing(entry.parent.parent) / entry.parent.name / entry.name
-        if (root / ENTRY).is_file() or fetched(entry, root, lambda _: None) is not None:
-            return root / place.relative_to(entry)
-    raise DamagedError(place, "it is gone")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from didact.core.cache import default_cache_dir
+from didact.core.copied_paths import copied
 from didact.core.cost import Bill
 from didact.core.entries import intact_entry, put_in_place, seal, temporary_folder
 from didact.core.errors import DataError
@@ -73,7 +74,14 @@ def local_copy(folder: RemotePath, kept: tuple[str, ...], pickles: tuple[str, ..
                 )
             seal(temporary, Bill(), where=place)
             put_in_place(temporary, place)
-    return place / name
+    return copied(place / name, _again, folder, kept, pickles)
+
+
+def _again(
+    folder: RemotePath, kept: tuple[str, ...], pickles: tuple[str, ...], inside: PurePosixPath
+) -> Path:
+    """What lies in the copy of a folder, on the machine where this is called."""
+    return local_copy(folder, kept, pickles) / inside
 
 
 def _about(file: Place) -> tuple[int, int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
@@ -178,6 +179,15 @@ def waits(error: BaseException) -> tuple[float, ...]:
     return ()
 
 
+def _part(error: BaseException, outer: BaseException | None) -> None:
+    """Take what was being handled before from the causes of an error."""
+    at: BaseException | None = error
+    while at is not None and outer is not None:
+        if at.__context__ is outer:
+            at.__context__ = None
+        at = at.__context__
+
+
 def persistently(url: str, act: Callable[[], T], *, writing: bool = False) -> T:
     """What `act` gives, tried again with growing waits while the fault may pass.
 
@@ -189,7 +199,7 @@ def persistently(url: str, act: Callable[[], T], *, writing: bool = False) -> T:
     Raises:
         DataError: It failed for good, or too often.
     """
-    tries = 0
+    tries, outer = 0, sys.exception()
     while True:
         tries += 1
         try:
@@ -197,6 +207,7 @@ def persistently(url: str, act: Callable[[], T], *, writing: bool = False) -> T:
         except DidactError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the libraries of a driver raise
+            _part(error, outer)
             pauses = waits(error)
             if tries > len(pauses):
                 # not from it: tracebacks would show what is masked
