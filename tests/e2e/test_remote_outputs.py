@@ -176,3 +176,65 @@ def test_folders_of_others_are_refused(s3, tmp_path, chats):
     with pytest.raises(ConfigError, match="in use by another run .process 7 of u on elsewhere"):
         pipeline.run(config, f"{s3.url}/run")
     assert set(objects(s3, "run")) == {".lock"}
+
+
+def test_every_command_reads_and_writes_buckets(s3, tmp_path, chats, warm_didact):
+    """Pool, cache and outputs are in buckets; on the disk the same commands give the same."""
+    url = s3.put("pool.jsonl", chats.read_bytes()).rpartition("/")[0]
+    there = {**os.environ, "DIDACT_CACHE": f"{url}/cache"}
+
+    def didact(environment, *words, code=0):
+        done = subprocess.run(
+            [*warm_didact, *map(str, words)], capture_output=True, text=True, check=False,
+            env=environment, stdin=subprocess.DEVNULL, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+        return done
+
+    def both(*words):
+        for environment, at in ((os.environ, str(tmp_path)), (there, url)):
+            didact(environment, *(str(word).replace("@", at) for word in words))
+
+    both("score", "@/pool.jsonl", "--method", "compression", "-o", "@/scores.parquet")
+    both(
+        "select", "@/pool.jsonl", "--scores", "@/scores.parquet", "--method", "top_k",
+        "--budget", "ratio=0.4", "-o", "@/chosen",
+    )  # fmt: skip
+    both(
+        "order", "@/chosen", "--scores", "@/scores.parquet", "--method", "fold",
+        "-o", "@/order.parquet",
+    )  # fmt: skip
+    shards = ("--for", "trl", "--set", "shards=2")
+    both("export", "@/pool.jsonl", "--order", "@/order.parquet", *shards, "-o", "@/exported")
+    both("dedup", "@/pool.jsonl", "-o", "@/distinct")
+    found = objects(s3)
+    here = files(tmp_path)
+    names = {name for name in found if not name.startswith("cache/")} - {"pool.jsonl"}
+    assert {"scores.parquet", "chosen/selection.parquet", "exported/train-00001-of-00002.jsonl",
+            "distinct/clusters.html"} <= names  # fmt: skip
+    for name in names:
+        assert found[name] == here[name], name
+    assert any(name.startswith("cache/pools/") for name in found)
+    # again with fewer shards: the old one goes; what is somebody's own stays, and is said
+    didact(there, "export", f"{url}/pool.jsonl", "--order", f"{url}/order.parquet",
+           "-o", f"{url}/exported")  # fmt: skip
+    assert {n for n in objects(s3, "exported") if n.startswith("train")} == {"train.jsonl"}
+    s3.put("own/train.jsonl", b"{}\n")
+    done = didact(there, "export", f"{url}/pool.jsonl", "--order", f"{url}/order.parquet",
+                  "-o", f"{url}/own", code=1)  # fmt: skip
+    assert "is no file of an earlier export here" in done.stderr
+    assert objects(s3, "own") == {"train.jsonl": b"{}\n"}
+    s3.put("own/scores.parquet", b"mine")
+    done = didact(there, "score", f"{url}/pool.jsonl", "--method", "length", "-o",
+                  f"{url}/own/scores.parquet", code=1)  # fmt: skip
+    assert "exists and is no table of didact's" in done.stderr
+    log = s3.put("log.jsonl", b"".join(
+        orjson.dumps({"step": i + 1, "positions": [i]}) + b"\n" for i in range(120)
+    ))  # fmt: skip
+    done = didact(there, "verify-order", log, f"{url}/order.parquet", "--json")
+    assert json.loads(done.stdout)["verdict"] == "in order"
+    listing = json.loads(didact(there, "cache", "ls", "--json").stdout)
+    assert {"pools", "scores", "selections"} <= {kind["kind"] for kind in listing["kinds"]}
+    didact(there, "cache", "clear")
+    assert not [name for name in objects(s3, "cache") if not name.endswith("/")]
