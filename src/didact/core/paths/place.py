@@ -13,10 +13,11 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 from didact.core.errors import DataError
+from didact.core.paths.drivers import ALIASES, NATIVE, store_of
 from didact.core.paths.faults import RemoteMissingError, persistently
 from didact.core.paths.masks import MASK, masked
 from didact.core.paths.ranges import Ranges
-from didact.core.paths.stores import ALIASES, NATIVE, Seen, Source, Store, store_of
+from didact.core.paths.stores import Seen, Source, Store
 
 # two letters and more: C:// is a drive
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
