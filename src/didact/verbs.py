@@ -26,7 +26,7 @@ from didact.core.errors import BudgetError, ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
-from didact.core.paths import Given, RemotePath
+from didact.core.paths import Given, RemotePath, local
 from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -79,7 +79,7 @@ def context(
     tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    cache = local(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
     return Context(
         executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
     )

@@ -35,7 +35,9 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_expanded(item) for item in value)
     if isinstance(value, Path):
-        return value.expanduser()
+        from didact.core.paths import local
+
+        return local(value, "PATH")
     if isinstance(value, str) and (value == "~" or value.startswith("~/")):
         return str(Path(value).expanduser())
     return value

@@ -10,11 +10,12 @@ from didact.core.paths.place import (
     inside,
     is_url,
     listed,
+    local,
     place,
     shown,
 )  # fmt: skip
 
 __all__ = [
-    "Given", "Place", "RemotePath", "RemoteStat", "each", "inside", "is_url", "listed", "masked",
-    "masked_values", "place", "shown",
+    "Given", "Place", "RemotePath", "RemoteStat", "each", "inside", "is_url", "listed", "local",
+    "masked", "masked_values", "place", "shown",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,12 +19,14 @@ class ArrowStore:
     Attributes:
         filesystem: The file system.
         bucket: The bucket's name.
+        client: What writes an object unless there is one, of a bucket and a key; pyarrow cannot.
         careful: Look before an object is opened. Where Azure gives no token, opening ends the
             process (pyarrow 26), while looking raises.
     """
 
     filesystem: Any
     bucket: str
+    client: Callable[[str, str, bytes], bool | None] | None = None
     careful: bool = False
 
     def path(self, key: str) -> str:
@@ -58,9 +60,9 @@ class ArrowStore:
         file = self.filesystem.open_input_file(self.path(key))
         return ArrowSource(self, key, file, _described(file))
 
-    def create(self, key: str, data: bytes) -> bool | None:  # noqa: ARG002 - one signature for all stores
-        """Pyarrow has no conditional put."""
-        return None
+    def create(self, key: str, data: bytes) -> bool | None:
+        """Write a small object unless there is one: whether it was; None if it cannot be said."""
+        return None if self.client is None else self.client(self.bucket, key, data)
 
 
 @dataclass(frozen=True, slots=True)

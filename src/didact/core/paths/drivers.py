@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from didact.core.errors import ConfigError, DataError, MissingDependencyError
+from didact.core.paths.masks import masked
 from didact.core.paths.stores import Store
 
 NATIVE: Final = {"s3", "gs", "az", "abfs", "abfss"}  # pyarrow's own
@@ -34,8 +35,8 @@ def _store(scheme: str, root: str, pid: int, facts: tuple[tuple[str, str], ...])
     from didact.core.paths.fsspec_store import FsspecStore
 
     if scheme == "s3":
-        _, bucket = _userinfo(root)
-        return ArrowStore(_s3(root), bucket)
+        user, bucket = _userinfo(root)
+        return ArrowStore(_s3(user), bucket, partial(_put_new, user))
     if scheme == "gs":
         return ArrowStore(_gs(), root)
     if scheme in {"az", "abfs", "abfss"}:
@@ -44,32 +45,68 @@ def _store(scheme: str, root: str, pid: int, facts: tuple[tuple[str, str], ...])
     return FsspecStore(scheme, _fsspec(scheme), root)
 
 
-def _s3(root: str) -> Any:
+def _s3_settings(user: str) -> dict[str, str]:
+    """Where S3 is and whose it is, as far as the environment and the URL say."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+    found = {"region": region}
+    if endpoint:
+        endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+        parts = urlsplit(endpoint)
+        if not parts.hostname or parts.path.strip("/"):
+            raise ConfigError(
+                f"AWS_ENDPOINT_URL is {masked(endpoint)!r}; expected a scheme and a host, as "
+                "https://storage.example.org:9000"
+            )
+        found = {"endpoint": endpoint, "region": region or "us-east-1"}
+    if user:
+        name, _, secret = user.partition(":")
+        found |= {"access_key": unquote(name), "secret_key": unquote(secret)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _s3(user: str) -> Any:
     """S3 without any question to the network: no region is looked up."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    more: dict[str, Any] = {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint:
-        parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-        if not parts.hostname or parts.path.strip("/"):
-            raise ConfigError(
-                f"AWS_ENDPOINT_URL is {endpoint!r}; expected a scheme and a host, as "
-                "https://storage.example.org:9000"
-            )
-        more = {"endpoint_override": parts.netloc, "scheme": parts.scheme}
-        region = region or "us-east-1"
-    if region:
-        more["region"] = region
-    user, _ = _userinfo(root)
-    if user:
-        name, _, secret = user.partition(":")
-        more |= {"access_key": unquote(name), "secret_key": unquote(secret)}
+    settings = _s3_settings(user)
+    if endpoint := settings.pop("endpoint", ""):
+        parts = urlsplit(endpoint)
+        settings |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
     return S3FileSystem(
         connect_timeout=3, request_timeout=20,
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2), **more,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2), **settings,
     )  # fmt: skip
+
+
+def _put_new(user: str, bucket: str, key: str, data: bytes) -> bool | None:
+    """Put an object into S3 unless there is one: whether it was; None where that cannot be said.
+
+    pyarrow has no conditional put (26 takes `If-None-Match` and does not send it).
+    """
+    try:
+        from botocore.exceptions import ClientError
+        from botocore.session import get_session
+    except ImportError:
+        return None
+    settings = _s3_settings(user)
+    client = get_session().create_client(
+        "s3", region_name=settings.get("region", "us-east-1"),
+        endpoint_url=settings.get("endpoint"), aws_access_key_id=settings.get("access_key"),
+        aws_secret_access_key=settings.get("secret_key"),
+    )  # fmt: skip
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in {"PreconditionFailed", "ConditionalRequestConflict"}:
+            return False
+        if code == "NotImplemented":  # of servers that do not know it
+            return None
+        raise
+    finally:
+        client.close()
+    return True
 
 
 def _gs() -> Any:

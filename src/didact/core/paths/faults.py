@@ -180,7 +180,7 @@ def persistently(url: str, act: Callable[[], T]) -> T:
         tries += 1
         try:
             return act()
-        except DidactError:
+        except (DidactError, TypeError, AttributeError, NameError, AssertionError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever the libraries of a driver raise
             pauses = waits(error)

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
 from didact.core.paths.drivers import ALIASES, NATIVE, store_of
 from didact.core.paths.faults import RemoteMissingError, persistently
 from didact.core.paths.masks import MASK, masked
@@ -74,6 +74,28 @@ def place(given: Given) -> Place:
     if not root.rpartition("@")[2] and scheme != "memory":
         raise DataError(f"{shown(given)}: names no bucket or host; expected {scheme}://NAME/PATH")
     return RemotePath(scheme, root, key.strip("/") if scheme not in _WEB else key, query)
+
+
+def local(given: str | Path, what: str) -> Path:
+    """A path of this machine, `~` expanded, for what is written.
+
+    Args:
+        given: The path.
+        what: What it is for, for the message.
+
+    Raises:
+        ConfigError: It is a URL.
+    """
+    text = given if isinstance(given, str) else given.as_posix()
+    mangled = _MANGLED.match(text)
+    if is_url(text) or (mangled is not None and mangled[1].lower() in _SCHEMES):
+        raise ConfigError(
+            f"{what}: {shown(text)} is a URL; expected a path of this machine: what is written "
+            "lies on a disk"
+        )
+    found = place(given)
+    assert isinstance(found, Path)  # noqa: S101 - no URL
+    return found
 
 
 def _of_this_machine(given: str, rest: str) -> Path:

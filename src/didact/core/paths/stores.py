@@ -1,4 +1,4 @@
-"""What a store is: who lists, describes and opens what lies behind a scheme and a bucket or host."""
+"""What a store is: it lists, describes and opens what lies behind a bucket or host."""
 
 from __future__ import annotations
 
