@@ -4,8 +4,6 @@ from didact.core.paths.masks import masked, masked_values
 from didact.core.paths.place import (
     Given,
     Place,
-    RemotePath,
-    RemoteStat,
     each,
     inside,
     is_url,
@@ -14,6 +12,7 @@ from didact.core.paths.place import (
     place,
     shown,
 )  # fmt: skip
+from didact.core.paths.remote_path import RemotePath, RemoteStat
 
 __all__ = [
     "Given", "Place", "RemotePath", "RemoteStat", "each", "inside", "is_url", "listed", "local",

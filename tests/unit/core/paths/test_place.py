@@ -85,7 +85,7 @@ def test_what_is_no_place(given, error, match):
 @pytest.mark.parametrize("given", ["s3://b/out", Path("s3://b/out"), Path("hf:/datasets/x")])
 def test_what_is_written_lies_on_a_disk(given):
     with pytest.raises(
-        ConfigError, match="the run folder: .* is a URL; expected a path of this machine"
+        ConfigError, match="the run folder: (s3|hf)://.* is a URL; expected a path of this machine"
     ):
         local(given, "the run folder")
     assert local("~/out", "the run folder") == Path.home() / "out"
