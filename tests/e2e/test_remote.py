@@ -18,8 +18,9 @@ import yaml
 import zstandard
 
 import didact
+from didact import config as configs
 from didact import pipeline, verbs
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
 from didact.data.reading.settings import DataSettings
 
 pytestmark = pytest.mark.s3
@@ -180,6 +181,13 @@ def test_bad_input_is_one_sentence(s3, name, said):
     with pytest.raises(DataError, match=said) as raised:
         didact.read(f"{s3.url}/{name}")
     assert s3.url in str(raised.value)
+
+
+def test_a_config_that_is_wrong_shows_no_credentials():
+    url = "https://host/pool.jsonl?X-Amz-Signature=SIGNATURE"
+    with pytest.raises(ConfigError, match="Signature=") as raised:
+        configs.parse({"data": {"path": {"wrong": url}}})
+    assert "SIGNATURE" not in str(raised.value)
 
 
 def test_presigned_urls_and_servers_that_tell_little(stores, tmp_path, monkeypatch):
