@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
@@ -17,8 +18,9 @@ import yaml
 import zstandard
 
 import didact
+from didact import config as configs
 from didact import pipeline, verbs
-from didact.core.errors import DataError
+from didact.core.errors import ConfigError, DataError
 from didact.data.reading.settings import DataSettings
 
 pytestmark = pytest.mark.s3
@@ -75,7 +77,7 @@ def test_a_folder_in_a_bucket_is_the_folder(s3, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_tables_are_read_in_the_ranges_that_are_needed(s3, tmp_path, kind):
+def test_tables_are_read_as_they_are(s3, tmp_path, kind):
     rows = [{**row, "weight": i} for i, row in enumerate(_rows(400))]
     table = pa.Table.from_pylist(rows)
     path = tmp_path / f"x.{kind}"
@@ -87,19 +89,33 @@ def test_tables_are_read_in_the_ranges_that_are_needed(s3, tmp_path, kind):
     _same(didact.read(path), didact.read(url))
 
 
-def test_the_manifest_has_etags_and_nothing_has_credentials(s3, tmp_path):
+@pytest.fixture
+def web(monkeypatch):
+    """Web servers that end with the test."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_the_manifest_has_etags_and_nothing_has_credentials(s3, stores, tmp_path, web):
+    pytest.importorskip("aiohttp")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "more.jsonl").write_bytes(_jsonl(_rows(3, 20)))
     s3.put("pool.jsonl", _jsonl(_rows(80)))
     s3.put("target.jsonl", _jsonl(_rows(5, 500)))
     s3.put("held.jsonl", _jsonl(_rows(3, 10)))
     whole = s3.url.replace("s3://", "s3://AKIDOFTHETEST:PASSWORT@")
+    address = web.enter_context(stores.web_folder(tmp_path / "web"))
+    signed = f"{address}/more.jsonl?X-Amz-Signature=SIGNATURE"
     config = {
-        "data": {"path": f"{whole}/pool.jsonl", "exclude": [f"{whole}/held.jsonl"]},
+        "data": {"path": f"{whole}/pool.jsonl", "exclude": [f"{whole}/held.jsonl", signed]},
         "score": {"method": "bm25", "target": f"{whole}/target.jsonl"},
         "select": {"method": "top_k", "budget": {"samples": 20}},
     }
     s3.put("run.yaml", yaml.safe_dump(config).encode())
     run = pipeline.run(f"{s3.url}/run.yaml", tmp_path / "run")
     inputs = {Path(i["path"]).name: i for i in run.manifest.inputs}
+    assert inputs.pop("more.jsonl?X-Amz-Signature=***")["etag"]
     assert set(inputs) == {"pool.jsonl", "target.jsonl", "held.jsonl"}
     for name, found in inputs.items():
         assert found["path"] == f"s3://***@{s3.url[5:]}/{name}"
@@ -165,6 +181,13 @@ def test_bad_input_is_one_sentence(s3, name, said):
     with pytest.raises(DataError, match=said) as raised:
         didact.read(f"{s3.url}/{name}")
     assert s3.url in str(raised.value)
+
+
+def test_a_config_that_is_wrong_shows_no_credentials():
+    url = "https://host/pool.jsonl?X-Amz-Signature=SIGNATURE"
+    with pytest.raises(ConfigError, match="Signature=") as raised:
+        configs.parse({"data": {"path": {"wrong": url}}})
+    assert "SIGNATURE" not in str(raised.value)
 
 
 def test_presigned_urls_and_servers_that_tell_little(stores, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from didact.core.errors import ConfigError, DidactError, did_you_mean
-from didact.core.paths import masked_values
+from didact.core.paths import masked, masked_values
 
 
 @cache
@@ -126,7 +126,7 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
             )
         else:
             out.append(f"{name}: {problem['msg']}; got {problem.get('input')!r:.200}")
-    return out
+    return [masked(line) for line in out]
 
 
 def _names_at(fields: Mapping[str, Any], place: tuple[int | str, ...]) -> list[str]:

@@ -19,15 +19,15 @@ class ArrowStore:
     Attributes:
         filesystem: The file system.
         bucket: The bucket's name.
+        client: What writes an object unless there is one, of a bucket and a key; pyarrow cannot.
         careful: Look before an object is opened. Where Azure gives no token, opening ends the
             process (pyarrow 26), while looking raises.
-        put_new: Puts an object unless there is one, which pyarrow cannot; None where nothing can.
     """
 
     filesystem: Any
     bucket: str
+    client: Callable[[str, str, bytes], bool | None] | None = None
     careful: bool = False
-    put_new: Callable[[str, bytes], bool | None] | None = None
 
     def path(self, key: str) -> str:
         """What `filesystem` calls a key."""
@@ -62,7 +62,7 @@ class ArrowStore:
 
     def create(self, key: str, data: bytes) -> bool | None:
         """Write a small object unless there is one: whether it was; None if it cannot be said."""
-        return None if self.put_new is None else self.put_new(key, data)
+        return None if self.client is None else self.client(self.bucket, key, data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ def persistently(url: str, act: Callable[[], T], *, writing: bool = False) -> T:
         tries += 1
         try:
             return act()
-        except DidactError:
+        except (DidactError, TypeError, AttributeError, NameError, AssertionError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever the libraries of a driver raise
             _part(error, outer)

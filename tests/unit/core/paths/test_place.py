@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from didact.core.errors import ConfigError, DataError, MissingDependencyError
-from didact.core.paths import RemotePath, is_url, masked, masked_values, place
+from didact.core.paths import RemotePath, is_url, local, masked, masked_values, place
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,15 @@ def test_the_interface_of_paths():
 def test_what_is_no_place(given, error, match):
     with pytest.raises(error, match=match):
         place(given)
+
+
+@pytest.mark.parametrize("given", ["s3://b/out", Path("s3://b/out"), Path("hf:/datasets/x")])
+def test_what_is_written_lies_on_a_disk(given):
+    with pytest.raises(
+        ConfigError, match="the run folder: (s3|hf)://.* is a URL; expected a path of this machine"
+    ):
+        local(given, "the run folder")
+    assert local("~/out", "the run folder") == Path.home() / "out"
 
 
 def test_an_unknown_scheme():

@@ -132,6 +132,9 @@ def test_objects_are_written_and_removed(s3):
     path.unlink()
     assert not path.exists()
     path.unlink(missing_ok=True)
+    once = place(s3.url) / "once"
+    assert [once.write_new(b"one"), once.write_new(b"two")] == [True, False]
+    assert once.read_bytes() == b"one"
     packed = place(s3.url) / "d.gz"  # written as it is, whatever its name
     packed.write_bytes(b"plain")
     assert packed.read_bytes() == b"plain"
