@@ -19,10 +19,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-if TYPE_CHECKING:
-    from didact.core.paths import Place
+from typing import ClassVar, Literal
 
 
 class DidactError(Exception):
@@ -51,17 +48,17 @@ class DamagedError(DataError):
     """A kept file is not what was written; the entry it belongs to is void and is made again.
 
     Attributes:
-        path: The file.
+        path: The file, on a disk or behind a URL.
         what: What is wrong with it.
     """
 
-    def __init__(self, path: Place, what: str) -> None:
+    def __init__(self, path: object, what: str) -> None:
         super().__init__(
             f"{path}: is damaged ({what}); run the same command again: it is made anew"
         )
         self.path, self.what = path, what
 
-    def __reduce__(self) -> tuple[type[DamagedError], tuple[Place, str]]:
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[object, str]]:
         return (DamagedError, (self.path, self.what))
 
 
