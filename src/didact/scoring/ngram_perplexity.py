@@ -246,6 +246,12 @@ class NgramPerplexity:
                 f"{1 - share:.0%} of the words of {self.model} are none that unit={self.unit} ever "
                 "gives, so they match nothing; unit=whitespace reads texts as they are"
             )
+        if not about.get("has_unk", True):
+            yield (
+                f"{self.model} has no <unk>: a word it does not know has a log₁₀ p of -100, as in "
+                "KenLM, so scores are above all the share of such words (column unknown); "
+                "make it again with <unk> (SRILM: ngram-count -unk)"
+            )
         if rejected := about.get("text_rejected"):
             yield f"{counted(rejected, 'row')} of {self.text} {were(rejected)} no sample: left out"
 
