@@ -31,7 +31,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "estimates.json"
 SCORERS: dict[str, dict[str, Any]] = {
     "compression": {}, "length": {"unit": "words"}, "bm25": {}, "dsir": {},
     "dsir, released": {"features": "released"}, "ngram_perplexity": {},
-    "ngram_perplexity, characters": {"unit": "characters"}, "zip_fit, 16 a task": {"max_targets": 16},
+    "ngram_perplexity, characters": {"unit": "characters"},
+    "zip_fit, 16 a task": {"max_targets": 16},
     "zip_fit, 16 a task, lz4": {"max_targets": 16, "codec": "lz4"}, "classifier": {},
     "learned_grade": {"grade": "grade"},
 }  # fmt: skip
@@ -111,7 +112,9 @@ def drawn(path: str, rows: int) -> Pool:
     return didact.read(file)
 
 
-def scoring(pool: Pool, target: Pool | None, name: str, settings: dict[str, Any]) -> Callable[[], float]:
+def scoring(
+    pool: Pool, target: Pool | None, name: str, settings: dict[str, Any]
+) -> Callable[[], float]:
     return measured(lambda ctx: didact.score(pool, name, target=target, ctx=ctx, **settings))
 
 

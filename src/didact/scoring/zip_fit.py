@@ -16,7 +16,7 @@ from pydantic import Field
 from didact.core.arrays import Float2D, Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
-from didact.core.findings import counted
+from didact.core.findings import counted, were
 from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
@@ -153,8 +153,8 @@ class ZipFit:
         notes = []
         if used < rows:
             notes.append(
-                f"{used:,} of {counted(rows, 'target sample')} with text were drawn by the seed; "
-                "score.zip_fit.max_targets sets how many of each task, and time grows with it"
+                f"{used:,} of {counted(rows, 'target sample')} with text {were(used)} drawn by the "
+                "seed; score.zip_fit.max_targets sets how many of each task, and time grows with it"
             )
         if self.codec in {"gzip", "zlib"} and level == 0:
             notes.append(

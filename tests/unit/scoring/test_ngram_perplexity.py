@@ -238,6 +238,8 @@ def test_parts_of_a_sample(tmp_path):
     answers = score(pool, target=pool, field="completion", target_field="prompt").values
     same = score(pool, target=pool, field="prompt").values
     assert answers.tolist() == same[::-1].tolist()
+    with pytest.raises(ConfigError, match="target_field=prompt: there is no target set"):
+        score(pool, model=str(ARPA), target_field="prompt")
     with pytest.raises(ConfigError, match="target_field=prompt"):
         text = make_pool([text_row("t", "a")], tmp_path, name="text")
         score(pool, target=text, field="prompt")
