@@ -64,7 +64,7 @@ def main() -> None:
         aim = None if method in UNAIMED else target
         arms[name] = scoring(pool, aim, method, settings)
         scorer = registry.find("scorers", method)(**settings)
-        foreseen[name] = scorer.estimate(pool.stats, aim and aim.stats).cpu_seconds
+        foreseen[name] = scorer.estimate(pool.stats, aim.stats if aim else None).cpu_seconds
     budget = Budget(tokens=round(options.budget * pool.stats.n_tokens))
     for name, settings in SELECTORS.items():
         method = name.split(",")[0]
