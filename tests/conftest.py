@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -90,6 +91,62 @@ def warm_didact() -> Iterator[list[str]]:
     modules += ["pandas"] * (importlib.util.find_spec("pandas") is not None)  # Arrow looks for it
     with opened(modules) as words:
         yield words
+
+
+@pytest.fixture(scope="session")
+def stores() -> Any:
+    """The module `stores.py` beside this one."""
+    spec = importlib.util.spec_from_file_location("stores", REPOSITORY / "tests" / "stores.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["stores"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def s3_server(stores: Any) -> Iterator[tuple[str, str, Any]]:
+    """A real S3 server, one in a process: its address, that of a proxy before it, the proxy."""
+    pytest.importorskip("moto", reason="S3 is served by moto")
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with stores.proxied(f"http://{host}:{port}") as (address, wire):
+        yield f"{host}:{port}", address, wire
+    server.stop()
+
+
+@pytest.fixture
+def s3(
+    s3_server: tuple[str, str, Any], stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A bucket of the test's own, and the environment in which `s3://` leads to it."""
+    from pyarrow.fs import S3FileSystem
+
+    direct, address, wire = s3_server
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOFTHETEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    filesystem = S3FileSystem(
+        endpoint_override=direct, scheme="http", allow_bucket_creation=True, region="us-east-1"
+    )
+    name = f"bucket-{next(_NUMBERS)}"
+    filesystem.create_dir(name)
+    wire.faults.clear()
+    wire.seen.clear()
+    yield stores.Bucket(f"s3://{name}", wire, filesystem)
+    wire.faults.clear()
+
+
+_NUMBERS = itertools.count()
 
 
 def chat_rows(n: int) -> list[dict[str, object]]:

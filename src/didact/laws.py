@@ -33,7 +33,7 @@ from didact.data.reading.ingest import find_cached
 from didact.models.folder import read_json
 from didact.runs.folder import output, read_manifest
 from didact.training.settings import SCRATCH, TrainSettings
-from didact.verbs import PathLike, Paths
+from didact.verbs import PathLike
 
 if TYPE_CHECKING:
     from didact.analysis.entropy.observed import AsRead, EpochLoss
@@ -46,7 +46,7 @@ _STAGES: Final[Mapping[Kind, str]] = {
 
 
 def law(
-    paths: Paths,
+    paths: PathLike | Sequence[PathLike],
     *,
     metric: str = "bits_per_byte",
     file: str | None = None,

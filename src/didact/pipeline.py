@@ -20,6 +20,7 @@ from didact.config import RunConfig
 from didact.core.cost import Cost, Meter
 from didact.core.errors import DamagedError, DataError
 from didact.core.manifest import Manifest
+from didact.core.paths import local
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ProgressCallback, ignore_progress
 from didact.execution.measure import Usage, measure
@@ -74,12 +75,12 @@ def run(
         DidactError: Something the user can fix; the run folder keeps every finished stage.
     """
     if isinstance(config, str | Path):
-        config = configs.load(Path(config).expanduser())
+        config = configs.load(config)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config)
     _check(config)
     meters = {stage.name: Meter() for stage in _wanted(config)}
-    with open_run_folder(Path(out).expanduser().absolute()) as folder:
+    with open_run_folder(local(out, "the run folder").absolute()) as folder:
         ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
         for _ in range(_MOST_MENDED):
             try:

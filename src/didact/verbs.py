@@ -20,11 +20,13 @@ from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
 from didact.core.budget import Budget
+from didact.core.cache import default_cache_dir
 from didact.core.cost import Cost, Metered
 from didact.core.errors import BudgetError, ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
+from didact.core.paths import Given, RemotePath, local
 from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -43,9 +45,8 @@ from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_s
 from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
 from didact.data.reading.entries import resolved
-from didact.data.reading.files import legible
 from didact.data.reading.given import paths_or_rows
-from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
+from didact.data.reading.ingest import Ingested, Role, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
 from didact.execution.devices import local_devices
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from didact.evaluation.results import Evaluation
 
 PathLike = str | Path
-Paths = PathLike | Sequence[PathLike]
+Paths = Given | Sequence[Given]
 
 
 def context(
@@ -78,7 +79,7 @@ def context(
     tell: Callable[[str], None] = ignore,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    cache = local(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
     return Context(
         executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
     )
@@ -103,10 +104,11 @@ def read(
     """Files, or rows in memory → Pool: canonicalised once into the cache, and found there again.
 
     Args:
-        path: A file, folder or glob, or several: JSON, JSONL, CSV, TSV, Parquet, Arrow, text, tar;
-            .gz, .zst; `-` for what is piped in. Or rows: dicts, a list or whatever else gives them;
-            a table of pyarrow, pandas, Polars or `datasets`, or of any library that exports Arrow
-            streams. They count by their content, as files do, and messages call them `rows`.
+        path: A file, folder or glob, or several, here or behind a URL (s3://…, hf://…): JSON,
+            JSONL, CSV, TSV, Parquet, Arrow, text, tar; .gz, .zst; `-` for what is piped in. Or
+            rows: dicts, a list or whatever else gives them; a table of pyarrow, pandas, Polars or
+            `datasets`, or of any library that exports Arrow streams. They count by their content,
+            as files do, and messages call them `rows`.
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
@@ -666,7 +668,9 @@ def evaluate(
 def _held_out(
     files: Paths | Sequence[HeldOut], read_as: DataSettings | None, ctx: Context
 ) -> Sequence[HeldOut]:
-    if isinstance(files, str | Path) or any(isinstance(file, str | Path) for file in files):
+    if isinstance(files, str | Path | RemotePath) or any(
+        isinstance(file, str | Path | RemotePath) for file in files
+    ):
         return held_out(cast("Paths", files), read_as or DataSettings(), ctx)
     return cast("Sequence[HeldOut]", files)
 
@@ -675,12 +679,13 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     """Held-out files, each a pool of its own, read like the pool that `read_as` describes."""
     from didact.evaluation.evaluate import HeldOut
 
-    paths = [files] if isinstance(files, str | Path) else list(files)
+    paths = [files] if isinstance(files, str | Path | RemotePath) else list(files)
     found_at, read_as, _ = resolved(paths, read_as)
     out = []
     for file in expand(found_at, ignored=ctx.cache_dir):
         found = read_held_out(file.path, read_as, ctx)
-        out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
+        of_file = found.inputs[0]
+        out.append(HeldOut(of_file["path"], of_file["blake2b"], found.pool, of_file["bytes"]))
     return out
 
 
@@ -783,7 +788,7 @@ def run_tasks(
 
 
 def tell_apart(
-    paths: Paths, *, wanted: float | Mapping[str, float] | None = None
+    paths: PathLike | Sequence[PathLike], *, wanted: float | Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     """Whether sets of training samples can be told apart by the runs that were made of them.
 

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "awk 'NR": "rows of that demo",
     "didact compare": "many trainings: tests/e2e/test_compare.py",
     "didact plan --pool pool.jsonl --target target.jsonl --model OUT": "of such a comparison, likewise",
+    "://": "buckets and the hub: tests/e2e/test_remote.py",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
 

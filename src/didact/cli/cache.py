@@ -59,6 +59,6 @@ def clear(
 
 def _folder(given: Path | None) -> Path:
     """The cache's folder: the one given, or the user's own."""
-    from didact.data.reading.ingest import default_cache_dir
+    from didact.core.cache import default_cache_dir
 
     return given if given is not None else default_cache_dir()

@@ -9,7 +9,10 @@ import typer
 
 PoolFiles = Annotated[
     list[str],
-    typer.Argument(metavar="POOL...", help="Files, folders or globs of samples; - is piped in."),
+    typer.Argument(
+        metavar="POOL...",
+        help="Files, folders or globs of samples, here or as URLs (s3://…); - is piped in.",
+    ),
 ]
 Target = Annotated[
     list[str] | None, typer.Option("--target", help="Samples to select for. Repeatable.")

@@ -23,7 +23,11 @@ EXAMPLES: Final = (
 
 def run(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML or TOML; 'didact init' writes one.")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML or TOML, a file or a URL; 'didact init' writes one.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")

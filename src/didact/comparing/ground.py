@@ -24,6 +24,7 @@ from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
+from didact.core.paths import is_url
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
@@ -259,7 +260,7 @@ def _opened(model: str | Path) -> Base:
 
 def _known_by_numbers(base: Any) -> Base | None:
     """A base that the table knows by its name or size; None for what is to be opened."""
-    if not isinstance(base, str) or Path(base).expanduser().exists():
+    if not isinstance(base, str) or is_url(base) or Path(base).expanduser().exists():
         return None
     try:
         spec = described(base).spec
@@ -334,12 +335,12 @@ def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) 
 
 def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str) -> str | Path:
     """A model's folder or name; a run config is run, and its model it is."""
-    if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
-        return base
-    if isinstance(base, str):
-        config = configs.load(Path(base).expanduser())
-    else:
+    if isinstance(base, dict):
         config = configs.parse(base, f"{where}: base")
+    elif base.lower().endswith(_CONFIGS):
+        config = configs.load(base)
+    else:
+        return base
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]

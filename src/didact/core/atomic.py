@@ -10,8 +10,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from didact.core.errors import DataError
+from didact.core.paths import Place
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WHY_REFUSED = {
@@ -138,7 +140,8 @@ def sweep(folder: Path) -> None:
         remove(leftover)
 
 
-def digest(path: Path) -> str:
+def digest(path: Place) -> str:
     """blake2b of a file's bytes, 32 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        stream: Any = file  # typeshed's protocol of it lacks what every open file has
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

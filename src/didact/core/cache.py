@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from didact.core.entries import ENTRY, open_entry, void
 from didact.core.errors import ConfigError, DamagedError
 from didact.core.keep import UNFINISHED
 from didact.core.locks import folder_to_oneself, is_locked
+from didact.core.paths import local
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _KEY: Final = r"[0-9a-f]{32}"
@@ -28,6 +30,14 @@ _OURS: Final = {
     "keys": re.compile(rf"{_KEY}\.json"),  # of earlier versions
 }
 _ENTRY: Final = re.compile(rf"{_KEY}|{_CUT_OFF}")
+
+
+def default_cache_dir() -> Path:
+    """`$DIDACT_CACHE`, or the user's cache folder."""
+    given = os.environ.get("DIDACT_CACHE")
+    if given:
+        return local(given, "DIDACT_CACHE")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
 
 
 @dataclass(frozen=True, slots=True)

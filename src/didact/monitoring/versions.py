@@ -100,7 +100,8 @@ def rows_files(folder: Path) -> list[Path]:
     """
     if (folder / "manifest.json").is_file():
         return order_files(folder)
-    found = [file.path for file in expand([folder]) if not is_record(file.path.name)]
+    paths = [file.path for file in expand([folder]) if not is_record(file.path.name)]
+    found = [path for path in paths if isinstance(path, Path)]
     homes = {path.parent for name in _OF_TRAININGS for path in folder.rglob(name)}
     return [
         path

@@ -53,7 +53,7 @@ def _read(config: RunConfig, ctx: Context) -> list[HeldOut]:
 
 def _inputs(files: list[HeldOut]) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {"path": f.path, "bytes": Path(f.path).stat().st_size, "blake2b": f.blake2b,
+        {"path": f.path, "bytes": f.n_bytes, "blake2b": f.blake2b,
          "role": "held-out"} for f in files
     )  # fmt: skip
 
