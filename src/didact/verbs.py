@@ -76,7 +76,7 @@ def context(
     progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
     *,
-    executor: Kind | ExecutionSettings = "threads",
+    executor: Kind | ExecutionSettings | None = None,
     threads: int | None = None,
     address: str | None = None,
 ) -> Context:
@@ -88,7 +88,8 @@ def context(
         cache_dir: Where pools, scores and whatever is costly are kept.
         progress: Told as work advances.
         tell: Told of what the user should know.
-        executor: `threads`, `processes`, `serial` or `ray`; or the settings of a config.
+        executor: `threads`, `processes`, `serial` or `ray`; or the settings of a config. `threads`
+            when not given.
         threads: See `didact.execution.choice.ExecutionSettings`.
         address: Of a Ray cluster, likewise.
 

@@ -46,7 +46,7 @@ def connect(address: str | None, cpus: int) -> bool:
         _check_same(address, ray.get_runtime_context().gcs_address)
         return False
     # Ray prints what it notes of processes that die on stdout, where results go, whatever it was
-    # asked to log. This is how its own debugger keeps it quiet; executors tell of deaths themselves.
+    # asked to log. Its own debugger keeps it quiet like this; executors tell of deaths themselves.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
     found = _found(address)
     if found is not None:

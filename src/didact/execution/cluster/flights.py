@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -173,7 +174,9 @@ class Flights:
 
 
 def _why(error: Exception) -> str:
-    """What Ray knows of a death, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "exit" in line.lower() or "node" in line.lower()]
-    return (told or lines or [type(error).__name__])[-1][:200]
+    """What Ray knows of a death, in a few words."""
+    said = str(error)
+    if "memory" in said.lower() and ("pressure" in said.lower() or "OutOfMemory" in said):
+        return "memory was short there"
+    found = re.search(r"exit detail: ([^.\n]+)", said)
+    return found[1].strip() if found else "its machine is gone"
