@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from didact.core.errors import ExecutionError
 from didact.execution.cluster.actor import Actor
-from didact.execution.cluster.nodes import check_nodes, working_nodes
+from didact.execution.cluster.nodes import checked_nodes, working_nodes
 
 Tell = Callable[[str], None]
 
@@ -93,10 +93,8 @@ class Crew:
                 ) from error
             return False
         if node not in self.nodes:  # it has come since the others were checked
-            new = {node: working_nodes().get(node, node)}
-            check_nodes(new, cache_dir)
-            self.nodes |= new
-        member.greeting, member.node = None, self.nodes[node]
+            self.nodes |= checked_nodes({node: working_nodes().get(node, node)}, cache_dir)
+        member.greeting, member.node = None, self.nodes.get(node, node)
         self._failed, self._waiting_since = 0, None
         return True
 

@@ -16,7 +16,7 @@ from didact.execution.cluster.connection import connect
 from didact.execution.cluster.crew import Crew, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
-from didact.execution.cluster.nodes import check_nodes, working_nodes
+from didact.execution.cluster.nodes import checked_nodes, working_nodes
 from didact.execution.executors import counted, serial
 from didact.execution.worker import cores
 
@@ -52,14 +52,12 @@ class Cluster:
         """Refuse machines that differ or do not see the cache, once."""
         if self.started or cache_dir in self.checked:
             return
-        nodes = working_nodes()
-        if not nodes:
+        self.nodes |= checked_nodes(working_nodes(), cache_dir)
+        if not self.nodes:
             raise ConfigError(
                 "no machine of the cluster has a core for work; start one with "
                 "'ray start --address=HOST:PORT'"
             )
-        check_nodes(nodes, cache_dir)
-        self.nodes |= nodes
         self.checked.add(cache_dir)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import pickle
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ class _Flight:
     item: Any
     data: bytes
     deaths: int = 0
+    suspect: bool = False  # its worker died: it flies alone, so that it shows who was to blame
 
 
 @dataclass
@@ -95,11 +96,14 @@ class Flights:
                 ready.append(member)
         while self._back and ready:
             member = min(ready, key=lambda one: len(self._flying[one]))
-            if len(self._flying[member]) >= AHEAD:
+            out, flight = self._flying[member], self._back[0]
+            if len(out) >= (1 if flight.suspect else AHEAD):
                 return
-            flight = self._back.popleft()
-            ref = member.handle.run.remote(self._number, flight.data)
-            self._flying[member].append((ref, flight))
+            if out and out[0][1].suspect:
+                ready.remove(member)
+                continue
+            self._back.popleft()
+            out.append((member.handle.run.remote(self._number, flight.data), flight))
 
     def _land(self) -> None:
         """Wait until something comes back, or somebody has started; take all that is there."""
@@ -146,12 +150,12 @@ class Flights:
             try:
                 answer = ray.get(ref)
             except ray.exceptions.RayError:
-                again.append(flight)
+                again.append(replace(flight, suspect=True))
             else:
                 self._landed[flight.place] = pickle.loads(answer)  # noqa: S301 - our own bytes
         if not again:
             return
-        again[0].deaths += 1  # items run one after another
+        again[0].deaths += 1  # items run one after another, though an answer may be lost
         what = again[0].item if isinstance(again[0].item, str) else repr(again[0].item)
         if again[0].deaths == TRIES:
             raise ExecutionError(

@@ -31,12 +31,15 @@ def working_nodes() -> dict[str, str]:
     }
 
 
-def check_nodes(nodes: Mapping[str, str], cache_dir: Path) -> None:
+def checked_nodes(nodes: Mapping[str, str], cache_dir: Path) -> dict[str, str]:
     """Refuse machines on which work would give other results, or that do not see the cache.
 
     Args:
         nodes: Those to ask, as `working_nodes` gives them.
         cache_dir: The cache; a file is written there for as long as this takes.
+
+    Returns:
+        Those that answered: Ray learns of a machine that is gone only after a while.
 
     Raises:
         ConfigError: A machine differs; the message has both values, and the machine.
@@ -69,6 +72,7 @@ def check_nodes(nodes: Mapping[str, str], cache_dir: Path) -> None:
             "pool and models from it: set --cache-dir or DIDACT_CACHE to a folder of a file system "
             "that all machines have mounted at the same place"
         )
+    return {node: nodes[node] for node in found}
 
 
 def differences(here: Facts, there: Facts) -> list[str]:
@@ -155,7 +159,9 @@ def _asked(nodes: Mapping[str, str], token: Path) -> dict[str, dict[str, str]]:
     for ref in done:
         try:
             found[asked[ref]] = ray.get(ref)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.RayTaskError as error:
             line = str(error).strip().splitlines()[-1]
-            raise ExecutionError(f"{nodes[asked[ref]]}: cannot start work: {line}") from error
+            raise ExecutionError(f"{nodes[asked[ref]]}: cannot be looked at: {line}") from error
+        except ray.exceptions.RayError:
+            continue  # it is gone
     return found
