@@ -150,7 +150,7 @@ class Clustered:
             found = self._called(crew, given, place or device, luggage)
             if found is not None:
                 return found[0]  # type: ignore[no-any-return]
-            self.tell(f"{name}: its worker died; tried again elsewhere")
+            self.tell(f"the worker of {name} died; it is tried again elsewhere")
         raise ExecutionError(
             f"{name}: its worker died {TRIES} times; look at the memory of the cluster's machines: "
             "smaller batches need less"

@@ -25,8 +25,7 @@ class _Flight:
     place: int
     item: Any
     data: bytes
-    deaths: int = 0
-    suspect: bool = False  # its worker died: it flies alone, so that it shows who was to blame
+    deaths: int = 0  # of its workers; after one it flies alone, which shows who was to blame
 
 
 @dataclass
@@ -97,9 +96,9 @@ class Flights:
         while self._back and ready:
             member = min(ready, key=lambda one: len(self._flying[one]))
             out, flight = self._flying[member], self._back[0]
-            if len(out) >= (1 if flight.suspect else AHEAD):
+            if len(out) >= (1 if flight.deaths else AHEAD):
                 return
-            if out and out[0][1].suspect:
+            if out and out[0][1].deaths:
                 ready.remove(member)
                 continue
             self._back.popleft()
@@ -141,7 +140,10 @@ class Flights:
         self._landed[flight.place] = pickle.loads(answer)  # noqa: S301 - our own bytes
 
     def _lost(self, member: Member, error: Exception) -> None:
-        """A worker died: what it had done is taken, what it was at counts, all else flies again."""
+        """A worker died: what it had done is taken, and all else flies again, each alone.
+
+        Which of them it was at is not known: answers get lost, too.
+        """
         import ray
 
         self.crew.lose(member)
@@ -150,19 +152,19 @@ class Flights:
             try:
                 answer = ray.get(ref)
             except ray.exceptions.RayError:
-                again.append(replace(flight, suspect=True))
+                again.append(replace(flight, deaths=flight.deaths + 1))
             else:
                 self._landed[flight.place] = pickle.loads(answer)  # noqa: S301 - our own bytes
-        if not again:
-            return
-        again[0].deaths += 1  # items run one after another, though an answer may be lost
-        what = again[0].item if isinstance(again[0].item, str) else repr(again[0].item)
-        if again[0].deaths == TRIES:
-            raise ExecutionError(
-                f"{what}: its worker died {TRIES} times, last on {member.node} ({_why(error)}). "
-                "Look at the memory there: smaller batches or fewer workers on a machine need less"
-            ) from error
-        self.tell(f"{what}: its worker on {member.node} died; tried again elsewhere")
+        for flight in again:
+            if flight.deaths == TRIES:
+                what = flight.item if isinstance(flight.item, str) else repr(flight.item)
+                raise ExecutionError(
+                    f"{what}: its worker died {TRIES} times, last on {member.node} "
+                    f"({_why(error)}). Look at the memory there: smaller batches or fewer workers "
+                    "on a machine need less"
+                ) from error
+        if again:
+            self.tell(f"a worker on {member.node} died; its items are tried again elsewhere")
         self._back.extendleft(reversed(again))
 
     def _end(self) -> None:
