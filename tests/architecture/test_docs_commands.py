@@ -44,6 +44,8 @@ ELSEWHERE = {
     "awk 'NR": "rows of that demo",
     "didact compare": "many trainings: tests/e2e/test_compare.py",
     "didact plan --pool pool.jsonl --target target.jsonl --model OUT": "of such a comparison, likewise",
+    "--executor ray": "tests/e2e/test_cluster.py",
+    "ray st": "of several machines, likewise",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
 
