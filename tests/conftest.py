@@ -109,6 +109,7 @@ def ray_cluster() -> RayCluster:
         place = _clusters.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
         for name, value in {
             "RAY_TMPDIR": place, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
         }.items():  # fmt: skip
             environment.setenv(name, value)
         with warnings.catch_warnings():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -30,8 +32,10 @@ class Actor:
     to.
     """
 
-    def __init__(self, home: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: str, environment: Mapping[str, str], paths: Sequence[str]) -> None:
         os.environ.update(environment)
+        # Plug-ins are found where the caller finds them, if this machine has the folder.
+        sys.path += [path for path in paths if path not in sys.path]
         with suppress(OSError):  # relative paths mean what they mean to the caller
             os.chdir(home)
         self._given: dict[int, bytes] = {}
@@ -56,7 +60,7 @@ class Actor:
 
     def _run(self, number: int, item: Any) -> Metered[Any]:
         if number not in self._open:
-            fn, shared, opening, device = pickle.loads(self._given[number])  # noqa: S301 - our own
+            fn, shared, opening, device = _loaded(self._given[number])
             place = None if device is None else local_devices(device)[0]
             self._open[number] = fn, Worker(shared, opening, place, alone=True)
             del self._given[number]
@@ -84,6 +88,21 @@ class Actor:
             except queue.Empty:
                 if over:
                     return
+
+
+def _loaded(given: bytes) -> Any:
+    """What was given.
+
+    Raises:
+        ExecutionError: A module is not installed here.
+    """
+    try:
+        return pickle.loads(given)  # noqa: S301 - our own bytes
+    except ModuleNotFoundError as error:
+        raise ExecutionError(
+            f"{error} on {socket.gethostname()}: install it on every machine of the cluster, as "
+            "where you started"
+        ) from error
 
 
 def _answer(work: Callable[[], Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -68,7 +69,7 @@ class Crew:
                 num_cpus=0 if self.accelerated else 1, num_gpus=int(self.accelerated),
                 max_restarts=0, max_task_retries=0,
             )  # fmt: skip
-            handle = start.remote(str(Path.cwd()), _environment(os.environ))
+            handle = start.remote(str(Path.cwd()), _environment(os.environ), sys.path)
             self.members.append(Member(handle, handle.hello.remote()))
         return sorted(self.members, key=lambda member: member.greeting is not None)[:most]
 
