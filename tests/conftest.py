@@ -104,7 +104,6 @@ def ray_cluster() -> RayCluster:
     if not hasattr(_clusters, "cluster"):
         environment = pytest.MonkeyPatch()
         _clusters.callback(environment.undo)
-        _clusters.callback(delattr, _clusters, "cluster")
         # Paths of sockets are short; and no cluster of somebody else's is found.
         place = _clusters.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
         for name, value in {
@@ -114,7 +113,12 @@ def ray_cluster() -> RayCluster:
             environment.setenv(name, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _clusters.cluster = RayCluster()  # type: ignore[attr-defined]
+            try:
+                cluster = RayCluster()
+            except Exception:  # Ray gives a node half a minute, which a busy machine may not have
+                cluster = RayCluster()
+        _clusters.cluster = cluster  # type: ignore[attr-defined]
+        _clusters.callback(delattr, _clusters, "cluster")
     return _clusters.cluster  # type: ignore[attr-defined,no-any-return]
 
 

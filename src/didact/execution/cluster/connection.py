@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from didact.core.errors import ConfigError, need
+from didact.core.errors import ConfigError, ExecutionError, need
 
 AUTO: Final = "auto"
 _STORE_BYTES: Final = 512 * 2**20  # what is shared is small: settings, statistics, row numbers
@@ -34,6 +34,7 @@ def connect(address: str | None, cpus: int) -> bool:
     Raises:
         MissingDependencyError: Ray is not installed.
         ConfigError: There is no cluster at the address, or it does not take this process.
+        ExecutionError: One cannot be started here.
     """
     need("the executor ray", "ray")
     # Nothing is told to Ray's makers, whatever its own default; before it is imported.
@@ -53,15 +54,17 @@ def connect(address: str | None, cpus: int) -> bool:
         _join(found)
         return False
     _own_token()
-    with _signals_kept():
-        ray.init(
-            "local",
-            num_cpus=cpus,
-            object_store_memory=_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with _signals_kept():
+            ray.init(
+                "local", num_cpus=cpus, object_store_memory=_STORE_BYTES, include_dashboard=False,
+                log_to_driver=False, logging_level=logging.ERROR,
+            )  # fmt: skip
+    except Exception as error:  # Ray has no class of its own for it
+        raise ExecutionError(
+            f"Ray does not start on this machine: {' '.join(str(error).split())}; run the same "
+            "command again when it is less busy, or use another executor"
+        ) from error
     return True
 
 
