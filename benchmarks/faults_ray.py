@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 # Ray gives workers the least of a busy machine, where threads of one process have their share.
 os.environ |= {
@@ -103,6 +102,7 @@ class Ground:
     def started(
         self, cache: Path, address: str | None = "", *more: str, **environment: str
     ) -> subprocess.Popen[str]:
+        """A `didact score`; an address of None leaves it out."""
         where = [] if address is None else ["--ray-address", address or self.cluster.address]
         command = [
             sys.executable, "-m", "didact.cli", "score", str(self.home / "pool.jsonl"), "--method",
@@ -123,6 +123,7 @@ class Ground:
         return []
 
     def right(self, cache: Path) -> bool:
+        """Whether the scores are what they should be."""
         scores = tables.read_scores(cache / "scores.parquet")
         return bool(np.array_equal(scores.values, np.arange(ROWS)))
 
@@ -267,11 +268,9 @@ def main() -> None:
                     {"kind": kind, "count": times, "outcome": outcomes, "seconds": seconds}
                 )
                 print(table[-1], flush=True)
+                told = {"machine": {**machine(), "ray": ray.__version__}, "rows": ROWS}
+                RESULTS.write_text(json.dumps({**told, "faults": table}, indent=1) + "\n")
         ground.cluster.shutdown()
-    told: dict[str, Any] = {**machine(), "ray": ray.__version__}
-    RESULTS.write_text(
-        json.dumps({"machine": told, "rows": ROWS, "faults": table}, indent=1) + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def ray_cluster() -> RayCluster:
             warnings.simplefilter("ignore")
             try:
                 cluster = RayCluster()
-            except Exception:  # Ray gives a node half a minute, which a busy machine may not have
+            except Exception:  # noqa: BLE001 - in half a minute a busy machine may start no node
                 cluster = RayCluster()
         _clusters.cluster = cluster  # type: ignore[attr-defined]
         _clusters.callback(delattr, _clusters, "cluster")
