@@ -3,7 +3,8 @@
     python benchmarks/ray_overhead.py POOL.jsonl.zst [--copies 1] [--repeats 3]
 
 All nodes are on this machine. Processor seconds are those of all processes, Ray's own too; what
-starting workers takes is told apart. Pairs of neighbours are compared, and medians told. Results go to benchmarks/results/ray_overhead.json.
+starting workers takes is told apart. Pairs of neighbours are compared, and medians told. Results go
+to benchmarks/results/ray_overhead.json.
 """
 
 from __future__ import annotations
