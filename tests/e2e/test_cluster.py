@@ -247,10 +247,28 @@ def test_a_call_whose_worker_is_killed_is_tried_again(executor, tmp_path, said):
 
     assert executor.call(partial(work, tmp_path), device="cpu") == 5
     assert said == ["the worker of work died; it is tried again elsewhere"]
+    said.clear()
     with pytest.raises(
         ExecutionError, match=r"^<lambda>: its worker died 3 times; look at the mem"
     ):
         executor.call(lambda _: os._exit(7), device="auto")
+    assert len(said) == 2
+
+
+def test_an_interrupted_call_ends_on_its_worker_too(executor, tmp_path):
+    def stop(step):
+        raise KeyboardInterrupt
+
+    ctx = Context(executor=executor, seed=3, cache_dir=tmp_path, progress=stop)
+
+    def work(_):
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        ctx.progress(Progress("train", 0, 9))
+        time.sleep(600)
+
+    with pytest.raises(KeyboardInterrupt):
+        ctx.executor.call(work, device="cpu")
+    until(lambda: not Path("/proc", (tmp_path / "pid").read_text()).exists(), seconds=30)
 
 
 # -- devices ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from didact.core.errors import ConfigError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Device, OpenShared
 from didact.execution.cluster.connection import connect
-from didact.execution.cluster.crew import Crew, Tell
+from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
 from didact.execution.cluster.nodes import checked_nodes, working_nodes
@@ -143,48 +143,43 @@ class Clustered:
             return serial().charging(self.meter).call(fn)
         crew, place, _ = self._who(device)
         name = getattr(getattr(fn, "func", fn), "__name__", "a call")
-        for _ in range(TRIES):
+        for left in reversed(range(TRIES)):
             luggage = Luggage()
             packed = luggage.pack((fn, self.meter))
             given = pickle.dumps((luggage.labels(), packed), protocol=5)
-            found = self._called(crew, given, place or device, luggage)
-            if found is not None:
-                return found[0]  # type: ignore[no-any-return]
-            self.tell(f"the worker of {name} died; it is tried again elsewhere")
+            member = self._ready(crew)
+            try:
+                answer = _answer(member, given, place or device, luggage)
+            except BaseException:  # interrupted, perhaps by whoever is told of progress
+                crew.lose(member)
+                raise
+            if answer is None:
+                crew.lose(member)
+            else:
+                kind, what, counts = answer
+                luggage.carry_on(counts)
+                if kind == "failed":
+                    raise what
+                return luggage.unpack(what)  # type: ignore[no-any-return]
+            if left:
+                self.tell(f"the worker of {name} died; it is tried again elsewhere")
         raise ExecutionError(
             f"{name}: its worker died {TRIES} times; look at the memory of the cluster's machines: "
             "smaller batches need less"
         )
 
-    def _called(
-        self, crew: Crew, given: bytes, device: Device, luggage: Luggage
-    ) -> tuple[Any] | None:
-        """The answer of a worker to a call; None if it died."""
+    def _ready(self, crew: Crew) -> Member:
+        """A worker that has started."""
         import ray
 
         while True:
             (member,) = crew.reach(1)
             if member.greeting is None:
-                break
-            if not ray.wait([member.greeting], timeout=_LOOKS)[0]:
-                crew.wait(self.tell)
-            else:
+                return member
+            if ray.wait([member.greeting], timeout=_LOOKS)[0]:
                 crew.started(member, self.cache_dir)
-        try:
-            for ref in member.handle.call.options(num_returns="streaming").remote(given, device):
-                kind, what, more = pickle.loads(ray.get(ref))  # noqa: S301 - our own bytes
-                if kind == "said":
-                    luggage.say(what, *more)
-                    continue
-                luggage.carry_on(more)
-                if kind == "failed":
-                    raise what
-                return (luggage.unpack(what),)
-        except ray.exceptions.RayTaskError:
-            raise
-        except ray.exceptions.RayError:
-            crew.lose(member)
-        return None
+            else:
+                crew.wait(self.tell)
 
     def _who(self, device: Device | None) -> tuple[Crew, Device | None, int]:
         """The workers for work on a device, what it is called there, and how many they are."""
@@ -199,6 +194,23 @@ class Clustered:
         if device is None or not accelerators:
             return self.cluster.on_cores, None if device is None else "cpu", self.workers
         return self.cluster.on_accelerators, device, accelerators
+
+
+def _answer(member: Member, given: bytes, device: Device, luggage: Luggage) -> Any:
+    """What a worker answers to a call, once it has said all that it has to say; None if it died."""
+    import ray
+
+    try:
+        for ref in member.handle.call.options(num_returns="streaming").remote(given, device):
+            message = pickle.loads(ray.get(ref))  # noqa: S301 - our own bytes
+            if message[0] != "said":
+                return message
+            luggage.say(message[1], *message[2])
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError:
+        return None
+    return None
 
 
 def clustered(
