@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # Ray gives workers the least of a busy machine, where threads of one process have their share.
 os.environ |= {
@@ -228,7 +229,11 @@ def another_didact(ground: Ground, cache: Path) -> str:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("--count", type=int, default=5, help="how often each kill is tried")
-    count = ask.parse_args().count
+    ask.add_argument("--only", nargs="*", help="faults to try again; others stay as they are")
+    given = ask.parse_args()
+    count, only = given.count, given.only
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as place:
         os.environ["RAY_TMPDIR"] = place
         home = Path(place) / "didact"
@@ -245,17 +250,21 @@ def main() -> None:
                 ("node killed", count, node_killed),
                 ("an item kills its workers", 2, deadly_item),
                 ("driver killed and started again", count, driver_killed),
-                ("Ctrl-C, on a cluster of others", 2, partial(interrupted, signal.SIGINT)),
-                ("SIGTERM, on a cluster of others", 2, partial(interrupted, signal.SIGTERM)),
-                ("Ctrl-C, on a cluster of its own", 2, partial(own_cluster, signal.SIGINT)),
-                ("SIGTERM, on a cluster of its own", 2, partial(own_cluster, signal.SIGTERM)),
-                ("SIGKILL, on a cluster of its own", 2, partial(own_cluster, signal.SIGKILL)),
+                ("Ctrl-C, on a cluster of others", count, partial(interrupted, signal.SIGINT)),
+                ("SIGTERM, on a cluster of others", count, partial(interrupted, signal.SIGTERM)),
+                ("Ctrl-C, on a cluster of its own", count, partial(own_cluster, signal.SIGINT)),
+                ("SIGTERM, on a cluster of its own", count, partial(own_cluster, signal.SIGTERM)),
+                ("SIGKILL, on a cluster of its own", count, partial(own_cluster, signal.SIGKILL)),
                 ("nothing at the address", 1, partial(refused, nowhere, "no cluster answers")),
                 ("something else at the address", 1,
                  partial(refused, deaf_one, "the cluster does not take this process")),
                 ("another didact on a node", 1, another_didact),
             ]  # fmt: skip
-            table = []
+            table: list[dict[str, Any]] = []
+            if only is not None:
+                table = json.loads(RESULTS.read_text())["faults"]
+                faults = [fault for fault in faults if fault[0] in only]
+                table = [row for row in table if row["kind"] not in only]
             for kind, times, fault in faults:
                 outcomes: dict[str, int] = {}
                 seconds = []

@@ -7,10 +7,10 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from didact.core.errors import ConfigError, ExecutionError, need
 
@@ -66,6 +66,19 @@ def connect(address: str | None, cpus: int) -> bool:
             "command again when it is less busy, or use another executor"
         ) from error
     return True
+
+
+def heard(call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call Ray; what the handler of a signal raises meanwhile is raised as it is.
+
+    Ray's own code may return in spite of it, of which Python makes a SystemError.
+    """
+    try:
+        return call(*given, **named)
+    except SystemError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def _check_same(address: str | None, joined: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from didact.core.errors import ExecutionError
 from didact.execution.cluster.actor import Actor
+from didact.execution.cluster.connection import heard
 from didact.execution.cluster.nodes import checked_nodes, working_nodes
 
 Tell = Callable[[str], None]
@@ -83,7 +84,7 @@ class Crew:
         import ray
 
         try:
-            node, member.pid = ray.get(member.greeting)
+            node, member.pid = heard(ray.get, member.greeting)
         except ray.exceptions.RayError as error:
             self.lose(member)
             self._failed += 1

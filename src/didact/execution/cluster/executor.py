@@ -12,7 +12,7 @@ from didact.core.cost import Meter, Metered
 from didact.core.errors import ConfigError, ExecutionError
 from didact.core.pieces import ignore
 from didact.core.protocols import Device, OpenShared
-from didact.execution.cluster.connection import connect
+from didact.execution.cluster.connection import connect, heard
 from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
@@ -176,7 +176,7 @@ class Clustered:
             (member,) = crew.reach(1)
             if member.greeting is None:
                 return member
-            if ray.wait([member.greeting], timeout=_LOOKS)[0]:
+            if heard(ray.wait, [member.greeting], timeout=_LOOKS)[0]:
                 crew.started(member, self.cache_dir)
             else:
                 crew.wait(self.tell)
@@ -201,8 +201,9 @@ def _answer(member: Member, given: bytes, device: Device, luggage: Luggage) -> A
     import ray
 
     try:
-        for ref in member.handle.call.options(num_returns="streaming").remote(given, device):
-            message = pickle.loads(ray.get(ref))  # noqa: S301 - our own bytes
+        said = member.handle.call.options(num_returns="streaming").remote(given, device)
+        while (ref := heard(next, said, None)) is not None:
+            message = pickle.loads(heard(ray.get, ref))  # noqa: S301 - our own bytes
             if message[0] != "said":
                 return message
             luggage.say(message[1], *message[2])

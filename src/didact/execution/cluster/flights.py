@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact.core.errors import ExecutionError
+from didact.execution.cluster.connection import heard
 from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.worker import AHEAD
 
@@ -111,12 +112,12 @@ class Flights:
         refs = {ref: member for member, out in self._flying.items() for ref, _ in out}
         starting = {m.greeting: m for m in self.crew.members if m.greeting is not None}
         awaited = [*refs, *starting]
-        there, _ = ray.wait(awaited, num_returns=1, timeout=_LOOKS)
+        there, _ = heard(ray.wait, awaited, num_returns=1, timeout=_LOOKS)
         if not there:
             if not refs:
                 self.crew.wait(self.tell)
             return
-        there, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+        there, _ = heard(ray.wait, awaited, num_returns=len(awaited), timeout=0)
         for ref in there:
             if ref in starting:
                 self.crew.started(starting[ref], self.cache_dir)
@@ -129,7 +130,7 @@ class Flights:
         out = self._flying[member]
         at = next(i for i, (flown, _) in enumerate(out) if flown == ref)
         try:
-            answer = ray.get(ref)
+            answer = heard(ray.get, ref)
         except ray.exceptions.RayTaskError:
             raise  # an error of ours, not of the item's: those come as answers
         except ray.exceptions.RayError as error:
@@ -150,7 +151,7 @@ class Flights:
         again: list[_Flight] = []
         for ref, flight in self._flying.pop(member):
             try:
-                answer = ray.get(ref)
+                answer = heard(ray.get, ref)
             except ray.exceptions.RayError:
                 again.append(replace(flight, deaths=flight.deaths + 1))
             else:

@@ -11,6 +11,7 @@ from typing import Final
 from didact.core.atomic import writable
 from didact.core.errors import ConfigError, ExecutionError
 from didact.core.identity import base_libraries
+from didact.execution.cluster.connection import heard
 
 Facts = Mapping[str, str]
 
@@ -149,7 +150,7 @@ def _asked(nodes: Mapping[str, str], token: Path) -> dict[str, dict[str, str]]:
         ).remote(str(token)): node
         for node in nodes
     }  # fmt: skip
-    done, silent = ray.wait(list(asked), num_returns=max(len(asked), 1), timeout=_SECONDS)
+    done, silent = heard(ray.wait, list(asked), num_returns=max(len(asked), 1), timeout=_SECONDS)
     if silent:
         raise ExecutionError(
             f"{', '.join(nodes[asked[ref]] for ref in silent[:_MOST_NAMED])}: no answer for "
@@ -158,7 +159,7 @@ def _asked(nodes: Mapping[str, str], token: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for ref in done:
         try:
-            found[asked[ref]] = ray.get(ref)
+            found[asked[ref]] = heard(ray.get, ref)
         except ray.exceptions.RayTaskError as error:
             line = str(error).strip().splitlines()[-1]
             raise ExecutionError(f"{nodes[asked[ref]]}: cannot be looked at: {line}") from error

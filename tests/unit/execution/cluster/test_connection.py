@@ -89,3 +89,16 @@ def test_without_ray_the_message_has_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(MissingDependencyError, match=r"executor ray needs ray: pip install 'did"):
         didact.context(executor="ray", cache_dir=tmp_path)
+
+
+def test_what_a_signal_raises_comes_out_of_ray_as_it_is():
+    def interrupted(code):
+        if code:
+            raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+        raise SystemError("a bug")
+
+    assert connection.heard(max, [1, 3], default=0) == 3
+    with pytest.raises(KeyboardInterrupt):
+        connection.heard(interrupted, 1)
+    with pytest.raises(SystemError, match="a bug"):
+        connection.heard(interrupted, 0)
