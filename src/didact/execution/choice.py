@@ -57,8 +57,14 @@ class ExecutionSettings(BaseModel):
         chosen = {name: value for name, value in given.items() if value is not None}
         if chosen.get("executor", "ray") != "ray" and "address" not in chosen:
             chosen["address"] = None  # that of a config belongs to the executor it names
+        merged = {**self.model_dump(), **chosen}
+        if merged["address"] is not None and merged["executor"] != "ray":
+            raise ConfigError(
+                f"address={merged['address']} goes with executor=ray (--executor ray), not with "
+                f"executor={merged['executor']}"
+            )
         try:
-            return ExecutionSettings.model_validate({**self.model_dump(), **chosen})
+            return ExecutionSettings.model_validate(merged)
         except ValidationError as error:
             lines = binding.explain(error, "execution", ExecutionSettings.model_fields)
             raise ConfigError("\n".join(lines)) from error
