@@ -16,6 +16,7 @@ from didact.core.errors import ConfigError, ExecutionError, need
 
 AUTO: Final = "auto"
 _STORE_BYTES: Final = 512 * 2**20  # what is shared is small: settings, statistics, row numbers
+_SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"  # a frame of HTTP/2 that sets nothing
 _REMEDY: Final = (
     "start one with 'ray start --head' there and 'ray start --address=HOST:PORT' on every other "
     "machine, this one included; or leave the address out, and one is started here"
@@ -125,10 +126,17 @@ def _silent(address: str) -> str | None:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         return "expected host:port"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=3) as door:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return None
+            # Ray's head speaks HTTP/2, whose servers answer a greeting with their settings
+            # (RFC 9113, 3.4). Ray itself would wait for minutes for anything else to be one.
+            door.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)
+            return None if door.recv(9)[3:4] == _SETTINGS[3:4] else "something else listens"
+    except TimeoutError:
+        return "no answer"
     except OSError as error:
         return error.strerror or str(error)
-    return None
 
 
 def _join(address: str) -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -19,10 +20,37 @@ def nowhere():
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+def answering(server, answer):
+    with suppress(OSError):
+        while True:
+            with server.accept()[0] as door:
+                door.recv(99)
+                door.sendall(answer)
+
+
 @pytest.fixture
-def somewhere():
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+def listening():
+    """Starts servers that answer whatever they are asked in one way."""
+    with ExitStack() as servers:
+
+        def start(answer):
+            server = servers.enter_context(closing(socket.create_server(("127.0.0.1", 0))))
+            servers.callback(server.shutdown, socket.SHUT_RDWR)
+            threading.Thread(target=answering, args=(server, answer), daemon=True).start()
+            return f"127.0.0.1:{server.getsockname()[1]}"
+
+        yield start
+
+
+@pytest.fixture
+def somewhere(listening):
+    """As the head of a cluster answers."""
+    return listening(b"\0\0\x18\4\0\0\0\0\0")
+
+
+def test_what_is_no_cluster_is_told_so(listening):
+    with pytest.raises(ConfigError, match=r"no cluster answers there \(something else listens\)"):
+        connection._found(listening(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 
 
 @pytest.fixture(autouse=True)
