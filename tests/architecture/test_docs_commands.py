@@ -45,6 +45,8 @@ ELSEWHERE = {
     "didact compare": "many trainings: tests/e2e/test_compare.py",
     "didact plan --pool pool.jsonl --target target.jsonl --model OUT": "of such a comparison, likewise",
     "://": "buckets and the hub: tests/e2e/test_remote.py",
+    "--executor ray": "tests/e2e/test_cluster.py",
+    "ray st": "of several machines, likewise",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
 
