@@ -100,6 +100,17 @@ class Crew:
         self._failed, self._waiting_since = 0, None
         return True
 
+    def answers(self, member: Member) -> bool:
+        """Whether an idle worker that had started is still there; it is given up if not."""
+        import ray
+
+        try:
+            heard(ray.get, member.handle.hello.remote())
+        except ray.exceptions.RayError:
+            self.lose(member)
+            return False
+        return True
+
     def lose(self, member: Member) -> None:
         """Give a worker up; another takes its place when there is work."""
         import ray

@@ -169,14 +169,15 @@ class Clustered:
         )
 
     def _ready(self, crew: Crew) -> Member:
-        """A worker that has started."""
+        """A worker that has started, and did not die since."""
         import ray
 
         while True:
             (member,) = crew.reach(1)
             if member.greeting is None:
-                return member
-            if heard(ray.wait, [member.greeting], timeout=_LOOKS)[0]:
+                if crew.answers(member):
+                    return member
+            elif heard(ray.wait, [member.greeting], timeout=_LOOKS)[0]:
                 crew.started(member, self.cache_dir)
             else:
                 crew.wait(self.tell)
