@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact.analysis.arms import tables
-from didact.analysis.intervals import mean_estimate
+from didact.analysis.intervals import mean_estimate, run_error
 from didact.analysis.runs import checked, without_twins
 from didact.analysis.spread import run_sd, set_sd
 from didact.comparing.differences import beside_free, beside_random, detectable
@@ -158,7 +158,7 @@ def _arm(
     higher: bool,
 ) -> Arm:
     at = next((m for m in telling if m.task == task and point.set in m.sets), None)
-    value = low = high = None
+    value = low = high = error = None
     seeds = 0
     if at is not None:
         found = at.sets[point.set]
@@ -166,6 +166,7 @@ def _arm(
         estimate = None
         if point.setting.method != BASE:
             estimate = mean_estimate(found, at.spread, at.rest)
+            error = run_error(found, at.spread)
         if estimate is not None:
             low, high = estimate.interval()
     label = point.setting.label
@@ -180,7 +181,7 @@ def _arm(
         training_flops=point.training_flops, metric=metric, higher_is_better=higher, value=value,
         low=low, high=high, seeds=seeds, feasible=value is not None,
         reason=point.reason or ("" if value is not None else "has no value on this task"),
-        setting=point.setting.told, chosen=point.label in choice.labels,
+        setting=point.setting.told, chosen=point.label in choice.labels, error=error,
     )  # fmt: skip
 
 

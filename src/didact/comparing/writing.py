@@ -26,7 +26,8 @@ _SCHEMA: Final = pa.schema(
         ("selection_flops", pa.float64()), ("selection_flops_shared", pa.float64()),
         ("selection_cpu_seconds", pa.float64()), ("training_flops", pa.float64()),
         ("metric", pa.string()), ("higher_is_better", pa.bool_()), ("value", pa.float64()),
-        ("low", pa.float64()), ("high", pa.float64()), ("seeds", pa.int64()),
+        ("low", pa.float64()), ("high", pa.float64()), ("error", pa.float64()),
+        ("seeds", pa.int64()),
         ("feasible", pa.bool_()), ("reason", pa.string()),
     ]
 )  # fmt: skip

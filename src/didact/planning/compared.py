@@ -235,7 +235,9 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
 
 
 def _standard_error(arm: Arm) -> float:
-    """Of an arm's mean, from its 95 % interval; 0 without one."""
+    """Of an arm's mean over runs; where only its 95 % interval is known, from that; else 0."""
+    if arm.error is not None:
+        return arm.error
     if arm.low is None or arm.high is None:
         return 0.0
     return (arm.high - arm.low) / 2 / _NINETY_FIVE

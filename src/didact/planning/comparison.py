@@ -15,7 +15,7 @@ from didact.core.errors import DataError, did_you_mean
 BASE: Final = "base"  # the model before any of the pool: the value at no training
 ALL: Final = "all"  # one pass over the whole pool, where every ranking is the same set
 RANDOM: Final = "random"
-_OPTIONAL: Final = frozenset({"reason", "setting", "chosen"})
+_OPTIONAL: Final = frozenset({"reason", "setting", "chosen", "error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class Arm:
         reason: Why not, or why there is no value.
         setting: Its values of the comparison's axes, as `learning_rate=0.001`; empty without axes.
         chosen: Whether among the settings of its name this one was chosen, on other files.
+        error: Standard error of the value over runs alone: without what the held-out samples add
+            to the interval, which is alike for all arms. None where it is not known.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Arm:
     reason: str = ""
     setting: str = ""
     chosen: bool = True
+    error: float | None = None
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r} on {self.task!r}"
@@ -92,6 +95,8 @@ class Arm:
             given = getattr(self, name)
             fine = given is None or (_finite(given) and given > 0)
             _expect(fine, where, name, given, "a number above 0, or null")
+        fine = self.error is None or (_finite(self.error) and self.error >= 0)
+        _expect(fine, where, "error", self.error, "a number, 0 or more, or null")
         for name in ("value", "low", "high"):
             given = getattr(self, name)
             _expect(given is None or _finite(given), where, name, given, "a number, or null")

@@ -9,6 +9,7 @@ import pytest
 
 from didact.comparing.told import Asked, told
 from didact.core.errors import DataError
+from didact.planning.compared import panels_of
 from didact.planning.comparison import Comparison
 
 ASKED = Asked(
@@ -62,6 +63,19 @@ def test_better_worse_and_ties(points):
 def test_holm_holds_each_pair_to_less_than_the_level_of_one(points):
     for d in told(points, ASKED, {}).differences:
         assert d["holm_low"] <= d["low"] < d["high"] <= d["holm_high"]
+
+
+def test_a_plan_takes_the_noise_of_runs_and_not_that_of_the_held_out_samples(points):
+    # levels .004 apart, and .01 a sample over 40 samples; the samples themselves differ by .5
+    sd = (0.004**2 + 0.01**2 / 40) ** 0.5
+    found = told(points, ASKED, {})
+    (panel,), _ = panels_of(found)
+    assert panel.run_sd == pytest.approx(sd, rel=0.5)
+    assert panel.end_error == pytest.approx(sd / 3**0.5, rel=0.5)
+    for curve in panel.curves:
+        assert curve.errors == pytest.approx(sd / 3**0.5, rel=0.5)
+    (good,) = (a for a in found.arms if (a.name, a.beta) == ("good", 0.5))
+    assert good.high - good.low > 20 * good.error
 
 
 def test_one_seed_ranks_nothing(point):

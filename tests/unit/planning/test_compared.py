@@ -113,6 +113,15 @@ def test_the_noise_of_a_run_is_that_of_the_seeds(comparison: Any) -> None:
     assert prior(comparison()).noise == pytest.approx(0.002 / 1.96 * 3**0.5 / 0.2, rel=1e-3)
 
 
+def test_what_is_known_of_runs_alone_is_taken_before_an_interval(changed: Any) -> None:
+    (panel,), _ = panels_of(Comparison.from_json(changed("bm25", error=0.0005)))
+    errors = {curve.method: curve.errors for curve in panel.curves}
+    assert errors["bm25"] == pytest.approx(0.0005)
+    assert errors["random"] == pytest.approx(0.002 / 1.96, rel=1e-3)
+    with pytest.raises(DataError, match=r"error=-1; expected a number, 0 or more, or null"):
+        prior(changed("bm25", error=-1))
+
+
 def test_points_on_no_curve_and_above_the_full_pass_are_said(changed: Any) -> None:
     assert len(prior(changed("bm25")).notes) == 1
     (_, worse) = prior(changed("bm25", value=1.1, low=1.098, high=1.102)).notes
