@@ -21,11 +21,11 @@ from didact.core.errors import BudgetError, DataError
 from didact.core.nesting import parse_json
 from didact.core.protocols import Context, Progress
 from didact.planning.comparison import ALL, BASE
+from didact.stages.spending import paid_before
 
 FOLDER: Final = "data"
 RESULTS: Final = "results.csv"
 _TABLE: Final = "arms.json"
-_PARTS: Final = ("score", "order_score", "select")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +125,7 @@ def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str,
     folder = home / FOLDER / trial.name
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
     done = pipeline.run(config, folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
-    bills = {stage.name: stage.measured.bill.value for stage in done.manifest.stages}
-    parts = _PARTS if config.select is not None else ()
-    cost = sum((bills.get(part, Cost()) for part in parts), Cost())
+    cost = paid_before(done.manifest.stages) if config.select is not None else Cost()
     select = done.manifest.stage("select")
     return {
         "folder": folder.relative_to(home).as_posix(),

@@ -30,6 +30,7 @@ from didact.data.reading.settings import DataSettings
 from didact.evaluation.evaluate import HeldOut
 from didact.models.architecture import read_spec
 from didact.models.folder import digest, find
+from didact.stages.spending import foreseen_before
 from didact.training.foresight import PlannedTraining
 from didact.training.settings import TrainSettings
 
@@ -164,8 +165,7 @@ class Ground:
             }  # fmt: skip
             config = configs.parse(plain, f"{self.where}: {setting.label}")
             _, costs = pipeline.plan(config, self.ctx)
-            parts = ("score", "order_score", "select")
-            self._known[key] = sum((costs.get(part, Cost()) for part in parts), Cost())
+            self._known[key] = foreseen_before(config, costs)
         found: Cost = self._known[key]
         return found
 

@@ -27,6 +27,7 @@ from didact.core.protocols import Context, Device, Progress
 from didact.evaluation.results import TABLE
 from didact.execution.executors import processes, serial
 from didact.models.folder import RECORD
+from didact.stages.spending import paid_before
 from didact.training.trained import AVERAGED, read_trained
 
 _AVERAGED_TABLE: Final = "evaluation-averaged.parquet"
@@ -214,9 +215,7 @@ def _with_what_is_left(home: Path, job: Job) -> Plain:
 
 
 def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
-    bills = {stage.name: stage.measured.bill.value for stage in manifest.stages}
-    parts = ("score", "order_score", "select") if job.plain["select"] else ()  # not of all data
-    before = sum((bills.get(part, Cost()) for part in parts), Cost())
+    before = paid_before(manifest.stages) if job.plain["select"] else Cost()  # none of all data
     table = folder / _AVERAGED_TABLE
     table = table if table.is_file() else folder / TABLE
     select, train = manifest.stage("select"), manifest.stage("train")
