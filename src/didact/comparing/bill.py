@@ -10,8 +10,8 @@ from didact.comparing.ground import Ground
 from didact.comparing.settings import Setting
 from didact.comparing.speed import Speed
 from didact.comparing.trials import Trial
+from didact.core.cost import Cost, total
 from didact.core.errors import BudgetError
-from didact.core.manifest import fingerprint
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 
@@ -151,7 +151,10 @@ def _bill(
     jobs: int,
     dropped: Sequence[str],
 ) -> Bill:
-    lines, scored = [], set[str]()
+    scored = {
+        part for t in trials if t.name in done for part in _parts(ground, t.setting, t.seed)
+    }  # fmt: skip
+    lines = []
     device = ""
     for setting in settings:
         base = ground.base_of(setting)
@@ -159,21 +162,29 @@ def _bill(
         device = speed.device
         mine = [t for t in trials if t.setting == setting and t.plain is not None]
         todo = [t for t in mine if t.name not in done]
-        scores, cpu = 0.0, 0.0
-        own = fingerprint([setting.sections["score"], setting.sections["select"]])
-        if todo and setting.sections["score"] is not None and own not in scored:
-            scored.add(own)
-            cost = ground.scoring(setting)
-            scores, cpu = cost.flops, cost.cpu_seconds
+        cost = Cost()
+        for trial in todo:
+            parts = _parts(ground, setting, trial.seed)
+            cost += total(each for part, each in parts.items() if part not in scored)
+            scored |= parts.keys()
         one = ground.evaluation(setting).flops
         runs = 1 if setting.method == BASE else len(todo)
         training = sum(t.training_flops for t in todo)
         line = Line(
             label=setting.label, runs=runs,
             infeasible=len({t.beta for t in trials if t.setting == setting and t.reason}),
-            scoring_flops=scores, scoring_cpu_seconds=cpu, training_flops=training,
+            scoring_flops=cost.flops, scoring_cpu_seconds=cost.cpu_seconds,
+            training_flops=training,
             evaluation_flops=one * runs,
-            seconds=speed.seconds(scores + training + one * runs, runs) + cpu,
+            seconds=speed.seconds(cost.flops + training + one * runs, runs) + cost.cpu_seconds,
         )  # fmt: skip
         lines.append(line)
     return Bill(tuple(lines), tuple(dropped), device, jobs)
+
+
+def _parts(ground: Ground, setting: Setting, seed: int) -> dict[tuple[str, int | None], Cost]:
+    """What is made before a training, by what it is; what is drawn anew for every seed, by seed."""
+    if not setting.sections["select"]:
+        return {}
+    draw = seed if setting.draws else None
+    return {(part, draw): cost for part, cost in ground.scoring_parts(setting).items()}

@@ -14,7 +14,7 @@ from didact.comparing.grid import Grid, load_grid, parse_grid
 from didact.comparing.ground import Ground, open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
-from didact.comparing.records import Record, read_record
+from didact.comparing.records import Record, read_record, selection_flops
 from didact.comparing.results import compared_results
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
@@ -137,7 +137,7 @@ def compare(
     whole = replace(
         billed(ground, kept, trials, speeds, jobs=devices), dropped=bill.dropped
     )  # fmt: skip
-    about = _about(ground, kept, trials, whole, speeds, records, notes)
+    about = _about(ground, kept, whole, speeds, records, notes)
     comparison = told(points, _asked(ground, kept), about)
     write_comparison(comparison, home)
     failed = {r.name: r.reason for r in records.values() if r.status == "failed"}
@@ -222,7 +222,6 @@ def _asked(ground: Ground, settings: Sequence[Setting]) -> Asked:
 def _about(
     ground: Ground,
     settings: Sequence[Setting],
-    trials: Sequence[Trial],
     bill: Bill,
     speeds: Mapping[str, Speed],
     records: Mapping[str, Record],
@@ -256,24 +255,12 @@ def _about(
         "bill": bill.to_json(),
         "spent": {
             "training_flops": sum(r.training_flops for r in records.values()),
-            "selection_flops": sum(_scored(trials, records).values()),
+            "selection_flops": selection_flops(records.values()),
             "hours": sum(r.seconds for r in records.values()) / 3600,
             "runs": len(records),
         },
         "notes": list(notes),
     }  # fmt: skip
-
-
-def _scored(trials: Sequence[Trial], records: Mapping[str, Record]) -> dict[str, float]:
-    """Identity of scores → FLOPs that making them took; what several arms share counts once."""
-    out: dict[str, float] = {}
-    for trial in trials:
-        record = records.get(trial.name)
-        if record is not None and record.selection_flops:
-            draw = trial.seed if trial.setting.draws else None
-            sections = (trial.setting.sections["score"], trial.setting.sections["select"])
-            out[fingerprint([*sections, draw])] = record.selection_flops
-    return out
 
 
 def _named(grid: Grid) -> str:

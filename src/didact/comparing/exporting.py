@@ -125,7 +125,7 @@ def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str,
     folder = home / FOLDER / trial.name
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
     done = pipeline.run(config, folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
-    cost = paid_before(done.manifest.stages) if config.select is not None else Cost()
+    cost = paid_before(done.manifest.stages).value if config.select is not None else Cost()
     select = done.manifest.stage("select")
     return {
         "folder": folder.relative_to(home).as_posix(),

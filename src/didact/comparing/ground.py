@@ -19,7 +19,7 @@ from didact.accounting.spec import ModelSpec
 from didact.comparing.grid import Grid
 from didact.comparing.settings import Setting, parsed
 from didact.core.atomic import write_text
-from didact.core.cost import Cost
+from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.manifest import fingerprint
@@ -30,7 +30,6 @@ from didact.data.reading.settings import DataSettings
 from didact.evaluation.evaluate import HeldOut
 from didact.models.architecture import read_spec
 from didact.models.folder import digest, find
-from didact.stages.spending import foreseen_before
 from didact.training.foresight import PlannedTraining
 from didact.training.settings import TrainSettings
 
@@ -153,7 +152,14 @@ class Ground:
         return found
 
     def scoring(self, setting: Setting) -> Cost:
-        """What the scores of a setting are estimated to take from nothing."""
+        """What the scores of a setting, and choosing by them, are estimated to take from nothing.
+
+        One score that orders, too, counts once.
+        """
+        return total(self.scoring_parts(setting).values())
+
+    def scoring_parts(self, setting: Setting) -> Mapping[str, Cost]:
+        """The same of each score and of the choice; what settings share has one key."""
         key = fingerprint(["scoring", setting.sections["score"], setting.sections["order"],
                            setting.sections["select"]])  # fmt: skip
         if key not in self._known:
@@ -165,9 +171,16 @@ class Ground:
             }  # fmt: skip
             config = configs.parse(plain, f"{self.where}: {setting.label}")
             _, costs = pipeline.plan(config, self.ctx)
-            self._known[key] = foreseen_before(config, costs)
-        found: Cost = self._known[key]
+            self._known[key] = self._by_part(config.resolved(), costs)
+        found: Mapping[str, Cost] = self._known[key]
         return found
+
+    def _by_part(self, resolved: Mapping[str, Any], costs: Mapping[str, Cost]) -> dict[str, Cost]:
+        score = self.by_content(resolved["score"])
+        ordered_by = self.by_content((resolved["order"] or {}).get("score"))
+        sections = {"score": score, "order_score": ordered_by,
+                    "select": [score, resolved["select"]]}  # fmt: skip
+        return {fingerprint(sections[name]): costs[name] for name in sections if name in costs}
 
     def evaluation(self, setting: Setting) -> Cost:
         """What one evaluation is estimated to take."""

@@ -19,7 +19,7 @@ from didact.comparing.grid import Plain
 from didact.comparing.records import FOLDER, RUNS, Record, read_record, write_record
 from didact.comparing.trials import Trial
 from didact.core.atomic import FULL, digest, remove
-from didact.core.cost import Cost, Metered
+from didact.core.cost import Bill, Metered
 from didact.core.errors import BudgetError, DataError
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest
@@ -215,7 +215,7 @@ def _with_what_is_left(home: Path, job: Job) -> Plain:
 
 
 def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
-    before = paid_before(manifest.stages) if job.plain["select"] else Cost()  # none of all data
+    before = paid_before(manifest.stages) if job.plain["select"] else Bill()  # none of all data
     table = folder / _AVERAGED_TABLE
     table = table if table.is_file() else folder / TABLE
     select, train = manifest.stage("select"), manifest.stage("train")
@@ -223,8 +223,10 @@ def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: 
         raise DataError(f"{folder}: its manifest has no training; remove it and run again")
     trained = read_trained(folder / _MODEL)
     return Record(
-        name=job.name, key=job.key, status="done", selection_flops=before.flops,
-        selection_cpu_seconds=before.cpu_seconds, training_flops=trained.cost.flops,
+        name=job.name, key=job.key, status="done", selection_flops=before.value.flops,
+        selection_cpu_seconds=before.value.cpu_seconds,
+        made={name: cost.flops for name, cost in before.uses.items()},
+        training_flops=trained.cost.flops,
         tokens=trained.cost.tokens, samples=int(select.counts["samples"]),
         n_params=int(trained.about["n_params"]),
         evaluation=table.relative_to(place.home).as_posix(), digest=digest(table),

@@ -41,7 +41,12 @@ def _depends(values: Values) -> Mapping[str, Any]:
     planned = planned_training(values.pool, budget, later, ctx)
     paying: Mapping[str, Any] = {}
     if planned is not None:
-        paying = {"paying": {"spent": spending.paid_before(values.records).flops, **planned.identity()}}
+        paying = {
+            "paying": {
+                "spent": spending.spent(values),
+                **planned.identity(),
+            }
+        }
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
@@ -72,7 +77,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         later = spending.later_training(values, ctx)
         arguments = {**section.arguments(), "train": later}
         if later is not None:
-            arguments["spent"] = spending.paid_before(values.records).flops
+            arguments["spent"] = spending.spent(values)
         chosen = select(pool, scores, section.method, ctx=ctx, **arguments)
     tables.write_selection(chosen, scores, pool, folder / _FILE)
     counts = {"in": len(pool), **chosen.describe(pool, scores)}

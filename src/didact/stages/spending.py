@@ -84,10 +84,14 @@ def later_training(values: Values, ctx: Context) -> dict[str, Any] | None:
     return {**settings, "model": model, "epochs": epochs}
 
 
-def paid_before(records: Iterable[StageRecord]) -> Cost:
-    """What the stages before the training take from nothing; what several use counts once."""
-    bills = (record.measured.bill for record in records if record.name in _BEFORE)
-    return sum(bills, Bill()).value
+def paid_before(records: Iterable[StageRecord]) -> Bill:
+    """The bill of the stages before the training; what several of them use counts once."""
+    return sum((r.measured.bill for r in records if r.name in _BEFORE), Bill())
+
+
+def spent(values: Values) -> float:
+    """FLOPs of them."""
+    return paid_before(values.records).value.flops
 
 
 def foreseen_before(config: RunConfig, costs: Mapping[str, Cost]) -> Cost:
@@ -100,7 +104,7 @@ def foreseen_before(config: RunConfig, costs: Mapping[str, Cost]) -> Cost:
 def left_for_training(values: Values) -> float | None:
     """FLOPs that the training may take; None without a budget of FLOPs."""
     budget = budget_of(values.config)
-    return None if budget is None else Spending(budget=budget, spent=paid_before(values.records).flops).left
+    return None if budget is None else Spending(budget=budget, spent=spent(values)).left
 
 
 def foreseen(values: Values) -> Spending | None:

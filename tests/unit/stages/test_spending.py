@@ -18,7 +18,7 @@ def record(name: str, own: float = 0.0, **uses: float) -> StageRecord:
 def test_one_score_that_chooses_and_orders_is_paid_once() -> None:
     records = [record("data", 100), record("score", a=5), record("order_score", a=5),
                record("select", 1, b=2), record("order", 50), record("train", 1000)]  # fmt: skip
-    assert paid_before(records).flops == 5 + 1 + 2
+    assert paid_before(records).value.flops == 5 + 1 + 2
 
 
 @pytest.mark.parametrize(("order", "flops"), [("perplexity", 5 + 1), ("ifd", 5 + 5 + 1)])
