@@ -251,7 +251,7 @@ def plain_config(
         "select": sections["select"],
         "order": sections["order"],
         "export": {"for": "none"},
-        "train": {"model": model, **sections["train"]},
+        "train": {**sections["train"], "model": model},
         "evaluate": {"files": list(files), "base": False, **grid.evaluate},
         "report": {"samples": False},
     }
