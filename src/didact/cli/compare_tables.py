@@ -70,27 +70,28 @@ def compared_tables(done: Compared) -> None:
     if not console.is_terminal:  # nothing is cut off in a file
         console.width = 140
     console.print(safe((found.verdict or {}).get("text", "")))
-    for task in dict.fromkeys(arm.task for arm in found.arms):
+    for contest in dict.fromkeys(arm.contest for arm in found.arms):
         console.print("")
-        console.print(_task(found, task))
+        console.print(_contest(found, contest))
     for name, reason in (done.failed or {}).items():
         console.print(f"failed: {safe(name)}: {safe(reason)}")
     for file in (COMPARISON, TABLE, PAGE):
         console.print(f"wrote {safe(done.folder / file)}")
 
 
-def _task(found: Comparison, task: str) -> Table:
-    arms = [arm for arm in found.arms if arm.task == task]
+def _contest(found: Comparison, contest: str) -> Table:
+    """The arms of a task, of a base."""
+    arms = [arm for arm in found.arms if arm.contest == contest]
     table = new_table(
-        safe(task), "β", arms[0].metric, "95 %", "beside random", "", "scoring FLOPs", "CPU s",
+        safe(contest), "β", arms[0].metric, "95 %", "beside random", "", "scoring FLOPs", "CPU s",
         "training FLOPs", "runs",
     )  # fmt: skip
     beside = {
-        (d["arm"], d["setting"], d["beta"], d["train_params"]): d
-        for d in found.differences if d["task"] == task and not d["filled"]
+        (d["task"], d["base"], d["arm"], d["setting"], d["beta"]): d
+        for d in found.differences if not d["filled"]
     }  # fmt: skip
     for arm in sorted(arms, key=lambda a: (a.method == "all", a.beta)):
-        d = beside.get((arm.name, arm.setting, arm.beta, arm.train_params))
+        d = beside.get((arm.task, arm.base, arm.name, arm.setting, arm.beta))
         name = f"{arm.name} [{arm.setting}]" if arm.setting else arm.name
         table.add_row(
             safe(name) + ("" if arm.chosen else " (not chosen)"), f"{arm.beta:g}",

@@ -27,7 +27,7 @@ from didact.core.manifest import fingerprint
 from didact.core.protocols import Context
 from didact.evaluation.results import HIGHER_IS_BETTER, write_evaluation
 from didact.execution.devices import local_devices
-from didact.planning.comparison import ALL, BASE, Comparison
+from didact.planning.comparison import ALL, Comparison
 from didact.verbs import PathLike
 
 
@@ -138,7 +138,11 @@ def compare(
         billed(ground, kept, trials, speeds, jobs=devices), dropped=bill.dropped
     )  # fmt: skip
     about = _about(ground, kept, whole, speeds, records, notes)
-    comparison = told(points, _asked(ground, kept), about)
+    asked = Asked(
+        metric=checked.metric, choosing=tuple(task_of(f.name) for f in ground.choosing),
+        telling=tuple(task_of(f.name) for f in ground.telling),
+    )  # fmt: skip
+    comparison = told(points, asked, about)
     write_comparison(comparison, home)
     failed = {r.name: r.reason for r in records.values() if r.status == "failed"}
     return Compared(home, bill, comparison, failed)
@@ -205,20 +209,6 @@ def _evaluated_bases(ground: Ground) -> dict[str, Path]:
     return out
 
 
-def _asked(ground: Ground, settings: Sequence[Setting]) -> Asked:
-    trained = {s.label: ground.train_settings(s) for s in settings}
-    return Asked(
-        metric=ground.grid.metric,
-        choosing=tuple(task_of(file.name) for file in ground.choosing),
-        telling=tuple(task_of(file.name) for file in ground.telling),
-        schedules={label: (t.schedule, t.learning_rate) for label, t in trained.items()},
-        orders={
-            s.label: "" if s.method == BASE else str(s.sections["order"].get("method", "keep"))
-            for s in settings
-        },
-    )
-
-
 def _about(
     ground: Ground,
     settings: Sequence[Setting],
@@ -238,7 +228,8 @@ def _about(
             speed = speeds[base.digest]
             bases.append(
                 {
-                    "model": base.model, "digest": base.digest, "n_params": base.n_params,
+                    "name": setting.place[0], "model": base.model, "digest": base.digest,
+                    "n_params": base.n_params,
                     "full_pass_flops": whole.flops, "full_pass_tokens": whole.tokens,
                     "samples": whole.samples, "flops_per_second": speed.flops_per_second,
                     "device": speed.device,

@@ -16,6 +16,7 @@ from didact.comparing.records import Record
 from didact.comparing.settings import Setting
 from didact.comparing.trials import Trial
 from didact.planning.comparison import BASE
+from didact.training.settings import TrainSettings
 
 Tables = dict[str, Mapping[str, Any]]
 
@@ -36,8 +37,12 @@ class Point:
         selector_params: Parameters of the model that scored; None without one.
         runs: Its runs; of a point that shares those of another, none.
         shares: Label of the point whose runs it shares; empty without.
+        status: `done` where it has a run; else why not, see `didact.planning.comparison.Arm`.
         reason: Why it has no runs, or fewer than seeds.
         fill: Whether it repeats a fraction.
+        order: Name of its order; empty of the base model.
+        schedule: Learning-rate schedule of its training; likewise.
+        learning_rate: Highest learning rate; None of the base model.
     """
 
     setting: Setting
@@ -51,14 +56,23 @@ class Point:
     selector_params: int | None = None
     runs: tuple[Run, ...] = ()
     shares: str = ""
+    status: str = "done"
     reason: str = ""
     fill: bool = False
+    order: str = ""
+    schedule: str = ""
+    learning_rate: float | None = None
 
     @property
     def label(self) -> str:
         """What its set of runs is called."""
         fill = ", repeated" if self.fill else ""
         return f"{self.setting.label} at {self.beta:g}{fill}"
+
+    @property
+    def base(self) -> str:
+        """The model that it starts from, where there are several."""
+        return self.setting.place[0]
 
     @property
     def set(self) -> str:
@@ -103,6 +117,14 @@ def points_of(
     return out, check_alike(tables)
 
 
+def trained_by(setting: Setting, training: TrainSettings) -> dict[str, Any]:
+    """Order, schedule and learning rate of a setting's points."""
+    return {
+        "order": str(setting.sections["order"].get("method", "keep")),
+        "schedule": training.schedule, "learning_rate": training.learning_rate,
+    }  # fmt: skip
+
+
 def _point(
     ground: Ground,
     group: Sequence[Trial],
@@ -117,20 +139,21 @@ def _point(
         selection_flops=0.0 if scoring is None else scoring.flops,
         selection_cpu_seconds=0.0 if scoring is None else scoring.cpu_seconds,
         training_flops=0.0, tokens=0, n_params=ground.base_of(setting).n_params,
-        selector_params=ground.selector_params(setting), reason=first.reason, fill=first.fill,
+        selector_params=ground.selector_params(setting), fill=first.fill,
+        **trained_by(setting, ground.train_settings(setting)),
     )  # fmt: skip
     if first.reason:
-        return blank
+        return replace(blank, status="infeasible", reason=first.reason)
     names = [t.shared or t.name for t in group]
     told = [records[name] for name in names if name in records]
     done = [r for r in told if r.status == "done"]
     reasons = list(dict.fromkeys(r.reason for r in told if r.reason))
     reason = reasons[0] if reasons else ""
-    if len(told) < len(names) and not reason:
-        reason = "not run"
     if not done:
-        return replace(blank, reason=reason or "not run")
-    if 0 < len(done) < len(names):
+        # of several, what went wrong is told before what could not be paid
+        status = next((s for s in ("failed", "infeasible") if s in {r.status for r in told}), "")
+        return replace(blank, status=status or "missing", reason=reason or "not run")
+    if len(done) < len(names):
         reason = f"{len(names) - len(done)} of {len(names)} runs {reason or 'not run'}"
     found = replace(
         blank,

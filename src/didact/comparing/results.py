@@ -16,7 +16,7 @@ from didact.analysis.runs import Measure, Run, What
 from didact.comparing.exporting import Exported, read_exported
 from didact.comparing.grid import Grid
 from didact.comparing.measured import task_of
-from didact.comparing.points import Point
+from didact.comparing.points import Point, trained_by
 from didact.comparing.settings import Setting, parsed, settings_of
 from didact.comparing.told import Asked, told
 from didact.core.errors import DataError, did_you_mean
@@ -74,21 +74,13 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
             f"evaluate {next((a for a in arms if a.startswith(RANDOM)), 'random')!r}"
         )
     points = [
-        _point(settings[group[0].setting], group, [r for r in rows if r.arm == name])
+        _point(grid, settings[group[0].setting], group, [r for r in rows if r.arm == name])
         for name, group in arms.items()
     ]
     named = dict(zip(arms, points, strict=True))
     points = [_shared(point, named[point.shares]) if point.shares else point for point in points]
     choosing = tuple(task_of(file) for file in grid.choose_on)
-    trained = {label: _training(grid, setting) for label, setting in settings.items()}
-    asked = Asked(
-        metric=rows[0].metric, choosing=choosing,
-        schedules={k: (t.schedule, t.learning_rate) for k, t in trained.items()},
-        orders={
-            k: "" if s.method == BASE else str(s.sections["order"].get("method", "keep"))
-            for k, s in settings.items()
-        },
-    )  # fmt: skip
+    asked = Asked(metric=rows[0].metric, choosing=choosing)
     note = f"values are those of {path.name}: trained and evaluated elsewhere, samples not known"
     about = {
         "budgets": list(grid.budgets), "seeds": list(grid.seeds), "metric": rows[0].metric,
@@ -97,13 +89,19 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
     return told(points, asked, about)
 
 
-def _training(grid: Grid, setting: Setting) -> TrainSettings:
+def _trained_by(grid: Grid, setting: Setting) -> dict[str, Any]:
+    """Order, schedule and learning rate; none of the base model."""
+    if setting.method == BASE:
+        return {}
     config = parsed(grid, setting, where=setting.label)
-    return TrainSettings(**({} if config.train is None else config.train.settings()))
+    settings = {} if config.train is None else config.train.settings()
+    return trained_by(setting, TrainSettings(**settings))
 
 
-def _point(setting: Setting, group: Sequence[Exported], rows: Sequence[_Row]) -> Point:
+def _point(grid: Grid, setting: Setting, group: Sequence[Exported], rows: Sequence[_Row]) -> Point:
     first = group[0]
+    there = bool(rows or first.shares)
+    status = "infeasible" if first.reason else "done" if there else "missing"
     left = float(np.mean([each.training_flops for each in group]))
     spent = [row.training_flops for row in rows if row.training_flops is not None]
     point = Point(
@@ -112,7 +110,8 @@ def _point(setting: Setting, group: Sequence[Exported], rows: Sequence[_Row]) ->
         selection_cpu_seconds=float(np.mean([each.selection_cpu_seconds for each in group])),
         training_flops=0.0 if not rows else float(np.mean(spent)) if spent else left, tokens=0,
         n_params=first.n_params, selector_params=first.selector_params, shares=first.shares,
-        reason=first.reason or ("" if rows or first.shares else "not in the table of results"),
+        status=status, reason=first.reason or ("" if there else "not in the table of results"),
+        **_trained_by(grid, setting),
     )  # fmt: skip
     by_seed: dict[int | None, list[_Row]] = defaultdict(list)
     for row in rows:
@@ -133,8 +132,10 @@ def _point(setting: Setting, group: Sequence[Exported], rows: Sequence[_Row]) ->
 
 def _shared(point: Point, of: Point) -> Point:
     """A point that is the same training as another."""
-    reason = point.reason or of.reason
-    return replace(point, shares=of.label, training_flops=of.training_flops, reason=reason)
+    return replace(
+        point, shares=of.label, training_flops=of.training_flops, status=of.status,
+        reason=point.reason or of.reason,
+    )  # fmt: skip
 
 
 def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:

@@ -20,7 +20,8 @@ _SCHEMA: Final = pa.schema(
     [
         ("name", pa.string()), ("setting", pa.string()), ("chosen", pa.bool_()),
         ("filled", pa.bool_()), ("method", pa.string()), ("order", pa.string()),
-        ("task", pa.string()), ("beta", pa.float64()), ("k_flops", pa.float64()),
+        ("task", pa.string()), ("base", pa.string()), ("beta", pa.float64()),
+        ("k_flops", pa.float64()),
         ("n_tokens", pa.int64()), ("selector_params", pa.int64()), ("train_params", pa.int64()),
         ("schedule", pa.string()), ("learning_rate", pa.float64()),
         ("selection_flops", pa.float64()), ("selection_flops_shared", pa.float64()),
@@ -28,7 +29,7 @@ _SCHEMA: Final = pa.schema(
         ("metric", pa.string()), ("higher_is_better", pa.bool_()), ("value", pa.float64()),
         ("low", pa.float64()), ("high", pa.float64()), ("error", pa.float64()),
         ("seeds", pa.int64()),
-        ("feasible", pa.bool_()), ("reason", pa.string()),
+        ("feasible", pa.bool_()), ("status", pa.string()), ("reason", pa.string()),
     ]
 )  # fmt: skip
 

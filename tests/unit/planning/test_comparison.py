@@ -16,7 +16,15 @@ def test_json_and_back(comparison: Any) -> None:
     found = Comparison.from_json(values)
     assert Comparison.from_json(json.loads(json.dumps(found.to_json()))) == found
     assert found.to_json()["arms"] == [
-        {**a, "setting": "", "chosen": True, "error": None} for a in values["arms"]
+        {
+            **a,
+            "setting": "",
+            "chosen": True,
+            "error": None,
+            "base": "",
+            "status": "done" if a["feasible"] else "infeasible",
+        }
+        for a in values["arms"]
     ]
     filled = {**found.to_json(), "filled": values["arms"][:2], "about": {"tasks": 3}}
     again = Comparison.from_json(json.loads(json.dumps(filled)))
