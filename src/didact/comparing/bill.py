@@ -10,8 +10,8 @@ from didact.comparing.ground import Ground
 from didact.comparing.settings import Setting
 from didact.comparing.speed import Speed
 from didact.comparing.trials import Trial
+from didact.core.cost import total
 from didact.core.errors import BudgetError
-from didact.core.manifest import fingerprint
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 
@@ -159,12 +159,10 @@ def _bill(
         device = speed.device
         mine = [t for t in trials if t.setting == setting and t.plain is not None]
         todo = [t for t in mine if t.name not in done]
-        scores, cpu = 0.0, 0.0
-        own = fingerprint([setting.sections["score"], setting.sections["select"]])
-        if todo and setting.sections["score"] is not None and own not in scored:
-            scored.add(own)
-            cost = ground.scoring(setting)
-            scores, cpu = cost.flops, cost.cpu_seconds
+        made = ground.scoring_parts(setting) if todo and setting.method != ALL else []
+        cost = total(cost for own, cost in made if own not in scored)
+        scored |= {own for own, _ in made}
+        scores, cpu = cost.flops, cost.cpu_seconds
         one = ground.evaluation(setting).flops
         runs = 1 if setting.method == BASE else len(todo)
         training = sum(t.training_flops for t in todo)

@@ -114,7 +114,8 @@ def compare(
     )  # fmt: skip
     speeds = _speeds(ground, settings)
     device = _device(ground, settings)
-    devices = 1 if device == "cpu" else jobs  # runs on one processor share its cores
+    # runs on one processor share its cores, those on one accelerator its time
+    devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
     bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
     kept = [s for s in settings if s.label not in bill.dropped]
     trials = [t for t in trials if t.setting.label not in bill.dropped]
@@ -270,9 +271,10 @@ def _scored(trials: Sequence[Trial], records: Mapping[str, Record]) -> dict[str,
     for trial in trials:
         record = records.get(trial.name)
         if record is not None and record.selection_flops:
+            sections = trial.setting.sections
             draw = trial.seed if trial.setting.draws else None
-            sections = (trial.setting.sections["score"], trial.setting.sections["select"])
-            out[fingerprint([*sections, draw])] = record.selection_flops
+            own = fingerprint([sections["score"], sections["order"].get("score"), draw])
+            out[own] = max(out.get(own, 0.0), record.selection_flops)
     return out
 
 

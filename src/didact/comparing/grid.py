@@ -17,6 +17,11 @@ from didact.planning.comparison import ALL, BASE, RANDOM
 Plain = dict[str, Any]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 SECTIONS: Final = ("score", "select", "order", "train")
+# Keys of a run that the grid itself gives to every run, and where it does.
+_OWN: Final = {
+    "select.budget": "budgets", "order.epochs": "epochs", "train.model": "base",
+    "train.flops": "budgets", "train.max_steps": "budgets",
+}  # fmt: skip
 _FREE_AXES: Final = ("base", "target")  # settings that are told apart and never chosen among
 
 
@@ -153,6 +158,7 @@ def _check(grid: Grid, where: str) -> None:
             f"{where}: epochs: fill and fraction go together: which share of the pool is repeated, "
             "as in fraction: 0.05"
         )
+    _check_own({"train": grid.train, "order": grid.order}, where)
     for key in ("files", "base"):
         if key in grid.evaluate:
             raise ConfigError(f"{where}: evaluate.{key}: is the grid's to say; leave it out")
@@ -174,13 +180,17 @@ def _check_arm(arm: ArmConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: random samples are always there, as the arm 'random'; leave it out"
         )
-    if "budget" in (arm.select or {}):
-        raise ConfigError(f"{where}: select.budget: the budgets are the grid's; leave it out")
-    if "epochs" in arm.order:
-        raise ConfigError(f"{where}: order.epochs: see the grid's epochs; leave it out")
-    for key in ("model", "flops", "max_steps"):
-        if key in arm.train:
-            raise ConfigError(f"{where}: train.{key}: is the grid's to say; leave it out")
+    _check_own({"select": arm.select or {}, "order": arm.order, "train": arm.train}, where)
+
+
+def _check_own(sections: Mapping[str, Plain], where: str) -> None:
+    """Refuse keys of a run that would undo what the grid gives to every run."""
+    for dotted, own in _OWN.items():
+        section, _, key = dotted.partition(".")
+        if key in sections.get(section, {}):
+            raise ConfigError(
+                f"{where}: {dotted}: is the grid's to say, see its {own}; leave it out"
+            )
 
 
 def _check_axes(grid: Grid, where: str) -> None:
@@ -191,8 +201,8 @@ def _check_axes(grid: Grid, where: str) -> None:
                 f"{where}: axes: {axis!r} is no key of an arm; expected base, target, or one such "
                 "as train.learning_rate, score.model, select.method, order.method"
             )
-        if axis in {"select.budget", "order.epochs", "train.model", "train.flops"}:
-            raise ConfigError(f"{where}: axes: {axis}: see budgets, epochs and base of the grid")
+        if axis in _OWN:
+            raise ConfigError(f"{where}: axes: {axis}: see {_OWN[axis]} of the grid")
         if any(values.count(value) > 1 for value in values):
             raise ConfigError(f"{where}: axes: {axis} has a value twice; remove one")
     several = [axis for axis in grid.choice_axes if len(grid.axes[axis]) > 1]
