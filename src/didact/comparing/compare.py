@@ -114,7 +114,8 @@ def compare(
     )  # fmt: skip
     speeds = _speeds(ground, settings)
     device = _device(ground, settings)
-    devices = 1 if device == "cpu" else jobs  # runs on one processor share its cores
+    # runs on one processor share its cores, those on one accelerator its time
+    devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
     bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
     kept = [s for s in settings if s.label not in bill.dropped]
     trials = [t for t in trials if t.setting.label not in bill.dropped]

@@ -16,8 +16,10 @@ from didact import pipeline, verbs
 from didact._version import __version__
 from didact.accounting.catalog import described
 from didact.accounting.spec import ModelSpec
-from didact.comparing.grid import Grid
+from didact.comparing.grid import Grid, Plain
 from didact.comparing.settings import Setting, parsed
+from didact.core.arrays import Float1D
+from didact.core.atomic import digest as file_digest
 from didact.core.atomic import write_text
 from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError, DataError, DidactError, need
@@ -37,6 +39,7 @@ FORMAT: Final = 1
 ABOUT: Final = "compare.json"
 _LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "tokenizers")
 _CONFIGS: Final = (".yaml", ".yml", ".toml")
+_NAMED: Final = frozenset({"model", "scorer_model", "text"})  # settings of scores that name content
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Base:
     spec: ModelSpec | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FullPass:
     """One pass of training over all that may be chosen.
 
@@ -66,11 +69,18 @@ class FullPass:
         flops: Foretold FLOPs, padding included.
         tokens: Tokens without it.
         samples: Number of samples.
+        cheapest: FLOPs of the one, two, … cheapest samples that have a token to learn, without
+            padding, `(k,)`.
     """
 
     flops: float
     tokens: int
     samples: int
+    cheapest: Float1D
+
+    def least(self, ratio: float) -> float:
+        """FLOPs that one pass over any share of the samples takes at least."""
+        return float(self.cheapest[max(0, int(ratio * len(self.cheapest)) - 1)])
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,11 @@ class Ground:
                     "template"
                 )
             flops = bare * (1 + ahead.padding(rows))
-            self._known[key] = FullPass(flops, int(ahead.lengths[rows].sum()), len(rows))
+            each = ahead.each[rows]
+            cheapest = np.cumsum(np.sort(each[each > 0]))
+            self._known[key] = FullPass(
+                flops, int(ahead.lengths[rows].sum()), len(rows), cheapest
+            )  # fmt: skip
         found: FullPass = self._known[key]
         return found
 
@@ -160,14 +174,14 @@ class Ground:
 
     def scoring_parts(self, setting: Setting) -> Mapping[str, Cost]:
         """The same of each score and of the choice; what settings share has one key."""
-        key = fingerprint(["scoring", setting.sections["score"], setting.sections["order"],
-                           setting.sections["select"]])  # fmt: skip
+        sections = setting.sections
+        key = fingerprint(["scoring", sections["score"], sections["order"], sections["select"]])
         if key not in self._known:
             plain = {
-                "data": self.grid.data_section, "score": setting.sections["score"],
-                "select": {**(setting.sections["select"] or {}), "budget": {"ratio": 0.5}}
-                if setting.sections["select"] else None,
-                "order": setting.sections["order"],
+                "data": self.grid.data_section, "score": sections["score"],
+                "select": {**(sections["select"] or {}), "budget": {"ratio": 0.5}}
+                if sections["select"] else None,
+                "order": sections["order"],
             }  # fmt: skip
             config = configs.parse(plain, f"{self.where}: {setting.label}")
             _, costs = pipeline.plan(config, self.ctx)
@@ -198,8 +212,9 @@ class Ground:
         if not isinstance(score, dict):
             return score
         out = {**score, "of": [self.by_content(each) for each in score.get("of") or []]}
-        if isinstance(score.get("model"), str):
-            out["model"] = digest(find(score["model"]))
+        for name in _NAMED & score.keys():
+            if isinstance(score[name], str):
+                out[name] = _content(score[name])
         if (target := score.get("target")) is not None:
             key = fingerprint(["target", target])
             if key not in self._known:
@@ -208,11 +223,8 @@ class Ground:
         return out
 
     def _target(self, target: Any) -> Pool:
-        if isinstance(target, dict):
-            own = configs.validated(configs.DataConfig, target, "score.target")
-            return verbs.read_with_inputs(own.path, own, self.ctx, role="target").pool
         data = configs.validated(configs.DataConfig, self.grid.data_section, "data")
-        return verbs.read_target(target, data, self.ctx).pool
+        return _read_target(target, data, self.ctx)
 
     def selector_params(self, setting: Setting) -> int | None:
         """Parameters of the largest model that scores; None without one."""
@@ -254,7 +266,13 @@ def open_ground(
     pool = verbs.read_with_inputs(config.path, config, ctx).pool
     choosing = verbs.held_out(grid.choose_on, config, ctx) if grid.choose_on else []
     telling = verbs.held_out(grid.tell_on, config, ctx)
-    _check_held_out(grid, config, choosing, telling, ctx, where)
+    _check_names([*choosing, *telling], where)
+    for file in choosing:
+        _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
+    for target in _targets(grid, settings):
+        read = _read_target(target, config, ctx)
+        _check_apart(read, f"target, {_target_name(target)}", telling, where)
+    _check_pool(pool, [*choosing, *telling], where)
     bases = {}
     for setting in settings:
         key = fingerprint(setting.base)
@@ -311,27 +329,42 @@ def claim(home: Path) -> None:
         )
 
 
-def _check_held_out(
-    grid: Grid,
-    config: DataSettings,
-    choosing: Sequence[HeldOut],
-    telling: Sequence[HeldOut],
-    ctx: Context,
-    where: str,
-) -> None:
-    names = [file.name.partition(".")[0] for file in (*choosing, *telling)]
+def _check_names(files: Sequence[HeldOut], where: str) -> None:
+    names = [file.name.partition(".")[0] for file in files]
     for name in names:
         if names.count(name) > 1:
             raise DataError(
                 f"{where}: two held-out files are called {name!r} (without their endings), by "
                 "which results are told apart; rename one"
             )
-    for file in choosing:
-        _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
-    targets = grid.axes.get("target", [grid.target] if grid.target else [])
-    for target in targets:
-        read = verbs.read_target(target, config, ctx).pool
-        _check_apart(read, f"target, {target}", telling, where)
+
+
+def _targets(grid: Grid, settings: Sequence[Setting]) -> list[Any]:
+    """The grid's target set, and those that scores of arms have of their own, once each."""
+    found = [grid.target] if grid.target else []
+    for setting in settings:
+        for score in (setting.sections["score"], setting.sections["order"].get("score")):
+            found += [leaf["target"] for leaf in _leaves(score) if leaf.get("target") is not None]
+    return list({fingerprint(target): target for target in found}.values())
+
+
+def _read_target(target: Any, config: DataSettings, ctx: Context) -> Pool:
+    """A target set: files that are read like the pool, or a data section of their own."""
+    if isinstance(target, dict):
+        own = configs.validated(configs.DataConfig, target, "score.target")
+        return verbs.read_with_inputs(own.path, own, ctx, role="target").pool
+    return verbs.read_target(target, config, ctx).pool
+
+
+def _content(named: str) -> str:
+    """Identity of what is in a model's folder, or in a file such as an n-gram model."""
+    path = Path(named).expanduser()
+    return file_digest(path) if path.is_file() else digest(find(named))
+
+
+def _target_name(target: Any) -> str:
+    paths = target.get("path", "") if isinstance(target, dict) else target
+    return paths if isinstance(paths, str) else ", ".join(map(str, paths))
 
 
 def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) -> None:
@@ -342,6 +375,18 @@ def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) 
                 f"{where}: {what}: {len(shared):,} of its {len(pool):,} samples are in "
                 f"{file.path}, the first is row {int(shared[0]) + 1}; what tells what a "
                 "choice is worth must not be chosen by: remove them from one of the two"
+            )
+
+
+def _check_pool(pool: Pool, files: Sequence[HeldOut], where: str) -> None:
+    """Refuse a pool that has held-out samples: what was trained on them cannot be told by them."""
+    rows = verbs.everything(pool, None).rows
+    for file in files:
+        shared = rows[np.isin(pool.content_hash[rows], file.pool.content_hash)]
+        if len(shared):
+            raise DataError(
+                f"{where}: data: {len(shared):,} samples of the pool are in {file.path}, the first "
+                f"is row {int(shared[0]) + 1}; leave them out with data: {{exclude: [{file.path}]}}"
             )
 
 
@@ -360,10 +405,19 @@ def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str)
     return out / "model"
 
 
+def _leaves(score: Any) -> Iterator[Plain]:
+    """The scores of a section that are no combination of others."""
+    if not isinstance(score, dict):
+        return
+    if score.get("of"):
+        for each in score["of"]:
+            yield from _leaves(each)
+    else:
+        yield score
+
+
 def _models(score: Any) -> Iterator[str]:
     """The models that scores are made with."""
-    if isinstance(score, dict):
-        for each in score.get("of", ()):
-            yield from _models(each)
-        if isinstance(score.get("model"), str):
-            yield score["model"]
+    for leaf in _leaves(score):
+        if isinstance(leaf.get("model"), str):
+            yield leaf["model"]

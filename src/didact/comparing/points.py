@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def points_of(
     """
     tables: Tables = {}
     out: list[Point] = []
+    notes: list[str] = []
     for setting in settings:
         base = ground.base_of(setting)
         if setting.method == BASE:
@@ -114,7 +115,23 @@ def points_of(
         for beta, fill in dict.fromkeys((t.beta, t.fill) for t in mine):
             group = [t for t in mine if (t.beta, t.fill) == (beta, fill)]
             out.append(_point(ground, group, trials, records, tables))
-    return out, check_alike(tables)
+        notes += _paid_after_all(setting, mine, records)
+    return out, (*notes, *check_alike(tables))
+
+
+def _paid_after_all(
+    setting: Setting, trials: Sequence[Trial], records: Mapping[str, Record]
+) -> Iterator[str]:
+    """Budgets that an estimate of the scoring was too much for, and the scoring itself was not."""
+    told = [records[t.name] for t in trials if t.name in records]
+    took = [r.selection_flops for r in told if r.status == "done"]
+    paid = sorted({t.beta for t in trials if t.reason and took and max(took) < t.k_flops})
+    if paid:
+        yield (
+            f"{setting.label} at {', '.join(f'{beta:g}' for beta in paid)} was left out by an "
+            f"estimate of its scoring; it took {max(took):.3g} FLOPs where it ran, which would "
+            "have been paid: a tokenizer in data.tokenizer brings estimates closer"
+        )
 
 
 def trained_by(setting: Setting, training: TrainSettings) -> dict[str, Any]:

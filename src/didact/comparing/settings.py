@@ -206,6 +206,8 @@ def _needing_target(score: Any) -> list[Plain]:
     if not isinstance(method, str):
         return []
     needs = getattr(registry.find("scorers", method), "needs_target", False)
+    if isinstance(needs, property):  # it depends on the settings
+        needs = configs.validated(configs.ScoreConfig, score, "score").scorer().needs_target
     return [score] if needs is True or score.get("target") is not None else []
 
 

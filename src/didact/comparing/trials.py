@@ -99,8 +99,8 @@ def _all_like(setting: Setting, settings: Sequence[Setting]) -> Setting | None:
 def infeasible(scoring: float, budget: float, whole: float) -> str:
     """Why a budget does not pay an arm."""
     return (
-        f"scoring takes {scoring:.3g} FLOPs, {scoring / whole:.2f} full passes, and the budget is "
-        f"{budget:.3g}"
+        f"scoring is estimated to take {scoring:.3g} FLOPs, {scoring / whole:.2f} full passes, and "
+        f"the budget is {budget:.3g}"
     )
 
 
@@ -117,14 +117,15 @@ def _trial(
     files = [file.path for file in ground.held_out]
     plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=files)
     name = f"{setting.slug()}-{seed}" if flops is None else f"{setting.slug()}-{beta:g}-{seed}"
-    whole = ground.full_pass(setting).flops
+    full = ground.full_pass(setting)
     scoring = 0.0 if setting.method == ALL else ground.scoring(setting).flops
-    budget = whole if flops is None else flops
+    budget = full.flops if flops is None else flops
     if fill:
         assert grid.fraction is not None  # noqa: S101 - `fill` and `fraction` go together
         name = f"{name}-fill"
         left = max(budget - scoring, 1.0)
-        passes = max(1, -(-left // (grid.fraction * whole)))
+        # enough for the cheapest samples there are: what is left ends the training, not these
+        passes = max(1, -(-budget // full.least(grid.fraction)))
         plain["select"]["budget"] = {"ratio": grid.fraction}
         plain["order"] = {**plain["order"], "epochs": int(passes) + 1}
         plain["train"] = {**plain["train"], "flops": left}
