@@ -233,6 +233,7 @@ def _about(
                     "n_params": base.n_params,
                     "full_pass_flops": whole.flops, "full_pass_tokens": whole.tokens,
                     "samples": whole.samples, "flops_per_second": speed.flops_per_second,
+                    "flops_per_cpu_second": speed.flops_per_cpu_second,
                     "device": speed.device,
                 }
             )  # fmt: skip

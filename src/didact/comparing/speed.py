@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,10 @@ from didact.comparing.settings import Setting
 from didact.core.atomic import write_text
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
+from didact.core.protocols import Progress
 from didact.core.scores import TrainingOrder
 from didact.execution.calibrated import this_machine
+from didact.execution.devices import local_devices
 from didact.training.settings import DEFAULT_BATCH
 
 _FILE: Final = "speed.json"
@@ -31,11 +33,14 @@ class Speed:
 
     Attributes:
         flops_per_second: FLOPs as executed ÷ wall seconds of a step.
+        flops_per_cpu_second: FLOPs as executed ÷ processor seconds of a step, summed over cores;
+            on an accelerator, whose time that is, the same as `flops_per_second`.
         start_seconds: Wall seconds that opening and saving a model take beside its steps.
         device: Name of the device.
     """
 
     flops_per_second: float
+    flops_per_cpu_second: float
     start_seconds: float
     device: str
 
@@ -57,7 +62,7 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
     key = fingerprint([base.digest, settings, this_machine()])
     file = ground.home / _FILE
     known = _known(file)
-    if key in known:
+    if known.get(key, {}).keys() == {field.name for field in fields(Speed)}:
         return Speed(**known[key])
     rows = verbs.everything(ground.pool, None).rows
     batch = settings["batch_size"] or DEFAULT_BATCH
@@ -65,19 +70,31 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
     order = TrainingOrder(drawn, ground.pool.fingerprint, "random")
     out = ground.home / ".speed"
     shutil.rmtree(out, ignore_errors=True)
+    clock: dict[int, float] = {0: time.process_time()}
+
+    def watched(step: Progress) -> None:
+        if step.unit == "steps":
+            clock[step.done] = time.process_time()
+        ground.ctx.progress(step)
+
     began = time.monotonic()
     trained = verbs.train(
-        ground.pool, order, model=base.model, out=out / "model", replace_other=True, ctx=ground.ctx,
-        **settings,
+        ground.pool, order, model=base.model, out=out / "model", replace_other=True,
+        ctx=replace(ground.ctx, progress=watched), **settings,
     )  # fmt: skip
     wall = time.monotonic() - began
     first, last = trained.steps[0], trained.steps[-1]
     flops, seconds = float(last.total_flops or 0), float(last.seconds or 0)
     start = max(wall - seconds, 0.0)
-    if len(trained.steps) > 1:
+    warm = len(trained.steps) > 1
+    cpu = clock[last.step] - clock[1 if warm else 0]
+    if warm:
         flops -= float(first.total_flops or 0)
         seconds -= float(first.seconds or 0)
-    found = Speed(flops / max(seconds, 1e-9), start, str(trained.about["device"]))
+    rate = flops / max(seconds, 1e-9)
+    on_cpu = local_devices(settings["device"])[0] == "cpu"
+    per_cpu_second = flops / max(cpu, 1e-9) if on_cpu else rate
+    found = Speed(rate, per_cpu_second, start, str(trained.about["device"]))
     shutil.rmtree(out, ignore_errors=True)
     write_text(file, json.dumps({**known, key: asdict(found)}, indent=1) + "\n")
     return found

@@ -146,8 +146,8 @@ def _by_budget(arm: Json) -> tuple[float, bool, bool, float]:
 
 
 def _rate(about: Json, base: str) -> float | None:
-    """FLOPs that the training of a base does in a second of what it runs on."""
-    rates = {each["name"]: float(each["flops_per_second"]) for each in about["bases"]}
+    """FLOPs that the training of a base does in a processor second, or in one of its device."""
+    rates = {each["name"]: float(each["flops_per_cpu_second"]) for each in about["bases"]}
     return rates.get(base)
 
 

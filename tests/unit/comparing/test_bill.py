@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import time
+from types import SimpleNamespace
+
 import orjson
 import pytest
 
+from didact.comparing import speed
 from didact.comparing.bill import Bill, Line, billed, next_to_go
 from didact.comparing.grid import parse_grid
 from didact.comparing.settings import settings_of
@@ -53,9 +59,8 @@ def asked(tmp_path_factory):
         ctx = verbs.context(cache_dir=home / "cache")
         ground = open_ground(grid, settings, home / "OUT", ctx, "g")
         trials = trials_of(ground, settings)
-        ground.evaluation(settings[0])
-    speeds = {base.digest: Speed(1e9, 0.0, "CPU") for base in ground.bases.values()}
-    return ground, settings, trials, speeds
+        speeds = {base.digest: Speed(1e9, 1e9, 0.0, "CPU") for base in ground.bases.values()}
+        yield ground, settings, trials, speeds
 
 
 def test_scores_are_billed_once_to_the_first_that_needs_them(asked):
@@ -81,6 +86,21 @@ def test_what_is_done_is_not_billed_and_its_scores_neither(asked):
     whole = billed(ground, settings, trials, speeds)
     first = next(line for line in whole.lines if line.label == "lowest")
     assert lines["lowest"].training_flops == pytest.approx(first.training_flops / 2)
+
+
+def test_the_rate_of_a_processor_second_is_that_of_all_cores_together(asked, monkeypatch):
+    ground, settings, *_ = asked
+    clock = itertools.count(0.0, 7.0)  # processor seconds at the start and after each step
+    own = SimpleNamespace(monotonic=time.monotonic, process_time=lambda: next(clock))
+    monkeypatch.setattr(speed, "time", own)
+    (ground.home / "speed.json").write_text('{"of an earlier didact": {}}')
+    found = speed.measured_speed(ground, settings[1])
+    (kept,) = (v for v in json.loads((ground.home / "speed.json").read_text()).values() if v)
+    assert kept["flops_per_cpu_second"] == found.flops_per_cpu_second
+    assert speed.measured_speed(ground, settings[1]) == found
+    # a batch of 32 of 40 samples, then the last 8: one step after the first, of 7 seconds
+    whole = ground.full_pass(settings[1]).flops
+    assert found.flops_per_cpu_second * 7 == pytest.approx(whole * 8 / 40, rel=0.2)
 
 
 def test_further_values_of_axes_go_first_then_the_last_arms(grid):

@@ -53,7 +53,8 @@ def values() -> dict[str, Any]:
             "tasks": 20, "fraction": 0.05, "seeds": [0, 1, 2], "pool": {"name": EVIL},
             "detectable": {"gsm8k": 0.02}, "notes": [f"{EVIL} was left out"],
             "bases": [{"name": "", "full_pass_flops": 1e15, "samples": 4000, "full_pass_tokens": 10**6,
-                       "n_params": 10**6, "flops_per_second": 1e10, "device": "CPU"}],
+                       "n_params": 10**6, "flops_per_second": 2e10,
+                       "flops_per_cpu_second": 1e10, "device": "CPU"}],
             "spent": {"hours": 1.5, "runs": 12, "training_flops": 3e15,
                       "selection_flops": 1e14},
             "bill": {"flops": 4e15, "hours": 2.0, "device": "CPU", "jobs": 1, "dropped": [EVIL],
@@ -128,7 +129,7 @@ def test_each_base_has_a_section_of_its_own(values: dict[str, Any]) -> None:
             for base, shift in (("1M", 0.0), ("15M", 7.0)) for a in values["arms"]]  # fmt: skip
     differences = [d | {"base": "15M"} for d in values["differences"]]
     about = values["about"] | {
-        "bases": [values["about"]["bases"][0] | {"name": name, "flops_per_second": rate}
+        "bases": [values["about"]["bases"][0] | {"name": name, "flops_per_cpu_second": rate}
                   for name, rate in (("1M", 1e9), ("15M", 1e12))],
         "detectable": {"gsm8k · 15M": 0.04},
     }  # fmt: skip
