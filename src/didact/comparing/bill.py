@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from didact.comparing.ground import Ground
@@ -94,7 +95,7 @@ def billed(
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
     *,
-    done: frozenset[str] = frozenset(),
+    done: Mapping[str, float] = MappingProxyType({}),
     jobs: int = 1,
     max_hours: float | None = None,
 ) -> Bill:
@@ -102,36 +103,44 @@ def billed(
 
     Settings go, one after another, until what is left keeps to `max_hours`: the last value of an
     axis first, arms from the last to the first after that. The base model, random samples and all
-    data stay, and what is done, and so do all seeds and budgets of what stays.
+    data stay, and so do all seeds and budgets of what stays. What is done counts by the time that
+    it took, so that a comparison that is gone on with keeps to the hours in all; of a setting that
+    goes half done, the rest is not run.
 
     Args:
         ground: The ground.
         settings: The settings.
         trials: The trials.
         speeds: Digest of a base → how fast it trains.
-        done: Names of trials that are done.
+        done: Name of a trial that is done → wall seconds that it took.
         jobs: Runs at a time, each on a device of its own.
-        max_hours: Most hours that it may take.
+        max_hours: Most hours that it may take in all.
 
     Raises:
         BudgetError: What stays takes longer than that.
     """
     undone = {t.setting.label for t in trials if t.plain is not None and t.name not in done}
+    spent = sum(done.values()) / jobs
     left = list(settings)
     dropped: list[str] = []
     while True:
         bill = _bill(ground, left, trials, speeds, done, jobs, dropped)
-        if max_hours is None or bill.seconds <= 3600 * max_hours:
+        over = max_hours is not None and spent + bill.seconds > 3600 * max_hours
+        if max_hours is None or not over or not any(s.label in undone for s in left):
             return bill
         going = next_to_go([s for s in left if s.label in undone])
         if going is None:
             raise BudgetError(
                 f"--max-hours {max_hours:g}: the base model, random samples and all data alone "
-                f"take {bill.seconds / 3600:.3g} h; lower budgets or seeds, "
-                "take a smaller base, or raise it"
+                f"take {bill.seconds / 3600:.3g} h{_beside(spent)}; lower budgets or seeds, take a "
+                "smaller base, or raise it"
             )
         left.remove(going)
         dropped.append(going.label)
+
+
+def _beside(spent: float) -> str:
+    return f" beside the {spent / 3600:.3g} h that runs took before" if spent else ""
 
 
 def next_to_go(settings: Sequence[Setting]) -> Setting | None:
@@ -147,7 +156,7 @@ def _bill(
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
-    done: frozenset[str],
+    done: Mapping[str, float],
     jobs: int,
     dropped: Sequence[str],
 ) -> Bill:

@@ -108,30 +108,33 @@ def compare(
     _check_metric(checked.metric, where)
     ground = open_ground(checked, settings, home, ctx, where)
     trials = trials_of(ground, settings)
-    done = frozenset(
-        t.name for t in trials
+    done = {
+        t.name: r.seconds for t in trials
         if (r := read_record(home, t.name, t.key)) is not None and r.status != "failed"
-    )  # fmt: skip
+    }  # fmt: skip
     speeds = _speeds(ground, settings)
     device = _device(ground, settings)
     # runs on one processor share its cores, those on one accelerator its time
     devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
     bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
-    kept = [s for s in settings if s.label not in bill.dropped]
-    trials = [t for t in trials if t.setting.label not in bill.dropped]
+    going = [t for t in trials if t.setting.label not in bill.dropped or t.name in done]
+    staying = {t.setting.label for t in going}
+    kept = [s for s in settings if s.label not in bill.dropped or s.label in staying]
+    trials = [t for t in trials if t.setting.label in staying]
     if dry_run:
         return Compared(home, bill)
     if about_to_run is not None and not so_far:
         about_to_run(bill)
     weights = max(base.weight_bytes for base in ground.bases.values())
-    check_room(home, weights, len(trials) - len(done), jobs, keep_models=checked.keep_models)
+    runs = sum(t.plain is not None and t.name not in done for t in going)
+    check_room(home, weights, runs, jobs, keep_models=checked.keep_models)
     base_tables = _evaluated_bases(ground)
     if so_far:
         read = (read_record(home, t.name, t.key) for t in trials)
         records = {record.name: record for record in read if record is not None}
     else:
         records = run_trials(
-            trials, home, ctx, foretold=_foretold(ground, trials, speeds),
+            going, home, ctx, foretold=_foretold(ground, going, speeds),
             keep_models=checked.keep_models, jobs=jobs, device=device,
         )  # fmt: skip
     points, notes = points_of(ground, kept, trials, records, base_tables)

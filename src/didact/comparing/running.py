@@ -193,7 +193,9 @@ def _run(place: _Place, job: Job, progress: Any) -> Record:
         record = _record(place, job, done.manifest, folder, time.monotonic() - began)
     except BudgetError as error:
         remove(folder)
-        record = replace(blank, status="infeasible", reason=str(error))
+        record = replace(
+            blank, status="infeasible", reason=str(error), seconds=time.monotonic() - began
+        )
     except Exception as error:
         if _disk_is_full(error):
             raise

@@ -16,6 +16,7 @@ from didact.comparing.grid import parse_grid
 from didact.comparing.settings import settings_of
 from didact.comparing.speed import Speed
 from didact.comparing.trials import trials_of
+from didact.core.errors import BudgetError
 
 
 def chat(i):
@@ -78,7 +79,7 @@ def test_scores_are_billed_once_to_the_first_that_needs_them(asked):
 
 def test_what_is_done_is_not_billed_and_its_scores_neither(asked):
     ground, settings, trials, speeds = asked
-    done = frozenset(t.name for t in trials if t.setting.arm == "lowest" and t.seed == 3)
+    done = {t.name: 60.0 for t in trials if t.setting.arm == "lowest" and t.seed == 3}
     bill = billed(ground, settings, trials, speeds, done=done)
     lines = {line.label: line for line in bill.lines}
     assert (lines["lowest"].runs, lines["lowest"].scoring_flops) == (2, 0)
@@ -86,6 +87,23 @@ def test_what_is_done_is_not_billed_and_its_scores_neither(asked):
     whole = billed(ground, settings, trials, speeds)
     first = next(line for line in whole.lines if line.label == "lowest")
     assert lines["lowest"].training_flops == pytest.approx(first.training_flops / 2)
+
+
+def test_hours_are_those_of_all_that_was_ever_run(asked):
+    ground, settings, trials, speeds = asked
+    whole = billed(ground, settings, trials, speeds).seconds / 3600
+    assert not billed(ground, settings, trials, speeds, max_hours=whole).dropped
+    done = {t.name: 3600 * whole / 3 for t in trials if t.setting.arm == "all"}  # two runs
+    rest = billed(ground, settings, trials, speeds, done=done)
+    bill = billed(ground, settings, trials, speeds, done=done, max_hours=whole)
+    assert rest.seconds / 3600 > whole / 3  # as much is left as had to be paid of nothing
+    assert bill.dropped[0] == "drawn"
+    assert 2 * whole / 3 + bill.seconds / 3600 <= whole
+    took = dict.fromkeys(done, 3600 * whole)
+    with pytest.raises(BudgetError, match=r"alone take .* h beside the .* h that runs took before"):
+        billed(ground, settings, trials, speeds, done=took, max_hours=whole)
+    everything = {t.name: 3600.0 for t in trials}  # there is nothing to keep from running
+    assert not billed(ground, settings, trials, speeds, done=everything, max_hours=1e-9).dropped
 
 
 def test_the_rate_of_a_processor_second_is_that_of_all_cores_together(asked, monkeypatch):
