@@ -151,7 +151,7 @@ def _bill(
     jobs: int,
     dropped: Sequence[str],
 ) -> Bill:
-    lines, scored = [], set[str]()
+    lines, scored = [], set[tuple[str, int]]()
     device = ""
     for setting in settings:
         base = ground.base_of(setting)
@@ -159,9 +159,12 @@ def _bill(
         device = speed.device
         mine = [t for t in trials if t.setting == setting and t.plain is not None]
         todo = [t for t in mine if t.name not in done]
-        made = ground.scoring_parts(setting) if todo and setting.method != ALL else []
-        cost = total(cost for own, cost in made if own not in scored)
-        scored |= {own for own, _ in made}
+        # where the choice is a draw, a seed has scores of its own
+        draws = sorted({t.seed for t in todo} if setting.draws else {ground.grid.seeds[0]})
+        parts = ground.scoring_parts(setting) if todo and setting.method != ALL else []
+        made = {(own, draw): cost for own, cost in parts for draw in draws}
+        cost = total(cost for own, cost in made.items() if own not in scored)
+        scored |= made.keys()
         scores, cpu = cost.flops, cost.cpu_seconds
         one = ground.evaluation(setting).flops
         runs = 1 if setting.method == BASE else len(todo)

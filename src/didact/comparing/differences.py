@@ -16,24 +16,36 @@ from didact.comparing.points import Point
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 Json = dict[str, Any]
-Pair = tuple[Point, Point]
+Pair = tuple[Measured, Point, Point]  # a measure, and two points that have it
 _ENDS: Final = frozenset({BASE, ALL})
 
 
-def beside_random(at: Measured, points: Sequence[Point], choice: Choice) -> Iterator[Json]:
-    """Every chosen arm beside random samples at its budget."""
-    there = [p for p in points if p.label in choice.labels and p.set in at.sets]
-    pairs = [
-        (point, random)
-        for random in there
-        if random.setting.arm == RANDOM
-        for point in there
-        if point.setting.arm not in {*_ENDS, RANDOM} and _alike(point, random)
-    ]
-    return _tested(at, pairs)
+def beside_random(
+    measured: Sequence[Measured], points: Sequence[Point], choice: Choice
+) -> Iterator[Json]:
+    """Every chosen arm beside random samples at its budget, of models of all sizes.
+
+    Args:
+        measured: One task at every size of the trained model.
+        points: The points.
+        choice: Which of them speak for their arm.
+    """
+    pairs: list[Pair] = []
+    for at in measured:
+        there = [p for p in points if p.label in choice.labels and p.set in at.sets]
+        pairs += [
+            (at, point, random)
+            for random in there
+            if random.setting.arm == RANDOM
+            for point in there
+            if point.setting.arm not in {*_ENDS, RANDOM} and _alike(point, random)
+        ]
+    return _tested(pairs)
 
 
-def beside_free(at: Measured, points: Sequence[Point], choice: Choice) -> Iterator[Json]:
+def beside_free(
+    measured: Sequence[Measured], points: Sequence[Point], choice: Choice
+) -> Iterator[Json]:
     """At every budget the best arm whose scoring takes FLOPs beside the best of the others.
 
     Both are chosen by the files that settings are chosen by, so that nothing is gained by having
@@ -41,32 +53,34 @@ def beside_free(at: Measured, points: Sequence[Point], choice: Choice) -> Iterat
     """
     if not choice.tables:
         return iter(())
-    there = [
-        p for p in points
-        if p.label in choice.labels and p.set in at.sets and p.setting.arm not in _ENDS
-    ]  # fmt: skip
-    pairs = []
-    for place in dict.fromkeys((p.beta, p.setting.place[0]) for p in there):
-        here = [p for p in there if (p.beta, p.setting.place[0]) == place]
-        paying = [p for p in here if p.selection_flops > 0]
-        free = [p for p in here if p.selection_flops == 0]
-        if paying and free:
-            pairs.append((max(paying, key=choice.worth), max(free, key=choice.worth)))
-    return _tested(at, pairs)
+    pairs: list[Pair] = []
+    for at in measured:
+        there = [
+            p for p in points
+            if p.label in choice.labels and p.set in at.sets and p.setting.arm not in _ENDS
+        ]  # fmt: skip
+        for place in dict.fromkeys((p.beta, p.setting.place[0]) for p in there):
+            here = [p for p in there if (p.beta, p.setting.place[0]) == place]
+            paying = [p for p in here if p.selection_flops > 0]
+            free = [p for p in here if p.selection_flops == 0]
+            if paying and free:
+                pairs.append((at, max(paying, key=choice.worth), max(free, key=choice.worth)))
+    return _tested(pairs)
 
 
 def _alike(a: Point, b: Point) -> bool:
     return a.beta == b.beta and a.setting.place[0] == b.setting.place[0]
 
 
-def _tested(at: Measured, pairs: Sequence[Pair]) -> Iterator[Json]:
+def _tested(pairs: Sequence[Pair]) -> Iterator[Json]:
     """The differences of some pairs, Holm's test over all of them; shared runs are ties."""
-    apart = [(a, b) for a, b in pairs if a.set != b.set]
+    apart = [pair for pair in pairs if pair[1].set != pair[2].set]
     estimates = [
-        difference_estimate(at.sets[a.set], at.sets[b.set], at.spread, at.rest) for a, b in apart
+        difference_estimate(at.sets[a.set], at.sets[b.set], at.spread, at.rest)
+        for at, a, b in apart
     ]
     levels, passed = holm_levels([e.p_value if e else 1.0 for e in estimates])
-    for (a, b), e, level, told_apart in zip(apart, estimates, levels, passed, strict=True):
+    for (at, a, b), e, level, told_apart in zip(apart, estimates, levels, passed, strict=True):
         low, high = e.interval() if e else (None, None)
         holm_low, holm_high = e.interval(level) if e else (None, None)
         yield _told(
@@ -74,7 +88,7 @@ def _tested(at: Measured, pairs: Sequence[Pair]) -> Iterator[Json]:
             holm_low=holm_low, holm_high=holm_high, p=e.p_value if e else None,
             tie=not told_apart, error=e.error if e else None, df=e.df if e else None,
         )  # fmt: skip
-    for a, b in pairs:
+    for at, a, b in pairs:
         if a.set == b.set:
             yield _told(
                 at, a, b, difference=0.0, low=None, high=None, holm_low=None, holm_high=None,

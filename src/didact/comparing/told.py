@@ -28,6 +28,7 @@ from didact.planning.law import LEAST_POINTS, fit_own, fit_shared
 
 Json = dict[str, Any]
 _LEAST_RANKED: Final = 3  # arms between which a rank correlation means something
+_LEAST_UNSPENT: Final = 0.01  # of a budget
 _ENDS: Final = frozenset({BASE, ALL})
 
 
@@ -84,27 +85,40 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
     once = [p for p in points if not p.fill]
     filled = [p for p in points if p.fill]
     arms = tuple(_arms(once, telling, choice, asked))
+    of_task = {m.task: [o for o in telling if o.task == m.task] for m in telling}
     differences = [
         d
         for some in (once, filled)
         if some
-        for m in telling
-        for d in beside_random(m, some, choice)
+        for measured in of_task.values()
+        for d in beside_random(measured, some, choice)
     ]
-    snr = {m.task: _snr(m, once, choice) for m in telling}
-    bare = Comparison(arms, snr=snr)
+    of_sizes: list[Json] = [
+        {"task": m.task, "train_params": m.table.size, "snr": _snr(m, once, choice)}
+        for m in telling
+    ]
+    snr = {str(each["task"]): each["snr"] for each in of_sizes}  # of several sizes the largest
+    bare = Comparison(arms, snr=snr, about={"snr_of_sizes": of_sizes})
     fits, said = _fits(bare)
     ranks = list(_ranks(once, arms, telling))
     of_size = [r["decision_accuracy"] for r in ranks if r["axis"] == "base"]
     table_notes = dict.fromkeys(note for m in telling for note in m.table.notes)
     whole_about = {
         **about,
+        "snr_of_sizes": of_sizes,
         "detectable": {
             f"{m.task}": detectable([d for d in differences if d["task"] == m.task])
             for m in telling
         },
-        "paying": [d for m in telling for d in beside_free(m, once, choice)],
-        "notes": [*about.get("notes", ()), *renamed, *notes, *table_notes, *said],
+        "paying": list(beside_free(telling, once, choice)),
+        "notes": [
+            *about.get("notes", ()),
+            *renamed,
+            *notes,
+            *table_notes,
+            *_unspent(points),
+            *said,
+        ],
     }
     comparison = replace(
         bare,
@@ -133,6 +147,22 @@ def _told_apart(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
         if len(arms) > 1
     ]
     return [replace(point, setting=own(point.setting)) for point in points], notes
+
+
+def _unspent(points: Sequence[Point]) -> Iterator[str]:
+    """How much of their budgets points leave, where that is a hundredth or more."""
+    left = {
+        p.label: 1 - (p.selection_flops + p.training_flops) / p.k_flops
+        for p in points
+        if p.runs and not p.shares and p.setting.arm not in _ENDS
+    }
+    most = max(left, key=left.__getitem__, default="")
+    if most and left[most] >= _LEAST_UNSPENT:
+        yield (
+            "training moves in whole steps that its budget pays for: up to "
+            f"{100 * left[most]:.2g} % of it is not spent ({most}), "
+            f"{100 * float(np.mean(list(left.values()))):.2g} % on average"
+        )
 
 
 # -- rows ------------------------------------------------------------------------------------------

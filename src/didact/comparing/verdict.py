@@ -25,13 +25,17 @@ def verdict(found: Comparison) -> dict[str, Any]:
     if seeds < LEAST_SEEDS:
         first = "One seed: how far equal trainings come apart is not known, so nothing is ranked."
         return {"code": "unknown", "text": " ".join([first, "Give two seeds or more.", *text])}
-    ranking = {task for task, snr in found.snr.items() if snr is not None and snr >= LEAST_SNR}
-    quiet = sorted(found.snr.keys() - ranking)
+    places = sorted({(arm.task, arm.train_params) for arm in found.arms})
+    several = len({size for _, size in places}) > 1
+    ranked = {place for place in places if (found.snr_at(*place) or 0.0) >= LEAST_SNR}
+    ranking = {task for task, _ in ranked}
     once = [d for d in found.differences if not d["filled"]]
-    told = [d for d in once if d["task"] in ranking]
+    told = [d for d in once if (d["task"], d["train_params"]) in ranked]
     noise = [
-        f"{task}: signal to noise {_snr(found, task)}, below {LEAST_SNR:g}: nothing is ranked."
-        for task in quiet
+        f"{task}{f' with {size:.3g} parameters' if several else ''}: signal to noise "
+        f"{_snr(found, task, size)}, below {LEAST_SNR:g}: nothing is ranked."
+        for task, size in places
+        if (task, size) not in ranked
     ]
     if not told:
         return {
@@ -62,7 +66,7 @@ def verdict(found: Comparison) -> dict[str, Any]:
     code = "select" if better else "unknown" if blunt else "random"
     return {
         "code": code,
-        "text": " ".join([*head, *noise, *_paying(found, ranking), *_unpaid(found), *text]),
+        "text": " ".join([*head, *noise, *_paying(found, ranked), *_unpaid(found), *text]),
     }
 
 
@@ -76,10 +80,10 @@ def _listed(differences: Sequence[Json]) -> str:
     return "; ".join(parts)
 
 
-def _paying(found: Comparison, ranking: set[str]) -> Iterator[str]:
+def _paying(found: Comparison, ranked: set[tuple[str, int]]) -> Iterator[str]:
     """Whether scoring that takes FLOPs earns them back, the best of each kind side by side."""
     for d in (found.about or {}).get("paying") or ():
-        if d["task"] in ranking:
+        if (d["task"], d["train_params"]) in ranked:
             said = "ties with" if d["tie"] else "beats" if d["better"] else "loses to"
             name = d["arm"] + (f" [{d['setting']}]" if d["setting"] else "")
             yield (
@@ -150,8 +154,8 @@ def _of_gap(found: Comparison, task: str) -> str:
     return "" if share is None else f", {share:.0%} of what all data gain on the base model"
 
 
-def _snr(found: Comparison, task: str) -> str:
-    snr = found.snr[task]
+def _snr(found: Comparison, task: str, size: float) -> str:
+    snr = found.snr_at(task, size)
     return "not known" if snr is None else f"{snr:.2g}"
 
 

@@ -45,13 +45,15 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
     Raises:
         DataError: As `panels_of`.
     """
-    quiet = sorted(t for t, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
+    taken = nearest_size(comparison, train_params)
+    snrs = {task: comparison.snr_at(task, taken) for task in comparison.snr}
+    quiet = sorted(t for t, snr in snrs.items() if snr is not None and snr < LEAST_SNR)
     try:
         trials, left_out = panels_of(comparison, train_params=train_params, without=quiet)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     notes = [
-        f"{task}: signal to noise {comparison.snr[task]:.2g} is below {LEAST_SNR:g}, so its runs "
+        f"{task}: signal to noise {snrs[task]:.2g} is below {LEAST_SNR:g}, so its runs "
         "rank nothing and were left out"
         for task in quiet
     ]
@@ -71,6 +73,14 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
         )
     found = prior_from_trials(trials, COMPARE, notes=notes)
     return replace(found, notes=(*found.notes, *_off_the_curve(trials, found)))
+
+
+def nearest_size(comparison: Comparison, train_params: float | None) -> int:
+    """Of several sizes of the trained model the nearest to one; the largest without it."""
+    sizes = sorted({arm.train_params for arm in comparison.arms})
+    if train_params is None:
+        return sizes[-1]
+    return min(sizes, key=lambda size: abs(math.log(size / train_params)))
 
 
 def _off_the_curve(trials: Sequence[Trials], found: Prior) -> Iterator[str]:
@@ -143,10 +153,7 @@ def panels_of(
         DataError: There is no panel but such: no method has enough points and seeds, an end was
             not measured, or points lie where the law has no curve.
     """
-    sizes = sorted({arm.train_params for arm in comparison.arms})
-    size = sizes[-1]
-    if train_params is not None:
-        size = min(sizes, key=lambda s: abs(math.log(s / train_params)))
+    size = nearest_size(comparison, train_params)
     largest = {
         method: max(found, key=lambda params: params or 0)
         for method, found in _scoring_sizes(comparison, size).items()

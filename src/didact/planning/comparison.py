@@ -154,6 +154,14 @@ class Comparison:
         ):
             raise DataError(f"snr={self.snr!r}; expected task → a number, or null")
 
+    def snr_at(self, task: str, train_params: float) -> float | None:
+        """Signal to noise of a task with models of a size; of a table without sizes, of all."""
+        told = (self.about or {}).get("snr_of_sizes")
+        for each in told if isinstance(told, list) else ():
+            if (each["task"], each["train_params"]) == (task, train_params):
+                return None if each["snr"] is None else float(each["snr"])
+        return self.snr.get(task)
+
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` reads them back."""
         return {

@@ -83,15 +83,25 @@ def _tasks(arms: Sequence[Json]) -> list[str]:
 def _task(values: Json, about: Json, task: str) -> dict[str, Any]:
     """What the page shows of a task."""
     arms = [arm for arm in values["arms"] if arm["task"] == task]
-    rate = _rate(about)
+    rates = _rates_of_sizes(about)
     shown = [arm for arm in arms if arm["chosen"]]
     lines = lines_of(shown)
-    front = frontier(shown, 0.0)
+    front = frontier(shown, {})
+    front_cpu = frontier(shown, rates) if rates else set()
     differences = {
-        (d["arm"], d["setting"], d["beta"], d["train_params"]): d
+        (d["arm"], d["setting"], d["beta"], d["train_params"], d["filled"]): d
         for d in values["differences"]
-        if d["task"] == task and not d["filled"]
+        if d["task"] == task
     }
+
+    def row(arm: Json, *, filled: bool) -> dict[str, Any]:
+        place = (arm["name"], arm["setting"], arm["beta"], arm["train_params"], filled)
+        return {
+            "arm": arm, "name": name_of(arm), "total": total(arm),
+            "difference": differences.get(place),
+            "share": total(arm) / arm["k_flops"] if arm["feasible"] and arm["k_flops"] else None,
+        }  # fmt: skip
+
     return {
         "name": task,
         "metric": arms[0]["metric"],
@@ -103,22 +113,15 @@ def _task(values: Json, about: Json, task: str) -> dict[str, Any]:
         "law": any(_law_of(line, values["fits"]) for line in lines),
         "rows": [
             {
-                "arm": arm,
-                "name": name_of(arm),
+                **row(arm, filled=False),
                 "front": id(arm) in front,
-                "front_cpu": rate is not None and id(arm) in frontier(shown, rate),
-                "total": total(arm),
-                "with_cpu": None
-                if rate is None
-                else total(arm) + rate * arm["selection_cpu_seconds"],
-                "difference": differences.get(
-                    (arm["name"], arm["setting"], arm["beta"], arm["train_params"])
-                ),
+                "front_cpu": id(arm) in front_cpu,
+                "with_cpu": with_cpu(arm, rates) if rates else None,
             }
             for arm in sorted(arms, key=_by_budget)
         ],
         "filled": [
-            {"arm": arm, "name": name_of(arm), "total": total(arm)}
+            row(arm, filled=True)
             for arm in sorted(values["filled"], key=_by_budget)
             if arm["task"] == task
         ],
@@ -138,10 +141,10 @@ def _by_budget(arm: Json) -> tuple[float, bool, bool, float]:
     )
 
 
-def _rate(about: Json) -> float | None:
-    """FLOPs a second that the training was measured at; of several bases the last."""
-    bases = about.get("bases") or []
-    return float(bases[-1]["flops_per_second"]) if bases else None
+def _rates_of_sizes(about: Json) -> dict[int, float]:
+    """Parameters of a base → FLOPs a second that its training was measured at."""
+    bases = about.get("bases") or ()
+    return {int(base["n_params"]): float(base["flops_per_second"]) for base in bases}
 
 
 def name_of(arm: Json) -> str:
@@ -154,35 +157,49 @@ def total(arm: Json) -> float:
     return float(arm["selection_flops"] + arm["training_flops"])
 
 
-def frontier(arms: Sequence[Json], rate: float) -> set[int]:
+def with_cpu(arm: Json, rates: Mapping[int, float]) -> float:
+    """The same with every processor second of scoring as the FLOPs that training does in it."""
+    return total(arm) + rates.get(arm["train_params"], 0.0) * float(arm["selection_cpu_seconds"])
+
+
+def frontier(arms: Sequence[Json], rates: Mapping[int, float]) -> set[int]:
     """Identities of the arms that no other beats at its price.
 
     Args:
         arms: The arms.
-        rate: FLOPs that a processor second of scoring counts as.
+        rates: Parameters of the trained model → FLOPs that a processor second of scoring counts as.
     """
     known = [arm for arm in arms if arm["value"] is not None and arm["method"] != BASE]
     if not known:
         return set()
-    cost = np.array([total(arm) + rate * arm["selection_cpu_seconds"] for arm in known])
+    cost = np.array([with_cpu(arm, rates) for arm in known])
     worth = np.array([arm["value"] if arm["higher_is_better"] else -arm["value"] for arm in known])
     return {id(known[i]) for i in non_dominated(cost, worth)}
 
 
 def lines_of(arms: Sequence[Json]) -> list[Line]:
-    """A line for each arm of a size with a value: random first, all data at the end of each."""
-    groups: dict[tuple[str, int], list[Json]] = defaultdict(list)
+    """A line for each arm of a base, a target and a size that has a value: random first."""
+    groups: dict[tuple[str, str, int], list[Json]] = defaultdict(list)
     for arm in arms:
         if arm["value"] is not None and arm["method"] not in {BASE, ALL} and total(arm) > 0:
-            groups[arm["name"], arm["train_params"]].append(arm)
-    sizes = {size for _, size in groups}
+            groups[arm["name"], _place(arm), arm["train_params"]].append(arm)
+    sizes = {size for *_, size in groups}
     out: list[Line] = []
-    for (name, size), some in sorted(groups.items(), key=lambda g: (g[0][0] != RANDOM, g[0][1])):
+    for (name, place, size), some in sorted(
+        groups.items(), key=lambda g: (g[0][0] != RANDOM, g[0][1])
+    ):
         plain = sum(line.color != "c-random" for line in out)
         color = "c-random" if name == RANDOM else f"c-{plain % _COLORS}"
-        told = name if len(sizes) == 1 else f"{name}, {params(size)}"
+        told = f"{name} [{place}]" if place else name
+        told = told if len(sizes) == 1 or place else f"{name}, {params(size)}"
         out.append(Line(told, color, tuple(sorted(some, key=total))))
     return out
+
+
+def _place(arm: Json) -> str:
+    """Which base and target a setting is of: those are told apart, other axes are chosen among."""
+    parts = str(arm["setting"]).split(", ")
+    return ", ".join(part for part in parts if part.startswith(("base=", "target=")))
 
 
 def comparison_chart(

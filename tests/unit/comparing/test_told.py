@@ -9,6 +9,8 @@ import pytest
 
 from didact.comparing.told import Asked, told
 from didact.core.errors import DataError
+from didact.evaluation.student import t_quantile
+from didact.planning.compared import compared_prior
 from didact.planning.comparison import Comparison
 
 ASKED = Asked(
@@ -131,6 +133,49 @@ def test_two_sizes_of_the_trained_model_agree_or_not(point):
     assert rank["spearman"] == pytest.approx(0.8)  # a and b change places
     assert rank["decision_accuracy"] == pytest.approx(5 / 6)
     assert found.decision_accuracy == pytest.approx(5 / 6)
+
+
+def of_two_sizes(point, noises):
+    """Random, and arms better and worse by .05, at both sizes with some noise of runs."""
+    points = []
+    for size, base, noise in ((1_000_000, "1M", noises[0]), (15_000_000, "15M", noises[1])):
+        more = {"axes": {"base": base}, "n_params": size}
+        points.append(point("base", 0.0, {"test.jsonl": [2.0]}, **more))
+        points.append(point("all", 1.0, about(1.0, noise), **more))
+        for arm, level in (("random", 1.3), ("a", 1.25), ("b", 1.35)):
+            points.append(point(arm, 0.5, about(level, noise), **more))
+    return told(points, ASKED, {})
+
+
+def test_a_size_whose_runs_rank_nothing_is_not_ranked_by_the_noise_of_another(point):
+    found = of_two_sizes(point, (0.1, 0.004))
+    assert found.snr_at("test", 1_000_000) < 2 < found.snr_at("test", 15_000_000)
+    assert "test with 1e+06 parameters: signal to noise 0." in found.verdict["text"]
+    assert "a [base=15M] on test at 0.5" in found.verdict["text"]
+    assert "base=1M" not in found.verdict["text"]
+    assert "rank nothing" in compared_prior(found, 1e6, "x").why
+    again = of_two_sizes(point, (0.004, 0.1)).verdict["text"]
+    assert "a [base=1M] on test at 0.5" in again
+    assert "base=15M" not in again
+
+
+def test_holm_is_over_all_comparisons_of_a_table_whatever_the_size(point):
+    found = of_two_sizes(point, (0.004, 0.004)).differences
+    assert len(found) == 4
+
+    def wider(d):
+        return (d["holm_high"] - d["holm_low"]) / (d["high"] - d["low"])
+
+    first = max(found, key=wider)  # the smallest p of four, held to 5 % ÷ 4
+    reach = t_quantile(1 - 0.05 / 8, first["df"]) / t_quantile(0.975, first["df"])
+    assert wider(first) == pytest.approx(reach)
+
+
+def test_what_whole_steps_leave_of_a_budget_is_said(points, point):
+    assert not any("whole steps" in note for note in told(points, ASKED, {}).about["notes"])
+    points.append(point("short", 0.5, about(1.3), training_flops=0.4e9))
+    (note,) = (n for n in told(points, ASKED, {}).about["notes"] if "whole steps" in n)
+    assert note.endswith("up to 20 % of it is not spent (short at 0.5), 2.2 % on average")
 
 
 def test_ties_mean_equal_only_where_a_difference_would_have_been_found(point):
