@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,7 @@ from didact.training.settings import TrainSettings
 COLUMNS: Final = (
     "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
 )  # fmt: skip
+_WHOLE: Final = re.compile(r"([0-9]{1,19})(?:\.0*)?")
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -73,13 +76,19 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
             f"{path}: has no run of random samples, beside which every arm is judged; train and "
             f"evaluate {next((a for a in arms if a.startswith(RANDOM)), 'random')!r}"
         )
+    choosing = tuple(task_of(file) for file in grid.choose_on)
+    absent = [task for task in choosing if task not in {row.task for row in rows}]
+    if absent and grid.choice_axes:
+        raise DataError(
+            f"{path}: has no {rows[0].metric} on {absent[0]!r}, by which settings of axes are "
+            f"chosen; add rows of task {absent[0]}, or leave choose_on and axes out of the grid"
+        )
     points = [
         _point(grid, settings[group[0].setting], group, [r for r in rows if r.arm == name])
         for name, group in arms.items()
     ]
     named = dict(zip(arms, points, strict=True))
     points = [_shared(point, named[point.shares]) if point.shares else point for point in points]
-    choosing = tuple(task_of(file) for file in grid.choose_on)
     asked = Asked(metric=rows[0].metric, choosing=choosing)
     note = f"values are those of {path.name}: trained and evaluated elsewhere, samples not known"
     about = {
@@ -104,13 +113,17 @@ def _point(grid: Grid, setting: Setting, group: Sequence[Exported], rows: Sequen
     status = "infeasible" if first.reason else "done" if there else "missing"
     left = float(np.mean([each.training_flops for each in group]))
     spent = [row.training_flops for row in rows if row.training_flops is not None]
+    reason = first.reason or ("" if there else "not in the table of results")
+    done = len({row.seed for row in rows})
+    if 0 < done < len(group):
+        reason = f"{len(group) - done} of {len(group)} runs not in the table of results"
     point = Point(
         setting=setting, beta=first.beta, k_flops=first.k_flops,
         selection_flops=float(np.mean([each.selection_flops for each in group])),
         selection_cpu_seconds=float(np.mean([each.selection_cpu_seconds for each in group])),
         training_flops=0.0 if not rows else float(np.mean(spent)) if spent else left, tokens=0,
         n_params=first.n_params, selector_params=first.selector_params, shares=first.shares,
-        status=status, reason=first.reason or ("" if there else "not in the table of results"),
+        status=status, reason=reason,
         **_trained_by(grid, setting),
     )  # fmt: skip
     by_seed: dict[int | None, list[_Row]] = defaultdict(list)
@@ -150,17 +163,12 @@ def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:
 
 
 def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
-    with readable(path):
-        lines = csv.DictReader(path.read_text("utf-8-sig").splitlines(), strict=True)
-    missing = [name for name in COLUMNS[:-1] if name not in (lines.fieldnames or ())]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
     out: list[_Row] = []
     seen: dict[tuple[Any, ...], str] = {}
-    for told_row in lines:
-        if not told_row.get("value"):
+    for place, told_row in _lines(path):
+        if not (told_row.get("value") or "").strip():
             continue  # of a run that was not made
-        row = _row(told_row, f"{path}:{lines.line_num}", arms)
+        row = _row(told_row, place, arms)
         key = (row.arm, row.seed, row.task, row.metric)
         if key in seen:
             raise DataError(f"{row.place}: is given at {seen[key]}, too; a run counts once")
@@ -169,6 +177,24 @@ def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
     if not out:
         raise DataError(f"{path}: has no row with a value; expected a run a line")
     return out
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where each line of the table is, and what it says by column."""
+    with readable(path):
+        text = path.read_bytes().decode("utf-8-sig")
+    lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [name for name in COLUMNS[:-1] if name not in (lines.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
+        for row in lines:
+            yield f"{path}:{lines.line_num}", row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{lines.line_num}: no CSV ({error}); expected fields between commas, text with "
+            "commas in double quotes"
+        ) from error
 
 
 def _row(given: Mapping[str, Any], place: str, arms: Mapping[str, Sequence[Exported]]) -> _Row:
@@ -181,8 +207,11 @@ def _row(given: Mapping[str, Any], place: str, arms: Mapping[str, Sequence[Expor
             "its own; leave the row out"
         )
     seeds = [each.seed for each in arms[arm]]
-    seed = int(given["seed"]) if str(given["seed"] or "").isdigit() else None
-    if seed not in seeds:
+    told_seed = str(given["seed"] or "").strip()
+    # a column that has empty fields, too, is one of floats to many a tool: 0.0
+    whole = _WHOLE.fullmatch(told_seed)
+    seed = int(whole[1]) if whole else None
+    if seed not in seeds or bool(told_seed) != (seed is not None):
         raise DataError(f"{place}: seed {given['seed']!r} of {arm!r}; expected one of {seeds}")
     flag = _FLAGS.get(str(given["higher_is_better"]).strip().lower())
     if flag is None:

@@ -27,6 +27,7 @@ from didact.planning.law import LEAST_POINTS, fit_own, fit_shared
 
 Json = dict[str, Any]
 _LEAST_RANKED: Final = 3  # arms between which a rank correlation means something
+_LEAST_UNSPENT: Final = 0.01  # of a budget
 _ENDS: Final = frozenset({BASE, ALL})
 
 
@@ -91,7 +92,7 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
         **about,
         "detectable": {contest: family.detectable for contest, family in beside.items()},
         "paying": [d for m in telling for d in beside_free(m, once, choice).differences],
-        "notes": [*about.get("notes", ()), *notes, *told_of, *said],
+        "notes": [*about.get("notes", ()), *notes, *told_of, *_unspent(points), *said],
     }
     comparison = replace(
         bare,
@@ -122,6 +123,22 @@ def _tables(points: Sequence[Point], runs: Sequence[Run]) -> Iterator[tuple[str,
         some = [run for run in runs if run.set in labels]
         if len({run.set for run in some}) > 1:
             yield from ((base, table) for table in tables(some))
+
+
+def _unspent(points: Sequence[Point]) -> Iterator[str]:
+    """How much of their budgets points leave, where that is a hundredth or more."""
+    left = {
+        p.label: 1 - (p.selection_flops + p.training_flops) / p.k_flops
+        for p in points
+        if p.runs and not p.shares and p.setting.arm not in _ENDS
+    }
+    most = max(left, key=left.__getitem__, default="")
+    if most and left[most] >= _LEAST_UNSPENT:
+        yield (
+            "training moves in whole steps that its budget pays for: up to "
+            f"{100 * left[most]:.2g} % of it is not spent ({most}), "
+            f"{100 * float(np.mean(list(left.values()))):.2g} % on average"
+        )
 
 
 # -- rows ------------------------------------------------------------------------------------------

@@ -97,11 +97,21 @@ def _task(values: Json, about: Json, task: str, base: str) -> dict[str, Any]:
     shown = [arm for arm in arms if arm["chosen"]]
     lines = lines_of(shown)
     front = frontier(shown, 0.0)
+    front_cpu = set[int]() if rate is None else frontier(shown, rate)
     differences = {
-        (d["arm"], d["setting"], d["beta"]): d
+        (d["arm"], d["setting"], d["beta"], d["filled"]): d
         for d in values["differences"]
-        if (d["task"], d["base"]) == (task, base) and not d["filled"]
+        if (d["task"], d["base"]) == (task, base)
     }
+
+    def row(arm: Json, *, filled: bool) -> dict[str, Any]:
+        known = arm["value"] is not None and arm["k_flops"]
+        return {
+            "arm": arm, "name": name_of(arm), "total": total(arm),
+            "difference": differences.get((arm["name"], arm["setting"], arm["beta"], filled)),
+            "share": total(arm) / arm["k_flops"] if known else None,
+        }  # fmt: skip
+
     return {
         "name": name,
         "metric": arms[0]["metric"],
@@ -113,20 +123,15 @@ def _task(values: Json, about: Json, task: str, base: str) -> dict[str, Any]:
         "law": any(_law_of(line, values["fits"]) for line in lines),
         "rows": [
             {
-                "arm": arm,
-                "name": name_of(arm),
+                **row(arm, filled=False),
                 "front": id(arm) in front,
-                "front_cpu": rate is not None and id(arm) in frontier(shown, rate),
-                "total": total(arm),
-                "with_cpu": None
-                if rate is None
-                else total(arm) + rate * arm["selection_cpu_seconds"],
-                "difference": differences.get((arm["name"], arm["setting"], arm["beta"])),
+                "front_cpu": id(arm) in front_cpu,
+                "with_cpu": None if rate is None else with_cpu(arm, rate),
             }
             for arm in sorted(arms, key=_by_budget)
         ],
         "filled": [
-            {"arm": arm, "name": name_of(arm), "total": total(arm)}
+            row(arm, filled=True)
             for arm in sorted(values["filled"], key=_by_budget)
             if (arm["task"], arm["base"]) == (task, base)
         ],
@@ -161,6 +166,11 @@ def total(arm: Json) -> float:
     return float(arm["selection_flops"] + arm["training_flops"])
 
 
+def with_cpu(arm: Json, rate: float) -> float:
+    """The same with every processor second of scoring as the FLOPs that training does in it."""
+    return total(arm) + rate * float(arm["selection_cpu_seconds"])
+
+
 def frontier(arms: Sequence[Json], rate: float) -> set[int]:
     """Identities of the arms that no other beats at its price.
 
@@ -171,23 +181,30 @@ def frontier(arms: Sequence[Json], rate: float) -> set[int]:
     known = [arm for arm in arms if arm["value"] is not None and arm["method"] != BASE]
     if not known:
         return set()
-    cost = np.array([total(arm) + rate * arm["selection_cpu_seconds"] for arm in known])
+    cost = np.array([with_cpu(arm, rate) for arm in known])
     worth = np.array([arm["value"] if arm["higher_is_better"] else -arm["value"] for arm in known])
     return {id(known[i]) for i in non_dominated(cost, worth)}
 
 
 def lines_of(arms: Sequence[Json]) -> list[Line]:
-    """A line for each arm with a value: random first, all data at the end of each."""
-    groups: dict[str, list[Json]] = defaultdict(list)
+    """A line for each arm and target with a value: random first."""
+    groups: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for arm in arms:
         if arm["value"] is not None and arm["method"] not in {BASE, ALL} and total(arm) > 0:
-            groups[arm["name"]].append(arm)
+            groups[arm["name"], _target(arm)].append(arm)
     out: list[Line] = []
-    for name, some in sorted(groups.items(), key=lambda g: g[0] != RANDOM):
+    for (name, target), some in sorted(groups.items(), key=lambda g: g[0][0] != RANDOM):
         plain = sum(line.color != "c-random" for line in out)
         color = "c-random" if name == RANDOM else f"c-{plain % _COLORS}"
-        out.append(Line(name, color, tuple(sorted(some, key=total))))
+        told = f"{name} [{target}]" if target else name
+        out.append(Line(told, color, tuple(sorted(some, key=total))))
     return out
+
+
+def _target(arm: Json) -> str:
+    """Which target a setting has: targets are told apart, other axes are chosen among."""
+    parts = str(arm["setting"]).split(", ")
+    return ", ".join(part for part in parts if part.startswith("target="))
 
 
 def comparison_chart(

@@ -118,6 +118,52 @@ def test_a_bad_table_is_refused(place, change, said):
         compare(VALUES, place / "OUT", results=filled(place, change))
 
 
+def test_seeds_that_a_table_of_floats_gives_back_are_seeds(place):
+    def floats(rows):
+        return [r | {"seed": r["seed"] and f"{r['seed']}.0", "value": f" {r['value']} "}
+                for r in rows]  # fmt: skip
+
+    ctx = context(cache_dir=place / "cache")
+    found = [compare(VALUES, place / "OUT", results=filled(place, change), ctx=ctx).comparison
+             for change in (None, floats)]  # fmt: skip
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("seed", ["²", "0.5", "x", "-1", ""])
+def test_what_is_no_seed_of_a_run_is_refused(place, seed):
+    with pytest.raises(DataError, match=r"back\.csv:2: seed .* of 'all'; expected one of \[0, 1\]"):
+        compare(VALUES, place / "OUT", results=filled(
+            place, lambda rows: [r | {"seed": seed} for r in rows if r["arm"] == "all"]
+        ))  # fmt: skip
+
+
+def test_a_table_that_is_broken_is_refused_in_its_place(place):
+    text = filled(place).read_text().splitlines()
+    (place / "back.csv").write_text("\n".join([*text, 'all,"0" x,test,a,1,true,']))
+    with pytest.raises(DataError, match=r"back\.csv:\d+: no CSV \("):
+        compare(VALUES, place / "OUT", results=place / "back.csv")
+
+
+def test_runs_that_did_not_come_back_are_counted(place):
+    one = filled(place, lambda rows: [r for r in rows if (r["arm"], r["seed"]) != (
+        "words at 0.25", "1")])  # fmt: skip
+    found = compare(VALUES, place / "OUT", results=one).comparison
+    (arm,) = (a for a in found.arms if (a.name, a.beta) == ("words", 0.25))
+    assert (arm.seeds, arm.reason) == (1, "1 of 2 runs not in the table of results")
+
+
+def test_without_the_files_that_choose_no_setting_is_chosen(place):
+    axes = {"axes": {"train.learning_rate": [1e-3, 1e-4]}, "choose_on": ["val.jsonl"]}
+    lines = [orjson.dumps(chat(i)) + b"\n" for i in range(70, 76)]
+    (place / "val.jsonl").write_bytes(b"".join(lines))
+    ctx = context(cache_dir=place / "cache")
+    compare(VALUES | axes, place / "AXES", export_only="none", ctx=ctx)
+    rows = (place / "AXES" / "results.csv").read_text().replace(",,,", ",1,true,").splitlines()
+    (place / "back.csv").write_text("\n".join(r for r in rows if ",val," not in r))
+    with pytest.raises(DataError, match="has no mt_bench on 'val', by which settings of axes are"):
+        compare(VALUES | axes, place / "AXES", results=place / "back.csv")
+
+
 def test_without_an_export_there_is_nothing_to_be_told(place, tmp_path):
     with pytest.raises(DataError, match="write them first: didact compare GRID .* --export-only"):
         compare(VALUES, tmp_path, results=filled(place))

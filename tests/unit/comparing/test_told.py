@@ -269,6 +269,13 @@ def test_settings_are_chosen_by_files_in_the_unit_of_their_noise(point):
     }
 
 
+def test_what_whole_steps_leave_of_a_budget_is_said(points, point):
+    assert not any("whole steps" in note for note in told(points, ASKED, {}).about["notes"])
+    points.append(point("short", 0.5, about(1.3), training_flops=0.4e9))
+    (note,) = (n for n in told(points, ASKED, {}).about["notes"] if "whole steps" in n)
+    assert note.endswith("up to 20 % of it is not spent (short at 0.5), 2.2 % on average")
+
+
 def test_ties_mean_equal_only_where_a_difference_would_have_been_found(point):
     def codes(noise):
         points = [point("base", 0.0, {"test.jsonl": [2.0]}), point("all", 1.0, about(1.0, noise))]

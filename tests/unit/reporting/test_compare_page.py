@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from didact.planning.comparison import Comparison
-from didact.reporting.compare_page import frontier, lines_of, render_comparison
+from didact.reporting.compare_page import (
+    frontier,
+    lines_of,
+    render_comparison,
+    with_cpu,
+)
 
 EVIL = "<b>words</b>"
 
@@ -91,6 +96,33 @@ def test_what_costs_processor_time_leaves_the_frontier_once_that_counts(
     assert {names[i] for i in frontier(arms, 1e10)} == {
         ("random", 0.25), ("random", 0.5), ("all", 1.0)
     }  # fmt: skip
+
+
+def test_processor_time_counts_as_what_training_does_in_it() -> None:
+    arms = [arm("random", 0.5, 1.3), arm("words", 0.5, 1.1, selection_cpu_seconds=1e5)]
+    assert [with_cpu(a, 1e10) for a in arms] == [5e14, 1.5e15]
+
+
+def test_targets_have_lines_of_their_own_and_chosen_settings_one(values: dict[str, Any]) -> None:
+    told = [("target=a, rate=1", 0.25), ("target=a, rate=2", 0.5), ("target=b, rate=1", 0.25)]
+    arms = [arm("words", beta, 1.0, setting=setting) for setting, beta in told]
+    assert [(line.name, len(line.arms)) for line in lines_of(arms)] == [
+        ("words [target=a]", 2), ("words [target=b]", 1)
+    ]  # fmt: skip
+
+
+def test_what_was_repeated_is_told_beside_random_and_every_arm_with_its_share_of_the_budget(
+    values: dict[str, Any],
+) -> None:
+    values["filled"].append(
+        arm("again", 0.5, 1.5, training_flops=0.31e15, chosen=True, setting="", base="")
+    )
+    values["differences"].append(difference("again", 0.5, filled=True, difference=-0.123))
+    text = " ".join(re.sub(r"<[^>]+>", " ", render_comparison(values)).split())
+    (row,) = re.findall(r"again 0\.5 .*? 3(?= |$)", text)
+    assert "−0.123" in row
+    assert "better" in row
+    assert "62.0%" in row
 
 
 def test_the_law_is_drawn_through_what_it_was_fitted_to(values: dict[str, Any]) -> None:
