@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 from didact import config as configs
 from didact import pipeline
+from didact.analysis.run_tables import DIRECTIONS
 from didact.comparing.grid import Grid, Plain
 from didact.comparing.ground import open_ground
 from didact.comparing.measured import task_of
@@ -25,6 +28,9 @@ from didact.stages.spending import paid_before
 
 FOLDER: Final = "data"
 RESULTS: Final = "results.csv"
+COLUMNS: Final = (
+    "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
+)  # fmt: skip
 _TABLE: Final = "arms.json"
 
 
@@ -165,13 +171,15 @@ def read_exported(home: Path) -> list[Exported]:
 
 
 def results_template(arms: Sequence[Exported], tasks: Sequence[str], metric: str) -> str:
-    """A CSV with a line for each run and task, without its value."""
-    lines = ["arm,seed,task,metric,value,higher_is_better,training_flops"]
-    lines += [
-        f'"{each.arm}",{"" if each.seed is None else each.seed},{task},{metric},,,'
-        f"{each.training_flops:.6g}"
+    """A CSV with a line for each run and task, without its value; the direction where known."""
+    up = {True: "true", False: "false", None: ""}[DIRECTIONS.get(metric)]
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(COLUMNS)
+    out.writerows(
+        (each.arm, each.seed, task, metric, "", up, f"{each.training_flops:.6g}")
         for each in arms
         for task in tasks
         if not each.shares and not each.reason
-    ]
-    return "\n".join(lines) + "\n"
+    )
+    return text.getvalue()

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from didact.analysis.run_tables import csv_rows, direction, finite
 from didact.analysis.runs import Measure, Run, What
-from didact.comparing.exporting import Exported, read_exported
+from didact.comparing.exporting import COLUMNS, Exported, read_exported
 from didact.comparing.grid import Grid
 from didact.comparing.measured import task_of
 from didact.comparing.points import Point, trained_by
 from didact.comparing.settings import Setting, parsed, settings_of
 from didact.comparing.told import Asked, told
 from didact.core.errors import DataError, did_you_mean
-from didact.data.reading.files import readable
 from didact.planning.comparison import BASE, RANDOM, Comparison
 from didact.training.settings import TrainSettings
 
-COLUMNS: Final = (
-    "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
-)  # fmt: skip
 _WHOLE: Final = re.compile(r"([0-9]{1,19})(?:\.0*)?")
-_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,8 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
         home: The folder they were exported into.
         where: What messages call the grid.
         path: A CSV: `arm, seed, task, metric, value, higher_is_better, training_flops`; the last
-            is what is left for the training where it is empty.
+            is what is left for the training where it is empty, and the direction of didact's own
+            metrics is known.
 
     Raises:
         DataError: No arms were exported there, a row is bad or given twice, several metrics are
@@ -165,10 +159,11 @@ def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:
 def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
     out: list[_Row] = []
     seen: dict[tuple[Any, ...], str] = {}
-    for place, told_row in _lines(path):
-        if not (told_row.get("value") or "").strip():
+    for number, given in csv_rows(path, COLUMNS[:-1]):
+        told = {name: value.strip() for name, value in given.items()}
+        if not told["value"]:
             continue  # of a run that was not made
-        row = _row(told_row, place, arms)
+        row = _row(told, f"{path}:{number}", arms)
         key = (row.arm, row.seed, row.task, row.metric)
         if key in seen:
             raise DataError(f"{row.place}: is given at {seen[key]}, too; a run counts once")
@@ -179,26 +174,8 @@ def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
     return out
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where each line of the table is, and what it says by column."""
-    with readable(path):
-        text = path.read_bytes().decode("utf-8-sig")
-    lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        missing = [name for name in COLUMNS[:-1] if name not in (lines.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
-        for row in lines:
-            yield f"{path}:{lines.line_num}", row
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{lines.line_num}: no CSV ({error}); expected fields between commas, text with "
-            "commas in double quotes"
-        ) from error
-
-
-def _row(given: Mapping[str, Any], place: str, arms: Mapping[str, Sequence[Exported]]) -> _Row:
-    arm = str(given["arm"])
+def _row(given: Mapping[str, str], place: str, arms: Mapping[str, Sequence[Exported]]) -> _Row:
+    arm = given["arm"]
     if arm not in arms:
         raise DataError(f"{place}: arm {arm!r} was not exported{did_you_mean(arm, arms)}")
     if arms[arm][0].shares:
@@ -207,30 +184,21 @@ def _row(given: Mapping[str, Any], place: str, arms: Mapping[str, Sequence[Expor
             "its own; leave the row out"
         )
     seeds = [each.seed for each in arms[arm]]
-    told_seed = str(given["seed"] or "").strip()
     # a column that has empty fields, too, is one of floats to many a tool: 0.0
-    whole = _WHOLE.fullmatch(told_seed)
+    whole = _WHOLE.fullmatch(given["seed"])
     seed = int(whole[1]) if whole else None
-    if seed not in seeds or bool(told_seed) != (seed is not None):
-        raise DataError(f"{place}: seed {given['seed']!r} of {arm!r}; expected one of {seeds}")
-    flag = _FLAGS.get(str(given["higher_is_better"]).strip().lower())
-    if flag is None:
-        raise DataError(
-            f"{place}: higher_is_better is {given['higher_is_better']!r}; expected true or false"
-        )
-    flops = given.get("training_flops") or None
+    if seed not in seeds or bool(given["seed"]) != (seed is not None):
+        expected = "no seed: it is one model" if seeds == [None] else f"one of {seeds}"
+        raise DataError(f"{place}: seed {given['seed']!r} of {arm!r}; expected {expected}")
+    for name in ("task", "metric"):
+        if not given[name]:
+            raise DataError(f"{place}: has no {name}; expected what the value is of")
+    flops = None
+    if given.get("training_flops"):
+        flops = finite(given["training_flops"], "training_flops", place)
+        if flops < 0:
+            raise DataError(f"{place}: training_flops is {flops:g}; expected 0 or more")
     return _Row(
-        arm, seed, str(given["task"]), str(given["metric"]),
-        _number(given["value"], "value", place), flag,
-        None if flops is None else _number(flops, "training_flops", place), place,
+        arm, seed, given["task"], given["metric"], finite(given["value"], "value", place),
+        direction(given["higher_is_better"] or None, given["metric"], place), flops, place,
     )  # fmt: skip
-
-
-def _number(told_value: Any, name: str, place: str) -> float:
-    try:
-        value = float(told_value)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{place}: {name} is {told_value!r}; expected a finite number")
-    return value

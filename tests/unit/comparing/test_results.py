@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from didact.comparing.compare import compare
+from didact.comparing.exporting import Exported, results_template
 from didact.core.errors import DataError
 from didact.planning.compared import compared_prior
 from didact.planning.comparison import Comparison
@@ -105,7 +106,10 @@ def test_what_comes_back_is_a_comparison(place):
         (lambda rows: [rows[0] | {"arm": "word at 0.5"}], "'word at 0.5' was not exported; did"),
         (lambda rows: [rows[1] | {"seed": 7}], "seed '7' of .*; expected one of"),
         (lambda rows: [rows[1] | {"value": "good"}], "value is 'good'; expected a finite number"),
-        (lambda rows: [rows[1] | {"higher_is_better": "?"}], "higher_is_better is"),
+        (lambda rows: [rows[1] | {"higher_is_better": "?"}], "higher_is_better of 'mt_bench' is"),
+        (lambda rows: [rows[1] | {"task": ""}], "has no task; expected what the value is of"),
+        (lambda rows: [rows[1] | {"training_flops": "-5"}], "training_flops is -5; expected 0 or"),
+        (lambda rows: [rows[0] | {"seed": "0"}], "seed '0' of 'base'; expected no seed: it is one"),
         (lambda rows: [rows[1] | {"arm": "random at 1"}], "is the same training as 'all'"),
         (lambda rows: [rows[1] | {"metric": "a"}, rows[2] | {"metric": "b"}], "has a, b, and the"),
         (lambda rows: [r | {"value": ""} for r in rows], "has no row with a value"),
@@ -162,6 +166,15 @@ def test_without_the_files_that_choose_no_setting_is_chosen(place):
     (place / "back.csv").write_text("\n".join(r for r in rows if ",val," not in r))
     with pytest.raises(DataError, match="has no mt_bench on 'val', by which settings of axes are"):
         compare(VALUES | axes, place / "AXES", results=place / "back.csv")
+
+
+def test_the_template_is_a_csv_whatever_arms_are_called():
+    arm = Exported(arm='say "hi", twice', setting="x", beta=0.5, k_flops=1e9, seed=0,
+                   training_flops=1e9)  # fmt: skip
+    for metric, up in (("bits_per_byte", "false"), ("mt_bench", "")):
+        text = results_template([arm], ["a,b"], metric)
+        (row,) = csv.DictReader(text.splitlines(), strict=True)
+        assert (row["arm"], row["task"], row["higher_is_better"]) == (arm.arm, "a,b", up)
 
 
 def test_without_an_export_there_is_nothing_to_be_told(place, tmp_path):
