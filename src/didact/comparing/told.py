@@ -64,7 +64,10 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
     """
     runs = [run for point in points for run in point.runs]
     if all(point.setting.method == BASE for point in points if point.runs):
-        why = next((p.reason for p in points if p.reason.startswith("failed")), "none was feasible")
+        reasons = [p.reason for p in points if p.reason]
+        failed = [reason for reason in reasons if reason.startswith("failed")]
+        not_run = ["none is done yet"] if "not run" in reasons else []
+        why = next(iter([*failed, *not_run]), "none was feasible")
         raise DataError(f"no run came to an end: {why}")
     points, renamed = _told_apart(points)
     kept, notes = without_twins(checked(runs))

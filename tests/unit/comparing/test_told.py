@@ -248,6 +248,9 @@ def test_a_metric_that_no_file_has(points):
     failed = [replace(p, runs=(), reason="failed: no disk") for p in points[1:]]
     with pytest.raises(DataError, match="no run came to an end: failed: no disk"):
         told([points[0], *failed], ASKED, {})
+    waiting = [replace(p, runs=(), reason="not run") for p in points[1:]]
+    with pytest.raises(DataError, match="no run came to an end: none is done yet"):
+        told([points[0], *waiting], ASKED, {})
 
 
 def test_whether_paying_for_scores_pays_is_told_of_the_best_of_each_kind(point):
