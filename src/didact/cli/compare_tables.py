@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ from didact.planning.comparison import Arm, Comparison
 from didact.reporting.formatting import number, seconds
 from didact.reporting.plan_page import hours
 
+_WIDE: Final = 140  # characters of a line in a file
+_NAME: Final = 30  # least characters of a name with values of axes
+
 
 def foretell(bill: Bill) -> None:
     """The bill, on stderr: results go to stdout."""
@@ -29,9 +32,11 @@ def bill_table(bill: Bill) -> None:
 
 
 def _bill(bill: Bill, console: Console) -> None:
+    _widened(console)
     table = new_table(
         "setting", "runs", "not paid", "scoring", "CPU s", "training", "evaluation", "time",
     )  # fmt: skip
+    table.columns[0].min_width = _NAME if any("[" in x.label for x in bill.lines) else None
     for line in bill.lines:
         table.add_row(
             safe(line.label), f"{line.runs}", f"{line.infeasible or ''}",
@@ -67,28 +72,38 @@ def compared_tables(done: Compared) -> None:
     assert done.comparison is not None  # noqa: S101 - of a comparison that was made
     found = done.comparison
     console = stdout()
-    if not console.is_terminal:  # nothing is cut off in a file
-        console.width = 140
+    _widened(console)
     console.print(safe((found.verdict or {}).get("text", "")))
     for contest in dict.fromkeys(arm.contest for arm in found.arms):
         console.print("")
-        console.print(_contest(found, contest))
+        console.print(_contest(found, contest, filled=False))
+        if found.filled:
+            fraction = float((found.about or {}).get("fraction") or 0)
+            console.print(f"\nthe same {fraction:.3g} of the pool, repeated:")
+            console.print(_contest(found, contest, filled=True))
     for name, reason in (done.failed or {}).items():
         console.print(f"failed: {safe(name)}: {safe(reason)}")
     for file in (COMPARISON, TABLE, PAGE):
         console.print(f"wrote {safe(done.folder / file)}")
 
 
-def _contest(found: Comparison, contest: str) -> Table:
+def _widened(console: Console) -> None:
+    """Nothing is cut off in a file."""
+    if not console.is_terminal:
+        console.width = _WIDE
+
+
+def _contest(found: Comparison, contest: str, *, filled: bool) -> Table:
     """The arms of a task, of a base."""
-    arms = [arm for arm in found.arms if arm.contest == contest]
+    arms = [arm for arm in (found.filled if filled else found.arms) if arm.contest == contest]
     table = new_table(
         safe(contest), "β", arms[0].metric, "95 %", "beside random", "", "scoring FLOPs", "CPU s",
-        "training FLOPs", "runs",
+        "training FLOPs", "of β", "runs",
     )  # fmt: skip
+    table.columns[0].min_width = _NAME if any(arm.setting for arm in arms) else None
     beside = {
         (d["task"], d["base"], d["arm"], d["setting"], d["beta"]): d
-        for d in found.differences if not d["filled"]
+        for d in found.differences if d["filled"] == filled
     }  # fmt: skip
     for arm in sorted(arms, key=lambda a: (a.method == "all", a.beta)):
         d = beside.get((arm.task, arm.base, arm.name, arm.setting, arm.beta))
@@ -97,9 +112,16 @@ def _contest(found: Comparison, contest: str) -> Table:
             safe(name) + ("" if arm.chosen else " (not chosen)"), f"{arm.beta:g}",
             number(arm.value), _between(arm), "" if d is None else f"{d['difference']:+.3g}",
             _said(arm, d), number(arm.selection_flops), seconds(arm.selection_cpu_seconds),
-            number(arm.training_flops), f"{arm.seeds}",
+            number(arm.training_flops), _spent(arm), f"{arm.seeds}",
         )  # fmt: skip
     return table
+
+
+def _spent(arm: Arm) -> str:
+    """The share of its budget that an arm took; training moves in whole steps."""
+    if arm.value is None or not arm.k_flops:
+        return ""
+    return f"{(arm.selection_flops + arm.training_flops) / arm.k_flops:.0%}"
 
 
 def _between(arm: Arm) -> str:

@@ -22,7 +22,7 @@ class Line:
 
     Attributes:
         label: The setting.
-        runs: Number of its runs that are done.
+        runs: Number of its runs to come.
         infeasible: Number of its budgets that do not pay for its scoring.
         scoring_flops: FLOPs of scoring; 0 where an earlier line has the same scores.
         scoring_cpu_seconds: Processor seconds of scoring, likewise.

@@ -401,6 +401,8 @@ def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str)
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]
+    if not (out / "manifest.json").exists():
+        ctx.tell("base: its config is trained first; the bill is of what comes after")
     pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
     return out / "model"
 

@@ -109,7 +109,7 @@ def told(points: Sequence[Point], asked: Asked, about: Mapping[str, Any]) -> Com
 
 def _why_nothing(points: Sequence[Point]) -> str:
     """The first reason for which an arm has no run, what failed before what was not run."""
-    for status in ("failed", "infeasible", "missing"):
+    for status in ("failed", "missing", "infeasible"):
         for point in points:
             if point.status == status:
                 return f"{point.label}: {point.reason}"

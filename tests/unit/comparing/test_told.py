@@ -349,7 +349,8 @@ def test_what_failed_was_affordable(points, point):
 
 def test_nothing_to_compare_says_the_first_reason(points):
     idle = [replace(p, runs=(), status="missing", reason="not run") for p in points[1:]]
-    with pytest.raises(DataError, match=r"^there is nothing to compare: all at 1: not run$"):
+    idle[0] = replace(idle[0], status="infeasible", reason="scoring takes more")
+    with pytest.raises(DataError, match=r"^there is nothing to compare: random at 0.25: not run$"):
         told([points[0], *idle], ASKED, {})
 
 
