@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,8 +11,7 @@ from rich.table import Table
 
 from didact.cli.printing import new_table, safe, stdout
 from didact.comparing.bill import Bill
-from didact.comparing.compare import Compared
-from didact.comparing.exporting import RESULTS
+from didact.comparing.exporting import RESULTS, Exported
 from didact.comparing.writing import COMPARISON, PAGE, TABLE
 from didact.planning.comparison import Arm, Comparison
 from didact.reporting.formatting import number, seconds
@@ -52,11 +52,11 @@ def _bill(bill: Bill, console: Console) -> None:
         console.print(f"dropped to keep to the hours: {safe(label)}")
 
 
-def exported_table(done: Compared) -> None:
+def exported_table(arms: Sequence[Exported], folder: Path) -> None:
     """The data sets that were written, and where results go."""
     console = stdout()
     table = new_table("arm", "seed", "samples", "scoring FLOPs", "training FLOPs", "data set")
-    for each in done.exported:
+    for each in arms:
         where = each.folder or (f"as {each.shares}" if each.shares else each.reason)
         table.add_row(
             safe(each.arm), "" if each.seed is None else f"{each.seed}",
@@ -64,13 +64,13 @@ def exported_table(done: Compared) -> None:
             number(each.training_flops), safe(where),
         )  # fmt: skip
     console.print(table)
-    console.print(f"wrote {safe(done.folder / RESULTS)}: fill in value and higher_is_better of it")
+    console.print(f"wrote {safe(folder / RESULTS)}: fill in value and higher_is_better of it")
 
 
-def compared_tables(done: Compared) -> None:
+def compared_tables(
+    found: Comparison, folder: Path, failed: Mapping[str, str] | None = None
+) -> None:
     """The verdict in words, a table for each task, where things are."""
-    assert done.comparison is not None  # noqa: S101 - of a comparison that was made
-    found = done.comparison
     console = stdout()
     _widened(console)
     console.print(safe((found.verdict or {}).get("text", "")))
@@ -81,10 +81,10 @@ def compared_tables(done: Compared) -> None:
             fraction = float((found.about or {}).get("fraction") or 0)
             console.print(f"\nthe same {fraction:.3g} of the pool, repeated:")
             console.print(_contest(found, contest, filled=True))
-    for name, reason in (done.failed or {}).items():
+    for name, reason in (failed or {}).items():
         console.print(f"failed: {safe(name)}: {safe(reason)}")
     for file in (COMPARISON, TABLE, PAGE):
-        console.print(f"wrote {safe(done.folder / file)}")
+        console.print(f"wrote {safe(folder / file)}")
 
 
 def _widened(console: Console) -> None:

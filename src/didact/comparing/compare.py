@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +10,18 @@ from typing import Any
 
 from didact import verbs
 from didact.comparing.bill import Bill, billed
-from didact.comparing.exporting import Exported, export_arms
-from didact.comparing.grid import Grid, load_grid, parse_grid
-from didact.comparing.ground import Ground, open_ground
+from didact.comparing.grid import Given, Grid, read_grid
+from didact.comparing.ground import Ground, one_at_a_time, open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
-from didact.comparing.records import Record, read_record, selection_flops
-from didact.comparing.results import compared_results
+from didact.comparing.records import FOLDER, Record, read_record, selection_flops
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
 from didact.comparing.speed import Speed, measured_speed
 from didact.comparing.told import Asked, told
 from didact.comparing.trials import Trial, trials_of
 from didact.comparing.writing import write_comparison
-from didact.core.errors import ConfigError, did_you_mean
+from didact.core.errors import ConfigError, DataError, did_you_mean
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Context
 from didact.evaluation.results import HIGHER_IS_BETTER, write_evaluation
@@ -40,26 +39,22 @@ class Compared:
         bill: What was to be paid when it was begun.
         comparison: What it found; None of a dry run.
         failed: Name of a run that failed → why.
-        exported: The arms that were written for another trainer.
     """
 
     folder: Path
     bill: Bill
     comparison: Comparison | None = None
     failed: Mapping[str, str] | None = None
-    exported: Sequence[Exported] = ()
 
 
 def compare(
-    grid: Grid | Mapping[str, Any] | PathLike,
+    grid: Given,
     out: PathLike,
     *,
     dry_run: bool = False,
     max_hours: float | None = None,
     jobs: int = 1,
     so_far: bool = False,
-    export_only: str | None = None,
-    results: PathLike | None = None,
     about_to_run: Callable[[Bill], None] | None = None,
     ctx: Context | None = None,
 ) -> Compared:
@@ -78,9 +73,6 @@ def compare(
             `didact.comparing.bill.billed`.
         jobs: Runs at a time, in processes.
         so_far: Run nothing, and tell what is done.
-        export_only: Train nothing, and write every feasible arm as a data set for this trainer.
-        results: Run nothing, and tell a CSV of what was trained and evaluated elsewhere; see
-            `didact.comparing.results.compared_results`.
         about_to_run: Told of the bill before the first run.
         ctx: Cache, progress, and who is told.
 
@@ -95,24 +87,19 @@ def compare(
     **Cost:** the bill's; the pool is tokenised once and four optimizer steps are timed.
     """
     ctx = ctx or verbs.context()
-    checked, where = _grid(grid)
+    checked, where = read_grid(grid)
     home = Path(out).expanduser().absolute()
-    if results is not None:
-        comparison = compared_results(checked, home, where, Path(results).expanduser())
-        write_comparison(comparison, home)
-        return Compared(home, Bill(()), comparison)
-    if export_only is not None:
-        exported = export_arms(checked, home, where, export_only, ctx)
-        return Compared(home, Bill(()), exported=exported)
+    if so_far and not any((home / FOLDER).glob("*.json")):
+        raise DataError(f"{home}: no run is done there; run it without --so-far first")
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)
-    ground = open_ground(checked, settings, home, ctx, where)
+    ground = open_ground(checked, settings, home, ctx, where, making=not so_far)
     trials = trials_of(ground, settings)
     done = {
         t.name: r.seconds for t in trials
         if (r := read_record(home, t.name, t.key)) is not None and r.status != "failed"
     }  # fmt: skip
-    speeds = _speeds(ground, settings)
+    speeds = _speeds(ground, settings, timing=not so_far)
     device = _device(ground, settings)
     # runs on one processor share its cores, those on one accelerator its time
     devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
@@ -125,14 +112,14 @@ def compare(
         return Compared(home, bill)
     if about_to_run is not None and not so_far:
         about_to_run(bill)
-    weights = max(base.weight_bytes for base in ground.bases.values())
-    runs = sum(t.plain is not None and t.name not in done for t in going)
-    check_room(home, weights, runs, jobs, keep_models=checked.keep_models)
-    base_tables = _evaluated_bases(ground)
+    base_tables = _evaluated_bases(ground, making=not so_far)
     if so_far:
         read = (read_record(home, t.name, t.key) for t in trials)
         records = {record.name: record for record in read if record is not None}
     else:
+        weights = max(base.weight_bytes for base in ground.bases.values())
+        runs = sum(t.plain is not None and t.name not in done for t in going)
+        check_room(home, weights, runs, jobs, keep_models=checked.keep_models)
         records = run_trials(
             going, home, ctx, foretold=_foretold(ground, going, speeds),
             keep_models=checked.keep_models, jobs=jobs, device=device,
@@ -152,29 +139,19 @@ def compare(
     return Compared(home, bill, comparison, failed)
 
 
-def _grid(grid: Grid | Mapping[str, Any] | PathLike) -> tuple[Grid, str]:
-    """The grid, and what messages call it."""
-    if isinstance(grid, Grid):
-        return grid, "grid"
-    if isinstance(grid, Mapping):
-        return parse_grid(grid), "grid"
-    path = Path(grid).expanduser()
-    return load_grid(path), str(path)
-
-
 def _check_metric(metric: str, where: str) -> None:
     known = sorted(HIGHER_IS_BETTER.keys() - {"chance"})
     if metric not in known:
         raise ConfigError(f"{where}: metric {metric!r} is unknown{did_you_mean(metric, known)}")
 
 
-def _speeds(ground: Ground, settings: Sequence[Setting]) -> dict[str, Speed]:
+def _speeds(ground: Ground, settings: Sequence[Setting], *, timing: bool) -> dict[str, Speed]:
     """Digest of a base → how fast all data train it."""
     out: dict[str, Speed] = {}
     for setting in settings:
         base = ground.base_of(setting)
         if setting.method == ALL and base.digest not in out:
-            out[base.digest] = measured_speed(ground, setting)
+            out[base.digest] = measured_speed(ground, setting, timing=timing)
     return out
 
 
@@ -197,19 +174,22 @@ def _device(ground: Ground, settings: Sequence[Setting]) -> Any:
     return "cpu" if local_devices(asked)[0] == "cpu" else asked
 
 
-def _evaluated_bases(ground: Ground) -> dict[str, Path]:
+def _evaluated_bases(ground: Ground, *, making: bool) -> dict[str, Path]:
     """Digest of a base → the table of its evaluation, made once."""
     out = {}
     for base in ground.bases.values():
         key = fingerprint([base.digest, ground.identity, ground.grid.evaluate])[:16]
-        path = ground.home / "bases" / f"{key}.parquet"
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            found = verbs.evaluate(
-                base.model, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
-            )
-            write_evaluation(found, path)
-        out[base.digest] = path
+        path = out[base.digest] = ground.home / "bases" / f"{key}.parquet"
+        if path.is_file():
+            continue
+        if not making:
+            raise DataError(f"{path}: the base model is not evaluated; run it without --so-far")
+        with one_at_a_time(ground.home, "evaluate the base model", ground.ctx):
+            if not path.is_file():
+                found = verbs.evaluate(
+                    base.model, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
+                )
+                write_evaluation(found, path)
     return out
 
 
@@ -235,9 +215,12 @@ def _about(
                     "name": setting.place[0], "model": base.model, "digest": base.digest,
                     "n_params": base.n_params,
                     "full_pass_flops": whole.flops, "full_pass_tokens": whole.tokens,
-                    "samples": whole.samples, "flops_per_second": speed.flops_per_second,
-                    "flops_per_cpu_second": speed.flops_per_cpu_second,
-                    "device": speed.device,
+                    "samples": whole.samples,
+                    **({} if math.isnan(speed.flops_per_second) else {
+                        "flops_per_second": speed.flops_per_second,
+                        "flops_per_cpu_second": speed.flops_per_cpu_second,
+                        "device": speed.device,
+                    }),
                 }
             )  # fmt: skip
     return {
@@ -248,7 +231,7 @@ def _about(
         "choose_on": [file.name for file in ground.choosing],
         "tell_on": [file.name for file in ground.telling],
         "axes": {axis: list(values) for axis, values in grid.axes.items()},
-        "bill": bill.to_json(),
+        "bill": None if math.isnan(bill.seconds) else bill.to_json(),
         "spent": {
             "training_flops": sum(r.training_flops for r in records.values()),
             "selection_flops": selection_flops(records.values()),

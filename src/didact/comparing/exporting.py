@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
-from didact import pipeline
+from didact import pipeline, verbs
 from didact.analysis.run_tables import DIRECTIONS
-from didact.comparing.grid import Grid, Plain
+from didact.comparing.grid import Given, Plain, read_grid
 from didact.comparing.ground import open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.settings import settings_of
@@ -25,6 +25,7 @@ from didact.core.nesting import parse_json
 from didact.core.protocols import Context, Progress
 from didact.planning.comparison import ALL, BASE
 from didact.stages.spending import paid_before
+from didact.verbs import PathLike
 
 FOLDER: Final = "data"
 RESULTS: Final = "results.csv"
@@ -71,26 +72,34 @@ class Exported:
     selector_params: int | None = None
 
 
-def export_arms(grid: Grid, home: Path, where: str, trainer: str, ctx: Context) -> list[Exported]:
+def export_arms(
+    grid: Given, out: PathLike, trainer: str, *, ctx: Context | None = None
+) -> list[Exported]:
     """Write a data set for every feasible arm, budget and seed into `data/`, for a trainer.
 
     A base that is a known name or a size is taken for its numbers alone. Nothing is trained; scores
     are made. Started again, it does what is not done.
 
     Args:
-        grid: The grid; its repeated fractions are left out.
-        home: The folder of the comparison.
-        where: What messages call the grid.
+        grid: As `didact.compare` takes it; its repeated fractions are left out.
+        out: The folder of the comparison.
         trainer: See `didact export --for`; `none` for the rows alone.
         ctx: Cache, progress.
+
+    Raises:
+        ConfigError: The grid is wrong, or the folder holds something else.
+        DataError: As for `didact.compare`.
     """
-    settings = settings_of(grid, where)
-    ground = open_ground(grid, settings, home, ctx, where, by_numbers=True)
-    out: list[Exported] = []
+    ctx = ctx or verbs.context()
+    checked, where = read_grid(grid)
+    home = Path(out).expanduser().absolute()
+    settings = settings_of(checked, where)
+    ground = open_ground(checked, settings, home, ctx, where, by_numbers=True)
+    arms: list[Exported] = []
     for setting in settings:
         if setting.method == BASE:
             params = ground.base_of(setting).n_params
-            out.append(
+            arms.append(
                 Exported(arm=setting.label, setting=setting.label, beta=0.0, k_flops=0.0,
                          seed=None, n_params=params)
             )  # fmt: skip
@@ -107,18 +116,18 @@ def export_arms(grid: Grid, home: Path, where: str, trainer: str, ctx: Context) 
         }  # fmt: skip
         if trial.plain is None:
             shares = names.get(trial.shared, "")
-            out.append(Exported(**known, shares=shares, reason=trial.reason))
+            arms.append(Exported(**known, shares=shares, reason=trial.reason))
             continue
         try:
-            out.append(Exported(**{**known, **_exported(trial, home, trainer, ctx)}))
+            arms.append(Exported(**{**known, **_exported(trial, home, trainer, ctx)}))
         except BudgetError as error:
-            out.append(Exported(**known, reason=str(error)))
-    table = {"trainer": trainer, "arms": [asdict(each) for each in out]}
+            arms.append(Exported(**known, reason=str(error)))
+    table = {"trainer": trainer, "arms": [asdict(each) for each in arms]}
     write_text(home / FOLDER / _TABLE, json.dumps(table, indent=1) + "\n")
     if not (home / RESULTS).exists():
-        tasks = [task_of(file) for file in grid.files]
-        write_text(home / RESULTS, results_template(out, tasks, grid.metric))
-    return out
+        tasks = [task_of(file) for file in checked.files]
+        write_text(home / RESULTS, results_template(arms, tasks, checked.metric))
+    return arms
 
 
 def _called(trial: Trial) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -114,6 +114,9 @@ class Grid(BaseModel):
         return list(dict.fromkeys([*self.choose_on, *self.tell_on]))
 
 
+Given: TypeAlias = Grid | Mapping[str, Any] | str | Path  # a grid, its values, or its file
+
+
 def parse_grid(values: Mapping[str, Any], where: str = "grid") -> Grid:
     """A checked grid from plain values.
 
@@ -136,6 +139,20 @@ def load_grid(path: Path) -> Grid:
         ConfigError: The file cannot be used.
     """
     return parse_grid(configs.load_plain(path), str(path))
+
+
+def read_grid(given: Given) -> tuple[Grid, str]:
+    """The grid, checked, and what messages call it: `grid`, or the path of its file.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if isinstance(given, Grid):
+        return given, "grid"
+    if isinstance(given, Mapping):
+        return parse_grid(given), "grid"
+    path = Path(given).expanduser()
+    return load_grid(path), str(path)
 
 
 def _check(grid: Grid, where: str) -> None:

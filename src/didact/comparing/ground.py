@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from didact.core.atomic import write_text
 from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.identity import base_libraries, versions
+from didact.core.locks import passing_lock
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
 from didact.core.pool import Pool
@@ -243,6 +244,7 @@ def open_ground(
     where: str,
     *,
     by_numbers: bool = False,
+    making: bool = True,
 ) -> Ground:
     """Read the pool and the held-out files, and find or make the base models.
 
@@ -254,6 +256,7 @@ def open_ground(
         where: What messages call the grid.
         by_numbers: Take a base that is a known name or a size ("7B") for its numbers alone: it is
             trained elsewhere.
+        making: Whether base models may be made; else one that is not there is refused.
 
     Raises:
         ConfigError: The folder holds something else, or a comparison of another version.
@@ -278,7 +281,7 @@ def open_ground(
         key = fingerprint(setting.base)
         if key not in bases:
             known = _known_by_numbers(setting.base) if by_numbers else None
-            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where))
+            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where, making=making))
     return Ground(grid, where, home, pool, tuple(choosing), tuple(telling), bases, ctx)
 
 
@@ -390,7 +393,26 @@ def _check_pool(pool: Pool, files: Sequence[HeldOut], where: str) -> None:
             )
 
 
-def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str) -> str | Path:
+@contextmanager
+def one_at_a_time(home: Path, what: str, ctx: Context) -> Iterator[None]:
+    """Hold what all runs of a comparison stand on; another process that works on it waits.
+
+    Args:
+        home: The folder of the comparison.
+        what: What is done, for who waits.
+        ctx: Who is told.
+    """
+
+    def waiting() -> None:
+        ctx.tell(f"waiting to {what}: another process works on what all runs stand on")
+
+    with passing_lock(home / "bases" / ".lock", waiting):
+        yield
+
+
+def _base_path(
+    base: str | dict[str, Any], home: Path, ctx: Context, where: str, *, making: bool
+) -> str | Path:
     """A model's folder or name; a run config is run, and its model it is."""
     if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
         return base
@@ -401,9 +423,14 @@ def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str)
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]
-    if not (out / "manifest.json").exists():
-        ctx.tell("base: its config is trained first; the bill is of what comes after")
-    pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
+    done = (out / "manifest.json").exists()
+    if not making and not done:
+        raise DataError(f"{where}: base: is not trained yet; run it without --so-far first")
+    if making:
+        with one_at_a_time(home, "train the base", ctx):
+            if not done:
+                ctx.tell("base: its config is trained first; the bill is of what comes after")
+            pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
     return out / "model"
 
 

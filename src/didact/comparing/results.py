@@ -14,14 +14,16 @@ import numpy as np
 from didact.analysis.run_tables import csv_rows, direction, finite
 from didact.analysis.runs import Measure, Run, What
 from didact.comparing.exporting import COLUMNS, Exported, read_exported
-from didact.comparing.grid import Grid
+from didact.comparing.grid import Given, Grid, read_grid
 from didact.comparing.measured import task_of
 from didact.comparing.points import Point, trained_by
 from didact.comparing.settings import Setting, parsed, settings_of
 from didact.comparing.told import Asked, told
+from didact.comparing.writing import write_comparison
 from didact.core.errors import DataError, did_you_mean
 from didact.planning.comparison import BASE, RANDOM, Comparison
 from didact.training.settings import TrainSettings
+from didact.verbs import PathLike
 
 _WHOLE: Final = re.compile(r"([0-9]{1,19})(?:\.0*)?")
 
@@ -40,14 +42,13 @@ class _Row:
     place: str
 
 
-def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparison:
-    """What was trained and evaluated elsewhere, told as a comparison.
+def compared_results(given: Given, out: PathLike, results: PathLike) -> Comparison:
+    """What was trained and evaluated elsewhere, told as a comparison; its files are written.
 
     Args:
-        grid: The grid that the arms were exported by.
-        home: The folder they were exported into.
-        where: What messages call the grid.
-        path: A CSV: `arm, seed, task, metric, value, higher_is_better, training_flops`; the last
+        given: The grid that the arms were exported by, as `didact.compare` takes it.
+        out: The folder they were exported into.
+        results: A CSV: `arm, seed, task, metric, value, higher_is_better, training_flops`; the last
             is what is left for the training where it is empty, and the direction of didact's own
             metrics is known.
 
@@ -55,6 +56,8 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
         DataError: No arms were exported there, a row is bad or given twice, several metrics are
             given and none is the grid's, or there is no run of random samples.
     """
+    grid, where = read_grid(given)
+    home, path = Path(out).expanduser().absolute(), Path(results).expanduser()
     settings = {setting.label: setting for setting in settings_of(grid, where)}
     arms: dict[str, list[Exported]] = defaultdict(list)
     for each in read_exported(home):
@@ -89,7 +92,9 @@ def compared_results(grid: Grid, home: Path, where: str, path: Path) -> Comparis
         "budgets": list(grid.budgets), "seeds": list(grid.seeds), "metric": rows[0].metric,
         "tasks": grid.tasks, "choose_on": list(choosing), "tell_on": [], "notes": [note],
     }  # fmt: skip
-    return told(points, asked, about)
+    found = told(points, asked, about)
+    write_comparison(found, home)
+    return found
 
 
 def _trained_by(grid: Grid, setting: Setting) -> dict[str, Any]:

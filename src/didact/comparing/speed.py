@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact import verbs
-from didact.comparing.ground import Ground
+from didact.comparing.ground import Ground, one_at_a_time
 from didact.comparing.settings import Setting
 from didact.core.atomic import write_text
 from didact.core.manifest import fingerprint
@@ -49,8 +51,13 @@ class Speed:
         return flops / self.flops_per_second + runs * self.start_seconds
 
 
-def measured_speed(ground: Ground, setting: Setting) -> Speed:
+def measured_speed(ground: Ground, setting: Setting, *, timing: bool = True) -> Speed:
     """Time some steps of a setting's training on random samples; what was timed before is kept.
+
+    Args:
+        ground: The ground.
+        setting: The setting.
+        timing: Whether steps may be timed; else what is not known has a rate of NaN.
 
     **Cost:** four optimizer steps.
     """
@@ -60,10 +67,18 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
         if k not in {"flops", "max_steps", "average", "average_last", "average_every", "ema_decay"}
     }  # fmt: skip
     key = fingerprint([base.digest, settings, this_machine()])
-    file = ground.home / _FILE
-    known = _known(file)
-    if known.get(key, {}).keys() == {field.name for field in fields(Speed)}:
-        return Speed(**known[key])
+    if (known := _known(ground.home, key)) is not None:
+        return known
+    if not timing:
+        return Speed(math.nan, math.nan, math.nan, "")
+    with one_at_a_time(ground.home, "time some steps", ground.ctx):
+        found = _known(ground.home, key) or _timed(ground, base.model, settings)
+        kept = {**_kept(ground.home / _FILE), key: asdict(found)}
+        write_text(ground.home / _FILE, json.dumps(kept, indent=1) + "\n")
+    return found
+
+
+def _timed(ground: Ground, model: str, settings: Mapping[str, Any]) -> Speed:
     rows = verbs.everything(ground.pool, None).rows
     batch = settings["batch_size"] or DEFAULT_BATCH
     drawn = np.random.default_rng(0).choice(rows, min(_STEPS * batch, len(rows)), replace=False)
@@ -79,7 +94,7 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
 
     began = time.monotonic()
     trained = verbs.train(
-        ground.pool, order, model=base.model, out=out / "model", replace_other=True,
+        ground.pool, order, model=model, out=out / "model", replace_other=True,
         ctx=replace(ground.ctx, progress=watched), **settings,
     )  # fmt: skip
     wall = time.monotonic() - began
@@ -94,13 +109,19 @@ def measured_speed(ground: Ground, setting: Setting) -> Speed:
     rate = flops / max(seconds, 1e-9)
     on_cpu = local_devices(settings["device"])[0] == "cpu"
     per_cpu_second = flops / max(cpu, 1e-9) if on_cpu else rate
-    found = Speed(rate, per_cpu_second, start, str(trained.about["device"]))
     shutil.rmtree(out, ignore_errors=True)
-    write_text(file, json.dumps({**known, key: asdict(found)}, indent=1) + "\n")
-    return found
+    return Speed(rate, per_cpu_second, start, str(trained.about["device"]))
 
 
-def _known(file: Path) -> dict[str, Any]:
+def _known(home: Path, key: str) -> Speed | None:
+    """What was timed before, by this version."""
+    found = _kept(home / _FILE).get(key)
+    if not isinstance(found, dict) or found.keys() != {field.name for field in fields(Speed)}:
+        return None
+    return Speed(**found)
+
+
+def _kept(file: Path) -> dict[str, Any]:
     try:
         found = parse_json(file.read_bytes())
     except (OSError, ValueError):

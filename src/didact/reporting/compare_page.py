@@ -152,7 +152,7 @@ def _by_budget(arm: Json) -> tuple[float, bool, bool, float]:
 
 def _rate(about: Json, base: str) -> float | None:
     """FLOPs that the training of a base does in a processor second, or in one of its device."""
-    rates = {each["name"]: float(each["flops_per_cpu_second"]) for each in about["bases"]}
+    rates = {each["name"]: each.get("flops_per_cpu_second") for each in about["bases"]}
     return rates.get(base)
 
 

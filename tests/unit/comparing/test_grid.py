@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from didact.cli.app import app
+from didact.comparing.compare import compare
 from didact.comparing.grid import load_grid, parse_grid
 from didact.comparing.settings import settings_of
 from didact.comparing.template import TEMPLATE, write_template
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DataError
 from didact.plans import plan
 
 
@@ -120,6 +121,18 @@ def test_the_command_line_writes_one_and_refuses_two_ways_at_once(tmp_path):
     assert done.exit_code == 0, done.output
     assert load_grid(tmp_path / "grid.yaml")
     words = ["compare", str(tmp_path / "grid.yaml"), "-o", str(tmp_path / "OUT")]
-    done = CliRunner().invoke(app, [*words, "--export-only", "trl", "--results", "r.csv"])
-    assert done.exit_code == 2
+    for more in (
+        ["--export-only", "trl", "--results", "r.csv"], ["--so-far", "--results", "r.csv"],
+        ["--export-only", "trl", "--dry-run"], ["--results", "r.csv", "--max-hours", "1"],
+        ["--so-far", "--jobs", "2"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 2, more
+        assert all(word in done.output for word in more if word.startswith("--")), done.output
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_so_far_makes_nothing_where_nothing_is_done(grid, tmp_path):
+    with pytest.raises(DataError, match="no run is done there; run it without --so-far first"):
+        compare(grid(base={"data": {"path": "x.jsonl"}}), tmp_path / "OUT", so_far=True)
     assert not (tmp_path / "OUT").exists()

@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+from functools import partial
 
 import orjson
 import pytest
@@ -15,7 +16,7 @@ pytest.importorskip("torch")
 from didact.comparing import running
 from didact.comparing.bill import billed
 from didact.comparing.grid import parse_grid
-from didact.comparing.ground import claim, open_ground
+from didact.comparing.ground import _base_path, claim, open_ground
 from didact.comparing.records import Record, read_record, write_record
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import settings_of
@@ -226,3 +227,27 @@ def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
     other.join()
     assert told[0] == "all at 1: another process runs it; waiting for it"
     assert found == {"all-0": record}
+
+
+def test_two_processes_train_the_base_one_after_the_other(place, monkeypatch):
+    inside, most, told = [], [], []
+
+    def run(_config, out, **_):
+        inside.append(out)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.remove(out)
+
+    monkeypatch.setattr(running.pipeline, "run", run)
+    base = {"data": {"path": "pool.jsonl"}, "train": {"model": "scratch", "params": "20k"}}
+    ctx = context(cache_dir=place / "cache", tell=told.append)
+    work = partial(_base_path, base, place / "OUT", ctx, "g", making=True)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+    assert any(line.startswith("waiting to train the base: another process") for line in told)
+    with pytest.raises(DataError, match="base: is not trained yet; run it without --so-far first"):
+        _base_path(base, place / "OUT", ctx, "g", making=False)

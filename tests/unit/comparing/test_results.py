@@ -8,8 +8,8 @@ import json
 import orjson
 import pytest
 
-from didact.comparing.compare import compare
-from didact.comparing.exporting import Exported, results_template
+from didact.comparing.exporting import Exported, export_arms, results_template
+from didact.comparing.results import compared_results
 from didact.core.errors import DataError
 from didact.planning.compared import compared_prior
 from didact.planning.comparison import Comparison
@@ -40,7 +40,7 @@ def exported(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         ctx = context(cache_dir=folder / "cache")
-        return folder, compare(VALUES, folder / "OUT", export_only="trl", ctx=ctx).exported
+        return folder, export_arms(VALUES, folder / "OUT", "trl", ctx=ctx)
 
 
 @pytest.fixture
@@ -84,11 +84,9 @@ def test_there_is_a_data_set_for_each_run(place, exported):
 
 
 def test_what_comes_back_is_a_comparison(place):
-    ctx = context(cache_dir=place / "cache")
-    done = compare(VALUES, place / "OUT", results=filled(place), ctx=ctx)
+    found = compared_results(VALUES, place / "OUT", filled(place))
     read = Comparison.from_json(json.loads((place / "OUT" / "comparison.json").read_text()))
-    assert done.comparison is not None
-    assert read.verdict == done.comparison.verdict
+    assert read.verdict == found.verdict
     assert read.verdict["code"] == "select"
     assert "words on test at 0.25, 0.5" in read.verdict["text"]
     arms = {(arm.name, arm.beta): arm for arm in read.arms}
@@ -119,7 +117,7 @@ def test_what_comes_back_is_a_comparison(place):
 )  # fmt: skip
 def test_a_bad_table_is_refused(place, change, said):
     with pytest.raises(DataError, match=said):
-        compare(VALUES, place / "OUT", results=filled(place, change))
+        compared_results(VALUES, place / "OUT", filled(place, change))
 
 
 def test_seeds_that_a_table_of_floats_gives_back_are_seeds(place):
@@ -127,8 +125,7 @@ def test_seeds_that_a_table_of_floats_gives_back_are_seeds(place):
         return [r | {"seed": r["seed"] and f"{r['seed']}.0", "value": f" {r['value']} "}
                 for r in rows]  # fmt: skip
 
-    ctx = context(cache_dir=place / "cache")
-    found = [compare(VALUES, place / "OUT", results=filled(place, change), ctx=ctx).comparison
+    found = [compared_results(VALUES, place / "OUT", filled(place, change))
              for change in (None, floats)]  # fmt: skip
     assert found[0] == found[1]
 
@@ -136,7 +133,7 @@ def test_seeds_that_a_table_of_floats_gives_back_are_seeds(place):
 @pytest.mark.parametrize("seed", ["²", "0.5", "x", "-1", ""])
 def test_what_is_no_seed_of_a_run_is_refused(place, seed):
     with pytest.raises(DataError, match=r"back\.csv:2: seed .* of 'all'; expected one of \[0, 1\]"):
-        compare(VALUES, place / "OUT", results=filled(
+        compared_results(VALUES, place / "OUT", filled(
             place, lambda rows: [r | {"seed": seed} for r in rows if r["arm"] == "all"]
         ))  # fmt: skip
 
@@ -145,13 +142,13 @@ def test_a_table_that_is_broken_is_refused_in_its_place(place):
     text = filled(place).read_text().splitlines()
     (place / "back.csv").write_text("\n".join([*text, 'all,"0" x,test,a,1,true,']))
     with pytest.raises(DataError, match=r"back\.csv:\d+: no CSV \("):
-        compare(VALUES, place / "OUT", results=place / "back.csv")
+        compared_results(VALUES, place / "OUT", place / "back.csv")
 
 
 def test_runs_that_did_not_come_back_are_counted(place):
     one = filled(place, lambda rows: [r for r in rows if (r["arm"], r["seed"]) != (
         "words at 0.25", "1")])  # fmt: skip
-    found = compare(VALUES, place / "OUT", results=one).comparison
+    found = compared_results(VALUES, place / "OUT", one)
     (arm,) = (a for a in found.arms if (a.name, a.beta) == ("words", 0.25))
     assert (arm.seeds, arm.reason) == (1, "1 of 2 runs not in the table of results")
 
@@ -161,11 +158,11 @@ def test_without_the_files_that_choose_no_setting_is_chosen(place):
     lines = [orjson.dumps(chat(i)) + b"\n" for i in range(70, 76)]
     (place / "val.jsonl").write_bytes(b"".join(lines))
     ctx = context(cache_dir=place / "cache")
-    compare(VALUES | axes, place / "AXES", export_only="none", ctx=ctx)
+    export_arms(VALUES | axes, place / "AXES", "none", ctx=ctx)
     rows = (place / "AXES" / "results.csv").read_text().replace(",,,", ",1,true,").splitlines()
     (place / "back.csv").write_text("\n".join(r for r in rows if ",val," not in r))
     with pytest.raises(DataError, match="has no mt_bench on 'val', by which settings of axes are"):
-        compare(VALUES | axes, place / "AXES", results=place / "back.csv")
+        compared_results(VALUES | axes, place / "AXES", place / "back.csv")
 
 
 def test_the_template_is_a_csv_whatever_arms_are_called():
@@ -179,4 +176,4 @@ def test_the_template_is_a_csv_whatever_arms_are_called():
 
 def test_without_an_export_there_is_nothing_to_be_told(place, tmp_path):
     with pytest.raises(DataError, match="write them first: didact compare GRID .* --export-only"):
-        compare(VALUES, tmp_path, results=filled(place))
+        compared_results(VALUES, tmp_path, filled(place))
