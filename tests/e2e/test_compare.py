@@ -195,7 +195,15 @@ def test_what_is_done_stays_where_its_arm_is_dropped(place):
     records = [json.loads(p.read_text()) for p in (folder / "OUT" / "arms").glob("*.json")]
     of_grid = [r for r in records if not r["name"].startswith(("judged", "broken"))]
     spent = sum(r["seconds"] for r in of_grid) / 3600
-    call("compare", "seeds.yaml", "-o", "OUT", "--max-hours", str(spent + 0.99 * hours))
+    call("compare", "seeds.yaml", "-o", "OUT", "--max-hours", str(spent + 0.99 * hours),
+         "--jobs", "2")  # fmt: skip
     seeds = {(arm.name, arm.beta): (arm.seeds, arm.reason) for arm in found(folder).arms}
     assert seeds["random", 0.3] == (3, "")
     assert seeds["words", 0.3] == (2, "1 of 3 runs not run")
+    made = {p: p.stat().st_mtime_ns for p in (folder / "OUT").glob("[abrs]*/*")}
+    told = call("compare", "seeds.yaml", "-o", "OUT", "--so-far", "--json")
+    assert made == {p: p.stat().st_mtime_ns for p in (folder / "OUT").glob("[abrs]*/*")}
+    again = {
+        (a["name"], a["beta"]): (a["seeds"], a["reason"]) for a in json.loads(told.stdout)["arms"]
+    }
+    assert again == seeds
