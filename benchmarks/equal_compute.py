@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def write_files(data: Path, work: Path) -> None:
-    """Pool, rows of the bases, target, what chooses and what tells; no two of the same source share a row."""
+    """Pool, rows of the bases, target, what chooses and what tells; no two chats are alike."""
     chats = lines(data / "instruct_pool.jsonl.zst", 2 * ROWS + 2 * HELD_OUT)
     val = lines(data / "target_gsm8k_val.jsonl.zst", 10_000)
     parts = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from didact.comparing.ground import Ground
+from didact.comparing.estimates import Estimates
 from didact.comparing.settings import Setting
 from didact.comparing.speed import Speed
 from didact.comparing.trials import Trial
@@ -90,7 +90,7 @@ class Bill:
 
 
 def billed(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
@@ -108,7 +108,7 @@ def billed(
     goes half done, the rest is not run.
 
     Args:
-        ground: The ground.
+        ahead: What is foretold of them.
         settings: The settings.
         trials: The trials.
         speeds: Digest of a base → how fast it trains.
@@ -124,7 +124,7 @@ def billed(
     left = list(settings)
     dropped: list[str] = []
     while True:
-        bill = _bill(ground, left, trials, speeds, done, jobs, dropped)
+        bill = _bill(ahead, left, trials, speeds, done, jobs, dropped)
         over = max_hours is not None and spent + bill.seconds > 3600 * max_hours
         if max_hours is None or not over or not any(s.label in undone for s in left):
             return bill
@@ -152,7 +152,7 @@ def next_to_go(settings: Sequence[Setting]) -> Setting | None:
 
 
 def _bill(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
@@ -161,22 +161,22 @@ def _bill(
     dropped: Sequence[str],
 ) -> Bill:
     scored = {
-        part for t in trials if t.name in done for part in _parts(ground, t.setting, t.seed)
+        part for t in trials if t.name in done for part in _parts(ahead, t.setting, t.seed)
     }  # fmt: skip
     lines = []
     device = ""
     for setting in settings:
-        base = ground.base_of(setting)
+        base = ahead.ground.base_of(setting)
         speed = speeds[base.digest]
         device = speed.device
         mine = [t for t in trials if t.setting == setting and t.plain is not None]
         todo = [t for t in mine if t.name not in done]
         cost = Cost()
         for trial in todo:
-            parts = _parts(ground, setting, trial.seed)
+            parts = _parts(ahead, setting, trial.seed)
             cost += total(each for part, each in parts.items() if part not in scored)
             scored |= parts.keys()
-        one = ground.evaluation(setting).flops
+        one = ahead.evaluation(setting).flops
         runs = 1 if setting.method == BASE else len(todo)
         training = sum(t.training_flops for t in todo)
         line = Line(
@@ -191,9 +191,9 @@ def _bill(
     return Bill(tuple(lines), tuple(dropped), device, jobs)
 
 
-def _parts(ground: Ground, setting: Setting, seed: int) -> dict[tuple[str, int | None], Cost]:
+def _parts(ahead: Estimates, setting: Setting, seed: int) -> dict[tuple[str, int | None], Cost]:
     """What is made before a training, by what it is; what is drawn anew for every seed, by seed."""
     if not setting.sections["select"]:
         return {}
     draw = seed if setting.draws else None
-    return {(part, draw): cost for part, cost in ground.scoring_parts(setting).items()}
+    return {(part, draw): cost for part, cost in ahead.scoring_parts(setting).items()}

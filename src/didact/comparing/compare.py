@@ -10,6 +10,7 @@ from typing import Any
 
 from didact import verbs
 from didact.comparing.bill import Bill, billed
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import Given, Grid, read_grid
 from didact.comparing.ground import Ground, one_at_a_time, open_ground
 from didact.comparing.measured import task_of
@@ -94,16 +95,17 @@ def compare(
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)
     ground = open_ground(checked, settings, home, ctx, where, making=not so_far)
-    trials = trials_of(ground, settings)
+    ahead = Estimates(ground)
+    trials = trials_of(ahead, settings)
     done = {
         t.name: r.seconds for t in trials
         if (r := read_record(home, t.name, t.key)) is not None and r.status != "failed"
     }  # fmt: skip
-    speeds = _speeds(ground, settings, timing=not so_far)
-    device = _device(ground, settings)
+    speeds = _speeds(ahead, settings, timing=not so_far)
+    device = _device(ahead, settings)
     # runs on one processor share its cores, those on one accelerator its time
     devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
-    bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
+    bill = billed(ahead, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
     going = [t for t in trials if t.setting.label not in bill.dropped or t.name in done]
     staying = {t.setting.label for t in going}
     kept = [s for s in settings if s.label not in bill.dropped or s.label in staying]
@@ -121,14 +123,14 @@ def compare(
         runs = sum(t.plain is not None and t.name not in done for t in going)
         check_room(home, weights, runs, jobs, keep_models=checked.keep_models)
         records = run_trials(
-            going, home, ctx, foretold=_foretold(ground, going, speeds),
+            going, home, ctx, foretold=_foretold(ahead, going, speeds),
             keep_models=checked.keep_models, jobs=jobs, device=device,
         )  # fmt: skip
-    points, notes = points_of(ground, kept, trials, records, base_tables)
+    points, notes = points_of(ahead, kept, trials, records, base_tables)
     whole = replace(
-        billed(ground, kept, trials, speeds, jobs=devices), dropped=bill.dropped
+        billed(ahead, kept, trials, speeds, jobs=devices), dropped=bill.dropped
     )  # fmt: skip
-    about = _about(ground, kept, whole, speeds, records, notes)
+    about = _about(ahead, kept, whole, speeds, records, notes)
     asked = Asked(
         metric=checked.metric, choosing=tuple(task_of(f.name) for f in ground.choosing),
         telling=tuple(task_of(f.name) for f in ground.telling),
@@ -145,32 +147,32 @@ def _check_metric(metric: str, where: str) -> None:
         raise ConfigError(f"{where}: metric {metric!r} is unknown{did_you_mean(metric, known)}")
 
 
-def _speeds(ground: Ground, settings: Sequence[Setting], *, timing: bool) -> dict[str, Speed]:
+def _speeds(ahead: Estimates, settings: Sequence[Setting], *, timing: bool) -> dict[str, Speed]:
     """Digest of a base → how fast all data train it."""
     out: dict[str, Speed] = {}
     for setting in settings:
-        base = ground.base_of(setting)
+        base = ahead.ground.base_of(setting)
         if setting.method == ALL and base.digest not in out:
-            out[base.digest] = measured_speed(ground, setting, timing=timing)
+            out[base.digest] = measured_speed(ahead, setting, timing=timing)
     return out
 
 
 def _foretold(
-    ground: Ground, trials: Sequence[Trial], speeds: Mapping[str, Speed]
+    ahead: Estimates, trials: Sequence[Trial], speeds: Mapping[str, Speed]
 ) -> dict[str, float]:
     """Name of a trial → wall seconds that its training and evaluation are foretold to take."""
     out = {}
     for trial in trials:
         if trial.plain is not None:
-            flops = trial.training_flops + ground.evaluation(trial.setting).flops
-            out[trial.name] = speeds[ground.base_of(trial.setting).digest].seconds(flops)
+            flops = trial.training_flops + ahead.evaluation(trial.setting).flops
+            out[trial.name] = speeds[ahead.ground.base_of(trial.setting).digest].seconds(flops)
     return out
 
 
-def _device(ground: Ground, settings: Sequence[Setting]) -> Any:
+def _device(ahead: Estimates, settings: Sequence[Setting]) -> Any:
     """What trainings run on: the CPU or accelerators."""
     some = next(s for s in settings if s.method == ALL)
-    asked = ground.train_settings(some).device
+    asked = ahead.train_settings(some).device
     return "cpu" if local_devices(asked)[0] == "cpu" else asked
 
 
@@ -194,7 +196,7 @@ def _evaluated_bases(ground: Ground, *, making: bool) -> dict[str, Path]:
 
 
 def _about(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     bill: Bill,
     speeds: Mapping[str, Speed],
@@ -202,13 +204,13 @@ def _about(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """What stands beside the numbers, JSON values."""
-    grid = ground.grid
+    ground, grid = ahead.ground, ahead.ground.grid
     bases: list[dict[str, Any]] = []
     for setting in settings:
         if setting.method == ALL and all(
             b["model"] != ground.base_of(setting).model for b in bases
         ):
-            base, whole = ground.base_of(setting), ground.full_pass(setting)
+            base, whole = ground.base_of(setting), ahead.full_pass(setting)
             speed = speeds[base.digest]
             bases.append(
                 {

@@ -13,6 +13,7 @@ from typing import Any, Final
 from didact import config as configs
 from didact import pipeline, verbs
 from didact.analysis.run_tables import DIRECTIONS
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import Given, Plain, read_grid
 from didact.comparing.ground import open_ground
 from didact.comparing.measured import task_of
@@ -95,6 +96,7 @@ def export_arms(
     home = Path(out).expanduser().absolute()
     settings = settings_of(checked, where)
     ground = open_ground(checked, settings, home, ctx, where, by_numbers=True)
+    ahead = Estimates(ground)
     arms: list[Exported] = []
     for setting in settings:
         if setting.method == BASE:
@@ -103,7 +105,7 @@ def export_arms(
                 Exported(arm=setting.label, setting=setting.label, beta=0.0, k_flops=0.0,
                          seed=None, n_params=params)
             )  # fmt: skip
-    trials = [trial for trial in trials_of(ground, settings) if not trial.fill]
+    trials = [trial for trial in trials_of(ahead, settings) if not trial.fill]
     names = {trial.name: _called(trial) for trial in trials}
     for done, trial in enumerate(trials):
         ctx.progress(Progress("export", done, len(trials), "arms", note=trial.name))
@@ -111,7 +113,7 @@ def export_arms(
             "arm": _called(trial), "setting": trial.setting.label, "beta": trial.beta,
             "k_flops": trial.k_flops, "seed": trial.seed,
             "n_params": ground.base_of(trial.setting).n_params,
-            "selector_params": ground.selector_params(trial.setting),
+            "selector_params": ahead.selector_params(trial.setting),
             "selection_flops": trial.selection_flops, "training_flops": trial.training_flops,
         }  # fmt: skip
         if trial.plain is None:

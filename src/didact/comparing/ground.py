@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +16,10 @@ from didact import pipeline, verbs
 from didact._version import __version__
 from didact.accounting.catalog import described
 from didact.accounting.spec import ModelSpec
-from didact.comparing.grid import Grid, Plain
-from didact.comparing.settings import Setting, parsed
-from didact.core.arrays import Float1D
-from didact.core.atomic import digest as file_digest
+from didact.comparing.grid import Grid
+from didact.comparing.settings import Setting, leaves
 from didact.core.atomic import write_text
-from didact.core.cost import Cost, total
-from didact.core.errors import ConfigError, DataError, DidactError, need
+from didact.core.errors import ConfigError, DataError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.locks import passing_lock
 from didact.core.manifest import fingerprint
@@ -33,14 +30,11 @@ from didact.data.reading.settings import DataSettings
 from didact.evaluation.evaluate import HeldOut
 from didact.models.architecture import read_spec
 from didact.models.folder import digest, find
-from didact.training.foresight import PlannedTraining
-from didact.training.settings import TrainSettings
 
 FORMAT: Final = 1
 ABOUT: Final = "compare.json"
 _LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "tokenizers")
 _CONFIGS: Final = (".yaml", ".yml", ".toml")
-_NAMED: Final = frozenset({"model", "scorer_model", "text"})  # settings of scores that name content
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +57,6 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FullPass:
-    """One pass of training over all that may be chosen.
-
-    Attributes:
-        flops: Foretold FLOPs, padding included.
-        tokens: Tokens without it.
-        samples: Number of samples.
-        cheapest: FLOPs of the one, two, … cheapest samples that have a token to learn, without
-            padding, `(k,)`.
-    """
-
-    flops: float
-    tokens: int
-    samples: int
-    cheapest: Float1D
-
-    def least(self, ratio: float) -> float:
-        """FLOPs that one pass over any share of the samples takes at least."""
-        return float(self.cheapest[max(0, int(ratio * len(self.cheapest)) - 1)])
-
-
-@dataclass(frozen=True)
 class Ground:
     """What all runs have in common.
 
@@ -107,7 +79,6 @@ class Ground:
     telling: tuple[HeldOut, ...]
     bases: Mapping[str, Base]
     ctx: Context
-    _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def held_out(self) -> tuple[HeldOut, ...]:
@@ -127,113 +98,6 @@ class Ground:
             "pool": self.pool.fingerprint, "held_out": held_out, "didact": __version__,
             "libraries": libraries,
         }  # fmt: skip
-
-    def full_pass(self, setting: Setting) -> FullPass:
-        """One pass of a setting's training over the pool.
-
-        **Cost:** tokenises the pool once for all settings that read it alike.
-        """
-        settings = self.train_settings(setting)
-        base = self.base_of(setting)
-        planned = PlannedTraining(model=base.spec or Path(base.model), settings=settings)
-        key = fingerprint(planned.identity())
-        if key not in self._known:
-            ahead = planned.foresee(self.pool, self.ctx)
-            rows = verbs.everything(self.pool, None).rows
-            bare = float(ahead.each[rows].sum())
-            if not bare:
-                raise DataError(
-                    f"{self.where}: no sample of the pool has a token to learn; check data and the "
-                    "template"
-                )
-            flops = bare * (1 + ahead.padding(rows))
-            each = ahead.each[rows]
-            cheapest = np.cumsum(np.sort(each[each > 0]))
-            self._known[key] = FullPass(
-                flops, int(ahead.lengths[rows].sum()), len(rows), cheapest
-            )  # fmt: skip
-        found: FullPass = self._known[key]
-        return found
-
-    def train_settings(self, setting: Setting) -> TrainSettings:
-        """The settings of a setting's training, the batch size of its order filled in."""
-        key = fingerprint(["train", setting.key])
-        if key not in self._known:
-            config = parsed(self.grid, setting, where=f"{self.where}: {setting.label}")
-            settings: dict[str, Any] = {} if config.train is None else config.train.settings()
-            batch = settings["batch_size"] or (config.order.batch_size if config.order else None)
-            self._known[key] = TrainSettings(**{**settings, "batch_size": batch})
-        found: TrainSettings = self._known[key]
-        return found
-
-    def scoring(self, setting: Setting) -> Cost:
-        """What the scores of a setting, and choosing by them, are estimated to take from nothing.
-
-        One score that orders, too, counts once.
-        """
-        return total(self.scoring_parts(setting).values())
-
-    def scoring_parts(self, setting: Setting) -> Mapping[str, Cost]:
-        """The same of each score and of the choice; what settings share has one key."""
-        sections = setting.sections
-        key = fingerprint(["scoring", sections["score"], sections["order"], sections["select"]])
-        if key not in self._known:
-            plain = {
-                "data": self.grid.data_section, "score": sections["score"],
-                "select": {**(sections["select"] or {}), "budget": {"ratio": 0.5}}
-                if sections["select"] else None,
-                "order": sections["order"],
-            }  # fmt: skip
-            config = configs.parse(plain, f"{self.where}: {setting.label}")
-            _, costs = pipeline.plan(config, self.ctx)
-            self._known[key] = self._by_part(config.resolved(), costs)
-        found: Mapping[str, Cost] = self._known[key]
-        return found
-
-    def _by_part(self, resolved: Mapping[str, Any], costs: Mapping[str, Cost]) -> dict[str, Cost]:
-        score = self.by_content(resolved["score"])
-        ordered_by = self.by_content((resolved["order"] or {}).get("score"))
-        sections = {"score": score, "order_score": ordered_by,
-                    "select": [score, resolved["select"]]}  # fmt: skip
-        return {fingerprint(sections[name]): costs[name] for name in sections if name in costs}
-
-    def evaluation(self, setting: Setting) -> Cost:
-        """What one evaluation is estimated to take."""
-        base = self.base_of(setting)
-        key = fingerprint(["evaluation", base.digest])
-        if key not in self._known:
-            self._known[key] = verbs.estimate_evaluation(
-                base.model, self.held_out, ctx=self.ctx, **self.grid.evaluate
-            )
-        found: Cost = self._known[key]
-        return found
-
-    def by_content(self, score: Any) -> Any:
-        """A resolved score with what its files and models hold in place of where they lie."""
-        if not isinstance(score, dict):
-            return score
-        out = {**score, "of": [self.by_content(each) for each in score.get("of") or []]}
-        for name in _NAMED & score.keys():
-            if isinstance(score[name], str):
-                out[name] = _content(score[name])
-        if (target := score.get("target")) is not None:
-            key = fingerprint(["target", target])
-            if key not in self._known:
-                self._known[key] = self._target(target).fingerprint
-            out["target"] = self._known[key]
-        return out
-
-    def _target(self, target: Any) -> Pool:
-        data = configs.validated(configs.DataConfig, self.grid.data_section, "data")
-        return _read_target(target, data, self.ctx)
-
-    def selector_params(self, setting: Setting) -> int | None:
-        """Parameters of the largest model that scores; None without one."""
-        found = []
-        for model in _models(setting.sections["score"]):
-            with suppress(DidactError):  # static embeddings have no numbers of a network
-                found.append(read_spec(find(model)).n_total)
-        return max(found, default=None)
 
 
 def open_ground(
@@ -273,7 +137,7 @@ def open_ground(
     for file in choosing:
         _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
     for target in _targets(grid, settings):
-        read = _read_target(target, config, ctx)
+        read = read_target(target, config, ctx)
         _check_apart(read, f"target, {_target_name(target)}", telling, where)
     _check_pool(pool, [*choosing, *telling], where)
     bases = {}
@@ -347,22 +211,16 @@ def _targets(grid: Grid, settings: Sequence[Setting]) -> list[Any]:
     found = [grid.target] if grid.target else []
     for setting in settings:
         for score in (setting.sections["score"], setting.sections["order"].get("score")):
-            found += [leaf["target"] for leaf in _leaves(score) if leaf.get("target") is not None]
+            found += [leaf["target"] for leaf in leaves(score) if leaf.get("target") is not None]
     return list({fingerprint(target): target for target in found}.values())
 
 
-def _read_target(target: Any, config: DataSettings, ctx: Context) -> Pool:
+def read_target(target: Any, config: DataSettings, ctx: Context) -> Pool:
     """A target set: files that are read like the pool, or a data section of their own."""
     if isinstance(target, dict):
         own = configs.validated(configs.DataConfig, target, "score.target")
         return verbs.read_with_inputs(own.path, own, ctx, role="target").pool
     return verbs.read_target(target, config, ctx).pool
-
-
-def _content(named: str) -> str:
-    """Identity of what is in a model's folder, or in a file such as an n-gram model."""
-    path = Path(named).expanduser()
-    return file_digest(path) if path.is_file() else digest(find(named))
 
 
 def _target_name(target: Any) -> str:
@@ -432,21 +290,3 @@ def _base_path(
                 ctx.tell("base: its config is trained first; the bill is of what comes after")
             pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
     return out / "model"
-
-
-def _leaves(score: Any) -> Iterator[Plain]:
-    """The scores of a section that are no combination of others."""
-    if not isinstance(score, dict):
-        return
-    if score.get("of"):
-        for each in score["of"]:
-            yield from _leaves(each)
-    else:
-        yield score
-
-
-def _models(score: Any) -> Iterator[str]:
-    """The models that scores are made with."""
-    for leaf in _leaves(score):
-        if isinstance(leaf.get("model"), str):
-            yield leaf["model"]

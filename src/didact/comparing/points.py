@@ -11,7 +11,7 @@ import numpy as np
 
 from didact.analysis.evaluations import check_alike, evaluated_run
 from didact.analysis.runs import Run
-from didact.comparing.ground import Ground
+from didact.comparing.estimates import Estimates
 from didact.comparing.records import Record
 from didact.comparing.settings import Setting
 from didact.comparing.trials import Trial
@@ -81,7 +81,7 @@ class Point:
 
 
 def points_of(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     records: Mapping[str, Record],
@@ -90,7 +90,7 @@ def points_of(
     """Every setting at every budget, and notes on what was asked differently.
 
     Args:
-        ground: The ground.
+        ahead: What is foretold of them.
         settings: The settings.
         trials: The trials.
         records: Name of a trial → what it came to.
@@ -100,7 +100,7 @@ def points_of(
     out: list[Point] = []
     notes: list[str] = []
     for setting in settings:
-        base = ground.base_of(setting)
+        base = ahead.ground.base_of(setting)
         if setting.method == BASE:
             run, meta = evaluated_run(base_tables[base.digest], "base")
             tables[run.name] = meta
@@ -114,7 +114,7 @@ def points_of(
         mine = [t for t in trials if t.setting == setting]
         for beta, fill in dict.fromkeys((t.beta, t.fill) for t in mine):
             group = [t for t in mine if (t.beta, t.fill) == (beta, fill)]
-            out.append(_point(ground, group, trials, records, tables))
+            out.append(_point(ahead, group, trials, records, tables))
         notes += _paid_after_all(setting, mine, records)
     return out, (*notes, *check_alike(tables))
 
@@ -143,21 +143,21 @@ def trained_by(setting: Setting, training: TrainSettings) -> dict[str, Any]:
 
 
 def _point(
-    ground: Ground,
+    ahead: Estimates,
     group: Sequence[Trial],
     trials: Sequence[Trial],
     records: Mapping[str, Record],
     tables: Tables,
 ) -> Point:
     first, setting = group[0], group[0].setting
-    scoring = ground.scoring(setting) if setting.sections["select"] else None
+    scoring = ahead.scoring(setting) if setting.sections["select"] else None
     blank = Point(
         setting=setting, beta=first.beta, k_flops=first.k_flops,
         selection_flops=0.0 if scoring is None else scoring.flops,
         selection_cpu_seconds=0.0 if scoring is None else scoring.cpu_seconds,
-        training_flops=0.0, tokens=0, n_params=ground.base_of(setting).n_params,
-        selector_params=ground.selector_params(setting), fill=first.fill,
-        **trained_by(setting, ground.train_settings(setting)),
+        training_flops=0.0, tokens=0, n_params=ahead.ground.base_of(setting).n_params,
+        selector_params=ahead.selector_params(setting), fill=first.fill,
+        **trained_by(setting, ahead.train_settings(setting)),
     )  # fmt: skip
     if first.reason:
         return replace(blank, status="infeasible", reason=first.reason)
@@ -191,7 +191,7 @@ def _point(
     seeds = {t.name: t.seed for t in group}
     runs = []
     for record in done:
-        run, meta = evaluated_run(ground.home / record.evaluation, found.label)
+        run, meta = evaluated_run(ahead.ground.home / record.evaluation, found.label)
         tables[run.name] = meta
         draw = f"draw {seeds[record.name]}" if setting.draws else ""
         runs.append(replace(run, name=record.name, draw=draw, size=record.n_params))

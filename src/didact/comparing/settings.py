@@ -278,3 +278,14 @@ def _short(value: Any) -> str:
         return f"{value:g}"
     text = str(value)
     return Path(text).name if "/" in text else text
+
+
+def leaves(score: Any) -> Iterator[Plain]:
+    """The scores of a section that are no combination of others."""
+    if not isinstance(score, dict):
+        return
+    if score.get("of"):
+        for each in score["of"]:
+            yield from leaves(each)
+    else:
+        yield score

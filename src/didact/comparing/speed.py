@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact import verbs
+from didact.comparing.estimates import Estimates
 from didact.comparing.ground import Ground, one_at_a_time
 from didact.comparing.settings import Setting
 from didact.core.atomic import write_text
@@ -51,19 +52,20 @@ class Speed:
         return flops / self.flops_per_second + runs * self.start_seconds
 
 
-def measured_speed(ground: Ground, setting: Setting, *, timing: bool = True) -> Speed:
+def measured_speed(ahead: Estimates, setting: Setting, *, timing: bool = True) -> Speed:
     """Time some steps of a setting's training on random samples; what was timed before is kept.
 
     Args:
-        ground: The ground.
+        ahead: What is foretold of its training.
         setting: The setting.
         timing: Whether steps may be timed; else what is not known has a rate of NaN.
 
     **Cost:** four optimizer steps.
     """
+    ground = ahead.ground
     base = ground.base_of(setting)
     settings = {
-        k: v for k, v in asdict(ground.train_settings(setting)).items()
+        k: v for k, v in asdict(ahead.train_settings(setting)).items()
         if k not in {"flops", "max_steps", "average", "average_last", "average_every", "ema_decay"}
     }  # fmt: skip
     key = fingerprint([base.digest, settings, this_machine()])

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import Plain
-from didact.comparing.ground import Ground
 from didact.comparing.settings import Setting, plain_config
 from didact.config import parse
 from didact.core.manifest import fingerprint
@@ -52,32 +52,32 @@ class Trial:
         return max(self.k_flops - self.selection_flops, 0.0)
 
 
-def trials_of(ground: Ground, settings: Sequence[Setting]) -> list[Trial]:
+def trials_of(ahead: Estimates, settings: Sequence[Setting]) -> list[Trial]:
     """Every trial, all seeds of a setting at a budget together, repeated fractions last.
 
     All data come first, whose runs arms without scoring FLOPs share from a full pass on: with
     budget for everything each of them is the same training.
     """
-    found = [t for s in settings if s.method != BASE for t in _of_setting(ground, s, settings)]
+    found = [t for s in settings if s.method != BASE for t in _of_setting(ahead, s, settings)]
     return sorted(found, key=lambda t: (t.fill, t.setting.method != ALL))
 
 
-def _of_setting(ground: Ground, setting: Setting, settings: Sequence[Setting]) -> Iterator[Trial]:
-    grid = ground.grid
-    whole = ground.full_pass(setting).flops
+def _of_setting(ahead: Estimates, setting: Setting, settings: Sequence[Setting]) -> Iterator[Trial]:
+    grid = ahead.ground.grid
+    whole = ahead.full_pass(setting).flops
     if setting.method == ALL:
         for seed in grid.seeds:
-            yield _trial(ground, setting, 1.0, seed, None)
+            yield _trial(ahead, setting, 1.0, seed, None)
         return
     same = _all_like(setting, settings)
     kinds = (False,) if grid.fraction is None else (False, True)
     for fill, beta, seed in itertools.product(kinds, grid.budgets, grid.seeds):
-        trial = _trial(ground, setting, beta, seed, beta * whole, fill=fill)
+        trial = _trial(ahead, setting, beta, seed, beta * whole, fill=fill)
         scoring = trial.selection_flops
         if scoring >= trial.k_flops:
             yield replace(trial, plain=None, reason=infeasible(scoring, trial.k_flops, whole))
         elif beta >= 1 and scoring == 0 and same is not None and not fill:
-            yield replace(trial, plain=None, shared=_trial(ground, same, 1.0, seed, None).name)
+            yield replace(trial, plain=None, shared=_trial(ahead, same, 1.0, seed, None).name)
         else:
             yield trial
 
@@ -105,7 +105,7 @@ def infeasible(scoring: float, budget: float, whole: float) -> str:
 
 
 def _trial(
-    ground: Ground,
+    ahead: Estimates,
     setting: Setting,
     beta: float,
     seed: int,
@@ -113,12 +113,13 @@ def _trial(
     *,
     fill: bool = False,
 ) -> Trial:
+    ground = ahead.ground
     grid, base = ground.grid, ground.base_of(setting)
     files = [file.path for file in ground.held_out]
     plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=files)
     name = f"{setting.slug()}-{seed}" if flops is None else f"{setting.slug()}-{beta:g}-{seed}"
-    full = ground.full_pass(setting)
-    scoring = 0.0 if setting.method == ALL else ground.scoring(setting).flops
+    full = ahead.full_pass(setting)
+    scoring = 0.0 if setting.method == ALL else ahead.scoring(setting).flops
     budget = full.flops if flops is None else flops
     if fill:
         assert grid.fraction is not None  # noqa: S101 - `fill` and `fraction` go together
@@ -133,10 +134,10 @@ def _trial(
     resolved = config.resolved()
     settings = {k: v for k, v in resolved.items() if k not in {"evaluate", "data"}}
     settings["train"] = {**(settings["train"] or {}), "model": base.digest}
-    settings["score"] = ground.by_content(resolved["score"])
+    settings["score"] = ahead.by_content(resolved["score"])
     if settings["order"]:
         settings["order"] = {
-            **settings["order"], "score": ground.by_content(settings["order"]["score"])
+            **settings["order"], "score": ahead.by_content(settings["order"]["score"])
         }  # fmt: skip
     read_as = {k: v for k, v in resolved["data"].items() if k != "path"}
     return Trial(

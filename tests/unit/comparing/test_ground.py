@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 
 from didact.comparing import running
 from didact.comparing.bill import billed
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import parse_grid
 from didact.comparing.ground import _base_path, claim, open_ground
 from didact.comparing.records import Record, read_record, write_record
@@ -94,15 +95,15 @@ def test_what_several_settings_score_by_is_in_the_bill_once(grid, place, tiny_mo
     ]  # fmt: skip
     values = grid(arms=arms, base=str(tiny_model), budgets=[100], train={"device": "cpu"})
     opened = ground(values, place)
-    settings = settings_of(opened.grid, "x")
-    speeds = {base.digest: Speed(1e9, 0.0, "CPU") for base in opened.bases.values()}
-    bill = billed(opened, settings, trials_of(opened, settings), speeds)
+    settings, ahead = settings_of(opened.grid, "x"), Estimates(opened)
+    speeds = {base.digest: Speed(1e9, 1e9, 0.0, "CPU") for base in opened.bases.values()}
+    bill = billed(ahead, settings, trials_of(ahead, settings), speeds)
     scoring = {line.label: line.scoring_flops for line in bill.lines}
     assert scoring["middle"] > 0
     assert scoring["lowest"] == 0
     assert scoring["ordered"] == 0  # to order by they are the same scores
     # each arm is charged all the same
-    assert {s.arm: opened.scoring(s).flops > 0 for s in settings} == {
+    assert {s.arm: ahead.scoring(s).flops > 0 for s in settings} == {
         "base": False, "all": False, "random": False, "middle": True, "lowest": True,
         "ordered": True,
     }  # fmt: skip
@@ -118,9 +119,10 @@ def test_a_repeated_fraction_has_passes_enough_for_the_cheapest_samples(grid, pl
     values = grid(arms=arms, base=str(tiny_model), epochs="fill", fraction=0.05, budgets=[0.5],
                   train={"device": "cpu"})  # fmt: skip
     opened = ground(values, place)
-    trials = trials_of(opened, settings_of(opened.grid, "x"))
+    ahead = Estimates(opened)
+    trials = trials_of(ahead, settings_of(opened.grid, "x"))
     (trial, *_) = (t for t in trials if t.fill and t.setting.arm == "short")
-    full = opened.full_pass(trial.setting)
+    full = ahead.full_pass(trial.setting)
     each = full.cheapest[0]  # what the one shortest sample of 21 takes
     assert trial.plain["order"]["epochs"] * each >= 0.5 * full.flops
 
