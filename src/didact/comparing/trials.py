@@ -30,7 +30,6 @@ class Trial:
         reason: Why it is not run; empty where it is.
         shared: Name of the trial whose run it shares, being the same training; empty without.
         fill: Whether it repeats a fraction instead of reading a longer prefix once.
-        fraction: Of such a one, the share of the pool.
     """
 
     name: str
@@ -44,7 +43,11 @@ class Trial:
     reason: str = ""
     shared: str = ""
     fill: bool = False
-    fraction: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.setting.label} at {self.beta:g}"
 
     @property
     def training_flops(self) -> float:
@@ -143,5 +146,5 @@ def _trial(
     return Trial(
         name=name, setting=setting, beta=beta, k_flops=budget, seed=seed, plain=plain,
         key=fingerprint([ground.identity, settings, read_as, grid.evaluate]),
-        selection_flops=scoring, fill=fill, fraction=grid.fraction if fill else None,
+        selection_flops=scoring, fill=fill,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import orjson
@@ -206,6 +207,15 @@ def test_what_cannot_be_paid_and_what_fails(trial, tmp_path, monkeypatch, error,
     assert again["all-0"].status == status
     # what failed is tried again; what cannot be paid is not
     assert sum(f"all-0: {status}, " in line for line in told) == (2 if status == "failed" else 1)
+
+
+def test_fractions_are_repeated_once_what_scoring_took_is_known(trial, tmp_path, monkeypatch):
+    raising(BudgetError("too little"), monkeypatch)
+    told = []
+    ctx = context(cache_dir=tmp_path / "cache", tell=told.append)
+    fill = replace(trial, name="all-0-fill", fill=True)
+    run_trials([fill, trial], tmp_path, ctx, foretold={})
+    assert [line.partition(":")[0] for line in told] == ["all-0", "all-0-fill"]
 
 
 def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
