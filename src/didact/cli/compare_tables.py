@@ -13,7 +13,7 @@ from didact.cli.printing import new_table, safe, stdout
 from didact.comparing.bill import Bill
 from didact.comparing.exporting import RESULTS, Exported
 from didact.comparing.writing import COMPARISON, PAGE, TABLE
-from didact.planning.comparison import Arm, Comparison
+from didact.planning.comparison import Arm, Comparison, labelled
 from didact.reporting.formatting import number, seconds
 from didact.reporting.plan_page import hours
 
@@ -107,7 +107,7 @@ def _contest(found: Comparison, contest: str, *, filled: bool) -> Table:
     }  # fmt: skip
     for arm in sorted(arms, key=lambda a: (a.method == "all", a.beta)):
         d = beside.get((arm.task, arm.base, arm.name, arm.setting, arm.beta))
-        name = f"{arm.name} [{arm.setting}]" if arm.setting else arm.name
+        name = labelled(arm.name, arm.setting)
         table.add_row(
             safe(name) + ("" if arm.chosen else " (not chosen)"), f"{arm.beta:g}",
             number(arm.value), _between(arm), "" if d is None else f"{d['difference']:+.3g}",

@@ -15,7 +15,7 @@ from didact.comparing.grid import Given, Grid, read_grid
 from didact.comparing.ground import Ground, one_at_a_time, open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
-from didact.comparing.records import FOLDER, Record, read_record, selection_flops
+from didact.comparing.records import ARMS, Record, read_record, selection_flops
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
 from didact.comparing.speed import Speed, measured_speed
@@ -90,7 +90,7 @@ def compare(
     ctx = ctx or verbs.context()
     checked, where = read_grid(grid)
     home = Path(out).expanduser().absolute()
-    if so_far and not any((home / FOLDER).glob("*.json")):
+    if so_far and not any((home / ARMS).glob("*.json")):
         raise DataError(f"{home}: no run is done there; run it without --so-far first")
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)

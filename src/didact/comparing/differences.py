@@ -83,7 +83,7 @@ def _told(
     at: Measured, point: Point, other: Point, found: Difference, estimate: Estimate | None
 ) -> Json:
     return {
-        "task": at.task, "base": at.base, "arm": point.setting.arm, "setting": point.setting.told,
+        "task": at.task, "base": at.base, "arm": point.setting.arm, "setting": point.setting.axes_text,
         "against": other.setting.label, "beta": point.beta, "train_params": point.n_params,
         "filled": point.fill, "selection_flops": point.selection_flops,
         "shares_runs": bool(point.shares), "difference": found.difference,

@@ -28,7 +28,7 @@ from didact.planning.comparison import ALL, BASE
 from didact.stages.spending import paid_before
 from didact.verbs import PathLike
 
-FOLDER: Final = "data"
+DATA: Final = "data"
 RESULTS: Final = "results.csv"
 COLUMNS: Final = (
     "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
@@ -125,7 +125,7 @@ def export_arms(
         except BudgetError as error:
             arms.append(Exported(**known, reason=str(error)))
     table = {"trainer": trainer, "arms": [asdict(each) for each in arms]}
-    write_text(home / FOLDER / _TABLE, json.dumps(table, indent=1) + "\n")
+    write_text(home / DATA / _TABLE, json.dumps(table, indent=1) + "\n")
     if not (home / RESULTS).exists():
         tasks = [task_of(file) for file in checked.files]
         write_text(home / RESULTS, results_template(arms, tasks, checked.metric))
@@ -139,7 +139,7 @@ def _called(trial: Trial) -> str:
 
 def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str, Any]:
     """What is known of a data set once it is written."""
-    folder = home / FOLDER / trial.name
+    folder = home / DATA / trial.name
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
     done = pipeline.run(config, folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
     cost = paid_before(done.manifest.stages).value if config.select is not None else Cost()
@@ -170,7 +170,7 @@ def read_exported(home: Path) -> list[Exported]:
     Raises:
         DataError: There are none.
     """
-    file = home / FOLDER / _TABLE
+    file = home / DATA / _TABLE
     try:
         told = parse_json(file.read_bytes())["arms"]
         return [Exported(**{f.name: arm[f.name] for f in fields(Exported)}) for arm in told]

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from didact.core.atomic import digest, write_text
 from didact.core.nesting import parse_json
 
-FOLDER: Final = "arms"
+ARMS: Final = "arms"
 RUNS: Final = "runs"
 
 Status = Literal["done", "infeasible", "failed"]
@@ -86,4 +86,4 @@ def selection_flops(records: Iterable[Record]) -> float:
 
 
 def _file(home: Path, name: str) -> Path:
-    return home / FOLDER / f"{name}.json"
+    return home / ARMS / f"{name}.json"

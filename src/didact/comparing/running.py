@@ -16,7 +16,7 @@ from typing import Any, Final
 from didact import config as configs
 from didact import pipeline
 from didact.comparing.grid import Plain
-from didact.comparing.records import FOLDER, RUNS, Record, read_record, write_record
+from didact.comparing.records import ARMS, RUNS, Record, read_record, write_record
 from didact.comparing.trials import Trial
 from didact.core.atomic import FULL, digest, remove
 from didact.core.cost import Bill, Metered
@@ -94,7 +94,7 @@ def run_trials(
     # what one-epoch runs were charged for scores is known before fractions are repeated
     phases = [[job for job in todo if job.trial.fill == fill] for fill in (False, True)]
     phases = [some for some in phases if some]
-    (home / FOLDER).mkdir(exist_ok=True)
+    (home / ARMS).mkdir(exist_ok=True)
     (home / RUNS).mkdir(exist_ok=True)
     clock = _Clock(foretold, len(wanted), ctx, set(found))
     place = _Place(home, ctx.cache_dir, keep_models)
@@ -170,7 +170,7 @@ def _waited(place: _Place, job: Job, ctx: Context) -> Record:
 
 
 def _lock(home: Path, name: str) -> Path:
-    return home / FOLDER / f".{name}.lock"
+    return home / ARMS / f".{name}.lock"
 
 
 def _run(place: _Place, job: Job, progress: Any) -> Record:

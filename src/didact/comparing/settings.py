@@ -18,7 +18,7 @@ from didact.config import RunConfig
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
 from didact.core.manifest import fingerprint
-from didact.planning.comparison import ALL, BASE, RANDOM
+from didact.planning.comparison import ALL, BASE, RANDOM, labelled
 
 # Selectors that are given a pool's ranking: with budget for everything they choose everything.
 RANKING: Final = frozenset({"top_k", "middle", "gumbel_top_k", "round_robin"})
@@ -48,14 +48,14 @@ class Setting:
     draws: bool = False
 
     @property
-    def told(self) -> str:
+    def axes_text(self) -> str:
         """Its values of the axes, as `learning_rate=0.001, model=64k`; empty without axes."""
         return ", ".join(f"{axis.rpartition('.')[2]}={_short(v)}" for axis, v in self.axes.items())
 
     @property
     def label(self) -> str:
         """What tables call it."""
-        return f"{self.arm} [{self.told}]" if self.axes else self.arm
+        return labelled(self.arm, self.axes_text)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -69,7 +69,7 @@ class Setting:
 
     def slug(self) -> str:
         """The label as a name of a file, unique among settings."""
-        name = "+".join([self.arm, *(self.told.split(", ") if self.axes else ())])
+        name = "+".join([self.arm, *(self.axes_text.split(", ") if self.axes else ())])
         plain = re.sub(r"[^\w.=+-]+", "_", name).strip("_.-")
         if plain == name and len(plain) <= _LONGEST:
             return plain
@@ -118,7 +118,7 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
             )
         if labels.count(setting.label) > 1:
             raise ConfigError(
-                f"{where}: axes: two values are both written {setting.told!r} in tables; rename a "
+                f"{where}: axes: two values are both written {setting.axes_text!r} in tables; rename a "
                 "file or folder"
             )
         if setting.method != BASE:

@@ -176,7 +176,7 @@ def _arm(point: Point, like: Measured, at: Measured | None, choice: Choice) -> A
         higher_is_better=like.table.higher_is_better, value=value, low=low, high=high,
         seeds=seeds, feasible=status != "infeasible", status=status,
         reason=point.reason or ("" if value is not None else "has no value on this task"),
-        setting=point.setting.told, chosen=point.label in choice.labels, error=error,
+        setting=point.setting.axes_text, chosen=point.label in choice.labels, error=error,
     )  # fmt: skip
 
 

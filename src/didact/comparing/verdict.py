@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from didact.planning.compared import LEAST_SEEDS, LEAST_SNR
-from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison, contest
+from didact.analysis.told import LEAST_SNR
+from didact.planning.compared import LEAST_SEEDS
+from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison, contest, labelled
 from didact.planning.pilot import WORTH_FINDING
 
 Json = Mapping[str, Any]
@@ -74,7 +75,7 @@ def _listed(differences: Sequence[Json]) -> str:
     """Arms with the budgets at which they are so, task by task."""
     out: dict[tuple[str, str], list[str]] = {}
     for d in differences:
-        name = d["arm"] + (f" [{d['setting']}]" if d["setting"] else "")
+        name = labelled(d["arm"], d["setting"])
         out.setdefault((_where(d), name), []).append(f"{d['beta']:g}")
     parts = [f"{name} on {where} at {', '.join(betas)}" for (where, name), betas in out.items()]
     return "; ".join(parts)
@@ -85,7 +86,7 @@ def _paying(found: Comparison, ranking: set[str]) -> Iterator[str]:
     for d in (found.about or {}).get("paying") or ():
         if _where(d) in ranking:
             said = "ties with" if d["tie"] else "beats" if d["better"] else "loses to"
-            name = d["arm"] + (f" [{d['setting']}]" if d["setting"] else "")
+            name = labelled(d["arm"], d["setting"])
             yield (
                 f"{_where(d)} at {d['beta']:g}: {name}, the best that pays for scores, {said} "
                 f"{d['against']}, the best that does not."

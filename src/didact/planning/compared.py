@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from didact.analysis.told import LEAST_SNR
 from didact.core.errors import DataError
 from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, Curve
@@ -25,7 +26,6 @@ from didact.planning.prior import (
 
 TERMS: Final = ("task", "base", "schedule", "learning_rate", "order")  # that a panel's arms share
 LEAST_SEEDS: Final = 2
-LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
 _PADDING: Final = 0.02  # what another order of the same samples may add to a full pass
 _FAR_OFF: Final = 0.25  # of the gap; the law misses the published panels by 6 to 17 %

@@ -24,6 +24,11 @@ def contest(task: str, base: str) -> str:
     return f"{task} · {base}" if base else task
 
 
+def labelled(arm: str, setting: str) -> str:
+    """An arm with its values of the axes, where it has any."""
+    return f"{arm} [{setting}]" if setting else arm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One way to choose, at one total budget, on one task.

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from didact.planning.compared import TERMS
-from didact.planning.comparison import ALL, BASE, RANDOM, contest
+from didact.planning.comparison import ALL, BASE, RANDOM, contest, labelled
 from didact.planning.frontier import non_dominated
 from didact.planning.law import LawFit
 from didact.reporting import svg
@@ -158,7 +158,7 @@ def _rate(about: Json, base: str) -> float | None:
 
 def name_of(arm: Json) -> str:
     """An arm with its values of the axes."""
-    return f"{arm['name']} [{arm['setting']}]" if arm["setting"] else str(arm["name"])
+    return labelled(str(arm["name"]), str(arm["setting"]))
 
 
 def total(arm: Json) -> float:
@@ -196,8 +196,7 @@ def lines_of(arms: Sequence[Json]) -> list[Line]:
     for (name, target), some in sorted(groups.items(), key=lambda g: g[0][0] != RANDOM):
         plain = sum(line.color != "c-random" for line in out)
         color = "c-random" if name == RANDOM else f"c-{plain % _COLORS}"
-        told = f"{name} [{target}]" if target else name
-        out.append(Line(told, color, tuple(sorted(some, key=total))))
+        out.append(Line(labelled(name, target), color, tuple(sorted(some, key=total))))
     return out
 
 
