@@ -118,8 +118,8 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
             )
         if labels.count(setting.label) > 1:
             raise ConfigError(
-                f"{where}: axes: two values are both written {setting.axes_text!r} in tables; rename a "
-                "file or folder"
+                f"{where}: axes: two values are both written {setting.axes_text!r} in tables; "
+                "rename a file or folder"
             )
         if setting.method != BASE:
             with _named(where, setting.label):
