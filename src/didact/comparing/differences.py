@@ -85,9 +85,10 @@ def _told(
     return {
         "task": at.task, "base": at.base, "arm": point.setting.arm,
         "setting": point.setting.axes_text, "against": other.setting.label, "beta": point.beta,
-        "train_params": point.n_params, "filled": point.fill, "selection_flops": point.selection_flops,
-        "shares_runs": bool(point.shares), "difference": found.difference,
-        "better": at.better(found.difference) > 0, "low": found.low, "high": found.high,
+        "train_params": point.n_params, "filled": point.fill,
+        "selection_flops": point.selection_flops, "shares_runs": bool(point.shares),
+        "difference": found.difference, "better": at.better(found.difference) > 0,
+        "low": found.low, "high": found.high,
         "holm_low": found.holm_low, "holm_high": found.holm_high, "p": found.p, "tie": found.tie,
         "error": estimate.error if estimate else None, "df": estimate.df if estimate else None,
     }  # fmt: skip
