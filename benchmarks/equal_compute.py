@@ -4,7 +4,7 @@
 
 Fixed before the first run:
 
-- **Pool**: the first 4,000 rows of `instruct_pool`; the bases read the next 4,000 once.
+- **Pool**: the first 4,000 distinct chats of `instruct_pool`; the bases read the next 4,000 once.
 - **Target**: half of `target_gsm8k_val`; the other half, and 250 chats of the pool's kind, choose.
   **Told** on 250 answers of `target_gsm8k_test` and on 250 other chats (bits per byte of answers).
 - **Trained**: a Llama of a million parameters from its base, learning rate 1e-3, cosine, batches of
@@ -65,12 +65,14 @@ def main() -> None:
         print(json.dumps(done.bill.to_json(), indent=1))
         return
     found = {"machine": machine(), **done.comparison.to_json()}
+    for each in found["about"]["bases"]:  # their paths are of this machine
+        each["model"] = Path(each["model"]).parent.name
     write_text(Path(options.output), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(done.comparison.verdict["text"] if done.comparison.verdict else "")
 
 
 def write_files(data: Path, work: Path) -> None:
-    """Pool, rows of the bases, target, what chooses and what tells; no two share a row."""
+    """Pool, rows of the bases, target, what chooses and what tells; no two chats are alike."""
     chats = lines(data / "instruct_pool.jsonl.zst", 2 * ROWS + 2 * HELD_OUT)
     val = lines(data / "target_gsm8k_val.jsonl.zst", 10_000)
     parts = {

@@ -237,3 +237,25 @@ def test_scores_that_do_not_say_what_they_took_are_counted_aloud(place, tmp_path
     less = didact.select(pool, mine, "top_k", **given, spent=8e8)
     assert 0 < len(less) < len(chosen)
     assert not any("is not known" in note for note in less.notes)
+
+
+def test_a_budget_below_the_first_sample_of_the_ranking_is_too_little(place):
+    alone = {"score": {"method": "length", "prefer": "longest"}, "order": {"method": "keep"}}
+    pool = didact.read(place / "pool.jsonl", cache_dir=place / "cache")
+    trained = {"model": place / "proxy", "lora_rank": 4, "device": "cpu"}
+    shortest = didact.score(pool, "length", prefer="shortest")
+    least = 1e5
+    while True:  # what the shortest sample takes, doubled from below
+        try:
+            chosen = didact.select(
+                pool, shortest, "top_k", budget=didact.Budget(flops=least), train=trained
+            )  # fmt: skip
+        except BudgetError:
+            least *= 1.2
+            continue
+        break
+    assert len(chosen) == 1
+    with pytest.raises(BudgetError, match="the first sample of the ranking takes more"):
+        didact.run(
+            config_of(place, least, **alone), place / "TOO", cache_dir=place / "cache"
+        )  # fmt: skip

@@ -41,7 +41,12 @@ def _depends(values: Values) -> Mapping[str, Any]:
     planned = planned_training(values.pool, budget, later, ctx)
     paying: Mapping[str, Any] = {}
     if planned is not None:
-        paying = {"paying": {"spent": spending.spent(values), **planned.identity()}}
+        paying = {
+            "paying": {
+                "spent": spending.spent(values),
+                **planned.identity(),
+            }
+        }
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
