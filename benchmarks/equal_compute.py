@@ -1,6 +1,7 @@
 """Which way to choose is worth it at equal total compute? One `didact compare` on real chats.
 
     python benchmarks/equal_compute.py DATA --work DIR [--dry-run] [--max-hours H] [--static MODEL]
+    python benchmarks/equal_compute.py DATA --work DIR --beyond     # LQS, at one and a half passes
 
 Fixed before the first run:
 
@@ -49,16 +50,22 @@ def main() -> None:
     parser.add_argument("--static", help="a folder of model2vec, for static embeddings")
     parser.add_argument("--dry-run", action="store_true", help="print the bill and stop")
     parser.add_argument("--max-hours", type=float, help="drop arms to keep to it")
-    parser.add_argument("-o", "--output", default=str(RESULTS / "equal_compute.json"))
+    parser.add_argument("--beyond", action="store_true", help="LQS by the small model, β = 1.5")
+    parser.add_argument("-o", "--output")
     options = parser.parse_args()
+    name = "equal_compute_beyond" if options.beyond else "equal_compute"
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     write_files(options.data, work)
     ctx = didact.context(cache_dir=work / "cache", tell=lambda said: print(said, flush=True))
     for size in SIZES:
         pipeline.run(base(work, size), work / f"base-{size}", cache_dir=work / "cache")
+    asked = grid(work, options.static)
+    if options.beyond:
+        dear = [arm for arm in asked["arms"] if arm["name"] == "lqs 64k"]
+        asked |= {"budgets": [1.5], "arms": dear}
     done = didact.compare(
-        grid(work, options.static), work / "OUT", dry_run=options.dry_run,
+        asked, work / ("BEYOND" if options.beyond else "OUT"), dry_run=options.dry_run,
         max_hours=options.max_hours, ctx=ctx,
     )  # fmt: skip
     if done.comparison is None:
@@ -67,7 +74,8 @@ def main() -> None:
     found = {"machine": machine(), **done.comparison.to_json()}
     for each in found["about"]["bases"]:  # their paths are of this machine
         each["model"] = Path(each["model"]).parent.name
-    write_text(Path(options.output), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    output = Path(options.output or RESULTS / f"{name}.json")
+    write_text(output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(done.comparison.verdict["text"] if done.comparison.verdict else "")
 
 
