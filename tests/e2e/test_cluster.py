@@ -425,7 +425,8 @@ def until(condition, program=None, seconds=120):
         time.sleep(0.05)
 
 
-def test_a_run_that_is_killed_goes_on_where_it_was(ray_cluster, drive, tmp_path):
+def test_a_run_that_is_killed_goes_on_where_it_was(ray_cluster, executor, drive, tmp_path):
+    executor.cluster.close()  # its workers would hold the cores that the program needs
     first, second = tmp_path / "first.log", tmp_path / "second.log"
     with drive(ray_cluster.cache, ray_cluster.address, first) as killed:
         piece = "unfinished/scores-*/pass-0-000000/entry.json"
