@@ -13,6 +13,7 @@ from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.reporting import charts
+from didact.reporting.distributions import AT_ONCE
 from didact.reporting.formatting import compact, percent
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
@@ -75,8 +76,8 @@ def redundancy(
     **Cost:** one pass over the pool's store; at most `(RANDOM_SETS + 1) · cap_bytes` in memory and
     compressed at about 150 MB/s, whatever the pool's size.
     """
-    chosen_bytes = int(pool.n_bytes[chosen].sum())
-    size = min(chosen_bytes, int(pool.n_bytes[candidates].sum()), cap_bytes)
+    chosen_bytes = _sum(pool.n_bytes, chosen)
+    size = min(chosen_bytes, _sum(pool.n_bytes, candidates), cap_bytes)
     if not size:
         return None
     sets = [random_rows(pool.n_bytes, chosen, size, ctx.rng("report", "redundancy", "chosen"))]
@@ -94,8 +95,17 @@ def redundancy(
 def random_rows(n_bytes: Int1D, rows: Int1D, size: int, rng: np.random.Generator) -> Int1D:
     """The fewest rows in random order that hold at least `size` bytes, ascending."""
     shuffled = rng.permutation(rows)
-    filled = np.cumsum(n_bytes[shuffled])
-    return np.sort(shuffled[: int(np.searchsorted(filled, size)) + 1])
+    before = 0
+    for at in range(0, len(rows), AT_ONCE):
+        filled = before + np.cumsum(n_bytes[shuffled[at : at + AT_ONCE]])
+        before = int(filled[-1])
+        if before >= size:
+            return np.sort(shuffled[: at + int(np.searchsorted(filled, size)) + 1])
+    return np.sort(shuffled)
+
+
+def _sum(values: Int1D, rows: Int1D) -> int:
+    return sum(int(values[rows[at : at + AT_ONCE]].sum()) for at in range(0, len(rows), AT_ONCE))
 
 
 def read_sets(pool: Pool, sets: Sequence[Int1D], size: int) -> list[bytearray]:
