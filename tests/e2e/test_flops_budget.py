@@ -190,8 +190,7 @@ def test_a_run_without_a_training_is_told_which_one_it_is_for(done, place, tmp_p
     config = config_of(place, 0, select=select, train=None)
     out = didact.run(config, tmp_path / "OUT", cache_dir=place / "cache")
     ours, theirs = (
-        tables.read_selection(run.folder / "selection.parquet").rows.tolist()
-        for run in (out, done)
+        tables.read_selection(run.folder / "selection.parquet").rows.tolist() for run in (out, done)
     )
     assert ours == theirs
 
