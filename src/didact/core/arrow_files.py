@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from didact.core.arrays import Int1D
 from didact.core.checksums import CheckedFile
+
+_MAPPED: Final = 64  # record batches read from one map: its pages count as this process's memory
 
 
 def gather(
@@ -30,17 +33,19 @@ def gather(
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
     parts = split(starts, ascending)
-    verify(file, offsets, [b for b, _ in parts], columns)
-    with pa.memory_map(str(file.path)) as mapped:
-        reader = pa.ipc.open_file(mapped)
-        pieces = [
-            reader.get_batch(b).select(columns).take(pa.array(ascending[part] - starts[b]))
-            for b, part in parts
-        ]
-        if not pieces:
-            empty = [pa.array([], reader.schema.field(c).type) for c in columns]
-            return pa.RecordBatch.from_arrays(empty, list(columns))
-        return in_order(pa.concat_batches(pieces), order)
+    pieces: list[pa.RecordBatch] = []
+    for at in range(0, max(len(parts), 1), _MAPPED):
+        some = parts[at : at + _MAPPED]
+        verify(file, offsets, [b for b, _ in some], columns)
+        with pa.memory_map(str(file.path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            if not parts:
+                empty = [pa.array([], reader.schema.field(c).type) for c in columns]
+                return pa.RecordBatch.from_arrays(empty, list(columns))
+            for b, part in some:
+                inside = pa.array(ascending[part] - starts[b])
+                pieces.append(reader.get_batch(b).select(columns).take(inside))
+    return in_order(pa.concat_batches(pieces), order)
 
 
 def split(starts: Int1D, ascending: Int1D) -> list[tuple[int, slice]]:
