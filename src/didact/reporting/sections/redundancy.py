@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from didact.core.arrays import Int1D
 from didact.core.pool import Pool
@@ -73,21 +72,22 @@ def redundancy(
         ctx: Its seed draws the random sets.
         cap_bytes: Most bytes of one set.
 
-    **Cost:** one pass over the pool's store; at most `(RANDOM_SETS + 1) · cap_bytes` in memory and
-    compressed at about 150 MB/s, whatever the pool's size.
+    **Cost:** one pass over the pool's store a set; at most `cap_bytes` in memory, a set at a time,
+    and compressed at about 150 MB/s, whatever the pool's size.
     """
     chosen_bytes = _sum(pool.n_bytes, chosen)
     size = min(chosen_bytes, _sum(pool.n_bytes, candidates), cap_bytes)
     if not size:
         return None
-    sets = [random_rows(pool.n_bytes, chosen, size, ctx.rng("report", "redundancy", "chosen"))]
-    for i in range(RANDOM_SETS):
-        rng = ctx.rng("report", "redundancy", "random", i)
-        sets.append(random_rows(pool.n_bytes, candidates, size, rng))
-    first, *others = (
-        set_redundancy([memoryview(text)], level=LEVEL, window_log=WINDOW_LOG)
-        for text in read_sets(pool, sets, size)
-    )
+    ratios = []
+    for rows, *name in [
+        (chosen, "chosen"),
+        *((candidates, "random", i) for i in range(RANDOM_SETS)),
+    ]:
+        some = random_rows(pool.n_bytes, rows, size, ctx.rng("report", "redundancy", *name))
+        text = memoryview(read_text(pool, some, size))
+        ratios.append(set_redundancy([text], level=LEVEL, window_log=WINDOW_LOG))
+    first, *others = ratios
     codec = f"{library('zstd')}, level {LEVEL}, seeing {2 ** (WINDOW_LOG - 20)} MiB back"
     return Redundancy(first, tuple(others), size, chosen_bytes, codec)
 
@@ -108,27 +108,12 @@ def _sum(values: Int1D, rows: Int1D) -> int:
     return sum(int(values[rows[at : at + AT_ONCE]].sum()) for at in range(0, len(rows), AT_ONCE))
 
 
-def read_sets(pool: Pool, sets: Sequence[Int1D], size: int) -> list[bytearray]:
-    """The text of several sets of rows in one pass over the pool, each cut to `size` bytes.
-
-    Args:
-        pool: The pool.
-        sets: Ascending rows of each set.
-        size: Bytes to keep of each set.
-    """
-    wanted = np.unique(np.concatenate(sets))
-    out = [bytearray() for _ in sets]
-    for batch in pool.batches():
-        first, last = np.searchsorted(wanted, [batch.start, batch.stop])
-        if first == last:
-            continue
-        rows_here = wanted[first:last]
-        texts = pool.read(rows_here, ["text"]).column("text")
-        for rows, text in zip(sets, out, strict=True):
-            a, b = np.searchsorted(rows, [batch.start, batch.stop])
-            if len(text) < size and a < b:
-                data, _ = utf8(texts.take(pa.array(np.searchsorted(rows_here, rows[a:b]))))
-                text.extend(data.data[: size - len(text)])
+def read_text(pool: Pool, rows: Int1D, size: int) -> bytearray:
+    """The text of ascending rows that hold little more than `size` bytes, cut to them."""
+    out = bytearray()
+    for part in pool.parts(rows):
+        data, _ = utf8(pool.read(rows[part], ["text"]).column("text"))
+        out.extend(data.data[: size - len(out)])
     return out
 
 
