@@ -79,11 +79,10 @@ def redundancy(
     size = min(chosen_bytes, _sum(pool.n_bytes, candidates), cap_bytes)
     if not size:
         return None
+    sets: list[tuple[Int1D, tuple[str | int, ...]]] = [(chosen, ("chosen",))]
+    sets += [(candidates, ("random", i)) for i in range(RANDOM_SETS)]
     ratios = []
-    for rows, *name in [
-        (chosen, "chosen"),
-        *((candidates, "random", i) for i in range(RANDOM_SETS)),
-    ]:
+    for rows, name in sets:
         some = random_rows(pool.n_bytes, rows, size, ctx.rng("report", "redundancy", *name))
         text = memoryview(read_text(pool, some, size))
         ratios.append(set_redundancy([text], level=LEVEL, window_log=WINDOW_LOG))
