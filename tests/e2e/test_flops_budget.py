@@ -190,8 +190,7 @@ def test_a_run_without_a_training_is_told_which_one_it_is_for(done, place, tmp_p
     config = config_of(place, 0, select=select, train=None)
     out = didact.run(config, tmp_path / "OUT", cache_dir=place / "cache")
     ours, theirs = (
-        tables.read_selection(run.folder / "selection.parquet")[0].rows.tolist()
-        for run in (out, done)
+        tables.read_selection(run.folder / "selection.parquet").rows.tolist() for run in (out, done)
     )
     assert ours == theirs
 
@@ -212,8 +211,8 @@ def test_verb_by_verb_it_is_the_same(done, place, tmp_path):
         "--set", f"train.model={model}", "--set", "train.epochs=2", "--set", "train.lora_rank=4",
         "-o", str(tmp_path / "CHOSEN"), "--seed", "3",
     )  # fmt: skip
-    ours = tables.read_selection(tmp_path / "CHOSEN")[0].rows
-    theirs = tables.read_selection(done.folder)[0].rows
+    ours = tables.read_selection(tmp_path / "CHOSEN").rows
+    theirs = tables.read_selection(done.folder).rows
     assert ours.tolist() == theirs.tolist()
     assert "left for training" in said
     assert chosen["left_for_training"] == 2.4e9 - bills(done)["score"].value.flops

@@ -58,7 +58,7 @@ def order(
     from didact.data.reading.ingest import open_cached
 
     tables.check_replaceable(out)
-    chosen, ids = tables.read_selection(selection)
+    chosen = tables.read_selection(selection)
     if pool:
         with opened_pool(pool, data, cache_dir, seed) as (found, *_):
             chosen.check(found)
@@ -68,7 +68,7 @@ def order(
         open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
         **method_settings(set_, verbs.order, "epochs", "batch_size", "jitter", "interleave"),
     )  # fmt: skip
-    tables.write_order(ordered, tables.ids_of(ordered, chosen, ids), out)
+    tables.write_order(ordered, tables.ids_of(ordered, chosen, tables.read_ids(selection)), out)
     result = {
         "order": str(out), "method": method, "rows": len(ordered), "epochs": ordered.epochs,
         "steps": ordered.steps,

@@ -87,7 +87,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
 
 def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Selection:
     del values, ctx
-    return tables.read_selection(output(folder, record, _FILE))[0]
+    return tables.read_selection(output(folder, record, _FILE))
 
 
 def _compare(a: Selection, b: Selection) -> Mapping[str, Any]:
