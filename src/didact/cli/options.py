@@ -43,7 +43,12 @@ Workers = Annotated[
 ]
 Executor = Annotated[
     Literal["threads", "processes", "serial", "ray"] | None,
-    typer.Option("--executor", help="Who works. Changes no result. [default: threads]"),
+    typer.Option(
+        "--executor",
+        metavar="KIND",
+        help="Who works: threads, processes, serial, or ray, a cluster. Changes no result. "
+        "[default: threads]",
+    ),
 ]
 RayAddress = Annotated[
     str | None,
