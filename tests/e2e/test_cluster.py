@@ -382,7 +382,8 @@ class Slow:
         return one_pass(values, ("text",))
 """
 DRIVER = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 import numpy as np
 import didact
 pool, cache, address, out = sys.argv[1:]
