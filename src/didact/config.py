@@ -24,6 +24,7 @@ from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.data.settings_text import check_plain, parse_toml, parse_yaml
 from didact.evaluation.settings import EvaluateSettings
+from didact.execution.choice import ExecutionSettings
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.training.settings import TrainSettings
@@ -221,6 +222,7 @@ class RunConfig(BaseModel):
         train: A model to train; without it, none is.
         evaluate: What models are evaluated on; without it, none is.
         report: The report.
+        execution: Where work is done; nothing that is made depends on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -235,6 +237,7 @@ class RunConfig(BaseModel):
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
+    execution: ExecutionSettings = ExecutionSettings()
 
     def seed_of(self, what: Literal["init", "draw", "order"]) -> int:
         """The seed of one thing that is drawn."""
@@ -242,7 +245,7 @@ class RunConfig(BaseModel):
         return self.seed if own is None else int(own)
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its default filled in, as JSON values; no credentials in URLs."""
+        """What results depend on, defaults filled in, as JSON values; no credentials in URLs."""
         out = self.model_dump(mode="json", by_alias=True, exclude=_METHODS)
         out["score"] = _resolved_score(self.score)
         out["select"] = None
@@ -271,7 +274,8 @@ class RunConfig(BaseModel):
             EvaluateSettings(**settings)
             as_json = binding.as_json(EvaluateSettings, settings)
             out["evaluate"] = {**self.evaluate.model_dump(include={"files", "base"}), **as_json}
-        return {k: masked_values(out[k]) for k in type(self).model_fields}
+        kept = (k for k in type(self).model_fields if k != "execution")
+        return {k: masked_values(out[k]) for k in kept}
 
 
 _METHODS = {"score", "select", "order", "train", "evaluate"}  # what has settings beside a name

@@ -32,7 +32,7 @@ from didact.selection.around.distinct import (
 from didact.selection.around.near_duplicates import NearDuplicates
 
 CLUSTERS: Final = "clusters"  # the stem of the table and of the page
-_RULE: Final = 1  # raised when other rows of the same pool stay
+_RULE: Final = 2  # raised when other rows of the same pool stay
 
 
 def dedup(

@@ -23,6 +23,7 @@ from didact.core.manifest import Manifest
 from didact.core.paths import Given, Place, place, shown
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ProgressCallback, ignore_progress
+from didact.execution.choice import Kind
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import side_by_side
 from didact.runs.folder import RunFolder, open_run_folder, read_manifest
@@ -61,15 +62,19 @@ def run(
     workers: int | None = None,
     cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
+    executor: Kind | None = None,
+    address: str | None = None,
 ) -> Run:
     """The main job. Started again in the same folder, it skips what is there and unchanged.
 
     Args:
         config: A RunConfig, plain values, or the path of a YAML or TOML file.
         out: The run folder, here or behind a URL (s3://bucket/run).
-        workers: Threads; the result does not depend on it.
+        workers: How many work at a time; the result does not depend on it, nor on where they are.
         cache_dir: Where pools, scores and whatever else is costly are kept.
         progress: Told of work done.
+        executor: Instead of the config's: `threads`, `processes`, `serial` or `ray`.
+        address: Likewise, of a Ray cluster.
 
     Raises:
         DidactError: Something the user can fix; the run folder keeps every finished stage.
@@ -80,8 +85,10 @@ def run(
         config = configs.parse(config)
     _check(config)
     meters = {stage.name: Meter() for stage in _wanted(config)}
+    execution = config.execution.with_given(executor=executor, workers=workers, address=address)
     with open_run_folder(place(out).absolute()) as folder:
-        ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
+        told = folder.changes.append
+        ctx = context(config.seed, None, cache_dir, progress, told, executor=execution)
         for _ in range(_MOST_MENDED):
             try:
                 return _run(config, folder, ctx, meters)

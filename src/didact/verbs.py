@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -49,8 +48,8 @@ from didact.data.reading.given import paths_or_rows
 from didact.data.reading.ingest import Ingested, Role, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
+from didact.execution.choice import ExecutionSettings, Kind
 from didact.execution.devices import local_devices
-from didact.execution.executors import threads
 from didact.selection.around.amounts import TrainingFlops, refuse_mistaken
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
@@ -78,15 +77,35 @@ def context(
     cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
+    *,
+    executor: Kind | ExecutionSettings | None = None,
+    threads: int | None = None,
+    address: str | None = None,
 ) -> Context:
     """What every stage is given: workers (threads, one per core by default), seed, cache.
 
-    The cache is a folder, or a URL that many machines share (s3://bucket/cache).
+    Args:
+        seed: Root of every random number.
+        workers: How many work at a time.
+        cache_dir: Where pools, scores and whatever is costly are kept: a folder, or a URL that many
+            machines share (s3://bucket/cache).
+        progress: Told as work advances.
+        tell: Told of what the user should know.
+        executor: `threads`, `processes`, `serial` or `ray`; or the settings of a config. `threads`
+            when not given.
+        threads: See `didact.execution.choice.ExecutionSettings`.
+        address: Of a Ray cluster, likewise.
+
+    Raises:
+        ConfigError: There is no cluster at the address; or its machines differ, or do not see the
+            cache.
     """
+    settings = executor if isinstance(executor, ExecutionSettings) else ExecutionSettings()
+    kind = None if executor is settings else executor
+    settings = settings.with_given(executor=kind, workers=workers, threads=threads, address=address)
     cache = place(cache_dir) if cache_dir is not None else default_cache_dir()
-    return Context(
-        executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
-    )
+    working = settings.start(cache, tell)
+    return Context(executor=working, seed=seed, cache_dir=cache, progress=progress, tell=tell)
 
 
 def context_of(pool: Pool) -> Context:
@@ -512,6 +531,7 @@ def train(
     checked = TrainSettings(**binding.bind(TrainSettings, settings, "train"))
     base = starting_model(pool, model, checked, int(seeds.init or 0), ctx)
     rows = everything(pool, None).rows if ordered is None else ordered
+    to = place(out)
 
     def train_into(folder: Path) -> Trained:
         return causal.train(
@@ -519,13 +539,13 @@ def train(
             progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
         )  # fmt: skip
 
-    to = place(out)
-    if isinstance(to, RemotePath):
-        call = partial(train_elsewhere, to, train_into)
-    else:
-        call = partial(train_into, to)
+    def work(_: str) -> Metered[Trained]:
+        if isinstance(to, RemotePath):
+            return Metered(train_elsewhere(to, train_into))
+        return Metered(train_into(to.absolute()))
+
     with ctx.meter.running():  # so that the records beside the model tell its seconds
-        return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
+        return ctx.executor.call(work, device=checked.device)
 
 
 def estimate_training(

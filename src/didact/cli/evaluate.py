@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from didact.cli.inputs import method_settings, read_settings
-from didact.cli.options import Cache, Data, Json, Workers
+from didact.cli.options import Cache, Data, Executor, Json, RayAddress, Workers
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -78,6 +78,8 @@ def evaluate(
     ] = None,
     data: Data = None,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -132,7 +134,9 @@ def evaluate(
     if path is not None:
         tables.check_replaceable(path)
     with printing.progress_bars() as progress:
-        ctx = verbs.context(0, workers, cache_dir, progress, say)
+        ctx = verbs.context(
+            0, workers, cache_dir, progress, say, executor=executor, address=ray_address
+        )
         found = verbs.evaluate(
             named[0], named[1:], read_as=read_as, ctx=ctx, choices=choices, on_overlap=on_overlap,
             **settings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,7 +36,27 @@ Override = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Root of every random number.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Threads; one per core by default. Changes no result."),
+    typer.Option(
+        "--workers", min=1, help="How many work; one per core by default. Changes no result."
+    ),
+]
+Executor = Annotated[
+    Literal["threads", "processes", "serial", "ray"] | None,
+    typer.Option(
+        "--executor",
+        metavar="KIND",
+        help="Who works: threads, processes, serial, or ray, a cluster. Changes no result. "
+        "[default: threads]",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="With --executor ray: the cluster's head [default: auto, the one that runs here, "
+        "else one is started].",
+    ),
 ]
 Cache = Annotated[
     str | None,

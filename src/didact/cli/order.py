@@ -57,9 +57,9 @@ def order(
     from didact.data import tables
     from didact.data.reading.ingest import open_cached
 
-    path = place(out)
+    path, of = place(out), place(selection)
     tables.check_replaceable(path)
-    chosen, ids = tables.read_selection(place(selection))
+    chosen = tables.read_selection(of)
     if pool:
         with opened_pool(pool, data, cache_dir, seed) as (found, *_):
             chosen.check(found)
@@ -69,7 +69,7 @@ def order(
         open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
         **method_settings(set_, verbs.order, "epochs", "batch_size", "jitter", "interleave"),
     )  # fmt: skip
-    tables.write_order(ordered, tables.ids_of(ordered, chosen, ids), path)
+    tables.write_order(ordered, tables.ids_of(ordered, chosen, tables.read_ids(of)), path)
     result = {
         "order": str(path), "method": method, "rows": len(ordered), "epochs": ordered.epochs,
         "steps": ordered.steps,

@@ -8,7 +8,18 @@ import typer
 
 from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
-from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Target, Workers
+from didact.cli.options import (
+    Cache,
+    Data,
+    Executor,
+    Json,
+    PoolFiles,
+    RayAddress,
+    Seed,
+    Set,
+    Target,
+    Workers,
+)
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -33,6 +44,8 @@ def score(
     data: Data = None,
     seed: Seed = 0,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -47,7 +60,8 @@ def score(
 
     path = place(out)
     tables.check_replaceable(path)
-    with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
+    opened = opened_pool(pool, data, cache_dir, seed, workers, executor, ray_address)
+    with opened as (found, read_as, ctx):
         settings = method_settings(set_, verbs.score)
         target_pool = verbs.read_target(target, read_as, ctx).pool if target else None
         scores = verbs.score(found, method, target=target_pool, ctx=ctx, **settings)

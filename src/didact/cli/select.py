@@ -8,7 +8,17 @@ import typer
 
 from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
-from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Workers
+from didact.cli.options import (
+    Cache,
+    Data,
+    Executor,
+    Json,
+    PoolFiles,
+    RayAddress,
+    Seed,
+    Set,
+    Workers,
+)
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -51,6 +61,8 @@ def select(
     data: Data = None,
     seed: Seed = 0,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -65,7 +77,8 @@ def select(
     from didact.selection.around.about_selection import about_selection
 
     folder = place(out)
-    with alone_in(folder), opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
+    opened = opened_pool(pool, data, cache_dir, seed, workers, executor, ray_address)
+    with alone_in(folder), opened as (found, _, ctx):
         tables.check_replaceable(folder / "selection.parquet")
         given = [tables.read_scores(place(path)) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)

@@ -96,7 +96,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {listed})" if known else hint
 
 
-Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval", "hf", "kenlm"]
+Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval", "hf", "kenlm", "ray"]
 EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
@@ -106,6 +106,7 @@ EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "eval": ("lm_eval",),
     "hf": ("datasets",),
     "kenlm": ("kenlm",),
+    "ray": ("ray",),
 }
 _BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 

@@ -53,6 +53,7 @@ LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
 _RECORDS = 4096  # put together at a time
+_COUNTED = 2**18  # rows counted at a time
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
 
 
@@ -249,17 +250,22 @@ class Pool:
     @cached_property
     def stats(self) -> PoolStats:
         """What `estimate` needs."""
-        return self.stats_of(np.arange(len(self)))
+        return self.stats_of(range(len(self)))
 
-    def stats_of(self, rows: Int1D) -> PoolStats:
+    def stats_of(self, rows: Int1D | range) -> PoolStats:
         """`stats` of some rows; the share of what is learned is the pool's."""
-        n_tokens = self.n_tokens[rows]
-        bins = np.floor(3 * np.log2(np.maximum(n_tokens, 1))).astype(np.int64)
-        counts = np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
+        whole, size, tokens = len(rows), 0, 0
+        counts = np.zeros(LENGTH_BINS, np.int64)
+        for at in range(0, whole, _COUNTED):  # what is worked with stays small beside the columns
+            some = np.asarray(rows[at : at + _COUNTED])
+            n_tokens = self.n_tokens[some]
+            bins = np.floor(3 * np.log2(np.maximum(n_tokens, 1))).astype(np.int64)
+            counts += np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
+            size, tokens = size + int(self.n_bytes[some].sum()), tokens + int(n_tokens.sum())
         return PoolStats(
-            n=len(rows),
-            n_bytes=int(self.n_bytes[rows].sum()),
-            n_tokens=int(n_tokens.sum()),
+            n=whole,
+            n_bytes=size,
+            n_tokens=tokens,
             token_lengths=tuple(int(c) for c in counts),
             tasks=self.task_names,
             kind=self.kind,
@@ -279,8 +285,10 @@ class Pool:
     def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
         """Texts of ascending rows of one batch of the store, at least one."""
         number = int(np.searchsorted(self._starts, rows[0], side="right"))
-        first, last = [*self._starts.tolist(), len(self)][number - 1 : number + 1]
-        texts = self.read(range(first, last), ["text"]).column("text")
+        first, last = self._starts[number - 1], len(self)
+        if number < len(self._starts):
+            last = self._starts[number]
+        texts = self.read(range(int(first), int(last)), ["text"]).column("text")
         return texts if len(rows) == len(texts) else texts.take(pa.array(rows - first))
 
     def texts(self, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:

@@ -235,6 +235,11 @@ class Executor(Protocol):
         """Number of items that run at a time."""
         ...
 
+    @property
+    def local_threads(self) -> int:
+        """Threads of a kernel that runs in the caller's process, on its machine."""
+        ...
+
     def charging(self, meter: Meter) -> Executor:
         """The same workers, for work that is charged to a meter."""
         ...
@@ -281,10 +286,14 @@ class Executor(Protocol):
         ...
 
     def call(self, fn: Callable[[str], Metered[R]], /, *, device: Device | None = None) -> R:
-        """One piece of work that cannot be split, in the caller's thread; its cost is charged.
+        """One piece of work that cannot be split; its cost is charged.
+
+        It runs in the caller's thread; on a cluster, work with a model runs in a worker's process.
 
         Args:
-            fn: The work, given its device; it may report progress, since it stays in this process.
+            fn: The work, given its device. It reads and writes files, and reports progress, through
+                what a `Context` holds; that goes with it to another process, and what it notes
+                there comes back. Nothing else that it changes in memory does.
             device: Where its model runs; None for work without a model.
         """
         ...

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from didact.core.atomic import digest, lies_inside, remove, sweep, sync, write_text
 from didact.core.checksums import read_signed, signed
 from didact.core.claims import Claim, claimed
@@ -109,6 +111,7 @@ class RunFolder:
         if earlier is not None:
             self.changes += [f"{name}: {c}" for c in _changes(earlier, depends_on, key)]
         self._invalidate(name, earlier)
+        pa.default_memory_pool().release_unused()  # what Arrow holds of what stages before freed
         with measure() as used, meter.running():
             outcome = work()
             hashes = {self._name(p): digest(p) for p in outcome.outputs}

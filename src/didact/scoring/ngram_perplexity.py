@@ -133,8 +133,8 @@ class NgramPerplexity:
         """Make the model or read it; it lies in the cache from then on.
 
         Raises:
-            ConfigError: Two of a target set, `model` and `text`; or an `order` that a file does not
-                have.
+            ConfigError: Two of a target set, `model` and `text`; an `order` that a file does not
+                have; or a `target_field` without a target set.
             DataError: A file is damaged, or what the model is made of has no tokens.
             MissingDependencyError: numba is not installed, or kenlm for a KenLM binary.
         """
@@ -146,6 +146,11 @@ class NgramPerplexity:
             raise ConfigError(
                 f"score.ngram_perplexity: model={shown(self.model)} and text={shown(self.text)}; "
                 "give the file of a model or the text to make one of, not both"
+            )
+        if self.target_field is not None and not self.needs_target:
+            raise ConfigError(
+                f"score.ngram_perplexity.target_field={self.target_field}: there is no target set "
+                "of which to take a part, with model or text; leave it out"
             )
         if target is not None and not self.needs_target:
             given = f"model={self.model}" if self.model is not None else f"text={self.text}"
@@ -252,6 +257,12 @@ class NgramPerplexity:
             yield (
                 f"{1 - share:.0%} of the words of {self.model} are none that unit={self.unit} ever "
                 "gives, so they match nothing; unit=whitespace reads texts as they are"
+            )
+        if not about.get("has_unk", True):
+            yield (
+                f"{self.model} has no <unk>: a word it does not know has a log₁₀ p of -100, as in "
+                "KenLM, so scores are above all the share of such words (column unknown); "
+                "make it again with <unk> (SRILM: ngram-count -unk)"
             )
         if rejected := about.get("text_rejected"):
             of = f"{counted(rejected, 'row')} of {shown(self.text)}"

@@ -44,8 +44,7 @@ def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
         ordered = order(pool, chosen, scores, "keep", ctx=ctx)
     else:
         ordered = order(pool, chosen, scores, section.method, ctx=ctx, **section.arguments())
-    ids = pool.read(ordered.rows, ["id"]).column("id")
-    tables.write_order(ordered, ids, folder / _FILE)
+    tables.write_order(ordered, pool, folder / _FILE)
     return Outcome([folder / _FILE], {"rows": len(ordered), "steps": ordered.steps})
 
 

@@ -41,7 +41,12 @@ def _depends(values: Values) -> Mapping[str, Any]:
     planned = planned_training(values.pool, budget, later, ctx)
     paying: Mapping[str, Any] = {}
     if planned is not None:
-        paying = {"paying": {"spent": spending.spent(values), **planned.identity()}}
+        paying = {
+            "paying": {
+                "spent": spending.spent(values),
+                **planned.identity(),
+            }
+        }
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
@@ -82,7 +87,7 @@ def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
 
 def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> Selection:
     del values, ctx
-    return tables.read_selection(output(folder, record, _FILE))[0]
+    return tables.read_selection(output(folder, record, _FILE))
 
 
 def _compare(a: Selection, b: Selection) -> Mapping[str, Any]:

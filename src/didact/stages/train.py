@@ -9,6 +9,7 @@ from typing import Any
 from didact.config import RunConfig, TrainConfig
 from didact.core.budget import Budget
 from didact.core.cost import Cost
+from didact.core.errors import BudgetError
 from didact.core.identity import versions
 from didact.core.manifest import StageRecord
 from didact.core.paths import Place, listed
@@ -119,8 +120,15 @@ def chosen(pool: Pool, budget: Budget | None) -> float:
 def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     config, section = values.config, _section(values)
     seeds = Seeds(*(config.seed_of(what) for what in ("init", "draw", "order")))
+    budget, order = spending.budget_of(config), values.made["order"]
+    if budget is not None and not len(order.rows):
+        raise BudgetError(
+            f"budget {budget}: {spending.left_for_training(values) or 0:.4g} FLOPs are left for "
+            "training, and the first sample of the ranking takes more; score with less, or raise "
+            "the budget"
+        )
     done = train(
-        values.pool, values.made["order"], model=section.model, out=folder / FOLDER, seeds=seeds,
+        values.pool, order, model=section.model, out=folder / FOLDER, seeds=seeds,
         replace_other=True, ctx=ctx, **{**section.settings(), **_left(values)},
     )  # fmt: skip
     files = [path for path in listed(done.path, "**/*") if path.is_file()]

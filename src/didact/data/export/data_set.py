@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Final, Literal, cast
@@ -34,7 +34,9 @@ Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
 INDEX: Final = "order_index"
 VALIDATION: Final = "validation"
-_AT_ONCE: Final = 4096  # rows in memory at a time
+_AT_ONCE: Final = 4096  # rows written at a time
+_READ_ROWS: Final = 8 * _AT_ONCE  # at most, of rows that are read before they are put in order
+_READ_BYTES: Final = 32 * 2**20  # of their texts
 _DEEPEST: Final = 40  # Parquet readers stop at 100 levels, and a list has two
 _DIGITS: Final = 5  # of a shard's number
 
@@ -77,8 +79,8 @@ def write_data_set(
         DataError: The order cannot be written so; a row already has a field that is to be added;
             rows have no common Parquet schema; the disk is full.
 
-    **Cost:** reads each exported row once (for Parquet from JSON twice), writes it once; 4,096
-    rows in memory.
+    **Cost:** reads each exported row once (for Parquet from JSON twice), writes it once; of some
+    ten thousand rows in memory at a time those that lie together are read together.
     """
     check_pool(
         "the order's rows", order.pool_fingerprint, pool.fingerprint,
@@ -192,12 +194,33 @@ def _write_rows(pool: Pool, rows: Int1D, path: Place, fmt: Format, first: int | 
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
         return
+    lines = map(_one_line, _records(pool, rows))
+    if first is not None:
+        lines = map(_indexed, lines, count(first))
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
-        for at in range(0, len(rows), _AT_ONCE):
-            lines = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
-            if first is not None:
-                lines = map(_indexed, lines, count(first + at))
-            file.write(b"".join(line + b"\n" for line in lines))
+        while block := list(islice(lines, _AT_ONCE)):
+            file.write(b"".join(line + b"\n" for line in block))
+
+
+def _together(pool: Pool, rows: Int1D) -> Iterator[Int1D]:
+    """Rows in parts that fit into memory, whole multiples of `_AT_ONCE` but for the last."""
+    at = 0
+    while at < len(rows):
+        size = _READ_ROWS
+        while size > _AT_ONCE and pool.n_bytes[rows[at : at + size]].sum() > _READ_BYTES:
+            size //= 2
+        yield rows[at : at + size]
+        at += size
+
+
+def _records(pool: Pool, rows: Int1D) -> Iterator[bytes]:
+    """`pool.records(rows)`, read in the order in which they lie in the store."""
+    for part in _together(pool, rows):
+        order = np.argsort(part, kind="stable")
+        found = list(pool.records(part[order]))
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        yield from map(found.__getitem__, place.tolist())
 
 
 @contextmanager
@@ -242,11 +265,13 @@ def _indexed(row: bytes, position: int) -> bytes:
 
 
 def _write_parquet(pool: Pool, rows: Int1D, path: Place, first: int | None) -> None:
-    pieces = [rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)]
     if pool.record_format == "arrow":
         schema = pool.record_table(rows[:1]).schema
+        tables = _tables(pool, rows)
     else:
-        schema = _json_schema(pool, pieces)
+        schema = _json_schema(pool, rows)
+        values = _structs(pool, rows, pa.struct(list(schema)))
+        tables = (pa.Table.from_arrays(v.flatten(), schema=schema) for v in values)
     written = schema
     if first is not None:
         _check_free(dict.fromkeys(schema.names))
@@ -256,43 +281,47 @@ def _write_parquet(pool: Pool, rows: Int1D, path: Place, first: int | None) -> N
         _no_common_schema(),
         pq.ParquetWriter(temporary, written) as writer,
     ):
-        for number, piece in enumerate(pieces):
-            if pool.record_format == "arrow":
-                table = pool.record_table(piece)
-            else:
-                values = _structs(pool, piece, pa.struct(list(schema)))
-                table = pa.Table.from_arrays(values.flatten(), schema=schema)
+        for number, table in enumerate(tables):
             if first is not None:
                 begin = first + number * _AT_ONCE
-                index = pa.array(np.arange(begin, begin + len(piece)))
-                table = table.append_column(written.field(INDEX), index)
-            writer.write_table(table)
+                index = pa.array(np.arange(begin, begin + len(table)))
+                writer.write_table(table.append_column(written.field(INDEX), index))
+            else:
+                writer.write_table(table)
 
 
-def _json_schema(pool: Pool, pieces: list[Int1D]) -> pa.Schema:
+def _tables(pool: Pool, rows: Int1D) -> Iterator[pa.Table]:
+    """Arrow rows, `_AT_ONCE` at a time, read together as far as memory goes."""
+    for part in _together(pool, rows):
+        table = pool.record_table(part)
+        yield from (table.slice(at, _AT_ONCE) for at in range(0, len(table), _AT_ONCE))
+
+
+def _json_schema(pool: Pool, rows: Int1D) -> pa.Schema:
     """One schema that holds every row to be written; every key of every row is in it."""
     found = pa.schema([])
-    for piece in pieces:
+    for values in _structs(pool, rows, None):
         with _no_common_schema():
-            here = pa.schema(list(_structs(pool, piece, None).type))
+            here = pa.schema(list(values.type))
             found = pa.unify_schemas([found, here], promote_options="permissive")
     kept = _writable_type(pa.struct(list(found)))
     return pa.schema([] if kept is None else list(kept))
 
 
-def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> pa.StructArray:
-    """JSON rows as one Arrow array; its type is found from all of them unless it is given."""
-    values = [_parsed(row) for row in pool.records(rows)]
-    with _no_common_schema():
-        found = pa.array(values, kind)
-    return found if values else pa.array([], kind or pa.struct([]))
+def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> Iterator[pa.StructArray]:
+    """JSON rows as Arrow arrays, `_AT_ONCE` at a time; types are found unless one is given."""
+    records = _records(pool, rows)
+    while values := [_parsed(row) for row in islice(records, _AT_ONCE)]:
+        with _no_common_schema():
+            found = pa.array(values, kind)
+        yield found
 
 
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
 def _parsed_rows(pool: Pool, rows: Int1D) -> Iterator[Row]:
-    return map(_parsed, pool.records(rows))
+    return map(_parsed, _records(pool, rows))
 
 
 def _parsed(record: bytes) -> Row:
