@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 import pyarrow as pa
@@ -456,7 +456,13 @@ def order(
 # -- export ----------------------------------------------------------------------------------------
 
 
-def export(pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any) -> list[Place]:
+@overload
+def export(pool: Pool, ordered: TrainingOrder, folder: Path, **settings: Any) -> list[Path]: ...
+@overload
+def export(pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any) -> list[Place]: ...
+def export(
+    pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any
+) -> list[Path] | list[Place]:
     """Write the user's own rows in training order, and the trainer's settings that keep it.
 
     Args:
