@@ -20,7 +20,6 @@ import json
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,8 +31,7 @@ import numpy as np
 import orjson
 import zstandard
 
-from didact.execution.measure import tree_memory
-from main_job import machine, rows, text_of
+from main_job import machine, peak_of, rows, text_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "scale.json"
 ORDERS = {"fold": "{method: fold, layers: 3}", "shuffle": "{method: shuffle}"}
@@ -103,13 +101,7 @@ def run(config: Path, out: Path, cache: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "didact.cli", "run", str(config), "-o", str(out),
                "--cache-dir", str(cache), "--workers", "2"]  # fmt: skip
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    peak = 0
-    while child.poll() is None:
-        peak = max(peak, tree_memory(child.pid))
-        time.sleep(0.02)
-    if child.returncode:
-        raise SystemExit(f"{out}: the run failed with exit code {child.returncode}")
+    peak = peak_of(command)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     manifest = json.loads((out / "manifest.json").read_text())

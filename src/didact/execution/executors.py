@@ -19,7 +19,7 @@ from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError
 from didact.core.protocols import Device, OpenShared
 from didact.execution.devices import local_devices
-from didact.execution.worker import AHEAD, Worker, cores, named, timed
+from didact.execution.worker import AHEAD, Worker, charged, cores, named, timed
 
 S = TypeVar("S")
 W = TypeVar("W")
@@ -65,9 +65,8 @@ class Workers:
         device: Device | None = None,
     ) -> Iterator[R]:
         """See `didact.core.protocols.Executor`."""
-        for metered in self.metered(fn, items, shared=shared, open=open, device=device):
-            self.meter.add(metered.cost)
-            yield metered.value
+        results = self.metered(fn, items, shared=shared, open=open, device=device)
+        return charged(results, self.meter)
 
     def metered(
         self,

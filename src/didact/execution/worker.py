@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from didact.core.cost import Cost, Metered, thread_seconds
+from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import DidactError, ExecutionError
 from didact.core.protocols import OpenShared
 
@@ -40,6 +40,13 @@ def _place(error: Exception) -> str:
     ours = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
     at = (ours or frames)[-1]
     return f"{Path(at.filename).name}:{at.lineno} in {at.name}"
+
+
+def charged(results: Iterator[Metered[R]], meter: Meter) -> Iterator[R]:
+    """The values of results as they come, each charged to a meter."""
+    for metered in results:
+        meter.add(metered.cost)
+        yield metered.value
 
 
 class Worker:

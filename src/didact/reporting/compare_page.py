@@ -16,7 +16,7 @@ from didact.planning.frontier import non_dominated
 from didact.planning.law import LawFit
 from didact.reporting import svg
 from didact.reporting.charts import axis
-from didact.reporting.formatting import MINUS, NONE, number, scale
+from didact.reporting.formatting import NONE, number, scale, signed
 from didact.reporting.page import TEMPLATES, templates
 from didact.reporting.plan_page import hours, params
 
@@ -66,11 +66,6 @@ def render_comparison(values: Json) -> str:
         tasks=_tasks(values, about),
         rates=_rates(values["fits"]), random_name=RANDOM,
     )  # fmt: skip
-
-
-def signed(value: float | None) -> str:
-    """A number with its sign, three digits."""
-    return NONE if value is None else f"{value:+.3g}".replace("-", MINUS)
 
 
 def _general(value: float | None) -> str:

@@ -18,7 +18,7 @@ from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
 from didact.execution.cluster.nodes import checked_nodes, working_nodes
 from didact.execution.executors import counted, serial
-from didact.execution.worker import cores
+from didact.execution.worker import charged, cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -114,9 +114,8 @@ class Clustered:
         device: Device | None = None,
     ) -> Iterator[R]:
         """See `didact.core.protocols.Executor`."""
-        for metered in self.metered(fn, items, shared=shared, open=open, device=device):
-            self.meter.add(metered.cost)
-            yield metered.value
+        results = self.metered(fn, items, shared=shared, open=open, device=device)
+        return charged(results, self.meter)
 
     def metered(
         self,
