@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,19 @@ from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
 from didact.data.reading.mapped import Unmet
+from didact.data.reading.parts import Before
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
-from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
+from didact.data.rows.columns import (
+    WHO_HAS,
+    Columns,
+    LacksColumnError,
+    Row,
+    RowError,
+    get,
+    shown,
+    who_has,
+)
 from didact.data.rows.detection import columns_read, detect, formats, turns_of
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
@@ -42,6 +53,8 @@ class Reader:
     Attributes:
         formats: The formats found, in order of first appearance.
         unmet: Columns of the mapping that no row had.
+        kinds: What the samples are: kind → format and file of the first.
+        last: What was read of the last file, or of the part of it.
     """
 
     def __init__(
@@ -57,7 +70,13 @@ class Reader:
         self.formats: dict[str, None] = {}
         self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
-        self._kinds: dict[Kind, Path] = {}
+        self.kinds: dict[Kind, tuple[str, Path]] = {}
+        self.last = Before()
+        self._met: Callable[[], tuple[int, int]] = lambda: (
+            0,
+            0,
+        )  # rows with what they need, and not
+        self._rows = 0
         self._batch = IncomingRows()
         self._most_bytes = settings.batch_bytes
         if settings.unit == "chunk":
@@ -69,20 +88,26 @@ class Reader:
         Raises:
             DataError: A file is damaged, or holds another kind of samples than the first.
         """
-        sizes = [file.path.stat().st_size for file in found]
+        sizes = [_n_bytes(file) for file in found]
         total, before = sum(sizes), 0
         for file, size in zip(found, sizes, strict=True):
 
             def watch(done: int, before: int = before) -> None:
                 progress(Progress("read", before + done, total, "bytes"))
 
+            self._met, self._rows = (lambda: (0, 0)), 0
+            watched = replace(file, watch=watch, lines=self._count)
             if self._schema is not None:
-                self._read_arrow(replace(file, watch=watch), self._schema)
+                self._read_arrow(watched, self._schema)
             else:
-                self._read_text(replace(file, watch=watch))
+                self._read_text(watched)
+            self.last = Before(self._rows, *self._met())
             before += size
         self._flush()
         progress(Progress("read", total, total, "bytes"))
+
+    def _count(self, lines: int) -> None:
+        self._rows += lines
 
     def _flush(self) -> IncomingRows:
         """Hand the batch on; the next one takes the next row."""
@@ -94,8 +119,9 @@ class Reader:
     def _read_text(self, file: File) -> None:
         """Rows that are text: JSON, or plain."""
         container = TEXTS[file.container]
-        sample, batch = self._samples(file), self._batch
-        for number, data, fault in container.rows(file, self._settings):
+        sample, batch, before = self._samples(file), self._batch, _known(file).rows
+        for place, data, fault in container.rows(file, self._settings):
+            number = before + place
             if batch.size >= self._most_bytes or len(batch.turns) >= self._settings.batch_rows:
                 batch = self._flush()
             try:
@@ -104,7 +130,8 @@ class Reader:
                 row, record, odd = container.parse(data)
                 sample(batch, row, odd)
             except RowError as error:
-                batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
+                where = (len(batch.turns), file, number)
+                batch.bad.append(BadRow(*where, str(error), data, met=error.met))
                 batch.size += len(data) + _ROW_BYTES
                 continue
             batch.files.append(file)
@@ -163,7 +190,7 @@ class Reader:
                 unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = self._parser(name, found), found.label
+                parse, label = self._parser(name, found, file), found.label
                 marks = marks_of(found, columns, dropped=self._settings.reasoning == "drop")
             turns = parse(row)
             said = 0 if label is None else 1 + label(row, columns)
@@ -188,9 +215,9 @@ class Reader:
 
         return sample
 
-    def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
+    def _parser(self, name: str, found: Format, file: File) -> Callable[[Row], list[Turn]]:
         """What turns the rows of one file into turns; it knows what the rows before had."""
-        columns, before, lacking = self._settings.columns, 0, 0
+        columns, having, lacking = self._settings.columns, 0, 0
         turns_in = turns_of(name, columns, self._settings.reasoning)
         label = columns.get("label", "label")
         rejected = columns.get("rejected", "rejected")
@@ -198,18 +225,19 @@ class Reader:
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
-            nonlocal before, lacking
+            nonlocal having, lacking
             try:
                 turns = turns_in(row)
             except LacksColumnError as error:
                 lacking += 1
-                raise (error.among(before, alone=lacking == 1) if before else error) from error
+                raise _among(error, having, lacking, file) from error
             if unlabelled and (nested or not late.isdisjoint(row)):
                 labelled.refuse_late(row, columns)
                 preference.refuse_late(row, columns)
-            before += 1
+            having += 1
             return turns
 
+        self._met = lambda: (having, lacking)
         return parse
 
     def _format(self, row: Row, file: File) -> tuple[str, Format]:
@@ -223,25 +251,74 @@ class Reader:
         text = TEXTS.get(file.container)
         name = settings.format if text is None or text.format is None else text.format
         if name == "auto":
-            name = detect(row, settings.columns, may_wrap=file.container in OBJECTS)
+            known = "" if file.part is None else file.part.format
+            name = known or detect(row, settings.columns, may_wrap=file.container in OBJECTS)
         found = formats()[name]
         kind = found.kind
-        for other, path in self._kinds.items():
-            if other != kind:
-                raise DataError(
-                    f"{file.path}: holds {kind} ({name}) rows, {path} holds {other} rows; "
-                    "expected one kind of sample in a pool: run them apart, or map columns so that "
-                    "both are read alike"
-                )
+        for other, (_, path) in self.kinds.items():
+            refuse_kinds(kind, name, file.path, other, path)
         if settings.unit == "chunk" and kind != "text":
             raise DataError(
                 f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({name}); "
                 "use unit=sample"
             )
-        self._kinds.setdefault(kind, file.path)
+        self.kinds.setdefault(kind, (name, file.path))
         self._batch.kind = kind
         self.formats[name] = None
         return name, found
+
+
+def refuse_kinds(kind: Kind, name: str, path: Path, other: Kind, first: Path) -> None:
+    """Raise DataError when a file holds another kind of samples than an earlier one."""
+    if other != kind:
+        raise DataError(
+            f"{path}: holds {kind} ({name}) rows, {first} holds {other} rows; "
+            "expected one kind of sample in a pool: run them apart, or map columns so that "
+            "both are read alike"
+        )
+
+
+def format_of(file: File, settings: DataSettings) -> str:
+    """The format that the rows of a file of lines are read in; "" where its rows have none.
+
+    **Cost:** reads up to the first row that has one.
+    """
+    container = TEXTS[file.container]
+    if container.format is not None or settings.format != "auto":
+        return container.format or settings.format
+    for _, data, fault in container.rows(file, settings):
+        if not fault:
+            with suppress(RowError):
+                row, _, _ = container.parse(data)
+                return detect(row, settings.columns, may_wrap=file.container in OBJECTS)
+    return ""
+
+
+def _n_bytes(file: File) -> int:
+    """Bytes that are read of a file."""
+    part = file.part
+    if part is None:
+        return file.path.stat().st_size
+    if part.lines is not None:
+        return part.lines.stat().st_size
+    return (file.path.stat().st_size if part.stop is None else part.stop) - part.start
+
+
+def _known(file: File) -> Before:
+    """What is known to stand before the rows that are read of a file."""
+    return (file.part.before if file.part is not None else None) or Before()
+
+
+def _among(error: LacksColumnError, having: int, lacking: int, file: File) -> RowError:
+    """The error of a row that lacks a column, with what the rows of the file before it have."""
+    before = Before() if file.part is None else file.part.before
+    if before is None:
+        found = error.among(WHO_HAS)
+        found.met = (having, lacking)
+        return found
+    if not before.having + having:
+        return error
+    return error.among(who_has(before.having + having, before.lacking + lacking))
 
 
 def _names_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:
