@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -48,6 +49,8 @@ def started_apart(
 
 
 def _begin(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
+    # Rows of a batch are many objects without cycles, among which there is nothing to collect.
+    gc.set_threshold(100_000, 50, 100)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,13 @@ from didact.data.rows.columns import (
     shown,
     who_has,
 )
-from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.detection import (
+    columns_read,
+    detect,
+    formats,
+    trace_columns,
+    turns_of,
+)
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.labels import NAMES
@@ -45,6 +51,15 @@ from didact.data.rows.turns import PlainTurns, Turn
 
 _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
+
+
+@dataclass(slots=True)
+class _Met:
+    """What was read of a file so far; see `Before`."""
+
+    rows: int = 0
+    having: int = 0
+    lacking: int = 0
 
 
 class Reader:
@@ -72,11 +87,7 @@ class Reader:
         self._settings, self._emit, self._schema = settings, emit, schema
         self.kinds: dict[Kind, tuple[str, Path]] = {}
         self.last = Before()
-        self._met: Callable[[], tuple[int, int]] = lambda: (
-            0,
-            0,
-        )  # rows with what they need, and not
-        self._rows = 0
+        self._met = _Met()
         self._batch = IncomingRows()
         self._most_bytes = settings.batch_bytes
         if settings.unit == "chunk":
@@ -95,19 +106,19 @@ class Reader:
             def watch(done: int, before: int = before) -> None:
                 progress(Progress("read", before + done, total, "bytes"))
 
-            self._met, self._rows = (lambda: (0, 0)), 0
+            self._met = _Met()
             watched = replace(file, watch=watch, lines=self._count)
             if self._schema is not None:
                 self._read_arrow(watched, self._schema)
             else:
                 self._read_text(watched)
-            self.last = Before(self._rows, *self._met())
+            self.last = Before(self._met.rows, self._met.having, self._met.lacking)
             before += size
         self._flush()
         progress(Progress("read", total, total, "bytes"))
 
     def _count(self, lines: int) -> None:
-        self._rows += lines
+        self._met.rows += lines
 
     def _flush(self) -> IncomingRows:
         """Hand the batch on; the next one takes the next row."""
@@ -180,32 +191,39 @@ class Reader:
         columns, file_source = self._settings.columns, default_source(file.path)
         names_of = _names_of([columns.get(name, name) for name in ("id", "source", "task")])
         parse: Callable[[Row], list[Turn]] | None = None
-        label: Callable[[Row, Columns], bool] | None = None
+        label: Callable[[Row, Columns], int] = _unlabelled
         marks = NO_MARKS
-        chunked, unmet = self._settings.unit == "chunk", self.unmet
+        chunked, unmet, met = self._settings.unit == "chunk", self.unmet, self._met
+        quick: Callable[[Row], list[Turn] | None] | None = None
+        beside: frozenset[str] = frozenset()
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label, marks
+            nonlocal parse, label, marks, quick, beside
             if unmet.columns:
                 unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = self._parser(name, found, file), found.label
+                parse, label = self._parser(name, found, file), found.label or _unlabelled
                 marks = marks_of(found, columns, dropped=self._settings.reasoning == "drop")
-            turns = parse(row)
-            said = 0 if label is None else 1 + label(row, columns)
+                quick, beside = self._quick(found, marks)
+            turns = quick(row) if quick is not None and beside.isdisjoint(row) else None
+            plain, said = turns is not None, 0
+            if turns is not None:
+                met.having += 1
+            else:
+                turns = parse(row)
+                said = 1 + label(row, columns)
             if chunked:
                 _check_room(row)
             id_, source, task = names_of(row)
             if type(id_) is not str or not id_:
                 id_ = _name(id_, "id")
-            if type(source) is not str or not source:
+            if type(source) is not str or type(task) is not str or not source or not task:
                 source = _name(source, "source") or file_source
-            if type(task) is not str or not task:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
-            if type(turns) is not PlainTurns or not marks.beside.isdisjoint(row):
+            if not plain and not (type(turns) is PlainTurns and marks.beside.isdisjoint(row)):
                 _mark(batch, row, marks)
             batch.turns.append(turns)
             batch.ids.append(id_)
@@ -215,29 +233,42 @@ class Reader:
 
         return sample
 
+    def _quick(
+        self, found: Format, marks: Marks
+    ) -> tuple[Callable[[Row], list[Turn] | None] | None, frozenset[str]]:
+        """A quick way to read plain rows, and the columns of which such a row has none.
+
+        A row that is read so shows nothing that `marks` would tell.
+        """
+        columns = self._settings.columns
+        quick = None if found.quick is None else found.quick(columns)
+        late, nested = _late(columns)
+        if quick is None or nested or found.label or self._settings.reasoning == "drop":
+            return None, frozenset()
+        others = {*marks.chats, *marks.sides, *marks.pair}
+        others -= {columns.get(name, name) for name in found.content}
+        beside = {*quick.beside, *late, *marks.beside, *trace_columns(found, columns), *others}
+        return quick.turns, frozenset(beside)
+
     def _parser(self, name: str, found: Format, file: File) -> Callable[[Row], list[Turn]]:
         """What turns the rows of one file into turns; it knows what the rows before had."""
-        columns, having, lacking = self._settings.columns, 0, 0
+        columns, met = self._settings.columns, self._met
         turns_in = turns_of(name, columns, self._settings.reasoning)
-        label = columns.get("label", "label")
-        rejected = columns.get("rejected", "rejected")
-        late, nested = frozenset((label, *NAMES, rejected, *preference.HALVES)), "." in label
+        late, nested = _late(columns)
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
-            nonlocal having, lacking
             try:
                 turns = turns_in(row)
             except LacksColumnError as error:
-                lacking += 1
-                raise _among(error, having, lacking, file) from error
+                met.lacking += 1
+                raise _among(error, met, file) from error
             if unlabelled and (nested or not late.isdisjoint(row)):
                 labelled.refuse_late(row, columns)
                 preference.refuse_late(row, columns)
-            having += 1
+            met.having += 1
             return turns
 
-        self._met = lambda: (having, lacking)
         return parse
 
     def _format(self, row: Row, file: File) -> tuple[str, Format]:
@@ -309,16 +340,27 @@ def _known(file: File) -> Before:
     return (file.part.before if file.part is not None else None) or Before()
 
 
-def _among(error: LacksColumnError, having: int, lacking: int, file: File) -> RowError:
+def _unlabelled(_: Row, __: Columns) -> int:
+    return -1
+
+
+def _late(columns: Columns) -> tuple[frozenset[str], bool]:
+    """Columns that show rows of a chat to be of a format that reads more; whether one is nested."""
+    label = columns.get("label", "label")
+    rejected = columns.get("rejected", "rejected")
+    return frozenset((label, *NAMES, rejected, *preference.HALVES)), "." in label
+
+
+def _among(error: LacksColumnError, met: _Met, file: File) -> RowError:
     """The error of a row that lacks a column, with what the rows of the file before it have."""
     before = Before() if file.part is None else file.part.before
     if before is None:
         found = error.among(WHO_HAS)
-        found.met = (having, lacking)
+        found.met = (met.having, met.lacking)
         return found
-    if not before.having + having:
+    if not before.having + met.having:
         return error
-    return error.among(who_has(before.having + having, before.lacking + lacking))
+    return error.among(who_has(before.having + met.having, before.lacking + met.lacking))
 
 
 def _names_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:
