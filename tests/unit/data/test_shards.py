@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,11 +15,9 @@ import pytest
 import zstandard
 
 from didact.core.errors import DataError
-from didact.data.reading import gathering
 from didact.data.reading.ingest import read_pool
 from didact.data.reading.parts import lines_between
 from didact.data.reading.settings import DataSettings
-from didact.execution.executors import processes, serial, threads
 from didact.verbs import context
 
 
@@ -49,8 +46,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "entry.json"}
 
 
-def read(path: Path, cache: Path, executor=None, **settings):
-    ctx = replace(context(cache_dir=cache), executor=executor or serial())
+def read(path: Path, cache: Path, **settings):
+    ctx = context(workers=1, cache_dir=cache)
     return read_pool([path], DataSettings(**settings), ctx).pool
 
 
@@ -94,18 +91,6 @@ def test_shards_are_what_one_shard_is(tmp_path, ending):
     assert (many.path / listed).read_bytes() == (one.path / listed).read_bytes()
 
 
-def test_workers_change_no_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(gathering, "_WORTH_PROCESSES", 0)
-    path = tmp_path / "x.jsonl"
-    path.write_bytes(b"\n".join(rows(1200)))
-    found = [
-        read(path, tmp_path / f"{i}", executor, shard_bytes=8192, on_bad_row="skip")
-        for i, executor in enumerate((serial(), threads(2), processes(2)))
-    ]
-    assert len({pool.fingerprint for pool in found}) == 1
-    assert files(found[0].path) == files(found[1].path) == files(found[2].path)
-
-
 def test_the_first_bad_row_is_named_whichever_part_it_is_in(tmp_path):
     good = [json.dumps({"id": str(i), "text": f"row {i}"}).encode() for i in range(200)]
     cases = {
@@ -134,18 +119,24 @@ def test_documents_that_are_cut_are_named_over_shards(tmp_path):
     assert len(many.meta["shard_rows"]) > 1
 
 
-def test_a_script_without_a_main_guard_reads_on_workers(tmp_path):
-    (tmp_path / "x.jsonl").write_bytes(b"\n".join(rows(1200)))
+def test_processes_write_the_same_bytes_also_for_a_script_without_a_main_guard(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join(rows(1200)))
+    here = read(path, tmp_path / "here", on_bad_row="skip", shard_bytes=20_000)
     script = tmp_path / "script.py"
     script.write_text(
         "print('begun', flush=True)\n"
-        "import didact\n"
         "from didact.data.reading import gathering\n"
+        "from didact.data.reading.ingest import read_pool\n"
+        "from didact.data.reading.settings import DataSettings\n"
+        "from didact.verbs import context\n"
         "gathering._WORTH_PROCESSES = 0\n"
-        f"pool = didact.read({str(tmp_path / 'x.jsonl')!r}, on_bad_row='skip', shard_bytes=20_000,\n"
-        f"                   cache_dir={str(tmp_path / 'cache')!r})\n"
-        "print(len(pool))\n"
+        f"ctx = context(workers=2, cache_dir={str(tmp_path / 'there')!r})\n"
+        "settings = DataSettings(on_bad_row='skip', shard_bytes=20_000)\n"
+        f"print(read_pool([{str(path)!r}], settings, ctx).pool.path)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["begun", done.stdout.split()[-1]]
-    assert done.stderr == ""
+    begun, there = done.stdout.split()
+    assert (begun, done.stderr) == ("begun", "")
+    assert files(Path(there)) == files(here.path)
+    assert len(here.meta["shard_rows"]) > 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -70,23 +71,22 @@ class Gathering:
         first = list(islice(found, 2))
         weight = sum(f.path.stat().st_size * (EXPANSION if f.codec else 1) for f in files)
         apart = ctx.executor.workers > 1 and len(first) > 1 and weight >= _WORTH_PROCESSES
-        for read in (
-            self._apart(chain(first, found), ctx)
-            if apart
-            else self._here(chain(first, found), ctx, total)
-        ):
-            task = asked.pop(0)
-            self._take(task, read)
-            done += task.n_bytes
-            ctx.progress(Progress("read", min(done, total), total, "bytes"))
+        every = chain(first, found)
+        run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
+        with closing(run):  # workers are at rest before the folder that they write to goes
+            for read in run:
+                task = asked.pop(0)
+                self._take(task, read)
+                done += task.n_bytes
+                ctx.progress(Progress("read", min(done, total), total, "bytes"))
         if fault:
             raise fault[0]
         ctx.progress(Progress("read", total, total, "bytes"))
 
-    def _apart(self, tasks: Iterator[Task], ctx: Context) -> Iterator[Read]:
+    def _apart(self, tasks: Iterator[Task], ctx: Context) -> Generator[Read]:
         yield from ctx.executor.apart().map(read_task, tasks, shared=self._job, open=opened)
 
-    def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Iterator[Read]:
+    def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Generator[Read]:
         done = 0
         for task in tasks:
             job = watching(self._job, done, total, ctx.progress)

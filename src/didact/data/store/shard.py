@@ -385,11 +385,11 @@ class ShardWriter:
         step = np.arange(len(chosen)) // self._settings.batch_rows
         if self._chunked:
             step = np.maximum(step, (sizes - 1) // self._settings.batch_bytes)
-        self._learned_bytes += _learned_bytes(columns["turns"].take(pa.array(chosen)))
         arrays = [pa.array(columns[f.name], f.type) for f in self._schema]
         whole = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         if len(chosen) < len(whole):
             whole = whole.take(pa.array(chosen))
+        self._learned_bytes += _learned_bytes(whole.column("turns"))
         starts = np.flatnonzero(np.diff(step, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(chosen)], strict=True):
             self._pool.write(whole.slice(start, stop - start))
