@@ -48,7 +48,8 @@ from collections import Counter
 import didact
 from didact.core.checksums import Checksums
 from didact.data.reading import json_rows, reader
-from didact.data.store import lessons, record_writers, shard
+from didact.data.store import lessons, record_writers
+from didact.data.store import shard_writer as shard
 from didact.data.reading.settings import DataSettings
 from didact.verbs import context, read_with_inputs
 seconds = Counter()

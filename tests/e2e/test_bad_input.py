@@ -29,7 +29,7 @@ import zstandard
 import didact
 from didact.core.errors import DataError
 from didact.core.scores import TrainingOrder
-from didact.data.store import shard
+from didact.data.store import shard_writer as shard
 from didact.data.store import writer as store
 
 MEMORY = 700 * 2**20

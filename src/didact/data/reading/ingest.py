@@ -32,7 +32,8 @@ from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import are_tables, shared_schema
 from didact.data.reading.work import Job
 from didact.data.rows.detection import check_columns, plug_in_sources
-from didact.data.store.shard import PARTS, Overlap
+from didact.data.store.shard import PARTS
+from didact.data.store.shard_writer import Overlap
 from didact.data.store.token_counts import TokenCounter, token_counter
 from didact.data.store.writer import StoreWriter
 

@@ -20,7 +20,8 @@ from didact.data.reading.parts import Before
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tasks import Task
-from didact.data.store.shard import EndsEarly, Overlap, Shard, ShardWriter
+from didact.data.store.shard import Shard
+from didact.data.store.shard_writer import EndsEarly, Overlap, ShardWriter
 from didact.data.store.token_counts import TokenCounter, token_counter
 
 Told = tuple[str, str, Counter[str]]
