@@ -71,8 +71,11 @@ def test_parts_have_every_line_once():
 @pytest.mark.parametrize("ending", ["", ".zst"])
 def test_shards_are_what_one_shard_is(tmp_path, ending):
     data = b"\n".join(rows())
-    path = tmp_path / f"x.jsonl{ending}"
-    path.write_bytes(zstandard.compress(data) if ending else data)
+    path = tmp_path / "in"
+    path.mkdir()
+    for name, text in (("x", data), ("y", data.replace(b'"r', b'"s'))):
+        text = zstandard.compress(text) if ending else text  # noqa: PLW2901 - as it is written
+        (path / f"{name}.jsonl{ending}").write_bytes(text)
     more = {"on_bad_row": "skip", "validation": 9}
     one = read(path, tmp_path / "a", **more)
     many = read(path, tmp_path / "b", shard_bytes=1024, **more)
