@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -12,40 +13,79 @@ import pyarrow as pa
 from didact.core.arrays import Int1D
 from didact.core.checksums import CheckedFile
 
-_MAPPED: Final = 64  # record batches read from one map: its pages count as this process's memory
 
+@dataclass(frozen=True, slots=True)
+class ArrowShards:
+    """Arrow IPC files of one schema, whose record batches follow one another.
 
-def gather(
-    file: CheckedFile, starts: Int1D, offsets: Int1D, rows: Int1D, columns: Sequence[str]
-) -> pa.RecordBatch:
-    """Rows of an Arrow file in any order; only the pages they lie on are read.
-
-    Args:
-        file: An Arrow IPC file.
-        starts: First row of each of its record batches.
-        offsets: Where in the file each of them begins.
-        rows: Row indices, repeats allowed.
-        columns: What to take.
-
-    **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns asked
-    for of the batches the rows are in, to verify them.
+    Attributes:
+        files: The files, at least one.
+        starts: First row of each record batch, over all files.
+        offsets: Where in its own file each of them begins.
+        firsts: Number of the first record batch of each file.
     """
-    order = np.argsort(rows, kind="stable")
-    ascending = rows[order]
-    parts = split(starts, ascending)
-    pieces: list[pa.RecordBatch] = []
-    for at in range(0, max(len(parts), 1), _MAPPED):
-        some = parts[at : at + _MAPPED]
-        verify(file, offsets, [b for b, _ in some], columns)
-        with pa.memory_map(str(file.path)) as mapped:
+
+    files: Sequence[CheckedFile]
+    starts: Int1D
+    offsets: Int1D
+    firsts: Int1D
+
+    def by_file(self, batches: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+        """Ascending record batches by the file they lie in, and their numbers in it."""
+        of_batch = partial(np.searchsorted, self.firsts, side="right")
+        for file, numbers in groupby(batches, lambda batch: int(of_batch(batch)) - 1):
+            yield file, [number - int(self.firsts[file]) for number in numbers]
+
+    def verify(self, file: int, batches: Sequence[int], columns: Sequence[str]) -> None:
+        """Raise DamagedError unless columns of a file's record batches are what was written.
+
+        Where the columns lie is read off a memory map, whose pages are not touched but for what
+        describes them, and that is verified before it is looked at.
+        """
+        checked = self.files[file]
+        size, offsets = checked.expected.n_bytes, self.offsets[self.firsts[file] :]
+        footer = int.from_bytes(checked.read(size - 10, size - 6), "little")
+        checked.verify(max(size - 10 - footer, 0), size)
+        checked.verify(0, offsets[0] if len(offsets) else size)
+        with pa.memory_map(str(checked.path)) as mapped:
+            base = mapped.read_buffer(1).address
             reader = pa.ipc.open_file(mapped)
-            if not parts:
-                empty = [pa.array([], reader.schema.field(c).type) for c in columns]
-                return pa.RecordBatch.from_arrays(empty, list(columns))
-            for b, part in some:
-                inside = pa.array(ascending[part] - starts[b])
-                pieces.append(reader.get_batch(b).select(columns).take(inside))
-    return in_order(pa.concat_batches(pieces), order)
+            for b in batches:
+                length = int.from_bytes(checked.read(offsets[b] + 4, offsets[b] + 8), "little")
+                checked.verify(offsets[b], offsets[b] + 8 + length)
+                batch = reader.get_batch(b).select(columns)
+                for buffer in (x for column in batch.columns for x in column.buffers() if x):
+                    checked.verify(buffer.address - base, buffer.address - base + buffer.size)
+
+    def gather(self, rows: Int1D, columns: Sequence[str]) -> pa.RecordBatch:
+        """Rows in any order, repeats allowed; only the pages they lie on are read.
+
+        Args:
+            rows: Row indices, over all files.
+            columns: What to take.
+
+        **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns
+        asked for of the batches the rows are in, to verify them.
+        """
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        parts = dict(split(self.starts, ascending))
+        pieces = []
+        for file, numbers in self.by_file(parts):
+            self.verify(file, numbers, columns)
+            with pa.memory_map(str(self.files[file].path)) as mapped:
+                reader = pa.ipc.open_file(mapped)
+                for b in numbers:
+                    batch = b + int(self.firsts[file])
+                    inside = pa.array(ascending[parts[batch]] - self.starts[batch])
+                    pieces.append(reader.get_batch(b).select(columns).take(inside))
+        if not pieces:
+            self.verify(0, [], columns)
+            with pa.memory_map(str(self.files[0].path)) as mapped:
+                schema = pa.ipc.open_file(mapped).schema
+            empty = [pa.array([], schema.field(c).type) for c in columns]
+            return pa.RecordBatch.from_arrays(empty, list(columns))
+        return in_order(pa.concat_batches(pieces), order)
 
 
 def split(starts: Int1D, ascending: Int1D) -> list[tuple[int, slice]]:
@@ -65,29 +105,6 @@ def in_order(batch: pa.RecordBatch, order: Int1D) -> pa.RecordBatch:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     return batch.take(pa.array(place))
-
-
-def verify(
-    file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
-) -> None:
-    """Raise DamagedError unless some columns of some record batches are what was written.
-
-    Where the columns lie is read off a memory map, whose pages are not touched but for what
-    describes them, and that is verified before it is looked at.
-    """
-    size = file.expected.n_bytes
-    footer = int.from_bytes(file.read(size - 10, size - 6), "little")
-    file.verify(max(size - 10 - footer, 0), size)
-    file.verify(0, offsets[0] if len(offsets) else size)
-    with pa.memory_map(str(file.path)) as mapped:
-        base = mapped.read_buffer(1).address
-        reader = pa.ipc.open_file(mapped)
-        for b in batches:
-            length = int.from_bytes(file.read(offsets[b] + 4, offsets[b] + 8), "little")
-            file.verify(offsets[b], offsets[b] + 8 + length)
-            batch = reader.get_batch(b).select(columns)
-            for buffer in (x for column in batch.columns for x in column.buffers() if x):
-                file.verify(buffer.address - base, buffer.address - base + buffer.size)
 
 
 def retyped(type_: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:

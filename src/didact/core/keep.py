@@ -15,7 +15,7 @@ An *entry* is a folder on disk (`didact.core.entries`), a *piece* one of a value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 from didact._version import __version__
 from didact.core.atomic import remove, writable
+from didact.core.checksums import Checksums
 from didact.core.cost import Bill, Cost, Meter, Metered, total
 from didact.core.entries import intact_entry, put_in_place, seal, sweep_abandoned, void, writing
 from didact.core.errors import DamagedError
@@ -38,7 +39,7 @@ R = TypeVar("R")
 
 UNFINISHED: Final = "unfinished"
 _VERSION: Final = 2  # counts up where a method gives other values of the same key
-_REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
+REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
 
 
 def entry_name(kind: str, key: Any) -> str:
@@ -99,7 +100,7 @@ def keep(
     def waiting() -> None:
         ctx.tell(f"{kind}: another process makes the same; waiting for it")
 
-    with writable(ctx.cache_dir, _REMEDY), folder_to_oneself(pieces.folder, waiting):
+    with writable(ctx.cache_dir, REMEDY), folder_to_oneself(pieces.folder, waiting):
         value = look()  # somebody else may have made it meanwhile
         if value is None:
             sweep_abandoned(folder.parent)
@@ -137,14 +138,23 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
+def adopt(
+    ctx: Context, kind: str, name: str, folder: Path, known: Mapping[str, Checksums] | None = None
+) -> Path:
     """Make a folder, written by the caller, the entry of a name; it moves.
 
     For values that are known by their content, which shows when they have been made. What that
     cost belongs to the work that made it.
+
+    Args:
+        ctx: Where the cache is.
+        kind: As in `keep`.
+        name: The name.
+        folder: The folder.
+        known: Checksums of files in it that need not be read for them.
     """
     kept = ctx.cache_dir / kind / name
-    seal(folder, Bill(), where=kept)
+    seal(folder, Bill(), where=kept, known=known)
     put_in_place(folder, kept)
     return kept
 

@@ -18,6 +18,7 @@ from isal import igzip, isal_zlib
 
 from didact.core.errors import DataError
 from didact.core.findings import Finding
+from didact.data.reading.parts import Part, lines_between
 
 Codec = Literal["", "gz", "zst"]
 CHUNK: Final = 2**20
@@ -50,6 +51,8 @@ class File:
         watch: Told how many bytes of it have been read.
         tell: Told what is passed over while it is read: what it is (`didact.data.reading.over`
             has a sentence for it), the first of it, and counts.
+        part: The part of it that is to be read; None: all of it.
+        lines: Told of line ends that were read, where it is a part.
     """
 
     path: Path
@@ -62,6 +65,13 @@ class File:
     tell: Callable[[str, str, Counter[str]], None] = field(
         default=_ignore, compare=False, repr=False
     )
+    part: Part | None = None
+    lines: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
+
+    @property
+    def begins(self) -> bool:
+        """Whether its first row is among those to be read."""
+        return self.part is None or self.part.start == 0
 
 
 def legible(path: Path) -> str:
@@ -133,7 +143,10 @@ _WHY_UNREADABLE: Final = {
 
 
 def chunks(file: File) -> Iterator[bytes]:
-    """The decompressed bytes of a file, about a megabyte at a time."""
+    """The decompressed bytes of a file, or of its part, about a megabyte at a time."""
+    if file.part is not None:
+        yield from _part(file, file.part)
+        return
     with readable(file.path), file.path.open("rb") as raw:
         if file.codec == "zst":
             pieces = _zstd_chunks(raw)
@@ -145,6 +158,16 @@ def chunks(file: File) -> Iterator[bytes]:
         for piece in pieces:
             yield piece
             file.watch(raw.tell())
+
+
+def _part(file: File, part: Part) -> Iterator[bytes]:
+    place, start, stop = file.path, part.start, part.stop
+    if part.lines is not None:
+        place, start, stop = part.lines, 0, None
+    with readable(place), place.open("rb") as raw:
+        for piece in lines_between(raw, start, stop, file.watch):
+            yield piece
+            file.lines(piece.count(b"\n"))
 
 
 def _zstd_chunks(raw: BinaryIO) -> Iterator[bytes]:
