@@ -24,6 +24,8 @@ from didact.selection.around.quotas import (
 )
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from didact.core.arrays import Bool1D, Int1D
     from didact.core.budget import Budget
     from didact.core.pool import Pool
@@ -216,7 +218,7 @@ def cut(
     if budget is None and not partial:
         raise _no_budget(method)
     at = eligible(pool, ranking.rows, scores)
-    rows = ranking.rows[at]
+    rows = ranking.rows if len(at) == len(ranking.rows) else ranking.rows[at]
     count = counted(pool, budget, training)
     sizes = count.sizes(rows)
     limit, notes = _limit(pool, budget, count, sizes, scores, partial=partial, refused=refused)
@@ -251,18 +253,19 @@ def cut(
     else:
         fits = fitting(sizes, limit)
         rows, codes = rows[:fits], codes[:fits]
+    del sizes  # a column of the pool, which what follows has no use for
     if nothing:  # nothing asked is nothing given, even of rows without a token
         rows, codes = rows[:0], codes[:0]
     elif len(at) and not len(rows) and not notes:
         notes = (f"nothing chosen: the best row alone is over the {count.told(limit)}",)
-    reasons, codes = _used(reasons, codes)
+    reasons, why = _used(reasons, codes)
     remarks = () if ranking.remarks is None else ranking.remarks(rows)
     return Selection.ranked(
         rows,
         pool.fingerprint,
         method,
         reasons=reasons,
-        why=codes,
+        why=why,
         notes=(*ranking.notes, *notes, *remarks),
     )
 
@@ -323,9 +326,9 @@ _AT_ONCE: Final = 2**18  # rows looked at at a time
 _TAKES: Final = {"samples": "", "tokens": "", "flops": "of training on all "}
 
 
-def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1D]:
+def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
     """Only the reasons that occur, and codes that point at them."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(reasons)))
-    new = np.zeros(len(reasons), np.int64)
+    new = np.zeros(len(reasons), np.int16)
     new[used] = np.arange(len(used))
     return tuple(reasons[i] for i in used), new[codes]
