@@ -29,6 +29,7 @@ import zstandard
 import didact
 from didact.core.errors import DataError
 from didact.core.scores import TrainingOrder
+from didact.data.store import shard_writer as shard
 from didact.data.store import writer as store
 
 MEMORY = 700 * 2**20
@@ -721,8 +722,9 @@ def test_a_disk_that_fills_up_at_any_write(tmp_path, monkeypatch, container, cal
         return write
 
     for writer, name in (
-        (store.StoreWriter, "add"), (store.StoreWriter, "_append"), (store.JsonRecords, "write"),
-        (store.ArrowRecords, "write"), (store.StoreWriter, "finish"),
+        (shard.ShardWriter, "add"), (shard.ShardWriter, "_append"), (shard.JsonRecords, "write"),
+        (shard.ArrowRecords, "write"), (shard.ShardWriter, "finish"), (store.StoreWriter, "add"),
+        (store.StoreWriter, "finish"),
     ):  # fmt: skip
         monkeypatch.setattr(writer, name, failing(getattr(writer, name)))
     with pytest.raises(DataError, match="no space left on the disk"):

@@ -107,7 +107,7 @@ def test_every_file_of_the_cache(whole):
         again = didact.run(config(folder), folder / "out", cache_dir=folder / "cache")
         assert data_files(folder / "out") == files, (path, how)
         kind = path.relative_to(folder / "cache").parts[0]
-        unread = how == "flip" and path.name == "records.bin"  # of the target: nobody's rows
+        unread = how == "flip" and path.name == "records-00000.bin"  # of the target: nobody's rows
         assert again.changes or unread, (path, how)
         assert path.exists(), (path, how)
         seen.add(kind)
@@ -116,7 +116,9 @@ def test_every_file_of_the_cache(whole):
     assert seen == {"pools", "reads", "scores", "selections"}
 
 
-@pytest.mark.parametrize("name", ["pool.arrow", "index.arrow", "records.bin", "meta.json"])
+@pytest.mark.parametrize(
+    "name", ["pool-00000.arrow", "index.arrow", "records-00000.bin", "meta.json"]
+)
 def test_a_pool_that_is_open_is_not_read_where_it_was_harmed(name, chats, tmp_path):
     pool = didact.read(chats, cache_dir=tmp_path / "cache")
     path = pool.path / name
@@ -132,7 +134,7 @@ def test_a_pool_that_is_open_is_not_read_where_it_was_harmed(name, chats, tmp_pa
 
 def test_records_that_are_gone_are_not_exported_as_blank_lines(chats, tmp_path):
     pool = didact.read(chats, cache_dir=tmp_path / "cache")
-    (pool.path / "records.bin").write_bytes(b"")
+    (pool.path / "records-00000.bin").write_bytes(b"")
     scores = didact.score(pool, "length")
     chosen = didact.select(pool, scores, "top_k", budget=didact.Budget(samples=9))
     order = didact.order(pool, chosen, scores, "sort")
@@ -154,12 +156,12 @@ def test_the_command_line_mends_and_says_so(chats, tmp_path):
     score()
     expected = (tmp_path / "s.parquet").read_bytes()
     shutil.rmtree(tmp_path / "cache" / "scores")
-    (path,) = (tmp_path / "cache" / "pools").glob("*/pool.arrow")
+    (path,) = (tmp_path / "cache" / "pools").glob("*/pool-00000.arrow")
     data = bytearray(path.read_bytes())
     data[-3000] ^= 1
     path.write_bytes(data)
     said = score()
-    assert "pool.arrow: is damaged" in said
+    assert "pool-00000.arrow: is damaged" in said
     assert "bug" not in said
     assert (tmp_path / "s.parquet").read_bytes() == expected
     assert score() == ""

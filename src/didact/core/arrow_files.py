@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
 from typing import Final
 
 import numpy as np
@@ -16,39 +18,76 @@ from didact.core.remote_files import RemoteFile
 _MAPPED: Final = 64  # record batches read from one map: its pages count as this process's memory
 
 
-def gather(
-    file: CheckedFile, starts: Int1D, offsets: Int1D, rows: Int1D, columns: Sequence[str]
-) -> pa.RecordBatch:
-    """Rows of an Arrow file in any order; only the pages they lie on are read.
+@dataclass(frozen=True, slots=True)
+class ArrowShards:
+    """Arrow IPC files of one schema, whose record batches follow one another.
 
-    Args:
-        file: An Arrow IPC file.
-        starts: First row of each of its record batches.
-        offsets: Where in the file each of them begins.
-        rows: Row indices, repeats allowed.
-        columns: What to take.
-
-    **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns asked
-    for of the batches the rows are in, to verify them.
+    Attributes:
+        files: The files, at least one.
+        starts: First row of each record batch, over all files.
+        offsets: Where in its own file each of them begins.
+        firsts: Number of the first record batch of each file.
     """
-    order = np.argsort(rows, kind="stable")
-    ascending = rows[order]
-    parts = split(starts, ascending)
-    pieces: list[pa.RecordBatch] = []
-    numbers = [b for b, _ in parts]
-    file = file.near(len(numbers), batches_bytes(file, offsets, numbers))
-    for at in range(0, max(len(parts), 1), _MAPPED):
-        some = parts[at : at + _MAPPED]
-        verify(file, offsets, [b for b, _ in some], columns)
-        with _opened(file) as source:
-            reader = pa.ipc.open_file(source)
-            if not parts:
-                empty = [pa.array([], reader.schema.field(c).type) for c in columns]
-                return pa.RecordBatch.from_arrays(empty, list(columns))
-            for b, part in some:
-                inside = pa.array(ascending[part] - starts[b])
-                pieces.append(reader.get_batch(b).select(columns).take(inside))
-    return in_order(pa.concat_batches(pieces), order)
+
+    files: Sequence[CheckedFile]
+    starts: Int1D
+    offsets: Int1D
+    firsts: Int1D
+
+    def by_file(self, batches: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+        """Ascending record batches by the file they lie in, and their numbers in it."""
+        of_batch = partial(np.searchsorted, self.firsts, side="right")
+        for file, numbers in groupby(batches, lambda batch: int(of_batch(batch)) - 1):
+            yield file, [number - int(self.firsts[file]) for number in numbers]
+
+    def places(self, file: int, batches: Sequence[int]) -> tuple[int, int]:
+        """Where the first of a file's record batches begins, and bytes of them all."""
+        offsets = self.offsets[self.firsts[file] :]
+        if file + 1 < len(self.files):
+            offsets = offsets[: self.firsts[file + 1] - self.firsts[file]]
+        ends = np.append(offsets[1:], self.files[file].expected.n_bytes)
+        return int(offsets[batches[0]]), int((ends - offsets)[batches].sum())
+
+    def verify(self, file: int, batches: Sequence[int], columns: Sequence[str]) -> None:
+        """Raise DamagedError unless columns of a file's record batches are what was written.
+
+        Where the columns lie is read off a memory map, whose pages are not touched but for what
+        describes them, and that is verified before it is looked at. Of a file behind a URL nothing
+        is read that was not verified on arrival.
+        """
+        _verify(self.files[file], self.offsets[self.firsts[file] :], batches, columns)
+
+    def gather(self, rows: Int1D, columns: Sequence[str]) -> pa.RecordBatch:
+        """Rows in any order, repeats allowed; only the pages they lie on are read.
+
+        Args:
+            rows: Row indices, over all files.
+            columns: What to take.
+
+        **Cost:** the pages the rows lie on; before that, once for each handle, all of the columns
+        asked for of the batches the rows are in, to verify them.
+        """
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        parts = dict(split(self.starts, ascending))
+        pieces: list[pa.RecordBatch] = []
+        for number, batches in self.by_file(parts):
+            first, offsets = int(self.firsts[number]), self.offsets[self.firsts[number] :]
+            file = self.files[number].near(len(batches), self.places(number, batches)[1])
+            for some in (batches[at : at + _MAPPED] for at in range(0, len(batches), _MAPPED)):
+                _verify(file, offsets, some, columns)
+                with _opened(file) as source:
+                    reader = pa.ipc.open_file(source)
+                    for b in some:
+                        inside = pa.array(ascending[parts[first + b]] - self.starts[first + b])
+                        pieces.append(reader.get_batch(b).select(columns).take(inside))
+        if not pieces:
+            self.verify(0, [], columns)
+            with _opened(self.files[0]) as source:
+                schema = pa.ipc.open_file(source).schema
+            empty = [pa.array([], schema.field(c).type) for c in columns]
+            return pa.RecordBatch.from_arrays(empty, list(columns))
+        return in_order(pa.concat_batches(pieces), order)
 
 
 def split(starts: Int1D, ascending: Int1D) -> list[tuple[int, slice]]:
@@ -70,27 +109,16 @@ def in_order(batch: pa.RecordBatch, order: Int1D) -> pa.RecordBatch:
     return batch.take(pa.array(place))
 
 
-def batches_bytes(file: CheckedFile, offsets: Int1D, batches: Sequence[int]) -> int:
-    """Bytes of some record batches, those after the last one among them."""
-    ends = np.append(offsets[1:], file.expected.n_bytes)
-    return int((ends - offsets)[batches].sum()) if len(batches) else 0
-
-
 def _opened(file: CheckedFile) -> pa.NativeFile:
     if isinstance(file, RemoteFile):
         return pa.PythonFile(file.stream(), mode="r")
     return pa.memory_map(str(file.path))
 
 
-def verify(
-    file: CheckedFile, offsets: Int1D, batches: Iterable[int], columns: Sequence[str]
+def _verify(
+    file: CheckedFile, offsets: Int1D, batches: Sequence[int], columns: Sequence[str]
 ) -> None:
-    """Raise DamagedError unless some columns of some record batches are what was written.
-
-    Where the columns lie is read off a memory map, whose pages are not touched but for what
-    describes them, and that is verified before it is looked at. Of a file behind a URL nothing is
-    read that was not verified on arrival.
-    """
+    """See `ArrowShards.verify`; `offsets` are those of the file's record batches, first ones."""
     if isinstance(file, RemoteFile):
         return
     size = file.expected.n_bytes

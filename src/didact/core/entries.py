@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from didact.core.atomic import remove, sync, sync_tree
 from didact.core.checksums import CheckedFile, Checksums, read_signed, signed
@@ -185,7 +185,14 @@ def writing(folder: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def seal(folder: Path, bill: Bill, *, where: Place | None = None, cumulative: bool = False) -> None:
+def seal(
+    folder: Path,
+    bill: Bill,
+    *,
+    where: Place | None = None,
+    cumulative: bool = False,
+    known: Mapping[str, Checksums] | None = None,
+) -> None:
     """Write the entry of a folder whose files are there, and wait until all is on the disk.
 
     Args:
@@ -193,12 +200,13 @@ def seal(folder: Path, bill: Bill, *, where: Place | None = None, cumulative: bo
         bill: What making it cost.
         where: The name it will get; it has it already when not given.
         cumulative: See `Entry`.
+        known: Checksums of files that need not be read for them: whoever wrote them made these.
     """
-    files = {
-        path.relative_to(folder).as_posix(): Checksums.of(path).to_json()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / ENTRY
-    }
+    files: dict[str, list[Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != ENTRY:
+            files[name] = ((known or {}).get(name) or Checksums.of(path)).to_json()
     values = {
         "name": _name_of(where or folder),
         "files": files,

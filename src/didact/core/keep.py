@@ -19,7 +19,7 @@ An *entry* is a folder on disk (`didact.core.entries`), a *piece* one of a value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +29,7 @@ from typing import Any, Final, TypeVar
 
 from didact._version import __version__
 from didact.core.atomic import remove, writable
+from didact.core.checksums import Checksums
 from didact.core.claims import claimed
 from didact.core.cost import Bill, Cost, Meter, Metered, total
 from didact.core.entries import (
@@ -54,7 +55,7 @@ R = TypeVar("R")
 UNFINISHED: Final = "unfinished"
 CLAIM: Final = "claim"
 _VERSION: Final = 2  # counts up where a method gives other values of the same key
-_REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
+REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
 
 
 def entry_name(kind: str, key: Any) -> str:
@@ -112,7 +113,7 @@ def keep(
     value = look()
     if value is not None and not pieces.folder.exists():  # else its maker died before tidying up
         return value
-    with writable(ctx.cache_dir, _REMEDY), slot.held():
+    with writable(ctx.cache_dir, REMEDY), slot.held():
         value = look()  # somebody else may have made it meanwhile
         if value is None:
             sweep_abandoned(slot.folder.parent)
@@ -226,14 +227,23 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Place:
+def adopt(
+    ctx: Context, kind: str, name: str, folder: Path, known: Mapping[str, Checksums] | None = None
+) -> Place:
     """Make a folder, written by the caller, the entry of a name; it moves.
 
     For values that are known by their content, which shows when they have been made. What that
     cost belongs to the work that made it.
+
+    Args:
+        ctx: Where the cache is.
+        kind: As in `keep`.
+        name: The name.
+        folder: The folder.
+        known: Checksums of files in it that need not be read for them.
     """
     kept = ctx.cache_dir / kind / name
-    seal(folder, Bill(), where=kept)
+    seal(folder, Bill(), where=kept, known=known)
     if isinstance(kept, Path):
         put_in_place(folder, kept)
     else:

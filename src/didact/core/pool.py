@@ -4,12 +4,15 @@ The store is a folder that `didact.data` writes once and nobody changes:
 
 ```text
 entry.json     checksums of the other files, which are verified where they are read
-meta.json      what the pool is: kind, template, files, batch boundaries, counts, fingerprint
+meta.json      what the pool is: kind, template, shards, batch boundaries, counts, fingerprint
 index.arrow    numeric columns, in memory while the pool is used (57 bytes a row)
-pool.arrow     id and turns, one Arrow record batch per pool batch; read by row ranges
-records.bin    the user's own JSON rows, byte for byte, addressed by the index; or
-rows.arrow     the user's own Parquet or Arrow rows, and
-rows.schema    their schema
+rows.schema    of the user's own Parquet or Arrow rows: their schema
+```
+and, one of each for every shard, in which rows lie that stood together in the input:
+```text
+pool-00000.arrow    id and turns, one Arrow record batch per pool batch; read by row ranges
+records-00000.bin   the user's own JSON rows, byte for byte, addressed by the index; or
+rows-00000.arrow    the user's own Parquet or Arrow rows
 ```
 """
 
@@ -29,13 +32,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
-from didact.core.arrow_files import batches_bytes, gather, verify
+from didact.core.arrow_files import ArrowShards
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError, PoolMismatchError, need
 from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
-from didact.core.paths import Place, RemotePath
+from didact.core.paths import Place
 from didact.core.records import (
     arrow_rows_as_json,
     chunk_records,
@@ -48,13 +51,19 @@ from didact.core.remote_files import RemoteFile
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
-STORE_VERSION = 6
+STORE_VERSION = 7
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
 _RECORDS = 4096  # put together at a time
 _COUNTED = 2**18  # rows counted at a time
+_READERS = 8  # files that a thread keeps open
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
+
+
+def shard_name(what: str, shard: int, ending: str) -> str:
+    """Name of a file of a shard."""
+    return f"{what}-{shard:05d}.{ending}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +166,15 @@ class Pool:
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
-        index = pa.ipc.open_file(pa.py_buffer(self.file("index.arrow").read())).get_batch(0)
-        out = {
-            name: index.column(name).to_numpy(zero_copy_only=False) for name in index.schema.names
-        }
+        out: dict[str, npt.NDArray[Any]] = {}
+        with self.file("index.arrow").stream() as stream:
+            reader, done = pa.ipc.open_file(stream), 0
+            for batch in map(reader.get_batch, range(reader.num_record_batches)):
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    values = column.to_numpy(zero_copy_only=False)
+                    whole = out.setdefault(name, np.empty(len(self), values.dtype))
+                    whole[done : done + len(values)] = values
+                done += len(batch)
         for array in out.values():
             array.flags.writeable = False
         return out
@@ -367,35 +381,53 @@ class Pool:
         absent = [c for c in columns if c not in self.meta["stored_columns"]]
         if absent:
             raise DataError(f"this pool has no column {absent[0]!r}; it holds no chunks")
-        if isinstance(asked, range) and asked.step == 1 and len(asked):
-            first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
-            names, numbers = tuple(columns), range(first, last + 1)
-            file, offsets = self.file("pool.arrow"), self._numbers("pool_offsets")
-            verify(file, offsets, numbers, names)
-            if isinstance(file, RemoteFile) and "turns" in names:  # nearly all there is, at once
-                file.hold(int(offsets[first]), batches_bytes(file, offsets, [*numbers]))
-            reader = self._reader(names)
-            read = [reader.get_batch(b).select(columns) for b in numbers]
-            whole = read[0] if len(read) == 1 else pa.concat_batches(read)
-            return whole.slice(int(rows[0] - self._starts[first]), len(rows))
-        return gather(
-            self.file("pool.arrow"), self._starts, self._numbers("pool_offsets"), rows, columns
-        )
+        if not (isinstance(asked, range) and asked.step == 1 and len(asked)):
+            return self._pool_shards.gather(rows, columns)
+        first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
+        read: list[pa.RecordBatch] = []
+        for shard, numbers in self._pool_shards.by_file(range(first, last + 1)):
+            self._pool_shards.verify(shard, numbers, columns)
+            file = self._pool_shards.files[shard]
+            if isinstance(file, RemoteFile) and "turns" in columns:  # nearly all there is, at once
+                file.hold(*self._pool_shards.places(shard, numbers))
+            reader = self._reader(shard, tuple(columns))
+            read += [reader.get_batch(b).select(columns) for b in numbers]
+        whole = read[0] if len(read) == 1 else pa.concat_batches(read)
+        return whole.slice(int(rows[0] - self._starts[first]), len(rows))
 
-    def _reader(self, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
+    @cached_property
+    def _pool_shards(self) -> ArrowShards:
+        starts = self._numbers("shard_rows")
+        firsts = np.searchsorted(self._starts, starts)
+        return self._arrow_shards("pool", self._starts, "pool_offsets", firsts)
+
+    @cached_property
+    def _row_shards(self) -> ArrowShards:
+        starts = self._numbers("record_batch_starts")
+        firsts = np.searchsorted(starts, self._numbers("shard_records"))
+        return self._arrow_shards("rows", starts, "rows_offsets", firsts)
+
+    def _arrow_shards(self, name: str, starts: Int1D, offsets: str, firsts: Int1D) -> ArrowShards:
+        files = [self.file(shard_name(name, shard, "arrow")) for shard in range(len(firsts))]
+        return ArrowShards(files, starts, self._numbers(offsets), firsts)
+
+    def _reader(self, shard: int, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
         """A reader of this thread's own: readers keep state and are not shared."""
-        readers: dict[tuple[str, ...], Any] = self._local.__dict__.setdefault("readers", {})
-        if columns not in readers:
+        readers: dict[tuple[int, tuple[str, ...]], Any]
+        readers = self._local.__dict__.setdefault("readers", {})
+        if (shard, columns) not in readers:
+            while len(readers) >= _READERS:
+                del readers[next(iter(readers))]
             names = self.meta["stored_columns"]
             options = pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns])
             # OSFile rather than a memory map: mapped pages would count as this process's memory.
-            at = self.path / "pool.arrow"
-            if isinstance(at, RemotePath):
-                file = pa.PythonFile(self.file("pool.arrow").stream(), mode="r")
+            file = self._pool_shards.files[shard]
+            if isinstance(file, RemoteFile):
+                source = pa.PythonFile(file.stream(), mode="r")
             else:
-                file = pa.OSFile(str(at))
-            readers[columns] = pa.ipc.open_file(file, options=options)
-        return readers[columns]
+                source = pa.OSFile(str(file.path))
+            readers[shard, columns] = pa.ipc.open_file(source, options=options)
+        return readers[shard, columns]
 
     @property
     def record_format(self) -> Literal["json", "arrow"]:
@@ -423,7 +455,9 @@ class Pool:
     def _json_records(self, rows: Int1D) -> Iterator[bytes]:
         start = self._index["record_start"][rows]
         length = self._index["record_length"][rows].astype(np.int64)
-        return json_records(self.file("records.bin"), start, length)
+        firsts = self._numbers("shard_records")
+        names = (shard_name("records", shard, "bin") for shard in range(len(firsts)))
+        return json_records([self.file(name) for name in names], firsts, start, length)
 
     @cached_property
     def record_schema(self) -> pa.Schema:
@@ -434,9 +468,7 @@ class Pool:
         """The user's own Arrow rows, in the order asked for. Only for `record_format` "arrow"."""
         indices = self._checked(rows)
         places = self._index["record_start"][indices]
-        starts, offsets = self._numbers("record_batch_starts"), self._numbers("rows_offsets")
-        names = self.record_schema.names
-        found = gather(self.file("rows.arrow"), starts, offsets, places, names)
+        found = self._row_shards.gather(places, self.record_schema.names)
         table = pa.Table.from_batches([found]).cast(self.record_schema)
         return table if self.meta["unit"] == "sample" else chunk_table(table, self._chunks(indices))
 

@@ -244,6 +244,14 @@ class Executor(Protocol):
         """The same workers, for work that is charged to a meter."""
         ...
 
+    def apart(self) -> Executor:
+        """As many workers, each a process: for work of ours that holds the interpreter's lock.
+
+        What they are given is found by name in installed packages: their processes do not import
+        the caller's own script.
+        """
+        ...
+
     def map(
         self,
         fn: Callable[[W, T], Metered[R]],

@@ -5,8 +5,10 @@ A chunk's record is its parent's, with what is the chunk's own put over it.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,19 +23,33 @@ from didact.core.errors import DataError
 _READ_BYTES: Final = 4 * 2**20
 
 
-def json_records(file: CheckedFile, start: Int1D, length: Int1D) -> Iterator[bytes]:
-    """Pieces of a file, `length` bytes each from `start` on, both `(k,)`."""
-    # Neighbors in the file are read together, a few megabytes at a time.
-    apart = np.diff(start) != length[:-1]
+def json_records(
+    files: Sequence[CheckedFile], firsts: Int1D, start: Int1D, length: Int1D
+) -> Iterator[bytes]:
+    """Pieces of files that follow one another, `length` bytes each from `start` on, both `(k,)`.
+
+    Args:
+        files: The files.
+        firsts: Where each of them begins, over all.
+        start: Where each piece begins, over all files; it ends in the file it begins in.
+        length: Its bytes.
+    """
+    # Neighbors in a file are read together, a few megabytes at a time.
+    of_file = np.searchsorted(firsts, start, side="right") - 1
+    apart = (np.diff(start) != length[:-1]) | (np.diff(of_file) != 0)
     block = np.cumsum(length) // _READ_BYTES
     bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
-    scattered = int(np.count_nonzero(apart))
-    if scattered:
-        file = file.near(scattered, 0)
-    with file.stream() as stream:
+    jumps = np.bincount(of_file[1:][apart], minlength=len(files)) if len(start) else ()
+    near = [file.near(int(n), 0) if n else file for file, n in zip(files, jumps, strict=False)]
+    with ExitStack() as opened:
+        current, stream = -1, io.RawIOBase()
         for a, b in pairwise([0, *bounds.tolist(), len(start)]) if len(start) else ():
-            stream.seek(int(start[a]))
-            data = stream.read(int(length[a:b].sum()))
+            if of_file[a] != current:
+                opened.close()
+                current = int(of_file[a])
+                stream = opened.enter_context(near[current].stream())
+            stream.seek(int(start[a] - firsts[current]))
+            data = stream.read(int(length[a:b].sum())) or b""
             ends = np.cumsum(length[a:b]).tolist()
             yield from (data[i:j] for i, j in pairwise([0, *ends]))
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError
 from didact.core.protocols import Device, OpenShared
+from didact.execution.apart import started_apart
 from didact.execution.devices import local_devices
 from didact.execution.worker import AHEAD, Worker, charged, cores, named, timed
 
@@ -53,6 +54,12 @@ class Workers:
     def charging(self, meter: Meter) -> Workers:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
+
+    def apart(self) -> Workers:
+        """See `didact.core.protocols.Executor`."""
+        if self.start is None:
+            return self
+        return replace(self, start=started_apart, processes=True)
 
     def map(
         self,

@@ -206,7 +206,7 @@ def test_the_store_does_not_depend_on_the_container(tmp_path):
         folder.mkdir()
         (folder / name).write_bytes(make(RAW))
         pool = didact.read(folder / name, cache_dir=folder / "cache", columns={"source": "text"})
-        prints.add((pool.fingerprint, (pool.path / "records.bin").read_bytes()))
+        prints.add((pool.fingerprint, (pool.path / "records-00000.bin").read_bytes()))
     assert len(prints) == 1
 
 

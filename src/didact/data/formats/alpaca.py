@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, as_text, named, require_text
-from didact.data.rows.format import Format
+from didact.data.rows.format import Format, Quick
 from didact.data.rows.reasoning import ROW_KEYS
-from didact.data.rows.turns import LEARNED, Turn, earlier, opening
+from didact.data.rows.turns import LEARNED, TOOLS, Turn, earlier, opening
 
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
@@ -25,6 +26,25 @@ def question(row: Row, columns: Columns) -> Turn:
     if extra:
         text = f"{text}\n{as_text(extra, columns.get('input', 'input'))}"
     return SHARED, "user", text, 0.0
+
+
+def _quick(columns: Columns) -> Quick | None:
+    instruction, extra, output = (columns.get(n, n) for n in ("instruction", "input", "output"))
+    if "." in instruction + extra + output:
+        return None
+    beside = (columns.get(n, n).split(".")[0] for n in ("system", "history", *TOOLS))
+    return Quick(frozenset(beside), partial(_plain_turns, instruction, extra, output))
+
+
+def _plain_turns(instruction: str, extra: str, output: str, row: Row) -> list[Turn] | None:
+    question, more, answer = row.get(instruction), row.get(extra), row.get(output)
+    if type(question) is not str or type(answer) is not str or not (question or answer):
+        return None
+    if more:
+        if type(more) is not str:
+            return None
+        question = f"{question}\n{more}"
+    return [(SHARED, "user", question, 0.0), (SHARED, LEARNED, answer, 1.0)]
 
 
 _READ_ROW: Final = """
@@ -45,4 +65,5 @@ FORMAT: Final = Format(
     fixed_columns=ROW_KEYS,
     read_row=_READ_ROW,
     reads_too=("prompt_completion",),
+    quick=_quick,
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from didact.core.render import SHARED
 from didact.data.rows.columns import Columns, Row, get, require
-from didact.data.rows.format import Format
+from didact.data.rows.format import Format, Quick
 from didact.data.rows.json_text import parsed
 from didact.data.rows.reasoning import ROW_KEYS
 from didact.data.rows.turns import TOOLS, PlainTurns, Turn, chat, earlier, opening
@@ -33,20 +34,22 @@ def from_and_value(row: Row, columns: Columns) -> bool:
 
 def turns(row: Row, columns: Columns) -> list[Turn]:
     """The turns of a row of messages."""
-    plain = _plain_turns(row, columns)
-    if plain is not None:
-        return plain
+    plain = quick(columns)
+    if plain is not None and plain.beside.isdisjoint(row):
+        found = plain.turns(row)
+        if found is not None:
+            return found
     name, value = find_messages(row, columns)
     if value is None:
         value = require(row, columns, "messages")
     return opening(row, columns) + earlier(row, columns) + chat(value, columns, name)
 
 
-def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
+def quick(columns: Columns) -> Quick | None:
     """A quick way for what nearly every chat is, messages of a role and a text and no more.
 
     Returns:
-        None for any other row, and when keys of messages are mapped.
+        None when keys of messages are mapped.
     """
     name, beside = "messages", _BESIDE
     if columns:
@@ -54,10 +57,14 @@ def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
             return None
         name = columns.get(name, name)
         beside = frozenset(columns.get(n, n).split(".")[0] for n in beside)
+    return Quick(beside, partial(_plain_turns, name))
+
+
+def _plain_turns(name: str, row: Row) -> PlainTurns | None:
     messages = row.get(name)
-    if type(messages) is not list or not messages or not beside.isdisjoint(row):
+    if type(messages) is not list:
         return None
-    turns = PlainTurns()
+    turns, some = PlainTurns(), False
     for message in messages:
         if type(message) is not dict or len(message) != 2:
             return None
@@ -68,7 +75,9 @@ def _plain_turns(row: Row, columns: Columns) -> PlainTurns | None:
         if weight is None:
             return None
         turns.append((SHARED, role, text, weight))
-    return turns
+        if text:
+            some = True
+    return turns if some else None
 
 
 READ_ROW: Final = """
@@ -96,4 +105,5 @@ FORMAT: Final = Format(
     fixed_columns=("conversations", *ROW_KEYS),
     read_row=READ_ROW,
     reads_too=("sharegpt", "alpaca", "prompt_completion"),
+    quick=quick,
 )

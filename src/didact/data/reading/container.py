@@ -16,6 +16,10 @@ from didact.data.rows.columns import Row
 RawRow = tuple[int, bytes, str]
 
 
+def _never(_: DataSettings) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextContainer:
     """A kind of file whose rows are text; it may be compressed.
@@ -26,12 +30,14 @@ class TextContainer:
         parse: Bytes of a row → the row, what is kept of it, and whether it has text that may not
             be valid Unicode; raises RowError.
         format: The format of its rows; None: whatever they and the settings say.
+        by_line: Settings → whether each row is a line, so that a part can be read alone.
     """
 
     suffixes: tuple[str, ...]
     rows: Callable[[File, DataSettings], Iterator[RawRow]]
     parse: Callable[[bytes], tuple[Row, bytes, bool]]
     format: str | None = None
+    by_line: Callable[[DataSettings], bool] = _never
 
 
 class Batches(Protocol):

@@ -19,6 +19,7 @@ from isal import igzip, isal_zlib
 from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding
 from didact.core.paths import Place, RemotePath, masked
+from didact.data.reading.parts import Part, lines_between
 
 Codec = Literal["", "gz", "zst"]
 CHUNK: Final = 2**20
@@ -51,6 +52,8 @@ class File:
         watch: Told how many bytes of it have been read.
         tell: Told what is passed over while it is read: what it is (`didact.data.reading.over`
             has a sentence for it), the first of it, and counts.
+        part: The part of it that is to be read; None: all of it.
+        lines: Told of line ends that were read, where it is a part.
     """
 
     path: Place
@@ -63,6 +66,13 @@ class File:
     tell: Callable[[str, str, Counter[str]], None] = field(
         default=_ignore, compare=False, repr=False
     )
+    part: Part | None = None
+    lines: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
+
+    @property
+    def begins(self) -> bool:
+        """Whether its first row is among those to be read."""
+        return self.part is None or self.part.start == 0
 
 
 def legible(path: PurePath | RemotePath) -> str:
@@ -150,7 +160,10 @@ def arrow_source(path: Place) -> Iterator[pa.NativeFile]:
 
 
 def chunks(file: File) -> Iterator[bytes]:
-    """The decompressed bytes of a file, about a megabyte at a time."""
+    """The decompressed bytes of a file, or of its part, about a megabyte at a time."""
+    if file.part is not None:
+        yield from _part(file, file.part)
+        return
     with readable(file.path), file.path.open("rb") as raw:
         if file.codec == "zst":
             pieces = _zstd_chunks(raw)
@@ -162,6 +175,16 @@ def chunks(file: File) -> Iterator[bytes]:
         for piece in pieces:
             yield piece
             file.watch(raw.tell())
+
+
+def _part(file: File, part: Part) -> Iterator[bytes]:
+    place, start, stop = file.path, part.start, part.stop
+    if part.lines is not None:
+        place, start, stop = part.lines, 0, None
+    with readable(place), place.open("rb") as raw:
+        for piece in lines_between(raw, start, stop, file.watch):
+            yield piece
+            file.lines(piece.count(b"\n"))
 
 
 def _zstd_chunks(raw: BinaryIO) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ class BadRow:
         reason: Why it is no sample.
         data: Its bytes, or their beginning.
         asked: Whether such rows are left out on request, and are no error.
+        met: See `RowError`; None where the reason is whole.
     """
 
     place: int
@@ -36,6 +37,7 @@ class BadRow:
     reason: str
     data: bytes
     asked: bool = False
+    met: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)

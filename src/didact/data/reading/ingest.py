@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,17 +25,19 @@ from didact.data.reading.beside import beside
 from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
 from didact.data.reading.files import File, legible
+from didact.data.reading.gathering import Gathering
 from didact.data.reading.given import GivenRows, located
-from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
 from didact.data.reading.over import passed_over
-from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.stamps import Stamp, hashed_by, stamps_of, tag_of, untagged
 from didact.data.reading.tables import are_tables, shared_schema
+from didact.data.reading.work import Job
 from didact.data.rows.detection import check_columns, plug_in_sources
+from didact.data.store.shard import PARTS
+from didact.data.store.shard_writer import Overlap
 from didact.data.store.token_counts import TokenCounter, token_counter
-from didact.data.store.writer import Overlap, StoreWriter
+from didact.data.store.writer import StoreWriter
 
 Role = Literal["pool", "target", "held-out"]
 _NO_MATTER: Final = {"tokenizer", "exclude", "held_out_on_bad_row"}  # or they have a key of theirs
@@ -173,18 +174,17 @@ def _read(
 ) -> dict[str, Any]:
     """Read the files into a new store; returns its fingerprint and the hashes of the files."""
     schema = shared_schema(files) if are_tables(files) else None
-    told: list[tuple[str, str, Counter[str]]] = []
-    files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
         temporary_folder(standing(ctx.cache_dir) / "tmp") as folder,
-        StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
         _hashing(files, stamps, ctx) as hashed,
     ):
-        with _behind(ctx.meter.timed(writer.add)) as emit:
-            reader = Reader(settings, emit, schema)
-            reader.read(files, ctx.progress)
-        if writer.n == 0:
-            raise NoSampleError(_nothing(files, writer.counts))
+        (folder / PARTS).mkdir()
+        job = Job(ctx.cache_dir, folder, settings, schema, overlap, skip)
+        store = StoreWriter(folder, settings, schema)
+        gathering = Gathering(job, store, counter)
+        gathering.read(files, ctx)
+        if store.n == 0:
+            raise NoSampleError(_nothing(files, store.counts))
         hashes = hashed()
         for file, stamp, now in zip(files, stamps, stamps_of(files), strict=True):
             if now != stamp:
@@ -192,13 +192,13 @@ def _read(
                     f"{file.path}: was changed while it was read; run the same command again once "
                     "nobody writes to it"
                 )
-        meta = writer.finish(list(reader.formats), hashes, ctx.seed)
-        adopt(ctx, "pools", meta["fingerprint"], folder)
+        meta = store.finish(list(gathering.formats), counter, hashes, ctx.seed)
+        adopt(ctx, "pools", meta["fingerprint"], folder, store.files)
     return {
         "fingerprint": meta["fingerprint"],
-        "findings": [*(found.to_json() for found in passed_over(told)), *meta["findings"]],
+        "findings": [*(f.to_json() for f in passed_over(gathering.told)), *meta["findings"]],
         "blake2b": hashes,
-        "unmet": reader.unmet.to_json(),
+        "unmet": gathering.unmet,
     }
 
 
@@ -238,22 +238,6 @@ def find_cached(pool_fingerprint: str, ctx: Context) -> Pool | None:
     """A pool that was read before; None where its store is gone or damaged."""
     pool = open_cached(pool_fingerprint, ctx.cache_dir)
     return pool if intact_entry(pool.path, ctx.tell, whole=False) is not None else None
-
-
-@contextmanager
-def _behind(add: Callable[[IncomingRows], None]) -> Iterator[Callable[[IncomingRows], None]]:
-    """Run `add` one batch behind its caller, in order; its errors are raised on the next call."""
-    with ThreadPoolExecutor(1) as worker:
-        waiting: list[Future[None]] = []
-
-        def emit(batch: IncomingRows) -> None:
-            if waiting:
-                waiting.pop().result()
-            waiting.append(worker.submit(add, batch))
-
-        yield emit
-        if waiting:
-            waiting.pop().result()
 
 
 def _nothing(files: Sequence[File], counts: dict[str, int]) -> str:

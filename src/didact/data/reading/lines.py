@@ -11,6 +11,9 @@ from didact.data.reading.files import BOM, File, chunks
 def text_chunks(file: File) -> Iterator[bytes]:
     """`chunks` without the byte order mark that some editors put before UTF-8."""
     pieces = chunks(file)
+    if not file.begins:
+        yield from pieces
+        return
     head = b""
     for piece in pieces:
         head += piece

@@ -49,6 +49,16 @@ class Unmet:
         return {name: [column, list(self._keys[name])] for name, column in self.columns.items()}
 
 
+def both_unmet(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """What rows and those behind them lack: each what `Unmet.to_json` gave."""
+    out = {}
+    for name, (column, keys) in earlier.items():
+        if name in later:
+            more = later[name][1] if len(keys) < _KEYS else []
+            out[name] = [column, list(dict.fromkeys([*keys, *more]))]
+    return out
+
+
 def _messages(row: Row) -> Iterator[Row]:
     """Objects in lists of a row, and objects that stand alone: what may be messages."""
     for value in row.values():

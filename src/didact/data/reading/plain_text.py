@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -52,8 +53,8 @@ def whole(file: File, *, max_row_bytes: int) -> Iterator[RawRow]:
 
 
 def _rows(file: File, settings: DataSettings) -> Iterator[RawRow]:
-    if settings.lines != "file":
-        _refuse_returns(file)
+    if settings.lines != "file" and file.begins:
+        _refuse_returns(replace(file, part=None))
     rows = {"line": lines, "paragraph": paragraphs, "file": whole}[settings.lines]
     return rows(file, max_row_bytes=settings.max_row_bytes)
 
@@ -82,6 +83,10 @@ def text_row(data: bytes) -> tuple[Row, bytes, bool]:
     return row, orjson.dumps(row), False
 
 
+def _by_line(settings: DataSettings) -> bool:
+    return settings.lines == "line"
+
+
 CONTAINER: Final = TextContainer(
-    suffixes=(".txt", ".text", ".md"), rows=_rows, parse=text_row, format="text"
+    suffixes=(".txt", ".text", ".md"), rows=_rows, parse=text_row, format="text", by_line=_by_line
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,10 +21,26 @@ from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
 from didact.data.reading.mapped import Unmet
+from didact.data.reading.parts import Before
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
-from didact.data.rows.columns import Columns, LacksColumnError, Row, RowError, get, shown
-from didact.data.rows.detection import columns_read, detect, formats, turns_of
+from didact.data.rows.columns import (
+    WHO_HAS,
+    Columns,
+    LacksColumnError,
+    Row,
+    RowError,
+    get,
+    shown,
+    who_has,
+)
+from didact.data.rows.detection import (
+    columns_read,
+    detect,
+    formats,
+    trace_columns,
+    turns_of,
+)
 from didact.data.rows.filled import filled_columns, without_filled
 from didact.data.rows.format import Format
 from didact.data.rows.labels import NAMES
@@ -36,12 +53,23 @@ _ROW_BYTES: Final = 64  # what a row takes in memory beside its text
 _CHUNK_BATCHES: Final = 8  # texts to be chunked are read in larger batches, and written in small
 
 
+@dataclass(slots=True)
+class _Met:
+    """What was read of a file so far; see `Before`."""
+
+    rows: int = 0
+    having: int = 0
+    lacking: int = 0
+
+
 class Reader:
     """Reads files one after another into batches; a batch may hold rows of several files.
 
     Attributes:
         formats: The formats found, in order of first appearance.
         unmet: Columns of the mapping that no row had.
+        kinds: What the samples are: kind → format and file of the first.
+        last: What was read of the last file, or of the part of it.
     """
 
     def __init__(
@@ -57,7 +85,9 @@ class Reader:
         self.formats: dict[str, None] = {}
         self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
-        self._kinds: dict[Kind, Place] = {}
+        self.kinds: dict[Kind, tuple[str, Place]] = {}
+        self.last = Before()
+        self._met = _Met()
         self._batch = IncomingRows()
         self._most_bytes = settings.batch_bytes
         if settings.unit == "chunk":
@@ -69,20 +99,26 @@ class Reader:
         Raises:
             DataError: A file is damaged, or holds another kind of samples than the first.
         """
-        sizes = [file.path.stat().st_size for file in found]
+        sizes = [_n_bytes(file) for file in found]
         total, before = sum(sizes), 0
         for file, size in zip(found, sizes, strict=True):
 
             def watch(done: int, before: int = before) -> None:
                 progress(Progress("read", before + done, total, "bytes"))
 
+            self._met = _Met()
+            watched = replace(file, watch=watch, lines=self._count)
             if self._schema is not None:
-                self._read_arrow(replace(file, watch=watch), self._schema)
+                self._read_arrow(watched, self._schema)
             else:
-                self._read_text(replace(file, watch=watch))
+                self._read_text(watched)
+            self.last = Before(self._met.rows, self._met.having, self._met.lacking)
             before += size
         self._flush()
         progress(Progress("read", total, total, "bytes"))
+
+    def _count(self, lines: int) -> None:
+        self._met.rows += lines
 
     def _flush(self) -> IncomingRows:
         """Hand the batch on; the next one takes the next row."""
@@ -94,8 +130,9 @@ class Reader:
     def _read_text(self, file: File) -> None:
         """Rows that are text: JSON, or plain."""
         container = TEXTS[file.container]
-        sample, batch = self._samples(file), self._batch
-        for number, data, fault in container.rows(file, self._settings):
+        sample, batch, before = self._samples(file), self._batch, _known(file).rows
+        for place, data, fault in container.rows(file, self._settings):
+            number = before + place
             if batch.size >= self._most_bytes or len(batch.turns) >= self._settings.batch_rows:
                 batch = self._flush()
             try:
@@ -104,7 +141,8 @@ class Reader:
                 row, record, odd = container.parse(data)
                 sample(batch, row, odd)
             except RowError as error:
-                batch.bad.append(BadRow(len(batch.turns), file, number, str(error), data))
+                where = (len(batch.turns), file, number)
+                batch.bad.append(BadRow(*where, str(error), data, met=error.met))
                 batch.size += len(data) + _ROW_BYTES
                 continue
             batch.files.append(file)
@@ -153,32 +191,39 @@ class Reader:
         columns, file_source = self._settings.columns, default_source(file.path)
         names_of = _names_of([columns.get(name, name) for name in ("id", "source", "task")])
         parse: Callable[[Row], list[Turn]] | None = None
-        label: Callable[[Row, Columns], bool] | None = None
+        label: Callable[[Row, Columns], int] = _unlabelled
         marks = NO_MARKS
-        chunked, unmet = self._settings.unit == "chunk", self.unmet
+        chunked, unmet, met = self._settings.unit == "chunk", self.unmet, self._met
+        quick: Callable[[Row], list[Turn] | None] | None = None
+        beside: frozenset[str] = frozenset()
 
         def sample(batch: IncomingRows, row: Row, odd: bool) -> None:  # noqa: FBT001 - called per row
-            nonlocal parse, label, marks
+            nonlocal parse, label, marks, quick, beside
             if unmet.columns:
                 unmet.look_at(row)
             if parse is None:
                 name, found = self._format(row, file)
-                parse, label = self._parser(name, found), found.label
+                parse, label = self._parser(name, found, file), found.label or _unlabelled
                 marks = marks_of(found, columns, dropped=self._settings.reasoning == "drop")
-            turns = parse(row)
-            said = 0 if label is None else 1 + label(row, columns)
+                quick, beside = self._quick(found, marks)
+            turns = quick(row) if quick is not None and beside.isdisjoint(row) else None
+            plain, said = turns is not None, 0
+            if turns is not None:
+                met.having += 1
+            else:
+                turns = parse(row)
+                said = 1 + label(row, columns)
             if chunked:
                 _check_room(row)
             id_, source, task = names_of(row)
             if type(id_) is not str or not id_:
                 id_ = _name(id_, "id")
-            if type(source) is not str or not source:
+            if type(source) is not str or type(task) is not str or not source or not task:
                 source = _name(source, "source") or file_source
-            if type(task) is not str or not task:
                 task = _name(task, "task") or source
             if odd:
                 _check_text(turns, id_, source, task)
-            if type(turns) is not PlainTurns or not marks.beside.isdisjoint(row):
+            if not plain and not (type(turns) is PlainTurns and marks.beside.isdisjoint(row)):
                 _mark(batch, row, marks)
             batch.turns.append(turns)
             batch.ids.append(id_)
@@ -188,26 +233,40 @@ class Reader:
 
         return sample
 
-    def _parser(self, name: str, found: Format) -> Callable[[Row], list[Turn]]:
+    def _quick(
+        self, found: Format, marks: Marks
+    ) -> tuple[Callable[[Row], list[Turn] | None] | None, frozenset[str]]:
+        """A quick way to read plain rows, and the columns of which such a row has none.
+
+        A row that is read so shows nothing that `marks` would tell.
+        """
+        columns = self._settings.columns
+        quick = None if found.quick is None else found.quick(columns)
+        late, nested = _late(columns)
+        if quick is None or nested or found.label or self._settings.reasoning == "drop":
+            return None, frozenset()
+        others = {*marks.chats, *marks.sides, *marks.pair}
+        others -= {columns.get(name, name) for name in found.content}
+        beside = {*quick.beside, *late, *marks.beside, *trace_columns(found, columns), *others}
+        return quick.turns, frozenset(beside)
+
+    def _parser(self, name: str, found: Format, file: File) -> Callable[[Row], list[Turn]]:
         """What turns the rows of one file into turns; it knows what the rows before had."""
-        columns, before, lacking = self._settings.columns, 0, 0
+        columns, met = self._settings.columns, self._met
         turns_in = turns_of(name, columns, self._settings.reasoning)
-        label = columns.get("label", "label")
-        rejected = columns.get("rejected", "rejected")
-        late, nested = frozenset((label, *NAMES, rejected, *preference.HALVES)), "." in label
+        late, nested = _late(columns)
         unlabelled = found.kind == "chat" and self._settings.format == "auto"
 
         def parse(row: Row) -> list[Turn]:
-            nonlocal before, lacking
             try:
                 turns = turns_in(row)
             except LacksColumnError as error:
-                lacking += 1
-                raise (error.among(before, alone=lacking == 1) if before else error) from error
+                met.lacking += 1
+                raise _among(error, met, file) from error
             if unlabelled and (nested or not late.isdisjoint(row)):
                 labelled.refuse_late(row, columns)
                 preference.refuse_late(row, columns)
-            before += 1
+            met.having += 1
             return turns
 
         return parse
@@ -223,25 +282,85 @@ class Reader:
         text = TEXTS.get(file.container)
         name = settings.format if text is None or text.format is None else text.format
         if name == "auto":
-            name = detect(row, settings.columns, may_wrap=file.container in OBJECTS)
+            known = "" if file.part is None else file.part.format
+            name = known or detect(row, settings.columns, may_wrap=file.container in OBJECTS)
         found = formats()[name]
         kind = found.kind
-        for other, path in self._kinds.items():
-            if other != kind:
-                raise DataError(
-                    f"{file.path}: holds {kind} ({name}) rows, {path} holds {other} rows; "
-                    "expected one kind of sample in a pool: run them apart, or map columns so that "
-                    "both are read alike"
-                )
+        for other, (_, path) in self.kinds.items():
+            refuse_kinds(kind, name, file.path, other, path)
         if settings.unit == "chunk" and kind != "text":
             raise DataError(
                 f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({name}); "
                 "use unit=sample"
             )
-        self._kinds.setdefault(kind, file.path)
+        self.kinds.setdefault(kind, (name, file.path))
         self._batch.kind = kind
         self.formats[name] = None
         return name, found
+
+
+def refuse_kinds(kind: Kind, name: str, path: Place, other: Kind, first: Place) -> None:
+    """Raise DataError when a file holds another kind of samples than an earlier one."""
+    if other != kind:
+        raise DataError(
+            f"{path}: holds {kind} ({name}) rows, {first} holds {other} rows; "
+            "expected one kind of sample in a pool: run them apart, or map columns so that "
+            "both are read alike"
+        )
+
+
+def format_of(file: File, settings: DataSettings) -> str:
+    """The format that the rows of a file of lines are read in; "" where its rows have none.
+
+    **Cost:** reads up to the first row that has one.
+    """
+    container = TEXTS[file.container]
+    if container.format is not None or settings.format != "auto":
+        return container.format or settings.format
+    for _, data, fault in container.rows(file, settings):
+        if not fault:
+            with suppress(RowError):
+                row, _, _ = container.parse(data)
+                return detect(row, settings.columns, may_wrap=file.container in OBJECTS)
+    return ""
+
+
+def _n_bytes(file: File) -> int:
+    """Bytes that are read of a file."""
+    part = file.part
+    if part is None:
+        return file.path.stat().st_size
+    if part.lines is not None:
+        return part.lines.stat().st_size
+    return (file.path.stat().st_size if part.stop is None else part.stop) - part.start
+
+
+def _known(file: File) -> Before:
+    """What is known to stand before the rows that are read of a file."""
+    return (file.part.before if file.part is not None else None) or Before()
+
+
+def _unlabelled(_: Row, __: Columns) -> int:
+    return -1
+
+
+def _late(columns: Columns) -> tuple[frozenset[str], bool]:
+    """Columns that show rows of a chat to be of a format that reads more; whether one is nested."""
+    label = columns.get("label", "label")
+    rejected = columns.get("rejected", "rejected")
+    return frozenset((label, *NAMES, rejected, *preference.HALVES)), "." in label
+
+
+def _among(error: LacksColumnError, met: _Met, file: File) -> RowError:
+    """The error of a row that lacks a column, with what the rows of the file before it have."""
+    before = Before() if file.part is None else file.part.before
+    if before is None:
+        found = error.among(WHO_HAS)
+        found.met = (met.having, met.lacking)
+        return found
+    if not before.having + met.having:
+        return error
+    return error.among(who_has(before.having + met.having, before.lacking + met.lacking))
 
 
 def _names_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:

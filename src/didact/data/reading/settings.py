@@ -57,6 +57,8 @@ class DataSettings(BaseModel):
         max_row_bytes: A longer row is a bad row (a missing newline, usually).
         batch_rows: Most rows of a batch.
         batch_bytes: A batch is closed once it holds this many bytes.
+        shard_bytes: Bytes of input that are read into one shard of the store, by one worker: small
+            files together, those with a row a line in parts, others whole.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,3 +81,4 @@ class DataSettings(BaseModel):
     max_row_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 32 * 2**20
     batch_rows: Annotated[int, Field(ge=1, le=2**20)] = 4096
     batch_bytes: Annotated[int, Field(ge=1024, le=2**28)] = 4 * 2**20
+    shard_bytes: Annotated[int, Field(ge=1024, le=2**40)] = 32 * 2**20

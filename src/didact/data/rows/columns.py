@@ -17,8 +17,18 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist = 3, 4, 4
 
 
+WHO_HAS: Final = "\0"  # in a reason: where the rows before that have the column are counted
+
+
 class RowError(ValueError):
-    """A row is not what its format expects; the reader adds file and row number."""
+    """A row is not what its format expects; the reader adds file and row number.
+
+    Attributes:
+        met: Where the reason has `WHO_HAS`: the rows of its part of a file that have the column
+            and stand before it, and those that lack it, this one among them.
+    """
+
+    met: tuple[int, int] | None = None
 
 
 class LacksColumnError(RowError):
@@ -39,19 +49,23 @@ class LacksColumnError(RowError):
             f"--data columns.{name}=YOUR_COLUMN"
         )
 
-    def among(self, before: int, *, alone: bool) -> RowError:
-        """The same of a row that stands behind others that have the column.
-
-        Args:
-            before: How many.
-            alone: No row before this one lacks it.
-        """
-        having = "the row before has one" if before == 1 else f"{before:,} rows before have one"
-        who = f"only this row lacks it, {having}" if alone else having
+    def among(self, who: str) -> RowError:
+        """The same of a row that stands behind others that have the column: `who_has` says who."""
         return RowError(
-            f"column {self.column!r} is {self.state}; the row has {keys(self.row)}: {who}; give it "
-            "one, or leave such rows out"
+            f"column {self.column!r} is {self.state}; the row has {keys(self.row)}: {who}; "
+            "give it one, or leave such rows out"
         )
+
+
+def who_has(having: int, lacking: int) -> str:
+    """What is said of the rows before one that lacks a column.
+
+    Args:
+        having: How many have it, at least one.
+        lacking: How many lack it, this row among them.
+    """
+    said = "the row before has one" if having == 1 else f"{having:,} rows before have one"
+    return f"only this row lacks it, {said}" if lacking == 1 else said
 
 
 def shown(value: Any) -> str:

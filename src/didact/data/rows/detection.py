@@ -175,19 +175,22 @@ def _lists(row: Row, depth: int) -> Iterator[tuple[str, Row]]:
             yield from ((f"{key}.{inside}", first) for inside, first in _lists(value, depth - 1))
 
 
+def trace_columns(form: Format, columns: Columns) -> frozenset[str]:
+    """Columns of a row that may hold a reasoning trace which is read with its turns."""
+    pair = form.kind == "pair"
+    if (f"chosen_{ROW_KEYS[0]}" if pair else ROW_KEYS[0]) not in form.fixed_columns:
+        return frozenset()
+    own = columns.get("reasoning", "-")
+    return frozenset(PAIR_COLUMNS if pair else (own, own.split(".")[0], *ROW_KEYS))
+
+
 def turns_of(
     name: str, columns: Columns, reasoning: Reasoning = "keep"
 ) -> Callable[[Row], list[Turn]]:
     """The function that turns rows of a format into turns, with the user's column names."""
     form: Format = registry.find("formats", name)
     turns_in, pair = form.turns, form.kind == "pair"
-    takes_traces = (f"chosen_{ROW_KEYS[0]}" if pair else ROW_KEYS[0]) in form.fixed_columns
-    own = columns.get("reasoning", "-")
-    traces = (
-        frozenset(PAIR_COLUMNS if pair else (own, own.split(".")[0], *ROW_KEYS))
-        if takes_traces
-        else frozenset()
-    )
+    traces = trace_columns(form, columns)
 
     def parse(row: Row) -> list[Turn]:
         turns = turns_in(row, columns)

@@ -10,6 +10,19 @@ from didact.data.rows.columns import Columns, Row, has
 from didact.data.rows.turns import Turn
 
 
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """A quick way to read plain rows: it gives what `turns` gives, or nothing.
+
+    Attributes:
+        beside: Columns of which such a row has none, by the user's names.
+        turns: A row without these → its turns; None where it is not plain or has no text.
+    """
+
+    beside: frozenset[str]
+    turns: Callable[[Row], list[Turn] | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """A row format: what its rows hold, how one is recognized, and how one becomes turns.
@@ -25,6 +38,7 @@ class Format:
         label: Row and the user's columns → its label, for kind "labelled".
         columns: Other columns it reads, by didact's names.
         fixed_columns: Columns it reads that have one name only and cannot be mapped.
+        quick: The user's columns → a quicker way for what nearly every row is, if there is one.
         rank: Of several formats that fit a row the one of the highest rank is meant, and of one
             rank the one that is registered first.
     """
@@ -38,6 +52,7 @@ class Format:
     label: Callable[[Row, Columns], bool] | None = None
     columns: tuple[str, ...] = ()
     fixed_columns: tuple[str, ...] = ()
+    quick: Callable[[Columns], Quick | None] | None = None
     rank: int = 0
 
     def may_hold(self, row: Row, columns: Columns) -> bool:

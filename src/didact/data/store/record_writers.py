@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from didact.core.arrays import Int1D, Int32s
 from didact.core.arrow_files import retyped
@@ -20,11 +20,13 @@ class ArrowWriter:
     """Writes one Arrow IPC file.
 
     Attributes:
+        path: The file.
         offsets: Where in the file each of its record batches begins.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, files: ExitStack) -> None:
         """Open the file; `files` closes it whatever happens."""
+        self.path = path
         self.offsets: list[int] = []
         self._sink = files.enter_context(pa.OSFile(str(path), "wb"))
         self._writer = pa.ipc.new_file(self._sink, schema)
@@ -41,12 +43,23 @@ class ArrowWriter:
 
 
 class JsonRecords:
-    """Writes records.bin: JSON rows, byte for byte, one behind another."""
+    """Writes JSON rows, byte for byte, one behind another.
 
-    def __init__(self, folder: Path, files: ExitStack, identify: Callable[[bytes], None]) -> None:
-        """Open the file; `files` closes it, `identify` is told what is written."""
-        self._file = files.enter_context((folder / "records.bin").open("wb"))
-        self._identify, self._end = identify, 0
+    Attributes:
+        path: The file.
+        size: Bytes written.
+    """
+
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        """Open the file; `files` closes it."""
+        self.path, self.size = path, 0
+        self._file = files.enter_context(path.open("wb"))
+        self._hashed = xxhash.xxh3_128()
+
+    @property
+    def digest(self) -> str:
+        """XXH3, 128 bits, of what was written: tells stores apart; nobody gains by forging one."""
+        return self._hashed.hexdigest()
 
     def write(self, rows: IncomingRows, kept: Int1D) -> Places:
         """Append the rows that are kept; says where they lie, in bytes."""
@@ -55,42 +68,44 @@ class JsonRecords:
             records = [records[i] for i in kept]
         length = np.fromiter(map(len, records), np.int32, len(records))
         ends = np.cumsum(length, dtype=np.int64)
-        start = self._end + ends - length
+        start = self.size + ends - length
         joined = b"".join(records)
-        self._identify(joined)
+        self._hashed.update(joined)
         self._file.write(joined)
-        self._end += len(joined)
+        self.size += len(joined)
         return start, length
 
     def finish(self) -> None:
-        """Nothing ends the file but its last row."""
+        """Write what is not written yet."""
+        self._file.close()
 
 
 class ArrowRecords:
-    """Writes rows.arrow and rows.schema: Arrow rows, and the schema they came with.
+    """Writes Arrow rows.
 
     Attributes:
-        file: The writer of rows.arrow.
+        path: The file.
+        file: Its writer.
         batch_starts: The first row of each of its record batches.
+        size: Rows written.
     """
 
-    def __init__(self, folder: Path, files: ExitStack, schema: pa.Schema) -> None:
-        """Open the files; `files` closes them."""
+    def __init__(self, path: Path, files: ExitStack, schema: pa.Schema) -> None:
+        """Open the file; `files` closes it."""
         # A file of record batches has one dictionary a column, so values are stored plain.
         plain = [pa.field(f.name, retyped(f.type, _plain)) for f in schema]
-        self.file = ArrowWriter(folder / "rows.arrow", pa.schema(plain), files)
+        self.path, self.size = path, 0
+        self.file = ArrowWriter(path, pa.schema(plain), files)
         self.batch_starts: list[int] = []
-        self._end = 0
-        (folder / "rows.schema").write_bytes(schema.serialize())
 
     def write(self, rows: IncomingRows, kept: Int1D) -> Places:
         """Append the rows that are kept; says where they lie, in rows."""
         found = rows.arrow_rows(kept)
         plain = [c.cast(retyped(c.type, _plain)) for c in found.columns]
         self.file.write(pa.RecordBatch.from_arrays(plain, found.schema.names))
-        self.batch_starts.append(self._end)
-        start = self._end + np.arange(len(kept))
-        self._end += len(kept)
+        self.batch_starts.append(self.size)
+        start = self.size + np.arange(len(kept))
+        self.size += len(kept)
         return start, np.zeros(len(kept), np.int32)
 
     def finish(self) -> None:

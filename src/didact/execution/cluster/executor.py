@@ -9,15 +9,15 @@ from typing import Any, Final, TypeVar
 
 from didact.core.cost import Meter, Metered
 from didact.core.errors import ConfigError, ExecutionError
-from didact.core.paths import Place
+from didact.core.paths import Place, RemotePath
 from didact.core.pieces import ignore
-from didact.core.protocols import Device, OpenShared
+from didact.core.protocols import Device, Executor, OpenShared
 from didact.execution.cluster.connection import connect, heard
 from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
 from didact.execution.cluster.nodes import checked_nodes, working_nodes
-from didact.execution.executors import counted, serial
+from didact.execution.executors import counted, serial, threads
 from didact.execution.worker import charged, cores
 
 T = TypeVar("T")
@@ -102,6 +102,12 @@ class Clustered:
     def charging(self, meter: Meter) -> Clustered:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
+
+    def apart(self) -> Executor:
+        """See `didact.core.protocols.Executor`."""
+        if isinstance(self.cache_dir, RemotePath):
+            return threads(self.local_threads).charging(self.meter).apart()
+        return self
 
     def map(
         self,

@@ -1,0 +1,117 @@
+"""Reading on workers: tasks out, what they read back, put together in the order of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
+from typing import Any, Final
+
+from didact.core.paths import Place
+from didact.core.pool import Kind
+from didact.core.protocols import Context, Progress
+from didact.data.reading.files import File
+from didact.data.reading.mapped import both_unmet
+from didact.data.reading.parts import Before
+from didact.data.reading.reader import refuse_kinds
+from didact.data.reading.tasks import EXPANSION, Task, tasks_of
+from didact.data.reading.work import Job, Read, Told, opened, read_task, watching
+from didact.data.store.shard import PARTS
+from didact.data.store.token_counts import TokenCounter
+from didact.data.store.writer import StoreWriter
+
+# Bytes of text: a process takes 0.45 s to start, and reading some 20 ms a MB, so that two workers
+# gain nothing before.
+_WORTH_PROCESSES: Final = 50 * 10**6
+
+
+class Gathering:
+    """Puts together what was read of some files.
+
+    Attributes:
+        formats: The formats found, in order of first appearance.
+        unmet: Columns of the mapping that no row had.
+        told: What files were told is passed over.
+    """
+
+    def __init__(self, job: Job, store: StoreWriter, counter: TokenCounter) -> None:
+        """Start with nothing read.
+
+        Args:
+            job: What all tasks share.
+            store: Takes the shards.
+            counter: Counts tokens.
+        """
+        self.formats: dict[str, None] = {}
+        self.unmet: dict[str, Any] | None = None
+        self.told: list[Told] = []
+        self._job, self._store, self._counter = job, store, counter
+        self._kinds: dict[Kind, tuple[str, Place]] = {}
+        self._last = Before()  # what stands before what comes next in the file of the last task
+
+    def read(self, files: Sequence[File], ctx: Context) -> None:
+        """Every row of every file.
+
+        Raises:
+            DataError: A file is damaged, a row is bad, or files hold different kinds of samples;
+                of several the first in the order of the input, rows before files.
+        """
+        job, total = self._job, sum(file.path.stat().st_size for file in files)
+        asked: list[Task] = []
+        fault: list[Exception] = []
+
+        def tasks() -> Iterator[Task]:
+            try:
+                for task in tasks_of(files, job.settings, job.folder / PARTS):
+                    asked.append(task)
+                    yield task
+            except Exception as error:  # noqa: BLE001 - raised behind what was read before it
+                fault.append(error)
+
+        done = 0
+        found = tasks()
+        first = list(islice(found, 2))
+        weight = sum(f.path.stat().st_size * (EXPANSION if f.codec else 1) for f in files)
+        apart = ctx.executor.workers > 1 and len(first) > 1 and weight >= _WORTH_PROCESSES
+        every = chain(first, found)
+        run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
+        with closing(run):  # workers are at rest before the folder that they write to goes
+            for read in run:
+                task = asked.pop(0)
+                self._take(task, read)
+                done += task.n_bytes
+                ctx.progress(Progress("read", min(done, total), total, "bytes"))
+        if fault:
+            raise fault[0]
+        ctx.progress(Progress("read", total, total, "bytes"))
+
+    def _apart(self, tasks: Iterator[Task], ctx: Context) -> Generator[Read]:
+        yield from ctx.executor.apart().map(read_task, tasks, shared=self._job, open=opened)
+
+    def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Generator[Read]:
+        done = 0
+        for task in tasks:
+            job = watching(self._job, done, total, ctx.progress)
+            yield read_task((job, self._counter), task).value
+            done += task.n_bytes
+
+    def _take(self, task: Task, read: Read) -> None:
+        """Take what was read by a task; read it again if rows before it tell more of its rows."""
+        part = task.files[0].part
+        before = self._last if part is not None and part.start else Before()
+        known = self._store.known(read.shard)
+        for kind, (name, path) in read.kinds.items():
+            for other, (_, earlier) in self._kinds.items():
+                refuse_kinds(kind, name, path, other, earlier)
+            self._kinds.setdefault(kind, (name, path))
+        moved = before
+        if read.shard.failed or len(known.repeated) or known.copies:
+            again = task.again(known, before)
+            read, moved = read_task((self._job, self._counter), again).value, Before()
+        if part is not None and part.lines is not None:
+            part.lines.unlink()
+        self._last = before + read.last if len(task.files) == 1 else read.last
+        self.formats |= dict.fromkeys(read.formats)
+        self.told += read.told
+        self.unmet = read.unmet if self.unmet is None else both_unmet(self.unmet, read.unmet)
+        self._store.add(read.shard, task.files[0], moved)
