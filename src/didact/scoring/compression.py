@@ -15,7 +15,7 @@ from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted
 from didact.core.sample_field import SampleField, check_sample_field
-from didact.text.compression import Codec, compressed_sizes, library, resolve_level
+from didact.text.compression import Codec, compressed_sizes, library, resolve_level, worth_counting
 
 # Processor seconds a byte by codec and level (the nearest level below counts), on one core of an
 # AMD EPYC (Zen 3), rows of 600 bytes, 2 ns for reading included; only `estimate` uses them.
@@ -69,14 +69,17 @@ class Compression:
         check_sample_field(pool, self.field, "score.compression.field")
         level = resolve_level(self.codec, self.level)
         facts = {"codec": self.codec, "level": level, "library": library(self.codec)}
-        score = partial(ratios, codec=self.codec, level=level)
+        counted = worth_counting(self.codec, level, int(pool.n_bytes.sum()))
+        score = partial(ratios, codec=self.codec, level=level, counted=counted)
         return one_pass(score, (self.field,), higher_is_better=False, facts=facts)
 
 
-def ratios(batch: pa.RecordBatch, *, codec: Codec, level: int) -> BatchScores:
+def ratios(
+    batch: pa.RecordBatch, *, codec: Codec, level: int, counted: bool = False
+) -> BatchScores:
     """Compression ratio of each text in the batch's only column; empty texts are missing."""
     texts = batch.column(0)
     raw = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
-    values = raw / compressed_sizes(texts, codec, level)
+    values = raw / compressed_sizes(texts, codec, level, counted=counted)
     missing = {int(row): _MISSING for row in np.flatnonzero(raw == 0)}
     return BatchScores(values.reshape(-1, 1), missing=missing)

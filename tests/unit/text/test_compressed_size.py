@@ -21,6 +21,7 @@ from didact.text.compression import (
     library,
     resolve_level,
     set_redundancy,
+    worth_counting,
 )
 
 TEXTS = ["", "a", "the cat sat on the mat. " * 40, "吾輩は猫である" * 9, "", "x" * 100_000, "\0\n"]
@@ -47,6 +48,14 @@ def test_each_text_is_compressed_on_its_own(codec: Codec) -> None:
     for level in {lowest, LEVELS[codec][0], min(highest, 19)}:
         expected = [len(ONE_SHOT[codec](t.encode(), level)) for t in TEXTS]
         assert compressed_sizes(texts, codec, level).tolist() == expected
+
+
+@pytest.mark.skipif(not worth_counting("zlib", 9, 10**9), reason="nothing to count with here")
+def test_counted_sizes_are_the_same() -> None:
+    texts = pa.array(["not looked at", *TEXTS, None, "nor this"], pa.large_string()).slice(1, 8)
+    assert compressed_sizes(texts, counted=True).tolist() == compressed_sizes(texts).tolist()
+    others: list[tuple[Codec, int, int]] = [("zlib", 6, 10**9), ("zstd", 9, 10**9), ("zlib", 9, 0)]
+    assert not any(worth_counting(*other) for other in others)
 
 
 @pytest.mark.parametrize("codec", LEVELS)

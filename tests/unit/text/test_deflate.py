@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,22 @@ def test_real_text(real_data: Path) -> None:
             some = candidates[:: 1 + count // 20]
             found = sizes.sizes(np.arange(len(candidates))[:: 1 + count // 20])
             assert found.tolist() == expected(prefix, some)
+
+
+def test_each_text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any thread, after texts that are too long to be undone, and beyond what is counted."""
+    monkeypatch.setattr(deflate, "_LONGEST_COUNTED", 200_000)
+    rng = random.Random(3)
+    kinds = [words, zipf, lambda r, n: r.randbytes(n), lambda r, n: bytes(n)]
+    sizes = [0, 1, 2, 3, 4, 259, 600, 70_000, 5, 199_999, 600, 200_001]
+    rows = [kind(rng, n) for n in sizes for kind in kinds]
+    wanted = [len(zlib.compress(row, 9)) for row in rows]
+    halves = [texts_of(rows[:20]), texts_of(rows[20:])]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(2):
+            found = list(threads.map(deflate.sizes_alone, halves))
+            assert np.concatenate(found).tolist() == wanted
+    assert deflate.sizes_alone(texts_of([])).tolist() == []
 
 
 def test_rows_that_are_not_there() -> None:
