@@ -225,7 +225,7 @@ def two_makers(ground: Ground, prelude: str = "") -> tuple[bool, int]:
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
     codes = [process.wait() for process in processes]
     put = {p for m, p, _ in ground.wire.seen if m == "PUT" and "/cache/pools/" in p}
-    makers = {path.split("/pools/")[1].split("/")[1] for path in put if "records.bin" in path}
+    makers = {path.split("/pools/")[1].split("/")[1] for path in put if "records-00000.bin" in path}
     return codes == [0, 0] and all(ground.right(f"{url}/{n}") for n in ("a", "b")), len(makers)
 
 
@@ -256,7 +256,7 @@ def damaged(ground: Ground, change: Callable[[bytes], bytes | None]) -> dict[str
     ground.run(url)
     for folder in ("pools", "scores"):
         for name, data in ground.objects(f"{url}/cache/{folder}").items():
-            if name.endswith(("pool.arrow", "records.bin", "arrays.npz")):
+            if name.endswith(("pool-00000.arrow", "records-00000.bin", "arrays.npz")):
                 at, new = f"{url}/cache/{folder}/{name}".removeprefix("s3://"), change(data)
                 ground.filesystem.delete_file(at)
                 if new is not None:
@@ -297,8 +297,8 @@ def main() -> None:
             table.append({"kind": kind, **found})
             print(json.dumps(table[-1]), flush=True)
 
-        data = ("scores.parquet", "train-00001", "records.bin", "index.arrow", "manifest.json")
-        cached = ("pool.arrow", "records.bin", "meta.json", "entry.json")
+        data = ("scores.parquet", "train-00001", "records-00000.bin", "index.arrow", "manifest.json")
+        cached = ("pool-00000.arrow", "records-00000.bin", "meta.json", "entry.json")
         looked_at = [Fault("HEAD", d, 500, times=2) for d in ("order.parquet", "train-00002")]
         for kind, faults in {
             "answer 500 to a put": [Fault("PUT", d, 500, times=2) for d in data],
@@ -320,7 +320,7 @@ def main() -> None:
             row(kind, passing(ground, faults))
         for part in ("train-00002", "scores.parquet", "report.html"):
             row(f"SIGKILL while {part} is put", killed(ground, part, moves=False))
-        for part in ("records.bin", "train-00002"):
+        for part in ("records-00000.bin", "train-00002"):
             row(f"SIGKILL while {part} is put; another machine goes on",
                 killed(ground, part, moves=True))  # fmt: skip
         every = [Fault(m, "order.parquet", 503, times=FOR_EVER) for m in ("PUT", "POST")]

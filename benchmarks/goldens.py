@@ -112,6 +112,7 @@ SCORERS: dict[str, list[Config]] = {
         {**INNER, "proxy": 20, "scorer_model": "bert", "scorer_epochs": 2},
         {**INNER, "hvp": "finite_difference", "every": 2},
     ],
+    "ngram_perplexity": [AIM, {**AIM, "unit": "characters", "order": 3, "prefer": "highest"}],
     "perplexity": [
         JUDGE,
         {**JUDGE, "prefer": "highest", "loss": "all", "template": "plain"},

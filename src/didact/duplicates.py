@@ -148,7 +148,7 @@ def write_distinct(pool: Pool, found: Distinct, folder: Given, **settings: Any) 
     out = place(folder)
     ordered = verbs.order(pool, found.kept, None, "keep")
     with owned(out, checked.name, VALIDATION, CLUSTERS) as written:
-        files = write_data_set(pool, ordered, out, checked)
+        files = write_data_set(pool, ordered, out, checked, verbs.context_of(pool))
         table, page = out / f"{CLUSTERS}.parquet", out / f"{CLUSTERS}.html"
         tables.write_table(found.to_table(pool), table)
         write_clusters_page(found, pool, page)

@@ -478,7 +478,7 @@ def export(
     checked = configs.validated(ExportSettings, settings, "export")
     out = place(folder)
     with owned(out, checked.name, VALIDATION) as written:
-        files = write_data_set(pool, ordered, out, checked)
+        files = write_data_set(pool, ordered, out, checked, context_of(pool))
         written(files)
     return files
 

@@ -17,11 +17,12 @@ import numpy as np
 import orjson
 import pytest
 
+import didact
 from didact import pipeline
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.protocols import Context, Progress
-from didact.execution.cluster.executor import clustered
+from didact.execution.cluster.executor import Clustered, clustered
 from didact.testing import sample_rows, target_rows
 
 ray = pytest.importorskip("ray")
@@ -355,6 +356,53 @@ def test_a_run_on_a_cluster_writes_what_a_run_on_threads_writes(ray_cluster, tmp
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     again = pipeline.run(config, tmp_path / "two", cache_dir=ray_cluster.cache)
     assert all(stage.measured.reused for stage in again.manifest.stages)
+
+
+def folder_of(pool):
+    return {
+        path.name: path.read_bytes() for path in pool.path.iterdir() if path.name != "entry.json"
+    }
+
+
+def test_reading_and_writing_on_a_cluster(ray_cluster, tmp_path, monkeypatch):
+    """Large inputs and outputs are work for the cluster: the same store, the same files."""
+    rows = [orjson.dumps({"id": f"r{i}", "text": "word " * (i % 50) + str(i)}) for i in range(3000)]
+    (tmp_path / "pool.jsonl").write_bytes(b"\n".join(rows))
+    config = {
+        "data": {"path": str(tmp_path / "pool.jsonl"), "shard_bytes": 50_000, "validation": 0.1},
+        "score": {"method": "length"},
+        "select": {"method": "top_k", "budget": {"ratio": 0.5}},
+        "export": {"shards": 3},
+    }
+    there = {**config, "execution": {"executor": "ray", "address": ray_cluster.address}}
+    one = pipeline.run(config, tmp_path / "one", cache_dir=tmp_path / "cache-one")
+    began: list[object] = []
+    apart = Clustered.apart
+
+    def spied(executor, folder):
+        began.append(folder)
+        return apart(executor, folder)
+
+    monkeypatch.setattr(Clustered, "apart", spied)
+    monkeypatch.setattr("didact.data.reading.gathering._WORTH_PROCESSES", 0)
+    monkeypatch.setattr("didact.data.export.data_set._WORTH_PROCESSES", 0)
+    two = pipeline.run(there, tmp_path / "two", cache_dir=ray_cluster.cache)
+    assert len(began) == 2
+    assert without_measured(one.manifest) == without_measured(two.manifest)
+    stores = [didact.read(config["data"]["path"], cache_dir=cache, shard_bytes=50_000,
+                          validation=0.1) for cache in (tmp_path / "cache-one", ray_cluster.cache)]  # fmt: skip
+    assert folder_of(stores[0]) == folder_of(stores[1])
+    assert len(list(stores[0].path.glob("pool-*.arrow"))) > 5
+    for path in (tmp_path / "one").glob("*.jsonl"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_where_other_machines_see_nothing_this_one_writes(
+    executor, ray_cluster, tmp_path, monkeypatch
+):
+    assert executor.apart(ray_cluster.cache / "tmp") is executor
+    monkeypatch.setattr("didact.execution.cluster.executor.all_see", lambda *_: False)
+    assert executor.apart(tmp_path) is not executor
 
 
 SLOW = """

@@ -77,10 +77,10 @@ def test_what_one_machine_made_another_finds(s3, tmp_path, monkeypatch, chats):
 def test_killed_while_an_entry_is_shared(s3, stores, tmp_path, monkeypatch, chats):
     url = f"{s3.url}/cache"
     command = [sys.executable, "-m", "didact.cli", "inspect", str(chats), "--cache-dir", url]
-    s3.wire.faults.append(stores.Fault("PUT", "records.bin", seconds=20))
+    s3.wire.faults.append(stores.Fault("PUT", "records-00000.bin", seconds=20))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         end = time.monotonic() + 60
-        while not any("records.bin" in p for m, p, _ in s3.wire.seen if m == "PUT"):
+        while not any("records-00000.bin" in p for m, p, _ in s3.wire.seen if m == "PUT"):
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -100,13 +100,13 @@ def test_killed_while_an_entry_is_shared(s3, stores, tmp_path, monkeypatch, chat
 def test_faults_while_sharing_and_reading(s3, stores, tmp_path, monkeypatch, chats):
     url = f"{s3.url}/cache"
     s3.wire.faults += [
-        stores.Fault("PUT", "pool.arrow", status=500, times=2),
-        stores.Fault("POST", "records.bin", status=503, times=2),
+        stores.Fault("PUT", "pool-00000.arrow", status=500, times=2),
+        stores.Fault("POST", "records-00000.bin", status=503, times=2),
         stores.Fault("PUT", "entry.json", status=500),
         stores.Fault("PUT", "index.arrow", cut=0),
         stores.Fault("PUT", "claim", seconds=1),
-        stores.Fault("GET", "pool.arrow", cut=1000),
-        stores.Fault("GET", "records.bin", status=500, times=2),
+        stores.Fault("GET", "pool-00000.arrow", cut=1000),
+        stores.Fault("GET", "records-00000.bin", status=500, times=2),
         stores.Fault("GET", "meta.json", cut=10),
     ]
     here, there = didact.read(chats), didact.read(chats, cache_dir=url)
@@ -131,7 +131,7 @@ def test_damage_in_the_bucket_is_mended_by_the_next_run(s3, tmp_path, monkeypatc
     config = {"data": {"path": str(chats)}, "score": {"method": "compression"},
               "select": {"method": "top_k", "budget": {"ratio": 0.5}}}  # fmt: skip
     pipeline.run(config, tmp_path / "a", cache_dir=url)
-    file = next(place(url).glob("pools/*/*/pool.arrow"))
+    file = next(place(url).glob("pools/*/*/pool-00000.arrow"))
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))

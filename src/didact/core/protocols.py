@@ -244,11 +244,14 @@ class Executor(Protocol):
         """The same workers, for work that is charged to a meter."""
         ...
 
-    def apart(self) -> Executor:
+    def apart(self, folder: Place) -> Executor:
         """As many workers, each a process: for work of ours that holds the interpreter's lock.
 
         What they are given is found by name in installed packages: their processes do not import
         the caller's own script.
+
+        Args:
+            folder: Where they write: all of them are on machines that see it.
         """
         ...
 

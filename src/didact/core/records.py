@@ -34,22 +34,34 @@ def json_records(
         start: Where each piece begins, over all files; it ends in the file it begins in.
         length: Its bytes.
     """
+    if not len(start):
+        return
     # Neighbors in a file are read together, a few megabytes at a time.
     of_file = np.searchsorted(firsts, start, side="right") - 1
     apart = (np.diff(start) != length[:-1]) | (np.diff(of_file) != 0)
     block = np.cumsum(length) // _READ_BYTES
-    bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
-    jumps = np.bincount(of_file[1:][apart], minlength=len(files)) if len(start) else ()
+    first = np.concatenate([[0], np.flatnonzero(apart | (np.diff(block) > 0)) + 1])
+    jumps = np.bincount(of_file[1:][apart], minlength=len(files))
     near = [file.near(int(n), 0) if n else file for file, n in zip(files, jumps, strict=False)]
     with ExitStack() as opened:
         current, stream = -1, io.RawIOBase()
-        for a, b in pairwise([0, *bounds.tolist(), len(start)]) if len(start) else ():
-            if of_file[a] != current:
+        for number, at, size, a, b in zip(
+            of_file[first].tolist(),
+            (start - firsts[of_file])[first].tolist(),
+            np.add.reduceat(length, first, dtype=np.int64).tolist(),
+            first.tolist(),
+            [*first[1:].tolist(), len(start)],
+            strict=True,
+        ):
+            if number != current:
                 opened.close()
-                current = int(of_file[a])
-                stream = opened.enter_context(near[current].stream())
-            stream.seek(int(start[a] - firsts[current]))
-            data = stream.read(int(length[a:b].sum())) or b""
+                current = number
+                stream = opened.enter_context(near[number].stream())
+            stream.seek(at)
+            data = stream.read(size) or b""
+            if b == a + 1:
+                yield data
+                continue
             ends = np.cumsum(length[a:b]).tolist()
             yield from (data[i:j] for i, j in pairwise([0, *ends]))
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from didact.core.cost import Cost, Meter, Metered, thread_seconds
 from didact.core.errors import ConfigError
+from didact.core.paths import Place
 from didact.core.protocols import Device, OpenShared
 from didact.execution.apart import started_apart
 from didact.execution.devices import local_devices
@@ -55,8 +56,9 @@ class Workers:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
 
-    def apart(self) -> Workers:
+    def apart(self, folder: Place) -> Workers:
         """See `didact.core.protocols.Executor`."""
+        del folder  # all are on this machine
         if self.start is None:
             return self
         return replace(self, start=started_apart, processes=True)

@@ -39,9 +39,8 @@ def _estimate(values: Values) -> Cost | None:
 
 
 def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
-    del ctx
     pool, ordered, settings = values.pool, values.made["order"], values.config.export
-    files = write_data_set(pool, ordered, folder, settings)
+    files = write_data_set(pool, ordered, folder, settings, ctx)
     return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings, files))
 
 

@@ -14,7 +14,10 @@ import zstandard
 
 import didact
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
+from didact.core.pool import Pool
+from didact.core.protocols import Progress
 from didact.core.scores import TrainingOrder
+from didact.data.export.data_set import ExportSettings, write_data_set
 from didact.testing import make_pool
 
 ROWS = [
@@ -68,6 +71,29 @@ def test_no_rows(pool, tmp_path):
             assert pq.read_table(path).num_rows == 0
         else:
             assert read_back(path) == []
+
+
+@pytest.mark.parametrize("fmt", ["jsonl", "parquet"])
+def test_files_are_the_same_whoever_writes_them(tmp_path, monkeypatch, fmt):
+    texts = [{"text": f"{i}"} for i in range(10)]
+    pool = make_pool(texts, tmp_path / "a", validation=0.2)
+    taken = make_pool([*texts, {"text": "b", "order_index": 1}], tmp_path / "b")
+    settings = ExportSettings(shards=3, format=fmt, order_index=True)
+    steps: list[Progress] = []
+
+    def write(pool: Pool, folder: Path) -> dict[str, bytes]:
+        ctx = didact.context(workers=2, cache_dir=tmp_path / "cache", progress=steps.append)
+        rows = np.flatnonzero(~pool.in_validation)[::-1]
+        files = write_data_set(pool, ordered(pool, rows), folder, settings, ctx)
+        return {file.name: file.read_bytes() for file in files}
+
+    expected = write(pool, tmp_path / "here")
+    assert len(expected) == 4
+    assert (steps[-1].done, steps[-1].total) == (10, 10)
+    monkeypatch.setattr("didact.data.export.data_set._WORTH_PROCESSES", 0)
+    assert write(pool, tmp_path / "apart") == expected
+    with pytest.raises(DataError, match="already has the column 'order_index'"):
+        write(taken, tmp_path / "taken")
 
 
 def test_a_pretty_printed_row_becomes_one_line(tmp_path):

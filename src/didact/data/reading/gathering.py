@@ -86,7 +86,8 @@ class Gathering:
         ctx.progress(Progress("read", total, total, "bytes"))
 
     def _apart(self, tasks: Iterator[Task], ctx: Context) -> Generator[Read]:
-        yield from ctx.executor.apart().map(read_task, tasks, shared=self._job, open=opened)
+        apart = ctx.executor.apart(self._job.folder)
+        yield from apart.map(read_task, tasks, shared=self._job, open=opened)
 
     def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Generator[Read]:
         done = 0

@@ -16,7 +16,7 @@ from didact.execution.cluster.connection import connect, heard
 from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
-from didact.execution.cluster.nodes import checked_nodes, working_nodes
+from didact.execution.cluster.nodes import all_see, checked_nodes, working_nodes
 from didact.execution.executors import counted, serial, threads
 from didact.execution.worker import charged, cores
 
@@ -59,6 +59,17 @@ class Cluster:
                 "'ray start --address=HOST:PORT'"
             )
         self.checked.add(cache_dir)
+
+    def sees(self, folder: Place) -> bool:
+        """Whether all machines see a folder."""
+        if self.started or isinstance(folder, RemotePath):
+            return True
+        if any(place in self.checked for place in (folder, *folder.parents)):
+            return True
+        if all_see(self.nodes, folder):
+            self.checked.add(folder)
+            return True
+        return False
 
     def close(self) -> None:
         """End the workers, and the cluster if it was started here."""
@@ -103,11 +114,11 @@ class Clustered:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
 
-    def apart(self) -> Executor:
-        """See `didact.core.protocols.Executor`."""
-        if isinstance(self.cache_dir, RemotePath):
-            return threads(self.local_threads).charging(self.meter).apart()
-        return self
+    def apart(self, folder: Place) -> Executor:
+        """See `didact.core.protocols.Executor`; those of this machine if others do not see it."""
+        if self.cluster.sees(folder):
+            return self
+        return threads(self.local_threads).charging(self.meter).apart(folder)
 
     def map(
         self,

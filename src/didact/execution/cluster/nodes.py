@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,16 +48,11 @@ def checked_nodes(nodes: Mapping[str, str], cache_dir: Place) -> dict[str, str]:
         ExecutionError: A machine does not answer.
     """
     here = facts_of(_names())()
-    with writable(cache_dir, "set another place with --cache-dir or DIDACT_CACHE"):
-        if isinstance(cache_dir, Path):
-            cache_dir.mkdir(parents=True, exist_ok=True)
-        token = cache_dir / f".seen-{secrets.token_hex(8)}"
-        token.write_text(token.name, encoding="utf-8")
-    try:
+    with (
+        writable(cache_dir, "set another place with --cache-dir or DIDACT_CACHE"),
+        _token(cache_dir) as token,
+    ):
         found = _asked(nodes, token)
-    finally:
-        with suppress(OSError):
-            token.unlink()
     wrong: list[str] = []
     for node, there in found.items():
         wrong += [f"{nodes[node]}: {what}" for what in differences(here, there)]
@@ -76,6 +71,26 @@ def checked_nodes(nodes: Mapping[str, str], cache_dir: Place) -> dict[str, str]:
             "that all machines have mounted at the same place, or to a bucket that all may read"
         )
     return {node: nodes[node] for node in found}
+
+
+def all_see(nodes: Mapping[str, str], folder: Place) -> bool:
+    """Whether every machine sees a folder; a file is written there for as long as this takes."""
+    with _token(folder) as token:
+        return all(there["cache"] == token.name for there in _asked(nodes, token).values())
+
+
+@contextmanager
+def _token(folder: Place) -> Iterator[Place]:
+    """A file in a folder, with its own name in it."""
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+    token = folder / f".seen-{secrets.token_hex(8)}"
+    token.write_text(token.name, encoding="utf-8")
+    try:
+        yield token
+    finally:
+        with suppress(OSError):
+            token.unlink()
 
 
 def differences(here: Facts, there: Facts) -> list[str]:

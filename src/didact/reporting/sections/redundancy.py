@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from didact.reporting.subject import Subject
 from didact.text.buffers import utf8
 from didact.text.compression import library, set_redundancy
 
+_ROWS_READ: Final = 4096  # at a time, wherever they lie
 RANDOM_SETS = 5
 CAP_BYTES = 16_000_000
 LEVEL = 3
@@ -110,8 +111,8 @@ def _sum(values: Int1D, rows: Int1D) -> int:
 def read_text(pool: Pool, rows: Int1D, size: int) -> bytearray:
     """The text of ascending rows that hold little more than `size` bytes, cut to them."""
     out = bytearray()
-    for part in pool.parts(rows):
-        data, _ = utf8(pool.read(rows[part], ["text"]).column("text"))
+    for at in range(0, len(rows), _ROWS_READ):
+        data, _ = utf8(pool.read(rows[at : at + _ROWS_READ], ["text"]).column("text"))
         out.extend(data.data[: size - len(out)])
     return out
 
