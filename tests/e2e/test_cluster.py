@@ -21,6 +21,7 @@ import didact
 from didact import pipeline
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
+from didact.core.paths import place as place_of
 from didact.core.protocols import Context, Progress
 from didact.execution.cluster.executor import Clustered, clustered
 from didact.testing import sample_rows, target_rows
@@ -379,9 +380,9 @@ def test_reading_and_writing_on_a_cluster(ray_cluster, tmp_path, monkeypatch):
     began: list[object] = []
     apart = Clustered.apart
 
-    def spied(executor, folder):
-        began.append(folder)
-        return apart(executor, folder)
+    def spied(executor):
+        began.append(executor)
+        return apart(executor)
 
     monkeypatch.setattr(Clustered, "apart", spied)
     monkeypatch.setattr("didact.data.reading.gathering._WORTH_PROCESSES", 0)
@@ -397,12 +398,13 @@ def test_reading_and_writing_on_a_cluster(ray_cluster, tmp_path, monkeypatch):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_where_other_machines_see_nothing_this_one_writes(
-    executor, ray_cluster, tmp_path, monkeypatch
-):
-    assert executor.apart(ray_cluster.cache / "tmp") is executor
+def test_folders_that_all_machines_see(executor, ray_cluster, tmp_path, monkeypatch):
+    assert executor.sees(ray_cluster.cache / "tmp")
+    assert executor.sees(place_of("s3://bucket/run"))
+    assert executor.sees(tmp_path / "seen")
     monkeypatch.setattr("didact.execution.cluster.executor.all_see", lambda *_: False)
-    assert executor.apart(tmp_path) is not executor
+    assert executor.sees(tmp_path / "seen" / "below")
+    assert not executor.sees(tmp_path / "other")
 
 
 SLOW = """

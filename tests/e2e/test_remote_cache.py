@@ -8,13 +8,17 @@ import sys
 import time
 
 import numpy as np
+import orjson
 import pytest
+import zstandard
 
 import didact
 from didact import pipeline
 from didact.core import cache
+from didact.core.entries import open_entry
 from didact.core.errors import DataError
 from didact.core.paths import place
+from didact.execution.executors import Workers
 
 pytestmark = pytest.mark.s3
 
@@ -41,6 +45,39 @@ def test_a_pool_in_a_bucket_is_the_pool_on_a_disk(s3, tmp_path, chats):
     rows = np.random.default_rng(0).permutation(len(here))[:150]
     for columns in (["id", "text"], ["record"]):
         assert there.read(rows, columns).equals(here.read(rows, columns))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_machines_that_share_nothing_but_the_bucket_read_into_it(
+    s3, tmp_path, monkeypatch, compressed
+):
+    """No file of the store is on this machine: workers put it there, and it is moved there."""
+    rows = [
+        b"not json"
+        if i % 300 < 2 or 700 < i < 1500
+        else orjson.dumps({"id": f"r{i % 2900}", "text": "word " * (i % 50) + str(i % 2800)})
+        for i in range(3000)
+    ]
+    data = b"\n".join(rows)
+    pool = tmp_path / f"pool.jsonl{'.zst' if compressed else ''}"
+    pool.write_bytes(zstandard.compress(data) if compressed else data)
+    settings = {"shard_bytes": 5_000, "on_bad_row": "skip"}
+    expected = didact.read(pool, cache_dir=tmp_path / "cache", **settings)
+    shards = len(list(expected.path.glob("pool-*.arrow")))
+    assert shards > 10
+    monkeypatch.setattr("didact.data.reading.gathering._WORTH_PROCESSES", 0)
+    monkeypatch.setattr(Workers, "sees", lambda *_: False)
+    found = didact.read(pool, cache_dir=f"{s3.url}/cache", **settings)
+    assert found.fingerprint == expected.fingerprint
+    sent = [path for method, path, _ in s3.wire.seen if method == "PUT" and "/cache/tmp" in path]
+    assert sum("/pool-" in path for path in sent) >= shards
+    assert not list((place(s3.url) / "cache" / "tmp").rglob("*"))
+    at = open_entry(found.path).at
+    for file in expected.path.iterdir():
+        if file.name != "entry.json":
+            assert (found.path / at / file.name).read_bytes() == file.read_bytes(), file.name
+    every = range(len(expected))
+    assert found.read(every, ["id", "text"]).equals(expected.read(every, ["id", "text"]))
 
 
 def test_what_one_machine_made_another_finds(s3, tmp_path, monkeypatch, chats):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from didact.core.atomic import remove, sync, sync_tree
 from didact.core.checksums import CheckedFile, Checksums, read_signed, signed
@@ -200,13 +200,14 @@ def seal(
         bill: What making it cost.
         where: The name it will get; it has it already when not given.
         cumulative: See `Entry`.
-        known: Checksums of files that need not be read for them: whoever wrote them made these.
+        known: Checksums of files that need not be read for them, or lie elsewhere: whoever wrote
+            them made these.
     """
-    files: dict[str, list[Any]] = {}
+    files = {name: sums.to_json() for name, sums in (known or {}).items()}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != ENTRY:
-            files[name] = ((known or {}).get(name) or Checksums.of(path)).to_json()
+        if path.is_file() and name != ENTRY and name not in files:
+            files[name] = Checksums.of(path).to_json()
     values = {
         "name": _name_of(where or folder),
         "files": files,

@@ -228,7 +228,12 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
 
 
 def adopt(
-    ctx: Context, kind: str, name: str, folder: Path, known: Mapping[str, Checksums] | None = None
+    ctx: Context,
+    kind: str,
+    name: str,
+    folder: Path,
+    known: Mapping[str, Checksums] | None = None,
+    elsewhere: Mapping[str, RemotePath] | None = None,
 ) -> Place:
     """Make a folder, written by the caller, the entry of a name; it moves.
 
@@ -241,13 +246,14 @@ def adopt(
         name: The name.
         folder: The folder.
         known: Checksums of files in it that need not be read for them.
+        elsewhere: Those of them that lie behind the URL of the cache already, and where.
     """
     kept = ctx.cache_dir / kind / name
     seal(folder, Bill(), where=kept, known=known)
     if isinstance(kept, Path):
         put_in_place(folder, kept)
     else:
-        share(folder, kept)
+        share(folder, kept, elsewhere)
     return kept
 
 

@@ -244,15 +244,16 @@ class Executor(Protocol):
         """The same workers, for work that is charged to a meter."""
         ...
 
-    def apart(self, folder: Place) -> Executor:
+    def apart(self) -> Executor:
         """As many workers, each a process: for work of ours that holds the interpreter's lock.
 
         What they are given is found by name in installed packages: their processes do not import
         the caller's own script.
-
-        Args:
-            folder: Where they write: all of them are on machines that see it.
         """
+        ...
+
+    def sees(self, folder: Place) -> bool:
+        """Whether all workers see a folder, which is there: what one writes, others can read."""
         ...
 
     def map(

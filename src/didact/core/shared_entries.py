@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -83,25 +83,32 @@ def _fetch(entry: Entry, name: str, folder: Path) -> None:
             file.write(source.read(at, min(at + _CHUNK, size)))
 
 
-def share(folder: Path, shared: RemotePath) -> None:
+def share(
+    folder: Path, shared: RemotePath, elsewhere: Mapping[str, RemotePath] | None = None
+) -> None:
     """Put a sealed folder behind a URL, its entry last; one that is there already stays.
 
     Args:
         folder: The folder, whose files are there and whose entry names them.
         shared: Where it goes.
+        elsewhere: Files of it that lie behind the same URL and not in the folder, and where.
     """
     if (shared / ENTRY).is_file():
         return
     values = read_signed(folder / ENTRY)
     maker = uuid.uuid4().hex
-    targets = {shared / maker / name: folder / name for name in values["files"]}
+
+    def put(name: str) -> None:
+        target, there = shared / maker / name, (elsewhere or {}).get(name)
+        target.send(folder / name) if there is None else there.copy_to(target)
+
     with ThreadPoolExecutor(_AT_A_TIME) as workers:
-        list(workers.map(RemotePath.send, targets.keys(), targets.values()))
+        list(workers.map(put, values["files"]))
     data = signed({**values, "at": maker}).encode()
-    put = (shared / ENTRY).write_new(data)
-    if put is None:
+    first = (shared / ENTRY).write_new(data)
+    if first is None:
         (shared / ENTRY).write_bytes(data)
-    elif not put and read_signed(shared / ENTRY).get("at") != maker:  # else the answer was lost
+    elif not first and read_signed(shared / ENTRY).get("at") != maker:  # else the answer was lost
         (shared / maker).remove()
 
 

@@ -56,12 +56,16 @@ class Workers:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
 
-    def apart(self, folder: Place) -> Workers:
+    def apart(self) -> Workers:
         """See `didact.core.protocols.Executor`."""
-        del folder  # all are on this machine
         if self.start is None:
             return self
         return replace(self, start=started_apart, processes=True)
+
+    def sees(self, folder: Place) -> bool:
+        """See `didact.core.protocols.Executor`; all are on this machine."""
+        del folder
+        return True
 
     def map(
         self,

@@ -326,6 +326,15 @@ class RemotePath:
 
         persistently(str(self), put, writing=True)
 
+    def copy_to(self, other: RemotePath) -> None:
+        """Put the same object at another place of the same store, which copies it by itself."""
+        store = self._store
+        persistently(
+            str(other), lambda: store.filesystem.copy_file(
+                store.path(self._whole_key), store.path(other._whole_key)
+            ), writing=True,
+        )  # fmt: skip
+
     def write_text(self, text: str, encoding: str = "utf-8") -> int:
         """Put a text there, whole."""
         return self.write_bytes(text.encode(encoding))

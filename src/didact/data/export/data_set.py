@@ -152,8 +152,9 @@ def _write(pool: Pool, parts: Sequence[_Part], folder: Place, ctx: Context) -> N
     n_rows, done = sum(len(part.rows) for part in parts), 0
     n_bytes = sum(int(pool.n_bytes[part.rows].sum()) for part in parts)
     written: Iterable[Any] = (_write_part(pool, part) for part in parts)
-    if len(parts) > 1 and ctx.executor.workers > 1 and n_bytes >= _WORTH_PROCESSES:
-        written = ctx.executor.apart(folder).map(_write_part, parts, shared=pool)
+    worth = len(parts) > 1 and ctx.executor.workers > 1 and n_bytes >= _WORTH_PROCESSES
+    if worth and ctx.executor.sees(folder):
+        written = ctx.executor.apart().map(_write_part, parts, shared=pool)
     for part, _ in zip(parts, written, strict=True):
         done += len(part.rows)
         ctx.progress(Progress("export", done, n_rows))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Final
 
-from didact.core.paths import Place
+from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Context, Progress
 from didact.data.reading.files import File
@@ -16,7 +18,7 @@ from didact.data.reading.parts import Before
 from didact.data.reading.reader import refuse_kinds
 from didact.data.reading.tasks import EXPANSION, Task, tasks_of
 from didact.data.reading.work import Job, Read, Told, opened, read_task, watching
-from didact.data.store.shard import PARTS
+from didact.data.store.shard import PARTS, of_writer
 from didact.data.store.token_counts import TokenCounter
 from didact.data.store.writer import StoreWriter
 
@@ -63,16 +65,19 @@ class Gathering:
         def tasks() -> Iterator[Task]:
             try:
                 for task in tasks_of(files, job.settings, job.folder / PARTS):
-                    asked.append(task)
-                    yield task
+                    asked.append(self._sent(task))
+                    yield asked[-1]
             except Exception as error:  # noqa: BLE001 - raised behind what was read before it
                 fault.append(error)
 
         done = 0
+        weight = sum(f.path.stat().st_size * (EXPANSION if f.codec else 1) for f in files)
+        apart = ctx.executor.workers > 1 and weight >= _WORTH_PROCESSES
+        if apart and isinstance(ctx.cache_dir, RemotePath) and not ctx.executor.sees(job.folder):
+            self._job = replace(job, shared=ctx.cache_dir / "tmp" / job.folder.name)
         found = tasks()
         first = list(islice(found, 2))
-        weight = sum(f.path.stat().st_size * (EXPANSION if f.codec else 1) for f in files)
-        apart = ctx.executor.workers > 1 and len(first) > 1 and weight >= _WORTH_PROCESSES
+        apart = apart and len(first) > 1
         every = chain(first, found)
         run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
         with closing(run):  # workers are at rest before the folder that they write to goes
@@ -85,8 +90,23 @@ class Gathering:
             raise fault[0]
         ctx.progress(Progress("read", total, total, "bytes"))
 
+    def close(self) -> None:
+        """Remove what workers left beside the store."""
+        if self._job.shared is not None:
+            self._job.shared.remove()
+
+    def _sent(self, task: Task) -> Task:
+        """The task for workers that may be elsewhere."""
+        part = task.files[0].part
+        if self._job.shared is None or part is None or not isinstance(part.lines, Path):
+            return task
+        lines = self._job.shared / PARTS / part.lines.name
+        lines.send(part.lines)
+        part.lines.unlink()
+        return replace(task, files=(replace(task.files[0], part=replace(part, lines=lines)),))
+
     def _apart(self, tasks: Iterator[Task], ctx: Context) -> Generator[Read]:
-        apart = ctx.executor.apart(self._job.folder)
+        apart = ctx.executor.apart()
         yield from apart.map(read_task, tasks, shared=self._job, open=opened)
 
     def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Generator[Read]:
@@ -115,4 +135,7 @@ class Gathering:
         self.formats |= dict.fromkeys(read.formats)
         self.told += read.told
         self.unmet = read.unmet if self.unmet is None else both_unmet(self.unmet, read.unmet)
-        self._store.add(read.shard, task.files[0], moved)
+        if self._job.shared is not None:
+            for name in of_writer(read.shard):
+                (self._job.shared / PARTS / name).fetch(self._job.folder / PARTS / name)
+        self._store.add(read.shard, task.files[0], moved, self._job.shared)

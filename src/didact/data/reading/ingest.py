@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -177,11 +177,12 @@ def _read(
     with (
         temporary_folder(standing(ctx.cache_dir) / "tmp") as folder,
         _hashing(files, stamps, ctx) as hashed,
+        ExitStack() as stack,
     ):
         (folder / PARTS).mkdir()
         job = Job(ctx.cache_dir, folder, settings, schema, overlap, skip)
         store = StoreWriter(folder, settings, schema)
-        gathering = Gathering(job, store, counter)
+        gathering = stack.enter_context(closing(Gathering(job, store, counter)))
         gathering.read(files, ctx)
         if store.n == 0:
             raise NoSampleError(_nothing(files, store.counts))
@@ -193,7 +194,7 @@ def _read(
                     "nobody writes to it"
                 )
         meta = store.finish(list(gathering.formats), counter, hashes, ctx.seed)
-        adopt(ctx, "pools", meta["fingerprint"], folder, store.files)
+        adopt(ctx, "pools", meta["fingerprint"], folder, store.files, store.elsewhere)
     return {
         "fingerprint": meta["fingerprint"],
         "findings": [*(f.to_json() for f in passed_over(gathering.told)), *meta["findings"]],

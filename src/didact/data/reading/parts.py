@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
+
+from didact.core.paths import Place
 
 _CHUNK = 2**20
 
@@ -49,7 +50,7 @@ class Part:
     stop: int | None
     format: str = ""
     before: Before | None = None
-    lines: Path | None = None
+    lines: Place | None = None
 
 
 def lines_between(

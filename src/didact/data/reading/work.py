@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from didact.core.atomic import writable
 from didact.core.cost import Metered
+from didact.core.entries import temporary_folder
 from didact.core.keep import REMEDY
-from didact.core.paths import Place
+from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Progress, ProgressCallback, ignore_progress
+from didact.core.scratch import scratch
 from didact.data.reading.parts import Before
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
@@ -35,6 +37,7 @@ class Job:
     Attributes:
         cache_dir: Where the cache is, for messages.
         folder: The folder of the store.
+        shared: Where workers put what they wrote, if they do not see that folder.
         settings: How rows are read.
         schema: The schema of Arrow rows; None when rows are text.
         overlap: Finds rows that share held-out text.
@@ -49,6 +52,7 @@ class Job:
     overlap: Overlap | None
     skip: str
     progress: ProgressCallback = ignore_progress
+    shared: RemotePath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,14 @@ def read_task(state: tuple[Job, TokenCounter], task: Task) -> Metered[Read]:
     job, counter = state
     told: list[Told] = []
     files = [replace(file, tell=lambda *over: told.append(over)) for file in task.files]
-    writer = ShardWriter(
-        job.folder, task.number, job.settings, counter, overlap=job.overlap,
-        rows_schema=job.schema, skip=job.skip, known=task.known,
-    )  # fmt: skip
-    with writable(job.cache_dir, REMEDY), writer:
+    with writable(job.cache_dir, REMEDY), ExitStack() as stack:
+        folder = job.folder
+        if job.shared is not None:
+            folder = stack.enter_context(temporary_folder(scratch("reading")))
+        writer = stack.enter_context(ShardWriter(
+            folder, task.number, job.settings, counter, overlap=job.overlap,
+            rows_schema=job.schema, skip=job.skip, known=task.known,
+        ))  # fmt: skip
         reader = Reader(job.settings, writer.add, job.schema)
         failed = False
         try:
@@ -99,6 +106,9 @@ def read_task(state: tuple[Job, TokenCounter], task: Task) -> Metered[Read]:
         except EndsEarly:
             failed = True
         shard = writer.finish(failed=failed)
+        if job.shared is not None:
+            for path in (path for path in folder.rglob("*") if path.is_file()):
+                (job.shared / path.relative_to(folder).as_posix()).send(path)
     found = Read(
         shard, tuple(reader.formats), reader.kinds, reader.unmet.to_json(), told, reader.last
     )

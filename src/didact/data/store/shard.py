@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from didact.core.arrays import Int1D, Int32s, UInt64s
 from didact.core.checksums import Checksums
 from didact.core.errors import DataError
-from didact.core.pool import Kind
+from didact.core.pool import Kind, shard_name
 from didact.core.render import TURNS
 from didact.data.reading.settings import DataSettings
 from didact.data.rows.columns import shown
@@ -125,3 +125,12 @@ class Shard:
     left_out: Mapping[str, int]
     first_left_out: Mapping[str, tuple[str, int]]
     files: Mapping[str, Checksums]
+
+
+def of_writer(shard: Shard) -> Iterator[str]:
+    """What its writer left of a shard in `PARTS`: the index, and the lists of rows left out."""
+    if shard.n:
+        yield shard_name("index", shard.number, "arrow")
+    for name, rows in shard.left_out.items():
+        if rows:
+            yield shard_name(name, shard.number, "jsonl")

@@ -26,6 +26,7 @@ from didact.core.atomic import remove
 from didact.core.checksums import Checksums
 from didact.core.findings import place
 from didact.core.manifest import fingerprint
+from didact.core.paths import RemotePath
 from didact.core.pool import STORE_VERSION, Kind, shard_name
 from didact.data.reading.files import File
 from didact.data.reading.parts import Before
@@ -47,6 +48,7 @@ class StoreWriter:
     Attributes:
         n: Rows.
         files: Checksums of the files of the shards, by their names in the store.
+        elsewhere: Where those lie that are not in the folder.
         counts: Rows read so far, rejected and excluded.
 
     **Cost:** 24 bytes a row in memory, 8 of them for given ids; about 45 while it finishes.
@@ -74,6 +76,7 @@ class StoreWriter:
         self._identity = hashlib.blake2b(digest_size=16)
         self._kind: Kind = "text"
         self.n, self.files = 0, dict[str, Checksums]()
+        self.elsewhere: dict[str, RemotePath] = {}
         self.counts = {"read": 0, **dict.fromkeys(LISTS, 0)}
 
     def known(self, shard: Shard) -> Known:
@@ -98,13 +101,16 @@ class StoreWriter:
                 self._copies[text] = out.get(text, 0) + count
         return out
 
-    def add(self, shard: Shard, file: File, before: Before) -> None:
+    def add(
+        self, shard: Shard, file: File, before: Before, shared: RemotePath | None = None
+    ) -> None:
         """Take the next shard, as it is to be.
 
         Args:
             shard: The shard.
             file: Its first file.
             before: What stands before the rows of that file, if their writer did not know.
+            shared: Where its files lie, if not in the folder.
         """
         names = {file.name, shown_name(file)}
 
@@ -120,15 +126,16 @@ class StoreWriter:
         self.counts["read"] += shard.n_read
         position = len(self._shards)
         for name in sorted(shard.files):
-            if not shard.n:
+            number = shard_name("", shard.number, "").strip(".")  # another, if some are empty
+            called = name.replace(number, shard_name("", position, "").strip("."))
+            if shared is not None:
+                self.elsewhere |= {called: shared / name} if shard.n else {}
+            elif not shard.n:
                 remove(self._folder / name)
-            elif shard.number != position:  # one before it is empty
-                number = shard_name("", shard.number, "").strip(".")
-                moved_to = name.replace(number, shard_name("", position, "").strip("."))
-                (self._folder / name).rename(self._folder / moved_to)
-                self.files[moved_to] = shard.files[name]
-            else:
-                self.files[name] = shard.files[name]
+            elif called != name:
+                (self._folder / name).rename(self._folder / called)
+            if shard.n:
+                self.files[called] = shard.files[name]
         if not shard.n:
             return
         self._kind = shard.kind

@@ -11,13 +11,13 @@ from didact.core.cost import Meter, Metered
 from didact.core.errors import ConfigError, ExecutionError
 from didact.core.paths import Place, RemotePath
 from didact.core.pieces import ignore
-from didact.core.protocols import Device, Executor, OpenShared
+from didact.core.protocols import Device, OpenShared
 from didact.execution.cluster.connection import connect, heard
 from didact.execution.cluster.crew import Crew, Member, Tell
 from didact.execution.cluster.flights import TRIES, Flights
 from didact.execution.cluster.luggage import Luggage
 from didact.execution.cluster.nodes import all_see, checked_nodes, working_nodes
-from didact.execution.executors import counted, serial, threads
+from didact.execution.executors import counted, serial
 from didact.execution.worker import charged, cores
 
 T = TypeVar("T")
@@ -114,11 +114,13 @@ class Clustered:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)
 
-    def apart(self, folder: Place) -> Executor:
-        """See `didact.core.protocols.Executor`; those of this machine if others do not see it."""
-        if self.cluster.sees(folder):
-            return self
-        return threads(self.local_threads).charging(self.meter).apart(folder)
+    def apart(self) -> Clustered:
+        """See `didact.core.protocols.Executor`; they are."""
+        return self
+
+    def sees(self, folder: Place) -> bool:
+        """See `didact.core.protocols.Executor`."""
+        return self.cluster.sees(folder)
 
     def map(
         self,
