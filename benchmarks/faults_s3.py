@@ -297,7 +297,13 @@ def main() -> None:
             table.append({"kind": kind, **found})
             print(json.dumps(table[-1]), flush=True)
 
-        data = ("scores.parquet", "train-00001", "records-00000.bin", "index.arrow", "manifest.json")
+        data = (
+            "scores.parquet",
+            "train-00001",
+            "records-00000.bin",
+            "index.arrow",
+            "manifest.json",
+        )
         cached = ("pool-00000.arrow", "records-00000.bin", "meta.json", "entry.json")
         looked_at = [Fault("HEAD", d, 500, times=2) for d in ("order.parquet", "train-00002")]
         for kind, faults in {

@@ -1,10 +1,10 @@
-"""What a Ray cluster costs beside threads: the main job, and scoring on more workers and nodes.
+"""What a Ray cluster costs beside threads, and what more nodes and workers gain: the main job.
 
-    python benchmarks/ray_overhead.py POOL.jsonl.zst [--copies 1] [--repeats 3]
+    python benchmarks/ray_overhead.py POOL.jsonl.zst [--copies 10] [--repeats 3]
 
-All nodes are on this machine. Processor seconds are those of all processes, Ray's own too; what
-starting workers takes is told apart. Pairs of neighbours are compared, and medians told. Results go
-to benchmarks/results/ray_overhead.json.
+All nodes are on this machine, a core each. Processor seconds are those of all processes, Ray's own
+too; what starting workers takes is told apart. Neighbours are compared, and medians told. Results
+go to benchmarks/results/ray_overhead.json, from which `scale_model.py` foretells larger clusters.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,22 @@ def cpu_seconds(place: str) -> float:
     return total
 
 
-def spent(place: str, work: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, float]:
-    """Processor and wall seconds of some work."""
-    cpu, wall = cpu_seconds(place), time.perf_counter()
-    work(*given, **named)
-    return cpu_seconds(place) - cpu, time.perf_counter() - wall
+@dataclass(frozen=True)
+class Spent:
+    """What some work took: seconds of all processors, of this process's, of a clock; by stage."""
+
+    cpu: float
+    driver: float
+    wall: float
+    stages: dict[str, Any]
+
+
+def spent(place: str, work: Callable[..., Any], *given: Any, **named: Any) -> Spent:
+    """What some work takes; of the main job, its stages too."""
+    cpu, driver, wall = cpu_seconds(place), time.process_time(), time.perf_counter()
+    stages = work(*given, **named) or {}
+    wall = time.perf_counter() - wall
+    return Spent(cpu_seconds(place) - cpu, time.process_time() - driver, wall, stages)
 
 
 def _process(_: Any, item: int) -> Metered[tuple[int, int]]:
@@ -76,17 +88,29 @@ def ready(executor: Clustered) -> None:
         seen = {pid for pid, _ in found}
 
 
-def medians(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Of processor and of wall seconds."""
-    return {
-        "cpu_seconds": round(statistics.median(cpu for cpu, _ in pairs), 2),
-        "wall_seconds": round(statistics.median(wall for _, wall in pairs), 2),
+def told(runs: list[Spent]) -> dict[str, Any]:
+    """Medians, and the stages of the fastest."""
+
+    def median(of: Callable[[Spent], float]) -> float:
+        return round(statistics.median(map(of, runs)), 2)
+
+    out = {
+        "cpu_seconds": median(lambda run: run.cpu),
+        "driver_cpu_seconds": median(lambda run: run.driver),
+        "wall_seconds": median(lambda run: run.wall),
+        "stages": min(runs, key=lambda run: run.wall).stages,
     }
+    return {name: value for name, value in out.items() if value != {}}
 
 
-def ratio(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> float:
-    """The median of the neighbours' ratios of processor seconds."""
-    return round(statistics.median(b[0] / a[0] for a, b in zip(first, second, strict=True)), 3)
+def ratios(first: list[Spent], second: list[Spent]) -> dict[str, float]:
+    """Of neighbours: processor seconds and wall seconds, medians; wall seconds of the best."""
+    pairs = list(zip(first, second, strict=True))
+    return {
+        "cpu": round(statistics.median(b.cpu / a.cpu for a, b in pairs), 3),
+        "wall": round(statistics.median(b.wall / a.wall for a, b in pairs), 3),
+        "best_wall": round(min(b.wall / a.wall for a, b in pairs), 3),
+    }
 
 
 class Ground:
@@ -107,17 +131,27 @@ class Ground:
         ctx = didact.context(0, cache_dir=self.fresh())
         didact.score(self.pool, "compression", ctx=replace(ctx, executor=executor))
 
-    def main_job(self, **how: Any) -> None:
-        """The main job, from nothing."""
+    def main_job(self, **how: Any) -> dict[str, Any]:
+        """The main job, from nothing; seconds of its stages."""
         config = {
             "data": {"path": str(self.path)}, "score": {"method": "compression"},
             "select": {"method": "top_k", "budget": {"ratio": 0.2}},
             "order": {"method": "fold", "layers": 3},
         }  # fmt: skip
-        pipeline.run(config, self.fresh(), cache_dir=self.fresh(), **how)
+        out, cache = self.fresh(), self.fresh()
+        run = pipeline.run(config, out, cache_dir=cache, **how)
+        for folder in (out, cache):
+            shutil.rmtree(folder)
+        return {
+            stage.name: {
+                "cpu_seconds": round(stage.measured.value.cpu_seconds, 2),
+                "wall_seconds": round(stage.measured.wall_seconds, 2),
+            }
+            for stage in run.manifest.stages
+        }
 
-    def timed(self, work: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, float]:
-        """Processor and wall seconds of some work."""
+    def timed(self, work: Callable[..., Any], *given: Any, **named: Any) -> Spent:
+        """What some work takes."""
         return spent(self.place, work, *given, **named)
 
 
@@ -127,36 +161,34 @@ def started(ground: Ground, workers: int, address: str, into: list[Clustered]) -
 
 
 def on_nodes(ground: Ground) -> dict[str, Any]:
-    """Scoring on 1, 2, 3 nodes of a core each; and on all of them the main job beside threads."""
+    """The main job on 1, 2, 3 nodes of a core each, each beside threads or one node."""
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
-    found, executors = [], []
+    runs: dict[int, list[Spent]] = {}
+    found, executors = [], list[Clustered]()
     for n in (1, 2, 3):
         nodes.add_node(num_cpus=1, **SMALL)
         start_up = ground.timed(started, ground, n, nodes.address, executors)
-        runs = [ground.timed(ground.score, executors[-1]) for _ in range(ground.repeats)]
-        found.append({"nodes": n, "score": medians(runs), "start_up": medians([start_up])})
-        print(found[-1], flush=True)
-    by_threads, by_ray = [], []
+        found.append({"nodes": n, "start_up": told([start_up])})
+    by_threads = []
     for _ in range(ground.repeats):
         by_threads.append(ground.timed(ground.main_job, workers=2))
-        by_ray.append(
-            ground.timed(ground.main_job, workers=2, executor="ray", address=nodes.address)
-        )
-    job = {
-        "threads": medians(by_threads), "ray": medians(by_ray),
-        "cpu_ratio": ratio(by_threads, by_ray),
-    }  # fmt: skip
-    print(job, flush=True)
+        for n in (2, 1, 3):
+            on = {"workers": n, "executor": "ray", "address": nodes.address}
+            runs.setdefault(n, []).append(ground.timed(ground.main_job, **on))
+            print(n, told(runs[n]), flush=True)
+    for n, line in enumerate(found, 1):
+        line |= {"main_job": told(runs[n]), "to_one_node": ratios(runs[1], runs[n])}
     executors[-1].cluster.close()
     ray.shutdown()
     nodes.shutdown()
-    return {"nodes": found, "main_job": job}
+    beside = {"threads": told(by_threads), "two_nodes_to_threads": ratios(by_threads, runs[2])}
+    return {"nodes": found, **beside}
 
 
 def on_workers(ground: Ground) -> dict[str, Any]:
     """Scoring by 1, 2, 4 workers of one node, beside as many threads."""
     node = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, **SMALL})
-    found, executors = [], []
+    found, executors = [], list[Clustered]()
     for n in (1, 2, 4):
         started(ground, n, node.address, executors)
         by_ray, by_threads = [], []
@@ -164,8 +196,8 @@ def on_workers(ground: Ground) -> dict[str, Any]:
             by_threads.append(ground.timed(ground.score, threads(n)))
             by_ray.append(ground.timed(ground.score, executors[-1]))
         found.append(
-            {"workers": n, "threads": medians(by_threads), "ray": medians(by_ray),
-             "cpu_ratio": ratio(by_threads, by_ray)}
+            {"workers": n, "threads": told(by_threads), "ray": told(by_ray),
+             "ray_to_threads": ratios(by_threads, by_ray)}
         )  # fmt: skip
         print(found[-1], flush=True)
     executors[-1].cluster.close()
@@ -177,7 +209,7 @@ def on_workers(ground: Ground) -> dict[str, Any]:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("pool", type=Path)
-    ask.add_argument("--copies", type=int, default=1)
+    ask.add_argument("--copies", type=int, default=10)
     ask.add_argument("--repeats", type=int, default=3)
     given = ask.parse_args()
     out: dict[str, Any] = {"machine": {**machine(), "ray": ray.__version__}}

@@ -1,0 +1,127 @@
+"""The main job on clusters of any size, by what was measured here, and how far that held.
+
+    python benchmarks/scale_model.py [--cores 16] [--price 0.05]
+
+A run has work that is spread (reading, scoring, export), what its driver does meanwhile, and what
+its driver does alone (choice, order, report):
+
+    seconds = start + rows · max(spread ÷ workers, driver) + rows · alone
+
+Spread, driver and alone are seconds a row of the run on one node (`results/ray_overhead.json`), so
+that runs on two and three nodes, on threads, and on four workers of two cores test it. Memory and
+disk a row are of `results/scale.json`. Writes benchmarks/results/scale_model.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent / "results"
+SPREAD = ("data", "score", "export")
+ROWS, NODES = (10**7, 10**8, 10**9, 10**10), (1, 10, 100, 1000)
+LARGEST_GIB = 1024  # of memory that a driver may have
+
+
+@dataclass(frozen=True)
+class Model:
+    """Seconds of a run: `start`, and a row's `spread`, `driver` and `alone`; bytes of a row."""
+
+    start: float
+    spread: float
+    driver: float
+    alone: float
+    memory: float
+    disk: float
+
+    def seconds(self, rows: float, workers: float) -> float:
+        """Of a clock, from nothing."""
+        return self.start + rows * (max(self.spread / workers, self.driver) + self.alone)
+
+    def driver_gib(self, rows: float) -> float:
+        """Memory of the driver."""
+        return (300 * 2**20 + rows * self.memory) / 2**30
+
+
+def fitted(ray: dict[str, Any], scale: dict[str, Any]) -> Model:
+    """The model of what was measured on one node."""
+    rows, job = ray["rows"], ray["nodes"][0]["main_job"]
+    alone = sum(s["cpu_seconds"] for name, s in job["stages"].items() if name not in SPREAD)
+    whole = max(scale["runs"].values(), key=lambda run: run["rows"])
+    peak = max(whole["fold"]["peak_memory_mib"], whole["shuffle"]["peak_memory_mib"])
+    driver = (job["driver_cpu_seconds"] - alone) / rows
+    spread = (job["cpu_seconds"] - job["driver_cpu_seconds"]) / rows
+    return Model(
+        start=ray["nodes"][0]["start_up"]["wall_seconds"],
+        spread=spread,
+        driver=driver,
+        alone=alone / rows,
+        memory=(peak - 300) * 2**20 / whole["rows"],
+        disk=whole["pool_bytes_a_row"] + whole["store_bytes_a_row"],
+    )
+
+
+def checked(model: Model, ray: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs on this machine beside what is foretold of them; it has two cores, driver and all."""
+    rows, out = ray["rows"], []
+    for line in ray["nodes"]:
+        nodes = line["nodes"]
+        cores = ray["machine"]["cores"]
+        # the driver has a core of these two to itself only while one worker runs
+        free = min(nodes, cores - min(1.0, model.driver * nodes / model.spread))
+        foretold = model.seconds(rows, free) - model.start
+        wall = line["main_job"]["wall_seconds"]
+        out.append(
+            {"nodes": nodes, "wall_seconds": wall, "foretold": round(foretold, 1),
+             "ratio": round(wall / foretold, 2)}
+        )  # fmt: skip
+    return out
+
+
+def table(model: Model, cores: int, price: float) -> list[dict[str, Any]]:
+    """Hours, cost and memory by rows and nodes."""
+    out = []
+    for rows in ROWS:
+        for nodes in NODES:
+            seconds = model.seconds(rows, nodes * cores)
+            out.append(
+                {"rows": rows, "nodes": nodes, "hours": seconds / 3600,
+                 "cost": seconds / 3600 * (nodes * cores + cores) * price,
+                 "driver_gib": model.driver_gib(rows), "disk_tb": rows * model.disk / 1e12,
+                 "waits_for_the_driver": model.spread / (nodes * cores) < model.driver}
+            )  # fmt: skip
+    return out
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ask.add_argument("--cores", type=int, default=16, help="of a node")
+    ask.add_argument("--price", type=float, default=0.05, help="of a core for an hour")
+    given = ask.parse_args()
+    ray, scale = (
+        json.loads((FOLDER / name).read_text()) for name in ("ray_overhead.json", "scale.json")
+    )
+    model = fitted(ray, scale)
+    held, lines = checked(model, ray), table(model, given.cores, given.price)
+    for line in held:
+        print(line)
+    print("\n| rows | nodes | hours | cost | driver GiB | disk TB | waits for the driver |")
+    print("|---|---|---|---|---|---|---|")
+    for line in lines:
+        print(
+            f"| {line['rows']:.0e} | {line['nodes']:,} | {line['hours']:.2g} | {line['cost']:.2g} "
+            f"| {line['driver_gib']:,.1f} | {line['disk_tb']:,.2g} "
+            f"| {'yes' if line['waits_for_the_driver'] else 'no'} |"
+        )
+    constants = {name: float(f"{value:.4g}") for name, value in vars(model).items()}
+    values = {"model": constants, "workers_of_one_driver": round(model.spread / model.driver, 1)}
+    print(json.dumps(values))
+    out = {**values, "cores": given.cores, "price": given.price, "checked": held, "table": lines}
+    (FOLDER / "scale_model.json").write_text(json.dumps(out, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
