@@ -51,6 +51,7 @@ STORE_VERSION = 6
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
+_SPARSE = 8  # of so many times the rows of a batch not all of it is made into text
 _RECORDS = 4096  # put together at a time
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
 
@@ -76,6 +77,24 @@ class PoolStats:
     tasks: tuple[str, ...]
     kind: Kind
     learned: float = 1.0
+
+
+class Texts(Protocol):
+    """Rows with their texts and numbers, of which a pass asks no more: a `Pool`, or a part of one.
+
+    Attributes are `(n,)`; all of it is as in `Pool`.
+    """
+
+    @property
+    def n_bytes(self) -> Int1D: ...
+    @property
+    def n_tokens(self) -> Int1D: ...
+    @property
+    def content_hash(self) -> UInt64s: ...
+    @property
+    def source_codes(self) -> Int32s: ...
+    def parts(self, rows: Int1D) -> list[slice]: ...
+    def texts_of(self, rows: Int1D) -> pa.LargeStringArray: ...
 
 
 @runtime_checkable
@@ -279,6 +298,8 @@ class Pool:
         """Texts of ascending rows of one batch of the store, at least one."""
         number = int(np.searchsorted(self._starts, rows[0], side="right"))
         first, last = [*self._starts.tolist(), len(self)][number - 1 : number + 1]
+        if len(rows) * _SPARSE < last - first:
+            return self.read(rows, ["text"]).column("text")
         texts = self.read(range(first, last), ["text"]).column("text")
         return texts if len(rows) == len(texts) else texts.take(pa.array(rows - first))
 

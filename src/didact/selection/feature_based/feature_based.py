@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import numpy as np
 from pydantic import Field
 
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import Composition, Growing
+from didact.core.protocols import Composition, Growing, Narrowing
 from didact.selection.around.budget import candidates
 from didact.selection.greedy.noise_last import doublings, estimate_noise, noise_last
-from didact.selection.greedy.shares import kept_shares, scripts_of
+from didact.selection.greedy.shares import scripts_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from didact.core.arrays import Float1D, Int1D
     from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
@@ -54,8 +50,17 @@ def estimate_feature_based(
     return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
 
 
+def _why_no_quotas(settings: Mapping[str, Any]) -> str:
+    if settings["partitions"] is None:
+        return ""
+    return (
+        f"partitions={settings['partitions']}, of which only picks are ranked, and quotas may need "
+        "any row; leave one of the two out"
+    )
+
+
 @method("feature_based", libraries=("numba",))
-@Composition(grows=True, estimate=estimate_feature_based)
+@Composition(grows=True, estimate=estimate_feature_based, why_no_quotas=_why_no_quotas)
 def feature_based(
     pool: Pool,
     scores: Scores | None,
@@ -70,7 +75,8 @@ def feature_based(
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     script_factor: Annotated[float, Field(ge=1.1, le=100)] | None = 1.5,
-) -> Growing:
+    partitions: Annotated[int, Field(ge=2, le=4096)] | None = None,
+) -> Growing | Narrowing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
     Picks one sample after another, each the one that adds most to
@@ -150,48 +156,24 @@ def feature_based(
     if per == "auto":
         per = "byte" if budget is None or budget.unit == "samples" else "token"
 
+    from didact.selection.feature_based.partitions import two_rounds
+    from didact.selection.feature_based.rule import Rule, lazy_greedy
+
+    rule = Rule(
+        weight=weight, min_df=min_df, per=per, noise=noise, own_pairs=own_pairs, balance=balance,
+        script_factor=script_factor,
+    )  # fmt: skip
+    if partitions is not None:
+        samples = budget is not None and budget.unit == "samples"
+        return two_rounds(pool, rows, rule, ctx, partitions=partitions, samples=samples)
+
     @contextmanager
     def growth() -> Iterator[Grown]:
-        from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
-
         scripts = scripts_of(pool, rows, ctx)
         suspects, ranking = noise_last(
             "feature_based", pool, rows, scripts, ctx, strictness=noise, script_factor=script_factor
         )
-        features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
-        size = _sizes(pool, rows, per)
-        size[suspects] = np.inf  # whatever they add is nothing for their size
-        alone = features.own * (own_pairs * _weights(np.ones(1), weight))
-        samples, weights = with_sources(
-            features,
-            _weights(features.frequency, weight),
-            alone,
-            pool.source_codes[rows].astype(np.int64),
-            pool.n_bytes[rows],
-            size,
-            balance=balance,
-        )
-        shares = kept_shares(pool.n_tokens[rows], scripts, suspects, script_factor)
-        yield LazyGreedy(samples, weights, shares), ranking
+        yield lazy_greedy(pool, rows, rule, ctx, scripts=scripts, suspects=suspects), ranking
 
     return Growing(rows=rows, open=growth)
 
-
-def _weights(frequency: npt.NDArray[Any], weight: Weight) -> Float1D:
-    """What a gram of each document frequency weighs."""
-    out = frequency.astype(np.float64)
-    if weight == "log":
-        np.log1p(out, out=out)
-    elif weight == "sqrt":
-        np.sqrt(out, out=out)
-    else:
-        out[:] = 1
-    return out
-
-
-def _sizes(pool: Pool, rows: Int1D, per: Per) -> Float1D:
-    """What each row's gain is divided by."""
-    if per == "sample":
-        return np.ones(len(rows))
-    of = pool.n_tokens if per == "token" else pool.n_bytes
-    return np.maximum(of[rows], 1).astype(np.float64)
