@@ -86,15 +86,26 @@ class Texts(Protocol):
     """
 
     @property
-    def n_bytes(self) -> Int1D: ...
+    def n_bytes(self) -> Int1D:
+        """UTF-8 bytes of each text."""
+
     @property
-    def n_tokens(self) -> Int1D: ...
+    def n_tokens(self) -> Int1D:
+        """Tokens of each text."""
+
     @property
-    def content_hash(self) -> UInt64s: ...
+    def content_hash(self) -> UInt64s:
+        """Equal on exact duplicates."""
+
     @property
-    def source_codes(self) -> Int32s: ...
-    def parts(self, rows: Int1D) -> list[slice]: ...
-    def texts_of(self, rows: Int1D) -> pa.LargeStringArray: ...
+    def source_codes(self) -> Int32s:
+        """Numbers of the sources."""
+
+    def parts(self, rows: Int1D) -> list[slice]:
+        """Where ascending rows that are read together are among them."""
+
+    def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
+        """Texts of the rows of one part, or of some of these."""
 
 
 @runtime_checkable

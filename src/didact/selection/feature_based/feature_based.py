@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from didact.core.errors import need
 from didact.core.identity import method
 from didact.core.protocols import Composition, Growing, Narrowing
 from didact.selection.around.budget import candidates
+from didact.selection.feature_based.dealing import MOST, OVERSAMPLED, refuse_share
 from didact.selection.greedy.noise_last import doublings, estimate_noise, noise_last
 from didact.selection.greedy.shares import scripts_of
 
@@ -31,6 +33,10 @@ Per = Literal["auto", "byte", "token", "sample"]
 _FEATURES: Final = 55e-9
 _GREEDY: Final = 60e-9
 _DOUBLING: Final = 14e-9
+# In partitions also what no second sample has is numbered; and what reading one takes, whatever is
+# in it.
+_EVERY_GRAM: Final = 40e-9
+_PARTITION: Final = 0.05
 
 
 def estimate_feature_based(
@@ -38,16 +44,34 @@ def estimate_feature_based(
     budget: Budget | None,
     *,
     noise: float,
+    partitions: int | None,
     **_settings: Any,
 ) -> Cost:
-    """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
+    """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes.
+
+    Raises:
+        BudgetError: The budget is too large for partitions.
+    """
     need("feature_based", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
-    a_byte = _FEATURES + _DOUBLING * doublings(stats) + _GREEDY * share
-    return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
+    if partitions is None:
+        a_byte = _FEATURES + _DOUBLING * doublings(stats) + _GREEDY * share
+        return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
+    refuse_share(share, partitions)
+    part, union = _part(stats, 1 / partitions), _part(stats, OVERSAMPLED * share)
+    first = _EVERY_GRAM + _FEATURES + _DOUBLING * doublings(part) + _GREEDY * OVERSAMPLED * share
+    second = _FEATURES + _DOUBLING * doublings(union) + _GREEDY / OVERSAMPLED
+    seconds = first * stats.n_bytes + second * union.n_bytes
+    seconds += partitions * (_PARTITION + estimate_noise(part, noise))
+    return Cost(cpu_seconds=seconds)
+
+
+def _part(stats: PoolStats, share: float) -> PoolStats:
+    """A pool of a share of the bytes; nothing else of it is looked at."""
+    return replace(stats, n_bytes=round(share * stats.n_bytes))
 
 
 def _why_no_quotas(settings: Mapping[str, Any]) -> str:
@@ -75,7 +99,7 @@ def feature_based(
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     script_factor: Annotated[float, Field(ge=1.1, le=100)] | None = 1.5,
-    partitions: Annotated[int, Field(ge=2, le=4096)] | None = None,
+    partitions: Annotated[int, Field(ge=2, le=MOST)] | None = None,
 ) -> Growing | Narrowing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
@@ -119,6 +143,27 @@ def feature_based(
     changes with the unit of the budget: a smaller budget is a prefix of a larger one in the same
     unit.
 
+    `partitions: m` is for pools whose features do not fit one machine: the two rounds of GreeDi.
+    Each candidate is dealt to one of m partitions by what it says and the seed, whatever the
+    workers, copies to the same one. A worker takes a partition, and by the rule above picks 3 times
+    its share of the budget; noise and shares are those of the partition, and as m_g ≥ min_df in the
+    pool is m_g ≥ min_df / m in a part of it, grams count from that on. Then the rule picks from all
+    that was picked: m_g is counted there, shares of scripts and sources are those of the pool, and
+    noise is what partitions found to be.
+
+    GreeDi's bounds are for cardinality: partitions pick k samples each, k being the budget, of one
+    monotone submodular f, and the better of the second round's set and the best partition's is
+    taken. Then f is in expectation at least (1 - 1/e) / 2 of the best there is when partitions are
+    drawn at random (Barbosa, Ene, Nguyen & Ward 2015), and (1 - 1/e) / min(m, k) however they are
+    drawn (Mirzasoleiman et al. 2016). Here neither holds: partitions pick 3·k / m, since of a
+    budget that is a share of the pool k would be all they have, and count grams of their own. What
+    holds: the second round keeps the bounds above, next to the best set *of what was picked*. What
+    f comes to is measured (`benchmarks/two_rounds.py`): more rows a partition, and a larger budget,
+    are closer to one machine's. Where half of the pool is wanted there is nothing to gain: a budget
+    of a third or more is refused. So are quotas; near-duplicates are refused among what was picked,
+    and a set that comes out short says so. A smaller budget is *not* a prefix of a larger one,
+    since partitions pick less for it; the rank is the order of choice all the same.
+
     Args:
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
@@ -136,11 +181,15 @@ def feature_based(
         script_factor: By what factor a script's share of the tokens may rise or fall, for every
             script that has at least 2 % of them and something left to gain, from some dozens of
             samples on; null lets scripts go to those that say most in a byte.
+        partitions: Pick in so many parts of the pool, then from what these picked; null is one
+            machine's exact greedy.
 
     Raises:
         MissingDependencyError: numba is not installed.
+        BudgetError: With partitions, a third or more of what may be chosen is asked for.
 
-    **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
+    **Source:** GreeDi (Mirzasoleiman et al. 2016, arXiv:1411.0541); feature-based functions (Lin &
+    Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
     **Cost:** the filter, some 76 ns a byte, and more as the pool grows, and two passes over the
@@ -149,7 +198,12 @@ def feature_based(
     `compression` for a fifth of 40,000 samples (24 MB). Memory 4 to 8 bytes a gram that is a
     feature of its sample, about one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million
     samples (906 MB), the pool's index in it; before that, while noise is looked for, 4 to 8 bytes a
-    byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
+    byte of text, at most 530 MiB. Compiling, once per machine: some 7 s. With partitions every
+    worker holds that for one partition and its text, each worker process the pool's index (57 bytes
+    a row) too; the caller 57 bytes a row and some in the first round, and in the second the
+    features of 3 budgets. A partition reads the pages that its rows are on, which is nearly all of
+    the store where rows are short; finished partitions are kept, and a killed selection goes on
+    after them.
     """
     need("feature_based", "fast")
     rows = candidates(pool, scores)
@@ -176,4 +230,3 @@ def feature_based(
         yield lazy_greedy(pool, rows, rule, ctx, scripts=scripts, suspects=suspects), ranking
 
     return Growing(rows=rows, open=growth)
-

@@ -220,7 +220,7 @@ def with_sources(
         features.once, features.once_at, features.more, features.times, features.more_at,
         last.astype(np.int32), np.maximum(n_bytes, 1), alone, size,
     )  # fmt: skip
-    kept = of_source
+    kept: Float1D = of_source.astype(np.float64)
     if whole is not None:
         kept = whole[: len(of_source)] * (float(of_source.sum()) / max(float(whole.sum()), 1.0))
     return samples, np.concatenate([weight, scale * np.sqrt(kept), [0.0]])

@@ -1,4 +1,4 @@
-"""`feature_based` in two rounds: partitions pick by themselves, then the rule picks among the picks.
+"""`feature_based` in two rounds: partitions pick, and then the rule among their picks.
 
 What goes to a worker is the number of a partition. What comes back are numbers: which of its rows
 it picked, which look like noise, the script of each, and sums.
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from didact.core.cost import Metered
-from didact.core.errors import BudgetError
-from didact.core.hashing import mix
 from didact.core.keep import Piece, kept_pieces, only
 from didact.core.protocols import Context, Growing, Narrowing, Progress
 from didact.execution.executors import serial
 from didact.selection.around.grow import grow
+from didact.selection.feature_based.dealing import OVERSAMPLED, deal, refuse_share
 from didact.selection.feature_based.rule import Rule, Whole, lazy_greedy
 from didact.selection.greedy.finished_picks import read_arrays, write_arrays
 from didact.selection.greedy.noise_last import ranked, suspects_of
@@ -39,41 +39,7 @@ if TYPE_CHECKING:
     from didact.core.protocols import Grown
     from didact.selection.greedy.finished_picks import Arrays
 
-# A partition picks so many times its share of the budget (benchmarks/two_rounds.py).
-OVERSAMPLED: Final = 3
-MOST: Final = 4096
 _ROWS, _BYTES = 4096, 2**23  # of the text that is read at a time
-_DEALT: Final = 2**20  # rows dealt at a time
-
-
-def refuse_share(share: float, partitions: int) -> None:
-    """Refuse a budget of which the partitions' picks would be the whole pool.
-
-    Raises:
-        BudgetError: They would.
-    """
-    if share * OVERSAMPLED < 1:
-        return
-    raise BudgetError(
-        f"feature_based: partitions={partitions} with a budget of {share:.0%} of what may be "
-        f"chosen: partitions pick {OVERSAMPLED} times their share, which would be everything; ask "
-        f"for less than {1 / OVERSAMPLED:.0%}, or leave partitions out"
-    )
-
-
-def deal(pool: Pool, rows: Int1D, partitions: int, ctx: Context) -> npt.NDArray[np.uint16]:
-    """The partition of every row of the pool, `(len(pool),)`; `partitions` on who is no candidate.
-
-    Drawn by what a row says and the seed: each candidate is in every partition with the same
-    probability, and exact copies are in one. Nothing else changes it, not the order of the rows.
-    """
-    salt = ctx.rng("feature_based", "partitions").integers(2**64, dtype=np.uint64)
-    out = np.full(len(pool), partitions, np.uint16)
-    for at in range(0, len(rows), _DEALT):
-        some = rows[at : at + _DEALT]
-        drawn = mix(pool.content_hash[some] ^ salt) >> np.uint64(32)
-        out[some] = (drawn * np.uint64(partitions)) >> np.uint64(32)
-    return out
 
 
 def two_rounds(
@@ -238,17 +204,14 @@ class Held:
             n_tokens=pool.n_tokens[rows],
             content_hash=pool.content_hash[rows],
             source_codes=pool.source_codes[rows],
-            texts=tuple(
-                pool.read(rows[a:b], ["text"]).column("text")
-                for a, b in zip(starts[:-1], starts[1:], strict=True)
-            ),
+            texts=tuple(pool.read(rows[a:b], ["text"]).column("text") for a, b in pairwise(starts)),
             starts=np.array(starts, np.int64),
         )
 
     def parts(self, rows: Int1D) -> list[slice]:
         """As in `Pool`."""
         cuts = np.searchsorted(rows, self.starts).tolist()
-        return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b]
+        return [slice(a, b) for a, b in pairwise(cuts) if a < b]
 
     def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
         """As in `Pool`."""

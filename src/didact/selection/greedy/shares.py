@@ -103,8 +103,8 @@ def tokens_by_script(tokens: Int1D, scripts: UInt8s, suspects: Bool1D) -> Float1
         scripts: Of each, see `scripts_of`.
         suspects: Which of them are noise.
     """
-    real = np.maximum(tokens, 1) * ~suspects
-    return np.bincount(scripts, real, len(SCRIPTS))
+    real = np.maximum(tokens, 1).astype(np.float64) * ~suspects
+    return np.asarray(np.bincount(scripts, real, len(SCRIPTS)), np.float64)
 
 
 def share_notes(
