@@ -122,7 +122,7 @@ $(VENV)/installed-dev: $(VENV)/created pyproject.toml
 # Models and real trainers, for the tests that run them and for the type checker; torch is pinned so
 # that the CPU build is taken.
 $(VENV)/installed-models: $(VENV)/installed-dev constraints/ci.txt
-	@$(PIP) -c constraints/ci.txt -e '.[dev,models,embed,trainers]'
+	@$(PIP) -c constraints/ci.txt -e '.[dev,models,embed,ray,trainers]'
 	@touch $@
 
 # What a release is made and checked with: its archives, the site, the oldest versions.

@@ -1,10 +1,11 @@
 """Which way to choose is worth it at equal total compute? One `didact compare` on real chats.
 
     python benchmarks/equal_compute.py DATA --work DIR [--dry-run] [--max-hours H] [--static MODEL]
+    python benchmarks/equal_compute.py DATA --work DIR --beyond     # LQS, at one and a half passes
 
 Fixed before the first run:
 
-- **Pool**: the first 4,000 rows of `instruct_pool`; the bases read the next 4,000 once.
+- **Pool**: the first 4,000 distinct chats of `instruct_pool`; the bases read the next 4,000 once.
 - **Target**: half of `target_gsm8k_val`; the other half, and 250 chats of the pool's kind, choose.
   **Told** on 250 answers of `target_gsm8k_test` and on 250 other chats (bits per byte of answers).
 - **Trained**: a Llama of a million parameters from its base, learning rate 1e-3, cosine, batches of
@@ -49,28 +50,37 @@ def main() -> None:
     parser.add_argument("--static", help="a folder of model2vec, for static embeddings")
     parser.add_argument("--dry-run", action="store_true", help="print the bill and stop")
     parser.add_argument("--max-hours", type=float, help="drop arms to keep to it")
-    parser.add_argument("-o", "--output", default=str(RESULTS / "equal_compute.json"))
+    parser.add_argument("--beyond", action="store_true", help="LQS by the small model, β = 1.5")
+    parser.add_argument("-o", "--output")
     options = parser.parse_args()
+    name = "equal_compute_beyond" if options.beyond else "equal_compute"
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     write_files(options.data, work)
     ctx = didact.context(cache_dir=work / "cache", tell=lambda said: print(said, flush=True))
     for size in SIZES:
         pipeline.run(base(work, size), work / f"base-{size}", cache_dir=work / "cache")
+    asked = grid(work, options.static)
+    if options.beyond:
+        dear = [arm for arm in asked["arms"] if arm["name"] == "lqs 64k"]
+        asked |= {"budgets": [1.5], "arms": dear}
     done = didact.compare(
-        grid(work, options.static), work / "OUT", dry_run=options.dry_run,
+        asked, work / ("BEYOND" if options.beyond else "OUT"), dry_run=options.dry_run,
         max_hours=options.max_hours, ctx=ctx,
     )  # fmt: skip
     if done.comparison is None:
         print(json.dumps(done.bill.to_json(), indent=1))
         return
     found = {"machine": machine(), **done.comparison.to_json()}
-    write_text(Path(options.output), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    for each in found["about"]["bases"]:  # their paths are of this machine
+        each["model"] = Path(each["model"]).parent.name
+    output = Path(options.output or RESULTS / f"{name}.json")
+    write_text(output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(done.comparison.verdict["text"] if done.comparison.verdict else "")
 
 
 def write_files(data: Path, work: Path) -> None:
-    """Pool, rows of the bases, target, what chooses and what tells; no two share a row."""
+    """Pool, rows of the bases, target, what chooses and what tells; no two chats are alike."""
     chats = lines(data / "instruct_pool.jsonl.zst", 2 * ROWS + 2 * HELD_OUT)
     val = lines(data / "target_gsm8k_val.jsonl.zst", 10_000)
     parts = {

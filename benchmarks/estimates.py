@@ -29,9 +29,15 @@ from main_job import machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "estimates.json"
 SCORERS: dict[str, dict[str, Any]] = {
-    "compression": {}, "length": {"unit": "words"}, "bm25": {}, "dsir": {}, "zip_fit": {},
-    "zip_fit, lz4": {"codec": "lz4"},
+    "compression": {}, "length": {"unit": "words"}, "bm25": {}, "dsir": {},
+    "dsir, released": {"features": "released"}, "ngram_perplexity": {},
+    "ngram_perplexity, characters": {"unit": "characters"},
+    "zip_fit, 16 a task": {"max_targets": 16},
+    "zip_fit, 16 a task, lz4": {"max_targets": 16, "codec": "lz4"}, "classifier": {},
+    "learned_grade": {"grade": "grade"},
 }  # fmt: skip
+UNAIMED = {"compression", "length", "learned_grade"}  # scorers that take no target
+GRADED = 2000  # rows with a grade, the logarithm of their bytes
 SELECTORS: dict[str, dict[str, Any]] = {
     "feature_based": {},
     "feature_based, no filter": {"noise": 0.0},
@@ -50,14 +56,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    pool, target = drawn(options.pool, options.rows), didact.read(options.target)
+    pool, target = drawn(options.pool, options.rows), didact.read(options.target, on_bad_row="skip")
     arms: dict[str, Callable[[], float]] = {}
     foreseen: dict[str, float] = {}
     for name, settings in SCORERS.items():
         method = name.split(",")[0]
-        arms[name] = scoring(pool, target, method, settings)
+        aim = None if method in UNAIMED else target
+        arms[name] = scoring(pool, aim, method, settings)
         scorer = registry.find("scorers", method)(**settings)
-        foreseen[name] = scorer.estimate(pool.stats, target.stats).cpu_seconds
+        foreseen[name] = scorer.estimate(pool.stats, aim.stats if aim else None).cpu_seconds
     budget = Budget(tokens=round(options.budget * pool.stats.n_tokens))
     for name, settings in SELECTORS.items():
         method = name.split(",")[0]
@@ -91,17 +98,23 @@ def main() -> None:
 
 
 def drawn(path: str, rows: int) -> Pool:
-    """So many random rows of a pool, in their order."""
+    """So many random rows of a pool, in their order, some of them with a grade."""
     whole = didact.read(path)
-    if rows >= len(whole):
-        return whole
-    some = np.sort(np.random.default_rng(0).permutation(len(whole))[:rows])
+    mixed = np.random.default_rng(0).permutation(len(whole))[:rows]
+    graded = set(mixed[:GRADED].tolist())
+    some = np.sort(mixed)
     file = Path(tempfile.mkdtemp()) / "pool.jsonl"
-    file.write_bytes(b"".join(line + b"\n" for line in whole.records(some)))
+    with file.open("wb") as lines:
+        for row, line in zip(some.tolist(), whole.records(some), strict=True):
+            more = {"grade": float(np.log(whole.n_bytes[row]))} if row in graded else {}
+            lines.write((json.dumps(json.loads(line) | more) if more else line.decode()).encode())
+            lines.write(b"\n")
     return didact.read(file)
 
 
-def scoring(pool: Pool, target: Pool, name: str, settings: dict[str, Any]) -> Callable[[], float]:
+def scoring(
+    pool: Pool, target: Pool | None, name: str, settings: dict[str, Any]
+) -> Callable[[], float]:
     return measured(lambda ctx: didact.score(pool, name, target=target, ctx=ctx, **settings))
 
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,20 @@ def whole(config: Path, folder: Path) -> tuple[float, int]:
     command = [sys.executable, "-m", "didact.cli", "run", str(config), "-o", str(folder / "out"),
                "--cache-dir", str(folder / "cache"), "--workers", "2"]  # fmt: skip
     began = time.perf_counter()
+    peak = peak_of(command)
+    return time.perf_counter() - began, peak
+
+
+def peak_of(command: Sequence[str]) -> int:
+    """Run a command; most bytes that its processes had together."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0
     while child.poll() is None:
         peak = max(peak, tree_memory(child.pid))
         time.sleep(0.02)
     if child.returncode:
-        raise SystemExit(f"the run failed with exit code {child.returncode}")
-    return time.perf_counter() - began, peak
+        raise SystemExit(f"{' '.join(command)}: failed with exit code {child.returncode}")
+    return peak
 
 
 def copied(path: Path, copies: int, folder: Path) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,17 @@ REAL = REPOSITORY.parent / "shared" / "data"
 
 def pytest_collection_finish() -> None:
     gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on a cluster go first: side by side, one worker gets the first of all tests in a piece."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Once they are done, the cluster takes no processor time from the others."""
+    if item.get_closest_marker("ray") and not (nextitem and nextitem.get_closest_marker("ray")):
+        _clusters.close()
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +65,70 @@ def real_data() -> Path:
     if not REAL.is_dir():
         pytest.skip("the real data is not on this machine")
     return REAL
+
+
+_clusters = ExitStack()  # the one that runs, if any
+
+
+class RayCluster:
+    """A Ray cluster on this machine: a head that works not, and two nodes of a core each."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.cluster_utils import Cluster
+
+        self._small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+        self.nodes: list[Any] = []
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **self._small})
+        _clusters.callback(self._cluster.shutdown)
+        _clusters.callback(ray.shutdown)
+        self.address: str = self._cluster.address
+        self.cache = Path(os.environ["RAY_TMPDIR"]) / "cache"  # which machines are asked for once
+        for _ in range(2):
+            self.add()
+
+    def add(self, **more: Any) -> Any:
+        """A further node."""
+        self.nodes.append(self._cluster.add_node(**{"num_cpus": 1, **self._small, **more}))
+        return self.nodes[-1]
+
+    def kill(self, node: Any) -> None:
+        """Kill the processes of a node."""
+        self.nodes.remove(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture
+def ray_cluster() -> RayCluster:
+    """One cluster for all tests marked `ray`; whoever kills a node adds another."""
+    pytest.importorskip("ray")
+    if not hasattr(_clusters, "cluster"):
+        environment = pytest.MonkeyPatch()
+        _clusters.callback(environment.undo)
+        # Paths of sockets are short; and no cluster of somebody else's is found.
+        place = _clusters.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
+        for name, value in {
+            "RAY_TMPDIR": place, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+        }.items():  # fmt: skip
+            environment.setenv(name, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                cluster = RayCluster()
+            except Exception:  # noqa: BLE001 - in half a minute a busy machine may start no node
+                cluster = RayCluster()
+        _clusters.cluster = cluster  # type: ignore[attr-defined]
+        _clusters.callback(delattr, _clusters, "cluster")
+    return _clusters.cluster  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture
+def ray_executor(ray_cluster: RayCluster) -> Any:
+    """The executor of the cluster."""
+    from didact.execution.cluster.executor import clustered
+
+    return clustered(address=ray_cluster.address, cache_dir=ray_cluster.cache)
 
 
 COLD = [sys.executable, "-m", "didact.cli"]
@@ -90,6 +167,62 @@ def warm_didact() -> Iterator[list[str]]:
     modules += ["pandas"] * (importlib.util.find_spec("pandas") is not None)  # Arrow looks for it
     with opened(modules) as words:
         yield words
+
+
+@pytest.fixture(scope="session")
+def stores() -> Any:
+    """The module `stores.py` beside this one."""
+    spec = importlib.util.spec_from_file_location("stores", REPOSITORY / "tests" / "stores.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["stores"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def s3_server(stores: Any) -> Iterator[tuple[str, str, Any]]:
+    """A real S3 server, one in a process: its address, that of a proxy before it, the proxy."""
+    pytest.importorskip("moto", reason="S3 is served by moto")
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with stores.proxied(f"http://{host}:{port}") as (address, wire):
+        yield f"{host}:{port}", address, wire
+    server.stop()
+
+
+@pytest.fixture
+def s3(
+    s3_server: tuple[str, str, Any], stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A bucket of the test's own, and the environment in which `s3://` leads to it."""
+    from pyarrow.fs import S3FileSystem
+
+    direct, address, wire = s3_server
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOFTHETEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    filesystem = S3FileSystem(
+        endpoint_override=direct, scheme="http", allow_bucket_creation=True, region="us-east-1"
+    )
+    name = f"bucket-{next(_NUMBERS)}"
+    filesystem.create_dir(name)
+    wire.faults.clear()
+    wire.seen.clear()
+    yield stores.Bucket(f"s3://{name}", wire, filesystem)
+    wire.faults.clear()
+
+
+_NUMBERS = itertools.count()
 
 
 def chat_rows(n: int) -> list[dict[str, object]]:

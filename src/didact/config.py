@@ -7,7 +7,6 @@ parameters, so every default exists once, in a signature.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,12 +17,14 @@ from didact.core.bounded import LONGEST_CONFIG, read_bounded
 from didact.core.budget import Budget
 from didact.core.errors import ConfigError, DidactError
 from didact.core.identity import about
+from didact.core.paths import Given, masked_values, place, shown
 from didact.core.protocols import Scorer
 from didact.data.export.data_set import ExportSettings
 from didact.data.reading.files import readable
 from didact.data.reading.settings import DataSettings
 from didact.data.settings_text import check_plain, parse_toml, parse_yaml
 from didact.evaluation.settings import EvaluateSettings
+from didact.execution.choice import ExecutionSettings
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.training.settings import TrainSettings
@@ -221,6 +222,7 @@ class RunConfig(BaseModel):
         train: A model to train; without it, none is.
         evaluate: What models are evaluated on; without it, none is.
         report: The report.
+        execution: Where work is done; nothing that is made depends on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -235,6 +237,7 @@ class RunConfig(BaseModel):
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
+    execution: ExecutionSettings = ExecutionSettings()
 
     def seed_of(self, what: Literal["init", "draw", "order"]) -> int:
         """The seed of one thing that is drawn."""
@@ -242,7 +245,7 @@ class RunConfig(BaseModel):
         return self.seed if own is None else int(own)
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its default filled in, as JSON values."""
+        """What results depend on, defaults filled in, as JSON values; no credentials in URLs."""
         out = self.model_dump(mode="json", by_alias=True, exclude=_METHODS)
         out["score"] = _resolved_score(self.score)
         out["select"] = None
@@ -271,7 +274,8 @@ class RunConfig(BaseModel):
             EvaluateSettings(**settings)
             as_json = binding.as_json(EvaluateSettings, settings)
             out["evaluate"] = {**self.evaluate.model_dump(include={"files", "base"}), **as_json}
-        return {k: out[k] for k in type(self).model_fields}
+        kept = (k for k in type(self).model_fields if k != "execution")
+        return {k: masked_values(out[k]) for k in kept}
 
 
 _METHODS = {"score", "select", "order", "train", "evaluate"}  # what has settings beside a name
@@ -363,17 +367,18 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         raise ConfigError("\n".join(binding.explain(error, where, model.model_fields))) from error
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in a YAML or TOML file, with `a.b=c` overrides applied.
+def load(path: Given, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in a YAML or TOML file, here or behind a URL, with `a.b=c` overrides applied.
 
     Raises:
         ConfigError: The file or an override cannot be used.
     """
-    return parse(apply(load_plain(path), overrides), str(path))
+    return parse(apply(load_plain(path), overrides), shown(path))
 
 
-def load_plain(path: Path) -> dict[str, Any]:
+def load_plain(given: Given) -> dict[str, Any]:
     """The plain values in a YAML or TOML file."""
+    path = place(given)
     try:
         with readable(path):
             data = read_bounded(path, longest=LONGEST_CONFIG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from didact import config as configs
@@ -14,6 +13,7 @@ from didact.core.errors import ConfigError, DamagedError, DataError, did_you_mea
 from didact.core.findings import counted
 from didact.core.identity import base_libraries, versions
 from didact.core.keep import keep as kept
+from didact.core.paths import Given, Place, place
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores
@@ -32,7 +32,7 @@ from didact.selection.around.distinct import (
 from didact.selection.around.near_duplicates import NearDuplicates
 
 CLUSTERS: Final = "clusters"  # the stem of the table and of the page
-_RULE: Final = 1  # raised when other rows of the same pool stay
+_RULE: Final = 2  # raised when other rows of the same pool stay
 
 
 def dedup(
@@ -127,9 +127,7 @@ def check_writable(pool: Pool, settings: dict[str, Any]) -> None:
     check_trainer(pool, configs.validated(ExportSettings, settings, "export"))
 
 
-def write_distinct(
-    pool: Pool, found: Distinct, folder: verbs.PathLike, **settings: Any
-) -> list[Path]:
+def write_distinct(pool: Pool, found: Distinct, folder: Given, **settings: Any) -> list[Place]:
     """Write the rows that stay as they came, in the order of the files; and the clusters.
 
     Args:
@@ -147,11 +145,11 @@ def write_distinct(
         DataError: The folder has data that no earlier export wrote, or was changed since.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    place = Path(folder).expanduser()
+    out = place(folder)
     ordered = verbs.order(pool, found.kept, None, "keep")
-    with owned(place, checked.name, VALIDATION, CLUSTERS) as written:
-        files = write_data_set(pool, ordered, place, checked)
-        table, page = place / f"{CLUSTERS}.parquet", place / f"{CLUSTERS}.html"
+    with owned(out, checked.name, VALIDATION, CLUSTERS) as written:
+        files = write_data_set(pool, ordered, out, checked)
+        table, page = out / f"{CLUSTERS}.parquet", out / f"{CLUSTERS}.html"
         tables.write_table(found.to_table(pool), table)
         write_clusters_page(found, pool, page)
         files += [table, page]

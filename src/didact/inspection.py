@@ -46,7 +46,7 @@ def inspect_pool(pool: Pool) -> dict[str, Any]:
         "given_ids": pool.read(places[:1], ["id"]).column("id")[0].as_py()
         != f"{pool.content_hash[0]:016x}",
         "findings": [found.to_json() for found in pool.findings],
-        "rejected_rows_are_in": str(pool.path / "rejected.jsonl")
+        "rejected_rows_are_in": str(pool.file("rejected.jsonl").path)
         if pool.meta["counts"]["rejected"]
         else None,
         "fingerprint": pool.fingerprint,

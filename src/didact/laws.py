@@ -26,6 +26,7 @@ from didact.core.arrays import Int1D
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError, DataError, DidactError, need
 from didact.core.manifest import Manifest, StageRecord, fingerprint
+from didact.core.paths import Given, Place, place
 from didact.core.pool import Kind, Pool
 from didact.core.protocols import Context, Progress
 from didact.data import tables
@@ -33,7 +34,7 @@ from didact.data.reading.ingest import find_cached
 from didact.models.folder import read_json
 from didact.runs.folder import output, read_manifest
 from didact.training.settings import SCRATCH, TrainSettings
-from didact.verbs import PathLike, Paths
+from didact.verbs import PathLike
 
 if TYPE_CHECKING:
     from didact.analysis.entropy.observed import AsRead, EpochLoss
@@ -46,7 +47,7 @@ _STAGES: Final[Mapping[Kind, str]] = {
 
 
 def law(
-    paths: Paths,
+    paths: PathLike | Sequence[PathLike],
     *,
     metric: str = "bits_per_byte",
     file: str | None = None,
@@ -89,15 +90,14 @@ def law(
     return replace(found, notes=(*found.notes, *notes))
 
 
-def write_law(found: EntropyLaw, folder: PathLike) -> list[Path]:
+def write_law(found: EntropyLaw, folder: Given) -> list[Place]:
     """Write `law.json` and `law.html` into a folder; their paths."""
     from didact.reporting.law_page import render_law
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    home = Path(folder).expanduser()
+    home = place(folder)
     out = [home / LAW, home / PAGE]
-    out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_law(values))
     return out

@@ -20,8 +20,10 @@ from didact.config import RunConfig
 from didact.core.cost import Cost, Meter
 from didact.core.errors import DamagedError, DataError
 from didact.core.manifest import Manifest
+from didact.core.paths import Given, Place, place, shown
 from didact.core.pool import Pool
 from didact.core.protocols import Context, ProgressCallback, ignore_progress
+from didact.execution.choice import Kind
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import side_by_side
 from didact.runs.folder import RunFolder, open_run_folder, read_manifest
@@ -48,39 +50,45 @@ _MOST_MENDED: Final = 8  # damaged entries of the cache that one run makes again
 class Run:
     """A finished run: its folder, its manifest, what changed since the folder's last run."""
 
-    folder: Path
+    folder: Place
     manifest: Manifest
     changes: tuple[str, ...]
 
 
 def run(
     config: RunConfig | Mapping[str, Any] | PathLike,
-    out: PathLike,
+    out: Given,
     *,
     workers: int | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
+    executor: Kind | None = None,
+    address: str | None = None,
 ) -> Run:
     """The main job. Started again in the same folder, it skips what is there and unchanged.
 
     Args:
         config: A RunConfig, plain values, or the path of a YAML or TOML file.
-        out: The run folder.
-        workers: Threads; the result does not depend on it.
+        out: The run folder, here or behind a URL (s3://bucket/run).
+        workers: How many work at a time; the result does not depend on it, nor on where they are.
         cache_dir: Where pools, scores and whatever else is costly are kept.
         progress: Told of work done.
+        executor: Instead of the config's: `threads`, `processes`, `serial` or `ray`.
+        address: Likewise, of a Ray cluster.
 
     Raises:
         DidactError: Something the user can fix; the run folder keeps every finished stage.
     """
     if isinstance(config, str | Path):
-        config = configs.load(Path(config).expanduser())
+        config = configs.load(config)
     elif not isinstance(config, RunConfig):
         config = configs.parse(config)
     _check(config)
     meters = {stage.name: Meter() for stage in _wanted(config)}
-    with open_run_folder(Path(out).expanduser().absolute()) as folder:
-        ctx = context(config.seed, workers, cache_dir, progress, folder.changes.append)
+    execution = config.execution.with_given(executor=executor, workers=workers, address=address)
+    with open_run_folder(place(out).absolute()) as folder:
+        told = folder.changes.append
+        ctx = context(config.seed, None, cache_dir, progress, told, executor=execution)
         for _ in range(_MOST_MENDED):
             try:
                 return _run(config, folder, ctx, meters)
@@ -124,14 +132,14 @@ def plan(config: RunConfig, ctx: Context) -> tuple[Pool, dict[str, Cost]]:
 
 
 def report(
-    folder: PathLike,
-    path: PathLike,
+    folder: Given,
+    path: Given,
     *,
     samples: bool | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
 ) -> None:
     """Write the report of a finished run again, to any file; `samples` as the run had it."""
-    home = Path(folder).expanduser()
+    home = place(folder)
     manifest = read_manifest(home)
     ctx = context(manifest.seed, None, cache_dir)
     needed = [s for s in STAGES if s is not reports.STAGE]
@@ -140,7 +148,7 @@ def report(
     if absent:
         raise DataError(f"{home}: its manifest has no stage {absent[0]!r}; run it again")
     reports.write(
-        Path(path).expanduser(),
+        place(path),
         values,
         ctx,
         manifest.environment,
@@ -149,39 +157,39 @@ def report(
     )
 
 
-def diff(run_a: PathLike, run_b: PathLike) -> dict[str, Any]:
+def diff(run_a: Given, run_b: Given) -> dict[str, Any]:
     """Two finished runs side by side, as JSON values.
 
     `same_pool` says whether rows can be compared; if not, what stages have in common is absent:
     `scores`, `selection`, `order`. `jaccard` is shared ÷ united rows; `spearman` is over rows
     scored in both, of utilities, so that 1 means the same preference. Costs are value costs.
     """
-    a, b = (read_manifest(Path(run).expanduser()) for run in (run_a, run_b))
-    out = {"a": str(run_a), "b": str(run_b), **side_by_side(a, b)}
+    a, b = (read_manifest(place(run)) for run in (run_a, run_b))
+    out = {"a": shown(run_a), "b": shown(run_b), **side_by_side(a, b)}
     pools = [r.depends_on.get("pool") if (r := m.stage("data")) else None for m in (a, b)]
     out["same_pool"] = pools[0] is not None and pools[0] == pools[1]
     if out["same_pool"]:
         comparing = {s.name: s.compare for s in STAGES if s.compare is not None}
         stages, ctx = [s for s in STAGES if s.name in comparing], context()
-        made_a = _loaded(Path(run_a).expanduser(), a, ctx, stages).made
-        made_b = _loaded(Path(run_b).expanduser(), b, ctx, stages).made
+        made_a = _loaded(place(run_a), a, ctx, stages).made
+        made_b = _loaded(place(run_b), b, ctx, stages).made
         for name, compare in comparing.items():
             if name in made_a and name in made_b:
                 out |= compare(made_a[name], made_b[name])
     return out
 
 
-def made(folder: PathLike, names: Sequence[str], ctx: Context) -> Values:
+def made(folder: Given, names: Sequence[str], ctx: Context) -> Values:
     """What some stages of a finished run made, by name; those that it did not have are left out.
 
     Raises:
         DataError: The run did not finish, or its files are gone.
     """
-    home = Path(folder).expanduser()
+    home = place(folder)
     return _loaded(home, read_manifest(home), ctx, [s for s in STAGES if s.name in names])
 
 
-def _loaded(folder: Path, manifest: Manifest, ctx: Context, stages: Sequence[Stage]) -> Values:
+def _loaded(folder: Place, manifest: Manifest, ctx: Context, stages: Sequence[Stage]) -> Values:
     """What some stages of a finished run made."""
     values = Values(configs.parse(manifest.config), manifest.config)
     for stage in stages:

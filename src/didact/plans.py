@@ -24,6 +24,7 @@ from didact.core.atomic import write_text
 from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Given, Place, RemotePath, is_url, place
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -136,15 +137,14 @@ def plan(
     return make_plan(question, _prior(comparison, question))
 
 
-def write_plan(found: Plan, folder: PathLike) -> list[Path]:
+def write_plan(found: Plan, folder: Given) -> list[Place]:
     """Write `plan.json` and `plan.html` into a folder; their paths."""
     from didact.reporting.plan_page import render_plan
 
     values = found.to_json()
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    home = Path(folder).expanduser()
+    home = place(folder)
     out = [home / PLAN, home / PAGE]
-    out[0].parent.mkdir(parents=True, exist_ok=True)
     write_text(out[0], text)
     write_text(out[1], render_plan(values))
     return out
@@ -229,9 +229,9 @@ def _pool(
         ), f"{n:,} samples of {mean_tokens:g} tokens"
     if isinstance(pool, Pool):
         return pool, pool.path.name
-    paths = [pool] if isinstance(pool, str | Path) else list(pool)
+    paths = [pool] if isinstance(pool, str | Path | RemotePath) else list(pool)
     found = verbs.read_with_inputs(paths, read_as, ctx).pool
-    return found, ", ".join(Path(path).name for path in paths)
+    return found, ", ".join(place(path).name for path in paths)
 
 
 def _count(text: int | str) -> int:
@@ -257,6 +257,10 @@ def _target(target: Pool | Paths | None, read_as: DataSettings, ctx: Context) ->
 def _described(model: str, *, encoder: bool = False) -> Described:
     """A model from its folder where there is one, else by its name or size."""
     path = Path(model).expanduser()
+    if is_url(model):
+        from didact.models.folder import local_folder
+
+        path = local_folder(model)
     if not path.is_dir():
         found = described(model, encoder=encoder)
         if not encoder and not found.spec.headed:

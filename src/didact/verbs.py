@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +19,13 @@ from didact.config import OrderConfig
 from didact.core import binding, registry
 from didact.core.array_folders import load_selection, save_selection, scores_identity
 from didact.core.budget import Budget
+from didact.core.cache import default_cache_dir
 from didact.core.cost import Cost, Metered
 from didact.core.errors import BudgetError, ConfigError, did_you_mean, need
 from didact.core.identity import about, base_libraries, identity, versions
 from didact.core.keep import keep
 from didact.core.manifest import fingerprint
+from didact.core.paths import Given, Place, RemotePath, place
 from didact.core.pieces import ignore
 from didact.core.pool import Pool
 from didact.core.protocols import (
@@ -43,19 +44,19 @@ from didact.data.export.data_set import VALIDATION, ExportSettings, write_data_s
 from didact.data.export.owned import owned
 from didact.data.reading.discovery import expand
 from didact.data.reading.entries import resolved
-from didact.data.reading.files import legible
 from didact.data.reading.given import paths_or_rows
-from didact.data.reading.ingest import Ingested, Role, default_cache_dir, read_pool
+from didact.data.reading.ingest import Ingested, Role, read_pool
 from didact.data.reading.settings import DataSettings
 from didact.execution.calibrated import rate_of, save_calibration
+from didact.execution.choice import ExecutionSettings, Kind
 from didact.execution.devices import local_devices
-from didact.execution.executors import threads
 from didact.selection.around.amounts import TrainingFlops, refuse_mistaken
 from didact.selection.around.budget import eligible
 from didact.selection.around.choose import Around, choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
 from didact.selection.around.quotas import Quotas
 from didact.selection.around.spending import Paying, Spending
+from didact.training.elsewhere import train_elsewhere
 from didact.training.estimate import cheapest_step, estimate_planned
 from didact.training.foresight import PlannedTraining, executed_flops
 from didact.training.settings import Seeds, TrainSettings
@@ -67,21 +68,44 @@ if TYPE_CHECKING:
     from didact.evaluation.results import Evaluation
 
 PathLike = str | Path
-Paths = PathLike | Sequence[PathLike]
+Paths = Given | Sequence[Given]
 
 
 def context(
     seed: int = 0,
     workers: int | None = None,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
     tell: Callable[[str], None] = ignore,
+    *,
+    executor: Kind | ExecutionSettings | None = None,
+    threads: int | None = None,
+    address: str | None = None,
 ) -> Context:
-    """What every stage is given: workers (threads, one per core by default), seed, cache."""
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
-    return Context(
-        executor=threads(workers), seed=seed, cache_dir=cache, progress=progress, tell=tell
-    )
+    """What every stage is given: workers (threads, one per core by default), seed, cache.
+
+    Args:
+        seed: Root of every random number.
+        workers: How many work at a time.
+        cache_dir: Where pools, scores and whatever is costly are kept: a folder, or a URL that many
+            machines share (s3://bucket/cache).
+        progress: Told as work advances.
+        tell: Told of what the user should know.
+        executor: `threads`, `processes`, `serial` or `ray`; or the settings of a config. `threads`
+            when not given.
+        threads: See `didact.execution.choice.ExecutionSettings`.
+        address: Of a Ray cluster, likewise.
+
+    Raises:
+        ConfigError: There is no cluster at the address; or its machines differ, or do not see the
+            cache.
+    """
+    settings = executor if isinstance(executor, ExecutionSettings) else ExecutionSettings()
+    kind = None if executor is settings else executor
+    settings = settings.with_given(executor=kind, workers=workers, threads=threads, address=address)
+    cache = place(cache_dir) if cache_dir is not None else default_cache_dir()
+    working = settings.start(cache, tell)
+    return Context(executor=working, seed=seed, cache_dir=cache, progress=progress, tell=tell)
 
 
 def context_of(pool: Pool) -> Context:
@@ -96,17 +120,18 @@ def read(
     path: Paths | Any,
     *,
     seed: int = 0,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
     **settings: Any,
 ) -> Pool:
     """Files, or rows in memory → Pool: canonicalised once into the cache, and found there again.
 
     Args:
-        path: A file, folder or glob, or several: JSON, JSONL, CSV, TSV, Parquet, Arrow, text, tar;
-            .gz, .zst; `-` for what is piped in. Or rows: dicts, a list or whatever else gives them;
-            a table of pyarrow, pandas, Polars or `datasets`, or of any library that exports Arrow
-            streams. They count by their content, as files do, and messages call them `rows`.
+        path: A file, folder or glob, or several, here or behind a URL (s3://…, hf://…): JSON,
+            JSONL, CSV, TSV, Parquet, Arrow, text, tar; .gz, .zst; `-` for what is piped in. Or
+            rows: dicts, a list or whatever else gives them; a table of pyarrow, pandas, Polars or
+            `datasets`, or of any library that exports Arrow streams. They count by their content,
+            as files do, and messages call them `rows`.
         seed: Draws the validation split.
         cache_dir: Where pools and scores are kept; `$DIDACT_CACHE` or the user's cache by default.
         progress: Told of bytes read.
@@ -431,13 +456,19 @@ def order(
 # -- export ----------------------------------------------------------------------------------------
 
 
-def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any) -> list[Path]:
+@overload
+def export(pool: Pool, ordered: TrainingOrder, folder: Path, **settings: Any) -> list[Path]: ...
+@overload
+def export(pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any) -> list[Place]: ...
+def export(
+    pool: Pool, ordered: TrainingOrder, folder: Given, **settings: Any
+) -> list[Path] | list[Place]:
     """Write the user's own rows in training order, and the trainer's settings that keep it.
 
     Args:
         pool: The pool the order belongs to.
         ordered: The order.
-        folder: Where the files go.
+        folder: Where the files go, here or behind a URL.
         settings: See `didact.data.export.data_set.ExportSettings`: trainer="trl", format, shards, …
 
     Raises:
@@ -445,9 +476,9 @@ def export(pool: Pool, ordered: TrainingOrder, folder: PathLike, **settings: Any
         DataError: The order cannot be written so, or the folder has data that no export wrote.
     """
     checked = configs.validated(ExportSettings, settings, "export")
-    place = Path(folder).expanduser()
-    with owned(place, checked.name, VALIDATION) as written:
-        files = write_data_set(pool, ordered, place, checked)
+    out = place(folder)
+    with owned(out, checked.name, VALIDATION) as written:
+        files = write_data_set(pool, ordered, out, checked)
         written(files)
     return files
 
@@ -477,7 +508,7 @@ def train(
     ordered: TrainingOrder | None = None,
     *,
     model: PathLike,
-    out: PathLike,
+    out: Given,
     seeds: Seeds | None = None,
     replace_other: bool = False,
     ctx: Context | None = None,
@@ -490,7 +521,7 @@ def train(
         ordered: The order; everything that may be chosen, in the pool's order, when None.
         model: A folder with a causal language model (safetensors), a hub name, or `scratch`: a
             new one of the size `params`, whose tokenizer is trained on the pool.
-        out: Folder of the trained model.
+        out: Folder of the trained model, here or behind a URL, to which it goes once it is whole.
         seeds: `init` seeds weights from scratch, adapters and dropout, and is the context's seed
             when not given; what else was drawn is noted beside it.
         replace_other: Remove a model of another training at `out`, or its checkpoints.
@@ -506,12 +537,21 @@ def train(
     checked = TrainSettings(**binding.bind(TrainSettings, settings, "train"))
     base = starting_model(pool, model, checked, int(seeds.init or 0), ctx)
     rows = everything(pool, None).rows if ordered is None else ordered
-    call = partial(
-        causal.train, pool, rows, base, out, checked, seeds=seeds, replace_other=replace_other,
-        progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
-    )  # fmt: skip
+    to = place(out)
+
+    def train_into(folder: Path) -> Trained:
+        return causal.train(
+            pool, rows, base, folder, checked, seeds=seeds, replace_other=replace_other,
+            progress=ctx.progress, meter=ctx.meter, tell=ctx.tell,
+        )  # fmt: skip
+
+    def work(_: str) -> Metered[Trained]:
+        if isinstance(to, RemotePath):
+            return Metered(train_elsewhere(to, train_into))
+        return Metered(train_into(to.absolute()))
+
     with ctx.meter.running():  # so that the records beside the model tell its seconds
-        return ctx.executor.call(lambda _: Metered(call()), device=checked.device)
+        return ctx.executor.call(work, device=checked.device)
 
 
 def estimate_training(
@@ -564,7 +604,7 @@ def calibrate(
     device: str = "auto",
     dtype: Dtype = "auto",
     seconds: float = 30.0,
-    cache_dir: PathLike | None = None,
+    cache_dir: Given | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Calibration:
     """Measure what this machine reads and trains, and keep it for hours in plans.
@@ -594,7 +634,7 @@ def calibrate(
 
 
 def rate(
-    device: str | None = None, *, mfu: str | None = None, cache_dir: PathLike | None = None
+    device: str | None = None, *, mfu: str | None = None, cache_dir: Given | None = None
 ) -> tuple[Rate | None, str]:
     """FLOPs a second of a device, for hours; and, where there is none, how to get it.
 
@@ -666,7 +706,9 @@ def evaluate(
 def _held_out(
     files: Paths | Sequence[HeldOut], read_as: DataSettings | None, ctx: Context
 ) -> Sequence[HeldOut]:
-    if isinstance(files, str | Path) or any(isinstance(file, str | Path) for file in files):
+    if isinstance(files, str | Path | RemotePath) or any(
+        isinstance(file, str | Path | RemotePath) for file in files
+    ):
         return held_out(cast("Paths", files), read_as or DataSettings(), ctx)
     return cast("Sequence[HeldOut]", files)
 
@@ -675,12 +717,13 @@ def held_out(files: Paths, read_as: DataSettings, ctx: Context) -> list[HeldOut]
     """Held-out files, each a pool of its own, read like the pool that `read_as` describes."""
     from didact.evaluation.evaluate import HeldOut
 
-    paths = [files] if isinstance(files, str | Path) else list(files)
+    paths = [files] if isinstance(files, str | Path | RemotePath) else list(files)
     found_at, read_as, _ = resolved(paths, read_as)
     out = []
     for file in expand(found_at, ignored=ctx.cache_dir):
         found = read_held_out(file.path, read_as, ctx)
-        out.append(HeldOut(legible(file.path), found.inputs[0]["blake2b"], found.pool))
+        of_file = found.inputs[0]
+        out.append(HeldOut(of_file["path"], of_file["blake2b"], found.pool, of_file["bytes"]))
     return out
 
 
@@ -783,7 +826,7 @@ def run_tasks(
 
 
 def tell_apart(
-    paths: Paths, *, wanted: float | Mapping[str, float] | None = None
+    paths: PathLike | Sequence[PathLike], *, wanted: float | Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     """Whether sets of training samples can be told apart by the runs that were made of them.
 

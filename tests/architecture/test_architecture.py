@@ -118,14 +118,14 @@ FLAGS = {
     "config schema": set(),
     "config show": {"--json", "--set"},
     "dedup": {
-        "--cache-dir", "--data", "--for", "--json", "--keep", "--out", "--set", "--similarity",
-        "--workers",
+        "--cache-dir", "--data", "--executor", "--for", "--json", "--keep", "--out",
+        "--ray-address", "--set", "--similarity", "--workers",
     },
-    "demo": {"--cache-dir", "--json", "--out", "--workers"},
+    "demo": {"--cache-dir", "--executor", "--json", "--out", "--ray-address", "--workers"},
     "diff": {"--json"},
     "evaluate": {
-        "--cache-dir", "--choices", "--data", "--json", "--limit", "--lm-eval", "--on-overlap",
-        "--out", "--runs", "--set", "--tasks", "--wanted", "--workers", "--write-tasks",
+        "--cache-dir", "--choices", "--data", "--executor", "--json", "--limit", "--lm-eval",
+        "--on-overlap", "--out", "--ray-address", "--runs", "--set", "--tasks", "--wanted", "--workers", "--write-tasks",
     },
     "export": {"--cache-dir", "--data", "--for", "--json", "--order", "--out", "--seed", "--set"},
     "init": {"--cache-dir", "--data", "--force", "--out", "--target"},
@@ -133,7 +133,8 @@ FLAGS = {
     "law": {"--cache-dir", "--file", "--json", "--metric", "--out"},
     "methods": {"--json"},
     "monitor": {
-        "--cache-dir", "--data", "--held-out", "--json", "--out", "--seen", "--series", "--workers",
+        "--cache-dir", "--data", "--executor", "--held-out", "--json", "--out", "--ray-address",
+        "--seen", "--series", "--workers",
     },
     "order": {
         "--cache-dir", "--data", "--json", "--method", "--out", "--pool", "--scores", "--seed",
@@ -149,16 +150,16 @@ FLAGS = {
     },
     "report": {"--cache-dir", "--no-samples", "--out", "--samples"},
     "run": {
-        "--cache-dir", "--device", "--dry-run", "--json", "--mfu", "--out", "--plan", "--set",
-        "--workers",
+        "--cache-dir", "--device", "--dry-run", "--executor", "--json", "--mfu", "--out", "--plan",
+        "--ray-address", "--set", "--workers",
     },
     "score": {
-        "--cache-dir", "--data", "--json", "--method", "--out", "--seed", "--set", "--target",
-        "--workers",
+        "--cache-dir", "--data", "--executor", "--json", "--method", "--out", "--ray-address",
+        "--seed", "--set", "--target", "--workers",
     },
     "select": {
-        "--budget", "--cache-dir", "--combine", "--data", "--json", "--method", "--out", "--scores",
-        "--seed", "--set", "--workers",
+        "--budget", "--cache-dir", "--combine", "--data", "--executor", "--json", "--method",
+        "--out", "--ray-address", "--scores", "--seed", "--set", "--workers",
     },
     "train": {
         "--cache-dir", "--data", "--epochs", "--json", "--model", "--order", "--out", "--seed",

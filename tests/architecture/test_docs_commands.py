@@ -41,9 +41,12 @@ ELSEWHERE = {
     "/train_trl.py MODEL": "tests/e2e/test_trainers.py",
     "python -m pytest test_my_methods.py": "test_docs.py runs that file",
     "didact demo -o demo": "docs/train-and-evaluate.md",
-    "awk 'NR": "rows of that demo",
-    "didact compare": "many trainings: tests/e2e/test_compare.py",
-    "didact plan --pool pool.jsonl --target target.jsonl --model OUT": "of such a comparison, likewise",
+    "awk 'NR": "test_docs_compare.py runs that page",
+    "didact compare": "likewise",
+    "didact plan --pool pool.jsonl --target target.jsonl --model OUT": "likewise",
+    "://": "buckets and the hub: tests/e2e/test_remote.py",
+    "--executor ray": "tests/e2e/test_cluster.py",
+    "ray st": "of several machines, likewise",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
 

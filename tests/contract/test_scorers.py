@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from didact.core.errors import DataError
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import Context, Fitted
-from didact.testing import check_scorer, sample_rows
+from didact.testing import check_executors, check_scorer, sample_rows
 
 # Settings of the scorers that cannot do without. "{fixture}" is the folder a fixture makes.
 JUDGE = {"model": "{tiny_model}", "device": "cpu", "tokens_per_batch": 1024}
@@ -92,6 +92,28 @@ def test_contract(
         kind = "static_embedding"
     check_scorer(
         name, tmp_path, settings=settings, beside=BESIDE.get(name, ()), rtol=RTOL.get(kind, 0.0)
+    )
+
+
+ON_A_CLUSTER = [case for case in CASES if "model" not in case[1]] + [
+    (name, NEEDED[name])
+    for name in ("bits_per_byte", "less")  # whose warm-up is a call
+]
+
+
+@pytest.mark.ray
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize(("name", "settings"), ON_A_CLUSTER, ids=str)
+def test_a_cluster_changes_nothing(
+    name: str, settings: Mapping[str, Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    executor = request.getfixturevalue("ray_executor")
+    if "model" in settings:
+        pytest.importorskip("torch")
+        settings = {**settings, "model": str(request.getfixturevalue("tiny_model"))}
+        executor = replace(executor, workers=1)  # torch takes seconds to import
+    check_executors(
+        name, tmp_path, {"a cluster": executor}, settings=settings, rtol=RTOL.get(name, 0.0)
     )
 
 

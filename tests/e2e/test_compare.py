@@ -108,7 +108,7 @@ def test_every_arm_keeps_to_its_budget_and_pays_for_its_scores(place):
         assert arm.seeds == (0 if not arm.feasible else 1 if name == "base" else 2)
     dear = arms["judged", 0.3]
     assert not dear.feasible
-    assert dear.reason.startswith("scoring takes ")
+    assert dear.reason.startswith("scoring is estimated to take ")
     assert dear.selection_flops >= dear.k_flops
     paid = arms["judged", 1.0]
     assert paid.selection_flops + paid.training_flops <= paid.k_flops
@@ -144,7 +144,7 @@ def test_its_files(place):
     judged = next(row for row in table if row["name"] == "judged")
     assert judged["selection_flops_shared"] == judged["selection_flops"] / 4
     page = (folder / "OUT" / "comparison.html").read_text()
-    assert "scoring takes" in page
+    assert "scoring is estimated to take" in page
     assert "<script" not in page
 
 
@@ -166,9 +166,9 @@ def test_an_arm_that_fails_is_named_and_the_others_stand(place):
     assert "6 of 8 runs are done already" in done.stderr
     assert "failed: broken-0.3-0: failed: ExecutionError" in done.stdout
     rows = [arm for arm in found(folder).arms if arm.name == "broken"]
-    assert [arm.feasible for arm in rows] == [False]
+    assert [(arm.status, arm.feasible, arm.value) for arm in rows] == [("failed", True, None)]
     assert "failed: ExecutionError" in rows[0].reason
-    assert {arm.name for arm in found(folder).arms if arm.feasible} == {
+    assert {arm.name for arm in found(folder).arms if arm.status == "done"} == {
         "base", "all", "random", "words"
     }  # fmt: skip
 
@@ -184,3 +184,26 @@ def test_a_dry_run_runs_nothing(place):
     less = call("compare", "grid.yaml", "-o", "DRY", "--dry-run", "--json", "--max-hours",
                 str(0.99 * bill["hours"]))  # fmt: skip
     assert json.loads(less.stdout)["dropped"] == ["judged"]
+
+
+def test_what_is_done_stays_where_its_arm_is_dropped(place):
+    folder, call, *_ = place
+    # one more seed: every arm is half done, and no hour is left for what can go
+    (folder / "seeds.yaml").write_text(json.dumps({**GRID, "seeds": [0, 1, 2], "budgets": [0.3]}))
+    done = call("compare", "seeds.yaml", "-o", "OUT", "--dry-run", "--json")
+    hours = json.loads(done.stdout)["hours"]
+    records = [json.loads(p.read_text()) for p in (folder / "OUT" / "arms").glob("*.json")]
+    of_grid = [r for r in records if not r["name"].startswith(("judged", "broken"))]
+    spent = sum(r["seconds"] for r in of_grid) / 3600
+    call("compare", "seeds.yaml", "-o", "OUT", "--max-hours", str(spent + 0.99 * hours),
+         "--jobs", "2")  # fmt: skip
+    seeds = {(arm.name, arm.beta): (arm.seeds, arm.reason) for arm in found(folder).arms}
+    assert seeds["random", 0.3] == (3, "")
+    assert seeds["words", 0.3] == (2, "1 of 3 runs not run")
+    made = {p: p.stat().st_mtime_ns for p in (folder / "OUT").glob("[abrs]*/*")}
+    told = call("compare", "seeds.yaml", "-o", "OUT", "--so-far", "--json")
+    assert made == {p: p.stat().st_mtime_ns for p in (folder / "OUT").glob("[abrs]*/*")}
+    again = {
+        (a["name"], a["beta"]): (a["seeds"], a["reason"]) for a in json.loads(told.stdout)["arms"]
+    }
+    assert again == seeds

@@ -190,8 +190,7 @@ def test_a_run_without_a_training_is_told_which_one_it_is_for(done, place, tmp_p
     config = config_of(place, 0, select=select, train=None)
     out = didact.run(config, tmp_path / "OUT", cache_dir=place / "cache")
     ours, theirs = (
-        tables.read_selection(run.folder / "selection.parquet")[0].rows.tolist()
-        for run in (out, done)
+        tables.read_selection(run.folder / "selection.parquet").rows.tolist() for run in (out, done)
     )
     assert ours == theirs
 
@@ -212,8 +211,8 @@ def test_verb_by_verb_it_is_the_same(done, place, tmp_path):
         "--set", f"train.model={model}", "--set", "train.epochs=2", "--set", "train.lora_rank=4",
         "-o", str(tmp_path / "CHOSEN"), "--seed", "3",
     )  # fmt: skip
-    ours = tables.read_selection(tmp_path / "CHOSEN")[0].rows
-    theirs = tables.read_selection(done.folder)[0].rows
+    ours = tables.read_selection(tmp_path / "CHOSEN").rows
+    theirs = tables.read_selection(done.folder).rows
     assert ours.tolist() == theirs.tolist()
     assert "left for training" in said
     assert chosen["left_for_training"] == 2.4e9 - bills(done)["score"].value.flops
@@ -237,3 +236,25 @@ def test_scores_that_do_not_say_what_they_took_are_counted_aloud(place, tmp_path
     less = didact.select(pool, mine, "top_k", **given, spent=8e8)
     assert 0 < len(less) < len(chosen)
     assert not any("is not known" in note for note in less.notes)
+
+
+def test_a_budget_below_the_first_sample_of_the_ranking_is_too_little(place):
+    alone = {"score": {"method": "length", "prefer": "longest"}, "order": {"method": "keep"}}
+    pool = didact.read(place / "pool.jsonl", cache_dir=place / "cache")
+    trained = {"model": place / "proxy", "lora_rank": 4, "device": "cpu"}
+    shortest = didact.score(pool, "length", prefer="shortest")
+    least = 1e5
+    while True:  # what the shortest sample takes, doubled from below
+        try:
+            chosen = didact.select(
+                pool, shortest, "top_k", budget=didact.Budget(flops=least), train=trained
+            )  # fmt: skip
+        except BudgetError:
+            least *= 1.2
+            continue
+        break
+    assert len(chosen) == 1
+    with pytest.raises(BudgetError, match="the first sample of the ranking takes more"):
+        didact.run(
+            config_of(place, least, **alone), place / "TOO", cache_dir=place / "cache"
+        )  # fmt: skip

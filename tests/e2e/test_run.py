@@ -247,7 +247,7 @@ def test_a_set_that_repeats_little_needs_no_score(method, chats, tmp_path):
     part = {"method": method, "budget": {"ratio": 0.2}, "near_duplicates": {}}
     plan = {"data": {"path": str(chats)}, "select": part, "order": {"method": "shuffle"}}
     run = didact.run(plan, tmp_path / "out")
-    chosen, _ = tables.read_selection(run.folder)
+    chosen = tables.read_selection(run.folder)
     assert 0 < len(chosen) <= 60
     stage = next(s for s in run.manifest.stages if s.name == "select")
     assert stage.estimated.cpu_seconds > 0

@@ -181,8 +181,21 @@ def test_pairs_that_prefer_the_opposite_are_not_near(tmp_path):
     pool = make_pool(rows, tmp_path)
     assert pool.kind == "pair"
     found = didact.dedup(pool)
-    assert found.stands.tolist() == [0, 1, 0, 3, 4, 3, 6, 7, 6, 7]
-    assert found.describe(pool)["near_copies_that_answer_otherwise"] == 4
+    assert found.stands.tolist() == [0, 1, 0, 3, 4, 3, 6, 7, 8, 9]
+    assert found.describe(pool)["near_copies_that_answer_otherwise"] == 2
+
+
+def test_short_answers_that_were_edited_do_not_hide_the_opposite(tmp_path):
+    question = " ".join(words(np.random.default_rng(7), 200))
+    said = [
+        ("Yes it should stay", "No it must be sold"),
+        ("no, it really must be sold", "yes, it really should stay"),  # the opposite
+        ("yes, it really should stay", "no, it really must be sold"),  # the same
+        ("4.", "5."), ("a quarter", "a half"),  # nothing in common: nobody can tell
+        ("是的，应该保留", "不，必须卖掉"), ("不，它必须卖掉吧", "是的，它应该保留吧"),
+    ]  # fmt: skip
+    pool = make_pool([pair(f"p{i}", *two, question) for i, two in enumerate(said)], tmp_path)
+    assert didact.dedup(pool).stands.tolist() == [0, 1, 0, 3, 4, 5, 6]
 
 
 def test_the_validation_split_is_left_as_it_is(texts, tmp_path):

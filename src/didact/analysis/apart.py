@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from didact.analysis.arms import Arm, Table, tables
-from didact.analysis.decisions import between_seeds, between_sizes
+from didact.analysis.decisions import between_seeds, ranked_alike
 from didact.analysis.intervals import (
     Estimate,
     difference_estimate,
@@ -63,6 +64,42 @@ def told_apart(
     return tuple(_told(table, wanted, found) for table in found), notes
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Differences that Holm's test holds to their levels together.
+
+    Attributes:
+        differences: A pair each.
+        estimates: What each is an estimate of; None where the spread of runs is not known.
+        detectable: The smallest difference that is found with 80 % power at 5 % among them; None
+            where nothing is known.
+    """
+
+    differences: tuple[Difference, ...]
+    estimates: tuple[Estimate | None, ...]
+    detectable: float | None
+
+
+def tested(pairs: Sequence[tuple[Arm, Arm]], spread: Mapping[str, Spread], rest: float) -> Family:
+    """The differences of some pairs of sets, by Holm's test over all of them.
+
+    Args:
+        pairs: The pairs; of each the mean of the first less that of the second.
+        spread: Label of a set → how far its runs come apart, of `spread.spreads`.
+        rest: As in `intervals.mean_estimate`.
+
+    **Source:** Holm 1979; the power of the first step, for the pooled standard error.
+    **Cost:** O(pairs · n).
+    """
+    estimates = tuple(difference_estimate(a, b, spread, rest) for a, b in pairs)
+    known = [e for e in estimates if e is not None]
+    least = None
+    if known:
+        error = math.sqrt(float(np.mean([e.error**2 for e in known])))
+        least = power_constant(len(pairs), median(e.df for e in known)) * error
+    return Family(_differences(pairs, estimates), estimates, least)
+
+
 def _told(table: Table, wanted: Wanted, found: Sequence[Table]) -> Told:
     arms = sorted(table.arms, key=lambda a: -a.mean if table.higher_is_better else a.mean)
     spread, notes = spreads(arms)
@@ -70,16 +107,12 @@ def _told(table: Table, wanted: Wanted, found: Sequence[Table]) -> Told:
     between, within = set_sd(arms), run_sd(arms)
     snr = between / within if within else None
     pairs = list(combinations(arms, 2))
-    estimates = [difference_estimate(a, b, spread, rest) for a, b in pairs]
-    differences = _differences(pairs, estimates)
+    family = tested(pairs, spread, rest)
     asked = wanted.get(table.what.metric) if isinstance(wanted, Mapping) else wanted
     asked = asked or between or None
     least, needed = None, None
     if snr is not None:
-        errors = [e for e in estimates if e is not None]
-        if errors:
-            error = math.sqrt(float(np.mean([e.error**2 for e in errors])))
-            least = power_constant(len(pairs), median(e.df for e in errors)) * error
+        least = family.detectable
         needed = _needed(asked, pairs, spread, rest) if asked else None
         if needed is not None and asked and least is not None and asked < least:
             # what these runs cannot show takes more of them, whatever their spreads' freedom
@@ -89,7 +122,7 @@ def _told(table: Table, wanted: Wanted, found: Sequence[Table]) -> Told:
         str(other.size): share
         for other in found
         if other.what == table.what and (other.size or 0) > size
-        if (share := between_sizes(arms, other.arms)) is not None
+        if (share := ranked_alike(_means(arms), _means(other.arms))) is not None
     }
     return Told(
         file=table.what.file,
@@ -107,12 +140,16 @@ def _told(table: Table, wanted: Wanted, found: Sequence[Table]) -> Told:
         seeds_needed=needed,
         decision_accuracy=between_seeds(arms),
         decides_larger=larger,
-        ties=tuple((d.a, d.b) for d in differences if d.tie),
+        ties=tuple((d.a, d.b) for d in family.differences if d.tie),
         ranking=tuple(a.set for a in arms) if snr is not None and snr >= LEAST_SNR else None,
         sets=tuple(_set_mean(arm, mean_estimate(arm, spread, rest)) for arm in arms),
-        differences=differences,
-        notes=(*table.notes, *notes, *_cautions(table, arms)),
+        differences=family.differences,
+        notes=(*table.notes, *notes, *cautions(table, arms)),
     )
+
+
+def _means(arms: Sequence[Arm]) -> dict[str, float]:
+    return {arm.set: arm.mean for arm in arms}
 
 
 def _set_mean(arm: Arm, estimate: Estimate | None) -> SetMean:
@@ -173,7 +210,8 @@ def _needed(
     )
 
 
-def _cautions(table: Table, arms: Sequence[Arm]) -> tuple[str, ...]:
+def cautions(table: Table, arms: Sequence[Arm]) -> tuple[str, ...]:
+    """Where intervals of these sets hold less than they say, in sentences."""
     notes = []
     if not table.n_samples:
         notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -36,21 +36,21 @@ def between_seeds(arms: Sequence[Arm]) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def between_sizes(small: Sequence[Arm], large: Sequence[Arm]) -> float | None:
-    """Share of pairs of sets whose means are in the same order at two sizes.
+def ranked_alike(one: Mapping[str, float], other: Mapping[str, float]) -> float | None:
+    """Share of pairs whose values are in the same order twice, as at two sizes of the model.
 
     Args:
-        small: The sets at one size.
-        large: The sets at another; pairs of sets that both sizes have are compared.
+        one: Label of a set → its mean.
+        other: The same elsewhere; pairs of sets that both have are compared. A pair that is equal
+            in one of them is half a hit.
 
     Returns:
         0 to 1, by chance 0.5; None when there is no pair.
 
     **Source:** as `between_seeds`.
     """
-    means = [{arm.set: arm.mean for arm in arms} for arms in (small, large)]
-    common = sorted(means[0].keys() & means[1].keys())
-    signs = [[np.sign(m[a] - m[b]) for a, b in combinations(common, 2)] for m in means]
+    common = sorted(one.keys() & other.keys())
+    signs = [[np.sign(m[a] - m[b]) for a, b in combinations(common, 2)] for m in (one, other)]
     if not signs[0]:
         return None
     return float(((1 + np.array(signs[0]) * np.array(signs[1])) / 2).mean())

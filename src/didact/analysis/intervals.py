@@ -80,6 +80,20 @@ def difference_estimate(
     return _estimate(a.mean - b.mean, [(a, 1.0), (b, -1.0)], found, rest)
 
 
+def run_error(arm: Arm, found: Mapping[str, Spread]) -> float | None:
+    """Standard error of the mean of a set over trainings alone, on the samples that there are.
+
+    What the samples add is the same for all sets, and cancels in every difference of two.
+
+    Returns:
+        None where trainings are not known to vary, as for `mean_estimate`.
+    """
+    if arm.set not in found:
+        return None
+    parts = by_spread({arm.set: 1 / len(arm.units)}, found)
+    return math.sqrt(sum(part.variance for part in parts)) or None
+
+
 def _estimate(
     value: float, signed: Sequence[tuple[Arm, float]], found: Mapping[str, Spread], rest: float
 ) -> Estimate | None:

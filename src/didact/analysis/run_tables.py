@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ NEEDED: Final = ("run", "set", "metric", "value")
 OPTIONAL: Final = ("file", "task", "higher_is_better", "seed", "init", "draw", "order", "size")
 _SEEDS: Final = ("seed", "init", "draw", "order")
 _OF_A_RUN: Final = ("set", *_SEEDS, "size")
-_DIRECTIONS: Final = {**HIGHER_IS_BETTER, "perplexity": False, "loss": False}
+DIRECTIONS: Final = {**HIGHER_IS_BETTER, "perplexity": False, "loss": False}
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -53,7 +54,10 @@ def read_run_table(path: Path) -> tuple[Run, ...]:
                 f"{place}: run {name!r} has two values of {what}; expected one: remove a row, or "
                 "give runs names of their own"
             )
-        run.measures[what] = Measure(_number(row, place), _direction(row, what.metric, place))
+        run.measures[what] = Measure(
+            finite(row.get("value"), "value", place),
+            direction(row.get("higher_is_better"), what.metric, place),
+        )
     if not found:
         raise DataError(f"{path}: holds no run; expected lines with {', '.join(NEEDED)}")
     return tuple(_run(name, run) for name, run in found.items())
@@ -83,9 +87,7 @@ def _run(name: str, found: _Collected) -> Run:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and row; empty values are left out."""
-    with readable(path):
-        text = path.read_text("utf-8-sig")
-    lines = _csv_rows(text, path) if path.suffix == ".csv" else _json_rows(text, path)
+    lines = csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
     for number, row in lines:
         place = f"{path}:{number}"
         unknown = next((k for k in row if k not in {*NEEDED, *OPTIONAL}), None)
@@ -95,9 +97,23 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {k: v for k, v in row.items() if v is not None and v != ""}
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = csv.DictReader(text.splitlines(), strict=True)
+def csv_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and row of a CSV with a header, values as text.
+
+    Args:
+        path: The file, in UTF-8.
+        needed: Columns that it must have.
+
+    Raises:
+        DataError: It is no CSV, a column is missing, or a row has more or fewer values.
+    """
+    with readable(path):
+        text = path.read_bytes().decode("utf-8-sig")
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        missing = [name for name in needed if name not in (rows.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(needed)}")
         for row in rows:
             if None in row or None in row.values():
                 raise DataError(
@@ -106,10 +122,15 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 )
             yield rows.line_num, row
     except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: no CSV ({error}); mend the line") from error
+        raise DataError(
+            f"{path}:{rows.line_num}: no CSV ({error}); expected values between commas, text with "
+            "commas in double quotes"
+        ) from error
 
 
-def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with readable(path):
+        text = path.read_text("utf-8-sig")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -129,15 +150,24 @@ def _text(row: Mapping[str, Any], name: str, place: str) -> str:
     return str(value)
 
 
-def _number(row: Mapping[str, Any], place: str) -> float:
-    told = row.get("value")
+def finite(told: Any, name: str, place: str) -> float:
+    """A number of a table.
+
+    Args:
+        told: What stands there.
+        name: Its column.
+        place: What messages call the row.
+
+    Raises:
+        DataError: It is none, or not finite.
+    """
     try:
-        value = math.nan if isinstance(told, bool) else float(told)  # type: ignore[arg-type]
+        value = math.nan if isinstance(told, bool) else float(told)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
         raise DataError(
-            f"{place}: value is {told!r}; expected a finite number: mend it, or leave the row out"
+            f"{place}: {name} is {told!r}; expected a finite number: mend it, or leave the row out"
         )
     return value
 
@@ -154,11 +184,15 @@ def _whole(value: Any, name: str, place: str) -> int | None:
     return int(number)
 
 
-def _direction(row: Mapping[str, Any], metric: str, place: str) -> bool:
-    told = row.get("higher_is_better")
-    if told is None and metric in _DIRECTIONS:
-        return _DIRECTIONS[metric]
-    flag = _FLAGS.get(str(told).lower())
+def direction(told: Any, metric: str, place: str) -> bool:
+    """Whether higher values of a metric are better, as a table says it; known ones may be left out.
+
+    Raises:
+        DataError: It says neither, and the metric is not known.
+    """
+    if told is None and metric in DIRECTIONS:
+        return DIRECTIONS[metric]
+    flag = _FLAGS.get(str(told).strip().lower())
     if flag is None:
         raise DataError(
             f"{place}: higher_is_better of {metric!r} is {told!r}; expected true or false: the "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-LEAST_SNR: Final = 2.0
+LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _ONE_RUN: Final = (
     "No set has two runs: how far equal trainings come apart is not known, so nothing can be told "
     "apart or ranked. Train each set with two seeds at least."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from didact.callbacks.units import CHARACTERS
 from didact.core.arrays import Int1D
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Given, Place, place
 from didact.data.reading.files import readable
 from didact.training.telemetry import rows_digest
 
@@ -76,7 +76,7 @@ class _Log:
     widest: int = 0
 
 
-def verify_order(log: str | Path, manifest: str | Path) -> Verified:
+def verify_order(log: Given, manifest: Given) -> Verified:
     """Judge a log of training steps by an order.
 
     Lines of the log are JSON, one a step or one for each part of it (a rank, a micro-batch), with
@@ -95,7 +95,7 @@ def verify_order(log: str | Path, manifest: str | Path) -> Verified:
     **Cost:** reads both once; for `texts` the exported rows too, see `row_index.build_index`.
     """
     ids, rows, batch_size = order_ids(manifest)
-    found = _read(Path(log))
+    found = _read(place(log))
     if not found.steps:
         raise DataError(f"{log}: holds no step; expected a line for each")
     size = batch_size or _widest(found)
@@ -135,7 +135,7 @@ def _typed(found: _Log) -> _Log:
     return _Log(found.kind, steps, found.numbered, found.notes)
 
 
-def _by_text(found: _Log, ids: list[str], manifest: str | Path, size: int) -> Verified:
+def _by_text(found: _Log, ids: list[str], manifest: Given, size: int) -> Verified:
     """By the texts that entered the model."""
     index = build_index(open_order(manifest).turns(), CHARACTERS)
 
@@ -234,7 +234,7 @@ def _shown(ids: Sequence[str]) -> str:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> _Log:
+def _read(path: Place) -> _Log:
     """The steps of a log; a last line that was cut is left out and noted."""
     log = _Log()
     with readable(path):

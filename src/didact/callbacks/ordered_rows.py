@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
@@ -15,11 +14,12 @@ from didact.core.atomic import digest
 from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Given, Place, listed, place
 from didact.data import tables
 from didact.data.export.ordered import OLD_SETTINGS, SETTINGS
 from didact.data.reading.containers import TABLES, TEXTS
 from didact.data.reading.discovery import describe
-from didact.data.reading.files import File, readable
+from didact.data.reading.files import File, arrow_source, readable
 from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
 from didact.data.rows.columns import Row, RowError
@@ -52,7 +52,7 @@ class OrderedRows:
         order: Rows of the pool in order, where the table of the order lies beside the files.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     batch_size: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str = "auto"
@@ -98,7 +98,7 @@ class _Parser:
 
 
 def open_order(
-    where: str | Path, *, columns: Mapping[str, str] | None = None, batch_size: int | None = None
+    where: Given, *, columns: Mapping[str, str] | None = None, batch_size: int | None = None
 ) -> OrderedRows:
     """The exported rows of a run, of a folder of `didact export`, or in one file.
 
@@ -112,7 +112,7 @@ def open_order(
         DataError: There are no exported rows, or they are not what the run wrote.
         ConfigError: The order was made for another batch size.
     """
-    path = Path(where).expanduser()
+    path = place(where)
     if path.name == "manifest.json":
         path = path.parent
     if not path.exists():
@@ -129,7 +129,7 @@ def open_order(
     return found if batch_size is None else replace(found, batch_size=batch_size)
 
 
-def _in_folder(folder: Path) -> OrderedRows:
+def _in_folder(folder: Place) -> OrderedRows:
     if (folder / "manifest.json").is_file():
         return _of_run(folder)
     names = [p.name for p in order_files(folder)]
@@ -148,9 +148,9 @@ def _in_folder(folder: Path) -> OrderedRows:
     return _as_scripted(OrderedRows(files=tuple(folder / n for n in names)), folder)
 
 
-def order_files(folder: Path) -> list[Path]:
+def order_files(folder: Place) -> list[Place]:
     """Files of rows in a folder, by name: no tables of didact's, no logs, no validation split."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _FILE.search(p.name))
+    names = sorted(p.name for p in listed(folder, "*") if p.is_file() and _FILE.search(p.name))
     return [folder / n for n in names if not is_record(n)]
 
 
@@ -159,7 +159,7 @@ def is_record(name: str) -> bool:
     return name in _TABLES or _NOT_ROWS.fullmatch(_stem(name)) is not None
 
 
-def _of_run(folder: Path) -> OrderedRows:
+def _of_run(folder: Place) -> OrderedRows:
     manifest = read_manifest(folder)
     record = manifest.stage("export")
     if record is None:
@@ -182,7 +182,7 @@ def _of_run(folder: Path) -> OrderedRows:
     )
 
 
-def _with_order(found: OrderedRows, folder: Path) -> OrderedRows:
+def _with_order(found: OrderedRows, folder: Place) -> OrderedRows:
     table = folder / "order.parquet"
     if not table.is_file():
         return found
@@ -194,7 +194,7 @@ def _stem(name: str) -> str:
     return _FILE.sub("", name)
 
 
-def _check_shards(folder: Path, names: list[str]) -> None:
+def _check_shards(folder: Place, names: list[str]) -> None:
     marks = [_SHARD.search(_stem(n)) for n in names]
     told = {int(m[2]) for m in marks if m is not None}
     if len(names) > 1 and (None in marks or told != {len(names)}):
@@ -204,10 +204,10 @@ def _check_shards(folder: Path, names: list[str]) -> None:
         )
 
 
-def _as_scripted(rows: OrderedRows, folder: Path) -> OrderedRows:
+def _as_scripted(rows: OrderedRows, folder: Place) -> OrderedRows:
     """The rows, read as a training script of didact's beside them reads them."""
-    scripts = [folder.glob(f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
-    for script in (path for found in scripts for path in sorted(found)):
+    scripts = [listed(folder, f"{name}/train_*.py") for name in (SETTINGS, OLD_SETTINGS)]
+    for script in (path for found in scripts for path in found):
         try:
             with readable(script):
                 text = read_bounded(script).decode("utf-8", "replace")
@@ -249,7 +249,7 @@ def _table_rows(file: File, columns: Mapping[str, str]) -> Iterator[tuple[int, R
             yield number, without_filled(row, filled, columns) if filled else row
 
 
-def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
+def order_ids(where: Given) -> tuple[list[str], Int1D, int | None]:
     """Ids and rows of the pool in training order, and samples of a step.
 
     Args:
@@ -258,7 +258,7 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
     Raises:
         DataError: There is no order.
     """
-    path = Path(where).expanduser()
+    path = place(where)
     path = path.parent if path.name == "manifest.json" else path
     table = path / "order.parquet" if path.is_dir() else path
     if not table.is_file():
@@ -267,18 +267,18 @@ def order_ids(where: str | Path) -> tuple[list[str], Int1D, int | None]:
             "manifest.json or order.parquet"
         )
     order = tables.read_order(table)
-    with readable(table):
-        ids = pq.read_table(table, columns=["id"]).column("id").to_pylist()
+    with readable(table), arrow_source(table) as source:
+        ids = pq.read_table(source, columns=["id"]).column("id").to_pylist()
     return [str(i) for i in ids], order.rows, order.batch_size
 
 
-def order_joints(where: str | Path) -> tuple[int, ...] | None:
+def order_joints(where: Given) -> tuple[int, ...] | None:
     """Last steps before the joints of an order's first epoch; None where its steps are not known.
 
     Args:
         where: A run folder, or the table of an order.
     """
-    path = Path(where).expanduser()
+    path = place(where)
     order = tables.read_order(path / "order.parquet" if path.is_dir() else path)
     if order.batch_size is None:
         return None

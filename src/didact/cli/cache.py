@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from didact.cli.commands import App
 from didact.cli.options import Cache, Json
 from didact.cli.streams import print_json
+
+if TYPE_CHECKING:
+    from didact.core.paths import Place
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 
@@ -57,8 +59,9 @@ def clear(
     print_json(result) if json else facts_table(result)
 
 
-def _folder(given: Path | None) -> Path:
+def _folder(given: str | None) -> Place:
     """The cache's folder: the one given, or the user's own."""
-    from didact.data.reading.ingest import default_cache_dir
+    from didact.core.cache import default_cache_dir
+    from didact.core.paths import place
 
-    return given if given is not None else default_cache_dir()
+    return place(given) if given is not None else default_cache_dir()

@@ -17,7 +17,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        ctx.params = {name: _expanded(value) for name, value in ctx.params.items()}
+        ctx.params = {name: _expanded(value, name) for name, value in ctx.params.items()}
         return super().invoke(ctx)
 
 
@@ -31,11 +31,13 @@ class App(typer.Typer):
         return super().command(name, cls=cls, **settings)
 
 
-def _expanded(value: Any) -> Any:
+def _expanded(value: Any, name: str) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(_expanded(item) for item in value)
+        return type(value)(_expanded(item, name) for item in value)
     if isinstance(value, Path):
-        return value.expanduser()
+        from didact.core.paths import local
+
+        return local(value, name.strip("_").replace("_", "-"))
     if isinstance(value, str) and (value == "~" or value.startswith("~/")):
         return str(Path(value).expanduser())
     return value

@@ -71,7 +71,6 @@ def compare(
     from didact import verbs
     from didact.cli.compare_tables import bill_table, compared_tables, exported_table, foretell
     from didact.cli.printing import progress_bars
-    from didact.comparing.compare import compare as compared
 
     if str(grid) == _INIT and not grid.exists():
         from didact.comparing.template import write_template
@@ -79,20 +78,52 @@ def compare(
         write_template(out)
         say(f"wrote {out}; next: didact compare {out} -o OUT --dry-run")
         return
-    if export_only is not None and results is not None:
-        raise typer.BadParameter("give --export-only or --results, not both")
+    _check_options(
+        ["--so-far"] * so_far
+        + ["--export-only"] * (export_only is not None)
+        + ["--results"] * (results is not None),
+        ["--dry-run"] * dry_run
+        + ["--max-hours"] * (max_hours is not None)
+        + ["--jobs"] * (jobs > 1),
+    )
+    if results is not None:
+        from didact.comparing.results import compared_results
+
+        found = compared_results(grid, out, results)
+        print_json(found.to_json()) if json else compared_tables(found, out)
+        return
     with progress_bars() as progress:
         ctx = verbs.context(0, None, cache_dir, progress, say)
-        done = compared(
-            grid, out, dry_run=dry_run, max_hours=max_hours, jobs=jobs, ctx=ctx,
-            so_far=so_far, export_only=export_only, results=results, about_to_run=foretell,
-        )  # fmt: skip
-    if done.exported:
-        print_json([asdict(each) for each in done.exported]) if json else exported_table(done)
+        if export_only is not None:
+            from didact.comparing.exporting import export_arms
+
+            arms = export_arms(grid, out, export_only, ctx=ctx)
+        else:
+            from didact.comparing.compare import compare as compared
+
+            done = compared(
+                grid, out, dry_run=dry_run, max_hours=max_hours, jobs=jobs, so_far=so_far,
+                about_to_run=foretell, ctx=ctx,
+            )  # fmt: skip
+    if export_only is not None:
+        print_json([asdict(each) for each in arms]) if json else exported_table(arms, out)
         return
     if done.comparison is None:
         print_json(done.bill.to_json()) if json else bill_table(done.bill)
         return
-    print_json(done.comparison.to_json()) if json else compared_tables(done)
+    if json:
+        print_json(done.comparison.to_json())
+    else:
+        compared_tables(done.comparison, done.folder, done.failed)
     if done.failed:
         raise typer.Exit(1)
+
+
+def _check_options(instead: list[str], of_runs: list[str]) -> None:
+    """Refuse what would do nothing: of the ways that run nothing one, and nothing of running."""
+    if len(instead) > 1:
+        raise typer.BadParameter(f"give {instead[0]} or {instead[1]}, not both")
+    if instead and of_runs:
+        raise typer.BadParameter(
+            f"{of_runs[0]} does nothing with {instead[0]}, which runs nothing; leave it out"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,10 @@ app = App(no_args_is_help=True, help="Show a resolved config, or its JSON Schema
 
 @app.command(epilog="Example: didact config show run.yaml")
 def show(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML or TOML file.")],
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="A YAML or TOML file, or the URL of one."),
+    ],
     set_: Override = None,
     json: Json = False,
 ) -> None:

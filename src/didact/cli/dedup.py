@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from didact.cli import completion
 from didact.cli.inputs import opened_pool
-from didact.cli.options import Cache, Data, Json, PoolFiles, Workers
+from didact.cli.options import Cache, Data, Executor, Json, PoolFiles, RayAddress, Workers
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -22,7 +21,7 @@ _COMPARED: Final = ("similarity", "ngram", "permutations")
 def dedup(
     pool: PoolFiles,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for the rows that stay and the clusters.")
+        str, typer.Option("-o", "--out", help="Folder for the rows that stay and the clusters.")
     ],
     keep: Annotated[
         str,
@@ -57,6 +56,8 @@ def dedup(
     ] = None,
     data: Data = None,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -74,7 +75,7 @@ def dedup(
             raise ConfigError(f"--set {name}: unknown setting{did_you_mean(name, named)}")
     given = configs.apply({"similarity": similarity, "for": for_}, set_ or ())
     how = {name: given.pop(name) for name in _COMPARED if name in given}
-    with opened_pool(pool, data, cache_dir, workers=workers) as (found, _, ctx):
+    with opened_pool(pool, data, cache_dir, 0, workers, executor, ray_address) as (found, _, ctx):
         duplicates.check_writable(found, given)
         distinct = duplicates.dedup(found, keep=keep, ctx=ctx, **how)
         files = duplicates.write_distinct(found, distinct, out, **given)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from didact.cli.options import Cache, Json, Workers
+from didact.cli.options import Cache, Executor, Json, RayAddress, Workers
 from didact.cli.streams import print_json
 
 EXAMPLES: Final = "Example: didact demo -o demo"
@@ -18,6 +18,8 @@ def demo(
         "demo"
     ),
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -30,6 +32,7 @@ def demo(
     config = demo_config(pool, target, out / "run.yaml")
     with progress_bars() as progress:
         done = pipeline.run(
-            config, out / "run", workers=workers, cache_dir=cache_dir, progress=progress
-        )
+            config, out / "run", workers=workers, cache_dir=cache_dir, progress=progress,
+            executor=executor, address=ray_address,
+        )  # fmt: skip
     print_json(done.manifest.to_json()) if json else run_table(done)

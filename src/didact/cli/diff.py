@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -14,8 +13,8 @@ EXAMPLES: Final = "Example: didact diff OUT_A OUT_B"
 
 
 def diff(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A finished run folder.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A finished run folder.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another.")],
     json: Json = False,
 ) -> None:
     """Compare two runs: settings, inputs, scores, selections, order, cost."""

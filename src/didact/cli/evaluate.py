@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from didact.cli.inputs import method_settings, read_settings
-from didact.cli.options import Cache, Data, Json, Workers
+from didact.cli.options import Cache, Data, Executor, Json, RayAddress, Workers
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -33,7 +33,7 @@ def evaluate(
         typer.Argument(metavar="FILES...", help="Held-out files, folders or globs."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The table: one row for each sample.")
+        str | None, typer.Option("-o", "--out", help="The table: one row for each sample.")
     ] = None,
     choices: Annotated[
         Literal["column", "labels", "letters"] | None,
@@ -78,6 +78,8 @@ def evaluate(
     ] = None,
     data: Data = None,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -123,20 +125,24 @@ def evaluate(
         )  # fmt: skip
         print_json(records) if json else printing.records_table(records)
         return
+    from didact.core.paths import place
     from didact.data import tables
     from didact.evaluation.results import write_evaluation
 
     _refuse_idle({"--limit": limit}, "an evaluation of every sample; it goes with --lm-eval")
-    if out is not None:
-        tables.check_replaceable(out)
+    path = None if out is None else place(out)
+    if path is not None:
+        tables.check_replaceable(path)
     with printing.progress_bars() as progress:
-        ctx = verbs.context(0, workers, cache_dir, progress, say)
+        ctx = verbs.context(
+            0, workers, cache_dir, progress, say, executor=executor, address=ray_address
+        )
         found = verbs.evaluate(
             named[0], named[1:], read_as=read_as, ctx=ctx, choices=choices, on_overlap=on_overlap,
             **settings,
         )  # fmt: skip
-        if out is not None:
-            write_evaluation(found, out)
+        if path is not None:
+            write_evaluation(found, path)
     for note in found.notes:
         say(f"note: {note}")
     bill = ctx.meter.bill

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -19,8 +18,8 @@ EXAMPLES: Final = (
 
 def export(
     pool: PoolFiles,
-    order_: Annotated[Path, typer.Option("--order", help="order.parquet, or its folder.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")],
+    order_: Annotated[str, typer.Option("--order", help="order.parquet, or its folder.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="Where the files go.")],
     for_: Annotated[
         str,
         typer.Option(
@@ -43,10 +42,11 @@ def export(
     from didact import config as configs
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.paths import place
     from didact.data import tables
     from didact.data.export.data_set import ExportSettings, export_notes
 
-    ordered = tables.read_order(order_)
+    ordered = tables.read_order(place(order_))
     with opened_pool(pool, data, cache_dir, seed) as (found, *_):
         settings = configs.apply({"for": for_}, set_ or ())
         files = verbs.export(found, ordered, out, **settings)

@@ -9,20 +9,22 @@ from didact.cli.streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from didact.core.pool import Pool
     from didact.core.protocols import Context
     from didact.data.reading.settings import DataSettings
+    from didact.execution.choice import Kind
 
 
 @contextmanager
 def opened_pool(
     paths: list[str],
     data: list[str] | None,
-    cache_dir: Path | None,
+    cache_dir: str | None,
     seed: int = 0,
     workers: int | None = None,
+    executor: Kind | None = None,
+    address: str | None = None,
 ) -> Iterator[tuple[Pool, DataSettings, Context]]:
     """The pool, how it was read, and a context; progress is drawn until the block ends."""
     from didact import verbs
@@ -30,7 +32,9 @@ def opened_pool(
 
     settings = read_settings(data)
     with progress_bars() as progress:
-        ctx = verbs.context(seed, workers, cache_dir, progress, say)
+        ctx = verbs.context(
+            seed, workers, cache_dir, progress, say, executor=executor, address=address
+        )
         yield verbs.read_with_inputs(paths, settings, ctx).pool, settings, ctx
 
 

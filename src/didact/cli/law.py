@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -30,7 +29,7 @@ def law(
         str | None, typer.Option("--file", help="Of run folders: the held-out file, of several.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for law.json and law.html.")
+        str | None, typer.Option("-o", "--out", help="Folder for law.json and law.html.")
     ] = None,
     cache_dir: Cache = None,
     json: Json = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from didact.cli.inputs import read_settings
-from didact.cli.options import Cache, Data, Json, Workers
+from didact.cli.options import Cache, Data, Executor, Json, RayAddress, Workers
 from didact.cli.streams import print_json, say
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def monitor(
     ] = None,
     data: Data = None,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -69,7 +71,9 @@ def monitor(
         )
     folders = series_of(series) if series is not None else [run]
     with progress_bars() as progress:
-        ctx = verbs.context(0, workers, cache_dir, progress, say)
+        ctx = verbs.context(
+            0, workers, cache_dir, progress, say, executor=executor, address=ray_address
+        )
         found = judge(
             [str(folder) for folder in folders], held_out=held_out, seen=seen,
             read_as=read_settings(data), ctx=ctx,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -20,7 +19,7 @@ EXAMPLES: Final = (
 
 def order(
     selection: Annotated[
-        Path, typer.Argument(help="selection.parquet, or the folder that holds it.")
+        str, typer.Argument(help="selection.parquet, or the folder that holds it.")
     ],
     method: Annotated[
         str,
@@ -30,8 +29,8 @@ def order(
             autocompletion=completion.names_of("orderers"),
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The table: position, row, id.")],
-    scores: Annotated[Path | None, typer.Option("--scores", help="What to order by.")] = None,
+    out: Annotated[str, typer.Option("-o", "--out", help="The table: position, row, id.")],
+    scores: Annotated[str | None, typer.Option("--scores", help="What to order by.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,23 +53,25 @@ def order(
     """Put a selection in training order: ascending in utility, the best last."""
     from didact import verbs
     from didact.cli.printing import facts_table
+    from didact.core.paths import place
     from didact.data import tables
     from didact.data.reading.ingest import open_cached
 
-    tables.check_replaceable(out)
-    chosen, ids = tables.read_selection(selection)
+    path, of = place(out), place(selection)
+    tables.check_replaceable(path)
+    chosen = tables.read_selection(of)
     if pool:
         with opened_pool(pool, data, cache_dir, seed) as (found, *_):
             chosen.check(found)
     ctx = verbs.context(seed, 1, cache_dir)
-    by = tables.read_scores(scores) if scores is not None else None
+    by = tables.read_scores(place(scores)) if scores is not None else None
     ordered = verbs.order(
         open_cached(chosen.pool_fingerprint, ctx.cache_dir), chosen, by, method, ctx=ctx,
         **method_settings(set_, verbs.order, "epochs", "batch_size", "jitter", "interleave"),
     )  # fmt: skip
-    tables.write_order(ordered, tables.ids_of(ordered, chosen, ids), out)
+    tables.write_order(ordered, tables.ids_of(ordered, chosen, tables.read_ids(of)), path)
     result = {
-        "order": str(out), "method": method, "rows": len(ordered), "epochs": ordered.epochs,
+        "order": str(path), "method": method, "rows": len(ordered), "epochs": ordered.epochs,
         "steps": ordered.steps,
     }  # fmt: skip
     print_json(result) if json else facts_table(result)

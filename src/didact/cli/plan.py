@@ -102,7 +102,7 @@ def plan(
         typer.Option("--lora-rank", min=1, help="Train adapters [default: all weights]."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for plan.json and plan.html.")
+        str | None, typer.Option("-o", "--out", help="Folder for plan.json and plan.html.")
     ] = None,
     data: Data = None,
     cache_dir: Cache = None,

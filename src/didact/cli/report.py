@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -14,9 +13,9 @@ EXAMPLES: Final = "Example: didact report OUT --no-samples -o share.html"
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="A finished run folder.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The file [default: RUN/report.html].")
+        str | None, typer.Option("-o", "--out", help="The file [default: RUN/report.html].")
     ] = None,
     samples: Annotated[
         bool | None,
@@ -26,7 +25,8 @@ def report(
 ) -> None:
     """Write the report of a finished run again."""
     from didact import pipeline
+    from didact.core.paths import place
 
-    path = out or folder / "report.html"
+    path = place(out) if out else place(folder) / "report.html"
     pipeline.report(folder, path, samples=samples, cache_dir=cache_dir)
     sys.stdout.write(f"{path}\n")

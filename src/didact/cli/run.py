@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from didact.cli import completion
-from didact.cli.options import Cache, Json, Override, Workers
+from didact.cli.options import Cache, Executor, Json, Override, RayAddress, Workers
 from didact.cli.streams import print_json, say
 
 if TYPE_CHECKING:
     from didact.accounting.devices import Rate
     from didact.core.cost import Cost
+    from didact.core.protocols import Context
 
 EXAMPLES: Final = (
     "Examples: didact run run.yaml -o OUT · "
@@ -23,10 +24,14 @@ EXAMPLES: Final = (
 
 def run(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML or TOML; 'didact init' writes one.")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML or TOML, a file or a URL; 'didact init' writes one.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
+        str | None, typer.Option("-o", "--out", help="The run folder; again = go on there.")
     ] = None,
     set_: Override = None,
     plan: Annotated[
@@ -50,6 +55,8 @@ def run(
         typer.Option("--mfu", help="Share of the device's peak: 0.4, 0.3-0.5 [default: 0.3-0.5]."),
     ] = None,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -63,22 +70,24 @@ def run(
     if not dry_run and (device is not None or mfu is not None):
         raise typer.BadParameter("--device and --mfu foretell hours: give --dry-run as well")
     checked = configs.load(config, set_ or ())
+    where: dict[str, Any] = {"workers": workers, "executor": executor, "address": ray_address}
     at, why = verbs.rate(device, mfu=mfu, cache_dir=cache_dir) if dry_run else (None, "")
     with progress_bars() as progress:
+
+        def context(config: configs.RunConfig) -> Context:
+            execution = config.execution.with_given(**where)
+            return verbs.context(config.seed, None, cache_dir, progress, say, executor=execution)
+
         if plan is not None:
             from didact import plans
 
-            ctx = verbs.context(checked.seed, workers, cache_dir, progress, say)
-            checked = plans.follow(checked, plan, ctx)
+            checked = plans.follow(checked, plan, context(checked))
         if dry_run:
-            ctx = verbs.context(checked.seed, workers, cache_dir, progress, say)
-            pool, costs = pipeline.plan(checked, ctx)
+            pool, costs = pipeline.plan(checked, context(checked))
         else:
             if out is None:
                 raise typer.BadParameter("give a run folder: -o OUT (or --dry-run)")
-            done = pipeline.run(
-                checked, out, workers=workers, cache_dir=cache_dir, progress=progress
-            )
+            done = pipeline.run(checked, out, cache_dir=cache_dir, progress=progress, **where)
     if dry_run:
         whole = total(costs.values())
         result = {

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
-from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Target, Workers
+from didact.cli.options import (
+    Cache,
+    Data,
+    Executor,
+    Json,
+    PoolFiles,
+    RayAddress,
+    Seed,
+    Set,
+    Target,
+    Workers,
+)
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -28,12 +38,14 @@ def score(
             autocompletion=completion.names_of("scorers"),
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
+    out: Annotated[str, typer.Option("-o", "--out", help="The table: row, id, score, task:….")],
     target: Target = None,
     set_: Set = None,
     data: Data = None,
     seed: Seed = 0,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -41,18 +53,21 @@ def score(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.core import registry
+    from didact.core.paths import place
     from didact.data import tables
     from didact.data.about import SKIPPED_TARGET_ROWS, rejected_rows
     from didact.scoring.around.about_scores import about_scores, about_target
 
-    tables.check_replaceable(out)
-    with opened_pool(pool, data, cache_dir, seed, workers) as (found, read_as, ctx):
+    path = place(out)
+    tables.check_replaceable(path)
+    opened = opened_pool(pool, data, cache_dir, seed, workers, executor, ray_address)
+    with opened as (found, read_as, ctx):
         settings = method_settings(set_, verbs.score)
         target_pool = verbs.read_target(target, read_as, ctx).pool if target else None
         scores = verbs.score(found, method, target=target_pool, ctx=ctx, **settings)
-        tables.write_scores(scores, found, out)
+        tables.write_scores(scores, found, path)
     result = {
-        "scores": str(out), "method": method, "higher_is_better": scores.higher_is_better,
+        "scores": str(path), "method": method, "higher_is_better": scores.higher_is_better,
         "rows": len(scores), "missing": len(scores.missing), "tasks": list(scores.tasks),
         **scores.summary(),
     }  # fmt: skip
@@ -64,8 +79,9 @@ def score(
         aimed_at = registry.find("scorers", method).needs_target
         files = list(map(str, target or ()))
         known += about_target(found, target_pool, files, aimed_at=aimed_at)
-        lost = str(target_pool.path / "rejected.jsonl")
-        known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
+        if target_pool.has_file("rejected.jsonl"):
+            lost = str(target_pool.file("rejected.jsonl").path)
+            known += rejected_rows([target_pool], "target files", lost, SKIPPED_TARGET_ROWS)
     if note := scores.facts.get("note"):
         say(f"note: {note}")
     for finding in known:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
 from didact.cli import completion
 from didact.cli.inputs import method_settings, opened_pool
-from didact.cli.options import Cache, Data, Json, PoolFiles, Seed, Set, Workers
+from didact.cli.options import (
+    Cache,
+    Data,
+    Executor,
+    Json,
+    PoolFiles,
+    RayAddress,
+    Seed,
+    Set,
+    Workers,
+)
 from didact.cli.streams import print_json, say
 
 EXAMPLES: Final = (
@@ -31,9 +40,9 @@ def select(
             autocompletion=completion.names_of("selectors"),
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for selection.parquet.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="Folder for selection.parquet.")],
     scores: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option("--scores", help="What to choose by. Repeatable with --combine."),
     ] = None,
     budget: Annotated[
@@ -52,6 +61,8 @@ def select(
     data: Data = None,
     seed: Seed = 0,
     workers: Workers = None,
+    executor: Executor = None,
+    ray_address: RayAddress = None,
     cache_dir: Cache = None,
     json: Json = False,
 ) -> None:
@@ -60,19 +71,22 @@ def select(
     from didact.cli.printing import facts_table
     from didact.core.budget import Budget
     from didact.core.locks import alone_in
+    from didact.core.paths import place
     from didact.data import tables
     from didact.scoring.around.about_scores import about_scores
     from didact.selection.around.about_selection import about_selection
 
-    with alone_in(out), opened_pool(pool, data, cache_dir, seed, workers) as (found, _, ctx):
-        tables.check_replaceable(out / "selection.parquet")
-        given = [tables.read_scores(path) for path in scores or ()]
+    folder = place(out)
+    opened = opened_pool(pool, data, cache_dir, seed, workers, executor, ray_address)
+    with alone_in(folder), opened as (found, _, ctx):
+        tables.check_replaceable(folder / "selection.parquet")
+        given = [tables.read_scores(place(path)) for path in scores or ()]
         by = verbs.combine(given, combine) if len(given) > 1 else next(iter(given), None)
         chosen = verbs.select(
             found, by, method, budget=Budget.parse(budget) if budget else None,
             ctx=ctx, **method_settings(set_, verbs.select, *_ALSO),
         )  # fmt: skip
-        path = out / "selection.parquet"
+        path = folder / "selection.parquet"
         tables.write_selection(chosen, by, found, path)
         result = {"selection": str(path), "method": method, **chosen.describe(found, by)}
         if "train" in chosen.settings:

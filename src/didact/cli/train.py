@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -30,7 +29,7 @@ def train(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="The trained model's folder; again = go on.")
+        str, typer.Option("-o", "--out", help="The trained model's folder; again = go on.")
     ],
     order_: Annotated[
         str,
@@ -57,6 +56,7 @@ def train(
     from didact import verbs
     from didact.cli.printing import facts_table
     from didact.core.errors import ConfigError
+    from didact.core.paths import place
     from didact.data import tables
     from didact.training.ranks import is_first
     from didact.training.settings import Seeds
@@ -64,7 +64,7 @@ def train(
     drawn = order_ in {"keep", "shuffle"}
     if not drawn and epochs != 1:
         raise ConfigError(f"--epochs {epochs}: {order_} has its epochs written out; leave it out")
-    ordered = None if drawn else tables.read_order(Path(order_))
+    ordered = None if drawn else tables.read_order(place(order_))
     with opened_pool(pool, data, cache_dir, seed) as (found, _, ctx):
         settings = method_settings(set_, verbs.train)
         if ordered is None:

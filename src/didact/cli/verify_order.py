@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -18,7 +17,7 @@ EXAMPLES: Final = (
 
 def verify_order(
     log: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="LOG",
             help="JSON lines with step and ids, rows, positions or texts; a steps.jsonl of "
@@ -26,7 +25,7 @@ def verify_order(
         ),
     ],
     manifest: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="MANIFEST", help="The run folder, manifest.json or order.parquet."),
     ],
     json: Json = False,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from didact.comparing.ground import Ground
+from didact.comparing.estimates import Estimates
 from didact.comparing.settings import Setting
 from didact.comparing.speed import Speed
 from didact.comparing.trials import Trial
+from didact.core.cost import Cost, total
 from didact.core.errors import BudgetError
-from didact.core.manifest import fingerprint
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 
@@ -21,7 +22,7 @@ class Line:
 
     Attributes:
         label: The setting.
-        runs: Number of its runs that are done.
+        runs: Number of its runs to come.
         infeasible: Number of its budgets that do not pay for its scoring.
         scoring_flops: FLOPs of scoring; 0 where an earlier line has the same scores.
         scoring_cpu_seconds: Processor seconds of scoring, likewise.
@@ -89,12 +90,12 @@ class Bill:
 
 
 def billed(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
     *,
-    done: frozenset[str] = frozenset(),
+    done: Mapping[str, float] = MappingProxyType({}),
     jobs: int = 1,
     max_hours: float | None = None,
 ) -> Bill:
@@ -102,36 +103,44 @@ def billed(
 
     Settings go, one after another, until what is left keeps to `max_hours`: the last value of an
     axis first, arms from the last to the first after that. The base model, random samples and all
-    data stay, and what is done, and so do all seeds and budgets of what stays.
+    data stay, and so do all seeds and budgets of what stays. What is done counts by the time that
+    it took, so that a comparison that is gone on with keeps to the hours in all; of a setting that
+    goes half done, the rest is not run.
 
     Args:
-        ground: The ground.
+        ahead: What is foretold of them.
         settings: The settings.
         trials: The trials.
         speeds: Digest of a base → how fast it trains.
-        done: Names of trials that are done.
+        done: Name of a trial that is done → wall seconds that it took.
         jobs: Runs at a time, each on a device of its own.
-        max_hours: Most hours that it may take.
+        max_hours: Most hours that it may take in all.
 
     Raises:
         BudgetError: What stays takes longer than that.
     """
     undone = {t.setting.label for t in trials if t.plain is not None and t.name not in done}
+    spent = sum(done.values()) / jobs
     left = list(settings)
     dropped: list[str] = []
     while True:
-        bill = _bill(ground, left, trials, speeds, done, jobs, dropped)
-        if max_hours is None or bill.seconds <= 3600 * max_hours:
+        bill = _bill(ahead, left, trials, speeds, done, jobs, dropped)
+        over = max_hours is not None and spent + bill.seconds > 3600 * max_hours
+        if max_hours is None or not over or not any(s.label in undone for s in left):
             return bill
         going = next_to_go([s for s in left if s.label in undone])
         if going is None:
             raise BudgetError(
                 f"--max-hours {max_hours:g}: the base model, random samples and all data alone "
-                f"take {bill.seconds / 3600:.3g} h; lower budgets or seeds, "
-                "take a smaller base, or raise it"
+                f"take {bill.seconds / 3600:.3g} h{_beside(spent)}; lower budgets or seeds, take a "
+                "smaller base, or raise it"
             )
         left.remove(going)
         dropped.append(going.label)
+
+
+def _beside(spent: float) -> str:
+    return f" beside the {spent / 3600:.3g} h that runs took before" if spent else ""
 
 
 def next_to_go(settings: Sequence[Setting]) -> Setting | None:
@@ -143,37 +152,48 @@ def next_to_go(settings: Sequence[Setting]) -> Setting | None:
 
 
 def _bill(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     speeds: Mapping[str, Speed],
-    done: frozenset[str],
+    done: Mapping[str, float],
     jobs: int,
     dropped: Sequence[str],
 ) -> Bill:
-    lines, scored = [], set[str]()
+    scored = {
+        part for t in trials if t.name in done for part in _parts(ahead, t.setting, t.seed)
+    }  # fmt: skip
+    lines = []
     device = ""
     for setting in settings:
-        base = ground.base_of(setting)
+        base = ahead.ground.base_of(setting)
         speed = speeds[base.digest]
         device = speed.device
         mine = [t for t in trials if t.setting == setting and t.plain is not None]
         todo = [t for t in mine if t.name not in done]
-        scores, cpu = 0.0, 0.0
-        own = fingerprint([setting.sections["score"], setting.sections["select"]])
-        if todo and setting.sections["score"] is not None and own not in scored:
-            scored.add(own)
-            cost = ground.scoring(setting)
-            scores, cpu = cost.flops, cost.cpu_seconds
-        one = ground.evaluation(setting).flops
+        cost = Cost()
+        for trial in todo:
+            parts = _parts(ahead, setting, trial.seed)
+            cost += total(each for part, each in parts.items() if part not in scored)
+            scored |= parts.keys()
+        one = ahead.evaluation(setting).flops
         runs = 1 if setting.method == BASE else len(todo)
         training = sum(t.training_flops for t in todo)
         line = Line(
             label=setting.label, runs=runs,
             infeasible=len({t.beta for t in trials if t.setting == setting and t.reason}),
-            scoring_flops=scores, scoring_cpu_seconds=cpu, training_flops=training,
+            scoring_flops=cost.flops, scoring_cpu_seconds=cost.cpu_seconds,
+            training_flops=training,
             evaluation_flops=one * runs,
-            seconds=speed.seconds(scores + training + one * runs, runs) + cpu,
+            seconds=speed.seconds(cost.flops + training + one * runs, runs) + cost.cpu_seconds,
         )  # fmt: skip
         lines.append(line)
     return Bill(tuple(lines), tuple(dropped), device, jobs)
+
+
+def _parts(ahead: Estimates, setting: Setting, seed: int) -> dict[tuple[str, int | None], Cost]:
+    """What is made before a training, by what it is; what is drawn anew for every seed, by seed."""
+    if not setting.sections["select"]:
+        return {}
+    draw = seed if setting.draws else None
+    return {(part, draw): cost for part, cost in ahead.scoring_parts(setting).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,25 +10,24 @@ from typing import Any
 
 from didact import verbs
 from didact.comparing.bill import Bill, billed
-from didact.comparing.exporting import Exported, export_arms
-from didact.comparing.grid import Grid, load_grid, parse_grid
-from didact.comparing.ground import Ground, open_ground
+from didact.comparing.estimates import Estimates
+from didact.comparing.grid import Given, Grid, read_grid
+from didact.comparing.ground import Ground, one_at_a_time, open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
-from didact.comparing.records import Record, read_record
-from didact.comparing.results import compared_results
+from didact.comparing.records import ARMS, Record, read_record, selection_flops
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import Setting, settings_of
 from didact.comparing.speed import Speed, measured_speed
 from didact.comparing.told import Asked, told
 from didact.comparing.trials import Trial, trials_of
 from didact.comparing.writing import write_comparison
-from didact.core.errors import ConfigError, did_you_mean
+from didact.core.errors import ConfigError, DataError, did_you_mean
 from didact.core.manifest import fingerprint
 from didact.core.protocols import Context
 from didact.evaluation.results import HIGHER_IS_BETTER, write_evaluation
 from didact.execution.devices import local_devices
-from didact.planning.comparison import ALL, BASE, Comparison
+from didact.planning.comparison import ALL, Comparison
 from didact.verbs import PathLike
 
 
@@ -40,26 +40,22 @@ class Compared:
         bill: What was to be paid when it was begun.
         comparison: What it found; None of a dry run.
         failed: Name of a run that failed → why.
-        exported: The arms that were written for another trainer.
     """
 
     folder: Path
     bill: Bill
     comparison: Comparison | None = None
     failed: Mapping[str, str] | None = None
-    exported: Sequence[Exported] = ()
 
 
 def compare(
-    grid: Grid | Mapping[str, Any] | PathLike,
+    grid: Given,
     out: PathLike,
     *,
     dry_run: bool = False,
     max_hours: float | None = None,
     jobs: int = 1,
     so_far: bool = False,
-    export_only: str | None = None,
-    results: PathLike | None = None,
     about_to_run: Callable[[Bill], None] | None = None,
     ctx: Context | None = None,
 ) -> Compared:
@@ -78,9 +74,6 @@ def compare(
             `didact.comparing.bill.billed`.
         jobs: Runs at a time, in processes.
         so_far: Run nothing, and tell what is done.
-        export_only: Train nothing, and write every feasible arm as a data set for this trainer.
-        results: Run nothing, and tell a CSV of what was trained and evaluated elsewhere; see
-            `didact.comparing.results.compared_results`.
         about_to_run: Told of the bill before the first run.
         ctx: Cache, progress, and who is told.
 
@@ -95,63 +88,57 @@ def compare(
     **Cost:** the bill's; the pool is tokenised once and four optimizer steps are timed.
     """
     ctx = ctx or verbs.context()
-    checked, where = _grid(grid)
+    checked, where = read_grid(grid)
     home = Path(out).expanduser().absolute()
-    if results is not None:
-        comparison = compared_results(checked, home, where, Path(results).expanduser())
-        write_comparison(comparison, home)
-        return Compared(home, Bill(()), comparison)
-    if export_only is not None:
-        exported = export_arms(checked, home, where, export_only, ctx)
-        return Compared(home, Bill(()), exported=exported)
+    if so_far and not any((home / ARMS).glob("*.json")):
+        raise DataError(f"{home}: no run is done there; run it without --so-far first")
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)
-    ground = open_ground(checked, settings, home, ctx, where)
-    trials = trials_of(ground, settings)
-    done = frozenset(
-        t.name for t in trials
+    ground = open_ground(checked, settings, home, ctx, where, making=not so_far)
+    ahead = Estimates(ground)
+    trials = trials_of(ahead, settings)
+    done = {
+        t.name: r.seconds for t in trials
         if (r := read_record(home, t.name, t.key)) is not None and r.status != "failed"
-    )  # fmt: skip
-    speeds = _speeds(ground, settings)
-    device = _device(ground, settings)
-    devices = 1 if device == "cpu" else jobs  # runs on one processor share its cores
-    bill = billed(ground, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
-    kept = [s for s in settings if s.label not in bill.dropped]
-    trials = [t for t in trials if t.setting.label not in bill.dropped]
+    }  # fmt: skip
+    speeds = _speeds(ahead, settings, timing=not so_far)
+    device = _device(ahead, settings)
+    # runs on one processor share its cores, those on one accelerator its time
+    devices = 1 if device == "cpu" else min(jobs, len(local_devices(device)))
+    bill = billed(ahead, settings, trials, speeds, done=done, jobs=devices, max_hours=max_hours)
+    going = [t for t in trials if t.setting.label not in bill.dropped or t.name in done]
+    staying = {t.setting.label for t in going}
+    kept = [s for s in settings if s.label not in bill.dropped or s.label in staying]
+    trials = [t for t in trials if t.setting.label in staying]
     if dry_run:
         return Compared(home, bill)
     if about_to_run is not None and not so_far:
         about_to_run(bill)
-    weights = max(base.weight_bytes for base in ground.bases.values())
-    check_room(home, weights, len(trials) - len(done), jobs, keep_models=checked.keep_models)
-    base_tables = _evaluated_bases(ground)
+    base_tables = _evaluated_bases(ground, making=not so_far)
     if so_far:
         read = (read_record(home, t.name, t.key) for t in trials)
         records = {record.name: record for record in read if record is not None}
     else:
+        weights = max(base.weight_bytes for base in ground.bases.values())
+        runs = sum(t.plain is not None and t.name not in done for t in going)
+        check_room(home, weights, runs, jobs, keep_models=checked.keep_models)
         records = run_trials(
-            trials, home, ctx, foretold=_foretold(ground, trials, speeds),
+            going, home, ctx, foretold=_foretold(ahead, going, speeds),
             keep_models=checked.keep_models, jobs=jobs, device=device,
         )  # fmt: skip
-    points, notes = points_of(ground, kept, trials, records, base_tables)
+    points, notes = points_of(ahead, kept, trials, records, base_tables)
     whole = replace(
-        billed(ground, kept, trials, speeds, jobs=devices), dropped=bill.dropped
+        billed(ahead, kept, trials, speeds, jobs=devices), dropped=bill.dropped
     )  # fmt: skip
-    about = _about(ground, kept, trials, whole, speeds, records, notes)
-    comparison = told(points, _asked(ground, kept), about)
+    about = _about(ahead, kept, whole, speeds, records, notes)
+    asked = Asked(
+        metric=checked.metric, choosing=tuple(task_of(f.name) for f in ground.choosing),
+        telling=tuple(task_of(f.name) for f in ground.telling),
+    )  # fmt: skip
+    comparison = told(points, asked, about)
     write_comparison(comparison, home)
     failed = {r.name: r.reason for r in records.values() if r.status == "failed"}
     return Compared(home, bill, comparison, failed)
-
-
-def _grid(grid: Grid | Mapping[str, Any] | PathLike) -> tuple[Grid, str]:
-    """The grid, and what messages call it."""
-    if isinstance(grid, Grid):
-        return grid, "grid"
-    if isinstance(grid, Mapping):
-        return parse_grid(grid), "grid"
-    path = Path(grid).expanduser()
-    return load_grid(path), str(path)
 
 
 def _check_metric(metric: str, where: str) -> None:
@@ -160,89 +147,82 @@ def _check_metric(metric: str, where: str) -> None:
         raise ConfigError(f"{where}: metric {metric!r} is unknown{did_you_mean(metric, known)}")
 
 
-def _speeds(ground: Ground, settings: Sequence[Setting]) -> dict[str, Speed]:
+def _speeds(ahead: Estimates, settings: Sequence[Setting], *, timing: bool) -> dict[str, Speed]:
     """Digest of a base → how fast all data train it."""
     out: dict[str, Speed] = {}
     for setting in settings:
-        base = ground.base_of(setting)
+        base = ahead.ground.base_of(setting)
         if setting.method == ALL and base.digest not in out:
-            out[base.digest] = measured_speed(ground, setting)
+            out[base.digest] = measured_speed(ahead, setting, timing=timing)
     return out
 
 
 def _foretold(
-    ground: Ground, trials: Sequence[Trial], speeds: Mapping[str, Speed]
+    ahead: Estimates, trials: Sequence[Trial], speeds: Mapping[str, Speed]
 ) -> dict[str, float]:
     """Name of a trial → wall seconds that its training and evaluation are foretold to take."""
     out = {}
     for trial in trials:
         if trial.plain is not None:
-            flops = trial.training_flops + ground.evaluation(trial.setting).flops
-            out[trial.name] = speeds[ground.base_of(trial.setting).digest].seconds(flops)
+            flops = trial.training_flops + ahead.evaluation(trial.setting).flops
+            out[trial.name] = speeds[ahead.ground.base_of(trial.setting).digest].seconds(flops)
     return out
 
 
-def _device(ground: Ground, settings: Sequence[Setting]) -> Any:
+def _device(ahead: Estimates, settings: Sequence[Setting]) -> Any:
     """What trainings run on: the CPU or accelerators."""
     some = next(s for s in settings if s.method == ALL)
-    asked = ground.train_settings(some).device
+    asked = ahead.train_settings(some).device
     return "cpu" if local_devices(asked)[0] == "cpu" else asked
 
 
-def _evaluated_bases(ground: Ground) -> dict[str, Path]:
+def _evaluated_bases(ground: Ground, *, making: bool) -> dict[str, Path]:
     """Digest of a base → the table of its evaluation, made once."""
     out = {}
     for base in ground.bases.values():
         key = fingerprint([base.digest, ground.identity, ground.grid.evaluate])[:16]
-        path = ground.home / "bases" / f"{key}.parquet"
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            found = verbs.evaluate(
-                base.model, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
-            )
-            write_evaluation(found, path)
-        out[base.digest] = path
+        path = out[base.digest] = ground.home / "bases" / f"{key}.parquet"
+        if path.is_file():
+            continue
+        if not making:
+            raise DataError(f"{path}: the base model is not evaluated; run it without --so-far")
+        with one_at_a_time(ground.home, "evaluate the base model", ground.ctx):
+            if not path.is_file():
+                found = verbs.evaluate(
+                    base.model, ground.held_out, name="base", ctx=ground.ctx, **ground.grid.evaluate
+                )
+                write_evaluation(found, path)
     return out
 
 
-def _asked(ground: Ground, settings: Sequence[Setting]) -> Asked:
-    trained = {s.label: ground.train_settings(s) for s in settings}
-    return Asked(
-        metric=ground.grid.metric,
-        choosing=tuple(task_of(file.name) for file in ground.choosing),
-        telling=tuple(task_of(file.name) for file in ground.telling),
-        schedules={label: (t.schedule, t.learning_rate) for label, t in trained.items()},
-        orders={
-            s.label: "" if s.method == BASE else str(s.sections["order"].get("method", "keep"))
-            for s in settings
-        },
-    )
-
-
 def _about(
-    ground: Ground,
+    ahead: Estimates,
     settings: Sequence[Setting],
-    trials: Sequence[Trial],
     bill: Bill,
     speeds: Mapping[str, Speed],
     records: Mapping[str, Record],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """What stands beside the numbers, JSON values."""
-    grid = ground.grid
+    ground, grid = ahead.ground, ahead.ground.grid
     bases: list[dict[str, Any]] = []
     for setting in settings:
         if setting.method == ALL and all(
             b["model"] != ground.base_of(setting).model for b in bases
         ):
-            base, whole = ground.base_of(setting), ground.full_pass(setting)
+            base, whole = ground.base_of(setting), ahead.full_pass(setting)
             speed = speeds[base.digest]
             bases.append(
                 {
-                    "model": base.model, "digest": base.digest, "n_params": base.n_params,
+                    "name": setting.place[0], "model": base.model, "digest": base.digest,
+                    "n_params": base.n_params,
                     "full_pass_flops": whole.flops, "full_pass_tokens": whole.tokens,
-                    "samples": whole.samples, "flops_per_second": speed.flops_per_second,
-                    "device": speed.device,
+                    "samples": whole.samples,
+                    **({} if math.isnan(speed.flops_per_second) else {
+                        "flops_per_second": speed.flops_per_second,
+                        "flops_per_cpu_second": speed.flops_per_cpu_second,
+                        "device": speed.device,
+                    }),
                 }
             )  # fmt: skip
     return {
@@ -253,27 +233,15 @@ def _about(
         "choose_on": [file.name for file in ground.choosing],
         "tell_on": [file.name for file in ground.telling],
         "axes": {axis: list(values) for axis, values in grid.axes.items()},
-        "bill": bill.to_json(),
+        "bill": None if math.isnan(bill.seconds) else bill.to_json(),
         "spent": {
             "training_flops": sum(r.training_flops for r in records.values()),
-            "selection_flops": sum(_scored(trials, records).values()),
+            "selection_flops": selection_flops(records.values()),
             "hours": sum(r.seconds for r in records.values()) / 3600,
             "runs": len(records),
         },
         "notes": list(notes),
     }  # fmt: skip
-
-
-def _scored(trials: Sequence[Trial], records: Mapping[str, Record]) -> dict[str, float]:
-    """Identity of scores → FLOPs that making them took; what several arms share counts once."""
-    out: dict[str, float] = {}
-    for trial in trials:
-        record = records.get(trial.name)
-        if record is not None and record.selection_flops:
-            draw = trial.seed if trial.setting.draws else None
-            sections = (trial.setting.sections["score"], trial.setting.sections["select"])
-            out[fingerprint([*sections, draw])] = record.selection_flops
-    return out
 
 
 def _named(grid: Grid) -> str:

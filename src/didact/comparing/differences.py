@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from statistics import median
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from didact.analysis.intervals import difference_estimate, holm_levels
-from didact.analysis.power import power_constant
+from didact.analysis.apart import tested
+from didact.analysis.intervals import Estimate
+from didact.analysis.told import Difference
 from didact.comparing.measured import Choice, Measured
 from didact.comparing.points import Point
 from didact.planning.comparison import ALL, BASE, RANDOM
@@ -20,7 +17,14 @@ Pair = tuple[Point, Point]
 _ENDS: Final = frozenset({BASE, ALL})
 
 
-def beside_random(at: Measured, points: Sequence[Point], choice: Choice) -> Iterator[Json]:
+class Tested(NamedTuple):
+    """Differences that were tested together, and the smallest that would have been found."""
+
+    differences: tuple[Json, ...]
+    detectable: float | None
+
+
+def beside_random(at: Measured, points: Sequence[Point], choice: Choice) -> Tested:
     """Every chosen arm beside random samples at its budget."""
     there = [p for p in points if p.label in choice.labels and p.set in at.sets]
     pairs = [
@@ -28,26 +32,26 @@ def beside_random(at: Measured, points: Sequence[Point], choice: Choice) -> Iter
         for random in there
         if random.setting.arm == RANDOM
         for point in there
-        if point.setting.arm not in {*_ENDS, RANDOM} and _alike(point, random)
+        if point.setting.arm not in {*_ENDS, RANDOM} and point.beta == random.beta
     ]
     return _tested(at, pairs)
 
 
-def beside_free(at: Measured, points: Sequence[Point], choice: Choice) -> Iterator[Json]:
+def beside_free(at: Measured, points: Sequence[Point], choice: Choice) -> Tested:
     """At every budget the best arm whose scoring takes FLOPs beside the best of the others.
 
     Both are chosen by the files that settings are chosen by, so that nothing is gained by having
     been picked; without such files there is nothing.
     """
     if not choice.tables:
-        return iter(())
+        return Tested((), None)
     there = [
         p for p in points
         if p.label in choice.labels and p.set in at.sets and p.setting.arm not in _ENDS
     ]  # fmt: skip
     pairs = []
-    for place in dict.fromkeys((p.beta, p.setting.place[0]) for p in there):
-        here = [p for p in there if (p.beta, p.setting.place[0]) == place]
+    for beta in dict.fromkeys(p.beta for p in there):
+        here = [p for p in there if p.beta == beta]
         paying = [p for p in here if p.selection_flops > 0]
         free = [p for p in here if p.selection_flops == 0]
         if paying and free:
@@ -55,47 +59,36 @@ def beside_free(at: Measured, points: Sequence[Point], choice: Choice) -> Iterat
     return _tested(at, pairs)
 
 
-def _alike(a: Point, b: Point) -> bool:
-    return a.beta == b.beta and a.setting.place[0] == b.setting.place[0]
-
-
-def _tested(at: Measured, pairs: Sequence[Pair]) -> Iterator[Json]:
+def _tested(at: Measured, pairs: Sequence[Pair]) -> Tested:
     """The differences of some pairs, Holm's test over all of them; shared runs are ties."""
     apart = [(a, b) for a, b in pairs if a.set != b.set]
-    estimates = [
-        difference_estimate(at.sets[a.set], at.sets[b.set], at.spread, at.rest) for a, b in apart
+    family = tested([(at.sets[a.set], at.sets[b.set]) for a, b in apart], at.spread, at.rest)
+    found = [
+        _told(at, a, b, d, e)
+        for (a, b), d, e in zip(apart, family.differences, family.estimates, strict=True)
     ]
-    levels, passed = holm_levels([e.p_value if e else 1.0 for e in estimates])
-    for (a, b), e, level, told_apart in zip(apart, estimates, levels, passed, strict=True):
-        low, high = e.interval() if e else (None, None)
-        holm_low, holm_high = e.interval(level) if e else (None, None)
-        yield _told(
-            at, a, b, difference=at.sets[a.set].mean - at.sets[b.set].mean, low=low, high=high,
-            holm_low=holm_low, holm_high=holm_high, p=e.p_value if e else None,
-            tie=not told_apart, error=e.error if e else None, df=e.df if e else None,
-        )  # fmt: skip
-    for a, b in pairs:
-        if a.set == b.set:
-            yield _told(
-                at, a, b, difference=0.0, low=None, high=None, holm_low=None, holm_high=None,
-                p=None, tie=True, error=None, df=None,
-            )  # fmt: skip
+    found += [_told(at, a, b, _same(a), None) for a, b in pairs if a.set == b.set]
+    return Tested(tuple(found), family.detectable)
 
 
-def _told(at: Measured, point: Point, other: Point, *, difference: float, **more: Any) -> Json:
+def _same(point: Point) -> Difference:
+    """That of two points which are the same runs: no evidence of anything."""
+    return Difference(
+        a=point.set, b=point.set, difference=0.0, low=None, high=None, holm_low=None,
+        holm_high=None, p=None, tie=True,
+    )  # fmt: skip
+
+
+def _told(
+    at: Measured, point: Point, other: Point, found: Difference, estimate: Estimate | None
+) -> Json:
     return {
-        "task": at.task, "arm": point.setting.arm, "setting": point.setting.told,
-        "against": other.setting.label, "beta": point.beta, "train_params": point.n_params,
-        "filled": point.fill, "selection_flops": point.selection_flops,
-        "shares_runs": bool(point.shares), "difference": difference,
-        "better": at.better(difference) > 0, **more,
+        "task": at.task, "base": at.base, "arm": point.setting.arm,
+        "setting": point.setting.axes_text, "against": other.setting.label, "beta": point.beta,
+        "train_params": point.n_params, "filled": point.fill,
+        "selection_flops": point.selection_flops, "shares_runs": bool(point.shares),
+        "difference": found.difference, "better": at.better(found.difference) > 0,
+        "low": found.low, "high": found.high,
+        "holm_low": found.holm_low, "holm_high": found.holm_high, "p": found.p, "tie": found.tie,
+        "error": estimate.error if estimate else None, "df": estimate.df if estimate else None,
     }  # fmt: skip
-
-
-def detectable(differences: Sequence[Json]) -> float | None:
-    """The smallest difference that is found with 80 % power at 5 % among some."""
-    known = [d for d in differences if d["error"] is not None]
-    if not known:
-        return None
-    error = math.sqrt(float(np.mean([d["error"] ** 2 for d in known])))
-    return power_constant(len(known), median(d["df"] for d in known)) * error

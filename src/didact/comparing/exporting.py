@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
-from didact import pipeline
-from didact.comparing.grid import Grid, Plain
+from didact import pipeline, verbs
+from didact.analysis.run_tables import DIRECTIONS
+from didact.comparing.estimates import Estimates
+from didact.comparing.grid import Given, Plain, read_grid
 from didact.comparing.ground import open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.settings import settings_of
@@ -21,11 +25,15 @@ from didact.core.errors import BudgetError, DataError
 from didact.core.nesting import parse_json
 from didact.core.protocols import Context, Progress
 from didact.planning.comparison import ALL, BASE
+from didact.stages.spending import paid_before
+from didact.verbs import PathLike
 
-FOLDER: Final = "data"
+DATA: Final = "data"
 RESULTS: Final = "results.csv"
+COLUMNS: Final = (
+    "arm", "seed", "task", "metric", "value", "higher_is_better", "training_flops"
+)  # fmt: skip
 _TABLE: Final = "arms.json"
-_PARTS: Final = ("score", "order_score", "select")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +73,39 @@ class Exported:
     selector_params: int | None = None
 
 
-def export_arms(grid: Grid, home: Path, where: str, trainer: str, ctx: Context) -> list[Exported]:
+def export_arms(
+    grid: Given, out: PathLike, trainer: str, *, ctx: Context | None = None
+) -> list[Exported]:
     """Write a data set for every feasible arm, budget and seed into `data/`, for a trainer.
 
     A base that is a known name or a size is taken for its numbers alone. Nothing is trained; scores
     are made. Started again, it does what is not done.
 
     Args:
-        grid: The grid; its repeated fractions are left out.
-        home: The folder of the comparison.
-        where: What messages call the grid.
+        grid: As `didact.compare` takes it; its repeated fractions are left out.
+        out: The folder of the comparison.
         trainer: See `didact export --for`; `none` for the rows alone.
         ctx: Cache, progress.
+
+    Raises:
+        ConfigError: The grid is wrong, or the folder holds something else.
+        DataError: As for `didact.compare`.
     """
-    settings = settings_of(grid, where)
-    ground = open_ground(grid, settings, home, ctx, where, by_numbers=True)
-    out: list[Exported] = []
+    ctx = ctx or verbs.context()
+    checked, where = read_grid(grid)
+    home = Path(out).expanduser().absolute()
+    settings = settings_of(checked, where)
+    ground = open_ground(checked, settings, home, ctx, where, by_numbers=True)
+    ahead = Estimates(ground)
+    arms: list[Exported] = []
     for setting in settings:
         if setting.method == BASE:
             params = ground.base_of(setting).n_params
-            out.append(
+            arms.append(
                 Exported(arm=setting.label, setting=setting.label, beta=0.0, k_flops=0.0,
                          seed=None, n_params=params)
             )  # fmt: skip
-    trials = [trial for trial in trials_of(ground, settings) if not trial.fill]
+    trials = [trial for trial in trials_of(ahead, settings) if not trial.fill]
     names = {trial.name: _called(trial) for trial in trials}
     for done, trial in enumerate(trials):
         ctx.progress(Progress("export", done, len(trials), "arms", note=trial.name))
@@ -96,23 +113,23 @@ def export_arms(grid: Grid, home: Path, where: str, trainer: str, ctx: Context) 
             "arm": _called(trial), "setting": trial.setting.label, "beta": trial.beta,
             "k_flops": trial.k_flops, "seed": trial.seed,
             "n_params": ground.base_of(trial.setting).n_params,
-            "selector_params": ground.selector_params(trial.setting),
+            "selector_params": ahead.selector_params(trial.setting),
             "selection_flops": trial.selection_flops, "training_flops": trial.training_flops,
         }  # fmt: skip
         if trial.plain is None:
             shares = names.get(trial.shared, "")
-            out.append(Exported(**known, shares=shares, reason=trial.reason))
+            arms.append(Exported(**known, shares=shares, reason=trial.reason))
             continue
         try:
-            out.append(Exported(**{**known, **_exported(trial, home, trainer, ctx)}))
+            arms.append(Exported(**{**known, **_exported(trial, home, trainer, ctx)}))
         except BudgetError as error:
-            out.append(Exported(**known, reason=str(error)))
-    table = {"trainer": trainer, "arms": [asdict(each) for each in out]}
-    write_text(home / FOLDER / _TABLE, json.dumps(table, indent=1) + "\n")
+            arms.append(Exported(**known, reason=str(error)))
+    table = {"trainer": trainer, "arms": [asdict(each) for each in arms]}
+    write_text(home / DATA / _TABLE, json.dumps(table, indent=1) + "\n")
     if not (home / RESULTS).exists():
-        tasks = [task_of(file) for file in grid.files]
-        write_text(home / RESULTS, results_template(out, tasks, grid.metric))
-    return out
+        tasks = [task_of(file) for file in checked.files]
+        write_text(home / RESULTS, results_template(arms, tasks, checked.metric))
+    return arms
 
 
 def _called(trial: Trial) -> str:
@@ -122,12 +139,10 @@ def _called(trial: Trial) -> str:
 
 def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str, Any]:
     """What is known of a data set once it is written."""
-    folder = home / FOLDER / trial.name
+    folder = home / DATA / trial.name
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
     done = pipeline.run(config, folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
-    bills = {stage.name: stage.measured.bill.value for stage in done.manifest.stages}
-    parts = _PARTS if config.select is not None else ()
-    cost = sum((bills.get(part, Cost()) for part in parts), Cost())
+    cost = paid_before(done.manifest.stages).value if config.select is not None else Cost()
     select = done.manifest.stage("select")
     return {
         "folder": folder.relative_to(home).as_posix(),
@@ -155,7 +170,7 @@ def read_exported(home: Path) -> list[Exported]:
     Raises:
         DataError: There are none.
     """
-    file = home / FOLDER / _TABLE
+    file = home / DATA / _TABLE
     try:
         told = parse_json(file.read_bytes())["arms"]
         return [Exported(**{f.name: arm[f.name] for f in fields(Exported)}) for arm in told]
@@ -167,13 +182,15 @@ def read_exported(home: Path) -> list[Exported]:
 
 
 def results_template(arms: Sequence[Exported], tasks: Sequence[str], metric: str) -> str:
-    """A CSV with a line for each run and task, without its value."""
-    lines = ["arm,seed,task,metric,value,higher_is_better,training_flops"]
-    lines += [
-        f'"{each.arm}",{"" if each.seed is None else each.seed},{task},{metric},,,'
-        f"{each.training_flops:.6g}"
+    """A CSV with a line for each run and task, without its value; the direction where known."""
+    up = {True: "true", False: "false", None: ""}[DIRECTIONS.get(metric)]
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(COLUMNS)
+    out.writerows(
+        (each.arm, each.seed, task, metric, "", up, f"{each.training_flops:.6g}")
         for each in arms
         for task in tasks
         if not each.shares and not each.reason
-    ]
-    return "\n".join(lines) + "\n"
+    )
+    return text.getvalue()

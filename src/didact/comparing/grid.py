@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,15 @@ from didact.planning.comparison import ALL, BASE, RANDOM
 Plain = dict[str, Any]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 SECTIONS: Final = ("score", "select", "order", "train")
+# What no section of the grid or of an arm may say, nor an axis → where it is said.
+_RESERVED: Final = {
+    "select.budget": "the budgets are the grid's",
+    "select.train": "is that of the run, which the grid and the arm say under train",
+    "order.epochs": "see the grid's epochs",
+    "train.model": "is the grid's base",
+    "train.flops": "is the grid's to say, by its budgets",
+    "train.max_steps": "is the grid's to say, by its budgets",
+}
 _FREE_AXES: Final = ("base", "target")  # settings that are told apart and never chosen among
 
 
@@ -105,6 +114,9 @@ class Grid(BaseModel):
         return list(dict.fromkeys([*self.choose_on, *self.tell_on]))
 
 
+Given: TypeAlias = Grid | Mapping[str, Any] | str | Path  # a grid, its values, or its file
+
+
 def parse_grid(values: Mapping[str, Any], where: str = "grid") -> Grid:
     """A checked grid from plain values.
 
@@ -129,6 +141,20 @@ def load_grid(path: Path) -> Grid:
     return parse_grid(configs.load_plain(path), str(path))
 
 
+def read_grid(given: Given) -> tuple[Grid, str]:
+    """The grid, checked, and what messages call it: `grid`, or the path of its file.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if isinstance(given, Grid):
+        return given, "grid"
+    if isinstance(given, Mapping):
+        return parse_grid(given), "grid"
+    path = Path(given).expanduser()
+    return load_grid(path), str(path)
+
+
 def _check(grid: Grid, where: str) -> None:
     for what in ("budgets", "seeds", "choose_on", "tell_on"):
         given = getattr(grid, what)
@@ -147,6 +173,7 @@ def _check(grid: Grid, where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: arms: {twice[0]!r} is the name of two; rename one")
+    _check_reserved({"order": grid.order, "train": grid.train}, where)
     _check_axes(grid, where)
     if (grid.epochs == "fill") != (grid.fraction is not None):
         raise ConfigError(
@@ -174,13 +201,15 @@ def _check_arm(arm: ArmConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: random samples are always there, as the arm 'random'; leave it out"
         )
-    if "budget" in (arm.select or {}):
-        raise ConfigError(f"{where}: select.budget: the budgets are the grid's; leave it out")
-    if "epochs" in arm.order:
-        raise ConfigError(f"{where}: order.epochs: see the grid's epochs; leave it out")
-    for key in ("model", "flops", "max_steps"):
-        if key in arm.train:
-            raise ConfigError(f"{where}: train.{key}: is the grid's to say; leave it out")
+    sections = {"select": arm.select or {}, "order": arm.order, "train": arm.train}
+    _check_reserved(sections, where)
+
+
+def _check_reserved(sections: Mapping[str, Plain], where: str) -> None:
+    for key, why in _RESERVED.items():
+        section, _, name = key.partition(".")
+        if name in sections.get(section, {}):
+            raise ConfigError(f"{where}: {key}: {why}; leave it out")
 
 
 def _check_axes(grid: Grid, where: str) -> None:
@@ -191,8 +220,9 @@ def _check_axes(grid: Grid, where: str) -> None:
                 f"{where}: axes: {axis!r} is no key of an arm; expected base, target, or one such "
                 "as train.learning_rate, score.model, select.method, order.method"
             )
-        if axis in {"select.budget", "order.epochs", "train.model", "train.flops"}:
-            raise ConfigError(f"{where}: axes: {axis}: see budgets, epochs and base of the grid")
+        for reserved, why in _RESERVED.items():
+            if axis == reserved or axis.startswith(f"{reserved}."):
+                raise ConfigError(f"{where}: axes: {axis}: {why}; leave it out")
         if any(values.count(value) > 1 for value in values):
             raise ConfigError(f"{where}: axes: {axis} has a value twice; remove one")
     several = [axis for axis in grid.choice_axes if len(grid.axes[axis]) > 1]

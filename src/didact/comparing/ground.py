@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,21 +17,20 @@ from didact._version import __version__
 from didact.accounting.catalog import described
 from didact.accounting.spec import ModelSpec
 from didact.comparing.grid import Grid
-from didact.comparing.settings import Setting, parsed
+from didact.comparing.settings import Setting, leaves
 from didact.core.atomic import write_text
-from didact.core.cost import Cost
-from didact.core.errors import ConfigError, DataError, DidactError, need
+from didact.core.errors import ConfigError, DataError, need
 from didact.core.identity import base_libraries, versions
+from didact.core.locks import passing_lock
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
+from didact.core.paths import is_url
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.evaluation.evaluate import HeldOut
 from didact.models.architecture import read_spec
 from didact.models.folder import digest, find
-from didact.training.foresight import PlannedTraining
-from didact.training.settings import TrainSettings
 
 FORMAT: Final = 1
 ABOUT: Final = "compare.json"
@@ -58,22 +57,7 @@ class Base:
     spec: ModelSpec | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FullPass:
-    """One pass of training over all that may be chosen.
-
-    Attributes:
-        flops: Foretold FLOPs, padding included.
-        tokens: Tokens without it.
-        samples: Number of samples.
-    """
-
-    flops: float
-    tokens: int
-    samples: int
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ground:
     """What all runs have in common.
 
@@ -96,7 +80,6 @@ class Ground:
     telling: tuple[HeldOut, ...]
     bases: Mapping[str, Base]
     ctx: Context
-    _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def held_out(self) -> tuple[HeldOut, ...]:
@@ -117,98 +100,6 @@ class Ground:
             "libraries": libraries,
         }  # fmt: skip
 
-    def full_pass(self, setting: Setting) -> FullPass:
-        """One pass of a setting's training over the pool.
-
-        **Cost:** tokenises the pool once for all settings that read it alike.
-        """
-        settings = self.train_settings(setting)
-        base = self.base_of(setting)
-        planned = PlannedTraining(model=base.spec or Path(base.model), settings=settings)
-        key = fingerprint(planned.identity())
-        if key not in self._known:
-            ahead = planned.foresee(self.pool, self.ctx)
-            rows = verbs.everything(self.pool, None).rows
-            bare = float(ahead.each[rows].sum())
-            if not bare:
-                raise DataError(
-                    f"{self.where}: no sample of the pool has a token to learn; check data and the "
-                    "template"
-                )
-            flops = bare * (1 + ahead.padding(rows))
-            self._known[key] = FullPass(flops, int(ahead.lengths[rows].sum()), len(rows))
-        found: FullPass = self._known[key]
-        return found
-
-    def train_settings(self, setting: Setting) -> TrainSettings:
-        """The settings of a setting's training, the batch size of its order filled in."""
-        key = fingerprint(["train", setting.key])
-        if key not in self._known:
-            config = parsed(self.grid, setting, where=f"{self.where}: {setting.label}")
-            settings: dict[str, Any] = {} if config.train is None else config.train.settings()
-            batch = settings["batch_size"] or (config.order.batch_size if config.order else None)
-            self._known[key] = TrainSettings(**{**settings, "batch_size": batch})
-        found: TrainSettings = self._known[key]
-        return found
-
-    def scoring(self, setting: Setting) -> Cost:
-        """What the scores of a setting are estimated to take from nothing."""
-        key = fingerprint(["scoring", setting.sections["score"], setting.sections["order"],
-                           setting.sections["select"]])  # fmt: skip
-        if key not in self._known:
-            plain = {
-                "data": self.grid.data_section, "score": setting.sections["score"],
-                "select": {**(setting.sections["select"] or {}), "budget": {"ratio": 0.5}}
-                if setting.sections["select"] else None,
-                "order": setting.sections["order"],
-            }  # fmt: skip
-            config = configs.parse(plain, f"{self.where}: {setting.label}")
-            _, costs = pipeline.plan(config, self.ctx)
-            parts = ("score", "order_score", "select")
-            self._known[key] = sum((costs.get(part, Cost()) for part in parts), Cost())
-        found: Cost = self._known[key]
-        return found
-
-    def evaluation(self, setting: Setting) -> Cost:
-        """What one evaluation is estimated to take."""
-        base = self.base_of(setting)
-        key = fingerprint(["evaluation", base.digest])
-        if key not in self._known:
-            self._known[key] = verbs.estimate_evaluation(
-                base.model, self.held_out, ctx=self.ctx, **self.grid.evaluate
-            )
-        found: Cost = self._known[key]
-        return found
-
-    def by_content(self, score: Any) -> Any:
-        """A resolved score with what its files and models hold in place of where they lie."""
-        if not isinstance(score, dict):
-            return score
-        out = {**score, "of": [self.by_content(each) for each in score.get("of") or []]}
-        if isinstance(score.get("model"), str):
-            out["model"] = digest(find(score["model"]))
-        if (target := score.get("target")) is not None:
-            key = fingerprint(["target", target])
-            if key not in self._known:
-                self._known[key] = self._target(target).fingerprint
-            out["target"] = self._known[key]
-        return out
-
-    def _target(self, target: Any) -> Pool:
-        if isinstance(target, dict):
-            own = configs.validated(configs.DataConfig, target, "score.target")
-            return verbs.read_with_inputs(own.path, own, self.ctx, role="target").pool
-        data = configs.validated(configs.DataConfig, self.grid.data_section, "data")
-        return verbs.read_target(target, data, self.ctx).pool
-
-    def selector_params(self, setting: Setting) -> int | None:
-        """Parameters of the largest model that scores; None without one."""
-        found = []
-        for model in _models(setting.sections["score"]):
-            with suppress(DidactError):  # static embeddings have no numbers of a network
-                found.append(read_spec(find(model)).n_total)
-        return max(found, default=None)
-
 
 def open_ground(
     grid: Grid,
@@ -218,6 +109,7 @@ def open_ground(
     where: str,
     *,
     by_numbers: bool = False,
+    making: bool = True,
 ) -> Ground:
     """Read the pool and the held-out files, and find or make the base models.
 
@@ -229,6 +121,7 @@ def open_ground(
         where: What messages call the grid.
         by_numbers: Take a base that is a known name or a size ("7B") for its numbers alone: it is
             trained elsewhere.
+        making: Whether base models may be made; else one that is not there is refused.
 
     Raises:
         ConfigError: The folder holds something else, or a comparison of another version.
@@ -241,13 +134,19 @@ def open_ground(
     pool = verbs.read_with_inputs(config.path, config, ctx).pool
     choosing = verbs.held_out(grid.choose_on, config, ctx) if grid.choose_on else []
     telling = verbs.held_out(grid.tell_on, config, ctx)
-    _check_held_out(grid, config, choosing, telling, ctx, where)
+    _check_names([*choosing, *telling], where)
+    for file in choosing:
+        _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
+    for target in _targets(grid, settings):
+        read = read_target(target, config, ctx)
+        _check_apart(read, f"target, {_target_name(target)}", telling, where)
+    _check_pool(pool, [*choosing, *telling], where)
     bases = {}
     for setting in settings:
         key = fingerprint(setting.base)
         if key not in bases:
             known = _known_by_numbers(setting.base) if by_numbers else None
-            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where))
+            bases[key] = known or _opened(_base_path(setting.base, home, ctx, where, making=making))
     return Ground(grid, where, home, pool, tuple(choosing), tuple(telling), bases, ctx)
 
 
@@ -259,7 +158,7 @@ def _opened(model: str | Path) -> Base:
 
 def _known_by_numbers(base: Any) -> Base | None:
     """A base that the table knows by its name or size; None for what is to be opened."""
-    if not isinstance(base, str) or Path(base).expanduser().exists():
+    if not isinstance(base, str) or is_url(base) or Path(base).expanduser().exists():
         return None
     try:
         spec = described(base).spec
@@ -298,27 +197,36 @@ def claim(home: Path) -> None:
         )
 
 
-def _check_held_out(
-    grid: Grid,
-    config: DataSettings,
-    choosing: Sequence[HeldOut],
-    telling: Sequence[HeldOut],
-    ctx: Context,
-    where: str,
-) -> None:
-    names = [file.name.partition(".")[0] for file in (*choosing, *telling)]
+def _check_names(files: Sequence[HeldOut], where: str) -> None:
+    names = [file.name.partition(".")[0] for file in files]
     for name in names:
         if names.count(name) > 1:
             raise DataError(
                 f"{where}: two held-out files are called {name!r} (without their endings), by "
                 "which results are told apart; rename one"
             )
-    for file in choosing:
-        _check_apart(file.pool, f"choose_on, {file.path}", telling, where)
-    targets = grid.axes.get("target", [grid.target] if grid.target else [])
-    for target in targets:
-        read = verbs.read_target(target, config, ctx).pool
-        _check_apart(read, f"target, {target}", telling, where)
+
+
+def _targets(grid: Grid, settings: Sequence[Setting]) -> list[Any]:
+    """The grid's target set, and those that scores of arms have of their own, once each."""
+    found = [grid.target] if grid.target else []
+    for setting in settings:
+        for score in (setting.sections["score"], setting.sections["order"].get("score")):
+            found += [leaf["target"] for leaf in leaves(score) if leaf.get("target") is not None]
+    return list({fingerprint(target): target for target in found}.values())
+
+
+def read_target(target: Any, config: DataSettings, ctx: Context) -> Pool:
+    """A target set: files that are read like the pool, or a data section of their own."""
+    if isinstance(target, dict):
+        own = configs.validated(configs.DataConfig, target, "score.target")
+        return verbs.read_with_inputs(own.path, own, ctx, role="target").pool
+    return verbs.read_target(target, config, ctx).pool
+
+
+def _target_name(target: Any) -> str:
+    paths = target.get("path", "") if isinstance(target, dict) else target
+    return paths if isinstance(paths, str) else ", ".join(map(str, paths))
 
 
 def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) -> None:
@@ -332,25 +240,54 @@ def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) 
             )
 
 
-def _base_path(base: str | dict[str, Any], home: Path, ctx: Context, where: str) -> str | Path:
+def _check_pool(pool: Pool, files: Sequence[HeldOut], where: str) -> None:
+    """Refuse a pool that has held-out samples: what was trained on them cannot be told by them."""
+    rows = verbs.everything(pool, None).rows
+    for file in files:
+        shared = rows[np.isin(pool.content_hash[rows], file.pool.content_hash)]
+        if len(shared):
+            raise DataError(
+                f"{where}: data: {len(shared):,} samples of the pool are in {file.path}, the first "
+                f"is row {int(shared[0]) + 1}; leave them out with data: {{exclude: [{file.path}]}}"
+            )
+
+
+@contextmanager
+def one_at_a_time(home: Path, what: str, ctx: Context) -> Iterator[None]:
+    """Hold what all runs of a comparison stand on; another process that works on it waits.
+
+    Args:
+        home: The folder of the comparison.
+        what: What is done, for who waits.
+        ctx: Who is told.
+    """
+
+    def waiting() -> None:
+        ctx.tell(f"waiting to {what}: another process works on what all runs stand on")
+
+    with passing_lock(home / "bases" / ".lock", waiting):
+        yield
+
+
+def _base_path(
+    base: str | dict[str, Any], home: Path, ctx: Context, where: str, *, making: bool
+) -> str | Path:
     """A model's folder or name; a run config is run, and its model it is."""
-    if isinstance(base, str) and not base.lower().endswith(_CONFIGS):
-        return base
-    if isinstance(base, str):
-        config = configs.load(Path(base).expanduser())
-    else:
+    if isinstance(base, dict):
         config = configs.parse(base, f"{where}: base")
+    elif base.lower().endswith(_CONFIGS):
+        config = configs.load(base)
+    else:
+        return base
     if config.train is None:
         raise ConfigError(f"{where}: base: the run config has no train section; add one")
     out = home / "bases" / fingerprint(config.resolved())[:12]
-    pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
+    done = (out / "manifest.json").exists()
+    if not making and not done:
+        raise DataError(f"{where}: base: is not trained yet; run it without --so-far first")
+    if making:
+        with one_at_a_time(home, "train the base", ctx):
+            if not done:
+                ctx.tell("base: its config is trained first; the bill is of what comes after")
+            pipeline.run(config, out, cache_dir=ctx.cache_dir, progress=ctx.progress)
     return out / "model"
-
-
-def _models(score: Any) -> Iterator[str]:
-    """The models that scores are made with."""
-    if isinstance(score, dict):
-        for each in score.get("of", ()):
-            yield from _models(each)
-        if isinstance(score.get("model"), str):
-            yield score["model"]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from didact.analysis.apart import cautions
 from didact.analysis.arms import Arm as SetOfRuns
 from didact.analysis.arms import Table
 from didact.analysis.intervals import rest_variance
 from didact.analysis.runs import What
-from didact.analysis.spread import Spread, spreads
+from didact.analysis.spread import Spread, run_sd, set_sd, spreads
 from didact.comparing.points import Point
+from didact.planning.comparison import contest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +29,41 @@ class Measured:
     Attributes:
         table: The table.
         task: What it is a measure of.
+        base: The model that all its runs started from, where there are several.
         sets: Label of a set → its runs.
         spread: Label of a set → how far its runs come apart.
         rest: What is left of the variance of a sample in a run.
+        notes: What was left out or decided, and where intervals hold less than they say.
     """
 
     table: Table
     task: str
+    base: str
     sets: Mapping[str, SetOfRuns]
     spread: Mapping[str, Spread]
     rest: float
+    notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Table, task: str) -> Measured:
-        """A table with its spreads."""
-        found, _ = spreads(table.arms)
+    def of(cls, table: Table, task: str, base: str, ends: AbstractSet[str]) -> Measured:
+        """A table with its spreads.
+
+        Args:
+            table: The table.
+            task: What it is a measure of.
+            base: See the attributes.
+            ends: Sets of which one run is all there can be: base models.
+        """
+        found, notes = spreads(table.arms)
         rest = rest_variance(table.arms)
-        return cls(table, task, {arm.set: arm for arm in table.arms}, found, rest)
+        said = cautions(table, [arm for arm in table.arms if arm.set not in ends])
+        sets = {arm.set: arm for arm in table.arms}
+        return cls(table, task, base, sets, found, rest, (*table.notes, *notes, *said))
+
+    @property
+    def contest(self) -> str:
+        """What its sets are compared within."""
+        return contest(self.task, self.base)
 
     def better(self, difference: float) -> float:
         """A difference turned so that above 0 is better."""
@@ -72,14 +93,23 @@ class Choice:
         return replace(blank, labels=frozenset(point.label for point in best))
 
     def worth(self, point: Point) -> float:
-        """Mean performance on the files, higher is better; the least where it is not known."""
+        """Mean performance on the files, higher is better; the least where it is not known.
+
+        Each file in the unit of its own noise, the SD of runs: else that with the largest numbers
+        would decide alone.
+        """
         signed = [
-            (1 if table.higher_is_better else -1) * arm.mean
+            (1 if table.higher_is_better else -1) * arm.mean / _unit(table)
             for table in self.tables
             for arm in table.arms
             if arm.set == point.set
         ]
         return float(np.mean(signed)) if signed else -math.inf
+
+
+def _unit(table: Table) -> float:
+    """SD of runs of a set; where that is not known, of the sets' means."""
+    return run_sd(table.arms) or set_sd(table.arms) or 1.0
 
 
 def whole_files(whats: set[What], metric: str) -> dict[What, str]:

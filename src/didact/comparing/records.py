@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from didact.core.atomic import digest, write_text
 from didact.core.nesting import parse_json
 
-FOLDER: Final = "arms"
+ARMS: Final = "arms"
 RUNS: Final = "runs"
 
 Status = Literal["done", "infeasible", "failed"]
@@ -27,6 +28,7 @@ class Record:
         reason: Why, of the last two.
         selection_flops: FLOPs of scoring and choosing, from nothing.
         selection_cpu_seconds: Processor seconds of it, from nothing.
+        made: What is kept and shared of it, such as scores: name → FLOPs of making that alone.
         training_flops: FLOPs of the training as executed.
         tokens: Tokens that were trained on, without padding.
         samples: Samples that were chosen.
@@ -42,6 +44,7 @@ class Record:
     reason: str = ""
     selection_flops: float = 0.0
     selection_cpu_seconds: float = 0.0
+    made: Mapping[str, float] = field(default_factory=dict)
     training_flops: float = 0.0
     tokens: int = 0
     samples: int = 0
@@ -72,5 +75,15 @@ def read_record(home: Path, name: str, key: str) -> Record | None:
     return record
 
 
+def selection_flops(records: Iterable[Record]) -> float:
+    """FLOPs of scoring and choosing in all runs, what several of them share counted once."""
+    shared: dict[str, float] = {}
+    own = 0.0
+    for record in records:
+        shared |= record.made
+        own += record.selection_flops - sum(record.made.values())
+    return own + sum(shared.values())
+
+
 def _file(home: Path, name: str) -> Path:
-    return home / FOLDER / f"{name}.json"
+    return home / ARMS / f"{name}.json"

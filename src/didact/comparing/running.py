@@ -16,17 +16,19 @@ from typing import Any, Final
 from didact import config as configs
 from didact import pipeline
 from didact.comparing.grid import Plain
-from didact.comparing.records import FOLDER, RUNS, Record, read_record, write_record
+from didact.comparing.records import ARMS, RUNS, Record, read_record, write_record
 from didact.comparing.trials import Trial
 from didact.core.atomic import FULL, digest, remove
-from didact.core.cost import Cost, Metered
+from didact.core.cost import Bill, Metered
 from didact.core.errors import BudgetError, DataError
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest
+from didact.core.paths import Place
 from didact.core.protocols import Context, Device, Progress
 from didact.evaluation.results import TABLE
 from didact.execution.executors import processes, serial
 from didact.models.folder import RECORD
+from didact.stages.spending import paid_before
 from didact.training.trained import AVERAGED, read_trained
 
 _AVERAGED_TABLE: Final = "evaluation-averaged.parquet"
@@ -36,23 +38,15 @@ _ROOM: Final = 4  # weights, their gradients' moments and a second copy, while a
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A trial as a worker is given it: plain values.
+    """A trial as a worker is given it.
 
     Attributes:
-        name: The trial's.
-        key: The trial's.
-        plain: Its run config.
-        label: What messages call it.
-        scored_by: Names and keys of trials with the same scoring: where one is done, its FLOPs are
-            what a repeated fraction has left for training.
-        k_flops: Its budget.
+        trial: The trial; it has a run config.
+        scored_by: Of a repeated fraction, names and keys of trials with the same scoring: where one
+            is done, its FLOPs are what there is left for training.
     """
 
-    name: str
-    key: str
-    plain: Plain
-    label: str
-    k_flops: float
+    trial: Trial
     scored_by: tuple[tuple[str, str], ...] = ()
 
 
@@ -61,7 +55,7 @@ class _Place:
     """What all jobs share."""
 
     home: Path
-    cache_dir: Path
+    cache_dir: Place
     keep_models: bool
 
 
@@ -98,36 +92,36 @@ def run_trials(
         for name in (n for n, r in found.items() if r.status == "done"):
             _lighten(home / RUNS / name)
     todo = [_job(t, wanted) for t in wanted if t.name not in found]
-    (home / FOLDER).mkdir(exist_ok=True)
+    # what one-epoch runs were charged for scores is known before fractions are repeated
+    phases = [[job for job in todo if job.trial.fill == fill] for fill in (False, True)]
+    phases = [some for some in phases if some]
+    (home / ARMS).mkdir(exist_ok=True)
     (home / RUNS).mkdir(exist_ok=True)
     clock = _Clock(foretold, len(wanted), ctx, set(found))
     place = _Place(home, ctx.cache_dir, keep_models)
     executor = serial() if jobs == 1 else processes(jobs)
-    busy: list[Job] = []
     opened = partial(_opened, ctx.progress) if jobs == 1 else _opened_quietly
-    results = executor.map(
-        _apply, todo, shared=place, open=opened, device=None if jobs == 1 else device
-    )
-    for job, record in zip(todo, results, strict=True):
-        if record is None:
-            busy.append(job)
-            continue
-        found[job.name] = record
-        clock.tell(job, record)
-    for job in busy:
-        ctx.tell(f"{job.label}: another process runs it; waiting for it")
-        found[job.name] = _waited(place, job, ctx)
-        clock.tell(job, found[job.name])
+    for some in phases:
+        busy: list[Job] = []
+        results = executor.map(
+            _apply, some, shared=place, open=opened, device=None if jobs == 1 else device
+        )
+        for job, record in zip(some, results, strict=True):
+            if record is None:
+                busy.append(job)
+                continue
+            found[job.trial.name] = record
+            clock.tell(job.trial, record)
+        for job in busy:
+            ctx.tell(f"{job.trial.label}: another process runs it; waiting for it")
+            found[job.trial.name] = _waited(place, job, ctx)
+            clock.tell(job.trial, found[job.trial.name])
     return found
 
 
 def _job(trial: Trial, trials: Sequence[Trial]) -> Job:
-    assert trial.plain is not None  # noqa: S101 - of trials that are run
     alike = tuple((t.name, t.key) for t in trials if t.setting == trial.setting and not t.fill)
-    return Job(
-        trial.name, trial.key, trial.plain, f"{trial.setting.label} at {trial.beta:g}",
-        trial.k_flops, alike if trial.fill else (),
-    )  # fmt: skip
+    return Job(trial, alike if trial.fill else ())
 
 
 def _done(home: Path, name: str, key: str) -> Record | None:
@@ -160,10 +154,10 @@ def _opened_quietly(
 
 def _run_job(place: _Place, progress: Any, job: Job) -> Metered[Record | None]:
     """A job's record; None where another process is at it."""
-    with lock_file(_lock(place.home, job.name)) as ours:
+    with lock_file(_lock(place.home, job.trial.name)) as ours:
         if not ours:
             return Metered(None)
-        known = _done(place.home, job.name, job.key)
+        known = _done(place.home, job.trial.name, job.trial.key)
         return Metered(known or _run(place, job, progress))
 
 
@@ -177,22 +171,24 @@ def _waited(place: _Place, job: Job, ctx: Context) -> Record:
 
 
 def _lock(home: Path, name: str) -> Path:
-    return home / FOLDER / f".{name}.lock"
+    return home / ARMS / f".{name}.lock"
 
 
 def _run(place: _Place, job: Job, progress: Any) -> Record:
-    folder = place.home / RUNS / job.name
+    folder = place.home / RUNS / job.trial.name
     began = time.monotonic()
-    blank = Record(name=job.name, key=job.key, status="failed")
+    blank = Record(name=job.trial.name, key=job.trial.key, status="failed")
     if (folder / _MODEL / RECORD).is_file() and not any((folder / _MODEL).glob("*.safetensors")):
         remove(folder)  # of another trial by this name, whose weights are gone
     try:
-        config = configs.parse(_with_what_is_left(place.home, job), job.label)
+        config = configs.parse(_with_what_is_left(place.home, job), job.trial.label)
         done = pipeline.run(config, folder, cache_dir=place.cache_dir, progress=progress)
         record = _record(place, job, done.manifest, folder, time.monotonic() - began)
     except BudgetError as error:
         remove(folder)
-        record = replace(blank, status="infeasible", reason=str(error))
+        record = replace(
+            blank, status="infeasible", reason=str(error), seconds=time.monotonic() - began
+        )
     except Exception as error:
         if _disk_is_full(error):
             raise
@@ -205,18 +201,18 @@ def _run(place: _Place, job: Job, progress: Any) -> Record:
 
 def _with_what_is_left(home: Path, job: Job) -> Plain:
     """The config of a repeated fraction, with what its scoring really left for training."""
+    plain = job.trial.plain or {}
     for name, key in job.scored_by:
         known = read_record(home, name, key)
         if known is not None and known.status == "done":
-            left = max(job.k_flops - known.selection_flops, 1.0)
-            return {**job.plain, "train": {**job.plain["train"], "flops": left}}
-    return job.plain
+            left = max(job.trial.k_flops - known.selection_flops, 1.0)
+            return {**plain, "train": {**plain["train"], "flops": left}}
+    return plain
 
 
 def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
-    bills = {stage.name: stage.measured.bill.value for stage in manifest.stages}
-    parts = ("score", "order_score", "select") if job.plain["select"] else ()  # not of all data
-    before = sum((bills.get(part, Cost()) for part in parts), Cost())
+    chooses = job.trial.setting.sections["select"]  # all data pay for nothing
+    before = paid_before(manifest.stages) if chooses else Bill()
     table = folder / _AVERAGED_TABLE
     table = table if table.is_file() else folder / TABLE
     select, train = manifest.stage("select"), manifest.stage("train")
@@ -224,8 +220,10 @@ def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: 
         raise DataError(f"{folder}: its manifest has no training; remove it and run again")
     trained = read_trained(folder / _MODEL)
     return Record(
-        name=job.name, key=job.key, status="done", selection_flops=before.flops,
-        selection_cpu_seconds=before.cpu_seconds, training_flops=trained.cost.flops,
+        name=job.trial.name, key=job.trial.key, status="done", selection_flops=before.value.flops,
+        selection_cpu_seconds=before.value.cpu_seconds,
+        made={name: cost.flops for name, cost in before.uses.items()},
+        training_flops=trained.cost.flops,
         tokens=trained.cost.tokens, samples=int(select.counts["samples"]),
         n_params=int(trained.about["n_params"]),
         evaluation=table.relative_to(place.home).as_posix(), digest=digest(table),
@@ -286,9 +284,9 @@ class _Clock:
         if done:
             ctx.tell(f"{len(done)} of {total} runs are done already")
 
-    def tell(self, job: Job, record: Record) -> None:
+    def tell(self, trial: Trial, record: Record) -> None:
         """A line for a run, and how long the rest takes at the pace so far."""
-        self._done.add(job.name)
+        self._done.add(trial.name)
         seconds = sum(self._foretold.get(n, 0.0) for n in self._done) - self._had
         left = sum(self._foretold.values()) - self._had - seconds
         pace = (time.monotonic() - self._began) / seconds if seconds > 0 else 1.0
@@ -296,10 +294,10 @@ class _Clock:
         if record.reason:
             what += f", {record.reason}"
         self._ctx.progress(
-            Progress("compare", len(self._done), self._total, "runs", note=job.label)
+            Progress("compare", len(self._done), self._total, "runs", note=trial.label)
         )
         self._ctx.tell(
-            f"{job.name}: {what}; {len(self._done)} of {self._total} runs, about "
+            f"{trial.name}: {what}; {len(self._done)} of {self._total} runs, about "
             f"{_duration(max(left, 0.0) * pace)} left"
         )
 

@@ -18,7 +18,7 @@ from didact.config import RunConfig
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
 from didact.core.manifest import fingerprint
-from didact.planning.comparison import ALL, BASE, RANDOM
+from didact.planning.comparison import ALL, BASE, RANDOM, labelled
 
 # Selectors that are given a pool's ranking: with budget for everything they choose everything.
 RANKING: Final = frozenset({"top_k", "middle", "gumbel_top_k", "round_robin"})
@@ -48,14 +48,14 @@ class Setting:
     draws: bool = False
 
     @property
-    def told(self) -> str:
+    def axes_text(self) -> str:
         """Its values of the axes, as `learning_rate=0.001, model=64k`; empty without axes."""
         return ", ".join(f"{axis.rpartition('.')[2]}={_short(v)}" for axis, v in self.axes.items())
 
     @property
     def label(self) -> str:
         """What tables call it."""
-        return f"{self.arm} [{self.told}]" if self.axes else self.arm
+        return labelled(self.arm, self.axes_text)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -69,7 +69,7 @@ class Setting:
 
     def slug(self) -> str:
         """The label as a name of a file, unique among settings."""
-        name = "+".join([self.arm, *(self.told.split(", ") if self.axes else ())])
+        name = "+".join([self.arm, *(self.axes_text.split(", ") if self.axes else ())])
         plain = re.sub(r"[^\w.=+-]+", "_", name).strip("_.-")
         if plain == name and len(plain) <= _LONGEST:
             return plain
@@ -118,8 +118,8 @@ def settings_of(grid: Grid, where: str) -> list[Setting]:
             )
         if labels.count(setting.label) > 1:
             raise ConfigError(
-                f"{where}: axes: two values are both written {setting.told!r} in tables; rename a "
-                "file or folder"
+                f"{where}: axes: two values are both written {setting.axes_text!r} in tables; "
+                "rename a file or folder"
             )
         if setting.method != BASE:
             with _named(where, setting.label):
@@ -206,6 +206,8 @@ def _needing_target(score: Any) -> list[Plain]:
     if not isinstance(method, str):
         return []
     needs = getattr(registry.find("scorers", method), "needs_target", False)
+    if isinstance(needs, property):  # it depends on the settings
+        needs = configs.validated(configs.ScoreConfig, score, "score").scorer().needs_target
     return [score] if needs is True or score.get("target") is not None else []
 
 
@@ -251,7 +253,7 @@ def plain_config(
         "select": sections["select"],
         "order": sections["order"],
         "export": {"for": "none"},
-        "train": {"model": model, **sections["train"]},
+        "train": {**sections["train"], "model": model},
         "evaluate": {"files": list(files), "base": False, **grid.evaluate},
         "report": {"samples": False},
     }
@@ -276,3 +278,14 @@ def _short(value: Any) -> str:
         return f"{value:g}"
     text = str(value)
     return Path(text).name if "/" in text else text
+
+
+def leaves(score: Any) -> Iterator[Plain]:
+    """The scores of a section that are no combination of others."""
+    if not isinstance(score, dict):
+        return
+    if score.get("of"):
+        for each in score["of"]:
+            yield from leaves(each)
+    else:
+        yield score

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import Plain
-from didact.comparing.ground import Ground
 from didact.comparing.settings import Setting, plain_config
 from didact.config import parse
 from didact.core.manifest import fingerprint
@@ -30,7 +30,6 @@ class Trial:
         reason: Why it is not run; empty where it is.
         shared: Name of the trial whose run it shares, being the same training; empty without.
         fill: Whether it repeats a fraction instead of reading a longer prefix once.
-        fraction: Of such a one, the share of the pool.
     """
 
     name: str
@@ -44,7 +43,11 @@ class Trial:
     reason: str = ""
     shared: str = ""
     fill: bool = False
-    fraction: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.setting.label} at {self.beta:g}"
 
     @property
     def training_flops(self) -> float:
@@ -52,32 +55,32 @@ class Trial:
         return max(self.k_flops - self.selection_flops, 0.0)
 
 
-def trials_of(ground: Ground, settings: Sequence[Setting]) -> list[Trial]:
+def trials_of(ahead: Estimates, settings: Sequence[Setting]) -> list[Trial]:
     """Every trial, all seeds of a setting at a budget together, repeated fractions last.
 
     All data come first, whose runs arms without scoring FLOPs share from a full pass on: with
     budget for everything each of them is the same training.
     """
-    found = [t for s in settings if s.method != BASE for t in _of_setting(ground, s, settings)]
+    found = [t for s in settings if s.method != BASE for t in _of_setting(ahead, s, settings)]
     return sorted(found, key=lambda t: (t.fill, t.setting.method != ALL))
 
 
-def _of_setting(ground: Ground, setting: Setting, settings: Sequence[Setting]) -> Iterator[Trial]:
-    grid = ground.grid
-    whole = ground.full_pass(setting).flops
+def _of_setting(ahead: Estimates, setting: Setting, settings: Sequence[Setting]) -> Iterator[Trial]:
+    grid = ahead.ground.grid
+    whole = ahead.full_pass(setting).flops
     if setting.method == ALL:
         for seed in grid.seeds:
-            yield _trial(ground, setting, 1.0, seed, None)
+            yield _trial(ahead, setting, 1.0, seed, None)
         return
     same = _all_like(setting, settings)
     kinds = (False,) if grid.fraction is None else (False, True)
     for fill, beta, seed in itertools.product(kinds, grid.budgets, grid.seeds):
-        trial = _trial(ground, setting, beta, seed, beta * whole, fill=fill)
+        trial = _trial(ahead, setting, beta, seed, beta * whole, fill=fill)
         scoring = trial.selection_flops
         if scoring >= trial.k_flops:
             yield replace(trial, plain=None, reason=infeasible(scoring, trial.k_flops, whole))
         elif beta >= 1 and scoring == 0 and same is not None and not fill:
-            yield replace(trial, plain=None, shared=_trial(ground, same, 1.0, seed, None).name)
+            yield replace(trial, plain=None, shared=_trial(ahead, same, 1.0, seed, None).name)
         else:
             yield trial
 
@@ -99,13 +102,13 @@ def _all_like(setting: Setting, settings: Sequence[Setting]) -> Setting | None:
 def infeasible(scoring: float, budget: float, whole: float) -> str:
     """Why a budget does not pay an arm."""
     return (
-        f"scoring takes {scoring:.3g} FLOPs, {scoring / whole:.2f} full passes, and the budget is "
-        f"{budget:.3g}"
+        f"scoring is estimated to take {scoring:.3g} FLOPs, {scoring / whole:.2f} full passes, and "
+        f"the budget is {budget:.3g}"
     )
 
 
 def _trial(
-    ground: Ground,
+    ahead: Estimates,
     setting: Setting,
     beta: float,
     seed: int,
@@ -113,18 +116,20 @@ def _trial(
     *,
     fill: bool = False,
 ) -> Trial:
+    ground = ahead.ground
     grid, base = ground.grid, ground.base_of(setting)
     files = [file.path for file in ground.held_out]
     plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=files)
     name = f"{setting.slug()}-{seed}" if flops is None else f"{setting.slug()}-{beta:g}-{seed}"
-    whole = ground.full_pass(setting).flops
-    scoring = 0.0 if setting.method == ALL else ground.scoring(setting).flops
-    budget = whole if flops is None else flops
+    full = ahead.full_pass(setting)
+    scoring = 0.0 if setting.method == ALL else ahead.scoring(setting).flops
+    budget = full.flops if flops is None else flops
     if fill:
         assert grid.fraction is not None  # noqa: S101 - `fill` and `fraction` go together
         name = f"{name}-fill"
         left = max(budget - scoring, 1.0)
-        passes = max(1, -(-left // (grid.fraction * whole)))
+        # enough for the cheapest samples there are: what is left ends the training, not these
+        passes = max(1, -(-budget // full.least(grid.fraction)))
         plain["select"]["budget"] = {"ratio": grid.fraction}
         plain["order"] = {**plain["order"], "epochs": int(passes) + 1}
         plain["train"] = {**plain["train"], "flops": left}
@@ -132,14 +137,14 @@ def _trial(
     resolved = config.resolved()
     settings = {k: v for k, v in resolved.items() if k not in {"evaluate", "data"}}
     settings["train"] = {**(settings["train"] or {}), "model": base.digest}
-    settings["score"] = ground.by_content(resolved["score"])
+    settings["score"] = ahead.by_content(resolved["score"])
     if settings["order"]:
         settings["order"] = {
-            **settings["order"], "score": ground.by_content(settings["order"]["score"])
+            **settings["order"], "score": ahead.by_content(settings["order"]["score"])
         }  # fmt: skip
     read_as = {k: v for k, v in resolved["data"].items() if k != "path"}
     return Trial(
         name=name, setting=setting, beta=beta, k_flops=budget, seed=seed, plain=plain,
         key=fingerprint([ground.identity, settings, read_as, grid.evaluate]),
-        selection_flops=scoring, fill=fill, fraction=grid.fraction if fill else None,
+        selection_flops=scoring, fill=fill,
     )  # fmt: skip

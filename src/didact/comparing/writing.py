@@ -20,14 +20,16 @@ _SCHEMA: Final = pa.schema(
     [
         ("name", pa.string()), ("setting", pa.string()), ("chosen", pa.bool_()),
         ("filled", pa.bool_()), ("method", pa.string()), ("order", pa.string()),
-        ("task", pa.string()), ("beta", pa.float64()), ("k_flops", pa.float64()),
+        ("task", pa.string()), ("base", pa.string()), ("beta", pa.float64()),
+        ("k_flops", pa.float64()),
         ("n_tokens", pa.int64()), ("selector_params", pa.int64()), ("train_params", pa.int64()),
         ("schedule", pa.string()), ("learning_rate", pa.float64()),
         ("selection_flops", pa.float64()), ("selection_flops_shared", pa.float64()),
         ("selection_cpu_seconds", pa.float64()), ("training_flops", pa.float64()),
         ("metric", pa.string()), ("higher_is_better", pa.bool_()), ("value", pa.float64()),
-        ("low", pa.float64()), ("high", pa.float64()), ("seeds", pa.int64()),
-        ("feasible", pa.bool_()), ("reason", pa.string()),
+        ("low", pa.float64()), ("high", pa.float64()), ("error", pa.float64()),
+        ("seeds", pa.int64()),
+        ("feasible", pa.bool_()), ("status", pa.string()), ("reason", pa.string()),
     ]
 )  # fmt: skip
 

@@ -1,4 +1,5 @@
 """What every stage agrees on: values, protocols, names, errors.
 
-Imports only filelock, numpy, pyarrow, pydantic and xxhash.
+Imports only filelock, numpy, pyarrow, pydantic and xxhash; drivers of remote stores where they are
+needed.
 """

@@ -71,10 +71,10 @@ def load_scores(folder: Path) -> Scores:
 
 def scores_identity(scores: Scores) -> str:
     """32 hex digits, equal for scores that no selector can tell apart."""
-    hashed = xxhash.xxh3_128(scores.values.tobytes())
+    hashed = xxhash.xxh3_128(np.ascontiguousarray(scores.values).data)
     for column in (scores.by_task, *scores.parts.values()):
         if column is not None:
-            hashed.update(column.tobytes())
+            hashed.update(np.ascontiguousarray(column).data)
     return fingerprint(
         [
             hashed.hexdigest(), scores.higher_is_better, scores.method, dict(scores.settings),

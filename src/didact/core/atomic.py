@@ -10,10 +10,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from didact.core.errors import DataError
+from didact.core.paths import Place, RemotePath
+from didact.core.scratch import passing_file, scratch
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SCRATCH = "set DIDACT_SCRATCH to another folder"
+_sent: dict[RemotePath, tuple[str, int, str]] = {}  # ETag, bytes, digest of what was put there
 _WHY_REFUSED = {
     errno.EACCES: "there is no permission to write there",
     errno.EPERM: "writing there is not permitted",
@@ -27,7 +32,7 @@ _WHY_REFUSED = {
 
 
 @contextmanager
-def writable(folder: Path, remedy: str) -> Iterator[None]:
+def writable(folder: Place, remedy: str) -> Iterator[None]:
     """Errors of writing below `folder`, mapped to a DataError with the remedy."""
     try:
         yield
@@ -44,14 +49,20 @@ def writable(folder: Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Place) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends without an error.
 
-    The bytes are on the disk before the name is.
+    The bytes are on the disk before the name is. Behind a URL they are put there whole, from a file
+    in the scratch.
 
     Raises:
         DataError: The disk is full, or the place cannot be written.
     """
+    if isinstance(path, RemotePath):
+        with writable(scratch(""), _SCRATCH), passing_file(path.name) as file:
+            yield file
+            send(file, path)
+        return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with writable(path.parent, "choose another folder with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +75,24 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def send(file: Path, place: RemotePath) -> None:
+    """Put a file there; `digest` of it needs not read it back while nobody else puts another."""
+    place.send(file)
+    found, size = place.stat(), file.stat().st_size
+    if found.st_size != size:
+        raise DataError(
+            f"{place}: has {found.st_size:,} bytes where {size:,} were put; run the same command "
+            "again once nobody else writes there"
+        )
+    if found.tag:
+        _sent[place] = (found.tag, found.st_size, digest(file))
+
+
+def write_text(path: Place, text: str) -> None:
     """Write a small text file whole."""
+    if isinstance(path, RemotePath):
+        path.write_text(text)
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -95,8 +122,11 @@ def sync_tree(folder: Path) -> None:
     sync(folder)
 
 
-def remove(path: Path) -> None:
+def remove(path: Place) -> None:
     """Remove a file, a link, or a folder with all that is in it; nothing that a link points to."""
+    if isinstance(path, RemotePath):
+        path.remove()
+        return
     with suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -104,11 +134,13 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def lies_inside(folder: Path, name: str) -> bool:
+def lies_inside(folder: Place, name: str) -> bool:
     """Whether a name is that of a file in the folder or below, and no link leads out of it."""
     place = PurePosixPath(name)
     if not place.parts or place.is_absolute() or ".." in place.parts or "\0" in name:
         return False
+    if isinstance(folder, RemotePath):
+        return True
     return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
@@ -132,13 +164,20 @@ def link_tree(source: Path, target: Path, *, without: str = "") -> None:
                 shutil.copyfile(path, place)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what an interrupted writer left in `folder` and below."""
+def sweep(folder: Place) -> None:
+    """Remove what an interrupted writer left in `folder` and below; nothing behind a URL."""
+    if isinstance(folder, RemotePath):
+        return
     for leftover in folder.rglob(".*.tmp"):
         remove(leftover)
 
 
-def digest(path: Path) -> str:
+def digest(path: Place) -> str:
     """blake2b of a file's bytes, 32 hex digits."""
+    if isinstance(path, RemotePath) and (sent := _sent.get(path)) is not None:
+        found = path.stat()
+        if (found.tag, found.st_size) == sent[:2]:
+            return sent[2]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        stream: Any = file  # typeshed's protocol of it lacks what every open file has
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from didact.core.errors import ConfigError, DidactError, did_you_mean
+from didact.core.paths import masked, masked_values
 
 
 @cache
@@ -98,8 +99,8 @@ def bind(
 
 
 def as_json(method: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings as JSON values, for manifests and fingerprints."""
-    out: dict[str, Any] = schema(method)(**settings).model_dump(mode="json")
+    """The same settings as JSON values, for manifests and fingerprints; no credentials in URLs."""
+    out: dict[str, Any] = masked_values(schema(method)(**settings).model_dump(mode="json"))
     return out
 
 
@@ -125,7 +126,7 @@ def explain(error: ValidationError, where: str, known: Mapping[str, FieldInfo]) 
             )
         else:
             out.append(f"{name}: {problem['msg']}; got {problem.get('input')!r:.200}")
-    return out
+    return [masked(line) for line in out]
 
 
 def _names_at(fields: Mapping[str, Any], place: tuple[int | str, ...]) -> list[str]:

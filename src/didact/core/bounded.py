@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
+
+from didact.core.paths import Place
 
 LONGEST: Final = 64 * 2**20  # bytes; the longest tokenizers have some 40 MiB
 LONGEST_CONFIG: Final = 16 * 2**20  # bytes of what people write themselves
 
 
-def read_bounded(path: Path, *, longest: int = LONGEST) -> bytes:
+def read_bounded(path: Place, *, longest: int = LONGEST) -> bytes:
     """The bytes of a file that holds settings, not data.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from didact.core.atomic import remove
+from didact.core.claims import is_claimed
 from didact.core.cost import Cost, total
 from didact.core.entries import ENTRY, open_entry, void
-from didact.core.errors import ConfigError, DamagedError
-from didact.core.keep import UNFINISHED
+from didact.core.errors import ConfigError, DamagedError, DidactError
+from didact.core.keep import CLAIM, UNFINISHED
 from didact.core.locks import folder_to_oneself, is_locked
+from didact.core.paths import Place, RemotePath, each, place
+from didact.core.shared_entries import standing
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _KEY: Final = r"[0-9a-f]{32}"
@@ -28,6 +32,14 @@ _OURS: Final = {
     "keys": re.compile(rf"{_KEY}\.json"),  # of earlier versions
 }
 _ENTRY: Final = re.compile(rf"{_KEY}|{_CUT_OFF}")
+
+
+def default_cache_dir() -> Place:
+    """`$DIDACT_CACHE`, a folder or a URL, or the user's cache folder."""
+    given = os.environ.get("DIDACT_CACHE")
+    if given:
+        return place(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +54,50 @@ class CachedFolder:
         cost: What making it alone took.
     """
 
-    path: Path
+    path: Place
     kind: str
     n_bytes: int
     used: float
     cost: Cost
 
 
-def cached_folders(cache_dir: Path) -> Iterator[CachedFolder]:
+def cached_folders(cache_dir: Place) -> Iterator[CachedFolder]:
     """Every folder of the cache: entries, values under way, what earlier versions left.
 
     What does not look like one of them is nobody's business here and stays.
     """
-    for place in sorted(cache_dir.iterdir()) if cache_dir.is_dir() else ():
-        if place.is_symlink() or not place.is_dir():
+    if isinstance(cache_dir, RemotePath):
+        yield from _folders_behind(cache_dir)
+        return
+    for home in sorted(cache_dir.iterdir()) if cache_dir.is_dir() else ():
+        if home.is_symlink() or not home.is_dir():
             continue
-        ours = _OURS.get(place.name, _ENTRY)
-        for folder in sorted(place.iterdir()):
+        ours = _OURS.get(home.name, _ENTRY)
+        for folder in sorted(home.iterdir()):
             if not folder.is_symlink() and ours.fullmatch(folder.name):
                 with suppress(FileNotFoundError):  # somebody else is faster
-                    yield _described(folder, place.name)
+                    yield _described(folder, home.name)
+
+
+def _folders_behind(cache: RemotePath) -> Iterator[CachedFolder]:
+    """Those behind a URL, by one listing, and a look at each entry for what it cost."""
+    files: dict[RemotePath, list[RemotePath]] = {}
+    for file in cache.glob("*/*/**") if cache.is_dir() else ():
+        kind, name, *_ = file.relative_to(cache).parts
+        if file.is_file() and _OURS.get(kind, _ENTRY).fullmatch(name):
+            files.setdefault(cache / kind / name, []).append(file)
+    costs = each(_cost_of, list(files))
+    for (folder, inside), cost in zip(files.items(), costs, strict=True):
+        stats = {file.relative_to(folder).as_posix(): file.listed_stat() for file in inside}
+        used = stats.get(ENTRY) or max(stats.values(), key=lambda found: found.st_mtime_ns)
+        size = sum(found.st_size for found in stats.values())
+        yield CachedFolder(folder, folder.parent.name, size, used.st_mtime, cost)
+
+
+def _cost_of(folder: Place) -> Cost:
+    with suppress(FileNotFoundError, DamagedError):
+        return open_entry(folder).bill.own
+    return Cost()
 
 
 def _described(folder: Path, kind: str) -> CachedFolder:
@@ -75,7 +111,7 @@ def _described(folder: Path, kind: str) -> CachedFolder:
     return CachedFolder(folder, kind, sum(size for size, _ in sizes), used, cost)
 
 
-def listed(cache_dir: Path) -> dict[str, Any]:
+def listed(cache_dir: Place) -> dict[str, Any]:
     """Kinds with their number of entries, bytes, cost and last use, as JSON values."""
     found: dict[str, list[CachedFolder]] = {}
     for one in cached_folders(cache_dir):
@@ -109,7 +145,7 @@ def seconds(age: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, Any]:
+def prune(cache_dir: Place, older: float, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove what was not used for `older` seconds; how many folders and bytes that is.
 
     Values that some process is making stay.
@@ -119,19 +155,21 @@ def prune(cache_dir: Path, older: float, *, dry_run: bool = False) -> dict[str, 
     return _removed(cache_dir, doomed, dry_run=dry_run)
 
 
-def clear(cache_dir: Path, *, dry_run: bool = False) -> dict[str, Any]:
+def clear(cache_dir: Place, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove everything that didact keeps; other files in the folder stay."""
+    if isinstance(cache_dir, RemotePath) and not dry_run:
+        remove(standing(cache_dir))
     return _removed(cache_dir, cached_folders(cache_dir), dry_run=dry_run)
 
 
-def _removed(cache_dir: Path, doomed: Iterator[CachedFolder], *, dry_run: bool) -> dict[str, Any]:
+def _removed(cache_dir: Place, doomed: Iterator[CachedFolder], *, dry_run: bool) -> dict[str, Any]:
     out = {"removed": 0, "bytes": 0, "in_use": 0, "could_not_be_removed": 0}
     for one in list(doomed):
-        if one.kind == UNFINISHED and is_locked(one.path):
+        if one.kind == UNFINISHED and _in_use(one.path):
             out["in_use"] += 1
             continue
         if not dry_run:
-            with suppress(OSError), _alone(one):
+            with suppress(OSError, DidactError), _alone(one):
                 void(one.path)
                 remove(one.path)  # what is no folder, or could not be moved
         if dry_run or not one.path.exists():
@@ -142,12 +180,16 @@ def _removed(cache_dir: Path, doomed: Iterator[CachedFolder], *, dry_run: bool) 
     return {"cache": str(cache_dir), "dry_run": dry_run, **out}
 
 
+def _in_use(folder: Place) -> bool:
+    return is_locked(folder) if isinstance(folder, Path) else is_claimed(folder / CLAIM)
+
+
 def _alone(one: CachedFolder) -> AbstractContextManager[None]:
     """Nobody makes the value meanwhile; an OSError where somebody began to, or nothing can go."""
 
     def taken() -> None:
         raise BlockingIOError
 
-    if one.kind != UNFINISHED or not one.path.is_dir():
+    if one.kind != UNFINISHED or isinstance(one.path, RemotePath) or not one.path.is_dir():
         return nullcontext()
     return folder_to_oneself(one.path, taken)

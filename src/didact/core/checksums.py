@@ -20,6 +20,7 @@ import xxhash
 
 from didact.core.errors import DamagedError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 
 BLOCK: Final = 2**17
 _HEX: Final = 16  # digits of a checksum
@@ -52,6 +53,11 @@ class Checksums:
                 size += len(data)
         return cls(size, "".join(found))
 
+    def holds(self, number: int, data: bytes | memoryview) -> bool:
+        """Whether a block of the file is what it was."""
+        found = xxhash.xxh3_64_hexdigest(data)
+        return found == self.blocks[_HEX * number : _HEX * (number + 1)]
+
     def to_json(self) -> list[Any]:
         """The checksums as JSON values."""
         return [self.n_bytes, self.block, self.blocks]
@@ -80,9 +86,9 @@ class CheckedFile:
         seal: What says that the file is whole; removed when it is found not to be.
     """
 
-    path: Path
+    path: Place
     expected: Checksums
-    seal: Path | None = None
+    seal: Place | None = None
     _stamp: tuple[int, ...] = field(default=(), init=False, repr=False)
     _verified: bytearray = field(default_factory=bytearray, init=False, repr=False)
 
@@ -109,9 +115,16 @@ class CheckedFile:
         """The file as Python's own kind of file; every byte that is read was verified."""
         return _Stream(self, self._open())
 
+    def near(self, requests: int, n_bytes: int) -> CheckedFile:
+        """Itself; see `didact.core.remote_files`."""
+        del requests, n_bytes
+        return self
+
     def _open(self) -> io.FileIO:
+        path = self.path
+        assert isinstance(path, Path)  # noqa: S101 - what is behind a URL is a `RemoteFile`
         try:
-            return self.path.open("rb", buffering=0)
+            return path.open("rb", buffering=0)
         except OSError as error:
             raise self._damaged(str(error)) from error
 
@@ -141,43 +154,64 @@ class CheckedFile:
             at = end
 
     def _compare(self, descriptor: int, first: int, stop: int) -> None:
-        size, blocks = self.expected.block, self.expected.blocks
+        size = self.expected.block
         data = memoryview(_exactly(descriptor, (stop - first) * size, first * size))
         for number in range(first, stop):
             at = (number - first) * size
-            found = xxhash.xxh3_64_hexdigest(data[at : at + size])
-            if found != blocks[_HEX * number : _HEX * (number + 1)]:
+            if not self.expected.holds(number, data[at : at + size]):
                 raise self._damaged(f"its checksum does not hold from byte {number * size} on")
 
 
-class _Stream(io.RawIOBase):
-    def __init__(self, checked: CheckedFile, file: io.FileIO) -> None:
-        self._checked, self._file, self._at = checked, file, 0
+class Stream(io.RawIOBase):
+    """A checked file as Python's own kind of file."""
+
+    def __init__(self, checked: CheckedFile) -> None:
+        self._checked, self._at = checked, 0
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def seekable(self) -> bool:
+        """It is."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._checked.expected.n_bytes}
         self._at = base[whence] + offset
         return self._at
 
     def tell(self) -> int:
+        """Where the next byte is read."""
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """Verified bytes from here on."""
         whole = self._checked.expected.n_bytes
         stop = whole if size is None or size < 0 else min(whole, self._at + size)
         start, self._at = self._at, max(stop, self._at)
-        return self._checked.read_from(self._file.fileno(), start, max(stop, start))
+        return self._between(start, max(stop, start))
+
+    def _between(self, start: int, stop: int) -> bytes:
+        return self._checked.read(start, stop)
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, or some of it."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class _Stream(Stream):
+    """That of a file that stays open."""
+
+    def __init__(self, checked: CheckedFile, file: io.FileIO) -> None:
+        super().__init__(checked)
+        self._file = file
+
+    def _between(self, start: int, stop: int) -> bytes:
+        return self._checked.read_from(self._file.fileno(), start, stop)
 
     def close(self) -> None:
         self._file.close()
@@ -211,7 +245,7 @@ def signed(values: Mapping[str, Any]) -> str:
     return json.dumps({"checksum": _checksum(values), **values}, indent=1, sort_keys=True) + "\n"
 
 
-def read_signed(path: Path) -> dict[str, Any]:
+def read_signed(path: Place) -> dict[str, Any]:
     """The values that `signed` wrote.
 
     Raises:

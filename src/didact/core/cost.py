@@ -93,6 +93,9 @@ class Bill:
         return Bill(self.charged + other.charged, self.own + other.own, uses)
 
 
+Counts = tuple[Cost, Cost, Cost, Cost, Mapping[str, Cost]]  # of a meter, as `Meter.counts` gives
+
+
 class Meter:
     """Collects the cost of one piece of work; it is handed down, and several threads may add.
 
@@ -164,6 +167,18 @@ class Meter:
         with self._lock:
             charged = self._spent + self._again + self._paid
             return Bill(_sane(charged), _sane(self._spent + self._earlier), dict(self._uses))
+
+    def counts(self) -> Counts:
+        """What it counts so far, for a meter in another process to go on from."""
+        self._tick()
+        with self._lock:
+            return (self._spent, self._earlier, self._again, self._paid, dict(self._uses))
+
+    def carry_on(self, counts: Counts) -> None:
+        """Go on from what another meter counts, which went on from what this one did."""
+        with self._lock:
+            self._spent, self._earlier, self._again, self._paid, uses = counts
+            self._uses = dict(uses)
 
     @contextmanager
     def running(self) -> Iterator[None]:

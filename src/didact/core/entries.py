@@ -17,7 +17,9 @@ from typing import Final
 from didact.core.atomic import remove, sync, sync_tree
 from didact.core.checksums import CheckedFile, Checksums, read_signed, signed
 from didact.core.cost import Bill, Cost
-from didact.core.errors import DamagedError
+from didact.core.errors import DamagedError, DidactError
+from didact.core.paths import Place, RemotePath
+from didact.core.remote_files import checked
 
 ENTRY: Final = "entry.json"
 _LEFT: Final = ".tmp"  # ending of folders that are being written, or removed
@@ -33,12 +35,14 @@ class Entry:
         bill: What making it cost; nothing of it is charged any more.
         files: Name → checksums.
         cumulative: Of a piece: whether `bill.own` is of all the work up to it, or of it alone.
+        at: The folder inside that its files are in; behind a URL one of whoever wrote them.
     """
 
-    path: Path
+    path: Place
     bill: Bill
     files: Mapping[str, Checksums]
     cumulative: bool = False
+    at: str = ""
 
     @property
     def n_bytes(self) -> int:
@@ -52,18 +56,32 @@ class Entry:
             DamagedError: There is no such file.
         """
         if name not in self.files:
-            with suppress(OSError):
+            with suppress(OSError, DidactError):
                 (self.path / ENTRY).unlink()  # so that it is made again
             raise DamagedError(self.path / name, "it is not among the files that were written")
-        return CheckedFile(self.path / name, self.files[name], self.path / ENTRY)
+        return checked(self.path / self.at / name, self.files[name], self.path / ENTRY)
 
     def verify(self, *, whole: bool = True) -> None:
         """Raise DamagedError unless every file is what was written, or (not `whole`) as long."""
+        if isinstance(self.path, RemotePath) and not whole:
+            self._compare_sizes(self.path / self.at)
+            return
         for name in self.files:
             self.file(name).verify(*(() if whole else (0, 0)))
 
+    def _compare_sizes(self, folder: RemotePath) -> None:
+        """`verify` by one listing."""
+        there = {str(f.relative_to(folder)): f.listed_stat().st_size for f in folder.glob("**/*")}
+        for name, expected in self.files.items():
+            if there.get(name) != expected.n_bytes:
+                found = f"{there[name]} bytes" if name in there else "nothing"
+                (self.path / ENTRY).unlink(missing_ok=True)
+                raise DamagedError(
+                    self.path / name, f"{found} where {expected.n_bytes} bytes were written"
+                )
 
-def open_entry(folder: Path) -> Entry:
+
+def open_entry(folder: Place) -> Entry:
     """The entry in a folder; its files are not verified yet.
 
     Raises:
@@ -75,7 +93,8 @@ def open_entry(folder: Path) -> Entry:
         files = {_named(name): Checksums.from_json(v) for name, v in values["files"].items()}
         uses = {str(name): Cost.from_json(cost) for name, cost in values["uses"].items()}
         bill = Bill(own=Cost.from_json(values["own"]), uses=uses)
-        name, entry = values["name"], Entry(folder, bill, files, bool(values["cumulative"]))
+        name, at = values["name"], str(values.get("at", ""))
+        entry = Entry(folder, bill, files, bool(values["cumulative"]), at and _named(at))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DamagedError(folder / ENTRY, f"{type(error).__name__}: {error}") from error
     if name != _name_of(folder):
@@ -91,11 +110,11 @@ def _named(name: str) -> str:
     return name
 
 
-def _name_of(folder: Path) -> str:
+def _name_of(folder: Place) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def intact_entry(folder: Path, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
+def intact_entry(folder: Place, tell: Callable[[str], None], *, whole: bool = True) -> Entry | None:
     """The entry in a folder, if it is there and what was written; a damaged one is removed.
 
     Args:
@@ -107,7 +126,7 @@ def intact_entry(folder: Path, tell: Callable[[str], None], *, whole: bool = Tru
         entry = open_entry(folder)
         entry.verify(whole=whole)
     except FileNotFoundError:
-        if folder.is_dir():
+        if isinstance(folder, Path) and folder.is_dir():
             tell(f"{folder}: {ENTRY} is gone; what it held is made again")
             void(folder)
         return None
@@ -115,13 +134,27 @@ def intact_entry(folder: Path, tell: Callable[[str], None], *, whole: bool = Tru
         tell(f"{error.path}: is damaged ({error.what}); what it held is made again")
         void(folder)
         return None
-    with suppress(OSError):
-        os.utime(folder / ENTRY)  # when it was last used, for `prune`
+    _mark_used(folder / ENTRY)
     return entry
 
 
-def void(folder: Path) -> None:
+def _mark_used(file: Place) -> None:
+    """Tell `prune` when an entry was last used; behind a URL, where it is written again, by day."""
+    if isinstance(file, Path):
+        with suppress(OSError):
+            os.utime(file)
+        return
+    with suppress(DidactError):
+        if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+            file.write_bytes(file.read_bytes())
+
+
+def void(folder: Place) -> None:
     """Take an entry away; what is left of it is not found any more."""
+    if isinstance(folder, RemotePath):
+        (folder / ENTRY).unlink(missing_ok=True)
+        folder.remove()
+        return
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_LEFT}")
     with suppress(OSError):
         folder.rename(aside)
@@ -152,7 +185,7 @@ def writing(folder: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def seal(folder: Path, bill: Bill, *, where: Path | None = None, cumulative: bool = False) -> None:
+def seal(folder: Path, bill: Bill, *, where: Place | None = None, cumulative: bool = False) -> None:
     """Write the entry of a folder whose files are there, and wait until all is on the disk.
 
     Args:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar, Literal
 
 
@@ -49,17 +48,17 @@ class DamagedError(DataError):
     """A kept file is not what was written; the entry it belongs to is void and is made again.
 
     Attributes:
-        path: The file.
+        path: The file, on a disk or behind a URL.
         what: What is wrong with it.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: object, what: str) -> None:
         super().__init__(
             f"{path}: is damaged ({what}); run the same command again: it is made anew"
         )
         self.path, self.what = path, what
 
-    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[object, str]]:
         return (DamagedError, (self.path, self.what))
 
 
@@ -97,7 +96,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {listed})" if known else hint
 
 
-Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval", "hf", "kenlm"]
+Libraries = Literal["models", "sentences", "static", "fast", "dedup", "eval", "hf", "kenlm", "ray"]
 EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "models": ("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
     "sentences": ("sentence_transformers",),
@@ -107,6 +106,7 @@ EXTRAS: dict[Libraries, tuple[str, ...]] = {
     "eval": ("lm_eval",),
     "hf": ("datasets",),
     "kenlm": ("kenlm",),
+    "ray": ("ray",),
 }
 _BOUGHT_BY = {"sentences": "embed", "static": "embed"}  # libraries whose extra has another name
 

@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from didact._version import __version__
 from didact.core import atomic, registry
 from didact.core.errors import ConfigError, Libraries
+from didact.core.paths import Place, RemoteStat, place, shown
 
 M = TypeVar("M", bound=Callable[..., Any])
 Distributions = Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -106,24 +106,29 @@ def identity(
 
 def _file(name: str, setting: str, value: str) -> str:
     """The digest of a file that a setting names."""
-    path = Path(value).expanduser()
+    path = place(value)
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
-        raise ConfigError(f"{name}.{setting}={value}: {what}; expected a file here, check the path")
+        raise ConfigError(
+            f"{name}.{setting}={shown(value)}: {what}; expected a file here, check the path"
+        )
     return identity_of_file(path)
 
 
-def identity_of_file(path: Path) -> str:
+def identity_of_file(path: Place) -> str:
     """The digest of a file's content, 32 hex digits.
 
     **Cost:** reads the file once, and again only when it was changed.
     """
     found = path.stat()
+    if isinstance(found, RemoteStat):
+        said = (found.st_size, found.st_mtime_ns, found.tag)
+        return _digest(path, said) if any(said[1:]) else atomic.digest(path)
     return _digest(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
 
 
 @lru_cache(maxsize=16)
-def _digest(path: Path, _: tuple[int, ...]) -> str:
+def _digest(path: Place, _: tuple[int | str, ...]) -> str:
     return atomic.digest(path)
 
 

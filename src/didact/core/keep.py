@@ -7,7 +7,11 @@ is found is what was written, byte for byte, or it is made again.
 CACHE/<kind>/<key>/entry.json    cost, what it stands on, a checksum for every block of every file
 CACHE/<kind>/<key>/…             the value's files
 CACHE/unfinished/<kind>-<key>/   finished pieces of a value under way, entries of their own
+CACHE/unfinished/<kind>-<key>/claim   behind a URL: who makes it
 ```
+Of a cache behind a URL all of it stands in the scratch of this machine, too, as far as it is used
+here; `didact.core.shared_entries` fetches and shares it.
+
 An *entry* is a folder on disk (`didact.core.entries`), a *piece* one of a value that is not done
 (`didact.core.pieces`), the *cache* all of them, as its user lists and empties it
 (`didact.core.cache`).
@@ -25,18 +29,30 @@ from typing import Any, Final, TypeVar
 
 from didact._version import __version__
 from didact.core.atomic import remove, writable
+from didact.core.claims import claimed
 from didact.core.cost import Bill, Cost, Meter, Metered, total
-from didact.core.entries import intact_entry, put_in_place, seal, sweep_abandoned, void, writing
+from didact.core.entries import (
+    Entry,
+    intact_entry,
+    put_in_place,
+    seal,
+    sweep_abandoned,
+    void,
+    writing,
+)
 from didact.core.errors import DamagedError
 from didact.core.locks import folder_to_oneself
 from didact.core.manifest import fingerprint
+from didact.core.paths import Place, RemotePath
 from didact.core.pieces import Pieces
 from didact.core.protocols import Context, Device, OpenShared
+from didact.core.shared_entries import fetched, share, standing
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 UNFINISHED: Final = "unfinished"
+CLAIM: Final = "claim"
 _VERSION: Final = 2  # counts up where a method gives other values of the same key
 _REMEDY: Final = "set another place with --cache-dir or DIDACT_CACHE"
 
@@ -59,7 +75,8 @@ def keep(
     """A value: found in the cache, or made, written there, and read back.
 
     The meter of `ctx` is charged with what was spent now, and told what making the value costs
-    from nothing. Of two processes that want the same value one makes it, and the other waits.
+    from nothing. Of two processes that want the same value one makes it, and the other waits; of
+    those on two machines likewise, where the store has conditional puts.
 
     Args:
         ctx: Where the cache is, what is charged, who is told of damage.
@@ -77,44 +94,116 @@ def keep(
     **Cost:** reads the files once to write their checksums and once to verify them.
     """
     name = entry_name(kind, key)
-    folder = ctx.cache_dir / kind / name
+    slot = _Slot(ctx, kind, name)
 
     def look() -> R | None:
-        entry = intact_entry(folder, ctx.tell, whole=not lazy)
+        entry = slot.found(whole=not lazy)
         if entry is None:
             return None
-        value = load(folder)
+        value = load(slot.folder)
         if value is None:
-            void(folder)
+            slot.void()
         else:
             ctx.meter.use(f"{kind}/{name}", entry.bill)
         return value
 
     meter = Meter()
-    pieces = Pieces(ctx.cache_dir / UNFINISHED / f"{kind}-{name}", meter, ctx.tell)
+    pieces = slot.pieces(meter)
     value = look()
     if value is not None and not pieces.folder.exists():  # else its maker died before tidying up
         return value
-
-    def waiting() -> None:
-        ctx.tell(f"{kind}: another process makes the same; waiting for it")
-
-    with writable(ctx.cache_dir, _REMEDY), folder_to_oneself(pieces.folder, waiting):
+    with writable(ctx.cache_dir, _REMEDY), slot.held():
         value = look()  # somebody else may have made it meanwhile
         if value is None:
-            sweep_abandoned(folder.parent)
+            sweep_abandoned(slot.folder.parent)
             with _removed_if_empty(pieces.folder), _charged(meter, ctx.meter), meter.running():
                 made = make(replace(ctx, meter=meter, pieces=pieces))
-                with writing(folder) as temporary:
+                with writing(slot.folder) as temporary:
                     save(made, temporary)
                     bill = meter.bill
-                    seal(temporary, bill, where=folder)
+                    seal(temporary, bill, where=slot.folder)
+            slot.share()
             ctx.meter.use(f"{kind}/{name}", replace(bill, charged=meter.bill.charged))
-            value = load(folder)
-        remove(pieces.folder)
+            value = load(slot.folder)
+        slot.tidy()
     if value is None:
-        raise DamagedError(folder, "what was just written cannot be read")
+        raise DamagedError(slot.folder, "what was just written cannot be read")
     return value
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a value is kept: on this machine, and behind a URL where the cache lies there."""
+
+    ctx: Context
+    kind: str
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the entry, on this machine."""
+        return standing(self.ctx.cache_dir) / self.kind / self.name
+
+    @property
+    def shared(self) -> RemotePath | None:
+        """The same behind the URL."""
+        cache = self.ctx.cache_dir
+        return cache / self.kind / self.name if isinstance(cache, RemotePath) else None
+
+    @property
+    def unfinished(self) -> Path:
+        """Of the pieces, on this machine."""
+        return standing(self.ctx.cache_dir) / UNFINISHED / f"{self.kind}-{self.name}"
+
+    @property
+    def shared_unfinished(self) -> RemotePath | None:
+        """The same behind the URL."""
+        cache, name = self.ctx.cache_dir, f"{self.kind}-{self.name}"
+        return cache / UNFINISHED / name if isinstance(cache, RemotePath) else None
+
+    def pieces(self, meter: Meter) -> Pieces:
+        """Finished pieces of the value."""
+        return Pieces(self.unfinished, meter, self.ctx.tell, self.shared_unfinished)
+
+    def found(self, *, whole: bool) -> Entry | None:
+        """The entry on this machine, fetched if need be; shared again where it is not any more."""
+        entry = intact_entry(self.folder, self.ctx.tell, whole=whole)
+        if self.shared is not None:
+            if entry is None:
+                return fetched(self.shared, self.folder, self.ctx.tell)
+            self.share()
+        return entry
+
+    def share(self) -> None:
+        """Put the entry behind the URL, if there is one."""
+        if self.shared is not None:
+            share(self.folder, self.shared)
+
+    def void(self) -> None:
+        """Take it away, everywhere."""
+        void(self.folder)
+        if self.shared is not None:
+            void(self.shared)
+
+    def tidy(self) -> None:
+        """Remove what is left of the work."""
+        remove(self.unfinished)
+        if self.shared_unfinished is not None:
+            self.shared_unfinished.remove()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else makes the value while the block runs, here or with the same URL."""
+
+        def waiting(who: object = "another process") -> None:
+            self.ctx.tell(f"{self.kind}: {who} makes the same; waiting for it")
+
+        with folder_to_oneself(self.unfinished, waiting):
+            if self.shared_unfinished is None:
+                yield
+                return
+            with claimed(self.shared_unfinished / CLAIM, waiting):
+                yield
 
 
 @contextmanager
@@ -137,7 +226,7 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
+def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Place:
     """Make a folder, written by the caller, the entry of a name; it moves.
 
     For values that are known by their content, which shows when they have been made. What that
@@ -145,7 +234,10 @@ def adopt(ctx: Context, kind: str, name: str, folder: Path) -> Path:
     """
     kept = ctx.cache_dir / kind / name
     seal(folder, Bill(), where=kept)
-    put_in_place(folder, kept)
+    if isinstance(kept, Path):
+        put_in_place(folder, kept)
+    else:
+        share(folder, kept)
     return kept
 
 

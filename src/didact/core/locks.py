@@ -6,11 +6,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from filelock import lock_descriptor
 
 from didact.core.atomic import writable
+from didact.core.claims import Claim, claimed
 from didact.core.errors import ConfigError
+from didact.core.paths import Place, RemotePath
+
+_LOCK: Final = ".didact.lock"
 
 
 @contextmanager
@@ -61,24 +66,29 @@ def passing_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Place) -> Iterator[None]:
     """Make a folder and hold it; another command that would write there is refused.
 
     Raises:
         ConfigError: Another one writes there.
         DataError: The folder cannot be made or written.
     """
-
-    def refuse() -> None:
-        raise ConfigError(
-            f"{folder}: another command is writing there; wait for it, or choose another folder "
-            "with -o"
-        )
-
+    if isinstance(folder, RemotePath):
+        with claimed(folder / _LOCK, lambda claim: _refuse(folder, claim)):
+            yield
+        return
     with ExitStack() as stack:
         with writable(folder, "choose another folder with -o"):
-            stack.enter_context(passing_lock(folder / ".didact.lock", refuse))
+            stack.enter_context(passing_lock(folder / _LOCK, lambda: _refuse(folder)))
         yield
+
+
+def _refuse(folder: Place, claim: Claim | None = None) -> None:
+    who = "" if claim is None else f" ({claim})"
+    raise ConfigError(
+        f"{folder}: another command is writing there{who}; wait for it, or choose another folder "
+        "with -o"
+    )
 
 
 def is_locked(folder: Path) -> bool:

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from didact.core.atomic import link_tree, remove
 from didact.core.cost import Bill, Cost, Meter
-from didact.core.entries import ENTRY, intact_entry, seal, writing
+from didact.core.entries import ENTRY, Entry, intact_entry, seal, void, writing
 from didact.core.errors import DamagedError, ExecutionError
+from didact.core.paths import RemotePath
+from didact.core.shared_entries import fetched, share
 
 T = TypeVar("T")
 
@@ -30,11 +32,13 @@ class Pieces:
         place: Where they are, removed when the value is there; None keeps nothing.
         meter: The work's.
         tell: Told of damage.
+        shared: Where others find them, behind a URL; what they left there is found, too.
     """
 
     place: Path | None = None
     meter: Meter = field(default_factory=Meter)
     tell: Callable[[str], None] = ignore
+    shared: RemotePath | None = None
 
     @property
     def folder(self) -> Path:
@@ -51,11 +55,10 @@ class Pieces:
         """A piece that an interrupted run left whole, or None; its cost is counted, not charged."""
         if self.place is None:
             return None
-        folder = self.place / name
-        entry = intact_entry(folder, self.tell)
+        entry = self._found(name)
         if entry is None:
             return None
-        value = load(folder)
+        value = load(self.place / name)
         if entry.cumulative:
             self.meter.resume(entry.bill.own)
         else:
@@ -64,8 +67,15 @@ class Pieces:
 
     def intact(self, name: str) -> Path | None:
         """The folder of a piece that is there and whole; nothing is charged or counted."""
+        return None if self._found(name) is None else self.folder / name
+
+    def _found(self, name: str, *, whole: bool = True) -> Entry | None:
+        """A piece that is there and whole, here or where it is shared."""
         folder = self.folder / name
-        return None if intact_entry(folder, self.tell) is None else folder
+        entry = intact_entry(folder, self.tell, whole=whole)
+        if entry is None and self.shared is not None:
+            entry = fetched(self.shared / name, folder, self.tell)
+        return entry
 
     def save(self, name: str, save: Callable[[Path], None], cost: Cost | None = None) -> None:
         """Keep a piece.
@@ -87,6 +97,8 @@ class Pieces:
             yield temporary
             own = self.meter.bill.own if cost is None else cost
             seal(temporary, Bill(own=own), where=self.folder / name, cumulative=cost is None)
+        if self.shared is not None:
+            share(self.folder / name, self.shared / name)
 
     def link(self, name: str, target: Path) -> None:
         """The files of a piece under another folder, not copied where links are known.
@@ -95,7 +107,7 @@ class Pieces:
             DamagedError: The piece is gone; it is made again by whoever goes on with the work.
         """
         folder = self.folder / name
-        if intact_entry(folder, self.tell, whole=False) is None:
+        if self._found(name, whole=False) is None:
             raise DamagedError(folder, "it is gone")
         link_tree(folder, target, without=ENTRY)
 
@@ -103,12 +115,17 @@ class Pieces:
         """Forget a piece that a later one stands for."""
         if self.place is not None:
             remove(self.place / name)
+        if self.shared is not None:
+            void(self.shared / name)
 
     def names(self) -> list[str]:
         """Names of the pieces that are there, damaged ones among them."""
-        if self.place is None or not self.place.is_dir():
+        if self.place is None:
             return []
-        return sorted(p.name for p in self.place.iterdir() if not p.name.startswith("."))
+        there = {p.name for p in self.place.iterdir()} if self.place.is_dir() else set()
+        if self.shared is not None and self.shared.is_dir():
+            there |= {p.parent.name for p in self.shared.glob(f"*/{ENTRY}")}
+        return sorted(name for name in there if not name.startswith("."))
 
     def workspace(self, name: str) -> Path:
         """A folder of the caller's own, which is there until the value is; it is not verified."""

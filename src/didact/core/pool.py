@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,12 +29,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
-from didact.core.arrow_files import gather, verify
+from didact.core.arrow_files import batches_bytes, gather, verify
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError, PoolMismatchError, need
 from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
+from didact.core.paths import Place, RemotePath
 from didact.core.records import (
     arrow_rows_as_json,
     chunk_records,
@@ -44,6 +44,7 @@ from didact.core.records import (
     json_rows_as_table,
     uniform_rows,
 )
+from didact.core.remote_files import RemoteFile
 from didact.core.render import DERIVED, derive
 
 Kind = Literal["text", "chat", "pair", "labelled"]
@@ -53,6 +54,7 @@ _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
 _SPARSE = 8  # of so many times the rows of a batch not all of it is made into text
 _RECORDS = 4096  # put together at a time
+_COUNTED = 2**18  # rows counted at a time
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
 
 
@@ -126,13 +128,13 @@ class Pool:
     """An immutable table of samples; pickles as a path and a fingerprint.
 
     Attributes:
-        path: The store's folder.
+        path: The store's folder, on a disk or behind a URL.
         fingerprint: Identity of content, ids, sources, token counts and settings.
         noticed: What was found when its files were read just now; None of a pool that was opened
             by its fingerprint, which tells what was found when its store was written.
     """
 
-    path: Path
+    path: Place
     fingerprint: str
     noticed: tuple[Finding, ...] | None = field(default=None, compare=False, repr=False)
     _local: threading.local = field(
@@ -278,17 +280,22 @@ class Pool:
     @cached_property
     def stats(self) -> PoolStats:
         """What `estimate` needs."""
-        return self.stats_of(np.arange(len(self)))
+        return self.stats_of(range(len(self)))
 
-    def stats_of(self, rows: Int1D) -> PoolStats:
+    def stats_of(self, rows: Int1D | range) -> PoolStats:
         """`stats` of some rows; the share of what is learned is the pool's."""
-        n_tokens = self.n_tokens[rows]
-        bins = np.floor(3 * np.log2(np.maximum(n_tokens, 1))).astype(np.int64)
-        counts = np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
+        whole, size, tokens = len(rows), 0, 0
+        counts = np.zeros(LENGTH_BINS, np.int64)
+        for at in range(0, whole, _COUNTED):  # what is worked with stays small beside the columns
+            some = np.asarray(rows[at : at + _COUNTED])
+            n_tokens = self.n_tokens[some]
+            bins = np.floor(3 * np.log2(np.maximum(n_tokens, 1))).astype(np.int64)
+            counts += np.bincount(np.minimum(bins, LENGTH_BINS - 1), minlength=LENGTH_BINS)
+            size, tokens = size + int(self.n_bytes[some].sum()), tokens + int(n_tokens.sum())
         return PoolStats(
-            n=len(rows),
-            n_bytes=int(self.n_bytes[rows].sum()),
-            n_tokens=int(n_tokens.sum()),
+            n=whole,
+            n_bytes=size,
+            n_tokens=tokens,
             token_lengths=tuple(int(c) for c in counts),
             tasks=self.task_names,
             kind=self.kind,
@@ -308,7 +315,9 @@ class Pool:
     def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
         """Texts of ascending rows of one batch of the store, at least one."""
         number = int(np.searchsorted(self._starts, rows[0], side="right"))
-        first, last = [*self._starts.tolist(), len(self)][number - 1 : number + 1]
+        first, last = int(self._starts[number - 1]), len(self)
+        if number < len(self._starts):
+            last = int(self._starts[number])
         if len(rows) * _SPARSE < last - first:
             return self.read(rows, ["text"]).column("text")
         texts = self.read(range(first, last), ["text"]).column("text")
@@ -393,7 +402,10 @@ class Pool:
         if isinstance(asked, range) and asked.step == 1 and len(asked):
             first, last = np.searchsorted(self._starts, (rows[0], rows[-1]), side="right") - 1
             names, numbers = tuple(columns), range(first, last + 1)
-            verify(self.file("pool.arrow"), self._numbers("pool_offsets"), numbers, names)
+            file, offsets = self.file("pool.arrow"), self._numbers("pool_offsets")
+            verify(file, offsets, numbers, names)
+            if isinstance(file, RemoteFile) and "turns" in names:  # nearly all there is, at once
+                file.hold(int(offsets[first]), batches_bytes(file, offsets, [*numbers]))
             reader = self._reader(names)
             read = [reader.get_batch(b).select(columns) for b in numbers]
             whole = read[0] if len(read) == 1 else pa.concat_batches(read)
@@ -409,7 +421,11 @@ class Pool:
             names = self.meta["stored_columns"]
             options = pa.ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns])
             # OSFile rather than a memory map: mapped pages would count as this process's memory.
-            file = pa.OSFile(str(self.path / "pool.arrow"))
+            at = self.path / "pool.arrow"
+            if isinstance(at, RemotePath):
+                file = pa.PythonFile(self.file("pool.arrow").stream(), mode="r")
+            else:
+                file = pa.OSFile(str(at))
             readers[columns] = pa.ipc.open_file(file, options=options)
         return readers[columns]
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 from didact.core.arrays import Float2D, Int1D
 from didact.core.budget import Budget
 from didact.core.cost import Cost, Meter, Metered
+from didact.core.paths import Place
 from didact.core.pieces import Pieces, ignore
 from didact.core.pool import Pool, PoolStats
 from didact.core.scores import Scores, Selection, TrainingOrder
@@ -255,6 +255,11 @@ class Executor(Protocol):
         """Number of items that run at a time."""
         ...
 
+    @property
+    def local_threads(self) -> int:
+        """Threads of a kernel that runs in the caller's process, on its machine."""
+        ...
+
     def charging(self, meter: Meter) -> Executor:
         """The same workers, for work that is charged to a meter."""
         ...
@@ -301,10 +306,14 @@ class Executor(Protocol):
         ...
 
     def call(self, fn: Callable[[str], Metered[R]], /, *, device: Device | None = None) -> R:
-        """One piece of work that cannot be split, in the caller's thread; its cost is charged.
+        """One piece of work that cannot be split; its cost is charged.
+
+        It runs in the caller's thread; on a cluster, work with a model runs in a worker's process.
 
         Args:
-            fn: The work, given its device; it may report progress, since it stays in this process.
+            fn: The work, given its device. It reads and writes files, and reports progress, through
+                what a `Context` holds; that goes with it to another process, and what it notes
+                there comes back. Nothing else that it changes in memory does.
             device: Where its model runs; None for work without a model.
         """
         ...
@@ -344,7 +353,7 @@ class Context:
 
     executor: Executor
     seed: int
-    cache_dir: Path
+    cache_dir: Place
     progress: ProgressCallback = ignore_progress
     meter: Meter = field(default_factory=Meter)
     tell: Callable[[str], None] = ignore

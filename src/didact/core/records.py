@@ -27,6 +27,9 @@ def json_records(file: CheckedFile, start: Int1D, length: Int1D) -> Iterator[byt
     apart = np.diff(start) != length[:-1]
     block = np.cumsum(length) // _READ_BYTES
     bounds = np.flatnonzero(apart | (np.diff(block) > 0)) + 1
+    scattered = int(np.count_nonzero(apart))
+    if scattered:
+        file = file.near(scattered, 0)
     with file.stream() as stream:
         for a, b in pairwise([0, *bounds.tolist(), len(start)]) if len(start) else ():
             stream.seek(int(start[a]))

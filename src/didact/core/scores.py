@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen
+from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen, occur
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.pool import Pool
-from didact.core.value_tables import described, nullable
+from didact.core.value_tables import described, nullable, table_parts
 
 Settings = Mapping[str, Any]
 
@@ -61,12 +61,12 @@ class Scores:
         put = object.__setattr__
         put(self, "values", frozen(self.values, np.float64))
         n = len(self.values)
-        holes = np.zeros(n, dtype=bool)
+        wrong = ~np.isfinite(self.values)
         for row in self.missing:
             if not 0 <= row < n:
                 raise DataError(f"{self.method}: missing row {row} is outside 0..{n - 1}")
-            holes[row] = True
-        bad = np.flatnonzero(np.where(holes, ~np.isnan(self.values), ~np.isfinite(self.values)))
+            wrong[row] = not np.isnan(self.values[row])
+        bad = np.flatnonzero(wrong)
         if len(bad):
             row = int(bad[0])
             raise DataError(
@@ -88,8 +88,9 @@ class Scores:
     @property
     def utility(self) -> Float1D:
         """The scores with larger = preferred; -inf on missing rows. Shape `(n,)`."""
-        signed = self.values if self.higher_is_better else -self.values
-        return np.where(np.isnan(signed), -np.inf, signed)
+        signed = self.values.copy() if self.higher_is_better else -self.values
+        signed[np.isnan(signed)] = -np.inf
+        return signed
 
     @property
     def present(self) -> Bool1D:
@@ -205,13 +206,14 @@ class Selection:
         put = object.__setattr__
         put(self, "rows", frozen(self.rows, np.int64))
         k = len(self.rows)
-        if k and (self.rows[0] < 0 or np.any(np.diff(self.rows) <= 0)):
+        if k and (self.rows[0] < 0 or np.any(self.rows[1:] <= self.rows[:-1])):
             raise DataError("a selection's rows must be ascending, unique and ≥ 0")
         if self.rank is not None:
             put(self, "rank", frozen(self.rank, np.int64))
-            if not np.array_equal(np.sort(self.rank), np.arange(k)):
+            if len(self.rank) != k or not occur(self.rank, k):
                 raise DataError("a selection's ranks must be a permutation of 0..k-1")
-        put(self, "why", frozen(np.zeros(k) if self.why is None else self.why, np.int16))
+        why = np.zeros(k, np.int16) if self.why is None else self.why
+        put(self, "why", frozen(why, np.int16))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -267,22 +269,16 @@ class Selection:
         Raises:
             PoolMismatchError: It or the scores belong to another pool.
         """
-        if pool is not None:
-            self.check(pool)
-        if scores is not None:
-            check_pool(
-                "the scores", scores.pool_fingerprint, self.pool_fingerprint,
-                "give those of the pool it was chosen from",
-            )  # fmt: skip
-        score = np.full(len(self), np.nan) if scores is None else scores.values[self.rows]
-        why = pa.DictionaryArray.from_arrays(pa.array(self.why), pa.array(self.reasons))
-        columns = {
-            "row": pa.array(self.rows),
-            **({} if pool is None else {"id": pool.read(self.rows, ["id"]).column("id")}),
-            "rank": pa.nulls(len(self), pa.int64()) if self.rank is None else self.rank,
-            "score": nullable(score),
-            "why": why.cast(pa.string()),
-        }
+        return pa.Table.from_batches(
+            list(self.batches(pool, scores)), self.table_schema(scores, ids=pool is not None)
+        )
+
+    def table_schema(self, scores: Scores | None, *, ids: bool = True) -> pa.Schema:
+        """The schema of `to_table`, with its metadata."""
+        fields = [("row", pa.int64()), ("id", pa.string()), ("rank", pa.int64())]
+        fields += [("score", pa.float64()), ("why", pa.string())]
+        if not ids:
+            del fields[1]
         facts = {
             "pool_fingerprint": self.pool_fingerprint,
             "method": self.method,
@@ -292,7 +288,29 @@ class Selection:
             "score_method": None if scores is None else scores.method,
             "higher_is_better": None if scores is None else scores.higher_is_better,
         }
-        return pa.table(columns).replace_schema_metadata(described("selection", facts))
+        return pa.schema(fields, metadata=described("selection", facts))
+
+    def batches(self, pool: Pool | None, scores: Scores | None) -> Iterator[pa.RecordBatch]:
+        """The rows of `to_table`, `TABLE_ROWS` at a time; at least one batch."""
+        if pool is not None:
+            self.check(pool)
+        if scores is not None:
+            check_pool(
+                "the scores", scores.pool_fingerprint, self.pool_fingerprint,
+                "give those of the pool it was chosen from",
+            )  # fmt: skip
+        schema = self.table_schema(scores, ids=pool is not None)
+        reasons = pa.DictionaryArray.from_arrays(pa.array(self.why), pa.array(self.reasons))
+        for some in table_parts(len(self)):
+            rows, why = self.rows[some], reasons.slice(some.start, some.stop - some.start)
+            columns = [
+                pa.array(rows),
+                *([] if pool is None else [pool.read(rows, ["id"]).column("id")]),
+                pa.nulls(len(rows), pa.int64()) if self.rank is None else pa.array(self.rank[some]),
+                nullable(np.full(len(rows), np.nan) if scores is None else scores.values[rows]),
+                why.cast(pa.string()),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def describe(self, pool: Pool, scores: Scores | None = None) -> dict[str, Any]:
         """Count, bytes, tokens, share per source and score range of what was chosen."""
@@ -339,8 +357,7 @@ class TrainingOrder:
             raise ConfigError(f"epochs={self.epochs}; expected 1 or more")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size}; expected 1 or more")
-        _, counts = np.unique(self.rows, return_counts=True)
-        if np.any(counts != self.epochs):
+        if not occur(self.rows, None, self.epochs):
             raise DataError(f"an order must hold each row exactly {self.epochs} times")
 
     def __len__(self) -> int:
@@ -362,19 +379,14 @@ class TrainingOrder:
         Raises:
             PoolMismatchError: It belongs to another pool.
         """
-        if pool is None:
-            return self.table_with(None)
-        check_pool(
-            "the order's rows", self.pool_fingerprint, pool.fingerprint,
-            "re-run 'didact order' or pass the pool it was made from",
-        )  # fmt: skip
-        return self.table_with(pool.read(self.rows, ["id"]).column("id"))
+        return pa.Table.from_batches(
+            list(self.batches(pool)), self.table_schema(ids=pool is not None)
+        )
 
-    def table_with(self, ids: pa.Array | None) -> pa.Table:
-        """`to_table` with ids that were read before, `(k · epochs,)`; without a column of them."""
-        columns = {"position": np.arange(len(self)), "row": self.rows}
-        if ids is not None:
-            columns["id"] = ids
+    def table_schema(self, *, ids: bool = True) -> pa.Schema:
+        """The schema of `to_table`, with its metadata."""
+        fields = [("position", pa.int64()), ("row", pa.int64())]
+        fields += [("id", pa.string())] if ids else []
         facts = {
             "pool_fingerprint": self.pool_fingerprint,
             "method": self.method,
@@ -382,4 +394,24 @@ class TrainingOrder:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
         }
-        return pa.table(columns).replace_schema_metadata(described("order", facts))
+        return pa.schema(fields, metadata=described("order", facts))
+
+    def batches(self, ids: Pool | pa.Array | None) -> Iterator[pa.RecordBatch]:
+        """The rows of `to_table`, `TABLE_ROWS` at a time; at least one batch.
+
+        Args:
+            ids: The pool, which has them, or those of `rows`, `(k · epochs,)`; None for no column.
+        """
+        if isinstance(ids, Pool):
+            check_pool(
+                "the order's rows", self.pool_fingerprint, ids.fingerprint,
+                "re-run 'didact order' or pass the pool it was made from",
+            )  # fmt: skip
+        schema = self.table_schema(ids=ids is not None)
+        for some in table_parts(len(self)):
+            columns = [pa.array(np.arange(some.start, some.stop)), pa.array(self.rows[some])]
+            if isinstance(ids, Pool):
+                columns.append(ids.read(self.rows[some], ["id"]).column("id"))
+            elif ids is not None:
+                columns.append(pa.array(ids[some], pa.string()))
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -22,15 +22,22 @@ def best_first(utility: Float1D) -> Int1D:
     The same permutation as a stable argsort of `-utility`, in a third of its time: numpy's
     vectorised sort is not stable, so rows of equal utility are put back in row order afterwards.
 
-    **Cost:** O(n log n).
+    **Cost:** O(n log n); 16 bytes a row beside `utility`, the result's 8 among them.
     """
     order = np.argsort(-utility)
     ranked = utility[order]
     new_value = ranked[1:] != ranked[:-1]
+    del ranked
     if new_value.all():
         return order
-    block = np.concatenate([[0], np.cumsum(new_value)])
-    return np.sort(block * len(order) + order) % len(order)
+    # The rows of each run of equal values, in row order: sorted as run · n + row, in place.
+    runs = np.zeros(len(order), np.int64)
+    np.cumsum(new_value, out=runs[1:])
+    runs *= len(order)
+    runs += order
+    runs.sort()
+    runs %= len(order)
+    return runs
 
 
 def mean_ranks(values: Float1D) -> Float1D:

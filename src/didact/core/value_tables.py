@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,13 @@ import pyarrow as pa
 from didact.core.arrays import Float1D
 
 KEY: Final = b"didact"  # of the metadata
+TABLE_ROWS: Final = 2**18  # of a table put together at a time
+
+
+def table_parts(n: int) -> Iterator[slice]:
+    """The parts of a table of n rows; an empty one is one part, too."""
+    for start in range(0, max(n, 1), TABLE_ROWS):
+        yield slice(start, min(start + TABLE_ROWS, n))
 
 
 def described(table: str, facts: Mapping[str, Any]) -> dict[bytes, str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from didact.core.arrays import Int1D, UInt64s
 from didact.core.errors import DataError
+from didact.core.paths import is_url
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.evaluation.model import EvaluatedModel, training_facts
@@ -34,16 +35,19 @@ class HeldOut:
         path: The file.
         blake2b: Identity of its bytes.
         pool: Its samples, every one.
+        n_bytes: Its size.
     """
 
     path: str
     blake2b: str
     pool: Pool
+    n_bytes: int
 
     @property
     def name(self) -> str:
         """The file's name, without folders."""
-        return Path(self.path).name
+        path = self.path.partition("?")[0] if is_url(self.path) else self.path
+        return Path(path).name
 
 
 def evaluate(

@@ -15,9 +15,18 @@ from didact.accounting.spec import ModelSpec
 from didact.core.arrays import UInt64s
 from didact.core.errors import DataError, need
 from didact.core.manifest import fingerprint
+from didact.core.paths import shown
 from didact.core.protocols import Dtype
 from didact.models.encode import Encoding
-from didact.models.folder import RECORD, digest, find, header, read_json, weight_files
+from didact.models.folder import (
+    RECORD,
+    digest,
+    find,
+    header,
+    local_folder,
+    read_json,
+    weight_files,
+)  # fmt: skip
 from didact.training.trained import seen_by
 
 if TYPE_CHECKING:
@@ -117,15 +126,15 @@ def find_evaluated(model: str | Path) -> EvaluatedModel:
         MissingDependencyError: The libraries of models are not installed.
     """
     need("evaluating a model", "models")
-    path = Path(model).expanduser()
+    path = local_folder(model)
     if not (path / "config.json").is_file() and not (path / ADAPTER).is_file():
         inside = path / "model"  # a run keeps its model there
         if path.is_dir() and inside.is_dir():
             path = inside
     if (path / ADAPTER).is_file() and not weight_files(path):
-        return _adapted(str(model), path)
+        return _adapted(shown(model), path)
     found = find(path if path.exists() else model)
-    return EvaluatedModel(given=str(model), folder=found, path=found, digest=digest(found))
+    return EvaluatedModel(given=shown(model), folder=found, path=found, digest=digest(found))
 
 
 def _adapted(given: str, folder: Path) -> EvaluatedModel:

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,8 @@ from didact.core.arrays import Bool1D, Float1D
 from didact.core.atomic import replacing
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
-from didact.data.reading.files import readable
+from didact.core.paths import Given, Place, place
+from didact.data.reading.files import arrow_source, readable
 from didact.evaluation.intervals import NOTHING, Interval, ratio_interval, share_interval
 
 _KEY: Final = b"didact"
@@ -67,7 +67,7 @@ class Evaluation:
         return summarise(self.table, model=str(self.meta["model"]))
 
 
-def write_evaluation(found: Evaluation, path: Path) -> None:
+def write_evaluation(found: Evaluation, path: Place) -> None:
     """Write the table, whole or not at all."""
     meta = {"table": "evaluation", **found.meta}
     text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
@@ -76,17 +76,17 @@ def write_evaluation(found: Evaluation, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def read_evaluation(path: str | Path) -> Evaluation:
+def read_evaluation(path: Given) -> Evaluation:
     """An evaluation from its table, or from the folder of a run that holds one.
 
     Raises:
         DataError: The file is not such a table, or its numbers cannot be.
     """
-    path = Path(path).expanduser()
+    path = place(path)
     path = path / TABLE if path.is_dir() else path
     remedy = "make it with 'didact evaluate MODEL FILES… -o FILE'"
     try:
-        with readable(path), pq.ParquetFile(path) as file:
+        with readable(path), arrow_source(path) as source, pq.ParquetFile(source) as file:
             meta = parse_json((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
             table = file.read()
     except (pa.ArrowInvalid, ValueError) as error:
@@ -110,7 +110,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
     return Evaluation(table, {k: v for k, v in meta.items() if k != "table"})
 
 
-def _check_choices(table: pa.Table, path: Path) -> None:
+def _check_choices(table: pa.Table, path: Place) -> None:
     columns = (table.column(name).to_pylist() for name in ("choice_nats", "right"))
     for row, (nats, right) in enumerate(zip(*columns, strict=True)):
         if nats is None:

@@ -13,6 +13,7 @@ from didact.accounting.devices import HERE, Calibration, Mfu, Rate, device, rate
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 
 FILE: Final = "calibration.json"
 _DRIVER: Final = Path("/proc/driver/nvidia/gpus")
@@ -51,14 +52,14 @@ def _accelerators() -> list[str]:
     return [each[1].strip() for each in found if each]
 
 
-def save_calibration(found: Calibration, cache_dir: Path) -> Path:
+def save_calibration(found: Calibration, cache_dir: Place) -> Place:
     """Keep a calibration; the one before it is gone."""
     path = cache_dir / FILE
     write_text(path, json.dumps(found.to_json(), indent=1) + "\n")
     return path
 
 
-def load_calibration(cache_dir: Path) -> Calibration:
+def load_calibration(cache_dir: Place) -> Calibration:
     """The calibration of this machine.
 
     Raises:
@@ -80,7 +81,7 @@ def load_calibration(cache_dir: Path) -> Calibration:
     return found
 
 
-def rate_of(name: str, cache_dir: Path, mfu: Mfu | None = None) -> Rate:
+def rate_of(name: str, cache_dir: Place, mfu: Mfu | None = None) -> Rate:
     """FLOPs a second of a device by its name.
 
     Args:

@@ -14,15 +14,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from didact.core import atomic
+from didact.core import atomic, paths
 from didact.core.bounded import read_bounded
 from didact.core.errors import DataError, MissingDependencyError
 from didact.core.nesting import parse_json
+from didact.models.copies import local_copy
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 RECORD = "training.json"  # of how a model was made, with times: no part of it
-_BESIDE = ("*.json", "*.model", "*.txt", "*.jinja")  # configuration and tokenizers
+_BESIDE = ("*.json", "*.model", "*.txt", "*.jinja", "trained_on.npy")  # how it is set up and read
+_FETCHED = ("*.safetensors", *_BESIDE)
 _MAY_ASK_FOR_CODE = ("config.json", "tokenizer_config.json", "processor_config.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
@@ -37,14 +39,15 @@ def find(model: str | Path) -> Path:
     """The checked folder of a model.
 
     Args:
-        model: A local folder, or a name on the Hugging Face hub, of which safetensors,
-            configuration and tokenizer files are fetched and nothing else.
+        model: A local folder; one behind a URL, which is copied once into the cache; or a name on
+            the Hugging Face hub. Of the last two safetensors, configuration and tokenizer files
+            are fetched and nothing else.
 
     Raises:
         DataError: There is no such model, or `check` refuses it.
         MissingDependencyError: A hub name without huggingface_hub.
     """
-    path = Path(model).expanduser()
+    path = local_folder(model)
     if path.exists():
         check(path)
         return path
@@ -58,6 +61,16 @@ def find(model: str | Path) -> Path:
     return path
 
 
+def local_folder(model: str | Path) -> Path:
+    """The path that a model's name is; of what lies behind a URL the copy in the cache.
+
+    Raises:
+        DataError: Behind the URL is no model.
+    """
+    path = paths.place(model)
+    return path if isinstance(path, Path) else local_copy(path, _FETCHED, _PICKLES)
+
+
 def _downloaded(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
@@ -67,7 +80,7 @@ def _downloaded(name: str) -> Path:
             "huggingface_hub: pip install 'didact[models]', or give a local folder"
         ) from error
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_BESIDE]))
+        return Path(snapshot_download(name, allow_patterns=list(_FETCHED)))
     except Exception as error:  # also those of whichever HTTP library the hub's client has
         raise DataError(
             f"model {name!r} is neither a folder here nor to be had from the Hugging Face hub "

@@ -17,6 +17,7 @@ from didact.callbacks.ordered_rows import is_record, order_files, order_joints
 from didact.core.arrays import Int1D
 from didact.core.atomic import digest
 from didact.core.errors import ConfigError, DataError, DidactError, NoSampleError
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import TrainingOrder
@@ -90,7 +91,7 @@ def _kind(path: Path) -> str:
     return next((BY_SUFFIX[s] for s in suffixes if s in BY_SUFFIX), "")
 
 
-def rows_files(folder: Path) -> list[Path]:
+def rows_files(folder: Path) -> Sequence[Place]:
     """Files of rows in a folder: of a run what it exported, else what is read of any folder.
 
     Beside a model or a trainer's log JSON is theirs, and text in the whole folder.
@@ -100,7 +101,8 @@ def rows_files(folder: Path) -> list[Path]:
     """
     if (folder / "manifest.json").is_file():
         return order_files(folder)
-    found = [file.path for file in expand([folder]) if not is_record(file.path.name)]
+    paths = [file.path for file in expand([folder]) if not is_record(file.path.name)]
+    found = [path for path in paths if isinstance(path, Path)]
     homes = {path.parent for name in _OF_TRAININGS for path in folder.rglob(name)}
     return [
         path
@@ -161,7 +163,7 @@ def _ordered(
 
 
 def _of_files(
-    opened: Opened, files: Sequence[Path], folder: Path, read_as: DataSettings, ctx: Context
+    opened: Opened, files: Sequence[Place], folder: Path, read_as: DataSettings, ctx: Context
 ) -> Opened:
     if not files:
         return replace(opened, cannot=(*opened.cannot, _GONE))

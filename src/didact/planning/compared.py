@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 
+from didact.analysis.told import LEAST_SNR
 from didact.core.errors import DataError
 from didact.planning.comparison import ALL, BASE, RANDOM, Arm, Comparison
 from didact.planning.law import LEAST_POINTS, Curve
@@ -23,8 +24,8 @@ from didact.planning.prior import (
     prior_from_trials,
 )
 
+TERMS: Final = ("task", "base", "schedule", "learning_rate", "order")  # that a panel's arms share
 LEAST_SEEDS: Final = 2
-LEAST_SNR: Final = 2.0  # below which nothing is ranked (arXiv:2508.13144)
 _NINETY_FIVE: Final = NormalDist().inv_cdf(0.975)
 _PADDING: Final = 0.02  # what another order of the same samples may add to a full pass
 _FAR_OFF: Final = 0.25  # of the gap; the law misses the published panels by 6 to 17 %
@@ -45,21 +46,21 @@ def compared_prior(comparison: Comparison, train_params: float, where: str) -> P
     Raises:
         DataError: As `panels_of`.
     """
-    quiet = sorted(t for t, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
+    quiet = sorted(c for c, snr in comparison.snr.items() if snr is not None and snr < LEAST_SNR)
     try:
         trials, left_out = panels_of(comparison, train_params=train_params, without=quiet)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     notes = [
-        f"{task}: signal to noise {comparison.snr[task]:.2g} is below {LEAST_SNR:g}, so its runs "
-        "rank nothing and were left out"
-        for task in quiet
+        f"{contest}: signal to noise {comparison.snr[contest]:.2g} is below {LEAST_SNR:g}, so its "
+        "runs rank nothing and were left out"
+        for contest in quiet
     ]
     if not trials:
         return replace(
             NOTHING_KNOWN, notes=tuple(notes), why="the runs that were compared rank nothing"
         )
-    tasks = ", ".join(sorted({t.name.partition(" · ")[0] for t in trials}))
+    tasks = ", ".join(sorted({t.terms["task"] for t in trials}))
     notes.append(f"predictions are of your runs on {tasks}: another task may be another matter")
     size = trials[0].train_params
     notes += left_out
@@ -93,48 +94,79 @@ def _off_the_curve(trials: Sequence[Trials], found: Prior) -> Iterator[str]:
 
 
 def _scoring_sizes(comparison: Comparison, size: float) -> dict[str, set[int | None]]:
-    """Parameters of the models that scored, by method, where models of a size were trained."""
+    """Parameters of the models that scored, by curve, where models of a size were trained."""
     out: dict[str, set[int | None]] = defaultdict(set)
-    for arm in comparison.arms:
-        if arm.train_params == size and arm.feasible:
-            out[arm.method].add(arm.selector_params)
+    arms = [arm for arm in comparison.arms if arm.train_params == size]
+    curves = _curves(arms)
+    for arm in arms:
+        if arm.value is not None:
+            out[curves[arm.method, arm.name]].add(arm.selector_params)
     return out
 
 
 def _taken(comparison: Comparison, size: float) -> Iterator[str]:
     """What was taken, or taken as one, in sentences."""
-    for method, sizes in sorted(_scoring_sizes(comparison, size).items()):
+    for curve, sizes in sorted(_scoring_sizes(comparison, size).items()):
         if len(sizes) > 1:
             told = ", ".join(f"{params or 0:.2g}" for params in sorted(sizes, key=lambda p: p or 0))
             yield (
-                f"{method} was compared with scoring models of {told} parameters; the largest is "
+                f"{curve} was compared with scoring models of {told} parameters; the largest is "
                 "taken for all"
             )
-    names: dict[tuple[str, str, float], set[str]] = defaultdict(set)
+    arms = [a for a in comparison.arms if a.train_params == size and a.method not in {BASE, ALL}]
+    curves = _curves(arms)
     budgets: dict[str, set[float]] = defaultdict(set)
-    for arm in comparison.arms:
-        if arm.train_params == size and arm.method not in {BASE, ALL}:
-            names[arm.method, arm.task, arm.k_flops].add(arm.name)
-            if arm.feasible:
-                budgets[arm.method].add(arm.k_flops)
-    for method in sorted(m for m, paid in budgets.items() if len(paid) + 2 < LEAST_POINTS):
+    for arm in arms:
+        if arm.value is not None:
+            budgets[curves[arm.method, arm.name]].add(arm.k_flops)
+    for curve in sorted(c for c, paid in budgets.items() if len(paid) + 2 < LEAST_POINTS):
         yield (
-            f"{method} could be paid at {len(budgets[method])} budget, and the law needs "
+            f"{curve} could be paid at {len(budgets[curve])} budget, and the law needs "
             f"{LEAST_POINTS - 2}: it was left out"
         )
-    for method in sorted({of for (of, *_), found in names.items() if len(found) > 1}):
-        yield f"{method} has several arms at one budget; they are taken as one method"
+    of_method: dict[str, list[str]] = defaultdict(list)
+    for (method, name), curve in curves.items():
+        if curve != method or method not in of_method:
+            of_method[method].append(name)
+    for method, names in sorted(of_method.items()):
+        if len(names) > 1:
+            yield (
+                f"{method} has several arms ({', '.join(names)}); the first of them is taken for it"
+            )
+
+
+def _curves(arms: Sequence[Arm]) -> dict[tuple[str, str], str]:
+    """Method and name of an arm → what its curve is called: the method, for its first arm.
+
+    A name that stands at one budget alone is a label of that row, as tables that are written by
+    hand have them; such rows are of one arm.
+    """
+    at: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for arm in arms:
+        at[arm.method, arm.name].add(arm.k_flops)
+    first: dict[str, str] = {}
+    for method, name in at:
+        first.setdefault(method, name)
+    return {
+        (method, name): method
+        if name == first[method] or len(budgets) == 1
+        else f"{method}, {name}"
+        for (method, name), budgets in at.items()
+    }
 
 
 def panels_of(
     comparison: Comparison, *, train_params: float | None = None, without: Sequence[str] = ()
 ) -> tuple[list[Trials], list[str]]:
-    """One panel for each task, schedule, learning rate and order of a comparison.
+    """One panel for each task, base, schedule, learning rate and order of a comparison.
+
+    A curve is that of an arm. It is called as the arm's method; where a method has several arms,
+    those after the first by method and name.
 
     Args:
         comparison: What was compared.
         train_params: Of several sizes the one nearest to this is taken; the largest without it.
-        without: Tasks to leave out.
+        without: Contests to leave out, as `Arm.contest` has them.
 
     Returns:
         The panels, and a sentence for each that no law can be fitted to.
@@ -148,28 +180,30 @@ def panels_of(
     if train_params is not None:
         size = min(sizes, key=lambda s: abs(math.log(s / train_params)))
     largest = {
-        method: max(found, key=lambda params: params or 0)
-        for method, found in _scoring_sizes(comparison, size).items()
+        curve: max(found, key=lambda params: params or 0)
+        for curve, found in _scoring_sizes(comparison, size).items()
     }
     groups: dict[tuple[Any, ...], list[Arm]] = defaultdict(list)
     ends: dict[str, list[Arm]] = defaultdict(list)
-    for arm in comparison.arms:
-        if arm.train_params != size or not arm.feasible or arm.task in without:
+    of_size = [arm for arm in comparison.arms if arm.train_params == size]
+    names = _curves(of_size)
+    for arm in of_size:
+        if arm.value is None or arm.contest in without:
             continue
-        ends[arm.task].append(arm)
-        if arm.method not in {BASE, ALL} and arm.selector_params == largest[arm.method]:
-            groups[arm.task, arm.schedule, arm.learning_rate, arm.order].append(arm)
+        ends[arm.contest].append(arm)
+        judged_by = largest[names[arm.method, arm.name]]
+        if arm.method not in {BASE, ALL} and arm.selector_params == judged_by:
+            groups[tuple(getattr(arm, name) for name in TERMS)].append(arm)
     if not groups and not without:
         raise DataError(
             "the comparison has no feasible arm beside base and all; give larger budgets"
         )
-    for task, arms in ends.items():
-        _check_measure(task, arms)
+    for contest, arms in ends.items():
+        _check_measure(contest, arms)
     panels, errors = [], []
     for key, arms in groups.items():
-        name = " · ".join(str(part) for part in key if part is not None)
         try:
-            panels.append(_panel(name, arms, ends[key[0]]))
+            panels.append(_panel(dict(zip(TERMS, key, strict=True)), arms, names, ends))
         except DataError as error:
             errors.append(error)
     if errors and not panels:
@@ -177,14 +211,21 @@ def panels_of(
     return panels, [f"left out: {error}" for error in errors]
 
 
-def _check_measure(task: str, arms: Sequence[Arm]) -> None:
+def _check_measure(contest: str, arms: Sequence[Arm]) -> None:
     measures = sorted({(arm.metric, arm.higher_is_better) for arm in arms})
     if len(measures) > 1:
         names = " and ".join(f"{metric} (higher is better: {up})" for metric, up in measures)
-        raise DataError(f"{task}: measured by {names}; keep the arms of one of them")
+        raise DataError(f"{contest}: measured by {names}; keep the arms of one of them")
 
 
-def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
+def _panel(
+    terms: Mapping[str, Any],
+    arms: Sequence[Arm],
+    names: Mapping[tuple[str, str], str],
+    ends: Mapping[str, Sequence[Arm]],
+) -> Trials:
+    name = " · ".join(str(part) for part in terms.values() if part not in {None, ""})
+    measured = ends[arms[0].contest]
     base = _end(BASE, name, measured, arms[0])
     full = _end(ALL, name, measured, arms[0])
     if not full.training_flops:
@@ -199,9 +240,12 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
             f"{name}: arm {few[0].name!r} has {few[0].seeds} seed; a law needs {LEAST_SEEDS} or "
             "more of every arm, since one run says nothing of its noise"
         )
-    curves = []
-    for method in sorted({arm.method for arm in arms}, key=lambda m: (m != RANDOM, m)):
-        own = sorted((a for a in arms if a.method == method), key=lambda a: a.training_flops)
+    curves: list[Curve] = []
+    of_curve: dict[str, Arm] = {}
+    called = [names[arm.method, arm.name] for arm in arms]
+    for method in sorted(set(called), key=lambda m: (m != RANDOM, m)):
+        of_arm = [a for a, curve in zip(arms, called, strict=True) if curve == method]
+        own = sorted(of_arm, key=lambda a: a.training_flops)
         compute = np.array([a.training_flops for a in own]) / full.training_flops
         outside = [a for a, c in zip(own, compute, strict=True) if not 0 < c <= 1 + _PADDING]
         if outside:
@@ -220,6 +264,7 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
         errors = [_standard_error(a) for a in own]
         values = np.array([a.performance for a in own])
         curves.append(Curve(method, compute, values, np.array(errors)))
+        of_curve[method] = of_arm[0]
     if all(curve.method != RANDOM for curve in curves):
         raise DataError(f"{name}: no arm of random, beside which every other is judged")
     return Trials(
@@ -229,13 +274,21 @@ def _panel(name: str, arms: Sequence[Arm], measured: Sequence[Arm]) -> Trials:
         end_error=_standard_error(full),
         base=base.performance,
         train_params=float(arms[0].train_params),
-        selector_params={a.method: float(a.selector_params) for a in arms if a.selector_params},
+        selector_params={
+            curve: float(arm.selector_params)
+            for curve, arm in of_curve.items()
+            if arm.selector_params
+        },
+        terms=terms,
+        arms={curve: arm.name for curve, arm in of_curve.items()},
         run_sd=math.sqrt(sum(_standard_error(a) ** 2 * a.seeds for a in arms) / len(arms)),
     )
 
 
 def _standard_error(arm: Arm) -> float:
-    """Of an arm's mean, from its 95 % interval; 0 without one."""
+    """Of an arm's mean over runs; where only its 95 % interval is known, from that; else 0."""
+    if arm.error is not None:
+        return arm.error
     if arm.low is None or arm.high is None:
         return 0.0
     return (arm.high - arm.low) / 2 / _NINETY_FIVE

@@ -15,7 +15,18 @@ from didact.core.errors import DataError, did_you_mean
 BASE: Final = "base"  # the model before any of the pool: the value at no training
 ALL: Final = "all"  # one pass over the whole pool, where every ranking is the same set
 RANDOM: Final = "random"
-_OPTIONAL: Final = frozenset({"reason", "setting", "chosen"})
+_OPTIONAL: Final = frozenset({"reason", "setting", "chosen", "error", "base", "status"})
+STATUSES: Final = ("done", "infeasible", "failed", "missing")
+
+
+def contest(task: str, base: str) -> str:
+    """What arms are compared within: a task, and a base model where there are several."""
+    return f"{task} · {base}" if base else task
+
+
+def labelled(arm: str, setting: str) -> str:
+    """An arm with its values of the axes, where it has any."""
+    return f"{arm} [{setting}]" if setting else arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,11 @@ class Arm:
         reason: Why not, or why there is no value.
         setting: Its values of the comparison's axes, as `learning_rate=0.001`; empty without axes.
         chosen: Whether among the settings of its name this one was chosen, on other files.
+        error: Standard error of the value over runs alone: without what the held-out samples add
+            to the interval, which is alike for all arms. None where it is not known.
+        base: The model that it was trained from, where several were compared.
+        status: `done` where it has a value, `infeasible`, `failed`, or `missing`: not run, or
+            without a value on this task.
     """
 
     name: str
@@ -73,11 +89,14 @@ class Arm:
     reason: str = ""
     setting: str = ""
     chosen: bool = True
+    error: float | None = None
+    base: str = ""
+    status: str = ""
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r} on {self.task!r}"
         texts = ("name", "method", "order", "task", "schedule", "metric", "reason", "setting")
-        for name in texts:
+        for name in (*texts, "base"):
             _expect(isinstance(getattr(self, name), str), where, name, getattr(self, name), "text")
         for name in ("feasible", "higher_is_better", "chosen"):
             given = getattr(self, name)
@@ -92,16 +111,28 @@ class Arm:
             given = getattr(self, name)
             fine = given is None or (_finite(given) and given > 0)
             _expect(fine, where, name, given, "a number above 0, or null")
+        fine = self.error is None or (_finite(self.error) and self.error >= 0)
+        _expect(fine, where, "error", self.error, "a number, 0 or more, or null")
         for name in ("value", "low", "high"):
             given = getattr(self, name)
             _expect(given is None or _finite(given), where, name, given, "a number, or null")
-        if self.feasible:
+        if not self.status:
+            object.__setattr__(self, "status", "done" if self.feasible else "infeasible")
+        _expect(self.status in STATUSES, where, "status", self.status, ", ".join(STATUSES))
+        if self.status == "done":
             _expect(self.value is not None, where, "value", None, "a number: the arm is feasible")
+        fine = self.feasible == (self.status != "infeasible")
+        _expect(fine, where, "feasible", self.feasible, f"what status {self.status!r} says")
         if (self.low is None) != (self.high is None):
             raise DataError(f"{where}: low={self.low}, high={self.high}; expected both or neither")
         if self.low is not None and self.high is not None and self.value is not None:
             inside = self.low <= self.value <= self.high
             _expect(inside, where, "value", self.value, f"within {self.low} to {self.high}")
+
+    @property
+    def contest(self) -> str:
+        """What it is compared within: its task, and its base where there are several."""
+        return contest(self.task, self.base)
 
     @property
     def performance(self) -> float:
@@ -127,8 +158,9 @@ class Comparison:
     Attributes:
         arms: Every arm, infeasible ones too.
         fits: The law per task and method, JSON values.
-        snr: Task → spread between sets ÷ spread between seeds; None where seeds are too few.
-        ranks: Rank correlation between sizes, JSON values; None with one size.
+        snr: Contest, see `contest` → spread between sets ÷ spread between seeds; None where seeds
+            are too few.
+        ranks: Rank correlation between two values of an axis, JSON values; None without.
         decision_accuracy: Share of pairs of arms ranked alike at two sizes; None with one.
         verdict: `{code, text}`.
         filled: Arms that repeat the same fraction until their budget is spent, likewise.

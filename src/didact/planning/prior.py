@@ -39,6 +39,9 @@ class Trials:
         selector_params: Method → parameters of the model that scored.
         run_sd: SD of one run, in the unit of performance; 0 where it was not measured, and is what
             the law misses.
+        terms: What all its points have in common, JSON values: `task`, `base`, `schedule`,
+            `learning_rate`, `order`; empty of published panels.
+        arms: Curve → name of the arm that it is of, likewise.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Trials:
     selector_params: Mapping[str, float] = field(default_factory=dict)
     end_error: float = 0.0
     run_sd: float = 0.0
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from didact.core.atomic import write_text
+from didact.core.paths import Place
 from didact.reporting.page import TEMPLATES, templates
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ CLUSTERS: Final = 200
 ROWS: Final = 8  # of a cluster
 
 
-def write_clusters_page(found: Distinct, pool: Pool, path: Path) -> None:
+def write_clusters_page(found: Distinct, pool: Pool, path: Place) -> None:
     """Write the page; equal values give equal bytes.
 
     Args:

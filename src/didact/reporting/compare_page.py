@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from didact.planning.comparison import ALL, BASE, RANDOM
+from didact.planning.compared import TERMS
+from didact.planning.comparison import ALL, BASE, RANDOM, contest, labelled
 from didact.planning.frontier import non_dominated
 from didact.planning.law import LawFit
 from didact.reporting import svg
 from didact.reporting.charts import axis
-from didact.reporting.formatting import MINUS, NONE, number, scale
+from didact.reporting.formatting import NONE, number, scale, signed
 from didact.reporting.page import TEMPLATES, templates
 from didact.reporting.plan_page import hours, params
 
@@ -62,67 +63,73 @@ def render_comparison(values: Json) -> str:
     style = "\n".join((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "plan.css"))
     return environment.get_template("compare.html").render(
         v=values, about=about, verdict=verdict, head=_HEADS[verdict["code"]], style=style,
-        tasks=[_task(values, about, task) for task in _tasks(values["arms"])],
+        tasks=_tasks(values, about),
         rates=_rates(values["fits"]), random_name=RANDOM,
     )  # fmt: skip
-
-
-def signed(value: float | None) -> str:
-    """A number with its sign, three digits."""
-    return NONE if value is None else f"{value:+.3g}".replace("-", MINUS)
 
 
 def _general(value: float | None) -> str:
     return NONE if value is None else f"{value:g}"
 
 
-def _tasks(arms: Sequence[Json]) -> list[str]:
-    return list(dict.fromkeys(arm["task"] for arm in arms))
+def _tasks(values: Json, about: Json) -> list[dict[str, Any]]:
+    """What the page shows of each task, of each base by itself; ranks of two of them once."""
+    out = []
+    seen = set[str]()
+    for task, base in dict.fromkeys((arm["task"], arm["base"]) for arm in values["arms"]):
+        of = {base} if task in seen else {base, ""}
+        seen.add(task)
+        ranks = [r for r in values["ranks"] or () if r["task"] == task and r["base"] in of]
+        out.append(_task(values, about, task, base) | {"ranks": ranks})
+    return out
 
 
-def _task(values: Json, about: Json, task: str) -> dict[str, Any]:
-    """What the page shows of a task."""
-    arms = [arm for arm in values["arms"] if arm["task"] == task]
-    rate = _rate(about)
+def _task(values: Json, about: Json, task: str, base: str) -> dict[str, Any]:
+    """What the page shows of a task, of a base."""
+    name = contest(task, base)
+    arms = [arm for arm in values["arms"] if (arm["task"], arm["base"]) == (task, base)]
+    rate = _rate(about, base)
     shown = [arm for arm in arms if arm["chosen"]]
     lines = lines_of(shown)
     front = frontier(shown, 0.0)
+    front_cpu = set[int]() if rate is None else frontier(shown, rate)
     differences = {
-        (d["arm"], d["setting"], d["beta"], d["train_params"]): d
+        (d["arm"], d["setting"], d["beta"], d["filled"]): d
         for d in values["differences"]
-        if d["task"] == task and not d["filled"]
+        if (d["task"], d["base"]) == (task, base)
     }
+
+    def row(arm: Json, *, filled: bool) -> dict[str, Any]:
+        known = arm["value"] is not None and arm["k_flops"]
+        return {
+            "arm": arm, "name": name_of(arm), "total": total(arm),
+            "difference": differences.get((arm["name"], arm["setting"], arm["beta"], filled)),
+            "share": total(arm) / arm["k_flops"] if known else None,
+        }  # fmt: skip
+
     return {
-        "name": task,
+        "name": name,
         "metric": arms[0]["metric"],
         "higher": arms[0]["higher_is_better"],
-        "snr": values["snr"].get(task),
-        "detectable": (about.get("detectable") or {}).get(task),
+        "snr": values["snr"].get(name),
+        "detectable": (about.get("detectable") or {}).get(name),
         "lines": lines,
         "chart": comparison_chart(lines, shown, front, values["fits"]) if lines else "",
         "law": any(_law_of(line, values["fits"]) for line in lines),
         "rows": [
             {
-                "arm": arm,
-                "name": name_of(arm),
+                **row(arm, filled=False),
                 "front": id(arm) in front,
-                "front_cpu": rate is not None and id(arm) in frontier(shown, rate),
-                "total": total(arm),
-                "with_cpu": None
-                if rate is None
-                else total(arm) + rate * arm["selection_cpu_seconds"],
-                "difference": differences.get(
-                    (arm["name"], arm["setting"], arm["beta"], arm["train_params"])
-                ),
+                "front_cpu": id(arm) in front_cpu,
+                "with_cpu": None if rate is None else with_cpu(arm, rate),
             }
             for arm in sorted(arms, key=_by_budget)
         ],
         "filled": [
-            {"arm": arm, "name": name_of(arm), "total": total(arm)}
+            row(arm, filled=True)
             for arm in sorted(values["filled"], key=_by_budget)
-            if arm["task"] == task
+            if (arm["task"], arm["base"]) == (task, base)
         ],
-        "ranks": [r for r in values["ranks"] or () if r["task"] == task],
     }
 
 
@@ -132,26 +139,31 @@ def _by_budget(arm: Json) -> tuple[float, bool, bool, float]:
     worth = -worth if arm["higher_is_better"] and arm["value"] is not None else worth
     return (
         ends.get(str(arm["method"]), float(arm["beta"])),
-        not arm["feasible"],
+        arm["value"] is None,
         not arm["chosen"],
         worth,
     )
 
 
-def _rate(about: Json) -> float | None:
-    """FLOPs a second that the training was measured at; of several bases the last."""
-    bases = about.get("bases") or []
-    return float(bases[-1]["flops_per_second"]) if bases else None
+def _rate(about: Json, base: str) -> float | None:
+    """FLOPs that the training of a base does in a processor second, or in one of its device."""
+    rates = {each["name"]: each.get("flops_per_cpu_second") for each in about["bases"]}
+    return rates.get(base)
 
 
 def name_of(arm: Json) -> str:
     """An arm with its values of the axes."""
-    return f"{arm['name']} [{arm['setting']}]" if arm["setting"] else str(arm["name"])
+    return labelled(str(arm["name"]), str(arm["setting"]))
 
 
 def total(arm: Json) -> float:
     """FLOPs of selection and training together."""
     return float(arm["selection_flops"] + arm["training_flops"])
+
+
+def with_cpu(arm: Json, rate: float) -> float:
+    """The same with every processor second of scoring as the FLOPs that training does in it."""
+    return total(arm) + rate * float(arm["selection_cpu_seconds"])
 
 
 def frontier(arms: Sequence[Json], rate: float) -> set[int]:
@@ -164,25 +176,29 @@ def frontier(arms: Sequence[Json], rate: float) -> set[int]:
     known = [arm for arm in arms if arm["value"] is not None and arm["method"] != BASE]
     if not known:
         return set()
-    cost = np.array([total(arm) + rate * arm["selection_cpu_seconds"] for arm in known])
+    cost = np.array([with_cpu(arm, rate) for arm in known])
     worth = np.array([arm["value"] if arm["higher_is_better"] else -arm["value"] for arm in known])
     return {id(known[i]) for i in non_dominated(cost, worth)}
 
 
 def lines_of(arms: Sequence[Json]) -> list[Line]:
-    """A line for each arm of a size with a value: random first, all data at the end of each."""
-    groups: dict[tuple[str, int], list[Json]] = defaultdict(list)
+    """A line for each arm and target with a value: random first."""
+    groups: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for arm in arms:
         if arm["value"] is not None and arm["method"] not in {BASE, ALL} and total(arm) > 0:
-            groups[arm["name"], arm["train_params"]].append(arm)
-    sizes = {size for _, size in groups}
+            groups[arm["name"], _target(arm)].append(arm)
     out: list[Line] = []
-    for (name, size), some in sorted(groups.items(), key=lambda g: (g[0][0] != RANDOM, g[0][1])):
+    for (name, target), some in sorted(groups.items(), key=lambda g: g[0][0] != RANDOM):
         plain = sum(line.color != "c-random" for line in out)
         color = "c-random" if name == RANDOM else f"c-{plain % _COLORS}"
-        told = name if len(sizes) == 1 else f"{name}, {params(size)}"
-        out.append(Line(told, color, tuple(sorted(some, key=total))))
+        out.append(Line(labelled(name, target), color, tuple(sorted(some, key=total))))
     return out
+
+
+def _target(arm: Json) -> str:
+    """Which target a setting has: targets are told apart, other axes are chosen among."""
+    parts = str(arm["setting"]).split(", ")
+    return ", ".join(part for part in parts if part.startswith("target="))
 
 
 def comparison_chart(
@@ -226,7 +242,7 @@ def comparison_chart(
         law = _law_of(line, fits)
         if law is not None and full:
             curve = [
-                (across(x), y_of(y)) for x, y in _law_points(line, law, full, (low, high))
+                (across(x), y_of(y)) for x, y in _law_points(line, *law, full, (low, high))
             ]  # fmt: skip
             layer.append(
                 svg.tag("path", svg.title(f"{line.name}: the law"),
@@ -261,31 +277,28 @@ def comparison_chart(
     )  # fmt: skip
 
 
-def _law_of(line: Line, fits: Sequence[Json]) -> LawFit | None:
-    """The law that was fitted to an arm's points, where there is one."""
+def _law_of(line: Line, fits: Sequence[Json]) -> tuple[LawFit, str] | None:
+    """The law that was fitted to an arm's points and the name of its curve, where there is one."""
     arm = line.arms[0]
-    parts = (arm["task"], arm["schedule"], arm["learning_rate"], arm["order"])
-    panel = " · ".join(str(part) for part in parts if part is not None)
+    terms = {name: arm[name] for name in TERMS}
     for fit in fits:
-        mine = fit.get("panel") == panel and fit.get("train_params") == arm["train_params"]
-        if mine and fit["form"] == "shared" and arm["method"] in fit["rates"]:
+        mine = fit.get("terms") == terms and fit["train_params"] == arm["train_params"]
+        curves = [curve for curve, name in fit.get("arms", {}).items() if name == arm["name"]]
+        if mine and curves and fit["form"] == "shared":
             names = {field.name for field in fields(LawFit)}
-            return LawFit.from_json({k: v for k, v in fit.items() if k in names})
+            return LawFit.from_json({k: v for k, v in fit.items() if k in names}), curves[0]
     return None
 
 
 def _law_points(
-    line: Line, law: LawFit, full: Sequence[Json], ends: tuple[float, float]
+    line: Line, law: LawFit, curve: str, full: Sequence[Json], ends: tuple[float, float]
 ) -> list[tuple[float, float]]:
     """Total FLOPs and value on a law, from a hundredth of a full pass to a whole one."""
     first = line.arms[0]
-    of_size = [arm for arm in full if arm["train_params"] == first["train_params"]]
-    if not of_size:
-        return []
-    whole, sign = of_size[0]["training_flops"], 1 if first["higher_is_better"] else -1
+    whole, sign = full[0]["training_flops"], 1 if first["higher_is_better"] else -1
     shares = np.geomspace(_LEAST_SHARE, 1.0, _POINTS)
     costs = first["selection_flops"] + shares * whole
-    worth = sign * law.predict(first["method"], shares)
+    worth = sign * law.predict(curve, shares)
     inside = (costs >= ends[0]) & (costs <= ends[1])
     return list(zip(costs[inside].tolist(), worth[inside].tolist(), strict=True))
 

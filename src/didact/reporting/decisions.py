@@ -148,7 +148,9 @@ def _choice(subject: Subject, scores: Scores) -> _Choice:
         rows = rows[np.argsort(utility[rows], kind="stable")]
         return _Side(rows, utility[rows])
 
-    return _Choice(side(chosen), side(np.flatnonzero(left)), np.sort(utility[subject.candidates]))
+    of_left, everyone = side(np.flatnonzero(left)), utility[subject.candidates]
+    everyone.sort()
+    return _Choice(side(chosen), of_left, everyone)
 
 
 def _other(subject: Subject, choice: _Choice | None, row: int, *, chosen: bool) -> int | None:

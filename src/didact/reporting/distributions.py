@@ -12,6 +12,7 @@ import numpy.typing as npt
 from didact.core.arrays import Float1D
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+AT_ONCE = 2**18  # rows worked with at a time, beside the columns
 FARTHEST = 1e300  # either end of an axis: beyond, sums and widths would be no numbers
 
 
@@ -64,18 +65,23 @@ def distribution(
 
 def drawable(values: Any) -> Any:
     """Numbers, or an array of them, with what lies beyond `FARTHEST` put there."""
+    if not np.size(values) or max(np.max(values), -np.min(values)) <= FARTHEST:
+        return values  # no copy of a column
     return np.clip(values, -FARTHEST, FARTHEST)
 
 
 def _shares(values: Float1D, edges: Float1D) -> tuple[float, ...]:
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for at in range(0, len(values), AT_ONCE):
+        counts += np.histogram(np.clip(values[at : at + AT_ONCE], edges[0], edges[-1]), edges)[0]
     return _plain(counts / len(values))
 
 
 def _quantiles(values: Float1D) -> tuple[float, ...]:
     """Values at `QUANTILES`; between numbers whose difference is none, too."""
-    scale = 4.0 if np.abs(values).max() > FARTHEST else 1.0
-    return _plain(np.quantile(values / scale, QUANTILES) * scale)
+    if max(values.max(), -values.min()) > FARTHEST:
+        return _plain(np.quantile(values / 4.0, QUANTILES) * 4.0)
+    return _plain(np.quantile(values, QUANTILES))
 
 
 def _plain(values: npt.NDArray[np.float64] | Sequence[float]) -> tuple[float, ...]:

@@ -157,3 +157,8 @@ def shorten(text: str, width: int) -> str:
 def source_name(name: str) -> str:
     """A source's name as the report writes it."""
     return shorten(name, NAME_WIDTH) or "(no source)"
+
+
+def signed(value: float | None) -> str:
+    """A number with its sign, three digits."""
+    return NONE if value is None else f"{value:+.3g}".replace("-", MINUS)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from didact.reporting import svg
 from didact.reporting.charts import axis
-from didact.reporting.formatting import MINUS, NONE, number, scale
+from didact.reporting.formatting import number, scale, signed
 from didact.reporting.lettering import Spot
 from didact.reporting.page import TEMPLATES, templates
 
@@ -100,11 +100,6 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return low - room, high + room
-
-
-def signed(value: float | None) -> str:
-    """A number with its sign, three digits."""
-    return NONE if value is None else f"{value:+.3g}".replace("-", MINUS)
 
 
 def spoken(code: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from didact.core.atomic import write_text
+from didact.core.paths import Given, place
 from didact.reporting import formatting
 from didact.reporting.report import SECTIONS, Report, gather
 from didact.reporting.subject import Subject
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(path: str | Path, subject: Subject) -> Report:
+def write_report(path: Given, subject: Subject) -> Report:
     """Write one self-contained HTML file about a run.
 
     Equal values give equal bytes.
@@ -36,7 +37,7 @@ def write_report(path: str | Path, subject: Subject) -> Report:
     them for compressing; the pool's texts pass through memory batch by batch.
     """
     report = gather(subject)
-    write_text(Path(path), render(report))
+    write_text(place(path), render(report))
     return report
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from didact.analysis.risk.flags import Watched
 from didact.core.atomic import write_text
+from didact.core.paths import Place
 from didact.reporting.page import TEMPLATES, templates
 from didact.reporting.sections.risks import Risks, template_values
 
 
-def write_risk_page(versions: Sequence[Watched], path: Path) -> None:
+def write_risk_page(versions: Sequence[Watched], path: Place) -> None:
     """Write the page; equal values give equal bytes.
 
     Args:

@@ -16,7 +16,7 @@ from didact.core.manifest import StageRecord
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.core.scores import Scores, Selection, TrainingOrder, check_pool
-from didact.selection.around.budget import eligible
+from didact.selection.around.budget import allowed, eligible, may_repeat
 from didact.training.telemetry import Step
 
 
@@ -103,8 +103,13 @@ class Subject:
 
         Of equal rows one counts: the chosen one, else the first.
         """
-        out = np.zeros(len(self.pool), dtype=bool)
-        out[self.selection.rows] = True
-        ranking = np.concatenate([self.selection.rows, np.flatnonzero(~out)])
-        out[ranking[eligible(self.pool, ranking, self.scores)]] = True
+        chosen = self.selection.rows
+        out = allowed(self.pool, self.scores)
+        if self.pool.dedup:
+            copies = np.flatnonzero(out & may_repeat(self.pool))
+            first = np.isin(copies, chosen, assume_unique=True)
+            ranking = np.concatenate([copies[first], copies[~first]])
+            out[copies] = False
+            out[ranking[eligible(self.pool, ranking, self.scores)]] = True
+        out[chosen] = True
         return out

@@ -19,8 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from didact.core.atomic import digest, lies_inside, remove, sweep, sync, write_text
 from didact.core.checksums import read_signed, signed
+from didact.core.claims import Claim, claimed
 from didact.core.cost import Bill, Cost, Meter
 from didact.core.errors import ConfigError, DamagedError, DataError, DidactError
 from didact.core.findings import Finding
@@ -28,11 +31,14 @@ from didact.core.identity import base_libraries
 from didact.core.locks import lock_file
 from didact.core.manifest import Manifest, Measured, StageRecord, fingerprint
 from didact.core.nesting import parse_json
+from didact.core.paths import Place, RemotePath, inside, listed
 from didact.execution.measure import Usage, measure
 from didact.runs.differences import differences
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _CHECKSUM = "manifest.checksum"
+_LOCK = ".lock"
+_BEGUN = ".begun"  # behind a URL, where a folder is there as long as something lies in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,12 @@ class Outcome:
         found: The work was found done, outside of the run folder.
     """
 
-    outputs: Sequence[Path] = ()
+    outputs: Sequence[Place] = ()
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    timed: Sequence[Path] = ()
+    timed: Sequence[Place] = ()
     found: bool = False
 
 
@@ -63,13 +69,13 @@ class RunFolder:
     """One run's folder, locked while it is worked on.
 
     Attributes:
-        path: The folder.
+        path: The folder, on a disk or behind a URL.
         records: The records of this run's stages so far.
         changes: What changed since the folder's last run, in sentences.
         finished: Stages of the folder's last run, if it finished.
     """
 
-    path: Path
+    path: Place
     records: list[StageRecord] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     finished: frozenset[str] = frozenset()
@@ -105,6 +111,7 @@ class RunFolder:
         if earlier is not None:
             self.changes += [f"{name}: {c}" for c in _changes(earlier, depends_on, key)]
         self._invalidate(name, earlier)
+        pa.default_memory_pool().release_unused()  # what Arrow holds of what stages before freed
         with measure() as used, meter.running():
             outcome = work()
             hashes = {self._name(p): digest(p) for p in outcome.outputs}
@@ -136,8 +143,8 @@ class RunFolder:
         self.records.append(record)
         return record
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.path).as_posix()
+    def _name(self, path: Place) -> str:
+        return inside(path, self.path).as_posix()
 
     def finish(
         self,
@@ -156,7 +163,7 @@ class RunFolder:
                 they depend on, and the stages whose results these are.
         """
         lasting = lasting or {}
-        for stale in (self.path / "stages").glob("*.json"):
+        for stale in listed(self.path / "stages", "*.json"):
             if stale.stem in lasting and stale.stem not in {r.name for r in self.records}:
                 record = self._earlier_record(stale.stem)
                 if record is not None and not record.fingerprint:
@@ -198,7 +205,7 @@ class RunFolder:
         stages = [s for key, s in made_of.items() if s in results and known.get(key) != results[s]]
         return ", ".join(stages)
 
-    def _record_path(self, name: str) -> Path:
+    def _record_path(self, name: str) -> Place:
         return self.path / "stages" / f"{name}.json"
 
     def _earlier_record(self, name: str) -> StageRecord | None:
@@ -255,7 +262,7 @@ class RunFolder:
             write_text(self._record_path(name), signed(void.to_json()))
 
 
-def _record_of_version_1(path: Path) -> StageRecord | None:
+def _record_of_version_1(path: Place) -> StageRecord | None:
     """A record without a checksum; what it says of files is used to remove them, no more."""
     try:
         values = parse_json(path.read_bytes())
@@ -267,7 +274,7 @@ def _record_of_version_1(path: Path) -> StageRecord | None:
 
 
 @contextmanager
-def open_run_folder(path: Path) -> Iterator[RunFolder]:
+def open_run_folder(path: Place) -> Iterator[RunFolder]:
     """A run folder, made if need be and locked.
 
     Raises:
@@ -275,37 +282,63 @@ def open_run_folder(path: Path) -> Iterator[RunFolder]:
     """
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; choose a folder for the run with -o")
-    path.mkdir(parents=True, exist_ok=True)
-    inside = {p.name for p in path.iterdir()} - {".lock"}
-    if inside and not inside & {"stages", "manifest.json", ".work"}:
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+    found = {p.name for p in path.iterdir()} - {_LOCK} if path.is_dir() else set()
+    if found and not found & {"stages", "manifest.json", ".work"}:
         raise ConfigError(
-            f"{path} is not empty and not a run folder (it holds {min(inside)!r}); choose "
+            f"{path} is not empty and not a run folder (it holds {min(found)!r}); choose "
             "another folder with -o"
         )
-    for name, kind in (("stages", Path.is_dir), (".lock", Path.is_file)):
+    if isinstance(path, Path):
+        _refuse_links(path)
+    with _held(path):
+        sweep(path)
+        if isinstance(path, Path):
+            (path / "stages").mkdir(exist_ok=True)  # what says that the rest is a run's
+            sync(path)
+        elif "stages" not in found:
+            write_text(path / "stages" / _BEGUN, "")
+        yield RunFolder(path, finished=_finished_stages(path))
+
+
+def _refuse_links(path: Path) -> None:
+    for name, kind in (("stages", Path.is_dir), (_LOCK, Path.is_file)):
         place = path / name
         if place.is_symlink() or (place.exists() and not kind(place)):
             raise ConfigError(
                 f"{place} is a link, or not what a run folder has there; choose another folder "
                 "with -o, or remove it"
             )
-    with lock_file(path / ".lock") as ours:
+
+
+@contextmanager
+def _held(path: Place) -> Iterator[None]:
+    """Hold a run folder; another run that wants it is refused."""
+    if isinstance(path, RemotePath):
+
+        def refuse(claim: Claim) -> None:
+            raise ConfigError(
+                f"{path} is in use by another run ({claim}); wait for it, or choose another -o"
+            )
+
+        with claimed(path / _LOCK, refuse):
+            yield
+        return
+    with lock_file(path / _LOCK) as ours:
         if not ours:
             raise ConfigError(f"{path} is in use by another run; wait for it, or choose another -o")
-        sweep(path)
-        (path / "stages").mkdir(exist_ok=True)  # what says that the rest is a run's
-        sync(path)
-        yield RunFolder(path, finished=_finished_stages(path))
+        yield
 
 
-def _finished_stages(path: Path) -> frozenset[str]:
+def _finished_stages(path: Place) -> frozenset[str]:
     try:
         return frozenset(stage.name for stage in read_manifest(path).stages)
     except DidactError:
         return frozenset()
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """The manifest of a finished run, from its folder or file.
 
     Raises:
@@ -331,7 +364,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: not a manifest ({error}); expected the file of a run") from error
 
 
-def output(folder: Path, record: StageRecord, name: str) -> Path:
+def output(folder: Place, record: StageRecord, name: str) -> Place:
     """A file that a stage wrote.
 
     Raises:

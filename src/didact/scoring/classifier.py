@@ -142,6 +142,7 @@ class Classifier(LearnedScorer):
                     f"{counted(len(texts) - n, 'row')} of the pool to tell the target from, all in "
                     "one fold, whose model has none to learn from and scores 0: the held-out AUC "
                     "cannot be measured; score a pool with more rows that differ"
+                    + (f", or raise {self.where}.train_rows" * (self.train_rows < _FEW))
                 )
             }
         ours, theirs = (len(np.unique(texts.keys[kind])) for kind in (is_target, ~is_target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from didact.core.protocols import BatchScores, Context, Fitted
 from didact.data.rows.columns import get
 
 _ABSENT = object()
+# As CSV files have every number, and decimals of Parquet as they come in a row's JSON.
+_DECIMAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 # Processor seconds a row and a byte on one core of an AMD EPYC (Zen 3); only for `estimate`.
 _SECONDS_PER_ROW = 2.5e-6
 _SECONDS_PER_BYTE = 3e-9
@@ -33,8 +36,8 @@ _SECONDS_PER_BYTE = 3e-9
 class Column:
     """A number from the user's own row, such as the grade of another tool.
 
-    A row is missing when the column is absent, null, not a number (true and "0.5" are not), or
-    not finite.
+    A row is missing when the column is absent, null, not a number, or not finite. Text is a number
+    where it is a decimal one ("0.5", "1e-3"), as in every column of a CSV file; true is none.
 
     Args:
         name: The column; dots reach into nested objects, as in "meta.score".
@@ -83,13 +86,22 @@ def number(row: dict[str, Any], name: str) -> float | str:
     value = get(row, name, _ABSENT)
     if value is _ABSENT:
         return f"the row has no {name!r}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    out = as_float(value)
+    if out is None:
         return f"{name!r} is {value!r:.40}, not a number"
-    try:
-        out = float(value)
-    except OverflowError:
-        out = math.inf
     return out if math.isfinite(out) else f"{name!r} is {value!r:.40}, not a finite number"
+
+
+def as_float(value: object) -> float | None:
+    """A JSON value as a float64, infinite where it is too large; None where it is no number."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def parse(record: bytes) -> dict[str, Any]:

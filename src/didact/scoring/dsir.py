@@ -25,7 +25,7 @@ from didact.text.importance import NGrams, WordKind, count, log_ratio, weigh
 
 # Processor seconds a byte of both passes on one core of an AMD EPYC (Zen 3), one target task,
 # reading included; each further task costs the second figure. Only `estimate` uses them.
-_SECONDS_PER_BYTE: Final[dict[WordKind, float]] = {"words": 23e-9, "released": 500e-9}
+_SECONDS_PER_BYTE: Final[dict[WordKind, float]] = {"words": 23e-9, "released": 650e-9}
 _SECONDS_PER_BYTE_AND_TASK: Final = 1e-9
 _SECONDS_PER_BYTE_OF_TARGET: Final[dict[WordKind, float]] = {"words": 30e-9, "released": 270e-9}
 # A target whose n-grams leave buckets empty with more than this share of the pool's n-grams says
@@ -71,8 +71,9 @@ class DSIR:
     counts combining marks as letters, which is not done here; the package counts n-grams of the
     pool up to 100,000 a bucket, here all count; and it draws exact copies as separate samples.
     **Cost:** two passes over the text, about 23 ns a byte on one core, 1 more for each further
-    task; 500 with `features: released`; one over the target, 30 and 270. Memory: 8 bytes a bucket
-    and task; `released` also remembers the buckets of a million n-grams, 140 MiB in each worker.
+    task; 500 to 850 with `features: released`; one over the target, 30 and 270. Memory: 8 bytes a
+    bucket and task; `released` also remembers the buckets of a million n-grams, 140 MiB in each
+    worker.
     """
 
     order: Annotated[int, Field(ge=1, le=5)] = 2

@@ -52,8 +52,9 @@ class LearnedGrade(LearnedScorer):
 
     Args:
         grade: The column with the grade, a number: 0 to 5, pairs won, a win rate; dots reach into
-            nested objects, as in "meta.grade". Rows without it, or with null or NaN there, have
-            none. Grade rows that are drawn at random, or the others are foretold from unlike ones.
+            nested objects, as in "meta.grade". Text counts where it is a decimal number, as in a
+            CSV file. Rows without it, or with null, NaN or nothing there, have none. Grade rows
+            that are drawn at random, or the others are foretold from unlike ones.
         prefer: Which end of the grades is better.
         features: `ngrams` are hashed words and pairs of words (of scripts without spaces, runs of
             characters), each once, as unit vectors; `static_embedding` and `embedding` the vectors

@@ -20,6 +20,7 @@ from didact.core.findings import counted, were
 from didact.core.identity import identity_of_file, method, versions
 from didact.core.keep import keep
 from didact.core.one_pass import one_pass
+from didact.core.paths import Place, RemotePath, masked, place, shown
 from didact.core.pool import Pool, PoolStats
 from didact.core.protocols import BatchScores, Context, Fitted, Progress
 from didact.core.sample_field import SampleField, check_fields
@@ -132,8 +133,8 @@ class NgramPerplexity:
         """Make the model or read it; it lies in the cache from then on.
 
         Raises:
-            ConfigError: Two of a target set, `model` and `text`; or an `order` that a file does not
-                have.
+            ConfigError: Two of a target set, `model` and `text`; an `order` that a file does not
+                have; or a `target_field` without a target set.
             DataError: A file is damaged, or what the model is made of has no tokens.
             MissingDependencyError: numba is not installed, or kenlm for a KenLM binary.
         """
@@ -143,23 +144,34 @@ class NgramPerplexity:
         target_field = check_fields(pool, of_target, self.field, self.target_field, where)
         if self.model is not None and self.text is not None:
             raise ConfigError(
-                f"score.ngram_perplexity: model={self.model} and text={self.text}; give the file "
-                "of a model or the text to make one of, not both"
+                f"score.ngram_perplexity: model={shown(self.model)} and text={shown(self.text)}; "
+                "give the file of a model or the text to make one of, not both"
+            )
+        if self.target_field is not None and not self.needs_target:
+            raise ConfigError(
+                f"score.ngram_perplexity.target_field={self.target_field}: there is no target set "
+                "of which to take a part, with model or text; leave it out"
             )
         if target is not None and not self.needs_target:
             given = f"model={self.model}" if self.model is not None else f"text={self.text}"
+            given = masked(given)
             raise ConfigError(
                 f"score.ngram_perplexity: {given} and a target set, which is another thing to make "
                 "the model of; leave out one of the two"
             )
         if self.model is not None:
-            path = Path(self.model).expanduser()
+            path = place(self.model)
             if _beginning(path).startswith(kenlm_binary.MAGIC):
+                if isinstance(path, RemotePath):
+                    raise DataError(
+                        f"{path}: is a KenLM binary, which is read from a disk alone; expected a "
+                        "local file, or an ARPA file: download it"
+                    )
                 return self._by_binary(path)
             folder, about = self._read(path, ctx)
         elif self.text is not None:
             settings = DataSettings(on_bad_row="skip")
-            of = read_pool([Path(self.text).expanduser()], settings, ctx, role="target").pool
+            of = read_pool([self.text], settings, ctx, role="target").pool
             folder, about = self._made(of, "text", ctx)
             about["text_rejected"] = sum(f.count for f in of.findings if f.kind == "rejected")
         else:
@@ -182,7 +194,7 @@ class NgramPerplexity:
         self._check_order(path, order)
         return self._fitted(_open_binary, path, {"order": order, "versions": versions(("kenlm",))})
 
-    def _read(self, path: Path, ctx: Context) -> tuple[Path, dict[str, Any]]:
+    def _read(self, path: Place, ctx: Context) -> tuple[Path, dict[str, Any]]:
         """The model of an ARPA file: where it lies, and what should be known of it."""
         key = [_RULE, "arpa", identity_of_file(path), versions(("pyarrow",))]
 
@@ -226,7 +238,7 @@ class NgramPerplexity:
 
         return keep(ctx, _KIND, key, make, save=_save, load=_load)
 
-    def _check_order(self, path: Path, order: int) -> None:
+    def _check_order(self, path: Place, order: int) -> None:
         if self.order is not None and self.order != order:
             raise ConfigError(
                 f"score.ngram_perplexity.order={self.order}: {path} is a model of order {order}; "
@@ -246,8 +258,15 @@ class NgramPerplexity:
                 f"{1 - share:.0%} of the words of {self.model} are none that unit={self.unit} ever "
                 "gives, so they match nothing; unit=whitespace reads texts as they are"
             )
+        if not about.get("has_unk", True):
+            yield (
+                f"{self.model} has no <unk>: a word it does not know has a log₁₀ p of -100, as in "
+                "KenLM, so scores are above all the share of such words (column unknown); "
+                "make it again with <unk> (SRILM: ngram-count -unk)"
+            )
         if rejected := about.get("text_rejected"):
-            yield f"{counted(rejected, 'row')} of {self.text} {were(rejected)} no sample: left out"
+            of = f"{counted(rejected, 'row')} of {shown(self.text)}"
+            yield f"{of} {were(rejected)} no sample: left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,19 +318,19 @@ def _load(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder, json.loads((folder / "about.json").read_bytes())["about"]
 
 
-def _raw(path: Path) -> bytes:
+def _raw(path: Place) -> bytes:
     with readable(path), path.open("rb") as file:
         return file.read(1 << 12)
 
 
-def _codec(path: Path) -> Codec:
+def _codec(path: Place) -> Codec:
     """How a file is compressed, by its first bytes."""
     raw = _raw(path)
     found: list[Codec] = [codec for magic, codec in _COMPRESSED.items() if raw.startswith(magic)]
     return found[0] if found else ""
 
 
-def _beginning(path: Path) -> bytes:
+def _beginning(path: Place) -> bytes:
     """The first bytes of a model's file, decompressed.
 
     Raises:
@@ -330,13 +349,13 @@ def _beginning(path: Path) -> bytes:
 
 def _is_binary(model: str | None) -> bool:
     """Whether a model is a KenLM binary; a file that is not there is none: fitting will say so."""
-    path = Path(model or "").expanduser()
+    path = place(model or "")
     return path.is_file() and _raw(path).startswith(kenlm_binary.MAGIC)
 
 
 def _size(path: str) -> int:
     """Bytes of a file, 0 where there is none: fitting will say so."""
-    file = Path(path).expanduser()
+    file = place(path)
     return file.stat().st_size if file.is_file() else 0
 
 

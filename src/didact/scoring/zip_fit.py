@@ -16,7 +16,7 @@ from pydantic import Field
 from didact.core.arrays import Float2D, Int1D
 from didact.core.cost import Cost
 from didact.core.errors import DataError
-from didact.core.findings import counted
+from didact.core.findings import counted, were
 from didact.core.identity import method
 from didact.core.one_pass import one_pass
 from didact.core.pool import Pool, PoolStats
@@ -42,9 +42,11 @@ _RATES: Final[dict[PairCodec, tuple[float, float]]] = {
     "zlib": (3e-6, 25e-9),
     "isal": (4e-6, 9.5e-9),
     "zstd": (5e-6, 5e-9),
-    "lz4": (2.5e-6, 1.6e-9),
+    "lz4": (1.5e-6, 2.4e-9),
 }
-_PRIMED: Final = (8e-6, 10e-9)  # of a pair and a byte of the target sample,
+_PRIMED: Final = (8e-6, 10e-9)  # of a pair and a byte of the target sample, of which
+_FIRST: Final = 1024  # so many bytes are fast: later ones have more places to look at,
+_LATER: Final = 36e-9  # and cost this
 _PRIMING: Final = (90e-6, 40e-9)  # of a sample and a byte of it
 _EMPTY: Final = "empty text: a compression distance needs at least one byte"
 
@@ -99,7 +101,8 @@ class ZipFit:
         level = resolve_pair_level(self.codec, self.level)
         if is_primed(self.codec, level, n_targets) and fast_backend():
             seconds = _PRIMING[0] * pool.n + _PRIMING[1] * pool.n_bytes
-            seconds += pairs * (_PRIMED[0] + _PRIMED[1] * length)
+            later = max(length - _FIRST, 0)
+            seconds += pairs * (_PRIMED[0] + _PRIMED[1] * (length - later) + _LATER * later)
         else:
             fixed, per_byte = _RATES[self.codec]
             seconds = pairs * (fixed + per_byte * length) + per_byte * n_targets * pool.n_bytes
@@ -153,8 +156,8 @@ class ZipFit:
         notes = []
         if used < rows:
             notes.append(
-                f"{used:,} of {counted(rows, 'target sample')} with text were drawn by the seed; "
-                "score.zip_fit.max_targets sets how many of each task, and time grows with it"
+                f"{used:,} of {counted(rows, 'target sample')} with text {were(used)} drawn by the "
+                "seed; score.zip_fit.max_targets sets how many of each task, and time grows with it"
             )
         if self.codec in {"gzip", "zlib"} and level == 0:
             notes.append(

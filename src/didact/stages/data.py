@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from didact.config import RunConfig
 from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.ingest import Ingested, find_cached
@@ -42,7 +42,7 @@ def _estimate(values: Values) -> Cost:
     return Cost(cpu_seconds=_SECONDS_PER_BYTE * values.read["data"].pool.stats.n_bytes)
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     del ctx
     read: Ingested = values.read["data"]
     pool = read.pool
@@ -65,7 +65,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     return Outcome(written, counts, notes, pool.findings, facts=facts, found=read.reused)
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Pool:
+def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> Pool:
     """The pool that was read just now, or of a finished run: found in the cache, or read again."""
     del folder
     if "data" in values.read:

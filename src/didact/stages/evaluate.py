@@ -11,6 +11,7 @@ from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError
 from didact.core.identity import versions
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place, RemotePath
 from didact.core.protocols import Context
 from didact.evaluation.evaluate import HeldOut
 from didact.evaluation.results import Evaluation, read_evaluation, write_evaluation
@@ -53,7 +54,7 @@ def _read(config: RunConfig, ctx: Context) -> list[HeldOut]:
 
 def _inputs(files: list[HeldOut]) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {"path": f.path, "bytes": Path(f.path).stat().st_size, "blake2b": f.blake2b,
+        {"path": f.path, "bytes": f.n_bytes, "blake2b": f.blake2b,
          "role": "held-out"} for f in files
     )  # fmt: skip
 
@@ -83,17 +84,21 @@ def _has_base(config: RunConfig) -> bool:
     return _section(config).base and not from_scratch
 
 
-def _models(values: Values, folder: Path, ctx: Context) -> Iterator[tuple[str, Path | str]]:
+def _models(values: Values, folder: Place, ctx: Context) -> Iterator[tuple[str, Path | str]]:
     """Name of the table → the model: as trained, averaged, and before the training."""
     trained: Trained = values.made["train"]
-    yield "evaluation", folder / training.FOLDER
+    yield "evaluation", _model(folder / training.FOLDER)
     if trained.averaged is not None:
-        yield "evaluation-averaged", trained.averaged
+        yield "evaluation-averaged", _model(trained.averaged)
     if _has_base(values.config):
         yield "evaluation-base", training.starting(values, ctx)
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _model(place: Place) -> Path | str:
+    return place.url if isinstance(place, RemotePath) else place
+
+
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     section, files = _section(values.config), values.read["evaluate"]
     written, notes, rows = [], [], 0
     for name, model in _models(values, folder, ctx):
@@ -112,7 +117,9 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     return Outcome(written, counts, tuple(notes))
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> dict[str, Evaluation]:
+def _load(
+    folder: Place, record: StageRecord, values: Values, ctx: Context
+) -> dict[str, Evaluation]:
     """Name of the table → the evaluation."""
     del values, ctx
     names = [name for name in record.outputs if name.endswith(".parquet")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from didact.core import registry
 from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place
 from didact.core.protocols import Context
 from didact.data.export.data_set import (
     check_trainer,
@@ -38,14 +38,14 @@ def _estimate(values: Values) -> Cost | None:
     return None
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     del ctx
     pool, ordered, settings = values.pool, values.made["order"], values.config.export
     files = write_data_set(pool, ordered, folder, settings)
     return Outcome(files, output_counts(pool, ordered), export_notes(pool, settings, files))
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> list[str]:
+def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> list[str]:
     """Names of the files, relative to the run folder."""
     del folder, values, ctx
     return list(record.outputs)

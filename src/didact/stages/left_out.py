@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 
 from didact.core.atomic import replacing
+from didact.core.paths import Place
 from didact.core.pool import Pool
 
 
-def listed(pools: Iterable[Pool], name: str, path: Path) -> list[Path]:
+def listed(pools: Iterable[Pool], name: str, path: Place) -> list[Place]:
     """Write a list of some pools as one file; none where they have none.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from didact.config import RunConfig
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place
 from didact.core.protocols import Context
 from didact.core.scores import TrainingOrder
 from didact.data import tables
@@ -36,7 +36,7 @@ def _depends(values: Values) -> Mapping[str, Any]:
     }
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     pool, chosen, section = values.pool, values.made["select"], values.config.order
     scores = values.made.get("order_score", values.made.get("score"))
     ctx = replace(ctx, seed=values.config.seed_of("order"))
@@ -44,12 +44,11 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
         ordered = order(pool, chosen, scores, "keep", ctx=ctx)
     else:
         ordered = order(pool, chosen, scores, section.method, ctx=ctx, **section.arguments())
-    ids = pool.read(ordered.rows, ["id"]).column("id")
-    tables.write_order(ordered, ids, folder / _FILE)
+    tables.write_order(ordered, pool, folder / _FILE)
     return Outcome([folder / _FILE], {"rows": len(ordered), "steps": ordered.steps})
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> TrainingOrder:
+def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> TrainingOrder:
     del values, ctx
     return tables.read_order(output(folder, record, _FILE))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from didact.analysis.risk.flags import Watched, read_risk
 from didact.core.cost import Cost
+from didact.core.paths import Place
 from didact.core.protocols import Context
 from didact.runs.folder import Outcome, environment
 from didact.stages.stage import Stage, Values
@@ -34,13 +34,13 @@ def _estimate(values: Values) -> Cost:
     return Cost(cpu_seconds=_SECONDS + _SECONDS_PER_BYTE * stats.n_bytes)
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     write(folder / _FILE, values, ctx, environment(), risks=read_risk(folder))
     return Outcome([folder / _FILE], timed=[folder / _FILE])
 
 
 def write(
-    path: Path,
+    path: Place,
     values: Values,
     ctx: Context,
     versions: Mapping[str, str],

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from didact.config import DataConfig, RunConfig, ScoreConfig
 from didact.core.cost import Cost, total
 from didact.core.errors import ConfigError
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place
 from didact.core.protocols import Context
 from didact.core.scores import Scores
 from didact.core.statistics import spearman
@@ -92,7 +92,7 @@ def _estimate(section: Section, name: str, values: Values) -> Cost:
     )
 
 
-def _work(section: Section, name: str, values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(section: Section, name: str, values: Values, folder: Place, ctx: Context) -> Outcome:
     found = section(values.config)
     assert found is not None  # noqa: S101 - the stage is wanted
     ctx = replace(ctx, seed=values.config.seed_of("draw"))
@@ -145,7 +145,7 @@ def _scored(
     return combine(scores, section.combine, weights=section.weights)
 
 
-def _load(name: str, folder: Path, record: StageRecord, values: Values, ctx: Context) -> Scores:
+def _load(name: str, folder: Place, record: StageRecord, values: Values, ctx: Context) -> Scores:
     del values, ctx
     return tables.read_scores(output(folder, record, f"{name}s.parquet"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from didact.config import RunConfig
 from didact.core.cost import Cost
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place
 from didact.core.protocols import Context
 from didact.core.scores import Selection
 from didact.data import tables
@@ -41,7 +41,12 @@ def _depends(values: Values) -> Mapping[str, Any]:
     planned = planned_training(values.pool, budget, later, ctx)
     paying: Mapping[str, Any] = {}
     if planned is not None:
-        paying = {"paying": {"spent": spending.spent(values), **planned.identity()}}
+        paying = {
+            "paying": {
+                "spent": spending.spent(values),
+                **planned.identity(),
+            }
+        }
     return {
         "pool": values.pool.fingerprint,
         "scores": values.result("score"),
@@ -63,7 +68,7 @@ def _estimate(values: Values) -> Cost:
     return estimate_selection(pool, section.method, spent=spent, **arguments)
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     pool, scores, section = values.pool, values.made.get("score"), values.config.select
     ctx = replace(ctx, seed=values.config.seed_of("draw"))
     if section is None:
@@ -80,9 +85,9 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     return Outcome([folder / _FILE], counts, chosen.notes, findings)
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Selection:
+def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> Selection:
     del values, ctx
-    return tables.read_selection(output(folder, record, _FILE))[0]
+    return tables.read_selection(output(folder, record, _FILE))
 
 
 def _compare(a: Selection, b: Selection) -> Mapping[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from didact.config import RunConfig
 from didact.core.budget import Budget
 from didact.core.cost import Bill, Cost, total
 from didact.core.errors import BudgetError, ConfigError, need
+from didact.core.manifest import StageRecord
 from didact.core.protocols import Context
 from didact.selection.around.spending import Spending
 from didact.stages import score
@@ -83,10 +84,21 @@ def later_training(values: Values, ctx: Context) -> dict[str, Any] | None:
     return {**settings, "model": model, "epochs": epochs}
 
 
+def paid_before(records: Iterable[StageRecord]) -> Bill:
+    """The bill of the stages before the training; what several of them use counts once."""
+    return sum((r.measured.bill for r in records if r.name in _BEFORE), Bill())
+
+
 def spent(values: Values) -> float:
-    """FLOPs that the stages before the training take from nothing; what several use counts once."""
-    bills = (record.measured.bill for record in values.records if record.name in _BEFORE)
-    return sum(bills, Bill()).value.flops
+    """FLOPs of them."""
+    return paid_before(values.records).value.flops
+
+
+def foreseen_before(config: RunConfig, costs: Mapping[str, Cost]) -> Cost:
+    """The same from what stages are estimated to take: one score that orders, too, counts once."""
+    same = config.order is not None and config.order.score == config.score
+    parts = {name for name in _BEFORE if name != "order_score" or not same}
+    return total(cost for name, cost in costs.items() if name in parts)
 
 
 def left_for_training(values: Values) -> float | None:
@@ -111,5 +123,4 @@ def shared_out(config: RunConfig, costs: Mapping[str, Cost]) -> Spending | None:
     budget = budget_of(config)
     if budget is None:
         return None
-    spent = total(cost for name, cost in costs.items() if name in _BEFORE).flops
-    return Spending(budget=budget, spent=spent, foreseen=True)
+    return Spending(budget=budget, spent=foreseen_before(config, costs).flops, foreseen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from didact.config import RunConfig
 from didact.core.cost import Cost
 from didact.core.manifest import StageRecord, fingerprint
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.runs.folder import Outcome
@@ -93,8 +93,8 @@ class Stage:
 
     name: str
     depends: Callable[[Values], Mapping[str, Any]]
-    work: Callable[[Values, Path, Context], Outcome]
-    load: Callable[[Path, StageRecord, Values, Context], Any] = _nothing
+    work: Callable[[Values, Place, Context], Outcome]
+    load: Callable[[Place, StageRecord, Values, Context], Any] = _nothing
     wanted: Callable[[RunConfig], bool] = _always
     check: Callable[[RunConfig], None] = _nothing
     read: Callable[[RunConfig, Context], Any] = _nothing

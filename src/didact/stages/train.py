@@ -9,8 +9,10 @@ from typing import Any
 from didact.config import RunConfig, TrainConfig
 from didact.core.budget import Budget
 from didact.core.cost import Cost
+from didact.core.errors import BudgetError
 from didact.core.identity import versions
 from didact.core.manifest import StageRecord
+from didact.core.paths import Place, listed
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.models.folder import RECORD
@@ -115,14 +117,21 @@ def chosen(pool: Pool, budget: Budget | None) -> float:
     return min(samples, offered.n)
 
 
-def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
+def _work(values: Values, folder: Place, ctx: Context) -> Outcome:
     config, section = values.config, _section(values)
     seeds = Seeds(*(config.seed_of(what) for what in ("init", "draw", "order")))
+    budget, order = spending.budget_of(config), values.made["order"]
+    if budget is not None and not len(order.rows):
+        raise BudgetError(
+            f"budget {budget}: {spending.left_for_training(values) or 0:.4g} FLOPs are left for "
+            "training, and the first sample of the ranking takes more; score with less, or raise "
+            "the budget"
+        )
     done = train(
-        values.pool, values.made["order"], model=section.model, out=folder / FOLDER, seeds=seeds,
+        values.pool, order, model=section.model, out=folder / FOLDER, seeds=seeds,
         replace_other=True, ctx=ctx, **{**section.settings(), **_left(values)},
     )  # fmt: skip
-    files = sorted(path for path in done.path.rglob("*") if path.is_file())
+    files = [path for path in listed(done.path, "**/*") if path.is_file()]
     facts = done.facts()
     counts = {"rows": facts["samples"], "steps": facts["steps"], "tokens": facts["tokens"]}
     notes = list(done.about["notes"])
@@ -133,7 +142,7 @@ def _work(values: Values, folder: Path, ctx: Context) -> Outcome:
     return Outcome(files, counts, tuple(notes), facts=told, timed=timed, found=done.reused)
 
 
-def _load(folder: Path, record: StageRecord, values: Values, ctx: Context) -> Trained:
+def _load(folder: Place, record: StageRecord, values: Values, ctx: Context) -> Trained:
     del record, values, ctx
     return read_trained(folder / FOLDER)
 

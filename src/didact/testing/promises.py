@@ -13,6 +13,7 @@ from didact.core import binding
 from didact.core.cost import Cost
 from didact.core.identity import About, about
 from didact.core.manifest import fingerprint
+from didact.core.paths import listed
 from didact.core.pool import Pool
 
 
@@ -25,8 +26,7 @@ def promise(kept: bool, message: str) -> None:  # noqa: FBT001 - reads like asse
 def digest(pool: Pool) -> dict[str, str]:
     """Content of every file of a pool's store."""
     return {
-        path.name: hashlib.blake2b(path.read_bytes()).hexdigest()
-        for path in sorted(pool.path.iterdir())
+        path.name: hashlib.blake2b(path.read_bytes()).hexdigest() for path in listed(pool.path, "*")
     }
 
 

@@ -88,6 +88,46 @@ def check_scorer(
     return scores
 
 
+def check_executors(
+    method: str | type,
+    directory: Path,
+    executors: Mapping[str, Executor],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    rows: Rows | None = None,
+    target: Rows | None = None,
+    rtol: float = 0.0,
+) -> None:
+    """A part of `check_scorer` for other executors: what they work on changes no score.
+
+    Args:
+        method: A registered name, or the class.
+        directory: An empty folder to work in, which all workers see.
+        executors: Such as that of `didact.context(executor="ray")`, by what messages call them.
+        settings: The method's settings.
+        rows: The pool; `sample_rows()` by default.
+        target: The target set; `target_rows()` by default, unused when the scorer needs none.
+        rtol: As in `check_scorer`.
+
+    Raises:
+        AssertionError: Scores differ; the message says where.
+    """
+    name, found, checked, as_json = bound("scorers", method, settings or {}, "score")
+    rows = sample_rows() if rows is None else rows
+    scorer: Scorer = found(**checked)
+    aim = make_pool(target or target_rows(), directory, name="target")
+    run = _Run(
+        name=name, scorer=scorer, settings=as_json, target=aim if scorer.needs_target else None,
+        rtol=rtol, directory=directory,
+    )  # fmt: skip
+    pool = make_pool(rows, directory, batch_rows=5)
+    scores = run.score(pool)
+    for what, executor in executors.items():
+        cache = directory / what  # of its own: what was kept while scoring would be found again
+        run_there = _Run(**{**vars(run), "directory": cache})
+        run.same(run_there.score(pool, executor), scores, range(len(rows)), what)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """A scorer with what it takes to run it."""

@@ -13,6 +13,7 @@ from didact.core.budget import Budget
 from didact.core.errors import ConfigError, need
 from didact.core.identity import base_libraries, versions
 from didact.core.keep import keep
+from didact.core.paths import is_url
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.training.foresight import PlannedTraining
@@ -91,7 +92,7 @@ def planned_training(
         )
     if not isinstance(model, ModelSpec):
         found = None
-        if model != SCRATCH and not Path(str(model)).expanduser().exists():
+        if model != SCRATCH and not is_url(model) and not Path(str(model)).expanduser().exists():
             found = _described(str(model))  # first: a name in the table downloads nothing
         if found is not None:
             notes = _known_by_numbers(pool, found)

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 from didact.data.reading.files import readable
 
 STEPS: Final = "steps.jsonl"
@@ -77,7 +77,7 @@ def step_lines(steps: Iterable[Step]) -> str:
     return "".join(json.dumps(asdict(step), ensure_ascii=False) + "\n" for step in steps)
 
 
-def read_steps(path: Path) -> tuple[Step, ...]:
+def read_steps(path: Place) -> tuple[Step, ...]:
     """The steps in a `steps.jsonl`, or in the folder that holds one.
 
     Raises:

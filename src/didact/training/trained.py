@@ -14,6 +14,7 @@ from didact.core.arrays import UInt64s
 from didact.core.cost import Cost
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 from didact.models.folder import RECORD
 from didact.training.telemetry import STEPS, Step, read_steps, step_lines
 
@@ -34,14 +35,14 @@ class Trained:
         reused: Whether the training was found finished.
     """
 
-    path: Path
+    path: Place
     steps: tuple[Step, ...]
     cost: Cost
     about: Mapping[str, Any] = field(default_factory=dict)
     reused: bool = False
 
     @property
-    def averaged(self) -> Path | None:
+    def averaged(self) -> Place | None:
         """Folder of the averaged model."""
         folder = self.path / AVERAGED
         return folder if folder.is_dir() else None
@@ -72,7 +73,7 @@ def write_trained(
     (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_trained(folder: Path) -> Trained:
+def read_trained(folder: Place) -> Trained:
     """A finished training, read from the folder of its model.
 
     Raises:

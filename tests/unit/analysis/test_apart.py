@@ -11,7 +11,7 @@ import pytest
 
 from didact.analysis.apart import told_apart
 from didact.analysis.arms import Arm, tables
-from didact.analysis.decisions import between_seeds, between_sizes
+from didact.analysis.decisions import between_seeds, ranked_alike
 from didact.analysis.runs import Measure, What
 from didact.analysis.told import Told
 from didact.core.errors import ConfigError, DataError
@@ -214,8 +214,10 @@ def test_decision_accuracy_by_hand():
     assert between_seeds([a, b]) == 0.5
     assert between_seeds([a, arm("c", 9.0)]) is None
     assert between_seeds([arm("a", 1.0, 1.0), arm("b", 1.0, 1.0)]) == 0.5
-    assert between_sizes([a, b], [arm("a", 3.0), arm("b", 2.0)]) == 0
-    assert between_sizes([a, b], [arm("a", 3.0)]) is None
+    means = {"a": a.mean, "b": b.mean}
+    assert ranked_alike(means, {"a": 3.0, "b": 2.0}) == 0
+    assert ranked_alike(means, {"a": 2.0, "b": 2.0, "c": 1.0}) == 0.5  # a tie is half a hit
+    assert ranked_alike(means, {"a": 3.0}) is None
 
 
 def test_decision_accuracy_of_sets_without_a_difference_is_chance():

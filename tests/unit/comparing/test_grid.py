@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from didact.cli.app import app
+from didact.comparing.compare import compare
 from didact.comparing.grid import load_grid, parse_grid
 from didact.comparing.settings import settings_of
 from didact.comparing.template import TEMPLATE, write_template
-from didact.core.errors import ConfigError
+from didact.core.errors import ConfigError, DataError
 from didact.plans import plan
 
 
@@ -36,10 +37,17 @@ def words(**more):
         ({"arms": [words(scores={})]}, "arms.0: unknown|unknown setting 'arms.0.scores'"),
         ({"arms": [words(select={"method": "top_k", "budget": {"ratio": 0.1}})]},
          "select.budget: the budgets are the grid's"),
+        ({"arms": [words(select={"train": {"model": "m"}})]}, "select.train: is that of the run"),
         ({"arms": [words(train={"flops": 1e9})]}, "train.flops: is the grid's to say"),
+        ({"train": {"model": "other"}}, "my.yaml: train.model: is the grid's base; leave it out"),
+        ({"train": {"flops": 1e9}}, "my.yaml: train.flops: is the grid's to say"),
+        ({"train": {"max_steps": 9}}, "my.yaml: train.max_steps: is the grid's to say"),
+        ({"order": {"method": "shuffle", "epochs": 3}}, "my.yaml: order.epochs: see the grid's"),
         ({"arms": [words(order={"epochs": 2})]}, "order.epochs: see the grid's epochs"),
         ({"axes": {"learning_rate": [1]}}, "'learning_rate' is no key of an arm"),
-        ({"axes": {"select.budget": [1]}}, "see budgets, epochs and base of the grid"),
+        ({"axes": {"select.budget": [1]}}, "axes: select.budget: the budgets are the grid's"),
+        ({"axes": {"select.budget.ratio": [1]}}, "axes: select.budget.ratio: the budgets are"),
+        ({"axes": {"train.max_steps": [9]}}, "axes: train.max_steps: is the grid's to say"),
         ({"axes": {"train.learning_rate": [1e-3, 1e-3]}}, "has a value twice"),
         ({"axes": {"train.learning_rate": [1e-3, 1e-4]}}, "choose_on: the axis train.learning"),
         ({"epochs": "fill"}, "epochs: fill and fraction go together"),
@@ -113,6 +121,18 @@ def test_the_command_line_writes_one_and_refuses_two_ways_at_once(tmp_path):
     assert done.exit_code == 0, done.output
     assert load_grid(tmp_path / "grid.yaml")
     words = ["compare", str(tmp_path / "grid.yaml"), "-o", str(tmp_path / "OUT")]
-    done = CliRunner().invoke(app, [*words, "--export-only", "trl", "--results", "r.csv"])
-    assert done.exit_code == 2
+    for more in (
+        ["--export-only", "trl", "--results", "r.csv"], ["--so-far", "--results", "r.csv"],
+        ["--export-only", "trl", "--dry-run"], ["--results", "r.csv", "--max-hours", "1"],
+        ["--so-far", "--jobs", "2"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 2, more
+        assert all(word in done.output for word in more if word.startswith("--")), done.output
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_so_far_makes_nothing_where_nothing_is_done(grid, tmp_path):
+    with pytest.raises(DataError, match="no run is done there; run it without --so-far first"):
+        compare(grid(base={"data": {"path": "x.jsonl"}}), tmp_path / "OUT", so_far=True)
     assert not (tmp_path / "OUT").exists()

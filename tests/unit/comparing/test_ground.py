@@ -6,6 +6,8 @@ import errno
 import json
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 
 import orjson
 import pytest
@@ -13,12 +15,15 @@ import pytest
 pytest.importorskip("torch")
 
 from didact.comparing import running
+from didact.comparing.bill import billed
+from didact.comparing.estimates import Estimates
 from didact.comparing.grid import parse_grid
-from didact.comparing.ground import claim, open_ground
+from didact.comparing.ground import _base_path, claim, open_ground
 from didact.comparing.records import Record, read_record, write_record
 from didact.comparing.running import check_room, run_trials
 from didact.comparing.settings import settings_of
-from didact.comparing.trials import Trial
+from didact.comparing.speed import Speed
+from didact.comparing.trials import Trial, trials_of
 from didact.core.errors import BudgetError, ConfigError, DataError
 from didact.core.locks import lock_file
 from didact.verbs import context
@@ -57,6 +62,70 @@ def test_what_tells_must_not_be_chosen_by(grid, place, name, what):
     assert "1 of its 7 samples are in " in said
     assert "the first is row 7" in said
     assert "remove them from one of the two" in said
+
+
+@pytest.mark.parametrize("where", ["score", "order"])
+def test_a_target_of_an_arm_of_its_own_is_looked_at_too(grid, place, where):
+    own = {"method": "bm25", "target": "test.jsonl"}
+    arm = {"name": "words", "score": {"method": "length"}}
+    arm |= {"score": own} if where == "score" else {"order": {"method": "sort", "score": own}}
+    with pytest.raises(DataError, match=r"g: target, test\.jsonl: 6 of its 6 samples are in "):
+        ground(grid(arms=[arm]), place)
+
+
+def test_a_pool_that_has_held_out_samples_is_refused(grid, place, tiny_model):
+    both = (place / "pool.jsonl").read_bytes() + (place / "test.jsonl").read_bytes()
+    (place / "pool.jsonl").write_bytes(both)
+    with pytest.raises(DataError) as error:
+        ground(grid(), place)
+    said = str(error.value)
+    assert "data: 6 samples of the pool are in " in said
+    assert "the first is row 21" in said
+    assert "data: {exclude: [" in said
+    data = {"path": "pool.jsonl", "exclude": ["test.jsonl"]}
+    assert len(ground(grid(data=data, base=str(tiny_model)), place).pool) == 20
+
+
+def test_what_several_settings_score_by_is_in_the_bill_once(grid, place, tiny_model):
+    judged = {"method": "perplexity", "model": str(tiny_model), "device": "cpu"}
+    arms = [
+        {"name": "middle", "score": judged, "select": {"method": "middle"}},
+        {"name": "lowest", "score": judged},
+        {"name": "ordered", "score": {"method": "length"},
+         "order": {"method": "sort", "score": judged}},
+    ]  # fmt: skip
+    values = grid(arms=arms, base=str(tiny_model), budgets=[100], train={"device": "cpu"})
+    opened = ground(values, place)
+    settings, ahead = settings_of(opened.grid, "x"), Estimates(opened)
+    speeds = {base.digest: Speed(1e9, 1e9, 0.0, "CPU") for base in opened.bases.values()}
+    bill = billed(ahead, settings, trials_of(ahead, settings), speeds)
+    scoring = {line.label: line.scoring_flops for line in bill.lines}
+    assert scoring["middle"] > 0
+    assert scoring["lowest"] == 0
+    assert scoring["ordered"] == 0  # to order by they are the same scores
+    # each arm is charged all the same
+    assert {s.arm: ahead.scoring(s).flops > 0 for s in settings} == {
+        "base": False, "all": False, "random": False, "middle": True, "lowest": True,
+        "ordered": True,
+    }  # fmt: skip
+
+
+def test_a_repeated_fraction_has_passes_enough_for_the_cheapest_samples(grid, place, tiny_model):
+    long = [{"messages": [{"role": "user", "content": "say"},
+                          {"role": "assistant", "content": f"here {'again ' * 60} {i}"}]}
+            for i in range(20)]  # fmt: skip
+    lines = [orjson.dumps(row) + b"\n" for row in [*long, {"messages": chat(1)["messages"]}]]
+    (place / "pool.jsonl").write_bytes(b"".join(lines))
+    arms = [{"name": "short", "score": {"method": "length", "prefer": "shortest"}}]
+    values = grid(arms=arms, base=str(tiny_model), epochs="fill", fraction=0.05, budgets=[0.5],
+                  train={"device": "cpu"})  # fmt: skip
+    opened = ground(values, place)
+    ahead = Estimates(opened)
+    trials = trials_of(ahead, settings_of(opened.grid, "x"))
+    (trial, *_) = (t for t in trials if t.fill and t.setting.arm == "short")
+    full = ahead.full_pass(trial.setting)
+    each = full.cheapest[0]  # what the one shortest sample of 21 takes
+    assert trial.plain["order"]["epochs"] * each >= 0.5 * full.flops
 
 
 def test_a_base_that_is_not_there(grid, place):
@@ -140,6 +209,15 @@ def test_what_cannot_be_paid_and_what_fails(trial, tmp_path, monkeypatch, error,
     assert sum(f"all-0: {status}, " in line for line in told) == (2 if status == "failed" else 1)
 
 
+def test_fractions_are_repeated_once_what_scoring_took_is_known(trial, tmp_path, monkeypatch):
+    raising(BudgetError("too little"), monkeypatch)
+    told = []
+    ctx = context(cache_dir=tmp_path / "cache", tell=told.append)
+    fill = replace(trial, name="all-0-fill", fill=True)
+    run_trials([fill, trial], tmp_path, ctx, foretold={})
+    assert [line.partition(":")[0] for line in told] == ["all-0", "all-0-fill"]
+
+
 def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
     raising(AssertionError("it ran here"), monkeypatch)
     (tmp_path / "arms").mkdir()
@@ -161,3 +239,27 @@ def test_a_run_of_another_process_is_waited_for(trial, tmp_path, monkeypatch):
     other.join()
     assert told[0] == "all at 1: another process runs it; waiting for it"
     assert found == {"all-0": record}
+
+
+def test_two_processes_train_the_base_one_after_the_other(place, monkeypatch):
+    inside, most, told = [], [], []
+
+    def run(_config, out, **_):
+        inside.append(out)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.remove(out)
+
+    monkeypatch.setattr(running.pipeline, "run", run)
+    base = {"data": {"path": "pool.jsonl"}, "train": {"model": "scratch", "params": "20k"}}
+    ctx = context(cache_dir=place / "cache", tell=told.append)
+    work = partial(_base_path, base, place / "OUT", ctx, "g", making=True)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+    assert any(line.startswith("waiting to train the base: another process") for line in told)
+    with pytest.raises(DataError, match="base: is not trained yet; run it without --so-far first"):
+        _base_path(base, place / "OUT", ctx, "g", making=False)

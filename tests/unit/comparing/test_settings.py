@@ -90,3 +90,13 @@ def test_arms_that_differ_in_case_alone_are_refused(grid):
     arms = [{"name": name, "score": {"method": "bm25"}} for name in ("words", "Words")]
     with pytest.raises(ConfigError, match="on a disk that knows no case; rename one"):
         settings_of(parse_grid(grid(arms=arms)), "x")
+
+
+def test_a_scorer_whose_settings_say_that_it_needs_a_target_gets_the_grids(grid):
+    arms = [
+        {"name": "of target", "score": {"method": "ngram_perplexity"}},
+        {"name": "of text", "score": {"method": "ngram_perplexity", "text": "clean.txt"}},
+    ]
+    found = settings_of(parse_grid(grid(arms=arms, axes={"target": ["a.jsonl", "b.jsonl"]})), "x")
+    targets = [(s.arm, s.sections["score"].get("target")) for s in found[3:]]
+    assert targets == [("of target", "a.jsonl"), ("of target", "b.jsonl"), ("of text", None)]

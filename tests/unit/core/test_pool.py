@@ -274,3 +274,12 @@ def test_texts_of_ascending_rows_come_batch_by_batch(pool, everything, rows):
     assert [(part, texts.to_pylist()) for part, texts in pool.texts(rows)] == [
         (part, pool.texts_of(rows[part]).to_pylist()) for part in parts
     ]
+
+
+def test_stats_are_counted_in_parts(pool, monkeypatch):
+    rows = np.array([40, 3, 3, 17, 0])
+    whole, some = pool.stats_of(range(len(pool))), pool.stats_of(rows)
+    monkeypatch.setattr("didact.core.pool._COUNTED", 2)
+    assert pool.stats_of(range(len(pool))) == whole == pool.stats
+    assert pool.stats_of(rows) == some
+    assert some.n_tokens == int(pool.n_tokens[rows].sum())

@@ -199,3 +199,42 @@ def test_tables_say_what_they_are(tmp_path):
     ):
         with pytest.raises(PoolMismatchError):
             value.to_table(pool)
+
+
+def test_tables_are_put_together_in_parts(tmp_path, monkeypatch):
+    pool = make_pool([{"id": f"i{row}", "text": f"{row}"} for row in range(11)], tmp_path)
+    made = Scores(np.arange(11.0), True, "m", pool.fingerprint)
+    chosen = Selection.ranked(
+        [9, 2, 5, 0, 7, 1, 10], pool.fingerprint, "top_k", reasons=("a", "b"), why=[0, 1] * 3 + [1]
+    )
+    order = TrainingOrder(chosen.best_first(), pool.fingerprint, "sort")
+    whole = [chosen.to_table(pool, made), order.to_table(pool)]
+    monkeypatch.setattr("didact.core.value_tables.TABLE_ROWS", 3)
+    monkeypatch.setattr("didact.data.tables._GROUPED", 2)
+    monkeypatch.setattr("didact.data.tables._READ_ROWS", 2)
+    for table, parts in zip(whole, [chosen.batches(pool, made), order.batches(pool)], strict=True):
+        found = list(parts)
+        assert [len(batch) for batch in found] == [3, 3, 1]
+        assert table.equals(type(table).from_batches(found), check_metadata=True)
+    paths = [tmp_path / "selection.parquet", tmp_path / "order.parquet"]
+    tables.write_selection(chosen, made, pool, paths[0])
+    tables.write_order(order, pool, paths[1])
+    for path, table in zip(paths, whole, strict=True):
+        assert pq.read_metadata(path).num_row_groups == 2
+        assert pq.read_table(path).equals(table, check_metadata=True)
+    back = tables.read_selection(paths[0])
+    assert back.rows.tolist() == chosen.rows.tolist()
+    assert back.best_first().tolist() == [9, 2, 5, 0, 7, 1, 10]
+    assert back.why.tolist() == chosen.why.tolist()
+    assert tables.read_ids(paths[0]).to_pylist() == [f"i{row}" for row in chosen.rows]
+    assert tables.read_order(paths[1]).rows.tolist() == order.rows.tolist()
+
+
+def test_nothing_chosen_is_a_table_too(tmp_path):
+    pool = make_pool([{"id": "a", "text": "a"}], tmp_path)
+    tables.write_selection(
+        Selection(np.array([]), pool.fingerprint, "m"), None, pool, tmp_path / "s"
+    )
+    tables.write_order(TrainingOrder(np.array([]), pool.fingerprint, "m"), pool, tmp_path / "o")
+    assert not len(tables.read_selection(tmp_path / "s"))
+    assert not len(tables.read_order(tmp_path / "o"))

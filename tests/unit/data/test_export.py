@@ -310,6 +310,24 @@ def test_a_table_keeps_its_schema(tmp_path):
     assert found[0]["nested"] == [{"a": int(order[0]), "b": [None]}]
 
 
+@pytest.mark.parametrize("limit", ["rows", "bytes"])
+def test_rows_that_are_read_in_parts_keep_their_order(tmp_path, monkeypatch, limit):
+    rows = [{"text": f"row {i} {'x' * (i % 5)}"} for i in range(60)]
+    order = np.random.default_rng(0).permutation(60)
+    monkeypatch.setattr("didact.data.export.data_set._AT_ONCE", 4)
+    monkeypatch.setattr("didact.data.export.data_set._READ_ROWS", 8 if limit == "rows" else 64)
+    monkeypatch.setattr("didact.data.export.data_set._READ_BYTES", 10**6 if limit == "rows" else 90)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    for pool in (make_pool(rows, tmp_path, batch_rows=7), didact.read(tmp_path / "x.parquet")):
+        for kind in ("jsonl", "parquet"):
+            (path,) = export(pool, order, tmp_path / "out", format=kind, order_index=True)
+            found = (
+                pq.read_table(path).to_pylist() if kind == "parquet"
+                else [json.loads(row) for row in read_back(path)]
+            )  # fmt: skip
+            assert found == [{**rows[r], "order_index": i} for i, r in enumerate(order)]
+
+
 def test_chunks_go_out_as_units(tmp_path):
     text = "One sentence here. " * 9
     rows = [{"id": "a", "text": text, "lang": "en"}]

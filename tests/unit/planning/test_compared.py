@@ -113,6 +113,15 @@ def test_the_noise_of_a_run_is_that_of_the_seeds(comparison: Any) -> None:
     assert prior(comparison()).noise == pytest.approx(0.002 / 1.96 * 3**0.5 / 0.2, rel=1e-3)
 
 
+def test_what_is_known_of_runs_alone_is_taken_before_an_interval(changed: Any) -> None:
+    (panel,), _ = panels_of(Comparison.from_json(changed("bm25", error=0.0005)))
+    errors = {curve.method: curve.errors for curve in panel.curves}
+    assert errors["bm25"] == pytest.approx(0.0005)
+    assert errors["random"] == pytest.approx(0.002 / 1.96, rel=1e-3)
+    with pytest.raises(DataError, match=r"error=-1; expected a number, 0 or more, or null"):
+        prior(changed("bm25", error=-1))
+
+
 def test_points_on_no_curve_and_above_the_full_pass_are_said(changed: Any) -> None:
     assert len(prior(changed("bm25")).notes) == 1
     (_, worse) = prior(changed("bm25", value=1.1, low=1.098, high=1.102)).notes
@@ -126,7 +135,7 @@ def test_one_task_has_one_measure(changed: Any) -> None:
         prior(changed("bm25", metric="acc", higher_is_better=True))
 
 
-def test_of_two_scoring_models_the_largest_and_two_arms_of_a_method_are_one(
+def test_of_two_scoring_models_the_largest_and_of_two_arms_of_a_method_the_first(
     comparison: Any, arm: Any
 ) -> None:
     values = comparison()
@@ -134,12 +143,32 @@ def test_of_two_scoring_models_the_largest_and_two_arms_of_a_method_are_one(
         for params, rate in ((15_000_000, 3.0), (150_000_000, 30.0)):
             value = 0.8 + 0.2 * float(np.exp(-rate * beta))
             values["arms"].append(arm("perplexity", beta, value, selector_params=params))
-        values["arms"].append(arm("bm25", beta, 0.8 + 0.2 * float(np.exp(-5 * beta)), name="k1"))
+        values["arms"].append(arm("bm25", beta, 0.8 + 0.2 * float(np.exp(-9 * beta)), name="k1"))
     found = prior(values)
     assert found.rates["perplexity"] == pytest.approx(30.0, rel=1e-3)
     assert found.selector_params["perplexity"] == (1.5e8, 1.5e8)
     assert any("scoring models of 1.5e+07, 1.5e+08 parameters" in n for n in found.notes)
-    assert any(n.startswith("bm25 has several arms at one budget") for n in found.notes)
+    # rows with names of their own are one arm; a name that stands at every budget is another
+    assert found.rates["bm25"] == pytest.approx(5.0, rel=1e-3)
+    assert found.rates["bm25, k1"] == pytest.approx(9.0, rel=1e-3)
+    assert "bm25 has several arms (bm25 0.05, k1); the first of them is taken for it" in found.notes
+
+
+def test_two_bases_of_one_size_are_panels_of_their_own(comparison: Any) -> None:
+    arms = [
+        a | {"base": base, "value": None if a["value"] is None else a["value"] + shift}
+        | {end: None if a[end] is None else a[end] + shift for end in ("low", "high")}
+        for base, shift in (("one", 0.0), ("other", 0.8))
+        for a in comparison()["arms"]
+    ]  # fmt: skip
+    found = prior({"arms": arms})
+    assert found.panels == tuple(
+        f"gsm8k · {b} · linear · 0.0002 · shuffle" for b in ("one", "other")
+    )
+    assert found.rates == pytest.approx({"random": 2.0, "bm25": 5.0, "embedding": 6.0}, rel=1e-3)
+    quiet = prior({"arms": arms, "snr": {"gsm8k · one": 1.0, "gsm8k · other": 5.0}})
+    assert quiet.panels == ("gsm8k · other · linear · 0.0002 · shuffle",)
+    assert quiet.notes[0].startswith("gsm8k · one: signal to noise 1 is below 2")
 
 
 def test_runs_that_rank_nothing_are_why_nothing_is_known(comparison: Any) -> None:

@@ -15,7 +15,17 @@ def test_json_and_back(comparison: Any) -> None:
     values = comparison(decision_accuracy=0.8, verdict={"code": "select", "text": "bm25"})
     found = Comparison.from_json(values)
     assert Comparison.from_json(json.loads(json.dumps(found.to_json()))) == found
-    assert found.to_json()["arms"] == [{**a, "setting": "", "chosen": True} for a in values["arms"]]
+    assert found.to_json()["arms"] == [
+        {
+            **a,
+            "setting": "",
+            "chosen": True,
+            "error": None,
+            "base": "",
+            "status": "done" if a["feasible"] else "infeasible",
+        }
+        for a in values["arms"]
+    ]
     filled = {**found.to_json(), "filled": values["arms"][:2], "about": {"tasks": 3}}
     again = Comparison.from_json(json.loads(json.dumps(filled)))
     assert [arm.method for arm in again.filled] == ["base", "all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -164,12 +165,22 @@ def test_null_and_nan_are_no_grades(tmp_path: Path) -> None:
     assert scores.present.all()
 
 
+def test_grades_of_a_csv_file_are_text(tmp_path: Path) -> None:
+    cells = [*map(str, GRADES[:50]), "", " "]
+    with (tmp_path / "graded.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "grade"], *zip(TEXTS, cells, strict=False)])
+    of_csv = run(verbs.read(tmp_path / "graded.csv", cache_dir=tmp_path), grade="grade")
+    assert of_csv.facts["graded"] == 50
+    of_json = run(make_pool(rows(TEXTS[:52], GRADES[:50]), tmp_path))
+    assert of_csv.values.tolist() == of_json.values.tolist()
+
+
 @pytest.mark.parametrize(
     ("grades", "message"),
     [
         ([*GRADES[:30], "good"], r"row 30 of the pool \(id 'r30', source '.*'\) has 'good' there; expected a number"),
         ([*GRADES[:30], True], r"row 30 of the pool .* has True there"),
-        ([*GRADES[:30], "4.5"], "has '4.5' there; expected a number, or null .* write grades as"),
+        ([*GRADES[:30], "4.5 of 5"], "has '4.5 of 5' there; expected a number, or null .* write grades as"),
         ([*GRADES[:30], [3]], r"has \[3\] there"),
         ([*GRADES[:30], 10**400], "has 1000000000"),
         ([3.0] * 40, "all 40 grades are 3, and nothing can be learned"),

@@ -253,21 +253,22 @@ def test_column_reads_the_users_number(tmp_path: Path) -> None:
 
 def test_what_is_not_a_number_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
-    values = ["7", "true", '"0.5"', "null", "NaN", "1e999", "9" * 400, "[1]", "-0.0"]
+    values = ["7", "true", '"1,5"', "null", "NaN", "1e999", "9" * 400, "[1]", "-0.0", '" 0.5"']
     lines = [f'{{"text": "t{i}", "score": {value}}}\n' for i, value in enumerate(values)]
     path.write_text("".join(lines) + '{"text": "none"}\n')
     import didact
 
     pool = didact.read(path, cache_dir=tmp_path / "cache")
     found = run(pool, "column", name="score", prefer="higher")
-    assert np.flatnonzero(found.present).tolist() == [0, 8]
+    assert np.flatnonzero(found.present).tolist() == [0, 8, 9]
+    assert found.values[9] == 0.5  # as CSV files have every number
     assert found.missing[1] == "'score' is True, not a number"
-    assert found.missing[2] == "'score' is '0.5', not a number"
+    assert found.missing[2] == "'score' is '1,5', not a number"
     assert found.missing[3] == "'score' is None, not a number"
     assert found.missing[4] == "'score' is nan, not a finite number"
     assert "finite" in found.missing[5]
     assert "finite" in found.missing[6]
-    assert found.missing[9] == "the row has no 'score'"
+    assert found.missing[10] == "the row has no 'score'"
 
 
 def test_a_column_that_is_nowhere(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,12 +212,34 @@ def test_a_target_in_a_script_that_the_pool_lacks(pool, tmp_path):
     assert not {f.kind for f in about_scores(score(pool, model=str(ARPA)))} >= {"all_equal"}
 
 
+def test_a_target_that_shares_a_word_with_the_pool_and_hardly_more(pool, tmp_path):
+    thai = make_pool([text_row("t", "ภาษาไทยเป็นภาษาที่มีระดับเสียง the")], tmp_path)
+    scores = score(pool, target=thai)
+    shares = scores.parts["unknown"][scores.present]
+    assert 0.75 < np.median(shares) < 1
+    found = {finding.kind: finding for finding in about_scores(scores)}
+    assert found["unknown"].count == (shares >= 0.75).sum() > (shares == 1).sum()
+    assert f"does not know {np.median(shares):.0%} of the tokens" in found["unknown"].text
+
+
+def test_a_file_without_unk(pool, tmp_path):
+    text = ARPA.read_text()
+    of_words = int(re.search(r"ngram 1=(\d+)", text)[1])
+    without = re.sub(r"^\S+\t<unk>.*\n", "", text, flags=re.MULTILINE)
+    path = tmp_path / "without.arpa"
+    path.write_text(without.replace(f"ngram 1={of_words}", f"ngram 1={of_words - 1}"))
+    assert "has no <unk>" in score(pool, model=str(path)).facts["note"]
+    assert "has no <unk>" not in score(pool, model=str(ARPA)).facts.get("note", "")
+
+
 def test_parts_of_a_sample(tmp_path):
     rows = [chat("a", "What sits?", "The cat sits."), chat("b", "The cat sits.", "What sits?")]
     pool = make_pool(rows, tmp_path)
     answers = score(pool, target=pool, field="completion", target_field="prompt").values
     same = score(pool, target=pool, field="prompt").values
     assert answers.tolist() == same[::-1].tolist()
+    with pytest.raises(ConfigError, match="target_field=prompt: there is no target set"):
+        score(pool, model=str(ARPA), target_field="prompt")
     with pytest.raises(ConfigError, match="target_field=prompt"):
         text = make_pool([text_row("t", "a")], tmp_path, name="text")
         score(pool, target=text, field="prompt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from didact.core.pool import Pool
 from didact.core.scores import Scores
 from didact.scoring.zip_fit import ZipFit
 from didact.testing import chat, make_pool
+from didact.text.deflate.sizes import fast_backend
 
 FAST: dict[str, Any] = {"codec": "lz4"}
 CODE = [f"def f{i}(x, y):\n    return x + {i} * y - f{i + 1}(y)" for i in range(8)]
@@ -156,6 +158,19 @@ def test_estimates_grow_with_pairs_and_not_beyond_the_target(tmp_path: Path) -> 
         assert seconds(codec=codec, max_targets=8) == seconds(codec=codec)
     assert seconds(codec="lz4") < seconds(codec="zstd") < seconds(level=6)
     assert ZipFit().estimate(stats, None).cpu_seconds > seconds()
+
+
+@pytest.mark.skipif(not fast_backend(), reason="without numba every byte costs the same")
+def test_long_target_samples_cost_more_a_byte(tmp_path: Path) -> None:
+    # 19 kB each: 58 times `compression` on 5,000 long texts (benchmarks/results/estimates.json)
+    stats, target = pool_of(tmp_path, *PROSE * 3).stats, pool_of(tmp_path, *CODE, name="t").stats
+
+    def more(n_bytes: int) -> float:
+        of = (replace(target, n=16, n_bytes=16 * size) for size in (n_bytes, 2 * n_bytes))
+        short, long = (ZipFit().estimate(stats, each).cpu_seconds for each in of)
+        return (long - short) / n_bytes
+
+    assert more(20_000) > 3 * more(300)
 
 
 def test_a_target_that_shares_no_word_with_the_pool_is_noted(tmp_path: Path) -> None:

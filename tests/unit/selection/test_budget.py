@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.protocols import Ranking
-from didact.selection.around.budget import cut
+from didact.selection.around.budget import cut, eligible, may_repeat
 from didact.selection.around.choose import choose
 from didact.selection.threshold import threshold
 from didact.selection.top_k import top_k
+from didact.testing import make_pool
 
 
 def test_a_budget_above_the_candidates_counts_what_is_in_the_way(pool_of, scores_of, ctx):
@@ -144,3 +147,18 @@ def test_an_empty_pool_gives_the_empty_selection(pool_of, scores_of, ctx):
     chosen = choose(top_k, pool_of([]), scores_of([]), Budget(samples=0), ctx)
     assert (len(chosen), chosen.reasons) == (0, ())
     assert chosen.notes == ("nothing was chosen: samples=0 lets no sample pass",)
+
+
+def test_rows_that_may_have_copies_are_found_among_many(tmp_path):
+    rows = [{"id": f"{i}", "text": f"text {i % 400 if i % 7 == 0 else i}"} for i in range(700)]
+    pool = make_pool(rows, tmp_path, dedup="exact")
+    counts = Counter(row["text"] for row in rows)
+    copied = np.array([counts[row["text"]] > 1 for row in rows])
+    found = may_repeat(pool)
+    assert found[copied].all()
+    assert found.sum() < copied.sum() + 150
+    ranking = np.random.default_rng(0).permutation(len(rows))
+    first = {}
+    for at, row in enumerate(ranking.tolist()):
+        first.setdefault(rows[row]["text"], at)
+    assert eligible(pool, ranking).tolist() == sorted(first.values())

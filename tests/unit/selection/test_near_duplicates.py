@@ -16,7 +16,12 @@ from didact.pipeline import context
 from didact.selection.around import near_duplicates
 from didact.selection.around.budget import cut
 from didact.selection.around.choose import Around, choose
-from didact.selection.around.near_duplicates import NearDuplicates, Refusal, drop_near_duplicates
+from didact.selection.around.near_duplicates import (
+    NearDuplicates,
+    Refusal,
+    drop_near_duplicates,
+    estimate_all,
+)
 from didact.selection.around.quotas import Quotas
 from didact.selection.round_robin import round_robin
 from didact.selection.threshold import threshold
@@ -357,3 +362,5 @@ def test_the_estimate_is_of_what_is_read(tmp_path):
     assert seconds(budget=Budget(samples=10), near_duplicates=None) == 0
     assert seconds("round_robin", near_duplicates=None) == 0
     assert seconds("threshold", value=0) == everything
+    pairs = replace(pool.stats, kind="pair")  # both answers are signed too
+    assert estimate_all(pairs).cpu_seconds == 2 * estimate_all(pool.stats).cpu_seconds

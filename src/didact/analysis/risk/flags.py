@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from didact.core.atomic import write_text
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 
 MOST_ROWS: Final = 20  # named in a flag
 
@@ -221,14 +221,14 @@ def watched(
     return Watched(version, seen, tuple(flags), tuple(one for one, _ in found), tuple(cannot))
 
 
-def write_risk(found: Sequence[Watched], folder: Path) -> Path:
+def write_risk(found: Sequence[Watched], folder: Place) -> Place:
     """Write `risk.json` into a folder, a run's for its report; the file."""
     told = {"versions": [one.to_json() for one in found]}
     write_text(folder / RISK, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return folder / RISK
 
 
-def read_risk(folder: Path) -> tuple[Watched, ...]:
+def read_risk(folder: Place) -> tuple[Watched, ...]:
     """What a monitor found, from the `risk.json` of a folder; nothing where there is none.
 
     Raises:

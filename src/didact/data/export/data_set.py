@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO, Final, Literal, cast
@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from didact.core import registry
 from didact.core.arrays import Int1D
-from didact.core.atomic import replacing, writable
+from didact.core.atomic import replacing, send, writable
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.core.pool import Pool
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
+from didact.core.scratch import scratch
 from didact.data.export.ordered import NOTE, SETTINGS, OrderedDataSet
 from didact.data.reading.json_rows import json_row
 from didact.data.rows.columns import Row, shown
@@ -32,7 +34,9 @@ Format = Literal["jsonl", "jsonl.zst", "parquet"]
 
 INDEX: Final = "order_index"
 VALIDATION: Final = "validation"
-_AT_ONCE: Final = 4096  # rows in memory at a time
+_AT_ONCE: Final = 4096  # rows written at a time
+_READ_ROWS: Final = 8 * _AT_ONCE  # at most, of rows that are read before they are put in order
+_READ_BYTES: Final = 32 * 2**20  # of their texts
 _DEEPEST: Final = 40  # Parquet readers stop at 100 levels, and a list has two
 _DIGITS: Final = 5  # of a shard's number
 
@@ -59,8 +63,8 @@ class ExportSettings(BaseModel):
 
 
 def write_data_set(
-    pool: Pool, order: TrainingOrder, folder: Path, settings: ExportSettings
-) -> list[Path]:
+    pool: Pool, order: TrainingOrder, folder: Place, settings: ExportSettings
+) -> list[Place]:
     """Write the ordered files, the validation split if there is one, and the trainer's settings.
 
     The rows are the user's own, every field as it came.
@@ -75,8 +79,8 @@ def write_data_set(
         DataError: The order cannot be written so; a row already has a field that is to be added;
             rows have no common Parquet schema; the disk is full.
 
-    **Cost:** reads each exported row once (for Parquet from JSON twice), writes it once; 4,096
-    rows in memory.
+    **Cost:** reads each exported row once (for Parquet from JSON twice), writes it once; of some
+    ten thousand rows in memory at a time those that lie together are read together.
     """
     check_pool(
         "the order's rows", order.pool_fingerprint, pool.fingerprint,
@@ -87,13 +91,14 @@ def write_data_set(
         fmt = settings.format
     has_validation = bool(pool.in_validation.any())
     _check_order(pool, order, settings, has_validation=has_validation)
-    with writable(folder, "choose another folder with -o"):
-        folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, Path):
+        with writable(folder, "choose another folder with -o"):
+            folder.mkdir(parents=True, exist_ok=True)
     names = _names(settings, fmt)
     validation = f"{VALIDATION}.{fmt}" if has_validation else None
     once = (pool.copy_number == 1) | (not pool.dedup)
     held = np.flatnonzero(pool.in_validation & once)
-    of_trainer: list[Path] = []
+    of_trainer: list[Place] = []
     if settings.trainer != "none":
         data = OrderedDataSet(
             data_files=names,
@@ -105,16 +110,29 @@ def write_data_set(
             nulls_are_filled_in=fmt == "parquet" or pool.record_format == "arrow",
             **_about(pool),
         )
-        of_trainer = registry.find("trainers", settings.trainer)(folder / SETTINGS, data)
+        of_trainer = _write_settings(settings.trainer, folder / SETTINGS, data)
     bounds = np.linspace(0, len(order), settings.shards + 1).astype(np.int64).tolist()
     for name, start, stop in zip(names, bounds, bounds[1:], strict=False):
         first = start if settings.order_index else None
         _write_rows(pool, order.rows[start:stop], folder / name, fmt, first)
-    written = [folder / name for name in names]
+    written: list[Place] = [folder / name for name in names]
     if validation is not None:
         _write_rows(pool, held, folder / validation, fmt, None)
         written.append(folder / validation)
     return written + of_trainer
+
+
+def _write_settings(trainer: str, folder: Place, data: OrderedDataSet) -> list[Place]:
+    """Write the trainer's settings; the files."""
+    write = registry.find("trainers", trainer)
+    if isinstance(folder, Path):
+        return [*write(folder, data)]
+    with TemporaryDirectory(dir=scratch("passing")) as place:
+        written: list[Path] = write(Path(place) / SETTINGS, data)
+        sent = [folder / file.relative_to(Path(place) / SETTINGS).as_posix() for file in written]
+        for file, to in zip(written, sent, strict=True):
+            send(file, to)
+    return [*sent]
 
 
 def _about(pool: Pool) -> dict[str, Any]:
@@ -171,17 +189,38 @@ def _names(settings: ExportSettings, fmt: Format) -> list[str]:
     return [f"{name}-{i:0{_DIGITS}d}-of-{n:0{_DIGITS}d}.{fmt}" for i in range(n)]
 
 
-def _write_rows(pool: Pool, rows: Int1D, path: Path, fmt: Format, first: int | None) -> None:
+def _write_rows(pool: Pool, rows: Int1D, path: Place, fmt: Format, first: int | None) -> None:
     """Rows in the order given; `first` is the order index of the first, None to leave it out."""
     if fmt == "parquet":
         _write_parquet(pool, rows, path, first)
         return
+    lines = map(_one_line, _records(pool, rows))
+    if first is not None:
+        lines = map(_indexed, lines, count(first))
     with replacing(path) as temporary, _writer(temporary, compress=fmt == "jsonl.zst") as file:
-        for at in range(0, len(rows), _AT_ONCE):
-            lines = map(_one_line, pool.records(rows[at : at + _AT_ONCE]))
-            if first is not None:
-                lines = map(_indexed, lines, count(first + at))
-            file.write(b"".join(line + b"\n" for line in lines))
+        while block := list(islice(lines, _AT_ONCE)):
+            file.write(b"".join(line + b"\n" for line in block))
+
+
+def _together(pool: Pool, rows: Int1D) -> Iterator[Int1D]:
+    """Rows in parts that fit into memory, whole multiples of `_AT_ONCE` but for the last."""
+    at = 0
+    while at < len(rows):
+        size = _READ_ROWS
+        while size > _AT_ONCE and pool.n_bytes[rows[at : at + size]].sum() > _READ_BYTES:
+            size //= 2
+        yield rows[at : at + size]
+        at += size
+
+
+def _records(pool: Pool, rows: Int1D) -> Iterator[bytes]:
+    """`pool.records(rows)`, read in the order in which they lie in the store."""
+    for part in _together(pool, rows):
+        order = np.argsort(part, kind="stable")
+        found = list(pool.records(part[order]))
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        yield from map(found.__getitem__, place.tolist())
 
 
 @contextmanager
@@ -225,12 +264,14 @@ def _indexed(row: bytes, position: int) -> bytes:
 # -- Parquet ---------------------------------------------------------------------------------------
 
 
-def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> None:
-    pieces = [rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)]
+def _write_parquet(pool: Pool, rows: Int1D, path: Place, first: int | None) -> None:
     if pool.record_format == "arrow":
         schema = pool.record_table(rows[:1]).schema
+        tables = _tables(pool, rows)
     else:
-        schema = _json_schema(pool, pieces)
+        schema = _json_schema(pool, rows)
+        values = _structs(pool, rows, pa.struct(list(schema)))
+        tables = (pa.Table.from_arrays(v.flatten(), schema=schema) for v in values)
     written = schema
     if first is not None:
         _check_free(dict.fromkeys(schema.names))
@@ -240,43 +281,47 @@ def _write_parquet(pool: Pool, rows: Int1D, path: Path, first: int | None) -> No
         _no_common_schema(),
         pq.ParquetWriter(temporary, written) as writer,
     ):
-        for number, piece in enumerate(pieces):
-            if pool.record_format == "arrow":
-                table = pool.record_table(piece)
-            else:
-                values = _structs(pool, piece, pa.struct(list(schema)))
-                table = pa.Table.from_arrays(values.flatten(), schema=schema)
+        for number, table in enumerate(tables):
             if first is not None:
                 begin = first + number * _AT_ONCE
-                index = pa.array(np.arange(begin, begin + len(piece)))
-                table = table.append_column(written.field(INDEX), index)
-            writer.write_table(table)
+                index = pa.array(np.arange(begin, begin + len(table)))
+                writer.write_table(table.append_column(written.field(INDEX), index))
+            else:
+                writer.write_table(table)
 
 
-def _json_schema(pool: Pool, pieces: list[Int1D]) -> pa.Schema:
+def _tables(pool: Pool, rows: Int1D) -> Iterator[pa.Table]:
+    """Arrow rows, `_AT_ONCE` at a time, read together as far as memory goes."""
+    for part in _together(pool, rows):
+        table = pool.record_table(part)
+        yield from (table.slice(at, _AT_ONCE) for at in range(0, len(table), _AT_ONCE))
+
+
+def _json_schema(pool: Pool, rows: Int1D) -> pa.Schema:
     """One schema that holds every row to be written; every key of every row is in it."""
     found = pa.schema([])
-    for piece in pieces:
+    for values in _structs(pool, rows, None):
         with _no_common_schema():
-            here = pa.schema(list(_structs(pool, piece, None).type))
+            here = pa.schema(list(values.type))
             found = pa.unify_schemas([found, here], promote_options="permissive")
     kept = _writable_type(pa.struct(list(found)))
     return pa.schema([] if kept is None else list(kept))
 
 
-def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> pa.StructArray:
-    """JSON rows as one Arrow array; its type is found from all of them unless it is given."""
-    values = [_parsed(row) for row in pool.records(rows)]
-    with _no_common_schema():
-        found = pa.array(values, kind)
-    return found if values else pa.array([], kind or pa.struct([]))
+def _structs(pool: Pool, rows: Int1D, kind: pa.StructType | None) -> Iterator[pa.StructArray]:
+    """JSON rows as Arrow arrays, `_AT_ONCE` at a time; types are found unless one is given."""
+    records = _records(pool, rows)
+    while values := [_parsed(row) for row in islice(records, _AT_ONCE)]:
+        with _no_common_schema():
+            found = pa.array(values, kind)
+        yield found
 
 
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
 def _parsed_rows(pool: Pool, rows: Int1D) -> Iterator[Row]:
-    return map(_parsed, pool.records(rows))
+    return map(_parsed, _records(pool, rows))
 
 
 def _parsed(record: bytes) -> Row:
@@ -315,7 +360,7 @@ def _writable_type(type_: pa.DataType, levels: int = _DEEPEST) -> pa.DataType | 
     return type_
 
 
-def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Path]) -> tuple[str, ...]:
+def export_notes(pool: Pool, settings: ExportSettings, files: Iterable[Place]) -> tuple[str, ...]:
     """What should be known of an export: what a trainer's files note, what JSON cannot hold.
 
     A trainer's note is a line of its YAML settings that begins with `# note: `, as `settings_text`

@@ -16,6 +16,7 @@ from didact.core.atomic import lies_inside, remove, write_text
 from didact.core.checksums import read_signed, signed
 from didact.core.errors import DamagedError, DataError
 from didact.core.locks import alone_in
+from didact.core.paths import Place, inside, listed
 
 LIST: Final = ".didact-export.json"
 Listed = Mapping[str, tuple[str, int]]  # path in the folder → the export's name, bytes
@@ -23,7 +24,7 @@ _REMEDY: Final = "choose another folder with -o, or move it away"
 
 
 @contextmanager
-def owned(folder: Path, name: str, *beside: str) -> Iterator[Callable[[Sequence[Path]], None]]:
+def owned(folder: Place, name: str, *beside: str) -> Iterator[Callable[[Sequence[Place]], None]]:
     """Hold a folder for one export; gives what is to be told of the files it wrote.
 
     Told of them, it removes those of the export of the same name before that are not among them;
@@ -42,34 +43,35 @@ def owned(folder: Path, name: str, *beside: str) -> Iterator[Callable[[Sequence[
     stems = (name, *beside)
     with alone_in(folder):
         before, begun = _listed(folder)
-        for path in sorted(folder.iterdir()):
+        for path in listed(folder, "*"):
             if _is_data(path.name, stems) and not _is_data(path.name, begun):
                 _refuse_strange(path, before)
         _list(folder, before, stems)
 
-        def written(files: Sequence[Path]) -> None:
-            now = {p.relative_to(folder).as_posix(): (name, p.stat().st_size) for p in files}
+        def written(files: Sequence[Place]) -> None:
+            now = {inside(p, folder).as_posix(): (name, p.stat().st_size) for p in files}
             others = {p: told for p, told in before.items() if told[0] != name}
             mine: dict[str, int | None] = {
                 p: size for p, (of, size) in before.items() if of == name
             }
             mine |= {
                 p.name: None
-                for p in folder.iterdir()
+                for p in listed(folder, "*")
                 if _is_data(p.name, begun) and p.name not in others
             }
             for old, size in mine.items():
                 if old not in now and _is_unchanged(folder / old, size):
-                    remove(folder / old)
-                    if (folder / old).parent != folder:
+                    place = folder / old
+                    remove(place)
+                    if isinstance(place, Path) and place.parent != folder:
                         with suppress(OSError):  # a folder with files of others stays
-                            (folder / old).parent.rmdir()
+                            place.parent.rmdir()
             _list(folder, {**others, **now}, ())
 
         try:
             yield written
         except BaseException:
-            if not any(_is_data(path.name, stems) for path in folder.iterdir()):
+            if not any(_is_data(path.name, stems) for path in listed(folder, "*")):
                 _list(folder, before, ())  # nothing was written
             raise
 
@@ -81,11 +83,11 @@ def _is_data(name: str, stems: Sequence[str]) -> bool:
     )
 
 
-def _is_unchanged(path: Path, size: int | None) -> bool:
+def _is_unchanged(path: Place, size: int | None) -> bool:
     return path.is_file() and (size is None or path.stat().st_size == size)
 
 
-def _refuse_strange(path: Path, before: Listed) -> None:
+def _refuse_strange(path: Place, before: Listed) -> None:
     if path.name not in before:
         raise DataError(
             f"{path}: is no file of an earlier export here, and would be replaced or read with "
@@ -95,7 +97,7 @@ def _refuse_strange(path: Path, before: Listed) -> None:
         raise DataError(f"{path}: was changed since it was exported, and would be lost; {_REMEDY}")
 
 
-def _listed(folder: Path) -> tuple[dict[str, tuple[str, int]], list[str]]:
+def _listed(folder: Place) -> tuple[dict[str, tuple[str, int]], list[str]]:
     """Files of the exports before, and what data of one that was interrupted begins with."""
     try:
         told = read_signed(folder / LIST)
@@ -111,7 +113,7 @@ def _listed(folder: Path) -> tuple[dict[str, tuple[str, int]], list[str]]:
     return {name: told for name, told in files.items() if lies_inside(folder, name)}, begun
 
 
-def _list(folder: Path, files: Listed, begun: Sequence[str]) -> None:
+def _list(folder: Place, files: Listed, begun: Sequence[str]) -> None:
     if not files and not begun:
         remove(folder / LIST)
         return

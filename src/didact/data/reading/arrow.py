@@ -10,16 +10,13 @@ import pyarrow as pa
 
 from didact.core.arrow_files import retyped
 from didact.data.reading.container import TableContainer
-from didact.data.reading.files import File, readable
+from didact.data.reading.files import File, arrow_source, readable
 
 
 @contextmanager
 def _reader(file: File) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Schema and record batches of an Arrow file or stream.
-
-    Read, not mapped: where a mapped file is cut short meanwhile, the kernel ends the process.
-    """
-    with readable(file.path), pa.OSFile(str(file.path)) as source:
+    """Schema and record batches of an Arrow file or stream."""
+    with readable(file.path), arrow_source(file.path) as source:
         try:
             reader = pa.ipc.open_file(source)
         except pa.ArrowInvalid:

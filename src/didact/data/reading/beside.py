@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from didact.core.findings import Finding, counted
+from didact.core.paths import Place, RemotePath
 from didact.data.reading.discovery import Walked
 from didact.data.reading.files import File
 from didact.data.reading.splits import held_splits, split_of
@@ -26,7 +27,7 @@ def beside(found: Walked) -> tuple[Finding, ...]:
     return (*_unread(found.passed_over), *_mixed(found.files))
 
 
-def _unread(passed_over: Mapping[Path, str]) -> Iterator[Finding]:
+def _unread(passed_over: Mapping[Place, str]) -> Iterator[Finding]:
     """Files of the given folders that are not read, but for documents."""
     unread = {p: name for p, name in passed_over.items() if not _DOCUMENTS.match(p.name.lower())}
     left = list(unread.values())
@@ -87,14 +88,16 @@ def _listed(files: Sequence[File]) -> str:
     return f"[{_shown(', '.join(out))}{', …' if left else ''}]"
 
 
-def _pattern(files: Sequence[File]) -> tuple[str, set[Path]]:
+def _pattern(files: Sequence[File]) -> tuple[str, set[Place]]:
     """A glob for the first of some files and as many others of them as it can name."""
     path = files[0].path
+    if isinstance(path, RemotePath):
+        return str(path), {path}
     among = {file.path for file in files}
     stem = re.split(r"\d", path.name, maxsplit=1)[0]
     ending = "".join(path.suffixes[-2:])
     pattern = f"{glob.escape(str(path.parent / stem))}*{ending}"
-    matched = {Path(match) for match in glob.glob(pattern)}  # noqa: PTH207 - Path.glob refuses absolute patterns
+    matched: set[Place] = {Path(match) for match in glob.glob(pattern)}  # noqa: PTH207 - Path.glob refuses absolute patterns
     if len(matched) > 1 and matched <= among:
         return pattern, matched
     return str(path), {path}

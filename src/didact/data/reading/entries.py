@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from didact.core.bounded import LONGEST_CONFIG, read_bounded
 from didact.core.errors import DataError, did_you_mean
 from didact.core.findings import Finding, counted
 from didact.core.nesting import parse_json
+from didact.core.paths import Given, Place, place
+from didact.core.paths import shown as shown_place
 from didact.data.reading.files import readable
 from didact.data.reading.saved import snapshot_of
 from didact.data.reading.settings import DataSettings
@@ -36,12 +37,12 @@ _TAGS: Final = {
 class Resolved(NamedTuple):
     """Paths without names of data sets, and how their rows are read."""
 
-    paths: list[str | Path]
+    paths: list[Given]
     settings: DataSettings
     findings: tuple[Finding, ...]
 
 
-def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
+def resolved(paths: Sequence[Given], settings: DataSettings) -> Resolved:
     """Paths to `dataset_info.json`, or to its folder, become those of the data set's rows.
 
     `data/dataset_info.json#NAME` or `data#NAME` means one of several. Its columns are mapped as the
@@ -51,25 +52,25 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
         DataError: There is no such data set, several and none is named, its rows are on a hub, it
             has roles of its own, or two of them are read with different columns.
     """
-    found: list[str | Path] = []
+    found: list[Given] = []
     read: list[DataSettings] = []  # how the rows behind each path are
     findings: list[Finding] = []
     for path in paths:
-        with readable(Path(path)):
+        with readable(place(path)):
             whole, name = _split(path)
-            place, said = snapshot_of(whole)
-            entries = _entries(place)
+            where, said = snapshot_of(whole)
+            entries = _entries(where)
         findings += said
         if entries is None:
             if name is not None:
                 raise DataError(
-                    f"{path}: no such file, and {place} is no {FILE} of LLaMA-Factory with a data "
-                    f"set {name!r}; check the path"
+                    f"{shown_place(path)}: no such file, and {where} is no {FILE} of "
+                    f"LLaMA-Factory with a data set {name!r}; check the path"
                 )
-            found.append(path if place == whole else place)
+            found.append(path if where == whole else where)
             read.append(settings)
             continue
-        file = place / FILE if place.is_dir() else place
+        file = where / FILE if where.is_dir() else where
         name = _named(file, entries, name)
         found.append(_rows_of(file, name, entries[name]))
         read.append(_mapped(file, name, entries[name], settings))
@@ -80,24 +81,25 @@ def resolved(paths: Sequence[str | Path], settings: DataSettings) -> Resolved:
             findings.append(Finding("num_samples", n, "", text, remedy))
     if any(kind != read[0] for kind in read):
         raise DataError(
-            f"{', '.join(map(str, paths))}: are not read with the same columns; expected one way "
-            "to read the rows of a pool: run them apart"
+            f"{', '.join(map(shown_place, paths))}: are not read with the same columns; expected "
+            "one way to read the rows of a pool: run them apart"
         )
     return Resolved(found, read[0] if read else settings, tuple(findings))
 
 
-def _split(path: str | Path) -> tuple[Path, str | None]:
+def _split(path: Given) -> tuple[Place, str | None]:
     """A path, and the name of a data set behind it."""
-    whole = Path(path).expanduser()
-    before, mark, name = str(whole).rpartition(_MARK)
-    if not mark or not before or whole.exists() or not Path(before).exists():
+    whole = place(path)
+    given = path if isinstance(path, str) else str(path)
+    before, mark, name = given.rpartition(_MARK)
+    if not mark or not before or whole.exists() or not place(before).exists():
         return whole, None
-    return Path(before), name
+    return place(before), name
 
 
-def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
+def _entries(where: Place) -> dict[str, dict[str, Any]] | None:
     """The data sets of a file, or of the one in a folder; None where it is not such a file."""
-    file = place / FILE if place.is_dir() else place
+    file = where / FILE if where.is_dir() else where
     if file.name != FILE or not file.is_file():
         return None
     try:
@@ -111,7 +113,7 @@ def _entries(place: Path) -> dict[str, dict[str, Any]] | None:
     return entries if of_sets else None
 
 
-def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> str:
+def _named(file: Place, entries: dict[str, dict[str, Any]], name: str | None) -> str:
     """The name of the data set that is meant."""
     if name is not None and name not in entries:
         raise DataError(f"{file}: has no data set {name!r}{did_you_mean(name, entries)}")
@@ -131,7 +133,7 @@ def _named(file: Path, entries: dict[str, dict[str, Any]], name: str | None) -> 
     )
 
 
-def _rows_of(file: Path, name: str, entry: dict[str, Any]) -> Path:
+def _rows_of(file: Place, name: str, entry: dict[str, Any]) -> Place:
     """Where the rows of a data set are."""
     if not isinstance(entry.get("file_name"), str):
         where = next((f"{hub} {shown(entry[hub])}" for hub in _HUBS if hub in entry), "nowhere")
@@ -142,7 +144,7 @@ def _rows_of(file: Path, name: str, entry: dict[str, Any]) -> Path:
     return file.parent / str(entry["file_name"])
 
 
-def _mapped(file: Path, name: str, entry: dict[str, Any], settings: DataSettings) -> DataSettings:
+def _mapped(file: Place, name: str, entry: dict[str, Any], settings: DataSettings) -> DataSettings:
     """The settings with the format and columns of a data set; what they have given stays."""
     chats = entry.get("formatting", "alpaca") != "alpaca"
     given = entry.get("columns", {})
@@ -197,7 +199,7 @@ def _is_of_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(v is None or isinstance(v, str) for v in value.values())
 
 
-def _check_tags(file: Path, name: str, tags: dict[str, Any]) -> None:
+def _check_tags(file: Place, name: str, tags: dict[str, Any]) -> None:
     """Raise DataError when a role has a name that is read as another."""
     for tag, role in _TAGS.items():
         found = tags.get(tag, role)

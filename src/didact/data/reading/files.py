@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Literal
 
 import pyarrow as pa
 import zstandard
 from isal import igzip, isal_zlib
 
-from didact.core.errors import DataError
+from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding
+from didact.core.paths import Place, RemotePath, masked
 
 Codec = Literal["", "gz", "zst"]
 CHUNK: Final = 2**20
@@ -40,7 +41,7 @@ class File:
     """One input file and what it is.
 
     Attributes:
-        path: Its place on disk.
+        path: Its place, on a disk or behind a URL.
         container: How rows lie in it: a name of `didact.data.reading.containers`.
         codec: How it is compressed.
         name: Its path from the folder that all input files share: says which file, wherever the
@@ -52,7 +53,7 @@ class File:
             has a sentence for it), the first of it, and counts.
     """
 
-    path: Path
+    path: Place
     container: str
     codec: Codec
     name: str = ""
@@ -64,19 +65,22 @@ class File:
     )
 
 
-def legible(path: Path) -> str:
+def legible(path: PurePath | RemotePath) -> str:
     r"""A path as text, with `/`; bytes of it that are not UTF-8 as `\xe9`.
 
-    Linux lets names be any bytes, and what is written of them (sources, manifests) is text.
+    Linux lets names be any bytes, and what is written of them (sources, manifests) is text. A URL
+    is without its credentials.
     """
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Place) -> Iterator[None]:
     """Foreign errors of reading `path`, mapped once to a DataError with the remedy."""
     try:
         yield
+    except DidactError:  # of a store; some of them are OSErrors, too
+        raise
     except _GZIP_ERRORS as error:
         raise DataError(
             f"{path}: corrupt or truncated gzip data ({error}); expected a whole .gz file: "
@@ -98,8 +102,10 @@ def readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {_unreadable(path, error)}") from error
 
 
-def _unreadable(path: Path, error: OSError) -> str:
+def _unreadable(path: Place, error: OSError) -> str:
     """Why a file cannot be read, and the remedy."""
+    if isinstance(path, RemotePath):
+        return f"cannot be read ({masked(str(error))}); run the same command again"
     if isinstance(error, FileNotFoundError):
         if path.is_symlink():
             return (
@@ -130,6 +136,17 @@ _WHY_UNREADABLE: Final = {
     errno.ENOTDIR: "a part of this path is a file, not a folder; check the path",
     errno.ENAMETOOLONG: "is longer than the name of a file may be; check it",
 }
+
+
+@contextmanager
+def arrow_source(path: Place) -> Iterator[pa.NativeFile]:
+    """A file as pyarrow reads it. Not mapped: if it is cut short then, the process ends."""
+    if isinstance(path, RemotePath):
+        with path.open("rb") as raw, pa.PythonFile(raw, mode="r") as source:
+            yield source
+    else:
+        with pa.OSFile(str(path)) as source:
+            yield source
 
 
 def chunks(file: File) -> Iterator[bytes]:

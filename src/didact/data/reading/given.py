@@ -22,6 +22,8 @@ from didact.core.atomic import digest
 from didact.core.entries import temporary_folder
 from didact.core.errors import DataError, DidactError
 from didact.core.findings import Finding, counted
+from didact.core.paths import Given, Place, RemotePath
+from didact.core.shared_entries import standing
 from didact.data.reading.discovery import Walked, describe, walked
 from didact.data.reading.files import File
 from didact.data.rows.columns import shown
@@ -48,7 +50,7 @@ class GivenRows:
 
 
 @contextmanager
-def located(paths: Sequence[str | Path] | GivenRows, cache_dir: Path) -> Iterator[Walked]:
+def located(paths: Sequence[Given] | GivenRows, cache_dir: Place) -> Iterator[Walked]:
     """The files behind paths, or the one that holds rows which lie in none, until the block ends.
 
     Args:
@@ -60,7 +62,7 @@ def located(paths: Sequence[str | Path] | GivenRows, cache_dir: Path) -> Iterato
     """
     if isinstance(paths, GivenRows) or list(map(str, paths)) == [STDIN]:
         given = paths if isinstance(paths, GivenRows) else None
-        with lying(given, cache_dir / "tmp") as file:
+        with lying(given, standing(cache_dir) / "tmp") as file:
             yield Walked([file], {})
     elif STDIN in map(str, paths):
         raise DataError(f"{STDIN}, what is piped in, is given beside files; expected it alone")
@@ -256,14 +258,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{shown(value)} is of type {type(value).__name__}")
 
 
-def paths_or_rows(given: Any) -> list[str | Path] | GivenRows:
+def paths_or_rows(given: Any) -> list[Given] | GivenRows:
     """What `read` is given, told apart: paths, one or several, or rows.
 
     Raises:
         DataError: It is neither.
     """
-    if isinstance(given, str | os.PathLike):
-        return [given if isinstance(given, str) else Path(given)]
+    if isinstance(given, str | os.PathLike | RemotePath):
+        return [_path(given)]
     if isinstance(given, GivenRows):
         return given
     if isinstance(given, Mapping) or _is_table(given):
@@ -277,6 +279,10 @@ def paths_or_rows(given: Any) -> list[str | Path] | GivenRows:
     first = next(several, None)
     if first is None:
         return []
-    if isinstance(first, str | os.PathLike):
-        return [path if isinstance(path, str) else Path(path) for path in chain([first], several)]
+    if isinstance(first, str | os.PathLike | RemotePath):
+        return [_path(path) for path in chain([first], several)]
     return GivenRows(chain([first], several))
+
+
+def _path(given: Any) -> Given:
+    return given if isinstance(given, str | RemotePath) else Path(given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +18,21 @@ from didact.core.entries import intact_entry, temporary_folder
 from didact.core.errors import ConfigError, DataError, NoSampleError
 from didact.core.findings import Finding, findings_of
 from didact.core.keep import adopt, keep
+from didact.core.paths import Given, Place
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
+from didact.core.shared_entries import standing
 from didact.data.reading.beside import beside
 from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
-from didact.data.reading.files import File, legible, readable
+from didact.data.reading.files import File, legible
 from didact.data.reading.given import GivenRows, located
 from didact.data.reading.incoming import IncomingRows
 from didact.data.reading.mapped import refuse
 from didact.data.reading.over import passed_over
 from didact.data.reading.reader import Reader
 from didact.data.reading.settings import DataSettings
+from didact.data.reading.stamps import Stamp, hashed_by, stamps_of, tag_of, untagged
 from didact.data.reading.tables import are_tables, shared_schema
 from didact.data.rows.detection import check_columns, plug_in_sources
 from didact.data.store.token_counts import TokenCounter, token_counter
@@ -64,7 +66,7 @@ class Ingested:
 
 
 def read_pool(
-    paths: Sequence[str | Path] | GivenRows,
+    paths: Sequence[Given] | GivenRows,
     settings: DataSettings,
     ctx: Context,
     *,
@@ -75,7 +77,7 @@ def read_pool(
     """The pool behind some files: found in the cache, or read, checked and written there.
 
     Args:
-        paths: Files, folders, globs; `-` for what is piped in; or rows.
+        paths: Files, folders, globs, here or behind URLs; `-` for what is piped in; or rows.
         settings: How rows are read.
         ctx: Its cache holds the stores, its seed draws the validation split.
         role: What the files are for.
@@ -112,7 +114,7 @@ def _pool_of(
             f"{files[0].container}; leave the setting out"
         )
     counter = token_counter(settings.tokenizer)
-    stamps = [_stamp(file) for file in files]
+    stamps = stamps_of(files)
     key = {
         "store": STORE_VERSION,
         "settings": settings.model_dump(mode="json", exclude=_NO_MATTER),
@@ -137,6 +139,7 @@ def _pool_of(
             "path": file.name if file.digest else legible(file.path),
             "bytes": stamp[1],
             "blake2b": hashed,
+            **tag_of(stamp),
         }
         for file, stamp, hashed in zip(files, stamps, entry["blake2b"], strict=True)
     )
@@ -144,7 +147,7 @@ def _pool_of(
         refuse(entry["unmet"])
     pool = open_cached(entry["fingerprint"], ctx.cache_dir)
     of_files = (finding for file in files for finding in file.findings)
-    noticed = (*about, *of_files, *findings_of(entry["findings"]))
+    noticed = (*about, *of_files, *untagged(files, stamps), *findings_of(entry["findings"]))
     return Ingested(replace(pool, noticed=noticed), inputs, reused=not made)
 
 
@@ -161,7 +164,7 @@ def _load(ctx: Context, folder: Path) -> dict[str, Any] | None:
 
 def _read(
     files: list[File],
-    stamps: list[list[Any]],
+    stamps: list[Stamp],
     settings: DataSettings,
     counter: TokenCounter,
     ctx: Context,
@@ -173,9 +176,9 @@ def _read(
     told: list[tuple[str, str, Counter[str]]] = []
     files = [replace(file, tell=lambda *over: told.append(over)) for file in files]
     with (
-        temporary_folder(ctx.cache_dir / "tmp") as folder,
+        temporary_folder(standing(ctx.cache_dir) / "tmp") as folder,
         StoreWriter(folder, settings, counter, overlap, schema, skip) as writer,
-        _hashing(files, ctx) as hashed,
+        _hashing(files, stamps, ctx) as hashed,
     ):
         with _behind(ctx.meter.timed(writer.add)) as emit:
             reader = Reader(settings, emit, schema)
@@ -183,8 +186,8 @@ def _read(
         if writer.n == 0:
             raise NoSampleError(_nothing(files, writer.counts))
         hashes = hashed()
-        for file, stamp in zip(files, stamps, strict=True):
-            if _stamp(file) != stamp:
+        for file, stamp, now in zip(files, stamps, stamps_of(files), strict=True):
+            if now != stamp:
                 raise DataError(
                     f"{file.path}: was changed while it was read; run the same command again once "
                     "nobody writes to it"
@@ -200,21 +203,24 @@ def _read(
 
 
 @contextmanager
-def _hashing(files: Sequence[File], ctx: Context) -> Iterator[Callable[[], list[str]]]:
+def _hashing(
+    files: Sequence[File], stamps: Sequence[Stamp], ctx: Context
+) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
     with ThreadPoolExecutor(1) as hasher:
-        digests = [hasher.submit(ctx.meter.timed(_digest), file) for file in files]
+        timed = ctx.meter.timed(_digest)
+        digests = [hasher.submit(timed, file, s) for file, s in zip(files, stamps, strict=True)]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
             hasher.shutdown(wait=False, cancel_futures=True)
 
 
-def _digest(file: File) -> str:
-    return file.digest or digest(file.path)
+def _digest(file: File, stamp: Stamp) -> str:
+    return file.digest or hashed_by(stamp) or digest(file.path)
 
 
-def open_cached(pool_fingerprint: str, cache_dir: Path) -> Pool:
+def open_cached(pool_fingerprint: str, cache_dir: Place) -> Pool:
     """A handle on a pool that was read before; reading from it fails if its store is gone.
 
     Raises:
@@ -232,25 +238,6 @@ def find_cached(pool_fingerprint: str, ctx: Context) -> Pool | None:
     """A pool that was read before; None where its store is gone or damaged."""
     pool = open_cached(pool_fingerprint, ctx.cache_dir)
     return pool if intact_entry(pool.path, ctx.tell, whole=False) is not None else None
-
-
-def default_cache_dir() -> Path:
-    """`$DIDACT_CACHE`, or the user's cache folder."""
-    given = os.environ.get("DIDACT_CACHE")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "didact"
-
-
-def _stamp(file: File) -> list[Any]:
-    """What tells whether a file is the one that was read before."""
-    with readable(file.path):
-        found = file.path.stat()
-    if file.digest:
-        return [file.name, found.st_size, file.digest]
-    # the change time too: copying and restoring tools set the modification time back
-    times = [found.st_mtime_ns, found.st_ctime_ns]
-    return [legible(file.path.resolve()), found.st_size, *times, found.st_ino]
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.data.reading.container import RawRow, TextContainer
 from didact.data.reading.files import File
 from didact.data.reading.json_faults import TRAILING_COMMA
@@ -106,7 +106,7 @@ class Array:
         comma: The last mark was a comma.
     """
 
-    path: Path | str
+    path: Place | str
     most: int
     marks: _Marks = field(default_factory=_Marks)
     number: int = 0
@@ -116,7 +116,7 @@ class Array:
     comma: bool = False
 
     @classmethod
-    def inside(cls, path: Path | str, most: int, number: int) -> Array:
+    def inside(cls, path: Place | str, most: int, number: int) -> Array:
         """An array that has begun inside something, its first element numbered behind `number`."""
         return cls(path, most, _Marks(depth=1), number=number, begun=True)
 

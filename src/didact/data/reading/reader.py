@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
 from didact.data.formats import labelled, preference
@@ -57,7 +57,7 @@ class Reader:
         self.formats: dict[str, None] = {}
         self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
-        self._kinds: dict[Kind, Path] = {}
+        self._kinds: dict[Kind, Place] = {}
         self._batch = IncomingRows()
         self._most_bytes = settings.batch_bytes
         if settings.unit == "chunk":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, Final
 
 import pyarrow as pa
@@ -14,15 +14,16 @@ from didact.core.bounded import read_bounded
 from didact.core.errors import DataError
 from didact.core.findings import Finding
 from didact.core.nesting import parse_json
+from didact.core.paths import Place, RemotePath
 from didact.core.value_tables import KEY
-from didact.data.reading.files import readable
+from didact.data.reading.files import arrow_source, readable
 
 _LINE: Final = 4096  # bytes of a file that has one line
 # What `datasets` keeps of `map` and `filter` beside the data set they were made from.
 _RESULT: Final = re.compile(r"cache-[0-9a-f]{8,}(_\d+_of_\d+)?\.arrow")
 
 
-def saved_data_sets(paths: Iterable[Path]) -> dict[Path, set[str]]:
+def saved_data_sets(paths: Iterable[Place]) -> dict[Place, set[str]]:
     """Folders of `save_to_disk` among the paths of a folder, each with the names of its files.
 
     Raises:
@@ -45,28 +46,31 @@ def saved_data_sets(paths: Iterable[Path]) -> dict[Path, set[str]]:
     return found
 
 
-def is_result(path: Path) -> bool:
+def is_result(path: PurePath) -> bool:
     """Whether a file, named from the folder that is read, is a kept result, or not finished."""
     unfinished = any(part.endswith(".incomplete") for part in path.parts)
     return unfinished or _RESULT.fullmatch(path.name) is not None
 
 
-def is_own_table(path: Path) -> bool:
+def is_own_table(path: Place) -> bool:
     """Whether a file is a table of didact's: scores, a selection, an order, clusters."""
     if path.suffix != ".parquet":
         return False
     try:
-        return KEY in (pq.read_schema(path).metadata or {})
+        with arrow_source(path) as source:
+            return KEY in (pq.read_schema(source).metadata or {})
     except (OSError, pa.ArrowException):  # its reader says what is wrong with it
         return False
 
 
-def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
+def snapshot_of(folder: Place) -> tuple[Place, tuple[Finding, ...]]:
     """The snapshot of a repository in the hub's cache; any other folder as it is.
 
     Raises:
         DataError: It has several snapshots, and does not say which is the main one.
     """
+    if isinstance(folder, RemotePath):  # the hub's cache lies on a disk
+        return folder, ()
     snapshots = folder / "snapshots"
     if not (snapshots.is_dir() and (folder / "refs").is_dir()):
         return folder, ()
@@ -89,7 +93,7 @@ def snapshot_of(folder: Path) -> tuple[Path, tuple[Finding, ...]]:
     return chosen, (Finding("snapshots", others, chosen.name, text, "data.path names another"),)
 
 
-def _line(path: Path) -> str:
+def _line(path: Place) -> str:
     """What a file holds that is one line; "" where it is longer than any."""
     try:
         with readable(path):
@@ -99,7 +103,7 @@ def _line(path: Path) -> str:
     return data.decode("utf-8", "replace").strip()
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Place) -> dict[str, Any]:
     """What a file holds as JSON; nothing where that is no object."""
     try:
         with readable(path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 import pyarrow as pa
 
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.data.reading.containers import TABLES
 from didact.data.reading.files import File, readable
 from didact.data.reading.plain_types import plain, plain_type
@@ -39,7 +39,7 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
         DataError: A file cannot be read, or a column has different types in two files.
     """
     shared: pa.Schema | None = None
-    first: Path | None = None
+    first: Place | None = None
     for file in files:
         with readable(file.path):
             schema = TABLES[file.container].schema(file)
@@ -91,7 +91,7 @@ def table_batches(
         yield _fitted(batch, schema, file.path)
 
 
-def _fitted(batch: pa.RecordBatch, schema: pa.Schema, path: Path) -> pa.RecordBatch:
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, path: Place) -> pa.RecordBatch:
     """The batch with exactly the columns of `schema`."""
     if batch.schema.equals(schema):
         return batch

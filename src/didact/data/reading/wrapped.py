@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from didact.core.errors import DataError
 from didact.core.nesting import DEEPEST
+from didact.core.paths import Place
 from didact.data.reading.container import RawRow
 from didact.data.reading.files import File
 from didact.data.reading.json_arrays import STRING, Array
@@ -55,7 +55,7 @@ class NoListError(DataError):
 
 def rows_in(
     pieces: Iterable[bytes],
-    path: Path | str,
+    path: Place | str,
     key: str,
     *,
     max_row_bytes: int,
@@ -101,7 +101,7 @@ class _Objects:
         over: Something stands where an object should, and what follows is not looked at.
     """
 
-    path: Path | str
+    path: Place | str
     key: str
     most: int
     others: Counter[str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, MissingDependencyError
+from didact.core.paths import place
 from didact.data.reading.files import readable
 
 BYTES_PER_TOKEN = 4
@@ -40,7 +40,7 @@ class TokenCounter:
 
 
 def token_counter(tokenizer: str | None) -> TokenCounter:
-    """The counter for a `tokenizer.json`, or the estimate when there is none.
+    """The counter for a `tokenizer.json`, here or behind a URL, or the estimate when there is none.
 
     The estimate is UTF-8 bytes ÷ 4, rounded up: close to byte-level BPE vocabularies of 32k to 128k
     on English (within about 15 %), too high by up to half on scripts of three bytes a character.
@@ -55,9 +55,9 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
             ESTIMATE, estimate=True, count=_estimated, count_one=_estimated_one,
             ends=_estimated_ends,
         )  # fmt: skip
-    path = Path(tokenizer).expanduser()
+    path = place(tokenizer)
     if path.is_dir():
-        path /= "tokenizer.json"
+        path = path / "tokenizer.json"
     with readable(path):
         data = path.read_bytes()
     try:

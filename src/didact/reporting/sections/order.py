@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from didact.core.arrays import Bool1D, Float1D, Int1D
+from didact.core.arrays import Float1D, Int1D
 from didact.core.pool import Pool
 from didact.core.scores import Scores, TrainingOrder
 from didact.reporting import charts
@@ -129,43 +131,32 @@ def along_order(pool: Pool, order: TrainingOrder, scores: Scores | None) -> Alon
 
 def course(values: Float1D, edges: Int1D) -> Course:
     """Mean and 10-90 % band of values in bins of consecutive positions; NaN values are skipped."""
-    n_bins = len(edges) - 1
-    bins = np.repeat(np.arange(n_bins), np.diff(edges))
-    there = np.isfinite(values)
-    values, bins = values[there], bins[there]
-    in_order = np.lexsort((values, bins))
-    values, bins = values[in_order], bins[in_order]
-    size = np.bincount(bins, minlength=n_bins)[:n_bins]
-    start = np.cumsum(size) - size
-    known = size > 0
-    total = np.bincount(bins, values, n_bins)[:n_bins]
-    return Course(
-        edges=tuple(int(e) for e in edges),
-        mean=_maybe(total[known] / size[known], known),
-        low=_maybe(_quantile(values, start[known], size[known], 0.1), known),
-        high=_maybe(_quantile(values, start[known], size[known], 0.9), known),
-    )
+    means, lows, highs = list[float | None](), list[float | None](), list[float | None]()
+    for a, b in pairwise(edges.tolist()):
+        inside = values[a:b]
+        inside = np.sort(inside[np.isfinite(inside)], kind="stable")
+        total = np.bincount(np.zeros(len(inside), np.int64), inside, 1)[0]  # one after another
+        means.append(float(total / len(inside)) if len(inside) else None)
+        lows.append(_quantile(inside, 0.1))
+        highs.append(_quantile(inside, 0.9))
+    return Course(tuple(edges.tolist()), tuple(means), tuple(lows), tuple(highs))
 
 
-def _quantile(values: Float1D, start: Int1D, size: Int1D, q: float) -> Float1D:
-    """Linearly interpolated quantile of each run of sorted values."""
-    place = q * (size - 1)
-    below = np.floor(place).astype(np.int64)
-    above = np.minimum(below + 1, size - 1)
-    a, b = values[start + below], values[start + above]
-    return np.asarray(a + (place - below) * (b - a))
-
-
-def _maybe(values: Float1D, known: Bool1D) -> MaybeFloats:
-    found = iter(values.tolist())
-    return tuple(next(found) if k else None for k in known)
+def _quantile(ascending: Float1D, q: float) -> float | None:
+    """Linearly interpolated quantile; None of no values."""
+    if not len(ascending):
+        return None
+    place = q * (len(ascending) - 1)
+    below = math.floor(place)
+    low, high = ascending[below], ascending[min(below + 1, len(ascending) - 1)]
+    return float(low + (place - below) * (high - low))
 
 
 def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> SourceMix | None:
     names = pool.source_names
     if len(names) < 2 or not len(rows):
         return None
-    codes = pool.source_codes[rows].astype(np.int64)
+    codes = pool.source_codes[rows]
     counts = np.bincount(codes, minlength=len(names))
     # One more than fits is no reason for a rest of one.
     fits = len(names) <= MOST_SOURCES + 1
@@ -173,10 +164,9 @@ def _mix(pool: Pool, rows: Int1D, edges: Int1D) -> SourceMix | None:
     top = top[counts[top] > 0]
     nth = np.full(len(names), len(top))
     nth[top] = np.arange(len(top))
-    bins = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    n_shown, n_bins = len(top) + 1, len(edges) - 1
-    table = np.bincount(nth[codes] * n_bins + bins, minlength=n_shown * n_bins)
-    shares = table.reshape(n_shown, n_bins) / np.diff(edges)
+    inside = (nth[codes[a:b]] for a, b in pairwise(edges.tolist()))
+    table = np.stack([np.bincount(shown, minlength=len(top) + 1) for shown in inside], axis=1)
+    shares = table / np.diff(edges)
     labels = [source_name(names[i]) for i in top]
     if shares[-1].any():
         labels.append(REST)

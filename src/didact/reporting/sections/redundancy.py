@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.reporting import charts
+from didact.reporting.distributions import AT_ONCE
 from didact.reporting.formatting import compact, percent
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
@@ -72,21 +72,21 @@ def redundancy(
         ctx: Its seed draws the random sets.
         cap_bytes: Most bytes of one set.
 
-    **Cost:** one pass over the pool's store; at most `(RANDOM_SETS + 1) · cap_bytes` in memory and
-    compressed at about 150 MB/s, whatever the pool's size.
+    **Cost:** one pass over the pool's store a set; at most `cap_bytes` in memory, a set at a time,
+    and compressed at about 150 MB/s, whatever the pool's size.
     """
-    chosen_bytes = int(pool.n_bytes[chosen].sum())
-    size = min(chosen_bytes, int(pool.n_bytes[candidates].sum()), cap_bytes)
+    chosen_bytes = _sum(pool.n_bytes, chosen)
+    size = min(chosen_bytes, _sum(pool.n_bytes, candidates), cap_bytes)
     if not size:
         return None
-    sets = [random_rows(pool.n_bytes, chosen, size, ctx.rng("report", "redundancy", "chosen"))]
-    for i in range(RANDOM_SETS):
-        rng = ctx.rng("report", "redundancy", "random", i)
-        sets.append(random_rows(pool.n_bytes, candidates, size, rng))
-    first, *others = (
-        set_redundancy([memoryview(text)], level=LEVEL, window_log=WINDOW_LOG)
-        for text in read_sets(pool, sets, size)
-    )
+    sets: list[tuple[Int1D, tuple[str | int, ...]]] = [(chosen, ("chosen",))]
+    sets += [(candidates, ("random", i)) for i in range(RANDOM_SETS)]
+    ratios = []
+    for rows, name in sets:
+        some = random_rows(pool.n_bytes, rows, size, ctx.rng("report", "redundancy", *name))
+        text = memoryview(read_text(pool, some, size))
+        ratios.append(set_redundancy([text], level=LEVEL, window_log=WINDOW_LOG))
+    first, *others = ratios
     codec = f"{library('zstd')}, level {LEVEL}, seeing {2 ** (WINDOW_LOG - 20)} MiB back"
     return Redundancy(first, tuple(others), size, chosen_bytes, codec)
 
@@ -94,31 +94,25 @@ def redundancy(
 def random_rows(n_bytes: Int1D, rows: Int1D, size: int, rng: np.random.Generator) -> Int1D:
     """The fewest rows in random order that hold at least `size` bytes, ascending."""
     shuffled = rng.permutation(rows)
-    filled = np.cumsum(n_bytes[shuffled])
-    return np.sort(shuffled[: int(np.searchsorted(filled, size)) + 1])
+    before = 0
+    for at in range(0, len(rows), AT_ONCE):
+        filled = before + np.cumsum(n_bytes[shuffled[at : at + AT_ONCE]])
+        before = int(filled[-1])
+        if before >= size:
+            return np.sort(shuffled[: at + int(np.searchsorted(filled, size)) + 1])
+    return np.sort(shuffled)
 
 
-def read_sets(pool: Pool, sets: Sequence[Int1D], size: int) -> list[bytearray]:
-    """The text of several sets of rows in one pass over the pool, each cut to `size` bytes.
+def _sum(values: Int1D, rows: Int1D) -> int:
+    return sum(int(values[rows[at : at + AT_ONCE]].sum()) for at in range(0, len(rows), AT_ONCE))
 
-    Args:
-        pool: The pool.
-        sets: Ascending rows of each set.
-        size: Bytes to keep of each set.
-    """
-    wanted = np.unique(np.concatenate(sets))
-    out = [bytearray() for _ in sets]
-    for batch in pool.batches():
-        first, last = np.searchsorted(wanted, [batch.start, batch.stop])
-        if first == last:
-            continue
-        rows_here = wanted[first:last]
-        texts = pool.read(rows_here, ["text"]).column("text")
-        for rows, text in zip(sets, out, strict=True):
-            a, b = np.searchsorted(rows, [batch.start, batch.stop])
-            if len(text) < size and a < b:
-                data, _ = utf8(texts.take(pa.array(np.searchsorted(rows_here, rows[a:b]))))
-                text.extend(data.data[: size - len(text)])
+
+def read_text(pool: Pool, rows: Int1D, size: int) -> bytearray:
+    """The text of ascending rows that hold little more than `size` bytes, cut to them."""
+    out = bytearray()
+    for part in pool.parts(rows):
+        data, _ = utf8(pool.read(rows[part], ["text"]).column("text"))
+        out.extend(data.data[: size - len(out)])
     return out
 
 

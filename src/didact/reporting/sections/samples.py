@@ -18,6 +18,7 @@ from didact.reporting.formatting import count, source_name
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
 from didact.reporting.subject import Subject
+from didact.selection.around.budget import may_repeat
 
 TEXT_CAP = 2_000
 PREVIEW = 420
@@ -121,11 +122,12 @@ def _by_score(
     ranked = selection.rank is not None
     first = selection.best_first() if ranked else ascending[::-1]
     top = [(int(r), "") for r in first[:FEW]]
-    line = _at_the_line(scores, first[FEW:], ascending, left)
+    others = _ranked(np.flatnonzero(left & scores.present), utility)
+    line = _at_the_line(utility, first[FEW:], ascending, others)
     seen = {r for r, _ in top + line}
     bottom = [(int(r), "") for r in ascending[: 2 * FEW] if int(r) not in seen][:FEW]
     seen.update(r for r, _ in bottom)
-    worst = _ranked(np.flatnonzero(left & scores.present), utility)[: 2 * FEW]
+    worst = others[: 2 * FEW]
     gone = [(r, "") for r in sorted(scores.missing)[:FEW]]
     yield "Top", "The first chosen." if ranked else "The most preferred scores.", top
     yield (
@@ -143,14 +145,12 @@ def _by_score(
 
 
 def _at_the_line(
-    scores: Scores, first: Int1D, ascending: Int1D, left: Bool1D
+    utility: Float1D, first: Int1D, ascending: Int1D, others: Int1D
 ) -> list[tuple[int, str]]:
     """The last chosen, the best of those that score no better, the best of those that do."""
     out = [(int(r), "") for r in first[-HALF:]]
     if not len(ascending):
         return out
-    utility = scores.utility
-    others = _ranked(np.flatnonzero(left & scores.present), utility)
     at = int(np.searchsorted(utility[others], utility[ascending[0]], side="right"))
     out += [(int(row), "") for row in others[max(at - HALF, 0) : at][::-1]]
     above = others[at:][utility[others[at:]] > utility[ascending[-1]]]
@@ -159,8 +159,9 @@ def _at_the_line(
 
 
 def _ranked(rows: Int1D, utility: Float1D) -> Int1D:
-    """Rows from the least to the most preferred; of equals the later row counts as less."""
-    return rows[np.lexsort((-rows, utility[rows]))]
+    """Ascending rows from the least to the most preferred; of equals the later counts as less."""
+    down = rows[::-1]
+    return down[np.argsort(utility[down], kind="stable")]
 
 
 def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
@@ -169,13 +170,14 @@ def _some(rows: Int1D, rng: np.random.Generator) -> Int1D:
 
 def _duplicates(pool: Pool, chosen: Int1D) -> tuple[str, str, list[tuple[int, str]]]:
     """The first row of each of the largest groups of equal content."""
+    places = np.flatnonzero(may_repeat(pool))
     _, first, group_of, size = np.unique(
-        pool.content_hash, return_index=True, return_inverse=True, return_counts=True
+        pool.content_hash[places], return_index=True, return_inverse=True, return_counts=True
     )
     largest = np.lexsort((first, -size))[:FEW]
-    taken = np.bincount(group_of[chosen], minlength=len(size))
+    taken = np.bincount(group_of[np.isin(places, chosen, assume_unique=True)], minlength=len(size))
     rows = [
-        (int(first[g]), f"{count(size[g])} equal rows, {count(taken[g])} of them chosen")
+        (int(places[first[g]]), f"{count(size[g])} equal rows, {count(taken[g])} of them chosen")
         for g in largest
         if size[g] > 1
     ]

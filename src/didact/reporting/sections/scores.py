@@ -71,7 +71,7 @@ def score_distribution(scores: Scores, chosen: Int1D, cut: Cut | None = None) ->
         chosen: Rows that were chosen.
         cut: How the choice relates to the scores.
     """
-    values = scores.values[scores.present]
+    values = scores.values[scores.present] if scores.missing else scores.values
     if not len(values):
         return distribution(np.empty(0), np.empty(0), np.empty(0))
     edges, log = _score_edges(drawable(values), _near(cut))

@@ -12,6 +12,7 @@ from didact.core.arrays import Int1D
 from didact.core.pool import Pool
 from didact.reporting import charts
 from didact.reporting.amounts import Amount
+from didact.reporting.distributions import AT_ONCE
 from didact.reporting.formatting import source_name
 from didact.reporting.sections.header import Header
 from didact.reporting.sections.section import Section
@@ -82,7 +83,7 @@ def source_shares(pool: Pool, chosen: Int1D) -> Sources:
     Cost: O(n) over the columns in memory.
     """
     n = len(pool.source_names)
-    before = _totals(pool, np.arange(len(pool)), n)
+    before = _totals(pool, range(len(pool)), n)
     after = _totals(pool, chosen, n)
     share = [before / np.maximum(before.sum(axis=0), 1), after / np.maximum(after.sum(axis=0), 1)]
     moved = share[1][:, 0] - share[0][:, 0]
@@ -107,14 +108,16 @@ def source_shares(pool: Pool, chosen: Int1D) -> Sources:
     return Sources(rows, n)
 
 
-def _totals(pool: Pool, rows: Int1D, n_sources: int) -> Int1D:
+def _totals(pool: Pool, rows: Int1D | range, n_sources: int) -> Int1D:
     """Samples, tokens and bytes of each source, `(sources, 3)`."""
-    codes = pool.source_codes[rows]
     out = np.zeros((n_sources, 3), dtype=np.int64)
-    for j, weight in enumerate((None, pool.n_tokens, pool.n_bytes)):
-        # Sums of whole numbers in float64 are exact below 2**53.
-        summed = np.bincount(codes, None if weight is None else weight[rows], n_sources)
-        out[:, j] = summed[:n_sources]
+    for at in range(0, len(rows), AT_ONCE):
+        some = np.asarray(rows[at : at + AT_ONCE])
+        codes = pool.source_codes[some]
+        for j, weight in enumerate((None, pool.n_tokens, pool.n_bytes)):
+            # Sums of whole numbers in float64 are exact below 2**53.
+            summed = np.bincount(codes, None if weight is None else weight[some], n_sources)
+            out[:, j] += summed[:n_sources].astype(np.int64)
     return out
 
 

@@ -15,6 +15,7 @@ from didact.core.scores import Scores
 
 _REASONS: Final = 3  # why rows have no score, the most frequent
 UNKNOWN: Final = "unknown"  # the part of scores with the share of tokens a model does not know
+_MOSTLY: Final = 0.75  # share of them in the middle row, from which little is told
 _NAMED: Final = 3  # files that a setting lists
 _OF_POOL: Final = ("data.dedup", "data.drop")  # a target set is read whole, with every row
 
@@ -76,20 +77,28 @@ def _equal(scores: Scores) -> Iterator[Finding]:
 
 
 def _unknown(scores: Scores) -> Iterator[Finding]:
-    """Rows that have no token which the model of the scores knows."""
-    if (shares := scores.parts.get(UNKNOWN)) is None:
+    """Rows of which the model of the scores knows no token, or hardly any where most are so."""
+    if (shares := scores.parts.get(UNKNOWN)) is None or not scores.present.any():
         return
-    rows = np.flatnonzero((shares >= 1) & scores.present)
-    if n := len(rows):
-        have = "has" if n == 1 else "have"
-        yield Finding(
-            kind="unknown",
-            count=n,
-            first=_row(int(rows[0])),
-            text=f"{counted(n, 'row')} {have} no token that the model of {scores.method} knows: "
-            "their scores say how long their lines are, no more",
-            remedy="score.target: samples in their language too, where that is a mistake",
-        )
+    middle = float(np.median(shares[scores.present]))
+    mostly = _MOSTLY <= middle < 1
+    rows = np.flatnonzero((shares >= (_MOSTLY if mostly else 1)) & scores.present)
+    if not (n := len(rows)):
+        return
+    have = "has" if n == 1 else "have"
+    yield Finding(
+        kind="unknown",
+        count=n,
+        first=_row(int(rows[0])),
+        text=f"the model of {scores.method} does not know {middle:.0%} of the tokens of a sample "
+        "in the middle: scores say above all how many it happens to know"
+        if mostly
+        else f"{counted(n, 'row')} {have} no token that the model of {scores.method} knows: "
+        "their scores say how long their lines are, no more",
+        remedy="score.target: more samples, in the language of the pool"
+        if mostly
+        else "score.target: samples in their language too, where that is a mistake",
+    )
 
 
 def _unscored(scores: Scores) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from didact.core.findings import counted
 from didact.core.pool import Pool
 from didact.core.protocols import Context, Progress
 from didact.data.rows.columns import get
-from didact.scoring.column import keys_of, parse
+from didact.scoring.column import as_float, keys_of, parse
 
 FEWEST: Final = 20
 _ABSENT: Final = object()
@@ -49,7 +49,7 @@ class _Found:
 
 
 def read_grades(pool: Pool, name: str, what: str, where: str, ctx: Context) -> Grades:
-    """The grades of a pool; rows without the column, or with null or NaN there, have none.
+    """The grades of a pool; rows without the column, or with null, NaN or "" there, have none.
 
     Args:
         pool: The pool, or the target set.
@@ -97,10 +97,10 @@ def grades_of(of: tuple[Pool, str], rows: range) -> Metered[_Found]:
         if value is _ABSENT:
             continue
         has_column = True
-        if value is None:
-            continue
-        grade = _finite(value)
-        if grade is None:
+        if value is None or (isinstance(value, str) and not value.strip()):
+            continue  # a cell of a CSV file that nobody filled is an empty text
+        grade = as_float(value)
+        if grade is None or math.isinf(grade):
             bad = row, f"{value!r:.60}"
             break
         if math.isnan(grade):
@@ -110,17 +110,6 @@ def grades_of(of: tuple[Pool, str], rows: range) -> Metered[_Found]:
     graded = np.fromiter(grades, np.int64, len(grades))
     values = np.fromiter(grades.values(), np.float64, len(grades))
     return Metered(_Found(graded, values, holes, has_column, bad))
-
-
-def _finite(value: object) -> float | None:
-    """A number as float64, NaN included; None where it is none, infinite or too large."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        out = float(value)
-    except OverflowError:
-        return None
-    return None if math.isinf(out) else out
 
 
 def _check(

@@ -24,7 +24,9 @@ from didact.selection.around.quotas import (
 )
 
 if TYPE_CHECKING:
-    from didact.core.arrays import Int1D
+    import numpy.typing as npt
+
+    from didact.core.arrays import Bool1D, Int1D
     from didact.core.budget import Budget
     from didact.core.pool import Pool
     from didact.core.protocols import Context, Ranking
@@ -118,15 +120,40 @@ def eligible(pool: Pool, ranking: Int1D, scores: Scores | None = None) -> Int1D:
     Returns:
         Ascending positions in `ranking`.
 
-    **Cost:** one sort of the ranked rows' 64-bit content hashes.
+    **Cost:** one pass, and a sort of the rows that have copies.
     """
-    allowed = ~pool.in_validation if scores is None else scores.present & ~pool.in_validation
-    at = np.flatnonzero(allowed[ranking])
-    if pool.dedup and (pool.copy_number > 1).any():
-        _, first = np.unique(pool.content_hash[ranking[at]], return_index=True)
-        if len(first) < len(at):
-            at = at[np.sort(first)]
-    return at
+    may = allowed(pool, scores)[ranking]
+    if pool.dedup:
+        places = np.flatnonzero(may & may_repeat(pool)[ranking])
+        _, first = np.unique(pool.content_hash[ranking[places]], return_index=True)
+        may[places] = False
+        may[places[first]] = True
+    return np.flatnonzero(may)
+
+
+def allowed(pool: Pool, scores: Scores | None) -> Bool1D:
+    """True on the rows with a score that are not of the validation split, `(n,)`."""
+    may = ~pool.in_validation
+    if scores is not None:
+        may &= scores.present
+    return may
+
+
+def may_repeat(pool: Pool) -> Bool1D:
+    """True on all rows of which the pool has copies, and on few others, `(n,)`.
+
+    **Cost:** one pass over the content hashes; beside the result at most 16 MiB.
+    """
+    copied = pool.content_hash[pool.copy_number > 1]
+    out = np.zeros(len(pool), np.bool_)
+    if len(copied):
+        bits = min(max(int(copied.size * 8).bit_length(), 10), 24)
+        mask = np.uint64(2**bits - 1)
+        known = np.zeros(2**bits, np.bool_)
+        known[copied & mask] = True
+        for at in range(0, len(out), _AT_ONCE):
+            out[at : at + _AT_ONCE] = known[pool.content_hash[at : at + _AT_ONCE] & mask]
+    return out
 
 
 def distinct_rows(pool: Pool, rows: Int1D) -> tuple[Int1D, Int1D]:
@@ -191,7 +218,7 @@ def cut(
     if budget is None and not partial:
         raise _no_budget(method)
     at = eligible(pool, ranking.rows, scores)
-    rows = ranking.rows[at]
+    rows = ranking.rows if len(at) == len(ranking.rows) else ranking.rows[at]
     count = counted(pool, budget, training)
     sizes = count.sizes(rows)
     limit, notes = _limit(pool, budget, count, sizes, scores, partial=partial, refused=refused)
@@ -222,20 +249,23 @@ def cut(
             codes = np.minimum(codes, len(reasons) - 1)
         chosen = np.concatenate([shared.secured, shared.rest])
         notes = (*notes, *shared.notes)
+        rows, codes = rows[chosen], codes[chosen]
     else:
-        chosen = np.arange(fitting(sizes, limit))
-    if nothing:
-        chosen = chosen[:0]  # nothing asked is nothing given, even of rows without a token
-    elif len(rows) and not len(chosen) and not notes:
+        fits = fitting(sizes, limit)
+        rows, codes = rows[:fits], codes[:fits]
+    del sizes  # a column of the pool, which what follows has no use for
+    if nothing:  # nothing asked is nothing given, even of rows without a token
+        rows, codes = rows[:0], codes[:0]
+    elif len(at) and not len(rows) and not notes:
         notes = (f"nothing chosen: the best row alone is over the {count.told(limit)}",)
-    reasons, codes = _used(reasons, codes[chosen])
-    remarks = () if ranking.remarks is None else ranking.remarks(rows[chosen])
+    reasons, why = _used(reasons, codes)
+    remarks = () if ranking.remarks is None else ranking.remarks(rows)
     return Selection.ranked(
-        rows[chosen],
+        rows,
         pool.fingerprint,
         method,
         reasons=reasons,
-        why=codes,
+        why=why,
         notes=(*ranking.notes, *notes, *remarks),
     )
 
@@ -292,12 +322,13 @@ def _limit(
     return offered, (f"{note}: the pool has {census}",)
 
 
+_AT_ONCE: Final = 2**18  # rows looked at at a time
 _TAKES: Final = {"samples": "", "tokens": "", "flops": "of training on all "}
 
 
-def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], Int1D]:
+def _used(reasons: tuple[str, ...], codes: Int1D) -> tuple[tuple[str, ...], npt.NDArray[np.int16]]:
     """Only the reasons that occur, and codes that point at them."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(reasons)))
-    new = np.zeros(len(reasons), np.int64)
+    new = np.zeros(len(reasons), np.int16)
     new[used] = np.arange(len(used))
     return tuple(reasons[i] for i in used), new[codes]

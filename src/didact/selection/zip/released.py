@@ -51,10 +51,10 @@ def released(
     picks = np.empty(0, np.int64)
     if rounds:
         texts = row_texts(pool, rows)
-        workers = ctx.executor.workers
+        threads = ctx.executor.local_threads
         with (
-            DeflateSizes(texts, workers=workers) as whole,
-            DeflateSizes(texts, workers=workers) as fresh,
+            DeflateSizes(texts, workers=threads) as whole,
+            DeflateSizes(texts, workers=threads) as fresh,
         ):
             picks = _rounds(texts, whole, fresh, stages, rounds, ctx)
     return Selection.ranked(

@@ -150,10 +150,10 @@ def zip_(
     @contextmanager
     def growth() -> Iterator[Grown]:
         texts = sample_texts(pool, rows)
-        workers = ctx.executor.workers
+        threads = ctx.executor.local_threads
         with (
-            DeflateSizes(texts, workers=workers) as whole,
-            DeflateSizes(texts, workers=workers) as fresh,
+            DeflateSizes(texts, workers=threads) as whole,
+            DeflateSizes(texts, workers=threads) as fresh,
         ):
             first = alone(texts, whole, ctx)
             rounds = Rounds(texts, whole, fresh, first, stages, ctx.pieces)

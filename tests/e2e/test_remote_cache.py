@@ -1,0 +1,142 @@
+"""A cache in a bucket: shared by machines, read in ranges, whole or not at all."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import didact
+from didact import pipeline
+from didact.core import cache
+from didact.core.errors import DataError
+from didact.core.paths import place
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIDACT_SCRATCH", str(tmp_path / "scratch"))
+
+
+def _elsewhere(tmp_path, monkeypatch):
+    """Another machine: nothing in its scratch."""
+    monkeypatch.setenv("DIDACT_SCRATCH", str(tmp_path / "elsewhere"))
+
+
+def test_a_pool_in_a_bucket_is_the_pool_on_a_disk(s3, tmp_path, chats):
+    here = didact.read(chats, batch_rows=64, cache_dir=tmp_path / "cache")
+    there = didact.read(chats, batch_rows=64, cache_dir=f"{s3.url}/cache")
+    assert there.fingerprint == here.fingerprint
+    assert str(there.path).startswith(s3.url)
+    there = pickle.loads(pickle.dumps(there))  # noqa: S301 - the test's own
+    every = range(len(here))
+    for columns in (["id"], ["text", "messages"], ["record", "source"]):
+        assert there.read(every, columns).equals(here.read(every, columns))
+    rows = np.random.default_rng(0).permutation(len(here))[:150]
+    for columns in (["id", "text"], ["record"]):
+        assert there.read(rows, columns).equals(here.read(rows, columns))
+
+
+def test_what_one_machine_made_another_finds(s3, tmp_path, monkeypatch, chats):
+    config = {
+        "data": {"path": str(chats)},
+        "score": {"method": "compression"},
+        "select": {"method": "top_k", "budget": {"ratio": 0.5}},
+        "export": {"format": "jsonl"},
+    }
+    url = f"{s3.url}/cache"
+    first = pipeline.run(config, tmp_path / "a", cache_dir=url)
+    _elsewhere(tmp_path, monkeypatch)
+    second = pipeline.run(config, f"{s3.url}/b", cache_dir=url)
+    reused = {s.name: s.measured.reused for s in second.manifest.stages}
+    assert reused["data"]
+    bills = [
+        next(s for s in run.manifest.stages if s.name == "score").measured.bill
+        for run in (first, second)
+    ]
+    assert bills[0].uses == bills[1].uses
+    for name in ("scores.parquet", "order.parquet", "train.jsonl"):
+        assert (place(second.folder / name)).read_bytes() == (tmp_path / "a" / name).read_bytes()
+    kinds = {k["kind"]: k for k in cache.listed(place(url))["kinds"]}
+    assert {"pools", "reads", "scores"} <= set(kinds)
+    assert kinds["scores"]["cpu_seconds"] > 0
+    assert "unfinished" not in kinds
+    assert cache.prune(place(url), 3600)["removed"] == 0
+    found = cache.clear(place(url))
+    assert found["removed"] == sum(k["entries"] for k in kinds.values())
+    assert cache.listed(place(url))["entries"] == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
+def test_killed_while_an_entry_is_shared(s3, stores, tmp_path, monkeypatch, chats):
+    url = f"{s3.url}/cache"
+    command = [sys.executable, "-m", "didact.cli", "inspect", str(chats), "--cache-dir", url]
+    s3.wire.faults.append(stores.Fault("PUT", "records.bin", seconds=20))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 60
+        while not any("records.bin" in p for m, p, _ in s3.wire.seen if m == "PUT"):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    s3.wire.faults.clear()
+    there = place(url)
+    assert not list(there.glob("**/entry.json"))
+    assert list(there.glob("unfinished/*/claim"))
+    start = time.monotonic()
+    _elsewhere(tmp_path, monkeypatch)
+    pool = didact.read(chats, cache_dir=url)  # at once: its process is gone
+    assert time.monotonic() - start < 60
+    assert pool.fingerprint == didact.read(chats).fingerprint
+    assert not list(there.glob("unfinished/*/claim"))
+
+
+def test_faults_while_sharing_and_reading(s3, stores, tmp_path, monkeypatch, chats):
+    url = f"{s3.url}/cache"
+    s3.wire.faults += [
+        stores.Fault("PUT", "pool.arrow", status=500, times=2),
+        stores.Fault("POST", "records.bin", status=503, times=2),
+        stores.Fault("PUT", "entry.json", status=500),
+        stores.Fault("PUT", "index.arrow", cut=0),
+        stores.Fault("PUT", "claim", seconds=1),
+        stores.Fault("GET", "pool.arrow", cut=1000),
+        stores.Fault("GET", "records.bin", status=500, times=2),
+        stores.Fault("GET", "meta.json", cut=10),
+    ]
+    here, there = didact.read(chats), didact.read(chats, cache_dir=url)
+    every = range(len(here))
+    assert there.read(every, ["text", "record"]).equals(here.read(every, ["text", "record"]))
+    assert not [fault for fault in s3.wire.faults if fault.times]
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(s3, stores, chats):
+    with pytest.raises(DataError, match="no-bucket-here/.*there is no such bucket"):
+        didact.read(chats, cache_dir="s3://no-bucket-here/cache")
+    s3.wire.faults += [
+        stores.Fault(method, "cache", status=403, times=10**6) for method in ("PUT", "POST")
+    ]
+    rights = "access is refused .*expected the rights to list, read and write it"
+    with pytest.raises(DataError, match=rights):
+        didact.read(chats, cache_dir=f"{s3.url}/cache")
+
+
+def test_damage_in_the_bucket_is_mended_by_the_next_run(s3, tmp_path, monkeypatch, chats):
+    url = f"{s3.url}/cache"
+    config = {"data": {"path": str(chats)}, "score": {"method": "compression"},
+              "select": {"method": "top_k", "budget": {"ratio": 0.5}}}  # fmt: skip
+    pipeline.run(config, tmp_path / "a", cache_dir=url)
+    file = next(place(url).glob("pools/*/*/pool.arrow"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    _elsewhere(tmp_path, monkeypatch)
+    done = pipeline.run(config, tmp_path / "b", cache_dir=url)
+    assert any("is damaged" in change for change in done.changes)
+    same = (tmp_path / "a" / "train.jsonl").read_bytes()
+    assert (tmp_path / "b" / "train.jsonl").read_bytes() == same
