@@ -31,9 +31,9 @@ import numpy as np
 
 import didact
 from didact import Budget
+from didact.core.cache import default_cache_dir
 from didact.core.pool import Pool
 from didact.core.protocols import Progress
-from didact.data.reading.ingest import default_cache_dir
 from didact.execution.executors import processes
 from didact.selection.around.budget import candidates
 from didact.selection.around.choose import choose

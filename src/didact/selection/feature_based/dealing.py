@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from didact.core.protocols import Context
 
 # A partition picks so many times its share of the budget (benchmarks/two_rounds.py).
-OVERSAMPLED: Final = 3
+OVERSAMPLED: Final = 4
 MOST: Final = 4096
 _DEALT: Final = 2**20  # rows dealt at a time
 

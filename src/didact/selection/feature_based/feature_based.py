@@ -145,7 +145,7 @@ def feature_based(
 
     `partitions: m` is for pools whose features do not fit one machine: the two rounds of GreeDi.
     Each candidate is dealt to one of m partitions by what it says and the seed, whatever the
-    workers, copies to the same one. A worker takes a partition, and by the rule above picks 3 times
+    workers, copies to the same one. A worker takes a partition, and by the rule above picks 4 times
     its share of the budget; noise and shares are those of the partition, and as m_g ≥ min_df in the
     pool is m_g ≥ min_df / m in a part of it, grams count from that on. Then the rule picks from all
     that was picked: m_g is counted there, shares of scripts and sources are those of the pool, and
@@ -155,12 +155,12 @@ def feature_based(
     monotone submodular f, and the better of the second round's set and the best partition's is
     taken. Then f is in expectation at least (1 - 1/e) / 2 of the best there is when partitions are
     drawn at random (Barbosa, Ene, Nguyen & Ward 2015), and (1 - 1/e) / min(m, k) however they are
-    drawn (Mirzasoleiman et al. 2016). Here neither holds: partitions pick 3·k / m, since of a
+    drawn (Mirzasoleiman et al. 2016). Here neither holds: partitions pick 4·k / m, since of a
     budget that is a share of the pool k would be all they have, and count grams of their own. What
     holds: the second round keeps the bounds above, next to the best set *of what was picked*. What
     f comes to is measured (`benchmarks/two_rounds.py`): more rows a partition, and a larger budget,
     are closer to one machine's. Where half of the pool is wanted there is nothing to gain: a budget
-    of a third or more is refused. So are quotas; near-duplicates are refused among what was picked,
+    of a quarter or more is refused. So are quotas; near-duplicates are refused among what was picked,
     and a set that comes out short says so. A smaller budget is *not* a prefix of a larger one,
     since partitions pick less for it; the rank is the order of choice all the same.
 
@@ -186,7 +186,7 @@ def feature_based(
 
     Raises:
         MissingDependencyError: numba is not installed.
-        BudgetError: With partitions, a third or more of what may be chosen is asked for.
+        BudgetError: With partitions, a quarter or more of what may be chosen is asked for.
 
     **Source:** GreeDi (Mirzasoleiman et al. 2016, arXiv:1411.0541); feature-based functions (Lin &
     Bilmes 2011; apricot's `FeatureBasedSelection`, equal
@@ -201,7 +201,7 @@ def feature_based(
     byte of text, at most 530 MiB. Compiling, once per machine: some 7 s. With partitions every
     worker holds that for one partition and its text, each worker process the pool's index (57 bytes
     a row) too; the caller 57 bytes a row and some in the first round, and in the second the
-    features of 3 budgets. A partition reads the pages that its rows are on, which is nearly all of
+    features of 4 budgets. A partition reads the pages that its rows are on, which is nearly all of
     the store where rows are short; finished partitions are kept, and a killed selection goes on
     after them.
     """
