@@ -179,7 +179,7 @@ def test_near_duplicates_are_refused_among_what_was_picked(tmp_path, ctx):
     words = [" ".join(f"u{i}x{j}" for j in range(40)) for i in range(12)]
     pool = pool_of([f"{text} {n}" for text in words for n in range(20)], tmp_path)
     found = choose(
-        feature_based, pool, None, Budget(samples=60), ctx,
+        feature_based, pool, None, Budget(samples=50), ctx,
         partitions=4, near_duplicates=_near(), noise=0.0,
     )  # fmt: skip
     assert len({row // 20 for row in found.rows.tolist()}) == len(found) <= 12
