@@ -158,9 +158,9 @@ def feature_based(
     drawn (Mirzasoleiman et al. 2016). Here neither holds: partitions pick 4·k / m, since of a
     budget that is a share of the pool k would be all they have, and count grams of their own. What
     holds: the second round keeps the bounds above, next to the best set *of what was picked*. What
-    f comes to is measured (`benchmarks/two_rounds.py`): more rows a partition, and a larger budget,
-    are closer to one machine's. Where half of the pool is wanted there is nothing to gain: a budget
-    of a quarter or more is refused. So are quotas; near-duplicates are refused among what was picked,
+    f comes to is measured (`benchmarks/two_rounds.py`): fewer partitions, and a larger budget, are
+    closer to one machine's. Where half of the pool is wanted there is nothing to gain: a budget of
+    a quarter or more is refused. So are quotas; near-duplicates are refused among what was picked,
     and a set that comes out short says so. A smaller budget is *not* a prefix of a larger one,
     since partitions pick less for it; the rank is the order of choice all the same.
 
