@@ -1,7 +1,7 @@
 """`feature_based` in two rounds beside one machine's: f, redundancy, time, memory.
 
     python benchmarks/two_rounds.py POOL [POOL ...] [--partitions 8 64] [--budgets 0.05 0.2]
-        [--seeds 3] [--oversampled 3] [--rows N] [-o RESULT]
+        [--seeds 3] [--oversampled 4] [--rows N] [-o RESULT]
 
 f is written here once more, from the docstring of `feature_based`, over all candidates of the pool:
 both sets are judged by it, whatever each machine knew when it picked. Every selection is made in a
@@ -213,14 +213,15 @@ def measure(path: Path, options: argparse.Namespace, content: Record) -> None:
 
 def table(pools: Record) -> Iterator[str]:
     """Markdown: medians and extremes over draws."""
-    yield "| pool, rows | budget | partitions | f beside one machine's, median (least) | xz ratio | CPU s | worker MiB | driver MiB, first round, all |"  # noqa: E501
-    yield "|---|" + "---|" * 7
+    yield "| pool, rows | budget | partitions | each picks | f beside one machine's, median (least) | xz ratio | CPU s | worker MiB | driver MiB, first round, all |"  # noqa: E501
+    yield "|---|" + "---|" * 8
     for name, pool in pools.items():
         arms = list(pool["arms"].values())
         for one in (a for a in arms if a["partitions"] is None):
             same = [a for a in arms if a["budget"] == one["budget"]]
-            for partitions in dict.fromkeys(a["partitions"] for a in same):
-                its = [a for a in same if a["partitions"] == partitions]
+            for arm in dict.fromkeys((a["partitions"], a["oversampled"]) for a in same):
+                its = [a for a in same if (a["partitions"], a["oversampled"]) == arm]
+                partitions, oversampled = arm
                 ratios = [a["f"] / one["f"] for a in its]
                 middle = {
                     k: statistics.median(a[k] for a in its)
@@ -229,6 +230,7 @@ def table(pools: Record) -> Iterator[str]:
                 first = its[0]["driver_mib_first_round"]
                 yield (
                     f"| {name}, {pool['rows']:,} | {100 * one['budget']:g} % | {partitions or 1} "
+                    f"| {f'{oversampled:g} ×' if partitions else ''} "
                     f"| {statistics.median(ratios):.1%} ({min(ratios):.1%}) "
                     f"| {its[0]['xz_ratio']:.2f} | {middle['cpu_seconds']:.1f} "
                     f"| {middle['worker_mib']:.0f} "

@@ -35,8 +35,8 @@ _GREEDY: Final = 60e-9
 _DOUBLING: Final = 14e-9
 # In partitions also what no second sample has is numbered; and what reading one takes, whatever is
 # in it.
-_EVERY_GRAM: Final = 40e-9
-_PARTITION: Final = 0.05
+_EVERY_GRAM: Final = 20e-9
+_PARTITION: Final = 0.015
 
 
 def estimate_feature_based(
