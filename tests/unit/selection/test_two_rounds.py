@@ -226,12 +226,13 @@ def test_rows_held_in_memory_are_those_of_the_pool(tmp_path, monkeypatch):
 def test_the_estimate_knows_partitions(tmp_path):
     stats = replace(pool_of(texts_of(20, 9), tmp_path).stats, n_bytes=10**9)
     budget = Budget(samples=1)
-    one, eight, many = (
-        estimate(feature_based, stats, budget, partitions=m, **_defaults()).cpu_seconds
-        for m in (None, 8, 4096)
+    small = replace(stats, n_bytes=10**6)
+    one, eight, few, many = (
+        estimate(feature_based, its, budget, partitions=m, **_defaults()).cpu_seconds
+        for its, m in ((stats, None), (stats, 8), (small, 8), (small, 4096))
     )
     assert one / 2 < eight < 2 * one
-    assert many > eight
+    assert many > 10 * few
 
 
 def _defaults():
