@@ -37,8 +37,8 @@ import yaml
 import didact
 import instruments
 from didact import Budget
+from didact.core.cache import default_cache_dir
 from didact.core.pool import Pool
-from didact.data.reading.ingest import default_cache_dir
 from didact.selection.around.budget import candidates
 from main_job import machine
 

@@ -23,6 +23,10 @@ def test_contract(name, tmp_path):
     check_selector(name, tmp_path, settings=NEEDED.get(name, {}))
 
 
+def test_contract_of_two_rounds(tmp_path):
+    check_selector("feature_based", tmp_path, settings={"partitions": 3})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_more_than_all_is_an_error_with_the_way_out(name, tmp_path):
     pool = contract._pool(tmp_path)

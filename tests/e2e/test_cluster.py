@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,16 @@ import pytest
 
 import didact
 from didact import pipeline
+from didact.core.budget import Budget
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.paths import place as place_of
 from didact.core.protocols import Context, Progress
 from didact.execution.cluster.executor import Clustered, clustered
-from didact.testing import sample_rows, target_rows
+from didact.execution.executors import serial
+from didact.selection.around.choose import choose
+from didact.selection.feature_based.feature_based import feature_based
+from didact.testing import make_pool, sample_rows, target_rows
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -474,6 +479,20 @@ def until(condition, program=None, seconds=120):
             raise AssertionError(program.communicate())
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_two_rounds_on_a_cluster_pick_what_they_pick_here(ray_executor, tmp_path):
+    rng = np.random.default_rng(0)
+    words = (rng.zipf(1.3, (300, 12)) % 500).tolist()
+    rows = [{"id": f"r{i}", "text": " ".join(f"w{w}" for w in its)} for i, its in enumerate(words)]
+    pool = make_pool(rows, tmp_path)
+    here = Context(executor=serial(), seed=3, cache_dir=tmp_path / "cache")
+    picks = [
+        choose(feature_based, pool, None, Budget(ratio=0.1), ctx, partitions=6).best_first()
+        for ctx in (here, replace(here, executor=ray_executor))
+    ]
+    assert len(picks[0]) == 30
+    assert picks[0].tolist() == picks[1].tolist()
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(ray_cluster, executor, drive, tmp_path):

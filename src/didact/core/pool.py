@@ -55,6 +55,7 @@ STORE_VERSION = 7
 LENGTH_BINS = 64
 _PLACE = ("parent", "start", "end")  # of a chunk
 STORED = ("id", "turns", *_PLACE)
+_SPARSE = 8  # of so many times the rows of a batch not all of it is made into text
 _RECORDS = 4096  # put together at a time
 _COUNTED = 2**18  # rows counted at a time
 _READERS = 8  # files that a thread keeps open
@@ -87,6 +88,35 @@ class PoolStats:
     tasks: tuple[str, ...]
     kind: Kind
     learned: float = 1.0
+
+
+class Texts(Protocol):
+    """Rows with their texts and numbers, of which a pass asks no more: a `Pool`, or a part of one.
+
+    Attributes are `(n,)`; all of it is as in `Pool`.
+    """
+
+    @property
+    def n_bytes(self) -> Int1D:
+        """UTF-8 bytes of each text."""
+
+    @property
+    def n_tokens(self) -> Int1D:
+        """Tokens of each text."""
+
+    @property
+    def content_hash(self) -> UInt64s:
+        """Equal on exact duplicates."""
+
+    @property
+    def source_codes(self) -> Int32s:
+        """Numbers of the sources."""
+
+    def parts(self, rows: Int1D) -> list[slice]:
+        """Where ascending rows that are read together are among them."""
+
+    def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
+        """Texts of the rows of one part, or of some of these."""
 
 
 @runtime_checkable
@@ -299,10 +329,12 @@ class Pool:
     def texts_of(self, rows: Int1D) -> pa.LargeStringArray:
         """Texts of ascending rows of one batch of the store, at least one."""
         number = int(np.searchsorted(self._starts, rows[0], side="right"))
-        first, last = self._starts[number - 1], len(self)
+        first, last = int(self._starts[number - 1]), len(self)
         if number < len(self._starts):
-            last = self._starts[number]
-        texts = self.read(range(int(first), int(last)), ["text"]).column("text")
+            last = int(self._starts[number])
+        if len(rows) * _SPARSE < last - first:
+            return self.read(rows, ["text"]).column("text")
+        texts = self.read(range(first, last), ["text"]).column("text")
         return texts if len(rows) == len(texts) else texts.take(pa.array(rows - first))
 
     def texts(self, rows: Int1D) -> Iterator[tuple[slice, pa.LargeStringArray]]:

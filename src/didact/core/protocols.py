@@ -174,6 +174,24 @@ class Growing:
     resumable: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Narrowing:
+    """What a selector gives back that grows a set of fewer candidates than it is given.
+
+    A smaller budget is no prefix, since it leaves other candidates: quotas, for which all of them
+    are ranked, are refused.
+
+    Attributes:
+        rows: Candidates, as in `Growing`.
+        narrow: From the share of them that is asked for, as the budget counts, 0 to 1, to the
+            growth over some of them, whose ranking is partial. Called once the budget is known to
+            be possible, and before near-duplicates are looked for.
+    """
+
+    rows: Int1D
+    narrow: Callable[[float], Growing]
+
+
 class Selector(Protocol):
     """Chooses a set of rows; a plain function with keyword-only settings satisfies it.
 
@@ -184,12 +202,12 @@ class Selector(Protocol):
 
     def __call__(
         self, pool: Pool, scores: Scores | None, budget: Budget | None, ctx: Context, /
-    ) -> Ranking | Growing | Selection:
+    ) -> Ranking | Growing | Narrowing | Selection:
         """The rows in order of preference, or the rule that finds them."""
         ...
 
 
-F = TypeVar("F", bound=Callable[..., Ranking | Growing | Selection])
+F = TypeVar("F", bound=Callable[..., Ranking | Growing | Narrowing | Selection])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,12 +222,14 @@ class Composition:
             being all of the selector's own; None: next to nothing.
         why_alone: Its settings, by name → why neither quotas nor `near_duplicates` go with them, as
             the end of a sentence; "" if they do.
+        why_no_quotas: The same of quotas alone.
     """
 
     needs_scores: bool = False
     grows: bool = False
     estimate: Callable[..., Cost] | None = None
     why_alone: Callable[[Mapping[str, Any]], str] | None = None
+    why_no_quotas: Callable[[Mapping[str, Any]], str] | None = None
 
     def __call__(self, selector: F) -> F:
         """Say it of a selector."""

@@ -14,7 +14,7 @@ from didact.config import bound
 from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError, PoolMismatchError
 from didact.core.pool import Pool
-from didact.core.protocols import Growing
+from didact.core.protocols import Growing, Narrowing
 from didact.core.scores import Scores, Selection
 from didact.selection.around.amounts import TrainingFlops
 from didact.selection.around.choose import Around, choose, composition, estimate
@@ -43,7 +43,9 @@ def check_selector(
     answers, on any number of workers, also where scores are tied · a smaller budget is a prefix by
     rank, in samples, in tokens and in FLOPs, of which a budget takes as many as fit · every row has
     a reason · quotas hold · no two rows chosen are near-duplicates, where `rensa` is installed ·
-    scores of another pool are refused · pool and scores stay as they were.
+    scores of another pool are refused · pool and scores stay as they were. Of one that gives a
+    `Narrowing`, whose budget is a part of the pool and no prefix of a larger one, neither all rows
+    are asked for nor prefixes, FLOPs and near-duplicates; and quotas are refused.
 
     Args:
         method: A registered name, or the function.
@@ -68,11 +70,15 @@ def check_selector(
     before = digest(pool)
     _check_composition(run, pool)
     chosen = _check_amounts(run, pool)
-    _check_ties_and_prefixes(run, pool)
-    _check_flops(run, pool)
-    _check_quotas(run, pool)
-    if importlib.util.find_spec("rensa") is not None:
-        _check_near_duplicates(run)
+    _check_ties(run, pool)
+    if run.narrows(pool):
+        _check_no_quotas(run, pool)
+    else:
+        _check_prefixes(run, pool)
+        _check_flops(run, pool)
+        _check_quotas(run, pool)
+        if importlib.util.find_spec("rensa") is not None:
+            _check_near_duplicates(run)
     _check_refusals(run, pool)
     promise(digest(pool) == before, f"{name} wrote to the pool's store")
     return chosen
@@ -104,6 +110,12 @@ class _Run:
     def ranked(self, pool: Pool, scores: Scores, budget: Budget, **around: Any) -> list[int]:
         found: list[int] = self.choose(pool, scores, budget, **around).best_first().tolist()
         return found
+
+    def narrows(self, pool: Pool) -> bool:
+        """Whether it gives a `Narrowing`."""
+        ctx = context(seed=17, workers=1, cache_dir=self.directory / "cache")
+        found = self.selector(pool, _scores(pool), Budget(samples=9), ctx, **self.settings)
+        return isinstance(found, Narrowing)
 
     def partial(self, pool: Pool, scores: Scores) -> bool:
         """Whether a budget is only a ceiling."""
@@ -165,7 +177,8 @@ def _check_composition(run: _Run, pool: Pool) -> None:
     cost = estimate(run.selector, pool.stats, budget, run.name, **run.settings)
     check_cost(run.name, cost)
     ctx = context(seed=17, workers=1, cache_dir=run.directory / "cache")
-    grows = isinstance(run.selector(pool, _scores(pool), budget, ctx, **run.settings), Growing)
+    found = run.selector(pool, _scores(pool), budget, ctx, **run.settings)
+    grows = isinstance(found, Growing | Narrowing)
     said = composition(run.selector).grows
     what, other = ("Growing", "True") if grows else ("Ranking", "False")
     promise(grows == said, f"{run.name}: it gives a {what}, so `Composition` says grows={other}")
@@ -184,6 +197,20 @@ def _check_amounts(run: _Run, pool: Pool) -> Selection:
     name, scores = run.name, _scores(pool)
     for budget in (Budget(samples=0), Budget(tokens=0), Budget(ratio=0.0)):
         promise(not len(run.choose(pool, scores, budget)), f"{name}: {budget} chooses something")
+    if not run.narrows(pool):
+        _check_whole(run, pool)
+    chosen = run.choose(pool, scores, Budget(samples=9))
+    rank = [] if chosen.rank is None else sorted(chosen.rank.tolist())
+    promise(rank == list(range(9)), f"{name}: the rows are not ranked")
+    codes = [] if chosen.why is None else chosen.why.tolist()
+    promise(all(chosen.reasons[code] for code in codes), f"{name}: a row has no reason")
+    own = {k: v for k, v in chosen.settings.items() if k not in {"budget", *vars(Around())}}
+    check_settings(name, run.selector, own)
+    return chosen
+
+
+def _check_whole(run: _Run, pool: Pool) -> None:
+    name, scores = run.name, _scores(pool)
     texts = pool.read(range(len(pool)), ["text"]).column("text").to_pylist()
     may = [
         row for row in range(len(pool)) if not pool.in_validation[row] and row not in _MISSING
@@ -202,23 +229,22 @@ def _check_amounts(run: _Run, pool: Pool) -> Selection:
             except BudgetError:
                 continue
             raise AssertionError(f"{name}: {budget} is more than there is, and no error")
-    chosen = run.choose(pool, scores, Budget(samples=9))
-    rank = [] if chosen.rank is None else sorted(chosen.rank.tolist())
-    promise(rank == list(range(9)), f"{name}: the rows are not ranked")
-    codes = [] if chosen.why is None else chosen.why.tolist()
-    promise(all(chosen.reasons[code] for code in codes), f"{name}: a row has no reason")
-    own = {k: v for k, v in chosen.settings.items() if k not in {"budget", *vars(Around())}}
-    check_settings(name, run.selector, own)
-    return chosen
+    one = make_pool([{"id": "a", "text": "only", "source": "web"}], run.directory, name="one")
+    only = run.choose(one, _scores(one, missing=()), Budget(samples=1))
+    promise(only.rows.tolist() == [0], f"{name}: the only row is not chosen")
 
 
-def _check_ties_and_prefixes(run: _Run, pool: Pool) -> None:
+def _check_ties(run: _Run, pool: Pool) -> None:
     name = run.name
     for scores, what in ((_scores(pool), ""), (_scores(pool, tied=True), " of tied scores")):
         answers = [run.ranked(pool, scores, Budget(samples=9), workers=w) for w in (1, 1, 2)]
         promise(answers[0] == answers[1], f"{name}: two equal calls{what} give two answers")
         promise(answers[0] == answers[2], f"{name}: the number of workers changes the answer{what}")
         promise(len(answers[0]) == 9, f"{name}: 9 samples asked{what}, {len(answers[0])} given")
+
+
+def _check_prefixes(run: _Run, pool: Pool) -> None:
+    name = run.name
     for unit, total in (("samples", 40), ("tokens", int(pool.n_tokens.sum()))):
         few, many = (
             run.ranked(pool, _scores(pool), Budget(**{unit: total // part})) for part in (4, 2)
@@ -254,6 +280,14 @@ def _check_quotas(run: _Run, pool: Pool) -> None:
     promise(most <= 2, f"{run.name}: {most} rows of a source that may have 2 at most")
     least = counts(Quotas(at_least=3))
     promise(least == [3, 3, 3], f"{run.name}: {least} rows of sources that have 3 at least")
+
+
+def _check_no_quotas(run: _Run, pool: Pool) -> None:
+    try:
+        run.choose(pool, _scores(pool), Budget(samples=9), quotas=Quotas(at_least=3))
+    except ConfigError:
+        return
+    raise AssertionError(f"{run.name}: it narrows, and takes quotas; say why_no_quotas")
 
 
 def _check_near_duplicates(run: _Run) -> None:
@@ -294,6 +328,3 @@ def _check_refusals(run: _Run, pool: Pool) -> None:
     run.choose(pool, scores, Budget(samples=9))
     same = np.array_equal(before[0], scores.values, equal_nan=True)
     promise(same and np.array_equal(before[1], pool.n_tokens), f"{name}: the input was changed")
-    one = make_pool([{"id": "a", "text": "only", "source": "web"}], run.directory, name="one")
-    whole = run.choose(one, _scores(one, missing=()), Budget(samples=1))
-    promise(whole.rows.tolist() == [0], f"{name}: the only row is not chosen")

@@ -467,8 +467,9 @@ def test_estimate_is_of_the_right_order(tmp_path, ctx):
     started = time.process_time()
     choose(feature_based, pool, None, budget, ctx)
     seconds = time.process_time() - started
-    assert 0.2 < estimate_feature_based(pool.stats, budget, noise=0.3).cpu_seconds / seconds < 5
-    assert estimate_feature_based(pool.stats, Budget(samples=0), noise=0.3).cpu_seconds == 0
+    how = {"noise": 0.3, "partitions": None}
+    assert 0.2 < estimate_feature_based(pool.stats, budget, **how).cpu_seconds / seconds < 5
+    assert estimate_feature_based(pool.stats, Budget(samples=0), **how).cpu_seconds == 0
 
 
 # -- the heap --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from didact.core.budget import Budget
 from didact.core.cost import Cost
 from didact.core.errors import BudgetError, ConfigError, DataError
 from didact.core.identity import about
-from didact.core.protocols import Composition, Growing, Ranking
+from didact.core.protocols import Composition, Growing, Narrowing, Ranking
 from didact.core.scores import Selection
 from didact.selection.around.amounts import counted
 from didact.selection.around.budget import cut, distinct_rows, goal, required
@@ -105,7 +105,7 @@ def choose(
     chosen = selector(pool, scores, budget, ctx, **settings)
     if not isinstance(chosen, Selection):
         refused, ranking = 0, chosen
-        if isinstance(chosen, Growing):
+        if isinstance(chosen, Growing | Narrowing):
             costly = composition(selector).estimate is not None
             ranking, refused = _grown(
                 chosen, name, pool, scores, budget, around, ctx, costly=costly, training=training
@@ -201,15 +201,16 @@ def composition(selector: Callable[..., Any]) -> Composition:
 def _check_alone(
     selector: Selector, name: str, around: Around, settings: Mapping[str, Any]
 ) -> None:
-    alone = composition(selector).why_alone
-    why = alone(as_json(selector, settings)) if alone is not None else ""
-    for what, given in vars(around).items():
-        if why and given is not None:
+    said, given = composition(selector), as_json(selector, settings)
+    alone = said.why_alone(given) if said.why_alone is not None else ""
+    no_quotas = said.why_no_quotas(given) if said.why_no_quotas is not None else ""
+    for what, why in (("quotas", alone or no_quotas), ("near_duplicates", alone)):
+        if why and vars(around)[what] is not None:
             raise ConfigError(f"{name}: {what} with {why}")
 
 
 def _grown(
-    growing: Growing,
+    growing: Growing | Narrowing,
     name: str,
     pool: Pool,
     scores: Scores | None,
@@ -226,7 +227,7 @@ def _grown(
     and what they refuse is told when it is cut.
     """
     rows = growing.rows
-    first, text = distinct_rows(pool, rows)
+    first = distinct_rows(pool, rows)[0]
     unit: Unit = "samples"
     if costly:
         sizes, wanted = goal(
@@ -240,8 +241,12 @@ def _grown(
             wanted = min(budget.amount(len(pool)), wanted)
     if budget is None or not wanted:
         return Ranking(rows=np.empty(0, np.int64)), 0
+    if isinstance(growing, Narrowing):
+        growing = growing.narrow(wanted / int(sizes.sum()))
+        sizes, rows = sizes[np.searchsorted(rows, growing.rows)], growing.rows
     refusal, refuse = None, None
     if around.near_duplicates is not None:
+        first, text = distinct_rows(pool, rows)
         refusal = Refusal(pool, rows[first], around.near_duplicates, ctx)
 
         def refuse(position: int) -> Int1D:

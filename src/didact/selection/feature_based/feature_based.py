@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import numpy as np
 from pydantic import Field
 
 from didact.core.cost import Cost
 from didact.core.errors import need
 from didact.core.identity import method
-from didact.core.protocols import Composition, Growing
+from didact.core.protocols import Composition, Growing, Narrowing
 from didact.selection.around.budget import candidates
+from didact.selection.feature_based.dealing import MOST, OVERSAMPLED, refuse_share
 from didact.selection.greedy.noise_last import doublings, estimate_noise, noise_last
-from didact.selection.greedy.shares import kept_shares, scripts_of
+from didact.selection.greedy.shares import scripts_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from didact.core.arrays import Float1D, Int1D
     from didact.core.budget import Budget
     from didact.core.pool import Pool, PoolStats
     from didact.core.protocols import Context, Grown
@@ -35,6 +33,10 @@ Per = Literal["auto", "byte", "token", "sample"]
 _FEATURES: Final = 55e-9
 _GREEDY: Final = 60e-9
 _DOUBLING: Final = 14e-9
+# In partitions also what no second sample has is numbered; and what reading one takes, whatever is
+# in it.
+_EVERY_GRAM: Final = 20e-9
+_PARTITION: Final = 0.015
 
 
 def estimate_feature_based(
@@ -42,20 +44,47 @@ def estimate_feature_based(
     budget: Budget | None,
     *,
     noise: float,
+    partitions: int | None,
     **_settings: Any,
 ) -> Cost:
-    """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes."""
+    """Processor time: noise, features, first gains, and lazy greedy as far as the budget goes.
+
+    Raises:
+        BudgetError: The budget is too large for partitions.
+    """
     need("feature_based", "fast")
     if budget is None or not budget.amount(stats.n):
         return Cost()
     whole = stats.n_tokens if budget.unit == "tokens" else stats.n
     share = min(budget.amount(stats.n) / max(whole, 1), 1.0)
-    a_byte = _FEATURES + _DOUBLING * doublings(stats) + _GREEDY * share
-    return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
+    if partitions is None:
+        a_byte = _FEATURES + _DOUBLING * doublings(stats) + _GREEDY * share
+        return Cost(cpu_seconds=a_byte * stats.n_bytes + estimate_noise(stats, noise))
+    refuse_share(share, partitions)
+    part, union = _part(stats, 1 / partitions), _part(stats, OVERSAMPLED * share)
+    first = _EVERY_GRAM + _FEATURES + _DOUBLING * doublings(part) + _GREEDY * OVERSAMPLED * share
+    second = _FEATURES + _DOUBLING * doublings(union) + _GREEDY / OVERSAMPLED
+    seconds = first * stats.n_bytes + second * union.n_bytes
+    seconds += partitions * (_PARTITION + estimate_noise(part, noise))
+    return Cost(cpu_seconds=seconds)
+
+
+def _part(stats: PoolStats, share: float) -> PoolStats:
+    """A pool of a share of the bytes; nothing else of it is looked at."""
+    return replace(stats, n_bytes=round(share * stats.n_bytes))
+
+
+def _why_no_quotas(settings: Mapping[str, Any]) -> str:
+    if settings["partitions"] is None:
+        return ""
+    return (
+        f"partitions={settings['partitions']}, of which only picks are ranked, and quotas may need "
+        "any row; leave one of the two out"
+    )
 
 
 @method("feature_based", libraries=("numba",))
-@Composition(grows=True, estimate=estimate_feature_based)
+@Composition(grows=True, estimate=estimate_feature_based, why_no_quotas=_why_no_quotas)
 def feature_based(
     pool: Pool,
     scores: Scores | None,
@@ -70,7 +99,8 @@ def feature_based(
     own_pairs: Annotated[float, Field(ge=0, le=1000)] = 0.8,
     balance: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     script_factor: Annotated[float, Field(ge=1.1, le=100)] | None = 1.5,
-) -> Growing:
+    partitions: Annotated[int, Field(ge=2, le=MOST)] | None = None,
+) -> Growing | Narrowing:
     """Grams that few chosen samples have yet: the most per byte, each time worth a little less.
 
     Picks one sample after another, each the one that adds most to
@@ -113,6 +143,27 @@ def feature_based(
     changes with the unit of the budget: a smaller budget is a prefix of a larger one in the same
     unit.
 
+    `partitions: m` is for pools whose features do not fit one machine: the two rounds of GreeDi.
+    Each candidate is dealt to one of m partitions by what it says and the seed, whatever the
+    workers, copies to the same one. A worker takes a partition, and by the rule above picks 4 times
+    its share of the budget; noise and shares are those of the partition, and as m_g ≥ min_df in the
+    pool is m_g ≥ min_df / m in a part of it, grams count from that on. Then the rule picks from all
+    that was picked: m_g is counted there, shares of scripts and sources are those of the pool, and
+    noise is what partitions found to be.
+
+    GreeDi's bounds are for cardinality: partitions pick k samples each, k being the budget, of one
+    monotone submodular f, and the better of the second round's set and the best partition's is
+    taken. Then f is in expectation at least (1 - 1/e) / 2 of the best there is when partitions are
+    drawn at random (Barbosa, Ene, Nguyen & Ward 2015), and (1 - 1/e) / min(m, k) however they are
+    drawn (Mirzasoleiman et al. 2016). Here neither holds: partitions pick 4·k / m, since of a
+    budget that is a share of the pool k would be all they have, and count grams of their own. What
+    holds: the second round keeps the bounds above, next to the best set *of what was picked*. What
+    f comes to is measured (`benchmarks/two_rounds.py`): fewer partitions, and a larger budget, are
+    closer to one machine's. Where half of the pool is wanted there is nothing to gain: a budget of
+    a quarter or more is refused. So are quotas; near-duplicates are refused among what was picked,
+    and a set that comes out short says so. A smaller budget is *not* a prefix of a larger one,
+    since partitions pick less for it; the rank is the order of choice all the same.
+
     Args:
         pool: The samples.
         scores: Rows without one are never chosen; not looked at otherwise.
@@ -130,11 +181,15 @@ def feature_based(
         script_factor: By what factor a script's share of the tokens may rise or fall, for every
             script that has at least 2 % of them and something left to gain, from some dozens of
             samples on; null lets scripts go to those that say most in a byte.
+        partitions: Pick in so many parts of the pool, then from what these picked; null is one
+            machine's exact greedy.
 
     Raises:
         MissingDependencyError: numba is not installed.
+        BudgetError: With partitions, a quarter or more of what may be chosen is asked for.
 
-    **Source:** feature-based functions (Lin & Bilmes 2011; apricot's `FeatureBasedSelection`, equal
+    **Source:** GreeDi (Mirzasoleiman et al. 2016, arXiv:1411.0541); feature-based functions (Lin &
+    Bilmes 2011; apricot's `FeatureBasedSelection`, equal
     in a differential test where the two coincide); lazy greedy (Minoux 1978). The filter, u_d
     and the sum over sources are our own.
     **Cost:** the filter, some 76 ns a byte, and more as the pool grows, and two passes over the
@@ -143,55 +198,35 @@ def feature_based(
     `compression` for a fifth of 40,000 samples (24 MB). Memory 4 to 8 bytes a gram that is a
     feature of its sample, about one a byte of text, and 30 bytes a feature: 1.8 GB at 1.5 million
     samples (906 MB), the pool's index in it; before that, while noise is looked for, 4 to 8 bytes a
-    byte of text, at most 530 MiB. Compiling, once per machine: some 7 s.
+    byte of text, at most 530 MiB. Compiling, once per machine: some 7 s. With partitions every
+    worker holds that for one partition and its text, each worker process the pool's index (57 bytes
+    a row) too; the caller 57 bytes a row and some in the first round, and in the second the
+    features of 4 budgets. A partition reads the pages that its rows are on, which is nearly all of
+    the store where rows are short; finished partitions are kept, and a killed selection goes on
+    after them.
     """
     need("feature_based", "fast")
     rows = candidates(pool, scores)
     if per == "auto":
         per = "byte" if budget is None or budget.unit == "samples" else "token"
 
+    from didact.selection.feature_based.partitions import two_rounds
+    from didact.selection.feature_based.rule import Rule, lazy_greedy
+
+    rule = Rule(
+        weight=weight, min_df=min_df, per=per, noise=noise, own_pairs=own_pairs, balance=balance,
+        script_factor=script_factor,
+    )  # fmt: skip
+    if partitions is not None:
+        samples = budget is not None and budget.unit == "samples"
+        return two_rounds(pool, rows, rule, ctx, partitions=partitions, samples=samples)
+
     @contextmanager
     def growth() -> Iterator[Grown]:
-        from didact.selection.feature_based.growth import LazyGreedy, read_features, with_sources
-
         scripts = scripts_of(pool, rows, ctx)
         suspects, ranking = noise_last(
             "feature_based", pool, rows, scripts, ctx, strictness=noise, script_factor=script_factor
         )
-        features = read_features(pool, rows, ctx, min_df=min_df, suspects=suspects)
-        size = _sizes(pool, rows, per)
-        size[suspects] = np.inf  # whatever they add is nothing for their size
-        alone = features.own * (own_pairs * _weights(np.ones(1), weight))
-        samples, weights = with_sources(
-            features,
-            _weights(features.frequency, weight),
-            alone,
-            pool.source_codes[rows].astype(np.int64),
-            pool.n_bytes[rows],
-            size,
-            balance=balance,
-        )
-        shares = kept_shares(pool.n_tokens[rows], scripts, suspects, script_factor)
-        yield LazyGreedy(samples, weights, shares), ranking
+        yield lazy_greedy(pool, rows, rule, ctx, scripts=scripts, suspects=suspects), ranking
 
     return Growing(rows=rows, open=growth)
-
-
-def _weights(frequency: npt.NDArray[Any], weight: Weight) -> Float1D:
-    """What a gram of each document frequency weighs."""
-    out = frequency.astype(np.float64)
-    if weight == "log":
-        np.log1p(out, out=out)
-    elif weight == "sqrt":
-        np.sqrt(out, out=out)
-    else:
-        out[:] = 1
-    return out
-
-
-def _sizes(pool: Pool, rows: Int1D, per: Per) -> Float1D:
-    """What each row's gain is divided by."""
-    if per == "sample":
-        return np.ones(len(rows))
-    of = pool.n_tokens if per == "token" else pool.n_bytes
-    return np.maximum(of[rows], 1).astype(np.float64)

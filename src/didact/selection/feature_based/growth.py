@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.arrays import Bool1D, Float1D, Int1D, Int32s, UInt64s
-    from didact.core.pool import Pool
+    from didact.core.pool import Texts
     from didact.core.protocols import Context
     from didact.selection.greedy.shares import Shares
 
@@ -54,7 +54,7 @@ class Features:
 
 
 def read_features(
-    pool: Pool, rows: Int1D, ctx: Context, *, min_df: int, suspects: Bool1D
+    pool: Texts, rows: Int1D, ctx: Context, *, min_df: int, suspects: Bool1D
 ) -> Features:
     """Two passes over the samples' text: which grams are met twice, then which sample has which.
 
@@ -68,8 +68,7 @@ def read_features(
     **Cost:** some 35 ns a byte; memory 4 bytes a gram that is a feature of its sample, a bit to two
     per byte of text, and up to 30 bytes a feature.
     """
-    cuts = np.searchsorted(rows, [batch.start for batch in pool.batches()])
-    items = [part for part in np.split(rows, cuts) if len(part)]
+    items = [rows[part] for part in pool.parts(rows)]
     vocabulary = _Vocabulary(int(pool.n_bytes[rows].sum()), everything=min_df == 1)
     n_once = n_more = done = 0
     ctx.progress(Progress("grams", 0, len(rows)))
@@ -163,24 +162,21 @@ class _Vocabulary:
             self.keys, self.ids = keys, ids
 
 
-def _meet(pool: Pool, rows: Int1D) -> Metered[tuple[UInt64s, int]]:
+def _meet(pool: Texts, rows: Int1D) -> Metered[tuple[UInt64s, int]]:
     """Distinct grams of each row, and how many of them repeat in it."""
     grams, counts, _ = _distinct(pool, rows)
     return Metered((grams, int((counts > 1).sum())))
 
 
-def _features(shared: tuple[Pool, UInt64s, Int32s], rows: Int1D) -> Metered[tuple[Any, ...]]:
+def _features(shared: tuple[Texts, UInt64s, Int32s], rows: Int1D) -> Metered[tuple[Any, ...]]:
     """See `kernel.look_up`."""
     pool, keys, ids = shared
     return Metered(kernel.look_up(*_distinct(pool, rows), keys, ids))
 
 
-def _distinct(pool: Pool, rows: Int1D) -> tuple[UInt64s, Int32s, Int1D]:
+def _distinct(pool: Texts, rows: Int1D) -> tuple[UInt64s, Int32s, Int1D]:
     """See `kernel.distinct`; the rows are of one batch of the pool."""
-    texts = pool.read(range(int(rows[0]), int(rows[-1]) + 1), ["text"]).column("text")
-    if len(texts) > len(rows):
-        texts = texts.take(rows - rows[0])
-    grams = hash_grams(texts)
+    grams = hash_grams(pool.texts_of(rows))
     distinct: tuple[UInt64s, Int32s, Int1D] = kernel.distinct(grams.hashes, grams.offsets)
     return distinct
 
@@ -194,6 +190,7 @@ def with_sources(
     size: Float1D,
     *,
     balance: float,
+    whole: Float1D | None = None,
 ) -> tuple[kernel.Samples, Float1D]:
     """What lazy greedy works on: the features, and sources that occur as often as there are bytes.
 
@@ -205,6 +202,8 @@ def with_sources(
         n_bytes: Bytes of each sample, `(n,)`.
         size: What each gain is divided by, `(n,)`.
         balance: What all sources of all samples are worth, next to everything else of them.
+        whole: Bytes of each source in what the samples are a part of, whose shares count; those of
+            the samples when None.
 
     Returns:
         The samples, and the weights of all features and sources. Samples that add nothing else do
@@ -221,7 +220,10 @@ def with_sources(
         features.once, features.once_at, features.more, features.times, features.more_at,
         last.astype(np.int32), np.maximum(n_bytes, 1), alone, size,
     )  # fmt: skip
-    return samples, np.concatenate([weight, scale * np.sqrt(of_source), [0.0]])
+    kept: Float1D = of_source.astype(np.float64)
+    if whole is not None:
+        kept = whole[: len(of_source)] * (float(of_source.sum()) / max(float(whole.sum()), 1.0))
+    return samples, np.concatenate([weight, scale * np.sqrt(kept), [0.0]])
 
 
 class LazyGreedy:

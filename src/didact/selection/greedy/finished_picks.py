@@ -18,15 +18,16 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 def load_piece(pieces: Pieces, name: str) -> Arrays | None:
     """A piece that is there."""
-    return pieces.load(name, _read)
+    return pieces.load(name, read_arrays)
 
 
 def save_piece(pieces: Pieces, name: str, **arrays: Int1D) -> None:
     """Keep a piece: numbers from 0 up. It stands for everything up to it."""
-    pieces.save(name, partial(_write, arrays))
+    pieces.save(name, partial(write_arrays, arrays))
 
 
-def _write(arrays: Arrays, folder: Path) -> None:
+def write_arrays(arrays: Arrays, folder: Path) -> None:
+    """Write numbers from 0 up into a folder, each array in the smallest type that holds it."""
     small: dict[str, Any] = {
         name: values.astype(np.min_scalar_type(values.max(initial=0)))
         for name, values in arrays.items()
@@ -35,6 +36,7 @@ def _write(arrays: Arrays, folder: Path) -> None:
         np.savez(file, **small)
 
 
-def _read(folder: Path) -> Arrays:
+def read_arrays(folder: Path) -> Arrays:
+    """What `write_arrays` wrote."""
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         return dict(file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from didact.core.arrays import Bool1D, Int1D, UInt8s
-    from didact.core.pool import Pool, PoolStats
+    from didact.core.pool import Pool, PoolStats, Texts
     from didact.core.protocols import Context
 
 # A source is warned of that loses so large a share of so many rows.
@@ -67,10 +67,31 @@ def noise_last(
     Returns:
         Which candidates a growth should pick last, `(n,)`; and positions picked → ranking.
     """
+    suspects = suspects_of(pool, rows, strictness, ctx)
+    return suspects, ranked(
+        method, pool, rows, scripts, suspects, strictness=strictness, script_factor=script_factor
+    )
+
+
+def suspects_of(pool: Texts, rows: Int1D, strictness: float, ctx: Context) -> Bool1D:
+    """Which candidates look like noise, `(n,)`; none at a strictness of 0."""
+    if not strictness:
+        return np.zeros(len(rows), np.bool_)
+    return noisy(pool, rows, strictness, ctx)
+
+
+def ranked(
+    method: str,
+    pool: Pool,
+    rows: Int1D,
+    scripts: UInt8s,
+    suspects: Bool1D,
+    *,
+    strictness: float,
+    script_factor: float | None,
+) -> Callable[[Int1D], Ranking]:
+    """From positions picked to a ranking that names the noise among them; see `noise_last`."""
     rule = "script_factor=" + ("null" if script_factor is None else f"{script_factor:g}")
-    suspects = np.zeros(len(rows), np.bool_)
-    if strictness:
-        suspects = noisy(pool, rows, strictness, ctx)
 
     def remarks(chosen: Int1D) -> tuple[str, ...]:
         noise, real = suspects[np.searchsorted(rows, chosen)], ~suspects
@@ -89,7 +110,7 @@ def noise_last(
             remarks=remarks,
         )
 
-    return suspects, ranking
+    return ranking
 
 
 def noise_notes(

@@ -17,8 +17,8 @@ from didact.text.scripts import NONE, SCRIPTS, script_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from didact.core.arrays import Bool1D, Int1D, UInt8s
-    from didact.core.pool import Pool
+    from didact.core.arrays import Bool1D, Float1D, Int1D, UInt8s
+    from didact.core.pool import Pool, Texts
     from didact.core.protocols import Context
 
 LEAST_SHARE: Final = 0.02  # of the candidates' tokens: what is smaller goes where it goes
@@ -47,18 +47,25 @@ class Shares(NamedTuple):
     step: float
 
 
-def scripts_of(pool: Pool, rows: Int1D, ctx: Context) -> UInt8s:
+def scripts_of(pool: Texts, rows: Int1D, ctx: Context) -> UInt8s:
     """The script of every row, numbers of `didact.text.scripts.SCRIPTS`, `(len(rows),)`."""
     items = [rows[part] for part in pool.parts(rows)]
     found = ctx.executor.map(_scripts, items, shared=pool)
     return np.concatenate([np.empty(0, np.uint8), *found])
 
 
-def _scripts(pool: Pool, rows: Int1D) -> Metered[UInt8s]:
+def _scripts(pool: Texts, rows: Int1D) -> Metered[UInt8s]:
     return Metered(script_of(pool.texts_of(rows)))
 
 
-def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float | None) -> Shares:
+def kept_shares(
+    tokens: Int1D,
+    scripts: UInt8s,
+    suspects: Bool1D,
+    factor: float | None,
+    *,
+    whole: Float1D | None = None,
+) -> Shares:
     """Scripts whose shares are kept: each that has a fiftieth of the candidates' tokens.
 
     The factor that a pick is held to is a tenth stricter than `factor`: a set ends with a whole
@@ -69,10 +76,11 @@ def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float 
         scripts: Of each, see `scripts_of`.
         suspects: Which of them are noise, and have no share.
         factor: By what a share may change, more than 1; None lets it.
+        whole: `tokens_by_script` of what the candidates are a part of, whose shares are kept.
     """
     size = np.maximum(tokens, 1).astype(np.float64)
-    real = size * ~suspects
-    share = np.bincount(scripts, real, len(SCRIPTS)) / max(float(real.sum()), 1.0)
+    known = tokens_by_script(tokens, scripts, suspects) if whole is None else whole
+    share = known / max(float(known.sum()), 1.0)
     share[NONE] = 0
     kept = np.flatnonzero(share >= LEAST_SHARE) if factor else np.empty(0, np.int64)
     group_of = np.zeros(len(SCRIPTS), np.int64)
@@ -85,6 +93,18 @@ def kept_shares(tokens: Int1D, scripts: UInt8s, suspects: Bool1D, factor: float 
         factor=1 + 0.9 * (factor - 1) if factor else 1.0,
         step=float(size.mean()) if len(size) else 1.0,
     )
+
+
+def tokens_by_script(tokens: Int1D, scripts: UInt8s, suspects: Bool1D) -> Float1D:
+    """Tokens of each script, those of noise left out, `(len(SCRIPTS),)`; a sample has one or more.
+
+    Args:
+        tokens: Of each candidate, `(n,)`.
+        scripts: Of each, see `scripts_of`.
+        suspects: Which of them are noise.
+    """
+    real = np.maximum(tokens, 1).astype(np.float64) * ~suspects
+    return np.asarray(np.bincount(scripts, real, len(SCRIPTS)), np.float64)
 
 
 def share_notes(

@@ -78,6 +78,9 @@ def shingle_novelty(
     below its share by 1.5 is picked from first (`script_factor`). A source that shrinks by more is
     named in a note.
 
+    The choice is one machine's, which holds the fingerprints; workers read the text. For pools past
+    one, `feature_based` has partitions.
+
     Least redundant is most random, so noise comes last, after everything else: see
     `didact.text.noise.noise` for what is noise and what is not found.
 

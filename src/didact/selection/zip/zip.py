@@ -109,6 +109,9 @@ def zip_(
     the budget, and exact duplicates count as samples. It is refused where that code picks samples
     twice.
 
+    It is one machine's: its rounds look at every candidate in turn, in the caller's process. For
+    pools past one, `feature_based` has partitions.
+
     DEFLATE sees bytes: of the same text in two scripts, that of fewer bytes a letter compresses
     less, and is taken first. A script or source whose share of the tokens shrinks or grows by more
     than 1.5 is named in a note (`exact`).

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from didact.core.arrays import Int32s
-    from didact.core.pool import Pool
+    from didact.core.pool import Texts
     from didact.core.protocols import Context
     from didact.text.noise.kernel import Met, Text
 
@@ -54,7 +54,7 @@ _BYTES_PER_BUCKET: Final = 1.5  # a quarter of a word
 
 
 def noisy(
-    pool: Pool,
+    pool: Texts,
     rows: Int1D,
     strictness: float,
     ctx: Context,
@@ -141,20 +141,20 @@ def noisy(
     return np.asarray(broken[first][group_of])
 
 
-def _read(pool: Pool, item: _Item) -> tuple[pa.LargeStringArray, Text]:
+def _read(pool: Texts, item: _Item) -> tuple[pa.LargeStringArray, Text]:
     rows, counted = item
     texts = pool.texts_of(rows)
     return texts, _as_text(place_words(texts), counted)
 
 
-def _text(shared: tuple[Pool], item: _Item) -> Metered[Text]:
+def _text(shared: tuple[Texts], item: _Item) -> Metered[Text]:
     """What is counted of some texts: their words, by hash alone."""
     text, none = _read(*shared, item)[1], np.empty(0, np.int64)
     return Metered(text._replace(data=np.empty(0, np.uint8), starts=none, ends=none))
 
 
 def _attractions(
-    shared: tuple[Pool, Met, float], item: _Item
+    shared: tuple[Texts, Met, float], item: _Item
 ) -> Metered[tuple[Text, Float1D, Int32s]]:
     from didact.text.noise import kernel
 
@@ -164,7 +164,7 @@ def _attractions(
 
 
 def _judged(
-    shared: tuple[Pool, Met, float, float, Float1D], item: _Item
+    shared: tuple[Texts, Met, float, float, Float1D], item: _Item
 ) -> Metered[tuple[Bool1D, Float1D | None]]:
     """Which texts are misdecoded, and the facts of each, unless nothing is known of pairs."""
     from didact.text.noise import kernel
