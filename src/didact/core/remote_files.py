@@ -36,6 +36,7 @@ class RemoteFile(CheckedFile):
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
     _local: threading.local = field(default_factory=threading.local, init=False, repr=False)
     _spent: int = field(default=0, init=False, repr=False)
+    _copy: CheckedFile | None = field(default=None, init=False, repr=False)
 
     def verify(self, start: int = 0, stop: int | None = None) -> None:
         """Raise DamagedError unless the bytes from `start` to `stop` are what they were."""
@@ -71,13 +72,21 @@ class RemoteFile(CheckedFile):
             return self
         folder = scratch("files")
         place = folder / fingerprint([str(self.path), self.expected.to_json()])
-        copy = CheckedFile(place, self.expected)
         with passing_lock(place.with_suffix(".lock"), lambda: None):
-            if not place.is_file():
-                with replacing(place) as temporary, temporary.open("wb") as file:
-                    for at in range(0, self.expected.n_bytes, _MOST):
-                        file.write(self._read(at, min(at + _MOST, self.expected.n_bytes)))
+            if self._copy is None or not place.is_file():
+                self._copy = self._copied(place)
         touch(place)
+        return self._copy
+
+    def _copied(self, place: Path) -> CheckedFile:
+        """A copy of it there, made unless one is there that is whole."""
+        copy = CheckedFile(place, self.expected, seal=place)  # which goes when it is damaged
+        with suppress(DamagedError):
+            copy.verify()
+            return copy
+        with replacing(place) as temporary, temporary.open("wb") as file:
+            for at in range(0, self.expected.n_bytes, _MOST):
+                file.write(self._read(at, min(at + _MOST, self.expected.n_bytes)))
         return copy
 
     def _check_size(self) -> None:

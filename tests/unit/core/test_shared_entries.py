@@ -213,6 +213,21 @@ def test_reads_fetch_few_blocks_and_a_copy_in_the_end(url, tmp_path):
         RemoteFile(file.path, other).read()
 
 
+@pytest.mark.parametrize("data", [b"", b"short", b"x" * (2**17 + 7)])
+def test_a_damaged_copy_in_the_scratch_is_fetched_again(url, tmp_path, data):
+    whole = b"y" * (2**17 + 7)
+    share(made(tmp_path, whole), url / "kind" / KEY)
+    near = open_entry(url / "kind" / KEY).file("sub/file").near(10, 100)
+    assert near.read() == whole
+    near.path.write_bytes(data)
+    again = open_entry(url / "kind" / KEY).file("sub/file").near(10, 100)
+    assert again.read() == whole
+    near.path.write_bytes(data)  # while it is used: an error, and whole when it is used again
+    with pytest.raises(DamagedError):
+        again.read()
+    assert open_entry(url / "kind" / KEY).file("sub/file").near(10, 100).read() == whole
+
+
 def test_a_cache_of_this_machine_stands_where_it_is(tmp_path):
     assert standing(tmp_path) is tmp_path
     assert entry_name("a", "b") == entry_name("a", "b")

@@ -22,12 +22,15 @@ class ArrowStore:
         client: What writes an object unless there is one, of a bucket and a key; pyarrow cannot.
         careful: Look before an object is opened. Where Azure gives no token, opening ends the
             process (pyarrow 26), while looking raises.
+        flat: Folders are told from names of objects: of Google's it lists those alone that an
+            object stands for (pyarrow 26).
     """
 
     filesystem: Any
     bucket: str
     client: Callable[[str, str, bytes], bool | None] | None = None
     careful: bool = False
+    flat: bool = False
 
     def path(self, key: str) -> str:
         """What `filesystem` calls a key."""
@@ -48,10 +51,15 @@ class ArrowStore:
         from pyarrow.fs import FileSelector
 
         base = self.path(key)
-        for info in self.filesystem.get_file_info(FileSelector(base, recursive=deep)):
+        selector = FileSelector(base, recursive=deep or self.flat)
+        for info in self.filesystem.get_file_info(selector):
             seen = _seen(info)
             if seen is not None:
-                yield info.path[len(base) :].strip("/"), seen
+                name = info.path[len(base) :].strip("/")
+                if deep or "/" not in name:
+                    yield name, seen
+                else:
+                    yield name.partition("/")[0], Seen("folder")
 
     def source(self, key: str) -> ArrowSource:
         """Open an object."""

@@ -40,7 +40,7 @@ def _store(scheme: str, root: str, pid: int, facts: tuple[tuple[str, str], ...])
         user, bucket = _userinfo(root)
         return ArrowStore(_s3(user), bucket, partial(_put_new, user))
     if scheme == "gs":
-        return ArrowStore(_gs(), root)
+        return ArrowStore(_gs(), root, flat=True)
     if scheme in {"az", "abfs", "abfss"}:
         container, account = _container(scheme, root)
         return ArrowStore(_azure(scheme, root, account), container, careful=True)
@@ -165,7 +165,12 @@ def _azure(scheme: str, root: str, account: str) -> Any:
     sas = os.environ.get("AZURE_STORAGE_SAS_TOKEN")
     more: dict[str, Any] = {"account_key": key} if key else {"sas_token": sas} if sas else {}
     if authority := os.environ.get("AZURE_STORAGE_BLOB_AUTHORITY"):  # Azurite: 127.0.0.1:10000
-        more |= {"blob_storage_authority": authority, "blob_storage_scheme": "http"}
+        # which kind of account it is, is asked of the other one
+        other = os.environ.get("AZURE_STORAGE_DFS_AUTHORITY") or authority
+        more |= {
+            "blob_storage_authority": authority, "blob_storage_scheme": "http",
+            "dfs_storage_authority": other, "dfs_storage_scheme": "http",
+        }  # fmt: skip
     return AzureFileSystem(account, **more)
 
 

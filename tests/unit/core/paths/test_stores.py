@@ -2,7 +2,10 @@
 
 import os
 import pickle
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import pytest
 
 from didact.core.errors import DataError
@@ -240,3 +243,56 @@ def test_the_hub_by_its_own_client(stores, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", "wrong")
         with pytest.raises(DataError, match=r"access is refused .* set HF_TOKEN"):
             path.read_bytes()
+
+
+def test_folders_of_google_that_no_object_stands_for_are_listed(stores, monkeypatch):
+    """pyarrow lists objects alone; the answers are those of Google's JSON API."""
+    names = ["run/.lock", "run/scores.parquet", "run/stages/score.json"]
+
+    class Google(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked = parse_qs(urlsplit(self.path).query)
+            prefix, apart = asked.get("prefix", [""])[0], asked.get("delimiter")
+            found = [n for n in names if n.startswith(prefix)]
+            found = [n for n in found if not apart or "/" not in n[len(prefix) :]]
+            about = {"kind": "storage#object", "bucket": "b", "size": "3", "generation": "1"}
+            listing = {"kind": "storage#objects", "items": [{**about, "name": n} for n in found]}
+            there = urlsplit(self.path).path.endswith("/o")
+            self.send_response(200 if there else 404)
+            self.end_headers()
+            self.wfile.write(orjson.dumps(listing if there else {}))
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    with stores.serving(Google) as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        folder = place("gs://b/run")
+        assert [(p.name, p.is_dir()) for p in folder.iterdir()] == [
+            (".lock", False), ("scores.parquet", False), ("stages", True)
+        ]  # fmt: skip
+        assert [p.name for p in folder.glob("*.parquet")] == ["scores.parquet"]
+        assert [str(p) for p in folder.rglob("*.json")] == ["gs://b/run/stages/score.json"]
+
+
+def test_an_emulator_of_azures_is_asked_alone(stores, monkeypatch):
+    asked = []
+
+    class Azure(BaseHTTPRequestHandler):
+        def _answer(self):
+            asked.append(urlsplit(self.path).path)
+            self.send_response(404)
+            self.end_headers()
+
+        do_GET = do_HEAD = _answer  # noqa: N815 - as the library calls them
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    with stores.serving(Azure) as address:
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+        monkeypatch.setenv("AZURE_STORAGE_BLOB_AUTHORITY", address.removeprefix("http://"))
+        with pytest.raises(RemoteMissingError):
+            place("az://container/pool.jsonl").read_bytes()
+    assert asked
