@@ -81,7 +81,7 @@ def law(
     if csvs:
         if file is not None or metric != "bits_per_byte":
             raise ConfigError("metric and file do nothing beside a CSV, which has performance")
-        read = [read_law_table(Path(path).expanduser()) for path in csvs]
+        read = [read_law_table(place(path)) for path in csvs]
         runs = tuple(run for some, _ in read for run in some)
         notes = tuple(note for _, some in read for note in some)
     else:
@@ -107,7 +107,7 @@ def write_law(found: EntropyLaw, folder: Given) -> list[Place]:
 class _Folder:
     """A finished run, opened: everything that the law asks of it but R."""
 
-    path: Path
+    path: Place
     run: Run
     held_out: str  # identity of the file that performance is of
     held_out_path: str
@@ -193,7 +193,7 @@ def _law_run(
     )  # fmt: skip
 
 
-def _run_folder(path: Path) -> Path:
+def _run_folder(path: Place) -> Place:
     """A folder of a finished run, which knows its pool and its order; DataError for others."""
     if not path.is_dir():
         raise DataError(
@@ -237,7 +237,7 @@ def _whole(run: Run) -> dict[tuple[str, str], What]:
     return out
 
 
-def _opened(path: Path, run: Run, meta: Mapping[str, Any], what: What, ctx: Context) -> _Folder:
+def _opened(path: Place, run: Run, meta: Mapping[str, Any], what: What, ctx: Context) -> _Folder:
     from didact.analysis.entropy.observed import AsRead, first_epoch_loss
     from didact.evaluation.model import find_evaluated
     from didact.models.language_model import context_of, open_tokenizer
@@ -256,7 +256,7 @@ def _opened(path: Path, run: Run, meta: Mapping[str, Any], what: What, ctx: Cont
     order = tables.read_order(output(path, record, "order.parquet"))
     trained = read_trained(path / "model")
     about = trained.about
-    model = find_evaluated(path)
+    model = find_evaluated(path / "model")
     tokenizer = open_tokenizer(model.tokenizer_folder)
     told = {name: about["settings"][name] for name in ("loss", "template", "max_length")}
     how = encoding(pool, TrainSettings(**told), context_of(model.path, tokenizer))
@@ -288,7 +288,7 @@ def _record(manifest: Manifest, name: str) -> StageRecord:
     return record
 
 
-def _pool(path: Path, config: RunConfig, fingerprint: str, ctx: Context) -> Pool:
+def _pool(path: Place, config: RunConfig, fingerprint: str, ctx: Context) -> Pool:
     """The run's pool: in the cache, or read again from its files."""
     found = find_cached(fingerprint, ctx)
     if found is not None:

@@ -238,3 +238,32 @@ def test_every_command_reads_and_writes_buckets(s3, tmp_path, chats, warm_didact
     assert {"pools", "scores", "selections"} <= {kind["kind"] for kind in listing["kinds"]}
     didact(there, "cache", "clear")
     assert not [name for name in objects(s3, "cache") if not name.endswith("/")]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "found"),
+    [
+        ("law @/law.csv -o @/out", 5, {"law.json", "law.html"}),
+        ("evaluate --runs @/runs.csv", 0, set()),
+    ],
+)  # fmt: skip
+def test_what_is_told_of_runs_in_buckets(s3, tmp_path, warm_didact, words, code, found):
+    law = "run,ratio,first_epoch_loss,performance\n" + "".join(
+        f"s{i},{1 + i / 10},{2 + i % 4 / 10},{-0.5 - i % 3 / 10}\n" for i in range(9)
+    )
+    runs = "run,set,metric,value\n" + "".join(
+        f"{s}{i},{s},loss,{ord(s) - 95 + i / 100}\n" for s in "ab" for i in range(3)
+    )
+    for name, text in (("law.csv", law), ("runs.csv", runs)):
+        (tmp_path / name).write_text(text)
+        s3.put(name, text.encode())
+    said = []
+    for at in (str(tmp_path), s3.url):
+        done = subprocess.run(
+            [*warm_didact, *words.replace("@", at).split()], capture_output=True, text=True,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        said.append(done.stdout.replace(at, "@"))
+    assert said[0] == said[1]
+    assert set(objects(s3, "out")) == found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ import xxhash
 from didact.analysis.runs import SEEDS, Measure, Run, Samples, What
 from didact.core.arrays import Bool1D, Float1D, UInt64s
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.evaluation.results import HIGHER_IS_BETTER, TABLE, choices, read_evaluation
 from didact.models.folder import RECORD, read_json
 
@@ -22,7 +22,7 @@ from didact.models.folder import RECORD, read_json
 _HARMLESS: Final = frozenset({"device", "tokens_per_batch"})
 
 
-def evaluated_run(path: Path, label: str = "") -> tuple[Run, Mapping[str, Any]]:
+def evaluated_run(path: Place, label: str = "") -> tuple[Run, Mapping[str, Any]]:
     """The run that an evaluation table, or the folder of a run that holds one, is of.
 
     Args:
@@ -59,7 +59,7 @@ def evaluated_run(path: Path, label: str = "") -> tuple[Run, Mapping[str, Any]]:
     return run, found.meta
 
 
-def _check_current(folder: Path, path: Path, training: Mapping[str, Any]) -> None:
+def _check_current(folder: Place, path: Place, training: Mapping[str, Any]) -> None:
     """Refuse the evaluation of a run's earlier model, and that of a run that did not finish."""
     if (folder / "stages").is_dir() and not (folder / "manifest.json").is_file():
         raise DataError(
@@ -106,7 +106,7 @@ def check_alike(tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _measures(table: pa.Table, path: Path) -> Iterator[tuple[What, Measure]]:
+def _measures(table: pa.Table, path: Place) -> Iterator[tuple[What, Measure]]:
     files = np.array(table.column("file").to_pylist(), dtype=object)
     tasks = np.array([task or "" for task in table.column("task").to_pylist()], dtype=object)
     keys = _keys(table, path)
@@ -123,7 +123,7 @@ def _measures(table: pa.Table, path: Path) -> Iterator[tuple[What, Measure]]:
                     yield What(file, task, part.metric), part.of(rows, keys)
 
 
-def _keys(table: pa.Table, path: Path) -> UInt64s:
+def _keys(table: pa.Table, path: Place) -> UInt64s:
     """Identity of every sample: a hash of its file and its id."""
     names = zip(table.column("file").to_pylist(), table.column("id").to_pylist(), strict=True)
     keys = np.array(

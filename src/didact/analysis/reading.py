@@ -10,9 +10,10 @@ from didact.analysis.evaluations import check_alike, evaluated_run
 from didact.analysis.run_tables import read_run_table
 from didact.analysis.runs import Run
 from didact.core.errors import DataError
+from didact.core.paths import Given, Place, place
 
 
-def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+def read_runs(paths: Sequence[Given]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     """The runs in some files, and notes on what they were asked differently.
 
     A `.csv` or `.jsonl` is a table of many runs (`run_tables.read_run_table`); everything else is
@@ -21,22 +22,22 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
     order, so runs that differ in method of ordering need names.
 
     Args:
-        paths: The files and folders.
+        paths: The files and folders, or their URLs.
 
     Raises:
         DataError: A file cannot be read, is given twice, or held-out files of one name differ.
     """
     runs: list[Run] = []
     tables: dict[str, Mapping[str, Any]] = {}
-    seen: dict[Path, str] = {}
+    seen: dict[Place, str] = {}
     for given in paths:
         label, path = named(given)
-        place = path.resolve()
-        if place in seen:
+        real = path.resolve()
+        if real in seen:
             raise DataError(
-                f"{given}: is the same file as {seen[place]}; a run counts once: remove one"
+                f"{given}: is the same file as {seen[real]}; a run counts once: remove one"
             )
-        seen[place] = str(given)
+        seen[real] = str(given)
         if path.suffix.lower() in {".csv", ".jsonl"}:
             if label:
                 raise DataError(f"{given}: a table names the sets of its runs; give {path} alone")
@@ -48,9 +49,10 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[tuple[Run, ...], tuple[str, 
     return tuple(runs), check_alike(tables)
 
 
-def named(given: str | Path) -> tuple[str, Path]:
+def named(given: Given) -> tuple[str, Place]:
     """Label of the set, empty when not given, and the path."""
-    if isinstance(given, Path) or Path(given).exists():
-        return "", Path(given)
+    if not isinstance(given, str) or Path(given).exists():
+        return "", place(given)
     label, equals, path = given.partition("=")
-    return (label, Path(path)) if equals and label and path else ("", Path(given))
+    apart = equals and label and path and "://" not in label  # a URL may have one of its own
+    return (label, place(path)) if apart else ("", place(given))

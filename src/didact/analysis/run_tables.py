@@ -7,12 +7,12 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from didact.analysis.runs import Measure, Run, What
 from didact.core.errors import DataError, did_you_mean
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 from didact.data.reading.files import readable
 from didact.evaluation.results import HIGHER_IS_BETTER
 
@@ -24,7 +24,7 @@ DIRECTIONS: Final = {**HIGHER_IS_BETTER, "perplexity": False, "loss": False}
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def read_run_table(path: Path) -> tuple[Run, ...]:
+def read_run_table(path: Place) -> tuple[Run, ...]:
     """The runs of a table with a value a line.
 
     Columns are `run`, `set`, `metric`, `value`, and where there are any `task`, `file`,
@@ -85,7 +85,7 @@ def _run(name: str, found: _Collected) -> Run:
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Place) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and row; empty values are left out."""
     lines = csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
     for number, row in lines:
@@ -97,7 +97,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {k: v for k, v in row.items() if v is not None and v != ""}
 
 
-def csv_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Place, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and row of a CSV with a header, values as text.
 
     Args:
@@ -128,7 +128,7 @@ def csv_rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict
         ) from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: Place) -> Iterator[tuple[int, dict[str, Any]]]:
     with readable(path):
         text = path.read_text("utf-8-sig")
     for number, line in enumerate(text.splitlines(), 1):

@@ -15,7 +15,7 @@ from didact.accounting.spec import ModelSpec
 from didact.core.arrays import UInt64s
 from didact.core.errors import DataError, need
 from didact.core.manifest import fingerprint
-from didact.core.paths import shown
+from didact.core.paths import Given, shown
 from didact.core.protocols import Dtype
 from didact.models.encode import Encoding
 from didact.models.folder import (
@@ -118,7 +118,7 @@ class EvaluatedModel:
         return read_json(path, dict) if path.is_file() else None
 
 
-def find_evaluated(model: str | Path) -> EvaluatedModel:
+def find_evaluated(model: Given) -> EvaluatedModel:
     """The model behind a name: a folder, a run's folder, an adapter's, or a hub name.
 
     Raises:

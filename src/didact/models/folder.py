@@ -35,7 +35,7 @@ _BYTES = {"BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "BF16": 2} | {
 }
 
 
-def find(model: str | Path) -> Path:
+def find(model: paths.Given) -> Path:
     """The checked folder of a model.
 
     Args:
@@ -51,7 +51,7 @@ def find(model: str | Path) -> Path:
     if path.exists():
         check(path)
         return path
-    if isinstance(model, Path) or not _HUB_NAME.fullmatch(model):
+    if not isinstance(model, str) or not _HUB_NAME.fullmatch(model):
         raise DataError(
             f"model {str(model)!r}: no such folder; expected a folder with config.json and "
             f"{WEIGHTS}, or a hub name like 'owner/name'"
@@ -61,7 +61,7 @@ def find(model: str | Path) -> Path:
     return path
 
 
-def local_folder(model: str | Path) -> Path:
+def local_folder(model: paths.Given) -> Path:
     """The path that a model's name is; of what lies behind a URL the copy in the cache.
 
     Raises:
@@ -303,7 +303,7 @@ def _is_name(name: Any) -> bool:
     return plain and name not in {".", ".."} and not set(name) & {"/", "\\"}
 
 
-def read_json(file: Path, kind: type) -> Any:
+def read_json(file: paths.Place, kind: type) -> Any:
     """A JSON file of one kind, dict or list; DataError for anything else."""
     try:
         value = parse_json(read_bounded(file), levels=_MOST_LEVELS)

@@ -8,11 +8,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Final
 
 from didact.analysis.entropy.runs import LawRun, dose_of
 from didact.core.errors import DataError
+from didact.core.paths import Place
 from didact.data.reading.files import readable
 
 NEEDED: Final = ("run", "ratio", "first_epoch_loss", "performance")
@@ -22,7 +22,7 @@ COLUMNS: Final = (*NEEDED, *_NUMBERS, *_TEXTS)
 _EARLY: Final = re.compile(r"loss_(\d{1,2})")  # loss_10: L over the first 10 % of the epoch
 
 
-def read_law_table(path: Path) -> tuple[tuple[LawRun, ...], tuple[str, ...]]:
+def read_law_table(path: Place) -> tuple[tuple[LawRun, ...], tuple[str, ...]]:
     """The runs of a CSV with a run a line; and notes on how it was understood.
 
     Columns are `run`, `ratio`, `first_epoch_loss` (nats per token), `performance` (higher is
@@ -56,7 +56,7 @@ def read_law_table(path: Path) -> tuple[tuple[LawRun, ...], tuple[str, ...]]:
     return tuple(runs), tuple(_understood(path, names, runs))
 
 
-def _understood(path: Path, names: Sequence[str], runs: Sequence[LawRun]) -> Iterator[str]:
+def _understood(path: Place, names: Sequence[str], runs: Sequence[LawRun]) -> Iterator[str]:
     """What was taken for granted, in sentences."""
     if left := [name for name in names if not _known(name)]:
         yield f"{path.name}: {len(left)} columns are not looked at: {', '.join(map(repr, left))}."
@@ -110,7 +110,7 @@ def _number(told: str, name: str, place: str) -> float:
     return value
 
 
-def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+def _rows(path: Place) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """Columns; line number and row, values without spaces around them."""
     with readable(path):
         try:
@@ -129,7 +129,7 @@ def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     return names, _lines(rows, path)
 
 
-def _lines(rows: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(rows: csv.DictReader[str], path: Place) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         for row in rows:
             if None in row or None in row.values():
@@ -142,7 +142,7 @@ def _lines(rows: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[st
         raise DataError(f"{path}:{rows.line_num}: no CSV ({error}); mend the line") from error
 
 
-def _check_header(names: list[str], path: Path) -> None:
+def _check_header(names: list[str], path: Place) -> None:
     for name in names:
         near = [] if _known(name) else get_close_matches(name, (*COLUMNS, "loss_10"), 1, 0.8)
         if near:
