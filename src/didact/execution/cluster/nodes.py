@@ -68,8 +68,8 @@ def checked_nodes(nodes: Mapping[str, str], cache_dir: Place) -> dict[str, str]:
         raise ConfigError(
             f"{', '.join(blind[:_MOST_NAMED])}: cannot see the cache {cache_dir}; workers read the "
             "pool and models from it: set --cache-dir or DIDACT_CACHE to a folder of a file system "
-            "that all machines have mounted at the same place, or to a bucket that all may read, its "
-            "credentials set where 'ray start' was called"
+            "that all machines have mounted at the same place, or to a bucket that all may read, "
+            "with its credentials set where 'ray start' was called"
         )
     return {node: nodes[node] for node in found}
 
