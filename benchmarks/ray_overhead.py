@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import tempfile
@@ -42,17 +43,18 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
-def cpu_seconds(place: str) -> float:
-    """Processor seconds of this process, and of those of the clusters that live at a place."""
-    total = time.process_time()
+def cpu_seconds(place: str) -> dict[int, float]:
+    """Processor seconds of this process with its ended children, and of all clusters at a place."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = {0: time.process_time() + ended.ru_utime + ended.ru_stime}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if int(process.name) == os.getpid():
                 continue
             if place.encode() in (process / "environ").read_bytes():
                 fields = (process / "stat").read_text().rpartition(")")[2].split()
-                total += sum(map(int, fields[11:13])) / TICKS
-    return total
+                found[int(process.name)] = sum(map(int, fields[11:13])) / TICKS
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def spent(place: str, work: Callable[..., Any], *given: Any, **named: Any) -> Sp
     cpu, driver, wall = cpu_seconds(place), time.process_time(), time.perf_counter()
     stages = work(*given, **named) or {}
     wall = time.perf_counter() - wall
-    return Spent(cpu_seconds(place) - cpu, time.process_time() - driver, wall, stages)
+    taken = sum(after - cpu.get(process, 0.0) for process, after in cpu_seconds(place).items())
+    return Spent(taken, time.process_time() - driver, wall, stages)
 
 
 def _process(_: Any, item: int) -> Metered[tuple[int, int]]:
@@ -144,7 +147,7 @@ class Ground:
             shutil.rmtree(folder)
         return {
             stage.name: {
-                "cpu_seconds": round(stage.measured.value.cpu_seconds, 2),
+                "cpu_seconds": round(stage.measured.bill.charged.cpu_seconds, 2),
                 "wall_seconds": round(stage.measured.wall_seconds, 2),
             }
             for stage in run.manifest.stages

@@ -59,6 +59,7 @@ _SPARSE = 8  # of so many times the rows of a batch not all of it is made into t
 _RECORDS = 4096  # put together at a time
 _COUNTED = 2**18  # rows counted at a time
 _READERS = 8  # files that a thread keeps open
+_OF_RECORDS = ("record_start", "record_length", "n_bytes")
 NUMERIC = ("n_bytes", "n_tokens", "id_hash", "content_hash")
 
 
@@ -130,6 +131,30 @@ class Chosen(Protocol):
     @property
     def pool_fingerprint(self) -> str:
         """The pool they belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Some columns of the index of a pool, of some rows.
+
+    Attributes:
+        rows: The rows, ascending.
+        values: By column, `(k,)` each.
+    """
+
+    rows: Int1D
+    values: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Some:
+    """A column of which some rows are known, asked as if it were whole."""
+
+    rows: Int1D
+    values: npt.NDArray[Any]
+
+    def __getitem__(self, rows: npt.ArrayLike) -> npt.NDArray[Any]:
+        return self.values[np.searchsorted(self.rows, rows)]
 
 
 @dataclass(frozen=True)
@@ -460,6 +485,21 @@ class Pool:
                 source = pa.OSFile(str(file.path))
             readers[shard, columns] = pa.ipc.open_file(source, options=options)
         return readers[shard, columns]
+
+    def known(self, rows: Int1D) -> Known:
+        """What a handle has to know to give the records of some rows; see `knowing`."""
+        distinct = np.unique(rows)
+        return Known(distinct, {name: self._index[name][distinct] for name in _OF_RECORDS})
+
+    def knowing(self, known: Known) -> Pool:
+        """A handle for records of some rows, that does not load the index: for workers.
+
+        Of the numeric columns it has `n_bytes`, to be asked for these rows alone.
+        """
+        handle = Pool(self.path, self.fingerprint)
+        index = {name: _Some(known.rows, values) for name, values in known.values.items()}
+        vars(handle)["_index"] = index
+        return handle
 
     @property
     def record_format(self) -> Literal["json", "arrow"]:

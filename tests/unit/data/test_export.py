@@ -399,3 +399,17 @@ def test_a_folder_that_is_a_file(pool, tmp_path):
     (tmp_path / "out").write_text("here")
     with pytest.raises(DataError, match=r"cannot be written: .*choose another folder"):
         export(pool, [0], tmp_path / "out")
+
+
+def test_workers_write_without_the_index_of_the_pool(tmp_path):
+    rows = [{"text": f"some words {i}. And more of them.", "n": i} for i in range(40)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    chunk = {"unit": "chunk", "chunk": {"max_tokens": 4}}
+    for name, settings in (("x.jsonl", {}), ("x.parquet", {}), ("x.jsonl", chunk)):
+        pool = didact.read(tmp_path / name, cache_dir=tmp_path / "cache", **settings)
+        wanted = np.array([7, 3, 7, 30])
+        handle = pool.knowing(pool.known(wanted))
+        assert list(handle.records(wanted)) == list(pool.records(wanted))
+        assert handle.n_bytes[wanted].tolist() == pool.n_bytes[wanted].tolist()
+        assert "index.arrow" not in handle._files

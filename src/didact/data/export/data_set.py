@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from didact.core.atomic import replacing, send, writable
 from didact.core.cost import Metered
 from didact.core.errors import DataError
 from didact.core.paths import Place
-from didact.core.pool import Pool
+from didact.core.pool import Known, Pool
 from didact.core.protocols import Context, Progress
 from didact.core.registry import NameIn
 from didact.core.scores import TrainingOrder, check_pool
@@ -136,12 +136,14 @@ class _Part:
         format: Its kind.
         rows: Its rows, in order.
         first: The order index of the first of them; None to leave it out.
+        known: What a worker has to know of them.
     """
 
     path: Place
     format: Format
     rows: Int1D
     first: int | None
+    known: Known | None = None
 
     def __repr__(self) -> str:
         return f"writing {self.path}"
@@ -154,13 +156,16 @@ def _write(pool: Pool, parts: Sequence[_Part], folder: Place, ctx: Context) -> N
     written: Iterable[Any] = (_write_part(pool, part) for part in parts)
     worth = len(parts) > 1 and ctx.executor.workers > 1 and n_bytes >= _WORTH_PROCESSES
     if worth and ctx.executor.sees(folder):
-        written = ctx.executor.apart().map(_write_part, parts, shared=pool)
+        sent = (replace(part, known=pool.known(part.rows)) for part in parts)
+        written = ctx.executor.apart().map(_write_part, sent, shared=pool)
     for part, _ in zip(parts, written, strict=True):
         done += len(part.rows)
         ctx.progress(Progress("export", done, n_rows))
 
 
 def _write_part(pool: Pool, part: _Part) -> Metered[None]:
+    if part.known is not None:  # the index of a whole pool may be larger than a worker's memory
+        pool = pool.knowing(part.known)
     _write_rows(pool, part.rows, part.path, part.format, part.first)
     return Metered(None)
 
