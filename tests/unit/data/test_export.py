@@ -405,7 +405,7 @@ def test_workers_write_without_the_index_of_the_pool(tmp_path):
     rows = [{"text": f"some words {i}. And more of them.", "n": i} for i in range(40)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     (tmp_path / "x.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
-    chunk = {"unit": "chunk", "chunk": {"max_tokens": 4}}
+    chunk = {"unit": "chunk", "chunk": {"max_tokens": 8}}
     for name, settings in (("x.jsonl", {}), ("x.parquet", {}), ("x.jsonl", chunk)):
         pool = didact.read(tmp_path / name, cache_dir=tmp_path / "cache", **settings)
         wanted = np.array([7, 3, 7, 30])
