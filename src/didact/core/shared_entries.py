@@ -102,8 +102,13 @@ def share(
         target, there = shared / maker / name, (elsewhere or {}).get(name)
         target.send(folder / name) if there is None else there.copy_to(target)
 
-    with ThreadPoolExecutor(_AT_A_TIME) as workers:
-        list(workers.map(put, values["files"]))
+    try:
+        with ThreadPoolExecutor(_AT_A_TIME) as workers:
+            list(workers.map(put, values["files"]))
+    except BaseException:  # Ctrl-C too: nobody would ever look for them
+        with suppress(Exception):
+            (shared / maker).remove()
+        raise
     data = signed({**values, "at": maker}).encode()
     first = (shared / ENTRY).write_new(data)
     if first is None:

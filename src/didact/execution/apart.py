@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
@@ -26,13 +28,30 @@ class _Apart(SpawnProcess):
 
     @staticmethod
     def _Popen(process: Any) -> Any:  # noqa: N802 - the library's name
-        with _starting:
+        with _starting, _uninterrupted():
             main = sys.modules["__main__"]
             sys.modules["__main__"] = ModuleType("__main__")
             try:
                 return SpawnProcess._Popen(process)  # noqa: SLF001
             finally:
                 sys.modules["__main__"] = main
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started in a block never gets Ctrl-C, which is the caller's, who ends its workers.
+
+    A terminal sends it to all; a worker that is still importing would die of it, and say so.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # else it starts inside, and leaves the signal let through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Context(SpawnContext):
@@ -51,7 +70,7 @@ def started_apart(
 def _begin(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
     # Rows of a batch are many objects without cycles, among which there is nothing to collect.
     gc.set_threshold(100_000, 50, 100)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be kept from the start
     threading.Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
 

@@ -58,7 +58,7 @@ class Workers:
 
     def apart(self) -> Workers:
         """See `didact.core.protocols.Executor`."""
-        if self.start is None:
+        if self.start is None or multiprocessing.current_process().daemon:  # it may start none
             return self
         return replace(self, start=started_apart, processes=True)
 

@@ -7,6 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +29,12 @@ def named(result: Callable[[], Metered[R]], item: object) -> Metered[R]:
         return result()
     except DidactError:
         raise
+    except BrokenExecutor as error:
+        raise ExecutionError(
+            f"{item if isinstance(item, str) else repr(item)} failed: a worker process was ended "
+            "from outside, by the system for lack of memory perhaps; run the same command again, "
+            "with fewer --workers if it was memory"
+        ) from error
     except Exception as error:
         what = item if isinstance(item, str) else repr(item)
         place = vars(error).get(_RAISED_AT) or _place(error)

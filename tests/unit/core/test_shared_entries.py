@@ -95,6 +95,14 @@ def test_nothing_half_written_is_there(url, tmp_path, monkeypatch):
     assert intact_entry(there, pytest.fail, whole=False) is None
 
 
+def test_what_could_not_be_put_whole_leaves_nothing(url, tmp_path):
+    here, there = made(tmp_path), url / "kind" / KEY
+    (here / "small").unlink()
+    with pytest.raises(FileNotFoundError):
+        share(here, there)
+    assert names(there) == []
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_one_is_removed_and_said(url, tmp_path, damage):
     there = url / "kind" / KEY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from didact.core.pool import Pool
 from didact.core.protocols import Progress
 from didact.core.scores import TrainingOrder
 from didact.data.export.data_set import ExportSettings, write_data_set
+from didact.execution.executors import Workers
 from didact.testing import make_pool
 
 ROWS = [
@@ -94,6 +96,20 @@ def test_files_are_the_same_whoever_writes_them(tmp_path, monkeypatch, fmt):
     assert write(pool, tmp_path / "apart") == expected
     with pytest.raises(DataError, match="already has the column 'order_index'"):
         write(taken, tmp_path / "taken")
+
+
+def test_nobody_writes_on_once_an_export_was_stopped(pool, tmp_path, monkeypatch):
+    def stop(_: Progress) -> None:
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr("didact.data.export.data_set._WORTH_PROCESSES", 0)
+    monkeypatch.setattr(Workers, "apart", lambda threads: threads)
+    ctx = didact.context(workers=2, cache_dir=tmp_path / "cache", progress=stop)
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match="stopped") as stopped:
+        write_data_set(pool, ordered(pool, [0, 1]), tmp_path / "out", ExportSettings(shards=2), ctx)
+    assert stopped.tb is not None  # it holds what was under way
+    assert threading.active_count() == threads
 
 
 def test_a_pretty_printed_row_becomes_one_line(tmp_path):

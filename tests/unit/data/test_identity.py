@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from didact.core.errors import DataError
-from didact.data.store.row_identity import Seen, copy_numbers, mixed, text_hashes, validation_split
+from didact.data.store import row_identity
+from didact.data.store.row_identity import (
+    Seen,
+    among,
+    copy_numbers,
+    mixed,
+    text_hashes,
+    validation_split,
+)
 
 CONTENTS = st.lists(st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1), max_size=60)
 
@@ -108,3 +117,23 @@ def test_text_hashes_of_slices():
     assert text_hashes(pa.array([], pa.string())).tolist() == []
     # blake2b-64 of b"a", little endian; from Python's hashlib 3.11
     assert int(whole[0]) == int.from_bytes(bytes.fromhex("40f89e395b66422f"), "little")
+
+
+def test_copies_are_found_part_by_part_in_little_memory(monkeypatch):
+    monkeypatch.setattr(row_identity, "_AT_ONCE", 2**12)
+    n = 100_000
+    contents = mixed(np.random.default_rng(0).integers(0, n // 3, n).astype(np.uint64))
+    chosen = np.arange(n) % 97 == 5
+    met = Counter[int]()
+    expected = []
+    for content in contents.tolist():
+        met[content] += 1
+        expected.append(met[content])
+    tracemalloc.start()
+    copies = copy_numbers(contents)
+    held = among(contents, chosen)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert copies.tolist() == expected
+    assert np.array_equal(held, np.isin(contents, contents[chosen]))
+    assert peak < 32 * n

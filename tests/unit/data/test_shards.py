@@ -110,6 +110,23 @@ def test_the_first_bad_row_is_named_whichever_part_it_is_in(tmp_path):
     assert not list((tmp_path / "cache" / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("ending", ["", ".zst"])
+def test_rows_before_the_first_of_a_format_are_refused_alike(tmp_path, ending):
+    texts = [random.Random(i).randbytes(40).hex() for i in range(60)]
+    data = b"\n".join([b'{"id": "q"}', *(json.dumps({"text": text}).encode() for text in texts)])
+    path = tmp_path / f"x.jsonl{ending}"
+    path.write_bytes(zstandard.compress(data) if ending else data)
+    sizes = {"one": 2**20, "many": 1024}
+    found = [
+        read(path, tmp_path / name, on_bad_row="skip", shard_bytes=size)
+        for name, size in sizes.items()
+    ]
+    one, many = ((pool.path / "rejected.jsonl").read_bytes() for pool in found)
+    assert one == many
+    assert b"no known format" in one
+    assert len(found[1].meta["shard_rows"]) > 2
+
+
 def test_documents_that_are_cut_are_named_over_shards(tmp_path):
     texts = [{"text": f"document {i % 30}. It has two sentences, or three."} for i in range(90)]
     path = tmp_path / "x.jsonl"

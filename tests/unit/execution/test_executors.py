@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +16,8 @@ import pytest
 from didact.core.cost import Cost, Meter, Metered
 from didact.core.errors import ConfigError, DataError, ExecutionError
 from didact.core.protocols import Context
-from didact.execution import executors
+from didact.execution import executors, worker
+from didact.execution.apart import started_apart
 from didact.execution.devices import local_devices
 from didact.execution.executors import processes, serial, threads
 from didact.execution.measure import measure, tree_memory
@@ -300,3 +303,22 @@ def test_memory_counts_children():
         assert tree_memory(os.getpid()) >= alone + 70 * 2**20
         child.communicate(b"\n")
     assert tree_memory(2**22 + 1) == 0
+
+
+def test_a_process_that_may_start_none_works_apart_in_threads(monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    found = threads(2).apart().map(lambda shared, i: Metered(shared + i), range(5), shared=1)
+    assert list(found) == [1, 2, 3, 4, 5]
+
+
+def test_workers_apart_live_through_ctrl_c_from_the_start_and_one_killed_is_named():
+    with started_apart(1, initializer=abs, initargs=(1,)) as workers:
+        begun = workers.submit(os.getpid)
+        (process,) = workers._processes.values()
+        os.kill(process.pid, signal.SIGINT)
+        assert begun.result(30) == process.pid
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        sleeping = workers.submit(time.sleep, 60)
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(ExecutionError, match="^an item failed: a worker process .*--workers"):
+            worker.named(sleeping.result, "an item")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -152,15 +152,20 @@ class _Part:
 def _write(pool: Pool, parts: Sequence[_Part], folder: Place, ctx: Context) -> None:
     """Write some files, in processes where that takes less time."""
     n_rows, done = sum(len(part.rows) for part in parts), 0
+    with closing(_written(pool, parts, folder, ctx)) as written:  # nobody writes once this ends
+        for part, _ in zip(parts, written, strict=True):
+            done += len(part.rows)
+            ctx.progress(Progress("export", done, n_rows))
+
+
+def _written(pool: Pool, parts: Sequence[_Part], folder: Place, ctx: Context) -> Generator[object]:
     n_bytes = sum(int(pool.n_bytes[part.rows].sum()) for part in parts)
-    written: Iterable[Any] = (_write_part(pool, part) for part in parts)
     worth = len(parts) > 1 and ctx.executor.workers > 1 and n_bytes >= _WORTH_PROCESSES
     if worth and ctx.executor.sees(folder):
         sent = (replace(part, known=pool.known(part.rows)) for part in parts)
-        written = ctx.executor.apart().map(_write_part, sent, shared=pool)
-    for part, _ in zip(parts, written, strict=True):
-        done += len(part.rows)
-        ctx.progress(Progress("export", done, n_rows))
+        yield from ctx.executor.apart().map(_write_part, sent, shared=pool)
+    else:
+        yield from (_write_part(pool, part) for part in parts)
 
 
 def _write_part(pool: Pool, part: _Part) -> Metered[None]:

@@ -41,7 +41,7 @@ class Part:
     Attributes:
         start: Where the range begins, in bytes of the text; 0 for the first part.
         stop: Where it ends; None: with the file.
-        format: The format of the file's rows, which its first row says.
+        format: The format of the file's rows, which its first row says; "" for the first part.
         before: What stands before it; None while nobody knows.
         lines: A file with exactly these lines, where the file itself is compressed.
     """

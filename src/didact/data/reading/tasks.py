@@ -105,7 +105,7 @@ def _ranges(
         last = start + most >= n_bytes
         before = None if start else Before()
         yield (
-            Part(start, None if last else start + most, format_, before),
+            Part(start, None if last else start + most, format_ if start else "", before),
             min(most, n_bytes - start),
         )
 
@@ -139,7 +139,7 @@ def _decompressed(
                 at += len(piece)
         if at > start:
             before = None if start else Before()
-            yield Part(start, at, format_, before, path), read - told
+            yield Part(start, at, format_ if start else "", before, path), read - told
             told = read
         else:
             path.unlink()

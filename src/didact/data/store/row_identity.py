@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -15,6 +16,7 @@ from didact.core.errors import DataError
 from didact.core.hashing import mix
 
 _POSITION: Final = np.uint64(0xD1B54A32D192ED03)  # odd: distinct positions stay distinct
+_AT_ONCE: Final = 2**18  # rows
 
 
 def mixed(values: UInt64s) -> UInt64s:
@@ -94,19 +96,49 @@ class Seen:
 
 
 def copy_numbers(contents: UInt64s) -> Int32s:
-    """For each row, which copy of its content it is, from 1, in row order, `(n,)`."""
+    """For each row, which copy of its content it is, from 1, in row order, `(n,)`.
+
+    **Cost:** 13 bytes a row in memory, 25 where every row has a copy; 4 of them are what it gives.
+    """
     out = np.ones(len(contents), dtype=np.int32)
     ordered = np.sort(contents)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    del ordered
-    if not len(repeated):
-        return out
-    at = np.minimum(np.searchsorted(repeated, contents), len(repeated) - 1)
-    rows = np.flatnonzero(repeated[at] == contents)  # only rows with copies are counted
-    order = rows[np.argsort(at[rows], kind="stable")]
-    begins = np.flatnonzero(np.diff(at[order], prepend=-1))
-    out[order] = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order))) + 1
+    again = ordered[1:] == ordered[:-1]
+    repeated = np.unique(ordered[1:][again])
+    del ordered, again
+    met = np.zeros(len(repeated), np.int32)
+    for start, at, found in _found(contents, repeated):
+        rows = np.flatnonzero(found)  # only rows with copies are counted
+        order = rows[np.argsort(at[rows], kind="stable")]
+        begins = np.flatnonzero(np.diff(at[order], prepend=-1))
+        counts = np.diff(begins, append=len(order))
+        place = np.arange(len(order)) - np.repeat(begins, counts) + 1
+        which = at[order[begins]]
+        out[start + order] = np.repeat(met[which], counts) + place
+        met[which] += counts.astype(np.int32)
     return out
+
+
+def among(contents: UInt64s, chosen: Bool1D) -> Bool1D:
+    """The chosen rows and their copies, `(n,)`."""
+    out = np.zeros(len(contents), dtype=bool)
+    for start, _, found in _found(contents, np.unique(contents[chosen])):
+        out[start : start + len(found)] = found
+    return out
+
+
+def _found(contents: UInt64s, some: UInt64s) -> Iterator[tuple[int, Int1D, Bool1D]]:
+    """Part by part of the rows: the first of them, where each is among `some`, and which are.
+
+    Args:
+        contents: Of `n` rows.
+        some: Distinct contents, ascending.
+    """
+    if not len(some):
+        return
+    for start in range(0, len(contents), _AT_ONCE):
+        part = contents[start : start + _AT_ONCE]
+        at = np.minimum(np.searchsorted(some, part), len(some) - 1)
+        yield start, at, some[at] == part
 
 
 def validation_split(contents: UInt64s, counted: Bool1D, amount: float, seed: int) -> Bool1D:

@@ -33,7 +33,7 @@ from didact.data.reading.parts import Before
 from didact.data.reading.settings import DataSettings
 from didact.data.store.gathered import Gathered, accounted, shown_name
 from didact.data.store.left_out import LISTS, placed
-from didact.data.store.row_identity import Seen, copy_numbers, mixed, validation_split
+from didact.data.store.row_identity import Seen, among, copy_numbers, mixed, validation_split
 from didact.data.store.shard import PARTS, Known, Names, Shard, stored_columns
 from didact.data.store.token_counts import TokenCounter
 
@@ -228,7 +228,7 @@ class StoreWriter:
             starts = (self._part(i, records)["record_start"] for i in range(len(self._shards)))
             units = mixed(np.concatenate(list(starts)).astype(np.uint64))
         set_aside = validation_split(units, counted, self._settings.validation, seed)
-        held = set_aside | np.isin(group, group[set_aside])
+        held = among(group, set_aside)
         done = 0
         with contextlib.ExitStack() as opened:
             file: Any = None
