@@ -167,7 +167,7 @@ def test_the_order_index_is_put_behind_the_row(tmp_path, row, expected):
 
 
 def test_the_order_index_of_an_empty_object():
-    from didact.data.export.data_set import _indexed
+    from didact.data.export.row_files import _indexed
 
     assert _indexed(b"{ }", 5) == b'{"order_index": 5}'
 
@@ -268,7 +268,7 @@ def test_rows_with_different_keys_become_one_schema(tmp_path, shards):
 
 
 def test_parts_with_different_keys_become_one_schema(tmp_path, monkeypatch):
-    monkeypatch.setattr("didact.data.export.data_set._AT_ONCE", 2)
+    monkeypatch.setattr("didact.data.export.row_files._AT_ONCE", 2)
     rows = [{"text": f"{i}", "meta": {f"k{i}": [{f"l{i}": i}]}, "n": i if i % 2 else i + 0.5}
             for i in range(7)]  # fmt: skip
     pool = make_pool(rows, tmp_path)
@@ -291,7 +291,7 @@ def test_parts_with_different_keys_become_one_schema(tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("part", [1, 4096])
 def test_rows_without_a_common_schema(tmp_path, monkeypatch, rows, part):
-    monkeypatch.setattr("didact.data.export.data_set._AT_ONCE", part)
+    monkeypatch.setattr("didact.data.export.row_files._AT_ONCE", part)
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     pool = didact.read(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="no common Parquet schema .*export as jsonl"):
@@ -356,9 +356,11 @@ def test_a_table_keeps_its_schema(tmp_path):
 def test_rows_that_are_read_in_parts_keep_their_order(tmp_path, monkeypatch, limit):
     rows = [{"text": f"row {i} {'x' * (i % 5)}"} for i in range(60)]
     order = np.random.default_rng(0).permutation(60)
-    monkeypatch.setattr("didact.data.export.data_set._AT_ONCE", 4)
-    monkeypatch.setattr("didact.data.export.data_set._READ_ROWS", 8 if limit == "rows" else 64)
-    monkeypatch.setattr("didact.data.export.data_set._READ_BYTES", 10**6 if limit == "rows" else 90)
+    monkeypatch.setattr("didact.data.export.row_files._AT_ONCE", 4)
+    monkeypatch.setattr("didact.data.export.row_files._READ_ROWS", 8 if limit == "rows" else 64)
+    monkeypatch.setattr(
+        "didact.data.export.row_files._READ_BYTES", 10**6 if limit == "rows" else 90
+    )
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     for pool in (make_pool(rows, tmp_path, batch_rows=7), didact.read(tmp_path / "x.parquet")):
         for kind in ("jsonl", "parquet"):
@@ -404,7 +406,7 @@ def test_a_failure_leaves_the_earlier_file_and_no_other(pool, tmp_path, monkeypa
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("didact.data.export.data_set._one_line", full)
+    monkeypatch.setattr("didact.data.export.row_files._one_line", full)
     with pytest.raises(DataError, match=r"out: no space left on the disk .*free some"):
         export(pool, [1, 2], tmp_path / "out")
     assert path.read_bytes() == before

@@ -80,7 +80,7 @@ def lines_between(
             end = piece.find(b"\n", max(stop - 1 - here, 0))
             if end >= 0:
                 yield piece[: end + 1]
-                watch((stop or at) - start)
+                watch(stop - start)
                 return
         yield piece
         watch(at - start)

@@ -93,14 +93,13 @@ def _parts(
     found = format_of(replace(file, part=None if file.codec else first), settings)
     if not found:
         return None
-    return (_decompressed if file.codec else _ranges)(file, n_bytes, found, settings, lines)
+    if file.codec:
+        return _decompressed(file, found, settings.shard_bytes, lines)
+    return _ranges(n_bytes, found, settings.shard_bytes)
 
 
-def _ranges(
-    _: File, n_bytes: int, format_: str, settings: DataSettings, __: Path
-) -> Iterator[tuple[Part, int]]:
+def _ranges(n_bytes: int, format_: str, most: int) -> Iterator[tuple[Part, int]]:
     """Ranges of the bytes of a file."""
-    most = settings.shard_bytes
     for start in range(0, n_bytes, most):
         last = start + most >= n_bytes
         before = None if start else Before()
@@ -111,10 +110,10 @@ def _ranges(
 
 
 def _decompressed(
-    file: File, _: int, format_: str, settings: DataSettings, lines_at: Path
+    file: File, format_: str, most: int, lines_at: Path
 ) -> Iterator[tuple[Part, int]]:
     """Ranges of the text of a compressed file, each written to a file of its own."""
-    most, start, read, told = settings.shard_bytes, 0, 0, 0
+    start, read, told = 0, 0, 0
 
     def watch(done: int) -> None:
         nonlocal read

@@ -42,7 +42,7 @@ class EndsEarly(Exception):  # noqa: N818 - no error: which row is at fault is n
 
 
 class ShardWriter:
-    """Writes one store: `add` batches in row order, then `finish`; a context to be entered."""
+    """Writes one shard: `add` batches in row order, then `finish`; a context to be entered."""
 
     def __init__(
         self,

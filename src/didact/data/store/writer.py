@@ -126,8 +126,8 @@ class StoreWriter:
         self.counts["read"] += shard.n_read
         position = len(self._shards)
         for name in sorted(shard.files):
-            number = shard_name("", shard.number, "").strip(".")  # another, if some are empty
-            called = name.replace(number, shard_name("", position, "").strip("."))
+            # another number, if some are empty
+            called = name.replace(shard_name("", shard.number, ""), shard_name("", position, ""))
             if shared is not None:
                 self.elsewhere |= {called: shared / name} if shard.n else {}
             elif not shard.n:
