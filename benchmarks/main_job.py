@@ -188,7 +188,7 @@ def main() -> None:
             config.write_text(CONFIG.format(pool=path))
             n = sum(1 for _ in rows(path))
             pairs = []
-            for _ in range(arguments.repeats if path is pool else 1):
+            for _ in range(arguments.repeats):
                 least = floor(path)
                 seconds, peak = whole(config, folder / "work")
                 pairs.append((least, seconds, peak))

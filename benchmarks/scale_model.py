@@ -7,9 +7,10 @@ its driver does alone (choice, order, report):
 
     seconds = start + rows · max(spread ÷ workers, driver) + rows · alone
 
-Spread, driver and alone are seconds a row of the run on two nodes (results/ray_overhead.json); the
-runs on one and on three, and on threads, test it. Here all of them share the cores of one machine.
-Memory and disk a row are of `results/scale.json`. Writes benchmarks/results/scale_model.json.
+Spread, driver and alone are seconds a row of the run on two nodes (`results/ray_overhead.json`);
+the runs on one and on three, and on threads, test it. Here all of them share the cores of one
+machine. Memory and disk a row are of `results/scale.json`. Writes
+benchmarks/results/scale_model.json.
 """
 
 from __future__ import annotations
