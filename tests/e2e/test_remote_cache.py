@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from random import Random
 
 import numpy as np
 import orjson
@@ -55,7 +56,7 @@ def test_machines_that_share_nothing_but_the_bucket_read_into_it(
     rows = [
         b"not json " * 12
         if i % 300 < 2 or 700 < i < 1500
-        else orjson.dumps({"id": f"r{i % 2900}", "text": "word " * (i % 50) + str(i % 2800)})
+        else orjson.dumps({"id": f"r{i % 2900}", "text": Random(i % 2800).randbytes(75).hex()})
         for i in range(3000)
     ]
     data = b"\n".join(rows)
