@@ -58,7 +58,8 @@ class Gathering:
             DataError: A file is damaged, a row is bad, or files hold different kinds of samples;
                 of several the first in the order of the input, rows before files.
         """
-        job, total = self._job, sum(file.path.stat().st_size for file in files)
+        job, sizes = self._job, [file.path.stat().st_size for file in files]
+        total = sum(sizes)
         asked: list[Task] = []
         fault: list[Exception] = []
 
@@ -71,7 +72,9 @@ class Gathering:
                 fault.append(error)
 
         done = 0
-        weight = sum(f.path.stat().st_size * (EXPANSION if f.codec else 1) for f in files)
+        weight = sum(
+            size * (EXPANSION if file.codec else 1) for file, size in zip(files, sizes, strict=True)
+        )
         apart = ctx.executor.workers > 1 and weight >= _WORTH_PROCESSES
         if apart and isinstance(ctx.cache_dir, RemotePath) and not ctx.executor.sees(job.folder):
             self._job = replace(job, shared=ctx.cache_dir / "tmp" / job.folder.name)
