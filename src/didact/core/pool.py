@@ -498,7 +498,8 @@ class Pool:
         """
         handle = Pool(self.path, self.fingerprint)
         index = {name: _Some(known.rows, values) for name, values in known.values.items()}
-        vars(handle)["_index"] = index
+        # and what was read of the store and verified once is not again
+        vars(handle).update(_index=index, _files=self._files, _entry=self._entry, meta=self.meta)
         return handle
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,11 @@ import pyarrow as pa
 from didact.core.arrays import Bool1D, Float1D, Float2D, Int1D, frozen, occur
 from didact.core.errors import ConfigError, DataError, PoolMismatchError
 from didact.core.pool import Pool
-from didact.core.value_tables import described, nullable, table_parts
+from didact.core.value_tables import TABLE_ROWS, described, nullable, table_parts
 
 Settings = Mapping[str, Any]
+_VISITS: Final = 16  # to a store, for the ids of as many rows as it has
+_MOST_PARTS: Final = 32  # of a table whose ids, which fill 2 GiB at most, are read together
 
 
 def check_pool(what: str, found: str, expected: str, remedy: str) -> None:
@@ -408,10 +410,20 @@ class TrainingOrder:
                 "re-run 'didact order' or pass the pool it was made from",
             )  # fmt: skip
         schema = self.table_schema(ids=ids is not None)
-        for some in table_parts(len(self)):
-            columns = [pa.array(np.arange(some.start, some.stop)), pa.array(self.rows[some])]
+        for part in table_parts(len(self), 1 if ids is None else _together(len(ids))):
+            names = None
             if isinstance(ids, Pool):
-                columns.append(ids.read(self.rows[some], ["id"]).column("id"))
+                names = ids.read(self.rows[part], ["id"]).column("id")
             elif ids is not None:
-                columns.append(pa.array(ids[some], pa.string()))
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+                names = ids[part]
+            for some in table_parts(part.stop - part.start):
+                positions = np.arange(part.start + some.start, part.start + some.stop)
+                columns = [pa.array(positions), pa.array(self.rows[positions])]
+                if names is not None:
+                    columns.append(pa.array(names[some], pa.string()))
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _together(n: int) -> int:
+    """Parts of an order whose ids are read together: in any order they lie on all of the store."""
+    return min(max(n // (_VISITS * TABLE_ROWS), 1), _MOST_PARTS)

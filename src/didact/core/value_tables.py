@@ -15,10 +15,11 @@ KEY: Final = b"didact"  # of the metadata
 TABLE_ROWS: Final = 2**18  # of a table put together at a time
 
 
-def table_parts(n: int) -> Iterator[slice]:
-    """The parts of a table of n rows; an empty one is one part, too."""
-    for start in range(0, max(n, 1), TABLE_ROWS):
-        yield slice(start, min(start + TABLE_ROWS, n))
+def table_parts(n: int, times: int = 1) -> Iterator[slice]:
+    """The parts of a table of n rows, or of `times` as many rows; an empty one is one part, too."""
+    most = times * TABLE_ROWS
+    for start in range(0, max(n, 1), most):
+        yield slice(start, min(start + most, n))
 
 
 def described(table: str, facts: Mapping[str, Any]) -> dict[bytes, str]:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from mmap import PAGESIZE
 from pathlib import Path
 
 _PROC = Path("/proc")
 _INTERVAL_SECONDS = 0.02
+_LOOKS = 10  # between two at which processes there are: those of a cluster have many threads
 
 
 @dataclass
@@ -28,16 +30,26 @@ def tree_memory(root: int) -> int:
 
     Shared pages count once per process, so this is an upper bound.
     """
-    total, todo = 0, [root]
-    while todo:
-        pid = todo.pop()
+    return sum(map(_resident, _family(root)))
+
+
+def _family(root: int) -> list[int]:
+    """A process and all its descendants. **Cost:** a file for each of their threads is read."""
+    found = [root]
+    for pid in found:
         try:
-            total += int((_PROC / f"{pid}/statm").read_text().split()[1]) * PAGESIZE
             for task in (_PROC / f"{pid}/task").iterdir():
-                todo += [int(child) for child in (task / "children").read_text().split()]
-        except (OSError, IndexError, ValueError):  # the process ended while we looked
+                found += map(int, (task / "children").read_text().split())
+        except (OSError, ValueError):  # it ended while we looked
             continue
-    return total
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int((_PROC / f"{pid}/statm").read_text().split()[1]) * PAGESIZE
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 @contextmanager
@@ -47,9 +59,10 @@ def measure() -> Iterator[Usage]:
     done = threading.Event()
 
     def watch() -> None:
-        while True:
-            now = tree_memory(os.getpid())
-            reading.peak_memory_bytes = max(reading.peak_memory_bytes, now)
+        for look in count():
+            if look % _LOOKS == 0:
+                family = _family(os.getpid())
+            reading.peak_memory_bytes = max(reading.peak_memory_bytes, sum(map(_resident, family)))
             if done.wait(_INTERVAL_SECONDS):
                 return
 

@@ -209,7 +209,10 @@ def test_tables_are_put_together_in_parts(tmp_path, monkeypatch):
     )
     order = TrainingOrder(chosen.best_first(), pool.fingerprint, "sort")
     whole = [chosen.to_table(pool, made), order.to_table(pool)]
-    monkeypatch.setattr("didact.core.value_tables.TABLE_ROWS", 3)
+    for module in ("value_tables", "scores"):
+        monkeypatch.setattr(f"didact.core.{module}.TABLE_ROWS", 3)
+    monkeypatch.setattr("didact.core.scores._VISITS", 1)
+    monkeypatch.setattr("didact.core.scores._MOST_PARTS", 2)  # ids of six rows, then of one
     monkeypatch.setattr("didact.data.tables._GROUPED", 2)
     monkeypatch.setattr("didact.data.tables._READ_ROWS", 2)
     for table, parts in zip(whole, [chosen.batches(pool, made), order.batches(pool)], strict=True):

@@ -427,7 +427,9 @@ def test_workers_write_without_the_index_of_the_pool(tmp_path):
     for name, settings in (("x.jsonl", {}), ("x.parquet", {}), ("x.jsonl", chunk)):
         pool = didact.read(tmp_path / name, cache_dir=tmp_path / "cache", **settings)
         wanted = np.array([7, 3, 7, 30])
-        handle = pool.knowing(pool.known(wanted))
+        opened = Pool(pool.path, pool.fingerprint)
+        handle = opened.knowing(pool.known(wanted))
         assert list(handle.records(wanted)) == list(pool.records(wanted))
         assert handle.n_bytes[wanted].tolist() == pool.n_bytes[wanted].tolist()
         assert "index.arrow" not in handle._files
+        assert opened.knowing(pool.known(wanted[:1]))._files is handle._files  # verified once
