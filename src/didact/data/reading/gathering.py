@@ -15,7 +15,7 @@ from didact.core.protocols import Context, Progress
 from didact.data.reading.files import File
 from didact.data.reading.mapped import both_unmet
 from didact.data.reading.parts import Before
-from didact.data.reading.reader import refuse_kinds
+from didact.data.reading.reader import MixedKindsError, meet_kinds
 from didact.data.reading.tasks import EXPANSION, Task, tasks_of
 from didact.data.reading.work import Job, Read, Told, opened, read_task, watching
 from didact.data.store.shard import PARTS, of_writer
@@ -84,11 +84,15 @@ class Gathering:
         every = chain(first, found)
         run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
         with closing(run):  # workers are at rest before the folder that they write to goes
-            for read in run:
-                task = asked.pop(0)
-                self._take(task, read)
-                done += task.n_bytes
-                ctx.progress(Progress("read", min(done, total), total, "bytes"))
+            try:
+                for read in run:
+                    task = asked.pop(0)
+                    self._take(task, read)
+                    done += task.n_bytes
+                    ctx.progress(Progress("read", min(done, total), total, "bytes"))
+            except MixedKindsError as error:  # of a worker, who knows the files of one task
+                meet_kinds(self._kinds, error.kinds)
+                raise
         if fault:
             raise fault[0]
         ctx.progress(Progress("read", total, total, "bytes"))
@@ -124,16 +128,13 @@ class Gathering:
         part = task.files[0].part
         before = self._last if part is not None and part.start else Before()
         known = self._store.known(read.shard)
-        for kind, (name, path) in read.kinds.items():
-            for other, (_, earlier) in self._kinds.items():
-                refuse_kinds(kind, name, path, other, earlier)
-            self._kinds.setdefault(kind, (name, path))
         moved = before
         if read.shard.failed or len(known.repeated) or known.copies:
-            again = task.again(known, before)
+            again = task.again(known, before, self._kinds)
             read, moved = read_task((self._job, self._counter), again).value, Before()
+        meet_kinds(self._kinds, read.kinds)
         if part is not None and part.lines is not None:
-            part.lines.unlink()
+            part.lines.unlink(missing_ok=True)  # gone, where the answer that it is was lost
         self._last = before + read.last if len(task.files) == 1 else read.last
         self.formats |= dict.fromkeys(read.formats)
         self.told += read.told
