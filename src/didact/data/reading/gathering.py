@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
+from didact.core.entries import sweep_abandoned
+from didact.core.errors import DataError
 from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Context, Progress
@@ -36,18 +38,21 @@ class Gathering:
         told: What files were told is passed over.
     """
 
-    def __init__(self, job: Job, store: StoreWriter, counter: TokenCounter) -> None:
+    def __init__(
+        self, job: Job, store: StoreWriter, counter: TokenCounter, tell: Callable[[str], None]
+    ) -> None:
         """Start with nothing read.
 
         Args:
             job: What all tasks share.
             store: Takes the shards.
             counter: Counts tokens.
+            tell: Told what is left beside the store.
         """
         self.formats: dict[str, None] = {}
         self.unmet: dict[str, Any] | None = None
         self.told: list[Told] = []
-        self._job, self._store, self._counter = job, store, counter
+        self._job, self._store, self._counter, self._tell = job, store, counter, tell
         self._kinds: dict[Kind, tuple[str, Place]] = {}
         self._last = Before()  # what stands before what comes next in the file of the last task
 
@@ -77,7 +82,9 @@ class Gathering:
         )
         apart = ctx.executor.workers > 1 and weight >= _WORTH_PROCESSES
         if apart and isinstance(ctx.cache_dir, RemotePath) and not ctx.executor.sees(job.folder):
-            self._job = replace(job, shared=ctx.cache_dir / "tmp" / job.folder.name)
+            place = ctx.cache_dir / "tmp"
+            sweep_abandoned(place)
+            self._job = replace(job, shared=place / job.folder.name)
         found = tasks()
         first = list(islice(found, 2))
         apart = apart and len(first) > 1
@@ -99,8 +106,15 @@ class Gathering:
 
     def close(self) -> None:
         """Remove what workers left beside the store."""
-        if self._job.shared is not None:
-            self._job.shared.remove()
+        shared = self._job.shared
+        if shared is not None:
+            try:
+                shared.remove()
+            except DataError as error:  # the store is there all the same, or why it is not is said
+                self._tell(
+                    f"{error}. What workers put there is left behind, and used by nobody; 'didact "
+                    "cache prune --older 1d' removes it"
+                )
 
     def _sent(self, task: Task) -> Task:
         """The task for workers that may be elsewhere."""
