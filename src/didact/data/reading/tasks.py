@@ -47,9 +47,7 @@ class Task:
         more = f" and {len(self.files) - 1} files more" if len(self.files) > 1 else ""
         return f"reading {first.path} from byte {start:,} on{more}"
 
-    def again(
-        self, known: Known, before: Before, kinds: Mapping[Kind, tuple[str, Place]]
-    ) -> Task:
+    def again(self, known: Known, before: Before, kinds: Mapping[Kind, tuple[str, Place]]) -> Task:
         """The task of one whose rows are told more of.
 
         Args:
