@@ -4,7 +4,8 @@
 
 The store is moto's S3 server on this machine, behind a proxy that makes the faults. A run is right
 if every data file, and the manifest outside of what was measured, is that of a run on a disk, byte
-for byte. Results go to benchmarks/results/faults_s3.json.
+for byte. Workers that put their shards into the bucket are processes that are told not to see the
+folder of the store. Results go to benchmarks/results/faults_s3.json.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "faults_s3.json"
 SECRETS = (b"AKIDOFTHETEST", b"secret-of-the-test")
 FOR_EVER = 10**6
+SHARD_BYTES = 300_000
+APART = (
+    "from didact.data.reading import gathering; from didact.execution.executors import Workers; "
+    "gathering._WORTH_PROCESSES = 0; Workers.sees = lambda *_: False; "
+)
 _spec = importlib.util.spec_from_file_location("stores", REPOSITORY / "tests" / "stores.py")
 stores: Any = importlib.util.module_from_spec(_spec)
 sys.modules["stores"] = stores
@@ -48,18 +54,32 @@ Fault = stores.Fault
 
 
 class Ground:
-    """A bucket, the proxy before it, and the run on a disk."""
+    """A bucket, the proxy before it, and the run on a disk.
 
-    def __init__(self, pool: Path, home: Path, host: str, wire: Any) -> None:
-        self.home, self.wire = home, wire
+    Args:
+        pool: The file that is read.
+        home: A folder for what is on a disk.
+        host: The store, past the proxy.
+        wire: The proxy.
+        bucket: The bucket's name.
+        prelude: Python that is run first where the run is a process of its own.
+        data: Further settings of reading.
+    """
+
+    def __init__(
+        self, pool: Path, home: Path, host: str, wire: Any, bucket: str, prelude: str = "",
+        **data: Any,
+    ) -> None:  # fmt: skip
+        self.home, self.wire, self.bucket, self.prelude = home, wire, bucket, prelude
+        home.mkdir()
         self.filesystem = S3FileSystem(
             endpoint_override=host, scheme="http", allow_bucket_creation=True, region="us-east-1",
             request_timeout=20,
         )  # fmt: skip
-        self.filesystem.create_dir("faults")
+        self.filesystem.create_dir(bucket)
         self.number = 0
         self.config = {
-            "data": {"path": str(pool)},
+            "data": {"path": str(pool), **data},
             "score": {"method": "compression"},
             "select": {"method": "top_k", "budget": {"ratio": 0.2}},
             "order": {"method": "fold"},
@@ -79,7 +99,7 @@ class Ground:
         self.elsewhere()
         self.wire.faults.clear()
         self.wire.seen.clear()
-        return f"s3://faults/{self.number}"
+        return f"s3://{self.bucket}/{self.number}"
 
     def elsewhere(self) -> None:
         """Another machine, as far as what lies on a disk goes."""
@@ -92,8 +112,9 @@ class Ground:
     def started(self, url: str) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
         words = ["run", str(self.home / "run.yaml"), "-o", f"{url}/run"]
+        program = f"{self.prelude}from didact.cli import main; main()"
         return subprocess.Popen(
-            [sys.executable, "-m", "didact.cli", *words, "--cache-dir", f"{url}/cache"],
+            [sys.executable, "-c", program, *words, "--cache-dir", f"{url}/cache"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -128,10 +149,9 @@ class Ground:
             found["manifest.json"]
         ) == _told(self.expected["manifest.json"])
 
-    def unfinished(self, url: str) -> bool:
-        """Whether nothing that is half written looks finished."""
-        found = self.objects(url)
-        return "run/manifest.json" not in found
+    def unfinished(self, url: str, last: str = "run/manifest.json") -> bool:
+        """Whether nothing that is half written looks finished: what is put last is not there."""
+        return not any(name.endswith(last) for name in self.objects(url))
 
 
 def _told(manifest: bytes) -> Any:
@@ -153,7 +173,9 @@ def passing(ground: Ground, faults: list[Any]) -> dict[str, Any]:
     return {"count": made, "outcome": outcome}
 
 
-def killed(ground: Ground, part: str, *, moves: bool) -> dict[str, Any]:
+def killed(
+    ground: Ground, part: str, *, moves: bool, last: str = "run/manifest.json"
+) -> dict[str, Any]:
     """SIGKILL while an object is being put; started again, perhaps on another machine."""
     url = ground.begin()
     ground.wire.faults.append(Fault("PUT", part, seconds=30))
@@ -162,7 +184,7 @@ def killed(ground: Ground, part: str, *, moves: bool) -> dict[str, Any]:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ground.wire.faults.clear()
-    honest = ground.unfinished(url)
+    honest = ground.unfinished(url, last)
     if moves:
         ground.elsewhere()
     began = time.perf_counter()
@@ -208,14 +230,16 @@ def two_at_once(ground: Ground) -> dict[str, Any]:
     return {"count": 1, "outcome": "the second refused by name; same bytes" if right else "WRONG"}
 
 
-def two_makers(ground: Ground, prelude: str = "") -> tuple[bool, int]:
+def two_makers(ground: Ground, prelude: str = "", faults: Sequence[Any] = ()) -> tuple[bool, int]:
     """Two machines with one cache, at once: whether both are right, and how many made the pool.
 
     Args:
         ground: The bucket.
         prelude: Python that is run first.
+        faults: What happens to the requests of both.
     """
     url = ground.begin()
+    ground.wire.faults += faults
     program = f"import sys; {prelude}from didact.cli import main; main()"
     processes = []
     for name in ("a", "b"):
@@ -245,9 +269,49 @@ def without_claims(ground: Ground) -> dict[str, Any]:
         "sys.modules['botocore.exceptions'] = None; import contextlib, didact.core.keep as keep; "
         "keep.claimed = lambda *_: contextlib.nullcontext(); "
     )
-    right, makers = two_makers(ground, prelude)
+    slow = Fault("PUT", "records-00000.bin", seconds=10)  # so that the other has begun before
+    right, makers = two_makers(ground, prelude, [slow])
     outcome = f"made by {makers}, same bytes in both" if right else "WRONG"
     return {"count": 1, "outcome": outcome}
+
+
+def shared_by_workers(ground: Ground) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Faults while workers put shards into the bucket, and while they are copied into the entry."""
+    parts = [".tmp/pool-00001", ".tmp/records-00002", ".tmp/parts/index-00003"]
+    given = ".tmp/parts/lines-0"
+    for kind, faults in {
+        "answer 500 to a worker that puts a shard": [
+            Fault("PUT", p, 500, times=2) for p in [*parts, given]
+        ],
+        "answer 503 where such an upload begins or ends": [
+            Fault("POST", p, 503, times=2) for p in parts
+        ],
+        "connection cut before the answer, likewise": [Fault("PUT", p, cut=0) for p in parts],
+        "the answer that such an upload is done is lost": [
+            Fault("POST", p, cut=10, after=1) for p in parts
+        ],
+        "connection cut while what workers put, or are given, is read": [
+            Fault("GET", p, cut=1000, times=2) for p in (given, ".tmp/parts/index")
+        ],
+        "answer 500 or 503, or a cut, where the store copies a shard": [  # it was put before
+            Fault("PUT", "pool-00001.arrow", 500, times=3, after=1),
+            Fault("PUT", "pool-00002.arrow", cut=0, times=2, after=1),
+            Fault("PUT", "pool-00003.arrow", 503, times=3, after=1),
+        ],
+        "answer 500 where what workers put is removed": [Fault("POST", "?delete", 500, times=2)],
+    }.items():  # fmt: skip
+        found = passing(ground, faults)
+        left = [n for n in ground.objects(f"s3://{ground.bucket}/{ground.number}") if ".tmp/" in n]
+        yield kind, {**found, "outcome": "WRONG"} if left else found
+    for kind, part in {
+        "SIGKILL while workers put shards": ".tmp/pool-00002",
+        "SIGKILL while the entry is made of them": "/pools/",
+    }.items():
+        yield kind, killed(ground, part, moves=True, last="entry.json")
+    every = [Fault(m, ".tmp/pool-00002", 503, times=FOR_EVER) for m in ("PUT", "POST")]
+    yield "the store stays down for a worker", lasting(ground, every)
+    every = [Fault("PUT", "/pools/", 403, times=FOR_EVER)]
+    yield "no right to put into the entry", lasting(ground, every)
 
 
 def damaged(ground: Ground, change: Callable[[bytes], bytes | None]) -> dict[str, Any]:
@@ -291,7 +355,7 @@ def main() -> None:
         stores.proxied(f"http://{host}:{port}") as (address, wire),
     ):
         os.environ["AWS_ENDPOINT_URL"] = address
-        ground = Ground(pool, Path(home), f"{host}:{port}", wire)
+        ground = Ground(pool, Path(home, "plain"), f"{host}:{port}", wire, "faults")
 
         def row(kind: str, found: dict[str, Any]) -> None:
             table.append({"kind": kind, **found})
@@ -343,6 +407,13 @@ def main() -> None:
             "an object of the cache cut short", damaged(ground, lambda data: data[: len(data) // 2])
         )
         row("an object of the cache gone", damaged(ground, lambda _: None))
+        shards = Ground(
+            pool, Path(home, "apart"), f"{host}:{port}", wire, "shards", APART,
+            shard_bytes=SHARD_BYTES,
+        )  # fmt: skip
+        exec(APART)  # noqa: S102 - our own
+        for kind, found in shared_by_workers(shards):
+            row(kind, found)
     with suppress(Exception):
         server.stop()
     RESULTS.write_text(json.dumps({"machine": machine(), "faults": table}, indent=1) + "\n")

@@ -142,6 +142,14 @@ def test_the_data_page_names_every_column_and_kind_of_file():
     assert set(re.findall(r"`(\.\w+)`", table)) == suffixes | {".gz", ".zst"}
 
 
+def test_the_data_page_names_every_setting():
+    from didact.data.reading.settings import DataSettings
+
+    page = (DOCS / "data.md").read_text()
+    for name in DataSettings.model_fields:
+        assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", page), name
+
+
 def test_the_data_page_names_every_kind_that_rows_show():
     from didact.data.rows.sayings import DROPPABLE, SAYINGS
 

@@ -238,10 +238,25 @@ def put_in_place(temporary: Path, folder: Path) -> None:
     raise DamagedError(folder, "it cannot be replaced")
 
 
-def sweep_abandoned(place: Path) -> None:
+def sweep_abandoned(place: Place) -> None:
     """Remove temporary folders that killed processes left, once they are a day old."""
+    if isinstance(place, RemotePath):
+        _sweep_behind(place)
+        return
     for left in place.glob(f".*{_LEFT}"):
         with suppress(OSError):
             newest = max(p.stat().st_mtime for p in [left, *left.rglob("*")])
             if time.time() - newest > _ABANDONED_SECONDS:
                 remove(left)
+
+
+def _sweep_behind(place: RemotePath) -> None:
+    """The same behind a URL, by one listing; where a store tells no times nothing is removed."""
+    newest: dict[str, float] = {}
+    with suppress(DidactError):  # who comes next will
+        for file in place.glob(f".*{_LEFT}/**"):
+            name = file.relative_to(place).parts[0]
+            newest[name] = max(newest.get(name, 0.0), file.listed_stat().st_mtime)
+        for name, used in newest.items():
+            if used and time.time() - used > _ABANDONED_SECONDS:
+                (place / name).remove()

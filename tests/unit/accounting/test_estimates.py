@@ -18,6 +18,7 @@ from didact.accounting.spec import ModelSpec, headless
 from didact.core import registry
 from didact.core.errors import ConfigError
 from didact.core.pool import LENGTH_BINS, Kind, PoolStats
+from didact.text.compression import worth_counting
 
 
 def sizes(n: int, kind: Kind, *, tasks: tuple[str, ...] = ()) -> PoolStats:
@@ -202,3 +203,14 @@ def test_a_head_that_is_not_used_does_not_count(method):
         for judge in [spec if method == "pds" else each]
     ]
     assert costs[0] == costs[1]
+
+
+@pytest.mark.skipif(not worth_counting("zlib", 9, 10**9), reason="nothing to count with here")
+def test_compression_that_is_counted_is_foretold_as_such():
+    def seconds(n_bytes, **settings):
+        pool = replace(POOL, n_bytes=n_bytes)
+        return registry.find("scorers", "compression")(**settings).estimate(pool, None).cpu_seconds
+
+    assert seconds(10**8) == pytest.approx(3.8)
+    assert seconds(10**10) == pytest.approx(380 * 0.59 + 0.6, rel=0.01)  # with reading, 2 ns a byte
+    assert seconds(10**10, level=8) == pytest.approx(380)

@@ -1,13 +1,14 @@
 """Entries behind URLs, on a store of fsspec's in this process."""
 
 import pickle
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from didact.core.cost import Bill, Cost
-from didact.core.entries import ENTRY, intact_entry, open_entry, seal
+from didact.core.entries import ENTRY, intact_entry, open_entry, seal, sweep_abandoned
 from didact.core.errors import DamagedError
 from didact.core.keep import UNFINISHED, entry_name, keep
 from didact.core.paths import listed, place
@@ -239,3 +240,16 @@ def test_a_damaged_copy_in_the_scratch_is_fetched_again(url, tmp_path, data):
 def test_a_cache_of_this_machine_stands_where_it_is(tmp_path):
     assert standing(tmp_path) is tmp_path
     assert entry_name("a", "b") == entry_name("a", "b")
+
+
+def test_what_killed_processes_left_goes_after_a_day(url, monkeypatch):
+    names_there = (".a.tmp/parts/x", ".a.tmp/y", ".b.tmp/z", "mine.tmp/w")
+    for name in names_there:
+        (url / "tmp" / name).write_bytes(b"x")
+    sweep_abandoned(url / "none")
+    sweep_abandoned(url / "tmp")
+    assert names(url / "tmp") == sorted(names_there)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    sweep_abandoned(url / "tmp")
+    assert names(url / "tmp") == ["mine.tmp/w"]

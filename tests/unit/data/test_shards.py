@@ -110,6 +110,45 @@ def test_the_first_bad_row_is_named_whichever_part_it_is_in(tmp_path):
     assert not list((tmp_path / "cache" / "tmp").iterdir())
 
 
+_CHAT = b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}'
+_PAIR = b'{"prompt": "q", "chosen": "a", "rejected": "b"}'
+_TEXT = b'{"text": "a text"}'
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c", "message"),
+    [
+        ([_CHAT], [_CHAT], [_TEXT], "c.jsonl: holds text .text. rows, .*a.jsonl holds chat rows"),
+        ([_CHAT], [_TEXT], [_PAIR], "b.jsonl: holds text .text. rows, .*a.jsonl holds chat rows"),
+        ([_CHAT], [_TEXT], [b"{"], "b.jsonl: holds text .text. rows, .*a.jsonl holds chat rows"),
+        ([_CHAT], [_TEXT, b"{"], [_CHAT], "b.jsonl: holds text .text. rows, .*a.jsonl holds chat"),
+        ([_CHAT], [_CHAT, b"{"], [_TEXT], "b.jsonl: row 2: .* is not JSON"),
+        ([_CHAT], [b"{", _TEXT], [_TEXT], "b.jsonl: row 1: .* is not JSON"),
+        ([_CHAT, b"{"], [_TEXT], [_CHAT], "a.jsonl: row 2: .* is not JSON"),
+    ],
+)
+def test_the_first_file_of_another_kind_is_named_whatever_is_read_together(
+    tmp_path, a, b, c, message
+):
+    for name, some in {"a": a, "b": b, "c": c}.items():
+        lines = b"\n".join(some)
+        (tmp_path / f"{name}.jsonl").write_bytes(lines + b" " * (500 - len(lines)))
+    for shard_bytes in (2**20, 1024, 1400):  # all, two by two but the last, and so on
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / "*.jsonl", tmp_path / "cache", shard_bytes=shard_bytes)
+    (tmp_path / "a.jsonl").write_bytes(a[0] + b" " * 900)  # then the other two are of one task
+    with pytest.raises(DataError, match=message) if len(a) == 1 else pytest.raises(DataError):
+        read(tmp_path / "*.jsonl", tmp_path / "cache", shard_bytes=1024)
+
+
+def test_texts_alone_are_cut_whatever_is_read_together(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(_TEXT + b" " * 900)
+    (tmp_path / "b.jsonl").write_bytes(_CHAT + b" " * 900)
+    for shard_bytes in (2**20, 1024):
+        with pytest.raises(DataError, match=r"b.jsonl: unit=chunk cuts raw text, these .* chat"):
+            read(tmp_path / "*.jsonl", tmp_path / "x", unit="chunk", shard_bytes=shard_bytes)
+
+
 @pytest.mark.parametrize("ending", ["", ".zst"])
 def test_rows_before_the_first_of_a_format_are_refused_alike(tmp_path, ending):
     texts = [random.Random(i).randbytes(40).hex() for i in range(60)]

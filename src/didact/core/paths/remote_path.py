@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import stat as modes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from didact.core.paths.stores import Seen, Source, Store
 WEB: Final = {"http", "https"}
 _BUFFER: Final = 2**16
 _PART: Final = 2**22  # bytes read at a time of what is sent
+_MOST_COPIED: Final = 5 * 2**30  # bytes: S3 copies no more in one request, and pyarrow makes one
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +312,13 @@ class RemotePath:
         Raises:
             DataError: They could not be put there.
         """
+        self._put(lambda: file.open("rb"))
+
+    def _put(self, opened: Callable[[], BinaryIO]) -> None:
+        """`send`, of what is opened anew for every try."""
 
         def put() -> None:
-            with file.open("rb") as source:
+            with opened() as source:
                 out = self._sink()
                 try:
                     shutil.copyfileobj(source, out, _PART)
@@ -327,7 +332,13 @@ class RemotePath:
         persistently(str(self), put, writing=True)
 
     def copy_to(self, other: RemotePath) -> None:
-        """Put the same object at another place of the same store, which copies it by itself."""
+        """Put the same object at another place of the same store, which copies it by itself.
+
+        S3 does so up to 5 GiB; what is larger goes through this machine.
+        """
+        if self.scheme == "s3" and self.stat().st_size > _MOST_COPIED:
+            other._put(self.open)
+            return
         store = self._store
         persistently(
             str(other), lambda: store.filesystem.copy_file(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
+from didact.core.entries import sweep_abandoned
+from didact.core.errors import DataError
 from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Context, Progress
 from didact.data.reading.files import File
 from didact.data.reading.mapped import both_unmet
 from didact.data.reading.parts import Before
-from didact.data.reading.reader import refuse_kinds
+from didact.data.reading.reader import MixedKindsError, meet_kinds
 from didact.data.reading.tasks import EXPANSION, Task, tasks_of
 from didact.data.reading.work import Job, Read, Told, opened, read_task, watching
 from didact.data.store.shard import PARTS, of_writer
@@ -36,18 +38,21 @@ class Gathering:
         told: What files were told is passed over.
     """
 
-    def __init__(self, job: Job, store: StoreWriter, counter: TokenCounter) -> None:
+    def __init__(
+        self, job: Job, store: StoreWriter, counter: TokenCounter, tell: Callable[[str], None]
+    ) -> None:
         """Start with nothing read.
 
         Args:
             job: What all tasks share.
             store: Takes the shards.
             counter: Counts tokens.
+            tell: Told what is left beside the store.
         """
         self.formats: dict[str, None] = {}
         self.unmet: dict[str, Any] | None = None
         self.told: list[Told] = []
-        self._job, self._store, self._counter = job, store, counter
+        self._job, self._store, self._counter, self._tell = job, store, counter, tell
         self._kinds: dict[Kind, tuple[str, Place]] = {}
         self._last = Before()  # what stands before what comes next in the file of the last task
 
@@ -77,26 +82,39 @@ class Gathering:
         )
         apart = ctx.executor.workers > 1 and weight >= _WORTH_PROCESSES
         if apart and isinstance(ctx.cache_dir, RemotePath) and not ctx.executor.sees(job.folder):
-            self._job = replace(job, shared=ctx.cache_dir / "tmp" / job.folder.name)
+            place = ctx.cache_dir / "tmp"
+            sweep_abandoned(place)
+            self._job = replace(job, shared=place / job.folder.name)
         found = tasks()
         first = list(islice(found, 2))
         apart = apart and len(first) > 1
         every = chain(first, found)
         run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
         with closing(run):  # workers are at rest before the folder that they write to goes
-            for read in run:
-                task = asked.pop(0)
-                self._take(task, read)
-                done += task.n_bytes
-                ctx.progress(Progress("read", min(done, total), total, "bytes"))
+            try:
+                for read in run:
+                    task = asked.pop(0)
+                    self._take(task, read)
+                    done += task.n_bytes
+                    ctx.progress(Progress("read", min(done, total), total, "bytes"))
+            except MixedKindsError as error:  # of a worker, who knows the files of one task
+                meet_kinds(self._kinds, error.kinds)
+                raise
         if fault:
             raise fault[0]
         ctx.progress(Progress("read", total, total, "bytes"))
 
     def close(self) -> None:
         """Remove what workers left beside the store."""
-        if self._job.shared is not None:
-            self._job.shared.remove()
+        shared = self._job.shared
+        if shared is not None:
+            try:
+                shared.remove()
+            except DataError as error:  # the store is there all the same, or why it is not is said
+                self._tell(
+                    f"{error}. What workers put there is left behind, and used by nobody; 'didact "
+                    "cache prune --older 1d' removes it"
+                )
 
     def _sent(self, task: Task) -> Task:
         """The task for workers that may be elsewhere."""
@@ -124,16 +142,13 @@ class Gathering:
         part = task.files[0].part
         before = self._last if part is not None and part.start else Before()
         known = self._store.known(read.shard)
-        for kind, (name, path) in read.kinds.items():
-            for other, (_, earlier) in self._kinds.items():
-                refuse_kinds(kind, name, path, other, earlier)
-            self._kinds.setdefault(kind, (name, path))
         moved = before
         if read.shard.failed or len(known.repeated) or known.copies:
-            again = task.again(known, before)
+            again = task.again(known, before, self._kinds)
             read, moved = read_task((self._job, self._counter), again).value, Before()
+        meet_kinds(self._kinds, read.kinds)
         if part is not None and part.lines is not None:
-            part.lines.unlink()
+            part.lines.unlink(missing_ok=True)  # gone, where the answer that it is was lost
         self._last = before + read.last if len(task.files) == 1 else read.last
         self.formats |= dict.fromkeys(read.formats)
         self.told += read.told

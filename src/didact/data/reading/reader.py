@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -73,7 +73,11 @@ class Reader:
     """
 
     def __init__(
-        self, settings: DataSettings, emit: Callable[[IncomingRows], None], schema: pa.Schema | None
+        self,
+        settings: DataSettings,
+        emit: Callable[[IncomingRows], None],
+        schema: pa.Schema | None,
+        kinds: Mapping[Kind, tuple[str, Place]],
     ) -> None:
         """Start with nothing read.
 
@@ -81,11 +85,12 @@ class Reader:
             settings: How rows are read.
             emit: Takes every full batch, in row order.
             schema: The schema of Arrow rows; None when rows are text.
+            kinds: What samples of files before are, if that is known.
         """
         self.formats: dict[str, None] = {}
         self.unmet = Unmet(settings.columns)
         self._settings, self._emit, self._schema = settings, emit, schema
-        self.kinds: dict[Kind, tuple[str, Place]] = {}
+        self.kinds = dict(kinds)
         self.last = Before()
         self._met = _Met()
         self._batch = IncomingRows()
@@ -276,7 +281,8 @@ class Reader:
 
         Raises:
             RowError: It has none.
-            DataError: It holds another kind of samples than an earlier file.
+            MixedKindsError: It holds another kind of samples than an earlier file.
+            DataError: Its rows cannot be cut into chunks.
         """
         settings = self._settings
         text = TEXTS.get(file.container)
@@ -286,27 +292,49 @@ class Reader:
             name = known or detect(row, settings.columns, may_wrap=file.container in OBJECTS)
         found = formats()[name]
         kind = found.kind
-        for other, (_, path) in self.kinds.items():
-            refuse_kinds(kind, name, file.path, other, path)
         if settings.unit == "chunk" and kind != "text":
+            self._flush()  # as below
             raise DataError(
                 f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({name}); "
                 "use unit=sample"
             )
-        self.kinds.setdefault(kind, (name, file.path))
+        if self.kinds and kind not in self.kinds:
+            self._flush()  # a bad row before it goes first
+        meet_kinds(self.kinds, {kind: (name, file.path)})
         self._batch.kind = kind
         self.formats[name] = None
         return name, found
 
 
-def refuse_kinds(kind: Kind, name: str, path: Place, other: Kind, first: Place) -> None:
-    """Raise DataError when a file holds another kind of samples than an earlier one."""
-    if other != kind:
-        raise DataError(
-            f"{path}: holds {kind} ({name}) rows, {first} holds {other} rows; "
-            "expected one kind of sample in a pool: run them apart, or map columns so that "
-            "both are read alike"
-        )
+class MixedKindsError(DataError):
+    """Files hold different kinds of samples.
+
+    Attributes:
+        kinds: Kind → format and file of the first, in their order.
+    """
+
+    kinds: Mapping[Kind, tuple[str, Place]] = {}
+
+
+def meet_kinds(
+    known: dict[Kind, tuple[str, Place]], found: Mapping[Kind, tuple[str, Place]]
+) -> None:
+    """Add the kinds of samples of further files to those of the files before.
+
+    Raises:
+        MixedKindsError: They are not the same.
+    """
+    for kind, (name, path) in found.items():
+        for other, (_, first) in known.items():
+            if other != kind:
+                error = MixedKindsError(
+                    f"{path}: holds {kind} ({name}) rows, {first} holds {other} rows; expected "
+                    "one kind of sample in a pool: run them apart, or map columns so that both "
+                    "are read alike"
+                )
+                error.kinds = {**known, kind: (name, path)}
+                raise error
+        known.setdefault(kind, (name, path))
 
 
 def format_of(file: File, settings: DataSettings) -> str:

@@ -5,11 +5,13 @@ Boundaries come from the sizes of the files and `shard_bytes`, never from the nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from didact.core.paths import Place
+from didact.core.pool import Kind
 from didact.data.reading.containers import TEXTS
 from didact.data.reading.files import File, chunks
 from didact.data.reading.parts import Before, Part
@@ -29,12 +31,15 @@ class Task:
         files: Files, whole or a part of one.
         n_bytes: Bytes of input, for progress.
         known: What other shards tell of its rows; None the first time.
+        kinds: What samples of files before it are, once that is known: kind → format and file of
+            the first.
     """
 
     number: int
     files: tuple[File, ...]
     n_bytes: int
     known: Known | None = None
+    kinds: Mapping[Kind, tuple[str, Place]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         first = self.files[0]
@@ -42,17 +47,18 @@ class Task:
         more = f" and {len(self.files) - 1} files more" if len(self.files) > 1 else ""
         return f"reading {first.path} from byte {start:,} on{more}"
 
-    def again(self, known: Known, before: Before) -> Task:
+    def again(self, known: Known, before: Before, kinds: Mapping[Kind, tuple[str, Place]]) -> Task:
         """The task of one whose rows are told more of.
 
         Args:
             known: What other shards tell of them.
             before: What stands before them in their file.
+            kinds: What samples of files before it are.
         """
         first = self.files[0]
         if first.part is not None:
             first = replace(first, part=replace(first.part, before=before))
-        return replace(self, files=(first, *self.files[1:]), known=known)
+        return replace(self, files=(first, *self.files[1:]), known=known, kinds=dict(kinds))
 
 
 def tasks_of(files: Iterable[File], settings: DataSettings, folder: Path) -> Iterator[Task]:

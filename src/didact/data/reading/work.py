@@ -99,7 +99,7 @@ def read_task(state: tuple[Job, TokenCounter], task: Task) -> Metered[Read]:
             folder, task.number, job.settings, counter, overlap=job.overlap,
             rows_schema=job.schema, skip=job.skip, known=task.known,
         ))  # fmt: skip
-        reader = Reader(job.settings, writer.add, job.schema)
+        reader = Reader(job.settings, writer.add, job.schema, task.kinds)
         failed = False
         try:
             reader.read(files, job.progress)

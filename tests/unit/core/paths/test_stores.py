@@ -143,6 +143,20 @@ def test_objects_are_written_and_removed(s3):
     assert packed.read_bytes() == b"plain"
 
 
+def test_objects_are_copied_by_the_store_but_for_those_too_large(s3, stores, monkeypatch):
+    path = place(s3.put("a/x.bin", DATA))
+    path.copy_to(place(f"{s3.url}/b/x.bin"))
+    assert not s3.wire.ranges("x.bin")
+    monkeypatch.setattr("didact.core.paths.remote_path._MOST_COPIED", len(DATA) - 1)
+    s3.wire.faults.append(stores.Fault("PUT", "c/x.bin", status=500, times=3))
+    s3.wire.faults.append(stores.Fault("GET", "a/x.bin", cut=1000, after=1))
+    path.copy_to(place(f"{s3.url}/c/x.bin"))
+    assert sum(_lengths(s3.wire.ranges("a/x.bin"))) >= len(DATA)
+    for name in "bc":
+        assert place(f"{s3.url}/{name}/x.bin").read_bytes() == DATA
+    assert not [fault for fault in s3.wire.faults if fault.times]
+
+
 def test_memory_and_what_is_written_but_once():
     pytest.importorskip("fsspec")
     path = place("memory://test-once/x.txt")
