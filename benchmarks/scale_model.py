@@ -2,15 +2,15 @@
 
     python benchmarks/scale_model.py [--cores 16] [--price 0.05]
 
-A run has work that is spread (reading, scoring, export), what its driver does meanwhile, and what
-its driver does alone (choice, order, report):
+A run has work that is spread (reading, scoring), what its driver does meanwhile, what its driver
+does alone (choice, order, report), and the export, which is spread where it writes many files:
 
-    seconds = start + rows · max(spread ÷ workers, driver) + rows · alone
+    seconds = start + rows · (max(spread ÷ workers, driver) + alone + export ÷ workers)
 
 Spread, driver and alone are seconds a row of the run on two nodes (`results/ray_overhead.json`);
 the runs on one and on three, and on threads, test it. Here all of them share the cores of one
-machine. Memory and disk a row are of `results/scale.json`. Writes
-benchmarks/results/scale_model.json.
+machine, and one file is written. Memory and disk a row, and the export of many files, are of
+`results/scale.json`. Writes benchmarks/results/scale_model.json.
 """
 
 from __future__ import annotations
@@ -22,24 +22,36 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "results"
-SPREAD = ("data", "score", "export")
+ALONE = ("select", "order", "report")
 ROWS, NODES = (10**7, 10**8, 10**9, 10**10), (1, 10, 100, 1000)
 
 
 @dataclass(frozen=True)
 class Model:
-    """Seconds of a run: `start`, and a row's `spread`, `driver` and `alone`; bytes of a row."""
+    """Seconds of a run: `start`, and a row's others; bytes of a row.
+
+    Attributes:
+        start: What starting the workers takes.
+        spread: Work of the workers, reading and scoring.
+        driver: Work of the driver meanwhile.
+        alone: Work of the driver while nobody else works.
+        export: Work of whoever writes the files.
+        memory: Bytes in the driver.
+        disk: Bytes of the pool and its store.
+    """
 
     start: float
     spread: float
     driver: float
     alone: float
+    export: float
     memory: float
     disk: float
 
     def seconds(self, rows: float, workers: float) -> float:
         """Of a clock, from nothing."""
-        return self.start + rows * (max(self.spread / workers, self.driver) + self.alone)
+        together = max(self.spread / workers, self.driver) + self.export / workers
+        return self.start + rows * (together + self.alone)
 
     def driver_gib(self, rows: float) -> float:
         """Memory of the driver."""
@@ -47,18 +59,18 @@ class Model:
 
 
 def fitted(ray: dict[str, Any], scale: dict[str, Any]) -> Model:
-    """The model of what was measured on two nodes: one worker reads in the driver."""
+    """The model of what was measured on two nodes, and of a large pool's export."""
     rows, job = ray["rows"], ray["nodes"][1]["main_job"]
-    alone = sum(s["cpu_seconds"] for name, s in job["stages"].items() if name not in SPREAD)
+    alone = sum(job["stages"][name]["cpu_seconds"] for name in ALONE)
+    written = job["stages"]["export"]["cpu_seconds"]  # one file, by the driver
     whole = max(scale["runs"].values(), key=lambda run: run["rows"])
     peak = max(whole["fold"]["peak_memory_mib"], whole["shuffle"]["peak_memory_mib"])
-    driver = (job["driver_cpu_seconds"] - alone) / rows
-    spread = (job["cpu_seconds"] - job["driver_cpu_seconds"]) / rows
     return Model(
         start=ray["nodes"][1]["start_up"]["wall_seconds"],
-        spread=spread,
-        driver=driver,
+        spread=(job["cpu_seconds"] - job["driver_cpu_seconds"]) / rows,
+        driver=(job["driver_cpu_seconds"] - alone - written) / rows,
         alone=alone / rows,
+        export=whole["fold"]["stages"]["export"]["cpu_seconds"] / whole["rows"],
         memory=(peak - 300) * 2**20 / whole["rows"],
         disk=whole["pool_bytes_a_row"] + whole["store_bytes_a_row"],
     )
@@ -71,7 +83,8 @@ def checked(model: Model, ray: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     for name, workers, job in [*runs, ("2 threads", 2, ray["threads"])]:
         shared = (model.spread + model.driver) / cores
-        foretold = rows * (max(model.spread / workers, model.driver, shared) + model.alone)
+        together = rows * (max(model.spread / workers, model.driver, shared) + model.alone)
+        foretold = together + job["stages"]["export"]["cpu_seconds"]
         wall = job["wall_seconds"]
         out.append(
             {"run": name, "wall_seconds": wall, "foretold": round(foretold, 1),
