@@ -74,9 +74,7 @@ def monitor(
         ctx = verbs.context(
             0, workers, cache_dir, progress, say, executor=executor, address=ray_address
         )
-        found = judge(
-            versions, held_out=held_out, seen=seen, read_as=read_settings(data), ctx=ctx
-        )
+        found = judge(versions, held_out=held_out, seen=seen, read_as=read_settings(data), ctx=ctx)
     bill = ctx.meter.bill
     if bill.value.flops:
         say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
