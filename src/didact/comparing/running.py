@@ -23,7 +23,7 @@ from didact.core.cost import Bill, Metered
 from didact.core.errors import BudgetError, DataError
 from didact.core.locks import passing_lock
 from didact.core.manifest import Manifest, fingerprint
-from didact.core.paths import Place, RemotePath
+from didact.core.paths import Place, RemotePath, each
 from didact.core.protocols import Context, Device, Progress
 from didact.core.scratch import scratch
 from didact.evaluation.results import TABLE
@@ -262,9 +262,15 @@ def _put(folder: Path, there: RemotePath, *, keep_models: bool) -> None:
     """Put a finished run behind its URL, its manifest last."""
     there.remove()
     left = {folder / ".lock", *(() if keep_models else _heavy(folder))}
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in left)
-    for file in sorted(files, key=lambda path: path.name == "manifest.json"):
-        send(file, there / file.relative_to(folder).as_posix())
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in left]
+    places = [there / file.relative_to(folder).as_posix() for file in files]
+    last = there / "manifest.json"
+
+    def put(place: RemotePath) -> None:
+        send(folder / place.relative_to(there), place)
+
+    each(put, [place for place in places if place != last])
+    put(last)
 
 
 def _disk_is_full(error: BaseException) -> bool:
