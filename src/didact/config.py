@@ -244,8 +244,12 @@ class RunConfig(BaseModel):
         own = getattr(self.seeds, what)
         return self.seed if own is None else int(own)
 
-    def resolved(self) -> dict[str, Any]:
-        """What results depend on, defaults filled in, as JSON values; no credentials in URLs."""
+    def resolved(self, *, whole: bool = False) -> dict[str, Any]:
+        """What results depend on, defaults filled in, as JSON values.
+
+        Args:
+            whole: Leave credentials in URLs, which else are `***`.
+        """
         out = self.model_dump(mode="json", by_alias=True, exclude=_METHODS)
         out["score"] = _resolved_score(self.score)
         out["select"] = None
@@ -275,7 +279,7 @@ class RunConfig(BaseModel):
             as_json = binding.as_json(EvaluateSettings, settings)
             out["evaluate"] = {**self.evaluate.model_dump(include={"files", "base"}), **as_json}
         kept = (k for k in type(self).model_fields if k != "execution")
-        return {k: masked_values(out[k]) for k in kept}
+        return {k: out[k] if whole else masked_values(out[k]) for k in kept}
 
 
 _METHODS = {"score", "select", "order", "train", "evaluate"}  # what has settings beside a name

@@ -24,7 +24,7 @@ from didact.core.atomic import write_text
 from didact.core.bounded import read_bounded
 from didact.core.errors import ConfigError, DataError
 from didact.core.nesting import parse_json
-from didact.core.paths import Given, Place, RemotePath, is_url, place
+from didact.core.paths import Given, Place, RemotePath, is_url, place, shown
 from didact.core.pool import Kind, Pool, PoolStats
 from didact.core.protocols import Context
 from didact.data.reading.files import readable
@@ -39,7 +39,7 @@ from didact.planning.plan import Plan, Question, make_plan
 from didact.planning.prior import Prior
 from didact.planning.published import published_prior
 from didact.training.settings import SCRATCH
-from didact.verbs import PathLike, Paths
+from didact.verbs import Paths
 
 DEVICE: Final = "H100"  # what hours are of when nothing says otherwise
 PLAN: Final = "plan.json"
@@ -66,7 +66,7 @@ def plan(
     encoder: str = "gtr-t5-base",
     methods: Sequence[str] | None = None,
     tasks: int = 1,
-    comparison: Comparison | PathLike | None = None,
+    comparison: Comparison | Given | None = None,
     device: str | None = None,
     mfu: str | float | None = None,
     price: float | None = None,
@@ -150,18 +150,18 @@ def write_plan(found: Plan, folder: Given) -> list[Place]:
     return out
 
 
-def read_plan(path: PathLike) -> Mapping[str, Any]:
+def read_plan(path: Given) -> Mapping[str, Any]:
     """The JSON values of a plan, from its file or its folder.
 
     Raises:
         DataError: It is no plan.
         ConfigError: Another version made it.
     """
-    file = _inside(Path(path).expanduser(), PLAN)
+    file = _inside(place(path), PLAN)
     return check_plan(_json(file), str(file))
 
 
-def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
+def follow(config: RunConfig, path: Given, ctx: Context) -> RunConfig:
     """A config with the score and selection that a plan recommends.
 
     What the config says of scoring by the same method stays, and so does its target set. Where the
@@ -176,7 +176,7 @@ def follow(config: RunConfig, path: PathLike, ctx: Context) -> RunConfig:
         PoolMismatchError: The plan was made for another pool.
         ConfigError: Another model or version, or no recommendation.
     """
-    found, where = read_plan(path), str(path)
+    found, where = read_plan(path), shown(path)
     pool = verbs.read_with_inputs(config.data.path, config.data, ctx).pool
     own = {} if config.score is None else config.score.model_dump(mode="json", exclude_unset=True)
     parts = sections(found, _trainable(pool), pool.fingerprint, score=own, where=where)
@@ -278,23 +278,23 @@ def _described(model: str, *, encoder: bool = False) -> Described:
     return Described(model, spec, 1.0, 1.0, "its configuration and weights")
 
 
-def _prior(comparison: Comparison | PathLike | None, question: Question) -> Prior:
+def _prior(comparison: Comparison | Given | None, question: Question) -> Prior:
     """One's own runs where there are any, else the published panels as far as they go."""
     params = question.model.spec.n_total
     if comparison is None:
         return published_prior(question.pool.kind, params)
     where = "comparison"
     if not isinstance(comparison, Comparison):
-        file = _inside(Path(comparison).expanduser(), COMPARISON)
+        file = _inside(place(comparison), COMPARISON)
         where, comparison = str(file), Comparison.from_json(_json(file), str(file))
     return compared_prior(comparison, params, where)
 
 
-def _inside(path: Path, name: str) -> Path:
+def _inside(path: Place, name: str) -> Place:
     return path / name if path.is_dir() else path
 
 
-def _json(path: Path) -> Any:
+def _json(path: Place) -> Any:
     try:
         with readable(path):
             data = read_bounded(path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import FileSelector, FileType
 
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -67,7 +69,7 @@ def place(tmp_path_factory, warm):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "DIDACT_CACHE": str(folder / "cache")}
     with warm(LIBRARIES, env) as words:
 
-        def call(*more, first="", code=0):
+        def call(*more, first="", code=0, env=env):
             done = subprocess.run(
                 [*words, *more], cwd=folder, env={**env, "WARM_FIRST": first}, capture_output=True,
                 text=True, check=False,
@@ -82,6 +84,14 @@ def place(tmp_path_factory, warm):
         stood = {p.name: p.stat().st_mtime_ns for p in (folder / "OUT" / "arms").glob("*.json")}
         done = call(*compare)
         yield folder, call, killed, stood, done
+
+
+def objects(s3, folder):
+    """Name → bytes of every object in a folder of the bucket."""
+    base = f"{s3.url[5:]}/{folder}"
+    found = s3.filesystem.get_file_info(FileSelector(base, recursive=True))
+    return {i.path[len(base) + 1 :]: s3.filesystem.open_input_file(i.path).read()
+            for i in found if i.type == FileType.File}  # fmt: skip
 
 
 def found(folder):
@@ -207,3 +217,45 @@ def test_what_is_done_stays_where_its_arm_is_dropped(place):
         (a["name"], a["beta"]): (a["seeds"], a["reason"]) for a in json.loads(told.stdout)["arms"]
     }
     assert again == seeds
+
+
+@pytest.mark.s3
+def test_in_a_bucket_it_is_the_same_killed_and_gone_on_with_on_another_machine(place, s3, tmp_path):
+    folder, call, *_ = place
+    small = {**GRID, "budgets": [0.3], "seeds": [0], "arms": []}
+    grid = s3.put("grid.yaml", json.dumps(small).encode())
+    out = s3.url.replace("//", "//AKIDOFTHETEST:PASSWORT@") + "/OUT"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "DIDACT_CACHE": str(folder / "cache")}
+
+    def compare(scratch, *more, **expected):
+        here = {**env, "DIDACT_SCRATCH": str(tmp_path / scratch)}
+        return call("compare", grid, "-o", out, *more, env=here, **expected)
+
+    # begun on a disk
+    for path in (folder / "OUT").rglob("*"):
+        name = path.relative_to(folder / "OUT").as_posix()
+        if re.match(r"(compare|speed)\.json|bases/\w|(arms|runs)/all-0\b", name) and path.is_file():
+            s3.put(f"OUT/{name}", path.read_bytes())
+    compare("one", first=KILLED.replace("== 3", "== 1"), code=-9)
+    assert not [n for n in objects(s3, "OUT") if "random" in n and not n.endswith("lock")]
+    done = compare("another")
+    assert "1 of 2 runs are done already" in done.stderr
+    assert "wrote s3://***@" in done.stdout
+    there = objects(s3, "OUT")
+    timed = {"seconds", "selection_cpu_seconds"}
+    for run in ("all-0", "random-0.3-0"):
+        mine = folder / "OUT" / "runs" / run
+        names = {p.relative_to(mine).as_posix() for p in mine.rglob("*") if p.is_file()}
+        found = {n.removeprefix(f"runs/{run}/") for n in there if n.startswith(f"runs/{run}/")}
+        assert found - {".lock"} == names - {".lock"}
+        for name in ("selection.parquet", "order.parquet", "model/trained_on.npy",
+                     "evaluation.parquet"):  # fmt: skip
+            assert there[f"runs/{run}/{name}"] == (mine / name).read_bytes()
+        records = [json.loads((folder / "OUT" / "arms" / f"{run}.json").read_bytes()),
+                   json.loads(there[f"arms/{run}.json"])]  # fmt: skip
+        assert len({str({k: v for k, v in r.items() if k not in timed}) for r in records}) == 1
+    assert not [n for n, data in there.items() if b"PASSWORT" in data]
+    assert [n for n in there if n.startswith("arms/.")] == []
+    assert not list((tmp_path / "another").rglob("runs/*/*"))
+    refused = call("compare", grid, "-o", f"{s3.url}", env=env, code=1)
+    assert "is there and no comparison" in refused.stderr

@@ -116,3 +116,17 @@ def test_the_report_of_a_run_shows_what_stands_in_its_folder(series, home, found
     assert "Risks of the data" not in (home / "bare.html").read_text()
     told = json.loads((series / "v3" / "risk.json").read_text())
     assert [one["version"] for one in told["versions"]] == ["v1", "v2", "v3"]
+
+
+@pytest.mark.s3
+def test_runs_in_a_bucket_are_judged_alike_by_their_models_too(series, home, s3):
+    for name in ("v1", "v2"):
+        for path in (series / name).rglob("*"):
+            if path.is_file():
+                s3.put(path.relative_to(series).as_posix(), path.read_bytes())
+    here = monitor([series / "v1", series / "v2"], ctx=context(cache_dir=home / "cache"))
+    ctx = context(cache_dir=home / "cache")
+    url = s3.url.replace("//", "//AKIDOFTHETEST:PASSWORT@")
+    assert monitor(series_of(url), ctx=ctx) == here
+    assert {"surprise", "loss"} <= {one.kind for one in here[1].judged}
+    assert ctx.meter.bill.charged.flops == 0  # what the same model took on the same rows is kept

@@ -76,6 +76,25 @@ def test_a_folder_in_a_bucket_is_the_folder(s3, tmp_path):
     assert didact.read(mixed).ids.to_pylist() == didact.read(local).ids.to_pylist()
 
 
+def test_many_small_objects_are_asked_little(s3, tmp_path):
+    n, folder = 8, tmp_path / "pool"
+    folder.mkdir()
+    for i in range(n):
+        data = _jsonl(_rows(3, 3 * i))
+        name, data = (f"{i}.jsonl.gz", gzip.compress(data)) if i % 4 else (f"{i}.jsonl", data)
+        (folder / name).write_bytes(data)
+    s3.put_tree(tmp_path)
+    s3.wire.seen.clear()
+    _same(didact.read(folder), didact.read(f"{s3.url}/pool"))
+    asked = [method for method, path, _ in s3.wire.seen if ".jsonl" in path.partition("?")[0]]
+    # what it is, its hash and its rows: looked up and fetched; and its ETag before and behind that
+    assert asked.count("GET") <= 3 * n
+    assert asked.count("HEAD") <= 5 * n
+    s3.put("pool/4.jsonl", b"{}\n")
+    with pytest.raises(DataError, match=r"pool/4\.jsonl: row 1: no known format"):
+        didact.read(f"{s3.url}/pool")
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_tables_are_read_as_they_are(s3, tmp_path, kind):
     rows = [{**row, "weight": i} for i, row in enumerate(_rows(400))]

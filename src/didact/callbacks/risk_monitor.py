@@ -23,6 +23,7 @@ from didact.callbacks.forward_passes import rank, summed
 from didact.callbacks.ordered_rows import order_ids, order_joints
 from didact.callbacks.telemetry import Telemetry
 from didact.core.errors import DataError
+from didact.core.paths import Given, Place, place
 from didact.models.folder import RECORD, read_json
 from didact.training.telemetry import STEPS, Step, read_steps
 
@@ -48,8 +49,10 @@ class RiskMonitor(Telemetry):
 
     Args:
         previous: Folder of the previous version's training: one that Telemetry or RiskMonitor
-            wrote, a run, or the output of HF Trainer. None judges spikes and jumps alone.
-        order: Run folder, or table, of the order that is trained on: it tells joints, and rows.
+            wrote, a run, or the output of HF Trainer, here or behind a URL. None judges spikes and
+            jumps alone.
+        order: Run folder, or table, of the order that is trained on, likewise: it tells joints,
+            and rows.
         stop: Ends the training at the first flag; one that goes on, at the first new one.
         folder: As in `Telemetry`.
 
@@ -61,14 +64,14 @@ class RiskMonitor(Telemetry):
 
     def __init__(
         self,
-        previous: str | Path | None = None,
+        previous: Given | None = None,
         *,
-        order: str | Path | None = None,
+        order: Given | None = None,
         stop: bool = False,
         folder: str | Path | None = None,
     ) -> None:
         super().__init__(folder)
-        self._previous_folder = None if previous is None else Path(previous).expanduser()
+        self._previous_folder = None if previous is None else place(previous)
         self._order = order
         self._stop = stop
         self._previous: Curve | None = None
@@ -218,7 +221,7 @@ class RiskMonitor(Telemetry):
         return Rows(len(told), told[:MOST_ROWS])
 
 
-def _read_previous(folder: Path) -> Curve:
+def _read_previous(folder: Place) -> Curve:
     """The first epoch of the previous version's training.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -20,13 +19,13 @@ _INIT: Final = "init"
 
 def compare(
     grid: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="GRID", help="YAML or TOML: what is compared; 'init' writes a commented one."
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="The comparison's folder; again = go on there.")
+        str, typer.Option("-o", "--out", help="The comparison's folder; again = go on there.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the bill and stop.")] = False,
     max_hours: Annotated[
@@ -51,7 +50,7 @@ def compare(
         ),
     ] = None,
     results: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--results",
             metavar="CSV",
@@ -71,12 +70,14 @@ def compare(
     from didact import verbs
     from didact.cli.compare_tables import bill_table, compared_tables, exported_table, foretell
     from didact.cli.printing import progress_bars
+    from didact.core.paths import place
 
-    if str(grid) == _INIT and not grid.exists():
+    home = place(out)
+    if grid == _INIT and not place(grid).exists():
         from didact.comparing.template import write_template
 
-        write_template(out)
-        say(f"wrote {out}; next: didact compare {out} -o OUT --dry-run")
+        write_template(home)
+        say(f"wrote {home}; next: didact compare {home} -o OUT --dry-run")
         return
     _check_options(
         ["--so-far"] * so_far
@@ -90,7 +91,7 @@ def compare(
         from didact.comparing.results import compared_results
 
         found = compared_results(grid, out, results)
-        print_json(found.to_json()) if json else compared_tables(found, out)
+        print_json(found.to_json()) if json else compared_tables(found, home)
         return
     with progress_bars() as progress:
         ctx = verbs.context(0, None, cache_dir, progress, say)
@@ -106,7 +107,7 @@ def compare(
                 about_to_run=foretell, ctx=ctx,
             )  # fmt: skip
     if export_only is not None:
-        print_json([asdict(each) for each in arms]) if json else exported_table(arms, out)
+        print_json([asdict(each) for each in arms]) if json else exported_table(arms, home)
         return
     if done.comparison is None:
         print_json(done.bill.to_json()) if json else bill_table(done.bill)

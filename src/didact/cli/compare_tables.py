@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from didact.cli.printing import new_table, safe, stdout
 from didact.comparing.bill import Bill
 from didact.comparing.exporting import RESULTS, Exported
 from didact.comparing.writing import COMPARISON, PAGE, TABLE
+from didact.core.paths import Place
 from didact.planning.comparison import Arm, Comparison, labelled
 from didact.reporting.formatting import number, seconds
 from didact.reporting.plan_page import hours
@@ -52,7 +52,7 @@ def _bill(bill: Bill, console: Console) -> None:
         console.print(f"dropped to keep to the hours: {safe(label)}")
 
 
-def exported_table(arms: Sequence[Exported], folder: Path) -> None:
+def exported_table(arms: Sequence[Exported], folder: Place) -> None:
     """The data sets that were written, and where results go."""
     console = stdout()
     table = new_table("arm", "seed", "samples", "scoring FLOPs", "training FLOPs", "data set")
@@ -68,7 +68,7 @@ def exported_table(arms: Sequence[Exported], folder: Path) -> None:
 
 
 def compared_tables(
-    found: Comparison, folder: Path, failed: Mapping[str, str] | None = None
+    found: Comparison, folder: Place, failed: Mapping[str, str] | None = None
 ) -> None:
     """The verdict in words, a table for each task, where things are."""
     console = stdout()

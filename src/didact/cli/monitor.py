@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -24,11 +23,11 @@ EXAMPLES: Final = (
 
 def monitor(
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(metavar="RUN", help="A run, or a folder with the log of a training."),
     ] = None,
     series: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--series",
             help="A folder with a subfolder, or file of rows, for each version, by name.",
@@ -42,7 +41,7 @@ def monitor(
         float, typer.Option("--seen", help="Share of the first epoch that is looked at.")
     ] = 1.0,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o", "--out", help="Folder for risk.json and risk.html; a run's: its report."
         ),
@@ -62,6 +61,7 @@ def monitor(
     from didact.cli.monitor_tables import flags_table
     from didact.cli.printing import progress_bars
     from didact.core.errors import ConfigError
+    from didact.core.paths import place
     from didact.monitoring.monitor import monitor as judge
     from didact.monitoring.monitor import series_of
 
@@ -69,15 +69,12 @@ def monitor(
         raise ConfigError(
             "expected one of RUN and --series DIR: one training, or versions in order"
         )
-    folders = series_of(series) if series is not None else [run]
+    versions = series_of(series) if series is not None else [place(run or "")]
     with progress_bars() as progress:
         ctx = verbs.context(
             0, workers, cache_dir, progress, say, executor=executor, address=ray_address
         )
-        found = judge(
-            [str(folder) for folder in folders], held_out=held_out, seen=seen,
-            read_as=read_settings(data), ctx=ctx,
-        )  # fmt: skip
+        found = judge(versions, held_out=held_out, seen=seen, read_as=read_settings(data), ctx=ctx)
     bill = ctx.meter.bill
     if bill.value.flops:
         say(f"{bill.value.flops:.3g} FLOPs, {bill.charged.flops:.3g} of them now")
@@ -85,8 +82,8 @@ def monitor(
         from didact.analysis.risk.flags import write_risk
         from didact.reporting.risk_page import write_risk_page
 
-        write_risk(found, out)
-        write_risk_page(found, out / "risk.html")
+        write_risk(found, place(out))
+        write_risk_page(found, place(out) / "risk.html")
     if json:
         told = [one.to_json() for one in found]
         print_json(told if series is not None else told[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
@@ -72,7 +71,7 @@ def plan(
         typer.Option("--tasks", min=1, help="Tasks that share the scoring; the budget is of each."),
     ] = 1,
     from_: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--from", help="comparison.json, or its folder: your own runs as the prior."),
     ] = None,
     device: Annotated[

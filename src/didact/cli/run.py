@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -35,7 +34,7 @@ def run(
     ] = None,
     set_: Override = None,
     plan: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--plan", help="Score and select as a plan recommends; its file or folder."),
     ] = None,
     dry_run: Annotated[

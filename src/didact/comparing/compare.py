@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from didact import verbs
 from didact.comparing.bill import Bill, billed
 from didact.comparing.estimates import Estimates
-from didact.comparing.grid import Given, Grid, read_grid
+from didact.comparing.grid import Grid, GridGiven, read_grid
 from didact.comparing.ground import Ground, one_at_a_time, open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.points import points_of
@@ -24,11 +23,11 @@ from didact.comparing.trials import Trial, trials_of
 from didact.comparing.writing import write_comparison
 from didact.core.errors import ConfigError, DataError, did_you_mean
 from didact.core.manifest import fingerprint
+from didact.core.paths import Given, Place, listed, place
 from didact.core.protocols import Context
 from didact.evaluation.results import HIGHER_IS_BETTER, write_evaluation
 from didact.execution.devices import local_devices
 from didact.planning.comparison import ALL, Comparison
-from didact.verbs import PathLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +41,15 @@ class Compared:
         failed: Name of a run that failed → why.
     """
 
-    folder: Path
+    folder: Place
     bill: Bill
     comparison: Comparison | None = None
     failed: Mapping[str, str] | None = None
 
 
 def compare(
-    grid: Given,
-    out: PathLike,
+    grid: GridGiven,
+    out: Given,
     *,
     dry_run: bool = False,
     max_hours: float | None = None,
@@ -67,8 +66,9 @@ def compare(
     share a folder.
 
     Args:
-        grid: A Grid, plain values, or the path of a YAML or TOML file.
-        out: The folder of the comparison.
+        grid: A Grid, plain values, or a YAML or TOML file.
+        out: The folder of the comparison, here or behind a URL. There finished runs are put; while
+            they are under way they stand in the scratch.
         dry_run: Stop after the bill.
         max_hours: Most hours; settings are dropped to keep to them, see
             `didact.comparing.bill.billed`.
@@ -89,8 +89,9 @@ def compare(
     """
     ctx = ctx or verbs.context()
     checked, where = read_grid(grid)
-    home = Path(out).expanduser().absolute()
-    if so_far and not any((home / ARMS).glob("*.json")):
+    home = place(out).absolute()
+    arms = home / ARMS
+    if so_far and not (arms.is_dir() and listed(arms, "*.json")):
         raise DataError(f"{home}: no run is done there; run it without --so-far first")
     settings = settings_of(checked, where)
     _check_metric(checked.metric, where)
@@ -176,9 +177,9 @@ def _device(ahead: Estimates, settings: Sequence[Setting]) -> Any:
     return "cpu" if local_devices(asked)[0] == "cpu" else asked
 
 
-def _evaluated_bases(ground: Ground, *, making: bool) -> dict[str, Path]:
+def _evaluated_bases(ground: Ground, *, making: bool) -> dict[str, Place]:
     """Digest of a base → the table of its evaluation, made once."""
-    out = {}
+    out: dict[str, Place] = {}
     for base in ground.bases.values():
         key = fingerprint([base.digest, ground.identity, ground.grid.evaluate])[:16]
         path = out[base.digest] = ground.home / "bases" / f"{key}.parquet"
@@ -247,4 +248,4 @@ def _about(
 def _named(grid: Grid) -> str:
     path = grid.data_section.get("path", "")
     paths = [path] if isinstance(path, str) else path
-    return ", ".join(Path(each).name for each in paths)
+    return ", ".join(place(each).name for each in paths)

@@ -120,7 +120,7 @@ class Estimates:
             }  # fmt: skip
             config = configs.parse(plain, f"{self.ground.where}: {setting.label}")
             _, costs = pipeline.plan(config, self.ground.ctx)
-            self._known[key] = self._by_part(config.resolved(), costs)
+            self._known[key] = self._by_part(config.resolved(whole=True), costs)
         found: Mapping[str, Cost] = self._known[key]
         return found
 

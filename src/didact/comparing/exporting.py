@@ -7,14 +7,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
 from didact import pipeline, verbs
 from didact.analysis.run_tables import DIRECTIONS
 from didact.comparing.estimates import Estimates
-from didact.comparing.grid import Given, Plain, read_grid
+from didact.comparing.grid import GridGiven, Plain, read_grid
 from didact.comparing.ground import open_ground
 from didact.comparing.measured import task_of
 from didact.comparing.settings import settings_of
@@ -23,10 +22,10 @@ from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import BudgetError, DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Given, Place, inside, place
 from didact.core.protocols import Context, Progress
 from didact.planning.comparison import ALL, BASE
 from didact.stages.spending import paid_before
-from didact.verbs import PathLike
 
 DATA: Final = "data"
 RESULTS: Final = "results.csv"
@@ -74,7 +73,7 @@ class Exported:
 
 
 def export_arms(
-    grid: Given, out: PathLike, trainer: str, *, ctx: Context | None = None
+    grid: GridGiven, out: Given, trainer: str, *, ctx: Context | None = None
 ) -> list[Exported]:
     """Write a data set for every feasible arm, budget and seed into `data/`, for a trainer.
 
@@ -83,7 +82,7 @@ def export_arms(
 
     Args:
         grid: As `didact.compare` takes it; its repeated fractions are left out.
-        out: The folder of the comparison.
+        out: The folder of the comparison, here or behind a URL.
         trainer: See `didact export --for`; `none` for the rows alone.
         ctx: Cache, progress.
 
@@ -93,7 +92,7 @@ def export_arms(
     """
     ctx = ctx or verbs.context()
     checked, where = read_grid(grid)
-    home = Path(out).expanduser().absolute()
+    home = place(out).absolute()
     settings = settings_of(checked, where)
     ground = open_ground(checked, settings, home, ctx, where, by_numbers=True)
     ahead = Estimates(ground)
@@ -137,7 +136,7 @@ def _called(trial: Trial) -> str:
     return label if trial.setting.method == ALL else f"{label} at {trial.beta:g}"
 
 
-def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str, Any]:
+def _exported(trial: Trial, home: Place, trainer: str, ctx: Context) -> dict[str, Any]:
     """What is known of a data set once it is written."""
     folder = home / DATA / trial.name
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
@@ -145,7 +144,7 @@ def _exported(trial: Trial, home: Path, trainer: str, ctx: Context) -> dict[str,
     cost = paid_before(done.manifest.stages).value if config.select is not None else Cost()
     select = done.manifest.stage("select")
     return {
-        "folder": folder.relative_to(home).as_posix(),
+        "folder": inside(folder, home).as_posix(),
         "samples": 0 if select is None else int(select.counts["samples"]),
         "selection_flops": cost.flops, "selection_cpu_seconds": cost.cpu_seconds,
         "training_flops": trial.k_flops - cost.flops,
@@ -164,7 +163,7 @@ def _for_another(plain: Mapping[str, Any], trainer: str) -> Plain:
     return out
 
 
-def read_exported(home: Path) -> list[Exported]:
+def read_exported(home: Place) -> list[Exported]:
     """The arms that were exported into a folder.
 
     Raises:

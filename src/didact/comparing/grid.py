@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +11,7 @@ from didact import config as configs
 from didact.config import Paths
 from didact.core import binding
 from didact.core.errors import ConfigError
+from didact.core.paths import Given, place, shown
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 Plain = dict[str, Any]
@@ -114,7 +114,7 @@ class Grid(BaseModel):
         return list(dict.fromkeys([*self.choose_on, *self.tell_on]))
 
 
-Given: TypeAlias = Grid | Mapping[str, Any] | str | Path  # a grid, its values, or its file
+GridGiven: TypeAlias = Grid | Mapping[str, Any] | Given  # a grid, its values, or its file
 
 
 def parse_grid(values: Mapping[str, Any], where: str = "grid") -> Grid:
@@ -132,16 +132,16 @@ def parse_grid(values: Mapping[str, Any], where: str = "grid") -> Grid:
     return grid
 
 
-def load_grid(path: Path) -> Grid:
-    """The grid in a YAML or TOML file.
+def load_grid(path: Given) -> Grid:
+    """The grid in a YAML or TOML file, here or behind a URL.
 
     Raises:
         ConfigError: The file cannot be used.
     """
-    return parse_grid(configs.load_plain(path), str(path))
+    return parse_grid(configs.load_plain(path), shown(path))
 
 
-def read_grid(given: Given) -> tuple[Grid, str]:
+def read_grid(given: GridGiven) -> tuple[Grid, str]:
     """The grid, checked, and what messages call it: `grid`, or the path of its file.
 
     Raises:
@@ -151,8 +151,7 @@ def read_grid(given: Given) -> tuple[Grid, str]:
         return given, "grid"
     if isinstance(given, Mapping):
         return parse_grid(given), "grid"
-    path = Path(given).expanduser()
-    return load_grid(path), str(path)
+    return load_grid(given), shown(place(given))
 
 
 def _check(grid: Grid, where: str) -> None:

@@ -24,7 +24,7 @@ from didact.core.identity import base_libraries, versions
 from didact.core.locks import passing_lock
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
-from didact.core.paths import is_url
+from didact.core.paths import Given, Place, is_url, shown
 from didact.core.pool import Pool
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
@@ -74,7 +74,7 @@ class Ground:
 
     grid: Grid
     where: str
-    home: Path
+    home: Place
     pool: Pool
     choosing: tuple[HeldOut, ...]
     telling: tuple[HeldOut, ...]
@@ -104,7 +104,7 @@ class Ground:
 def open_ground(
     grid: Grid,
     settings: Sequence[Setting],
-    home: Path,
+    home: Place,
     ctx: Context,
     where: str,
     *,
@@ -150,7 +150,7 @@ def open_ground(
     return Ground(grid, where, home, pool, tuple(choosing), tuple(telling), bases, ctx)
 
 
-def _opened(model: str | Path) -> Base:
+def _opened(model: Given) -> Base:
     path = find(model)
     weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return Base(str(path), digest(path), read_spec(path).n_total, weights)
@@ -167,7 +167,7 @@ def _known_by_numbers(base: Any) -> Base | None:
     return Base(base, fingerprint(asdict(spec)), spec.n_total, 0, spec)
 
 
-def claim(home: Path) -> None:
+def claim(home: Place) -> None:
     """Make the folder of a comparison, or see that it is one, and of this version.
 
     Raises:
@@ -180,7 +180,6 @@ def claim(home: Path) -> None:
             raise ConfigError(
                 f"{home}: is there and no comparison; choose another folder with -o, or empty it"
             )
-        home.mkdir(parents=True, exist_ok=True)
         write_text(about, json.dumps(mine) + "\n")
         return
     try:
@@ -226,7 +225,7 @@ def read_target(target: Any, config: DataSettings, ctx: Context) -> Pool:
 
 def _target_name(target: Any) -> str:
     paths = target.get("path", "") if isinstance(target, dict) else target
-    return paths if isinstance(paths, str) else ", ".join(map(str, paths))
+    return shown(paths) if isinstance(paths, str) else ", ".join(map(shown, paths))
 
 
 def _check_apart(pool: Pool, what: str, telling: Sequence[HeldOut], where: str) -> None:
@@ -253,7 +252,7 @@ def _check_pool(pool: Pool, files: Sequence[HeldOut], where: str) -> None:
 
 
 @contextmanager
-def one_at_a_time(home: Path, what: str, ctx: Context) -> Iterator[None]:
+def one_at_a_time(home: Place, what: str, ctx: Context) -> Iterator[None]:
     """Hold what all runs of a comparison stand on; another process that works on it waits.
 
     Args:
@@ -270,8 +269,8 @@ def one_at_a_time(home: Path, what: str, ctx: Context) -> Iterator[None]:
 
 
 def _base_path(
-    base: str | dict[str, Any], home: Path, ctx: Context, where: str, *, making: bool
-) -> str | Path:
+    base: str | dict[str, Any], home: Place, ctx: Context, where: str, *, making: bool
+) -> Given:
     """A model's folder or name; a run config is run, and its model it is."""
     if isinstance(base, dict):
         config = configs.parse(base, f"{where}: base")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from didact.comparing.estimates import Estimates
 from didact.comparing.records import Record
 from didact.comparing.settings import Setting
 from didact.comparing.trials import Trial
+from didact.core.paths import Place
 from didact.planning.comparison import BASE
 from didact.training.settings import TrainSettings
 
@@ -85,7 +85,7 @@ def points_of(
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     records: Mapping[str, Record],
-    base_tables: Mapping[str, Path],
+    base_tables: Mapping[str, Place],
 ) -> tuple[list[Point], tuple[str, ...]]:
     """Every setting at every budget, and notes on what was asked differently.
 

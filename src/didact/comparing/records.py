@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from didact.core.atomic import digest, write_text
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 
 ARMS: Final = "arms"
 RUNS: Final = "runs"
@@ -54,12 +54,12 @@ class Record:
     seconds: float = 0.0
 
 
-def write_record(record: Record, home: Path) -> None:
+def write_record(record: Record, home: Place) -> None:
     """Write it, whole or not at all."""
     write_text(_file(home, record.name), json.dumps(asdict(record), indent=1) + "\n")
 
 
-def read_record(home: Path, name: str, key: str) -> Record | None:
+def read_record(home: Place, name: str, key: str) -> Record | None:
     """The record of a trial; None where there is none, or it is of another trial or damaged."""
     try:
         told: Any = parse_json(_file(home, name).read_bytes())
@@ -85,5 +85,5 @@ def selection_flops(records: Iterable[Record]) -> float:
     return own + sum(shared.values())
 
 
-def _file(home: Path, name: str) -> Path:
+def _file(home: Place, name: str) -> Place:
     return home / ARMS / f"{name}.json"

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,16 +13,16 @@ import numpy as np
 from didact.analysis.run_tables import csv_rows, direction, finite
 from didact.analysis.runs import Measure, Run, What
 from didact.comparing.exporting import COLUMNS, Exported, read_exported
-from didact.comparing.grid import Given, Grid, read_grid
+from didact.comparing.grid import Grid, GridGiven, read_grid
 from didact.comparing.measured import task_of
 from didact.comparing.points import Point, trained_by
 from didact.comparing.settings import Setting, parsed, settings_of
 from didact.comparing.told import Asked, told
 from didact.comparing.writing import write_comparison
 from didact.core.errors import DataError, did_you_mean
+from didact.core.paths import Given, Place, place
 from didact.planning.comparison import BASE, RANDOM, Comparison
 from didact.training.settings import TrainSettings
-from didact.verbs import PathLike
 
 _WHOLE: Final = re.compile(r"([0-9]{1,19})(?:\.0*)?")
 
@@ -42,7 +41,7 @@ class _Row:
     place: str
 
 
-def compared_results(given: Given, out: PathLike, results: PathLike) -> Comparison:
+def compared_results(given: GridGiven, out: Given, results: Given) -> Comparison:
     """What was trained and evaluated elsewhere, told as a comparison; its files are written.
 
     Args:
@@ -57,7 +56,7 @@ def compared_results(given: Given, out: PathLike, results: PathLike) -> Comparis
             given and none is the grid's, or there is no run of random samples.
     """
     grid, where = read_grid(given)
-    home, path = Path(out).expanduser().absolute(), Path(results).expanduser()
+    home, path = place(out).absolute(), place(results)
     settings = {setting.label: setting for setting in settings_of(grid, where)}
     arms: dict[str, list[Exported]] = defaultdict(list)
     for each in read_exported(home):
@@ -150,7 +149,7 @@ def _shared(point: Point, of: Point) -> Point:
     )  # fmt: skip
 
 
-def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:
+def _of_one_metric(rows: Sequence[_Row], metric: str, path: Place) -> list[_Row]:
     metrics = list(dict.fromkeys(row.metric for row in rows))
     if metric not in metrics and len(metrics) > 1:
         raise DataError(
@@ -161,7 +160,7 @@ def _of_one_metric(rows: Sequence[_Row], metric: str, path: Path) -> list[_Row]:
     return [row for row in rows if row.metric == taken]
 
 
-def _read(path: Path, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
+def _read(path: Place, arms: Mapping[str, Sequence[Exported]]) -> list[_Row]:
     out: list[_Row] = []
     seen: dict[tuple[Any, ...], str] = {}
     for number, given in csv_rows(path, COLUMNS[:-1]):

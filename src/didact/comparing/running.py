@@ -18,13 +18,14 @@ from didact import pipeline
 from didact.comparing.grid import Plain
 from didact.comparing.records import ARMS, RUNS, Record, read_record, write_record
 from didact.comparing.trials import Trial
-from didact.core.atomic import FULL, digest, remove
+from didact.core.atomic import FULL, digest, remove, send
 from didact.core.cost import Bill, Metered
 from didact.core.errors import BudgetError, DataError
-from didact.core.locks import lock_file
-from didact.core.manifest import Manifest
-from didact.core.paths import Place
+from didact.core.locks import passing_lock
+from didact.core.manifest import Manifest, fingerprint
+from didact.core.paths import Place, RemotePath, each
 from didact.core.protocols import Context, Device, Progress
+from didact.core.scratch import scratch
 from didact.evaluation.results import TABLE
 from didact.execution.executors import processes, serial
 from didact.models.folder import RECORD
@@ -33,6 +34,7 @@ from didact.training.trained import AVERAGED, read_trained
 
 _AVERAGED_TABLE: Final = "evaluation-averaged.parquet"
 _MODEL: Final = "model"
+_FILES: Final = ("train.jsonl", "train.parquet", "validation.jsonl", "validation.parquet")
 _ROOM: Final = 4  # weights, their gradients' moments and a second copy, while a run trains
 
 
@@ -54,14 +56,14 @@ class Job:
 class _Place:
     """What all jobs share."""
 
-    home: Path
+    home: Place
     cache_dir: Place
     keep_models: bool
 
 
 def run_trials(
     trials: Sequence[Trial],
-    home: Path,
+    home: Place,
     ctx: Context,
     *,
     foretold: Mapping[str, float],
@@ -88,15 +90,14 @@ def run_trials(
     """
     wanted = [t for t in trials if t.plain is not None]
     found = {t.name: r for t in wanted if (r := _done(home, t.name, t.key)) is not None}
-    if not keep_models:  # of runs that were killed between their record and this
+    if not keep_models and isinstance(home, Path):
+        # of runs that were killed between their record and this
         for name in (n for n, r in found.items() if r.status == "done"):
             _lighten(home / RUNS / name)
     todo = [_job(t, wanted) for t in wanted if t.name not in found]
     # what one-epoch runs were charged for scores is known before fractions are repeated
     phases = [[job for job in todo if job.trial.fill == fill] for fill in (False, True)]
     phases = [some for some in phases if some]
-    (home / ARMS).mkdir(exist_ok=True)
-    (home / RUNS).mkdir(exist_ok=True)
     clock = _Clock(foretold, len(wanted), ctx, set(found))
     place = _Place(home, ctx.cache_dir, keep_models)
     executor = serial() if jobs == 1 else processes(jobs)
@@ -114,7 +115,7 @@ def run_trials(
             clock.tell(job.trial, record)
         for job in busy:
             ctx.tell(f"{job.trial.label}: another process runs it; waiting for it")
-            found[job.trial.name] = _waited(place, job, ctx)
+            found[job.trial.name] = _made(place, ctx.progress, job, lambda: None)
             clock.tell(job.trial, found[job.trial.name])
     return found
 
@@ -124,7 +125,7 @@ def _job(trial: Trial, trials: Sequence[Trial]) -> Job:
     return Job(trial, alike if trial.fill else ())
 
 
-def _done(home: Path, name: str, key: str) -> Record | None:
+def _done(home: Place, name: str, key: str) -> Record | None:
     """A record that stands; what failed is tried again."""
     record = read_record(home, name, key)
     return None if record is None or record.status == "failed" else record
@@ -152,30 +153,38 @@ def _opened_quietly(
     yield partial(_run_job, place, lambda _: None)
 
 
+class _BusyError(Exception):
+    """Another process is at it."""
+
+
+def _busy() -> None:
+    raise _BusyError
+
+
 def _run_job(place: _Place, progress: Any, job: Job) -> Metered[Record | None]:
     """A job's record; None where another process is at it."""
-    with lock_file(_lock(place.home, job.trial.name)) as ours:
-        if not ours:
-            return Metered(None)
-        known = _done(place.home, job.trial.name, job.trial.key)
-        return Metered(known or _run(place, job, progress))
+    try:
+        return Metered(_made(place, progress, job, _busy))
+    except _BusyError:
+        return Metered(None)
 
 
-def _waited(place: _Place, job: Job, ctx: Context) -> Record:
-    """The record that another process makes; made here where it died."""
-    while True:
-        found = _run_job(place, ctx.progress, job).value
-        if found is not None:
-            return found
-        time.sleep(1)
+def _made(place: _Place, progress: Any, job: Job, waiting: Callable[[], None]) -> Record:
+    """The record of a job: that which another process made meanwhile, or made here."""
+    name = job.trial.name
+    with passing_lock(place.home / ARMS / f".{name}.lock", waiting):
+        return _done(place.home, name, job.trial.key) or _run(place, job, progress)
 
 
-def _lock(home: Path, name: str) -> Path:
-    return home / ARMS / f".{name}.lock"
+def _working(home: Place) -> Path:
+    """Where runs stand while they are under way; those that belong behind a URL in the scratch."""
+    if isinstance(home, RemotePath):
+        return scratch("runs") / fingerprint(str(home))
+    return home / RUNS
 
 
 def _run(place: _Place, job: Job, progress: Any) -> Record:
-    folder = place.home / RUNS / job.trial.name
+    folder = _working(place.home) / job.trial.name
     began = time.monotonic()
     blank = Record(name=job.trial.name, key=job.trial.key, status="failed")
     if (folder / _MODEL / RECORD).is_file() and not any((folder / _MODEL).glob("*.safetensors")):
@@ -183,7 +192,7 @@ def _run(place: _Place, job: Job, progress: Any) -> Record:
     try:
         config = configs.parse(_with_what_is_left(place.home, job), job.trial.label)
         done = pipeline.run(config, folder, cache_dir=place.cache_dir, progress=progress)
-        record = _record(place, job, done.manifest, folder, time.monotonic() - began)
+        record = _record(job, done.manifest, folder, time.monotonic() - began)
     except BudgetError as error:
         remove(folder)
         record = replace(
@@ -193,13 +202,18 @@ def _run(place: _Place, job: Job, progress: Any) -> Record:
         if _disk_is_full(error):
             raise
         record = replace(blank, reason=f"failed: {type(error).__name__}: {error}")
+    finished, there = record.status == "done", place.home / RUNS / job.trial.name
+    if finished and isinstance(there, RemotePath):
+        _put(folder, there, keep_models=place.keep_models)
     write_record(record, place.home)
-    if record.status == "done" and not place.keep_models:
+    if finished and isinstance(there, RemotePath):
+        remove(folder)
+    elif finished and not place.keep_models:
         _lighten(folder)
     return record
 
 
-def _with_what_is_left(home: Path, job: Job) -> Plain:
+def _with_what_is_left(home: Place, job: Job) -> Plain:
     """The config of a repeated fraction, with what its scoring really left for training."""
     plain = job.trial.plain or {}
     for name, key in job.scored_by:
@@ -210,7 +224,7 @@ def _with_what_is_left(home: Path, job: Job) -> Plain:
     return plain
 
 
-def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
+def _record(job: Job, manifest: Manifest, folder: Path, seconds: float) -> Record:
     chooses = job.trial.setting.sections["select"]  # all data pay for nothing
     before = paid_before(manifest.stages) if chooses else Bill()
     table = folder / _AVERAGED_TABLE
@@ -226,18 +240,37 @@ def _record(place: _Place, job: Job, manifest: Manifest, folder: Path, seconds: 
         training_flops=trained.cost.flops,
         tokens=trained.cost.tokens, samples=int(select.counts["samples"]),
         n_params=int(trained.about["n_params"]),
-        evaluation=table.relative_to(place.home).as_posix(), digest=digest(table),
+        evaluation=f"{RUNS}/{folder.name}/{table.name}", digest=digest(table),
         seconds=seconds,
     )  # fmt: skip
 
 
 def _lighten(folder: Path) -> None:
     """Remove weights and the training file of a run whose record stands."""
-    model = folder / _MODEL
-    for path in (*model.glob("*.safetensors"), *(model / AVERAGED).glob("*.safetensors")):
+    for path in _heavy(folder):
         remove(path)
-    for name in ("train.jsonl", "train.parquet", "validation.jsonl", "validation.parquet"):
-        remove(folder / name)
+
+
+def _heavy(folder: Path) -> set[Path]:
+    """Weights of a run, and its training file, there or not."""
+    model = folder / _MODEL
+    weights = {*model.glob("*.safetensors"), *(model / AVERAGED).glob("*.safetensors")}
+    return weights | {folder / name for name in _FILES}
+
+
+def _put(folder: Path, there: RemotePath, *, keep_models: bool) -> None:
+    """Put a finished run behind its URL, its manifest last."""
+    there.remove()
+    left = {folder / ".lock", *(() if keep_models else _heavy(folder))}
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in left]
+    places = [there / file.relative_to(folder).as_posix() for file in files]
+    last = there / "manifest.json"
+
+    def put(place: RemotePath) -> None:
+        send(folder / place.relative_to(there), place)
+
+    each(put, [place for place in places if place != last])
+    put(last)
 
 
 def _disk_is_full(error: BaseException) -> bool:
@@ -249,7 +282,7 @@ def _disk_is_full(error: BaseException) -> bool:
     return False
 
 
-def check_room(home: Path, weight_bytes: int, runs: int, jobs: int, *, keep_models: bool) -> None:
+def check_room(home: Place, weight_bytes: int, runs: int, jobs: int, *, keep_models: bool) -> None:
     """Refuse a comparison for which the disk has no room.
 
     Args:
@@ -262,13 +295,17 @@ def check_room(home: Path, weight_bytes: int, runs: int, jobs: int, *, keep_mode
     Raises:
         DataError: There is too little.
     """
+    other = "choose another folder with -o"
+    if isinstance(home, RemotePath):  # where what is kept has room
+        home, keep_models = _working(home).parent, False
+        other = "set DIDACT_SCRATCH to another one"
     needed = weight_bytes * (_ROOM * jobs + (runs if keep_models else 0)) if runs else 0
     free = shutil.disk_usage(home).free
     if needed > free:
         remedy = "set keep_models: false, " if keep_models else ""
         raise DataError(
             f"{home}: {free / 1e9:.3g} GB are free, and the runs need about {needed / 1e9:.3g} GB "
-            f"for weights; {remedy}free some space, or choose another folder with -o"
+            f"for weights; {remedy}free some space, or {other}"
         )
 
 

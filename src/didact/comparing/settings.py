@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from didact import config as configs
@@ -18,6 +17,7 @@ from didact.config import RunConfig
 from didact.core import binding, registry
 from didact.core.errors import ConfigError, DidactError
 from didact.core.manifest import fingerprint
+from didact.core.paths import place
 from didact.planning.comparison import ALL, BASE, RANDOM, labelled
 
 # Selectors that are given a pool's ranking: with budget for everything they choose everything.
@@ -277,7 +277,7 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value)
-    return Path(text).name if "/" in text else text
+    return place(text).name if "/" in text else text
 
 
 def leaves(score: Any) -> Iterator[Plain]:

@@ -20,8 +20,10 @@ from didact.comparing.settings import Setting
 from didact.core.atomic import write_text
 from didact.core.manifest import fingerprint
 from didact.core.nesting import parse_json
+from didact.core.paths import Place
 from didact.core.protocols import Progress
 from didact.core.scores import TrainingOrder
+from didact.core.scratch import scratch
 from didact.execution.calibrated import this_machine
 from didact.execution.devices import local_devices
 from didact.training.settings import DEFAULT_BATCH
@@ -85,7 +87,8 @@ def _timed(ground: Ground, model: str, settings: Mapping[str, Any]) -> Speed:
     batch = settings["batch_size"] or DEFAULT_BATCH
     drawn = np.random.default_rng(0).choice(rows, min(_STEPS * batch, len(rows)), replace=False)
     order = TrainingOrder(drawn, ground.pool.fingerprint, "random")
-    out = ground.home / ".speed"
+    home = ground.home
+    out = home / ".speed" if isinstance(home, Path) else scratch("speed") / fingerprint(str(home))
     shutil.rmtree(out, ignore_errors=True)
     clock: dict[int, float] = {0: time.process_time()}
 
@@ -115,7 +118,7 @@ def _timed(ground: Ground, model: str, settings: Mapping[str, Any]) -> Speed:
     return Speed(rate, per_cpu_second, start, str(trained.about["device"]))
 
 
-def _known(home: Path, key: str) -> Speed | None:
+def _known(home: Place, key: str) -> Speed | None:
     """What was timed before, by this version."""
     found = _kept(home / _FILE).get(key)
     if not isinstance(found, dict) or found.keys() != {field.name for field in fields(Speed)}:
@@ -123,7 +126,7 @@ def _known(home: Path, key: str) -> Speed | None:
     return Speed(**found)
 
 
-def _kept(file: Path) -> dict[str, Any]:
+def _kept(file: Place) -> dict[str, Any]:
     try:
         found = parse_json(file.read_bytes())
     except (OSError, ValueError):

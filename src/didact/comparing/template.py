@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from didact.core.atomic import write_text
 from didact.core.errors import ConfigError
+from didact.core.paths import Place
 
 TEMPLATE: Final = """\
 # Which method, on my data, at equal total compute.
@@ -51,7 +51,7 @@ arms:
 """
 
 
-def write_template(path: Path) -> None:
+def write_template(path: Place) -> None:
     """Write the commented grid.
 
     Raises:

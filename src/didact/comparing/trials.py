@@ -11,6 +11,7 @@ from didact.comparing.grid import Plain
 from didact.comparing.settings import Setting, plain_config
 from didact.config import parse
 from didact.core.manifest import fingerprint
+from didact.core.paths import masked_values
 from didact.planning.comparison import ALL, BASE
 
 
@@ -118,8 +119,7 @@ def _trial(
 ) -> Trial:
     ground = ahead.ground
     grid, base = ground.grid, ground.base_of(setting)
-    files = [file.path for file in ground.held_out]
-    plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=files)
+    plain = plain_config(grid, setting, seed=seed, flops=flops, model=base.model, files=grid.files)
     name = f"{setting.slug()}-{seed}" if flops is None else f"{setting.slug()}-{beta:g}-{seed}"
     full = ahead.full_pass(setting)
     scoring = 0.0 if setting.method == ALL else ahead.scoring(setting).flops
@@ -134,7 +134,7 @@ def _trial(
         plain["order"] = {**plain["order"], "epochs": int(passes) + 1}
         plain["train"] = {**plain["train"], "flops": left}
     config = parse(plain, f"{ground.where}: {setting.label}")
-    resolved = config.resolved()
+    resolved = config.resolved(whole=True)
     settings = {k: v for k, v in resolved.items() if k not in {"evaluate", "data"}}
     settings["train"] = {**(settings["train"] or {}), "model": base.digest}
     settings["score"] = ahead.by_content(resolved["score"])
@@ -145,6 +145,6 @@ def _trial(
     read_as = {k: v for k, v in resolved["data"].items() if k != "path"}
     return Trial(
         name=name, setting=setting, beta=beta, k_flops=budget, seed=seed, plain=plain,
-        key=fingerprint([ground.identity, settings, read_as, grid.evaluate]),
+        key=fingerprint(masked_values([ground.identity, settings, read_as, grid.evaluate])),
         selection_flops=scoring, fill=fill,
     )  # fmt: skip

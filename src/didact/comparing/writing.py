@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from didact.core.atomic import replacing, write_text
+from didact.core.paths import Place
 from didact.planning.comparison import Arm, Comparison
 
 COMPARISON: Final = "comparison.json"
@@ -34,7 +34,7 @@ _SCHEMA: Final = pa.schema(
 )  # fmt: skip
 
 
-def write_comparison(found: Comparison, home: Path) -> list[Path]:
+def write_comparison(found: Comparison, home: Place) -> list[Place]:
     """Write `comparison.json`, `arms.parquet` and `comparison.html`; their paths."""
     from didact.reporting.compare_page import render_comparison
 

@@ -35,15 +35,19 @@ def folder_to_oneself(folder: Path, waiting: Callable[[], None]) -> Iterator[Non
 
 
 @contextmanager
-def passing_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def passing_lock(path: Place, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock, which is a file and goes with it; another process that wants it waits.
 
     Whoever waited for a file that is gone by then starts over with a new one.
 
     Args:
-        path: The file; its folder is made if need be.
+        path: The file; its folder is made if need be. Behind a URL it is a claim.
         waiting: Called if another holds it; what it raises ends the wait.
     """
+    if isinstance(path, RemotePath):
+        with claimed(path, lambda _: waiting()):
+            yield
+        return
     held = False
     while not held:
         path.parent.mkdir(parents=True, exist_ok=True)

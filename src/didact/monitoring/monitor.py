@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -37,10 +36,11 @@ from didact.analysis.risk.held_out import held_out_of, judge_held_out
 from didact.analysis.risk.surprise import Asked, judge_surprise, run_of
 from didact.core.arrays import Int1D
 from didact.core.errors import ConfigError, DataError, DidactError
+from didact.core.paths import Given, Place, listed, place
 from didact.core.protocols import Context
 from didact.data.reading.settings import DataSettings
 from didact.monitoring.versions import Opened, check_alike, is_version, open_version
-from didact.verbs import PathLike, Paths, context, read_held_out
+from didact.verbs import Paths, context, read_held_out
 
 _PARTS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 LEAST_ROWS: Final = 50  # of a version, whose data is judged
@@ -49,7 +49,7 @@ FIRST: Final = "it is the first version: what to expect of it only earlier ones 
 
 
 def monitor(
-    versions: Sequence[PathLike],
+    versions: Sequence[Given],
     *,
     held_out: Paths | None = None,
     seen: float = 1.0,
@@ -59,9 +59,9 @@ def monitor(
     """Judge versions of the data, each beside the earlier ones.
 
     Args:
-        versions: Their folders in order: runs, exports, or folders or files of rows; with
-            `steps.jsonl` or a `trainer_state.json` of HF Trainer their training is judged too. Of
-            one alone only steps that stand out, and held-out text, can be told.
+        versions: Their folders in order, here or behind URLs: runs, exports, or folders or files
+            of rows; with `steps.jsonl` or a `trainer_state.json` of HF Trainer their training is
+            judged too. Of one alone only steps that stand out, and held-out text, can be told.
         held_out: Files of held-out text that should be in no version.
         seen: Share of the first epoch that is looked at, above 0 to 1.
         read_as: How files of rows are read.
@@ -81,7 +81,7 @@ def monitor(
         raise ConfigError(f"seen={seen}: expected a share of the first epoch, above 0 and up to 1")
     ctx = ctx or context()
     settings = read_as or DataSettings()
-    opened = [open_version(Path(folder).expanduser(), settings, ctx) for folder in versions]
+    opened = [open_version(place(folder), settings, ctx) for folder in versions]
     if not opened:
         raise DataError("there is no version; expected folders of runs or of rows")
     check_alike(opened)
@@ -97,7 +97,7 @@ def monitor(
     return out
 
 
-def series_of(folder: PathLike) -> list[Path]:
+def series_of(folder: Given) -> list[Place]:
     """The versions of a series: subfolders and files of rows by name, v10 behind v9.
 
     Hidden ones are none, nor is what a monitor found.
@@ -105,11 +105,11 @@ def series_of(folder: PathLike) -> list[Path]:
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
-    home = Path(folder).expanduser()
+    home = place(folder)
     if not home.is_dir():
         what = "is a file" if home.exists() else "no such folder"
         raise DataError(f"{home}: {what}; expected a folder with a subfolder for each version")
-    there = filter(is_version, home.iterdir())
+    there = filter(is_version, listed(home, "*"))
     found = sorted(there, key=lambda p: (_numbered(p.name), p.name))
     if not found:
         raise DataError(

@@ -54,7 +54,7 @@ class Opened:
     data: Version | None = None
     sequence: Int1D | None = None
     batch_size: int | None = None
-    model: Path | None = None
+    model: Place | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     curve: Curve | None = None
     cannot: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Opened:
         return digest(file) if file is not None and file.is_file() else None
 
 
-def is_version(path: Path) -> bool:
+def is_version(path: Place) -> bool:
     """Whether something in the folder of a series is a version: a folder, or a file of rows.
 
     Hidden ones, tables and logs of didact's and folders of nothing but what a monitor found are
@@ -85,13 +85,13 @@ def is_version(path: Path) -> bool:
     return path.is_file() and not is_record(path.name) and _kind(path) not in {"", "text"}
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Place) -> str:
     """The kind of file by its name; "" of those that are not read."""
     suffixes = (suffix.lower() for suffix in reversed(path.suffixes))
     return next((BY_SUFFIX[s] for s in suffixes if s in BY_SUFFIX), "")
 
 
-def rows_files(folder: Path) -> Sequence[Place]:
+def rows_files(folder: Place) -> Sequence[Place]:
     """Files of rows in a folder: of a run what it exported, else what is read of any folder.
 
     Beside a model or a trainer's log JSON is theirs, and text in the whole folder.
@@ -101,9 +101,8 @@ def rows_files(folder: Path) -> Sequence[Place]:
     """
     if (folder / "manifest.json").is_file():
         return order_files(folder)
-    paths = [file.path for file in expand([folder]) if not is_record(file.path.name)]
-    found = [path for path in paths if isinstance(path, Path)]
-    homes = {path.parent for name in _OF_TRAININGS for path in folder.rglob(name)}
+    found = [file.path for file in expand([folder]) if not is_record(file.path.name)]
+    homes = {path.parent for path in folder.rglob("*") if path.name in _OF_TRAININGS}
     return [
         path
         for path in found
@@ -112,7 +111,7 @@ def rows_files(folder: Path) -> Sequence[Place]:
     ]
 
 
-def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
+def open_version(folder: Place, read_as: DataSettings, ctx: Context) -> Opened:
     """A version, whatever its folder holds.
 
     Of a run its own pool and order are taken; where these are gone, and of other folders, the rows
@@ -143,19 +142,19 @@ def open_version(folder: Path, read_as: DataSettings, ctx: Context) -> Opened:
     return _trained(opened, folder)
 
 
-def _of_run(opened: Opened, folder: Path, ctx: Context) -> Opened:
+def _of_run(opened: Opened, folder: Place, ctx: Context) -> Opened:
     try:
         values = pipeline.made(folder, ("data", "order"), ctx)
         order: TrainingOrder = values.made["order"]
     except (DidactError, OSError, KeyError) as error:
         why = f"the run's own pool or order cannot be read ({error}); its exported rows are taken"
         return replace(opened, cannot=(why,))
-    files = [str(i["path"]) for i in read_manifest(folder).inputs if "role" not in i]
+    files = [Path(str(i["path"])) for i in read_manifest(folder).inputs if "role" not in i]
     return _ordered(opened, values.pool, order, files, ctx)
 
 
 def _ordered(
-    opened: Opened, pool: Pool, order: TrainingOrder, files: Sequence[str], ctx: Context
+    opened: Opened, pool: Pool, order: TrainingOrder, files: Sequence[Place], ctx: Context
 ) -> Opened:
     sequence = order.rows[: len(order) // order.epochs]
     data = Version(opened.name, pool, np.unique(sequence), ctx, _sourced(pool, files))
@@ -163,13 +162,12 @@ def _ordered(
 
 
 def _of_files(
-    opened: Opened, files: Sequence[Place], folder: Path, read_as: DataSettings, ctx: Context
+    opened: Opened, files: Sequence[Place], folder: Place, read_as: DataSettings, ctx: Context
 ) -> Opened:
     if not files:
         return replace(opened, cannot=(*opened.cannot, _GONE))
-    names = [str(file) for file in files]
     try:
-        pool = read_with_inputs(names, read_as, ctx).pool
+        pool = read_with_inputs(files, read_as, ctx).pool
     except NoSampleError as error:
         return replace(opened, cannot=(*opened.cannot, str(error)))
     table = folder / "order.parquet"
@@ -177,17 +175,17 @@ def _of_files(
         order = tables.read_order(table)
         if len(order) == len(pool) and order.epochs == 1:
             here = replace(order, rows=np.arange(len(pool)), pool_fingerprint=pool.fingerprint)
-            return _ordered(opened, pool, here, names, ctx)
+            return _ordered(opened, pool, here, files, ctx)
     rows = np.flatnonzero(~pool.in_validation)
-    return replace(opened, data=Version(opened.name, pool, rows, ctx, _sourced(pool, names)))
+    return replace(opened, data=Version(opened.name, pool, rows, ctx, _sourced(pool, files)))
 
 
-def _sourced(pool: Pool, files: Sequence[str]) -> bool:
+def _sourced(pool: Pool, files: Sequence[Place]) -> bool:
     """Whether sources are told by rows, or by the names of several files."""
-    return len(files) != 1 or pool.source_names != (default_source(Path(files[0])),)
+    return len(files) != 1 or pool.source_names != (default_source(files[0]),)
 
 
-def _trained(opened: Opened, folder: Path) -> Opened:
+def _trained(opened: Opened, folder: Place) -> Opened:
     """The version with its model, and with the log of its training."""
     homes = [home for home in (folder, folder / "model") if (home / "config.json").is_file()]
     log = find_log(folder)

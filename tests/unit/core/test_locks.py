@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from didact.core.locks import folder_to_oneself, is_locked, lock_file
+from didact.core.locks import folder_to_oneself, is_locked, lock_file, passing_lock
+from didact.core.paths import place
 
 
 def test_one_at_a_time_though_each_removes_the_folder(tmp_path):
@@ -110,3 +111,16 @@ def test_a_lock_file_tells_whether_it_is_ours_and_keeps_what_is_in_it(tmp_path):
     with pytest.raises(OSError, match="link"), lock_file(link):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.s3
+def test_behind_a_url_a_lock_is_a_claim(s3):
+    def refuse():
+        raise KeyError
+
+    lock = place(f"{s3.url}/arms/.lock")
+    with passing_lock(lock, refuse):
+        assert lock.exists()
+        with pytest.raises(KeyError), passing_lock(lock, refuse):
+            pytest.fail("both hold it")
+    assert not lock.exists()

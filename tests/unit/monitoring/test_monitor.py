@@ -280,3 +280,41 @@ def test_the_command_line_says_it_in_its_exit_code(series, tmp_path, capsys):
     assert run("--series", home) == 0  # the last one counts
     with pytest.raises(ConfigError, match="expected one of RUN and --series"):
         app(["monitor"], standalone_mode=False)
+
+
+@pytest.mark.s3
+def test_a_series_in_a_bucket_is_judged_as_the_one_on_a_disk(series, s3, tmp_path, capsys):
+    from didact.cli.app import app
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            app(["monitor", *map(str, words)])
+        return ended.value.code, capsys.readouterr()
+
+    home = series((rows(0), log()), (rows(1), log(40, 1.0, 1)))
+    state = [{"step": i + 1, "loss": step.loss} for i, step in enumerate(log(seed=3))]
+    checkpoint = home / "v3" / "checkpoint-40"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text(
+        json.dumps({"log_history": state, "global_step": 40, "epoch": 1.0})
+    )
+    s3.put_tree(home.parent)
+    url = f"{s3.url.replace('//', '//AKID:PASSWORT@')}/series"
+    assert [p.name for p in series_of(url)] == ["v1", "v2", "v3"]
+    here = run("--series", home, "--json", "-o", tmp_path / "out")
+    there = run("--series", url, "--json", "-o", f"{s3.url}/out")
+    assert there == here
+    found = {one["version"]: one for one in json.loads(there[1].out)}
+    assert {flag["kind"] for flag in found["v2"]["flags"]} == {"loss"}
+    assert found["v3"]["seen"] == 1.0
+    for name in ("risk.json", "risk.html"):
+        with s3.filesystem.open_input_file(f"{s3.url[5:]}/out/{name}") as file:
+            assert file.read() == (tmp_path / "out" / name).read_bytes()
+    for given, said in {
+        f"{s3.url}/nothing": "nothing: no such folder",
+        "s3://no-bucket-of-mine/v1": "no-bucket-of-mine/v1: no such folder",
+    }.items():
+        with pytest.raises(DataError, match=said):
+            monitor([given])
+        with pytest.raises(DataError, match=said):
+            series_of(given)

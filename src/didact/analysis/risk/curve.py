@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from didact.core.arrays import Float1D, Int1D
 from didact.core.errors import DataError
 from didact.core.nesting import parse_json
+from didact.core.paths import Place, listed
 from didact.data.reading.files import readable
 from didact.training.telemetry import STEPS, Step, read_steps, step_from_json
 
@@ -135,7 +135,7 @@ def curve_of_steps(
     )  # fmt: skip
 
 
-def curve_of_state(path: Path, **known: Any) -> Curve:
+def curve_of_state(path: Place, **known: Any) -> Curve:
     """The first epoch in a `trainer_state.json` of HF Trainer, as far as it was logged.
 
     Args:
@@ -196,7 +196,7 @@ def _settings_of(state: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) ->
     return found | ({HIGHEST_RATE: max(rates)} if rates else {})
 
 
-def find_log(folder: Path) -> Path | None:
+def find_log(folder: Place) -> Place | None:
     """The log of a training in a folder: `steps.jsonl`, else the newest `trainer_state.json`.
 
     That of a training under way is in its checkpoints, didact's own beside the model to come.
@@ -205,19 +205,20 @@ def find_log(folder: Path) -> Path | None:
         if (place / STEPS).is_file():
             return place / STEPS
     under_way = folder / ".model.training"
-    found = [p for home in (folder, under_way) for p in home.glob(f"checkpoint-*/{STATE}")]
-    found += folder.glob(STATE)
-    return max(found, key=lambda p: (_steps(p), p), default=None)
+    homes = [home for home in (folder, under_way) if home.is_dir()]
+    found = [p for home in homes for p in listed(home, f"checkpoint-*/{STATE}")]
+    found += [folder / STATE] if (folder / STATE).is_file() else []
+    return max(found, key=lambda p: (_steps(p), str(p)), default=None)
 
 
-def _steps(state: Path) -> int:
+def _steps(state: Place) -> int:
     try:
         return int(parse_json(state.read_text("utf-8"))["global_step"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 
 
-def read_log(path: Path, **known: Any) -> Curve:
+def read_log(path: Place, **known: Any) -> Curve:
     """The first epoch of a log; `known` as in `curve_of_steps`."""
     if path.name == STATE:
         return curve_of_state(path, **known)

@@ -15,6 +15,7 @@ from didact.core.arrays import Float1D, Int1D
 from didact.core.cost import Metered
 from didact.core.identity import versions
 from didact.core.keep import keep
+from didact.core.paths import Place, RemotePath
 from didact.core.pool import Pool
 from didact.core.protocols import BatchScorer, BatchScores, Context, Fitted
 from didact.models.folder import digest, find
@@ -62,12 +63,12 @@ class _Rows:
 
 
 def expected_losses(
-    model: Path, pool: Pool, rows: Int1D, settings: Mapping[str, Any], ctx: Context
+    model: Place, pool: Pool, rows: Int1D, settings: Mapping[str, Any], ctx: Context
 ) -> Losses:
     """What a model takes to foretell rows, as a training showed it samples.
 
     Args:
-        model: Its folder.
+        model: Its folder, here or behind a URL.
         pool: Where the rows are.
         rows: The rows, in any order.
         settings: Those of the training (`training.json`): loss, template, max_length.
@@ -76,9 +77,10 @@ def expected_losses(
     **Cost:** one forward pass over the rows; what was done before is found in the cache.
     """
     shown = {name: settings[name] for name in _SHOWN if settings.get(name) is not None}
-    scorer = BitsPerByte(model=str(model), tokens_per_batch=1024, **shown)
+    named = model.url if isinstance(model, RemotePath) else str(model)
+    scorer = BitsPerByte(model=named, tokens_per_batch=1024, **shown)
     key = {
-        "model": digest(find(str(model))), "pool": pool.fingerprint, "shown": shown,
+        "model": digest(find(model)), "pool": pool.fingerprint, "shown": shown,
         "rows": rows_digest(rows), "libraries": versions(MODEL_LIBRARIES),
     }  # fmt: skip
 

@@ -22,6 +22,7 @@ _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _MANGLED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/[^/]")
 _SCHEMES: Final = {*NATIVE, *WEB, *ALIASES, "hf", "file", "memory"}
 _AT_A_TIME: Final = 16
+P = TypeVar("P", bound=Place)
 T = TypeVar("T")
 
 
@@ -130,7 +131,7 @@ def inside(place: Place, folder: Place) -> PurePath:
     raise ValueError(f"{place} does not lie in {folder}")
 
 
-def each(act: Callable[[Place], T], places: Sequence[Place]) -> list[T]:
+def each(act: Callable[[P], T], places: Sequence[P]) -> list[T]:
     """What `act` gives for each of some places; of remote ones, which wait, several at a time."""
     if not any(isinstance(place, RemotePath) for place in places):
         return [act(place) for place in places]

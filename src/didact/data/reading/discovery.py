@@ -21,6 +21,7 @@ from didact.data.reading.saved import is_own_table, is_result, saved_data_sets
 
 # descriptions that data sets carry beside their rows
 NOT_DATA: Final = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
+_BEGIN: Final = 2**16  # bytes that are read of a file to see what it is
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -193,7 +194,8 @@ def describe(path: Place, unknown: str = _RENAME) -> File:
                 "rows in one, or pipe them in and give - as the path"
             )
         with path.open("rb") as file:
-            head = file.read(8)
+            begin = file.read(_BEGIN)
+    head = begin[:8]
     for name, table in TABLES.items():
         if head.startswith(table.beginnings):
             return File(path, name, "")
@@ -214,13 +216,17 @@ def describe(path: Place, unknown: str = _RENAME) -> File:
             f"{path}: is named {inner} but starts with {head!r}; expected a {known} file: "
             "it may be truncated, corrupt or misnamed"
         )
-    return File(path, _text_container(path, known, codec, unknown), codec)
+    return File(path, _text_container(path, known, codec, unknown, begin), codec)
 
 
-def _text_container(path: Place, known: str | None, codec: Codec, unknown: str) -> str:
+def _text_container(
+    path: Place, known: str | None, codec: Codec, unknown: str, begin: bytes
+) -> str:
     """What text holds, by its first character: .json files often hold one object a line."""
     start = b""
-    for piece in chunks(File(path, "text", codec)):
+    whole = begin if len(begin) < _BEGIN else None
+    enough = not codec and begin.removeprefix(BOM).strip()
+    for piece in [begin] if enough else chunks(File(path, "text", codec, held=whole)):
         start = (start + piece)[:CHUNK]
         if start.removeprefix(BOM).strip() or len(start) == CHUNK:
             break

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Literal
 
@@ -54,6 +55,8 @@ class File:
             has a sentence for it), the first of it, and counts.
         part: The part of it that is to be read; None: all of it.
         lines: Told of line ends that were read, where it is a part.
+        n_bytes: Its bytes; None where they were not asked for.
+        held: All its bytes, where they were fetched.
     """
 
     path: Place
@@ -68,6 +71,13 @@ class File:
     )
     part: Part | None = None
     lines: Callable[[int], None] = field(default=_ignore, compare=False, repr=False)
+    n_bytes: int | None = None
+    held: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Its bytes; asked for where they are not known."""
+        return self.path.stat().st_size if self.n_bytes is None else self.n_bytes
 
     @property
     def begins(self) -> bool:
@@ -164,7 +174,8 @@ def chunks(file: File) -> Iterator[bytes]:
     if file.part is not None:
         yield from _part(file, file.part)
         return
-    with readable(file.path), file.path.open("rb") as raw:
+    held = file.held
+    with readable(file.path), file.path.open("rb") if held is None else BytesIO(held) as raw:
         if file.codec == "zst":
             pieces = _zstd_chunks(raw)
         else:

@@ -63,7 +63,7 @@ class Gathering:
             DataError: A file is damaged, a row is bad, or files hold different kinds of samples;
                 of several the first in the order of the input, rows before files.
         """
-        job, sizes = self._job, [file.path.stat().st_size for file in files]
+        job, sizes = self._job, [file.size for file in files]
         total = sum(sizes)
         asked: list[Task] = []
         fault: list[Exception] = []

@@ -21,6 +21,7 @@ from didact.core.paths import Given, Place
 from didact.core.pool import STORE_VERSION, Pool
 from didact.core.protocols import Context
 from didact.core.shared_entries import standing
+from didact.data.reading.ahead import AT_A_TIME, is_small
 from didact.data.reading.beside import beside
 from didact.data.reading.containers import OBJECTS
 from didact.data.reading.entries import resolved
@@ -116,6 +117,7 @@ def _pool_of(
         )
     counter = token_counter(settings.tokenizer)
     stamps = stamps_of(files)
+    files = [replace(file, n_bytes=s[1]) for file, s in zip(files, stamps, strict=True)]
     key = {
         "store": STORE_VERSION,
         "settings": settings.model_dump(mode="json", exclude=_NO_MATTER),
@@ -208,13 +210,17 @@ def _hashing(
     files: Sequence[File], stamps: Sequence[Stamp], ctx: Context
 ) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
-    with ThreadPoolExecutor(1) as hasher:
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(AT_A_TIME) as many:
         timed = ctx.meter.timed(_digest)
-        digests = [hasher.submit(timed, file, s) for file, s in zip(files, stamps, strict=True)]
+        digests = [
+            (many if is_small(file) else one).submit(timed, file, stamp)
+            for file, stamp in zip(files, stamps, strict=True)
+        ]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
-            hasher.shutdown(wait=False, cancel_futures=True)
+            for hasher in (one, many):
+                hasher.shutdown(wait=False, cancel_futures=True)
 
 
 def _digest(file: File, stamp: Stamp) -> str:

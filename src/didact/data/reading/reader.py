@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from didact.core.paths import Place
 from didact.core.pool import Kind
 from didact.core.protocols import Progress
 from didact.data.formats import labelled, preference
+from didact.data.reading.ahead import ahead
 from didact.data.reading.containers import OBJECTS, TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
@@ -105,6 +106,12 @@ class Reader:
             DataError: A file is damaged, or holds another kind of samples than the first.
         """
         sizes = [_n_bytes(file) for file in found]
+        with closing(ahead(found)) as files:
+            self._read(files, sizes, progress)
+
+    def _read(
+        self, found: Iterable[File], sizes: list[int], progress: Callable[[Progress], None]
+    ) -> None:
         total, before = sum(sizes), 0
         for file, size in zip(found, sizes, strict=True):
 
@@ -357,10 +364,10 @@ def _n_bytes(file: File) -> int:
     """Bytes that are read of a file."""
     part = file.part
     if part is None:
-        return file.path.stat().st_size
+        return file.size
     if part.lines is not None:
         return part.lines.stat().st_size
-    return (file.path.stat().st_size if part.stop is None else part.stop) - part.start
+    return (file.size if part.stop is None else part.stop) - part.start
 
 
 def _known(file: File) -> Before:

@@ -71,7 +71,7 @@ def tasks_of(files: Iterable[File], settings: DataSettings, folder: Path) -> Ite
     number, together, size = 0, list[File](), 0
     most = settings.shard_bytes
     for place, file in enumerate(files):
-        n_bytes = file.path.stat().st_size
+        n_bytes = file.size
         parts = _parts(file, n_bytes, settings, folder / f"lines-{place}")
         if together and (parts is not None or size + n_bytes > most):
             yield Task(number, tuple(together), size)

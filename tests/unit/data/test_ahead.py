@@ -1,0 +1,54 @@
+"""Small files behind URLs are fetched ahead, and come in order; others are opened as they are."""
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from didact.core.errors import DataError
+from didact.core.paths import place
+from didact.data.reading.ahead import AT_A_TIME, ahead, is_small
+from didact.data.reading.discovery import describe
+from didact.data.reading.files import File, chunks
+
+
+@pytest.fixture
+def files(request):
+    """Files of a store in memory: more than are fetched at a time."""
+    fsspec = pytest.importorskip("fsspec")
+    folder = f"/{request.node.name}"
+    made = []
+    for i in range(3 * AT_A_TIME):
+        fsspec.filesystem("memory").pipe_file(f"{folder}/{i:02}.jsonl", b'{"i": %d}\n' % i)
+        url = place(f"memory://{folder.strip('/')}/{i:02}.jsonl")
+        made.append(File(url, "jsonl", "", n_bytes=url.stat().st_size))
+    return made
+
+
+def test_they_come_in_order_with_their_bytes(files):
+    with closing(ahead(files)) as found:
+        for i, (file, given) in enumerate(zip(found, files, strict=True)):
+            assert file.held == b'{"i": %d}\n' % i
+            assert file == given
+            given.path.unlink()
+            assert b"".join(chunks(file)) == file.held
+
+
+def test_what_fails_fails_in_its_turn(files):
+    files[AT_A_TIME + 2].path.unlink()
+    seen = []
+    with pytest.raises(DataError, match=r"18\.jsonl"), closing(ahead(files)) as found:
+        seen.extend(file.path.name for file in found)
+    assert seen == [file.path.name for file in files[: AT_A_TIME + 2]]
+
+
+def test_large_ones_and_those_of_a_disk_are_opened_as_they_are_read(files, tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b"{}\n")
+    others = [
+        replace(describe(tmp_path / "x.jsonl"), n_bytes=3),
+        replace(files[0], n_bytes=2**20 + 1),
+        replace(files[0], n_bytes=0),  # of a server that does not say it
+        replace(files[0], n_bytes=None),
+    ]
+    assert not any(map(is_small, others))
+    assert [file.held for file in ahead(others)] == [None] * 4
