@@ -15,9 +15,9 @@ from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Context, Progress
 from didact.data.reading.files import File
+from didact.data.reading.kinds import MixedKindsError, meet_kinds
 from didact.data.reading.mapped import both_unmet
 from didact.data.reading.parts import Before
-from didact.data.reading.reader import MixedKindsError, meet_kinds
 from didact.data.reading.tasks import EXPANSION, Task, tasks_of
 from didact.data.reading.work import Job, Read, Told, opened, read_task, watching
 from didact.data.store.shard import PARTS, of_writer

@@ -21,6 +21,7 @@ from didact.data.reading.containers import OBJECTS, TEXTS
 from didact.data.reading.discovery import default_source
 from didact.data.reading.files import File
 from didact.data.reading.incoming import BadRow, IncomingRows
+from didact.data.reading.kinds import meet_kinds
 from didact.data.reading.mapped import Unmet
 from didact.data.reading.parts import Before
 from didact.data.reading.settings import DataSettings
@@ -311,37 +312,6 @@ class Reader:
         self._batch.kind = kind
         self.formats[name] = None
         return name, found
-
-
-class MixedKindsError(DataError):
-    """Files hold different kinds of samples.
-
-    Attributes:
-        kinds: Kind → format and file of the first, in their order.
-    """
-
-    kinds: Mapping[Kind, tuple[str, Place]] = {}
-
-
-def meet_kinds(
-    known: dict[Kind, tuple[str, Place]], found: Mapping[Kind, tuple[str, Place]]
-) -> None:
-    """Add the kinds of samples of further files to those of the files before.
-
-    Raises:
-        MixedKindsError: They are not the same.
-    """
-    for kind, (name, path) in found.items():
-        for other, (_, first) in known.items():
-            if other != kind:
-                error = MixedKindsError(
-                    f"{path}: holds {kind} ({name}) rows, {first} holds {other} rows; expected "
-                    "one kind of sample in a pool: run them apart, or map columns so that both "
-                    "are read alike"
-                )
-                error.kinds = {**known, kind: (name, path)}
-                raise error
-        known.setdefault(kind, (name, path))
 
 
 def format_of(file: File, settings: DataSettings) -> str:
