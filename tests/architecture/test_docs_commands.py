@@ -47,6 +47,7 @@ ELSEWHERE = {
     "://": "buckets and the hub: tests/e2e/test_remote.py",
     "--executor ray": "tests/e2e/test_cluster.py",
     "ray st": "of several machines, likewise",
+    "kubectl": "a cluster on Kubernetes, which the page says was not run",
     "docker": "not to be had everywhere; the Dockerfile is checked by `make check`",
 }
 
