@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
@@ -88,6 +89,20 @@ class ArrowShards:
             empty = [pa.array([], schema.field(c).type) for c in columns]
             return pa.RecordBatch.from_arrays(empty, list(columns))
         return in_order(pa.concat_batches(pieces), order)
+
+
+@contextmanager
+def telling_damage(file: CheckedFile) -> Iterator[None]:
+    """Damage that is found in a block stays what it is: of some columns Arrow makes it an OSError.
+
+    Raises:
+        DamagedError: The file is not what was written.
+    """
+    try:
+        yield
+    except OSError:
+        file.verify()
+        raise
 
 
 def split(starts: Int1D, ascending: Int1D) -> list[tuple[int, slice]]:

@@ -5,7 +5,7 @@ The store is a folder that `didact.data` writes once and nobody changes:
 ```text
 entry.json     checksums of the other files, which are verified where they are read
 meta.json      what the pool is: kind, template, shards, batch boundaries, counts, fingerprint
-index.arrow    numeric columns, in memory while the pool is used (57 bytes a row)
+index.arrow    numeric columns, in memory once they are used (57 bytes a row, if all are)
 rows.schema    of the user's own Parquet or Arrow rows: their schema
 ```
 and, one of each for every shard, in which rows lie that stood together in the input:
@@ -32,12 +32,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from didact.core.arrays import Bool1D, Int1D, Int32s, UInt64s
-from didact.core.arrow_files import ArrowShards
+from didact.core.arrow_files import ArrowShards, telling_damage
 from didact.core.checksums import CheckedFile
 from didact.core.entries import Entry, open_entry
 from didact.core.errors import DataError, PoolMismatchError, need
 from didact.core.findings import Finding, findings_of
 from didact.core.hashing import hexadecimal
+from didact.core.index_columns import IndexColumns
 from didact.core.paths import Place
 from didact.core.records import (
     arrow_rows_as_json,
@@ -221,18 +222,7 @@ class Pool:
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
-        out: dict[str, npt.NDArray[Any]] = {}
-        with self.file("index.arrow").stream() as stream:
-            reader, done = pa.ipc.open_file(stream), 0
-            for batch in map(reader.get_batch, range(reader.num_record_batches)):
-                for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                    values = column.to_numpy(zero_copy_only=False)
-                    whole = out.setdefault(name, np.empty(len(self), values.dtype))
-                    whole[done : done + len(values)] = values
-                done += len(batch)
-        for array in out.values():
-            array.flags.writeable = False
-        return out
+        return IndexColumns(self.file("index.arrow"), len(self))
 
     @property
     def kind(self) -> Kind:
@@ -447,8 +437,9 @@ class Pool:
             file = self._pool_shards.files[shard]
             if isinstance(file, RemoteFile) and "turns" in columns:  # nearly all there is, at once
                 file.hold(*self._pool_shards.places(shard, numbers))
-            reader = self._reader(shard, tuple(columns))
-            read += [reader.get_batch(b).select(columns) for b in numbers]
+            with telling_damage(file):
+                reader = self._reader(shard, tuple(columns))
+                read += [reader.get_batch(b).select(columns) for b in numbers]
         whole = read[0] if len(read) == 1 else pa.concat_batches(read)
         return whole.slice(int(rows[0] - self._starts[first]), len(rows))
 

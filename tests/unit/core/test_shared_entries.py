@@ -12,9 +12,10 @@ from didact.core.entries import ENTRY, intact_entry, open_entry, seal, sweep_aba
 from didact.core.errors import DamagedError
 from didact.core.keep import UNFINISHED, entry_name, keep
 from didact.core.paths import listed, place
+from didact.core.pool import Pool
 from didact.core.remote_files import RemoteFile
 from didact.core.shared_entries import fetched, share, standing
-from didact.verbs import context
+from didact.verbs import context, read
 
 pytest.importorskip("fsspec")
 KEY = "0" * 32
@@ -253,3 +254,18 @@ def test_what_killed_processes_left_goes_after_a_day(url, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
     sweep_abandoned(url / "tmp")
     assert names(url / "tmp") == ["mine.tmp/w"]
+
+
+def test_damage_of_a_pool_is_told_whatever_is_read_of_it(url, tmp_path, monkeypatch):
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(f'{{"id": "row-{i}", "text": "text {i}"}}\n' for i in range(9000)))
+    pool = read(path, cache_dir=url)
+    (file,) = listed(pool.path, "*/pool-00000.arrow")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(bytes(damaged))
+    for what in (["id"], ["text"]):
+        fresh = Pool(pool.path, pool.fingerprint)
+        with pytest.raises(DamagedError, match=r"pool-00000\.arrow"):
+            for rows in fresh.batches():
+                fresh.read(rows, what)

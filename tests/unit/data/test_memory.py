@@ -31,7 +31,10 @@ path, cache, what = sys.argv[1:]
 pool = didact.read(path, cache_dir=cache)
 if what == "use":
     n = len(pool)
-    pool.n_tokens.sum()  # all columns come into memory
+    for name in ("n_bytes", "n_tokens", "id_hash", "content_hash", "source_codes", "task_codes",
+                 "copy_number", "in_validation"):
+        getattr(pool, name)
+    pool.known(np.zeros(1, int))  # and where records lie: all columns come into memory
     loaded = resident()
     values = np.arange(n, dtype=float)
     scores = Scores(values, True, "test", pool.fingerprint)
