@@ -259,7 +259,7 @@ def test_what_killed_processes_left_goes_after_a_day(url, monkeypatch):
 @pytest.mark.parametrize("column", ["id", "text"])
 def test_damage_of_a_pool_is_told_whatever_is_read_of_it(url, tmp_path, column):
     path = tmp_path / "x.jsonl"
-    path.write_text("".join(f'{{"id": "row-{i}", "text": "text {i}"}}\n' for i in range(9000)))
+    path.write_text("".join(f'{{"id": "row-{i}", "text": "text {i}"}}\n' for i in range(30_000)))
     pool = read(path, cache_dir=url)
     (file,) = listed(pool.path, "*/pool-00000.arrow")
     damaged = bytearray(file.read_bytes())
