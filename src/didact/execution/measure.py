@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _INTERVAL_SECONDS = 0.02
-_LOOKS = 10  # between two at which processes there are: those of a cluster have many threads
+_LOOKS = 10  # at memory for each at which processes there are, a file for every thread of theirs
 
 
 @dataclass
@@ -36,7 +36,7 @@ def tree_memory(root: int) -> int:
 def _family(root: int) -> list[int]:
     """A process and all its descendants. **Cost:** a file for each of their threads is read."""
     found = [root]
-    for pid in found:
+    for pid in found:  # which grows meanwhile
         try:
             for task in (_PROC / f"{pid}/task").iterdir():
                 found += map(int, (task / "children").read_text().split())
