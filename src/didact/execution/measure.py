@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -30,26 +30,45 @@ def tree_memory(root: int) -> int:
 
     Shared pages count once per process, so this is an upper bound.
     """
-    return sum(map(_resident, _family(root)))
+    return _resident(_family(root))
 
 
-def _family(root: int) -> list[int]:
-    """A process and all its descendants. **Cost:** a file for each of their threads is read."""
-    found = [root]
-    for pid in found:  # which grows meanwhile
+def _family(root: int) -> dict[int, int]:
+    """A process and all its descendants → the parent of each.
+
+    **Cost:** a file for each of their threads is read.
+    """
+    found, todo = {root: 0}, [root]
+    for pid in todo:
         try:
             for task in (_PROC / f"{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+                children = [*map(int, (task / "children").read_text().split())]
+                found |= dict.fromkeys(children, pid)
+                todo += children
         except (OSError, ValueError):  # it ended while we looked
             continue
     return found
 
 
-def _resident(pid: int) -> int:
+def _resident(family: Mapping[int, int]) -> int:
+    """Resident bytes of processes.
+
+    One that is being started has its parent's memory until it runs its own program: not counted.
+    """
+    told = {pid: _told(pid) for pid in family}
+    return PAGESIZE * sum(
+        int(numbers[1])
+        for pid, numbers in told.items()
+        if numbers and numbers != told.get(family[pid])
+    )
+
+
+def _told(pid: int) -> list[str]:
+    """What the system tells of a process's memory; empty once it has ended."""
     try:
-        return int((_PROC / f"{pid}/statm").read_text().split()[1]) * PAGESIZE
-    except (OSError, IndexError, ValueError):
-        return 0
+        return (_PROC / f"{pid}/statm").read_text().split()
+    except OSError:
+        return []
 
 
 @contextmanager
@@ -62,7 +81,7 @@ def measure() -> Iterator[Usage]:
         for look in count():
             if look % _LOOKS == 0:
                 family = _family(os.getpid())
-            reading.peak_memory_bytes = max(reading.peak_memory_bytes, sum(map(_resident, family)))
+            reading.peak_memory_bytes = max(reading.peak_memory_bytes, _resident(family))
             if done.wait(_INTERVAL_SECONDS):
                 return
 

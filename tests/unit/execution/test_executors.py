@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from mmap import PAGESIZE
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,18 @@ def test_memory_counts_children():
         assert tree_memory(os.getpid()) >= alone + 70 * 2**20
         child.communicate(b"\n")
     assert tree_memory(2**22 + 1) == 0
+
+
+def test_memory_of_a_process_that_is_being_started_is_its_parents(tmp_path, monkeypatch):
+    monkeypatch.setattr("didact.execution.measure._PROC", tmp_path)
+    for pid, statm, children in ((7, "90 50 3", "8 9"), (8, "90 50 3", ""), (9, "40 20 3", "")):
+        task = tmp_path / f"{pid}/task/{pid}"
+        task.mkdir(parents=True)
+        (tmp_path / f"{pid}/statm").write_text(statm)
+        (task / "children").write_text(children)
+    assert tree_memory(7) == 70 * PAGESIZE
+    (tmp_path / "8/statm").write_text("30 10 3")  # it runs a program of its own now
+    assert tree_memory(7) == 80 * PAGESIZE
 
 
 def test_a_process_that_may_start_none_works_apart_in_threads(monkeypatch):
