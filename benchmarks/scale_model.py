@@ -1,6 +1,6 @@
 """The main job on clusters of any size, by what was measured here, and how far that held.
 
-    python benchmarks/scale_model.py [--cores 16] [--price 0.05]
+    python benchmarks/scale_model.py [--cores 16] [--price 0.05] [--scorer 0.01]
 
 A run has work that is spread (reading, scoring), what its driver does meanwhile, what its driver
 does alone (choice, order, report), and the export, which is spread where it writes many files:
@@ -8,16 +8,18 @@ does alone (choice, order, report), and the export, which is spread where it wri
     seconds = start + rows · (max(spread ÷ workers, driver) + alone + export ÷ workers)
 
 Spread, driver and alone are seconds a row of the run on two nodes (`results/ray_overhead.json`);
-the runs on one and on three, and on threads, test it. Here all of them share the cores of one
-machine, and one file is written. Memory and disk a row, and the export of many files, are of
-`results/scale.json`. Writes benchmarks/results/scale_model.json.
+the runs on one and on three, and on threads, test it, and scoring by 2 and 4 workers is foretold
+from that by one. Here all of them share the cores of one machine, and one file is written. Memory
+and disk a row, and the export of many files, are of `results/scale.json`. A second table is of a
+scorer that takes `--scorer` seconds more of a worker for each row, which is given, not measured.
+Writes benchmarks/results/scale_model.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,59 +81,71 @@ def fitted(ray: dict[str, Any], scale: dict[str, Any]) -> Model:
 def checked(model: Model, ray: dict[str, Any]) -> list[dict[str, Any]]:
     """Runs on this machine beside what is foretold of them, with all on its cores."""
     rows, cores = ray["rows"], ray["machine"]["cores"]
-    runs = [(f"{line['nodes']} nodes", line["nodes"], line["main_job"]) for line in ray["nodes"]]
     out = []
-    for name, workers, job in [*runs, ("2 threads", 2, ray["threads"])]:
-        shared = (model.spread + model.driver) / cores
-        together = rows * (max(model.spread / workers, model.driver, shared) + model.alone)
-        foretold = together + job["stages"]["export"]["cpu_seconds"]
-        wall = job["wall_seconds"]
+
+    def check(name: str, wall: float, foretold: float) -> None:
         out.append(
             {"run": name, "wall_seconds": wall, "foretold": round(foretold, 1),
              "ratio": round(wall / foretold, 2)}
         )  # fmt: skip
+
+    runs = [(f"{line['nodes']} nodes", line["nodes"], line["main_job"]) for line in ray["nodes"]]
+    for name, workers, job in [*runs, ("2 threads", 2, ray["threads"])]:
+        shared = (model.spread + model.driver) / cores
+        together = rows * (max(model.spread / workers, model.driver, shared) + model.alone)
+        check(name, job["wall_seconds"], together + job["stages"]["export"]["cpu_seconds"])
+    first = ray["workers"][0]["ray"]
+    for line in ray["workers"]:
+        foretold = first["cpu_seconds"] / min(line["workers"], cores)
+        check(f"scoring by {line['workers']} workers", line["ray"]["wall_seconds"], foretold)
     return out
 
 
 def table(model: Model, cores: int, price: float) -> list[dict[str, Any]]:
-    """Hours, cost and memory by rows and nodes."""
+    """Hours and cost by rows and nodes."""
     out = []
     for rows in ROWS:
         for nodes in NODES:
-            seconds = model.seconds(rows, nodes * cores)
-            out.append(
-                {"rows": rows, "nodes": nodes, "hours": seconds / 3600,
-                 "cost": seconds / 3600 * (nodes * cores + cores) * price,
-                 "driver_gib": model.driver_gib(rows), "disk_tb": rows * model.disk / 1e12,
-                 "waits_for_the_driver": model.spread / (nodes * cores) < model.driver}
-            )  # fmt: skip
+            hours = model.seconds(rows, nodes * cores) / 3600
+            cost = hours * (nodes * cores + cores) * price  # the driver's node, too
+            out.append({"rows": rows, "nodes": nodes, "hours": hours, "cost": cost})
     return out
+
+
+def shown(lines: list[dict[str, Any]], model: Model) -> None:
+    """A table in Markdown."""
+    print("\n| rows | driver GiB | disk TB |" + "".join(f" {n:,} nodes: h, cost |" for n in NODES))
+    print("|---" * (3 + len(NODES)) + "|")
+    for rows in ROWS:
+        of_rows = [line for line in lines if line["rows"] == rows]
+        cells = [f"{model.driver_gib(rows):,.3g}", f"{rows * model.disk / 1e12:.2g}"]
+        cells += [f"{line['hours']:,.2g}, {line['cost']:,.2g}" for line in of_rows]
+        print(f"| {rows:.0e} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("--cores", type=int, default=16, help="of a node")
     ask.add_argument("--price", type=float, default=0.05, help="of a core for an hour")
+    ask.add_argument("--scorer", type=float, default=0.01, help="seconds a row of a costly scorer")
     given = ask.parse_args()
     ray, scale = (
         json.loads((FOLDER / name).read_text()) for name in ("ray_overhead.json", "scale.json")
     )
     model = fitted(ray, scale)
-    held, lines = checked(model, ray), table(model, given.cores, given.price)
-    for line in held:
+    costly = replace(model, spread=model.spread + given.scorer)
+    out: dict[str, Any] = {**vars(given), "checked": checked(model, ray)}
+    for line in out["checked"]:
         print(line)
-    print("\n| rows | nodes | hours | cost | driver GiB | disk TB | waits for the driver |")
-    print("|---|---|---|---|---|---|---|")
-    for line in lines:
-        print(
-            f"| {line['rows']:.0e} | {line['nodes']:,} | {line['hours']:.2g} | {line['cost']:.2g} "
-            f"| {line['driver_gib']:,.1f} | {line['disk_tb']:,.2g} "
-            f"| {'yes' if line['waits_for_the_driver'] else 'no'} |"
-        )
-    constants = {name: float(f"{value:.4g}") for name, value in vars(model).items()}
-    values = {"model": constants, "workers_of_one_driver": round(model.spread / model.driver, 1)}
-    print(json.dumps(values))
-    out = {**values, "cores": given.cores, "price": given.price, "checked": held, "table": lines}
+    for name, of in (("compression", model), ("costly", costly)):
+        lines = table(of, given.cores, given.price)
+        shown(lines, of)
+        out[name] = {
+            "model": {key: float(f"{value:.4g}") for key, value in vars(of).items()},
+            "workers_of_one_driver": round(of.spread / of.driver, 1),
+            "table": lines,
+        }
+        print(out[name]["model"], "workers of one driver:", out[name]["workers_of_one_driver"])
     (FOLDER / "scale_model.json").write_text(json.dumps(out, indent=1) + "\n")
 
 
