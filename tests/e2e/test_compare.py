@@ -237,6 +237,9 @@ def test_in_a_bucket_it_is_the_same_killed_and_gone_on_with_on_another_machine(p
         if re.match(r"(compare|speed)\.json|bases/\w|(arms|runs)/all-0\b", name) and path.is_file():
             s3.put(f"OUT/{name}", path.read_bytes())
     compare("one", first=KILLED.replace("== 3", "== 1"), code=-9)
+    begun = next((tmp_path / "one").rglob("runs/*/random-0.3-0")).relative_to(tmp_path / "one")
+    # as one leaves that was killed once its record stood
+    (tmp_path / "another" / begun).with_name("all-0").mkdir(parents=True)
     assert not [n for n in objects(s3, "OUT") if "random" in n and not n.endswith("lock")]
     done = compare("another")
     assert "1 of 2 runs are done already" in done.stderr

@@ -129,4 +129,5 @@ def test_runs_in_a_bucket_are_judged_alike_by_their_models_too(series, home, s3)
     url = s3.url.replace("//", "//AKIDOFTHETEST:PASSWORT@")
     assert monitor(series_of(url), ctx=ctx) == here
     assert {"surprise", "loss"} <= {one.kind for one in here[1].judged}
+    assert ctx.meter.bill.value.flops > 0
     assert ctx.meter.bill.charged.flops == 0  # what the same model took on the same rows is kept

@@ -82,8 +82,9 @@ def monitor(
         from didact.analysis.risk.flags import write_risk
         from didact.reporting.risk_page import write_risk_page
 
-        write_risk(found, place(out))
-        write_risk_page(found, place(out) / "risk.html")
+        folder = place(out)
+        write_risk(found, folder)
+        write_risk_page(found, folder / "risk.html")
     if json:
         told = [one.to_json() for one in found]
         print_json(told if series is not None else told[0])

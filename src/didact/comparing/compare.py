@@ -66,9 +66,9 @@ def compare(
     share a folder.
 
     Args:
-        grid: A Grid, plain values, or a YAML or TOML file.
-        out: The folder of the comparison, here or behind a URL. There finished runs are put; while
-            they are under way they stand in the scratch.
+        grid: A Grid, plain values, or a YAML or TOML file, here or behind a URL.
+        out: The folder of the comparison. Behind a URL runs are put there once they are done; until
+            then they stand in the scratch.
         dry_run: Stop after the bill.
         max_hours: Most hours; settings are dropped to keep to them, see
             `didact.comparing.bill.billed`.

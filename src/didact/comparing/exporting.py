@@ -22,7 +22,7 @@ from didact.core.atomic import write_text
 from didact.core.cost import Cost
 from didact.core.errors import BudgetError, DataError
 from didact.core.nesting import parse_json
-from didact.core.paths import Given, Place, inside, place
+from didact.core.paths import Given, Place, place
 from didact.core.protocols import Context, Progress
 from didact.planning.comparison import ALL, BASE
 from didact.stages.spending import paid_before
@@ -138,13 +138,13 @@ def _called(trial: Trial) -> str:
 
 def _exported(trial: Trial, home: Place, trainer: str, ctx: Context) -> dict[str, Any]:
     """What is known of a data set once it is written."""
-    folder = home / DATA / trial.name
+    folder = f"{DATA}/{trial.name}"
     config = configs.parse(_for_another(trial.plain or {}, trainer), trial.setting.label)
-    done = pipeline.run(config, folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
+    done = pipeline.run(config, home / folder, cache_dir=ctx.cache_dir, progress=ctx.progress)
     cost = paid_before(done.manifest.stages).value if config.select is not None else Cost()
     select = done.manifest.stage("select")
     return {
-        "folder": inside(folder, home).as_posix(),
+        "folder": folder,
         "samples": 0 if select is None else int(select.counts["samples"]),
         "selection_flops": cost.flops, "selection_cpu_seconds": cost.cpu_seconds,
         "training_flops": trial.k_flops - cost.flops,

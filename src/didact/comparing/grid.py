@@ -11,7 +11,7 @@ from didact import config as configs
 from didact.config import Paths
 from didact.core import binding
 from didact.core.errors import ConfigError
-from didact.core.paths import Given, place, shown
+from didact.core.paths import Given, place
 from didact.planning.comparison import ALL, BASE, RANDOM
 
 Plain = dict[str, Any]
@@ -132,17 +132,8 @@ def parse_grid(values: Mapping[str, Any], where: str = "grid") -> Grid:
     return grid
 
 
-def load_grid(path: Given) -> Grid:
-    """The grid in a YAML or TOML file, here or behind a URL.
-
-    Raises:
-        ConfigError: The file cannot be used.
-    """
-    return parse_grid(configs.load_plain(path), shown(path))
-
-
 def read_grid(given: GridGiven) -> tuple[Grid, str]:
-    """The grid, checked, and what messages call it: `grid`, or the path of its file.
+    """The grid, checked, and what messages call it: `grid`, or its file, here or behind a URL.
 
     Raises:
         ConfigError: It cannot be used.
@@ -151,7 +142,8 @@ def read_grid(given: GridGiven) -> tuple[Grid, str]:
         return given, "grid"
     if isinstance(given, Mapping):
         return parse_grid(given), "grid"
-    return load_grid(given), shown(place(given))
+    where = str(place(given))
+    return parse_grid(configs.load_plain(given), where), where
 
 
 def _check(grid: Grid, where: str) -> None:

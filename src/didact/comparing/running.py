@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Shared:
     """What all jobs share."""
 
     home: Place
@@ -90,22 +90,21 @@ def run_trials(
     """
     wanted = [t for t in trials if t.plain is not None]
     found = {t.name: r for t in wanted if (r := _done(home, t.name, t.key)) is not None}
-    if not keep_models and isinstance(home, Path):
-        # of runs that were killed between their record and this
-        for name in (n for n, r in found.items() if r.status == "done"):
-            _lighten(home / RUNS / name)
+    for name, known in found.items():
+        if known.status == "done":  # it may have been killed between its record and this
+            _tidy(home, name, keep_models=keep_models)
     todo = [_job(t, wanted) for t in wanted if t.name not in found]
     # what one-epoch runs were charged for scores is known before fractions are repeated
     phases = [[job for job in todo if job.trial.fill == fill] for fill in (False, True)]
     phases = [some for some in phases if some]
     clock = _Clock(foretold, len(wanted), ctx, set(found))
-    place = _Place(home, ctx.cache_dir, keep_models)
+    shared = _Shared(home, ctx.cache_dir, keep_models)
     executor = serial() if jobs == 1 else processes(jobs)
     opened = partial(_opened, ctx.progress) if jobs == 1 else _opened_quietly
     for some in phases:
         busy: list[Job] = []
         results = executor.map(
-            _apply, some, shared=place, open=opened, device=None if jobs == 1 else device
+            _apply, some, shared=shared, open=opened, device=None if jobs == 1 else device
         )
         for job, record in zip(some, results, strict=True):
             if record is None:
@@ -115,7 +114,7 @@ def run_trials(
             clock.tell(job.trial, record)
         for job in busy:
             ctx.tell(f"{job.trial.label}: another process runs it; waiting for it")
-            found[job.trial.name] = _made(place, ctx.progress, job, lambda: None)
+            found[job.trial.name] = _made(shared, ctx.progress, job, lambda: None)
             clock.tell(job.trial, found[job.trial.name])
     return found
 
@@ -137,20 +136,20 @@ def _apply(run: Callable[[Job], Metered[Record | None]], job: Job) -> Metered[Re
 
 @contextmanager
 def _opened(
-    progress: Any, place: _Place, device: str
+    progress: Any, shared: _Shared, device: str
 ) -> Iterator[Callable[[Job], Metered[Record | None]]]:
     del device
-    yield partial(_run_job, place, progress)
+    yield partial(_run_job, shared, progress)
 
 
 @contextmanager
 def _opened_quietly(
-    place: _Place, device: str
+    shared: _Shared, device: str
 ) -> Iterator[Callable[[Job], Metered[Record | None]]]:
     """In a process of its own: of several accelerators it sees the one that is its."""
     if device.startswith("cuda:"):
         os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
-    yield partial(_run_job, place, lambda _: None)
+    yield partial(_run_job, shared, lambda _: None)
 
 
 class _BusyError(Exception):
@@ -161,19 +160,19 @@ def _busy() -> None:
     raise _BusyError
 
 
-def _run_job(place: _Place, progress: Any, job: Job) -> Metered[Record | None]:
+def _run_job(shared: _Shared, progress: Any, job: Job) -> Metered[Record | None]:
     """A job's record; None where another process is at it."""
     try:
-        return Metered(_made(place, progress, job, _busy))
+        return Metered(_made(shared, progress, job, _busy))
     except _BusyError:
         return Metered(None)
 
 
-def _made(place: _Place, progress: Any, job: Job, waiting: Callable[[], None]) -> Record:
+def _made(shared: _Shared, progress: Any, job: Job, waiting: Callable[[], None]) -> Record:
     """The record of a job: that which another process made meanwhile, or made here."""
     name = job.trial.name
-    with passing_lock(place.home / ARMS / f".{name}.lock", waiting):
-        return _done(place.home, name, job.trial.key) or _run(place, job, progress)
+    with passing_lock(shared.home / ARMS / f".{name}.lock", waiting):
+        return _done(shared.home, name, job.trial.key) or _run(shared, job, progress)
 
 
 def _working(home: Place) -> Path:
@@ -183,15 +182,16 @@ def _working(home: Place) -> Path:
     return home / RUNS
 
 
-def _run(place: _Place, job: Job, progress: Any) -> Record:
-    folder = _working(place.home) / job.trial.name
+def _run(shared: _Shared, job: Job, progress: Any) -> Record:
+    home, name = shared.home, job.trial.name
+    folder = _working(home) / name
     began = time.monotonic()
-    blank = Record(name=job.trial.name, key=job.trial.key, status="failed")
+    blank = Record(name=name, key=job.trial.key, status="failed")
     if (folder / _MODEL / RECORD).is_file() and not any((folder / _MODEL).glob("*.safetensors")):
         remove(folder)  # of another trial by this name, whose weights are gone
     try:
-        config = configs.parse(_with_what_is_left(place.home, job), job.trial.label)
-        done = pipeline.run(config, folder, cache_dir=place.cache_dir, progress=progress)
+        config = configs.parse(_with_what_is_left(home, job), job.trial.label)
+        done = pipeline.run(config, folder, cache_dir=shared.cache_dir, progress=progress)
         record = _record(job, done.manifest, folder, time.monotonic() - began)
     except BudgetError as error:
         remove(folder)
@@ -202,14 +202,12 @@ def _run(place: _Place, job: Job, progress: Any) -> Record:
         if _disk_is_full(error):
             raise
         record = replace(blank, reason=f"failed: {type(error).__name__}: {error}")
-    finished, there = record.status == "done", place.home / RUNS / job.trial.name
-    if finished and isinstance(there, RemotePath):
-        _put(folder, there, keep_models=place.keep_models)
-    write_record(record, place.home)
-    if finished and isinstance(there, RemotePath):
-        remove(folder)
-    elif finished and not place.keep_models:
-        _lighten(folder)
+    finished = record.status == "done"
+    if finished and isinstance(home, RemotePath):
+        _put(folder, home / RUNS / name, keep_models=shared.keep_models)
+    write_record(record, home)
+    if finished:
+        _tidy(home, name, keep_models=shared.keep_models)
     return record
 
 
@@ -245,10 +243,17 @@ def _record(job: Job, manifest: Manifest, folder: Path, seconds: float) -> Recor
     )  # fmt: skip
 
 
-def _lighten(folder: Path) -> None:
-    """Remove weights and the training file of a run whose record stands."""
-    for path in _heavy(folder):
-        remove(path)
+def _tidy(home: Place, name: str, *, keep_models: bool) -> None:
+    """Remove what a run whose record stands needs no longer: its weights, and the training file.
+
+    Of one that was put behind a URL all of it here.
+    """
+    folder = _working(home) / name
+    if isinstance(home, RemotePath):
+        remove(folder)
+    elif not keep_models:
+        for path in _heavy(folder):
+            remove(path)
 
 
 def _heavy(folder: Path) -> set[Path]:
@@ -263,14 +268,10 @@ def _put(folder: Path, there: RemotePath, *, keep_models: bool) -> None:
     there.remove()
     left = {folder / ".lock", *(() if keep_models else _heavy(folder))}
     files = [path for path in folder.rglob("*") if path.is_file() and path not in left]
-    places = [there / file.relative_to(folder).as_posix() for file in files]
+    places = {there / file.relative_to(folder).as_posix(): file for file in files}
     last = there / "manifest.json"
-
-    def put(place: RemotePath) -> None:
-        send(folder / place.relative_to(there), place)
-
-    each(put, [place for place in places if place != last])
-    put(last)
+    each(lambda place: send(places[place], place), [place for place in places if place != last])
+    send(places[last], last)
 
 
 def _disk_is_full(error: BaseException) -> bool:
@@ -297,7 +298,7 @@ def check_room(home: Place, weight_bytes: int, runs: int, jobs: int, *, keep_mod
     """
     other = "choose another folder with -o"
     if isinstance(home, RemotePath):  # where what is kept has room
-        home, keep_models = _working(home).parent, False
+        home, keep_models = scratch("runs"), False
         other = "set DIDACT_SCRATCH to another one"
     needed = weight_bytes * (_ROOM * jobs + (runs if keep_models else 0)) if runs else 0
     free = shutil.disk_usage(home).free

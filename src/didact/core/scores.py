@@ -16,8 +16,8 @@ from didact.core.pool import Pool
 from didact.core.value_tables import TABLE_ROWS, described, nullable, table_parts
 
 Settings = Mapping[str, Any]
-_VISITS: Final = 16  # to a store, for the ids of as many rows as it has
-_MOST_PARTS: Final = 32  # of a table whose ids, which fill 2 GiB at most, are read together
+_VISITS: Final = 16  # to all of a store, for the ids of as many rows as it has
+_MOST_PARTS: Final = 32  # 8.4 million ids, which Arrow holds together up to 255 bytes each
 
 
 def check_pool(what: str, found: str, expected: str, remedy: str) -> None:
@@ -410,7 +410,8 @@ class TrainingOrder:
                 "re-run 'didact order' or pass the pool it was made from",
             )  # fmt: skip
         schema = self.table_schema(ids=ids is not None)
-        for part in table_parts(len(self), 1 if ids is None else _together(len(ids))):
+        together = _together(len(ids)) if isinstance(ids, Pool) else 1
+        for part in table_parts(len(self), together):
             names = None
             if isinstance(ids, Pool):
                 names = ids.read(self.rows[part], ["id"]).column("id")
@@ -425,5 +426,8 @@ class TrainingOrder:
 
 
 def _together(n: int) -> int:
-    """Parts of an order whose ids are read together: in any order they lie on all of the store."""
+    """Parts of an order whose ids are read together, of a pool of n rows.
+
+    In any order they lie on all of its store, which each such reading visits.
+    """
     return min(max(n // (_VISITS * TABLE_ROWS), 1), _MOST_PARTS)

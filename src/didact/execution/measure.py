@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _INTERVAL_SECONDS = 0.02
-_LOOKS = 25  # between two at which processes there are: those of a cluster have many threads
+_LOOKS = 25  # at memory for each at which processes there are, a file for every thread of theirs
 
 
 @dataclass

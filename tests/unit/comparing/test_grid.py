@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from didact.cli.app import app
 from didact.comparing.compare import compare
-from didact.comparing.grid import load_grid, parse_grid
+from didact.comparing.grid import parse_grid, read_grid
 from didact.comparing.settings import settings_of
 from didact.comparing.template import TEMPLATE, write_template
 from didact.core.errors import ConfigError, DataError
@@ -81,7 +81,8 @@ def test_sections_are_checked_before_anything_is_read(grid, change, said):
 
 def test_the_template_is_a_grid(tmp_path):
     write_template(tmp_path / "grid.yaml")
-    grid = load_grid(tmp_path / "grid.yaml")
+    grid, where = read_grid(tmp_path / "grid.yaml")
+    assert where == str(tmp_path / "grid.yaml")
     assert [arm.name for arm in grid.arms] == ["bm25", "compression"]
     assert settings_of(grid, "x")
     with pytest.raises(ConfigError, match="exists; choose another name"):
@@ -96,7 +97,7 @@ def test_the_template_is_a_grid(tmp_path):
         "# a model to start every training from: a folder or a hub name"
     )
     (tmp_path / "all.yaml").write_text(text)
-    whole = load_grid(tmp_path / "all.yaml")
+    whole, _ = read_grid(tmp_path / "all.yaml")
     assert whole.fraction == 0.05
     assert list(whole.axes) == ["train.learning_rate"]
     assert whole.base["train"]["model"] == "scratch"
@@ -112,14 +113,14 @@ def test_a_pilot_is_a_grid():
 def test_the_grid_of_the_docs(tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "compare.md").read_text("utf-8")
     (tmp_path / "grid.yaml").write_text(page.partition("```yml\n")[2].partition("```")[0])
-    labels = [s.label for s in settings_of(load_grid(tmp_path / "grid.yaml"), "x")]
+    labels = [s.label for s in settings_of(*read_grid(tmp_path / "grid.yaml"))]
     assert labels == ["base", "all", "random", "bm25", "compression"]
 
 
 def test_the_command_line_writes_one_and_refuses_two_ways_at_once(tmp_path):
     done = CliRunner().invoke(app, ["compare", "init", "-o", str(tmp_path / "grid.yaml")])
     assert done.exit_code == 0, done.output
-    assert load_grid(tmp_path / "grid.yaml")
+    assert read_grid(tmp_path / "grid.yaml")[0].arms
     words = ["compare", str(tmp_path / "grid.yaml"), "-o", str(tmp_path / "OUT")]
     for more in (
         ["--export-only", "trl", "--results", "r.csv"], ["--so-far", "--results", "r.csv"],

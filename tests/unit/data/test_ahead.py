@@ -3,6 +3,9 @@
 from contextlib import closing
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 
 from didact.core.errors import DataError
@@ -10,6 +13,7 @@ from didact.core.paths import place
 from didact.data.reading.ahead import AT_A_TIME, ahead, is_small
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import File, chunks
+from didact.data.reading.tables import table_batches
 
 
 @pytest.fixture
@@ -32,6 +36,22 @@ def test_they_come_in_order_with_their_bytes(files):
             assert file == given
             given.path.unlink()
             assert b"".join(chunks(file)) == file.held
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_tables_are_read_of_the_bytes_that_were_fetched(kind, tmp_path):
+    pytest.importorskip("fsspec")
+    table = pa.table({"text": ["a", "b"]})
+    write = pq.write_table if kind == "parquet" else pyarrow.feather.write_feather
+    write(table, str(tmp_path / "x"))
+    url = place(f"memory://ahead/x.{kind}")
+    url.write_bytes((tmp_path / "x").read_bytes())
+    with closing(ahead([File(url, kind, "", n_bytes=url.stat().st_size)])) as found:
+        file = next(found)
+        url.unlink()
+        batches = list(table_batches(file, table.schema, batch_rows=1, batch_bytes=2**20))
+    assert pa.Table.from_batches(batches) == table
+    assert len(batches) == 2
 
 
 def test_what_fails_fails_in_its_turn(files):

@@ -207,7 +207,8 @@ def find_log(folder: Place) -> Place | None:
     under_way = folder / ".model.training"
     homes = [home for home in (folder, under_way) if home.is_dir()]
     found = [p for home in homes for p in listed(home, f"checkpoint-*/{STATE}")]
-    found += [folder / STATE] if (folder / STATE).is_file() else []
+    if (folder / STATE).is_file():
+        found.append(folder / STATE)
     return max(found, key=lambda p: (_steps(p), str(p)), default=None)
 
 

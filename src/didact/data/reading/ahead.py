@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from didact.core.paths import RemotePath
@@ -23,17 +24,13 @@ def is_small(file: File) -> bool:
 
 def ahead(files: Sequence[File]) -> Generator[File]:
     """The files, in order; small remote ones with their bytes."""
-    flying: deque[tuple[File, Future[bytes] | None]] = deque()
-    rest = iter(files)
     with ThreadPoolExecutor(AT_A_TIME, "ahead") as workers:
-        try:
-            while True:
-                while len(flying) < AT_A_TIME and (file := next(rest, None)) is not None:
-                    small = is_small(file)
-                    flying.append((file, workers.submit(file.path.read_bytes) if small else None))
-                if not flying:
-                    return
-                file, fetched = flying.popleft()
-                yield file if fetched is None else replace(file, held=fetched.result())
-        finally:
-            workers.shutdown(wait=False, cancel_futures=True)
+        asked = (
+            (file, workers.submit(file.path.read_bytes) if is_small(file) else None)
+            for file in files
+        )
+        flying = deque(islice(asked, AT_A_TIME))
+        while flying:
+            file, fetched = flying.popleft()
+            yield file if fetched is None else replace(file, held=fetched.result())
+            flying.extend(islice(asked, 1))

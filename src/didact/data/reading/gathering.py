@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
@@ -38,32 +38,30 @@ class Gathering:
         told: What files were told is passed over.
     """
 
-    def __init__(
-        self, job: Job, store: StoreWriter, counter: TokenCounter, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, job: Job, store: StoreWriter, counter: TokenCounter, ctx: Context) -> None:
         """Start with nothing read.
 
         Args:
             job: What all tasks share.
             store: Takes the shards.
             counter: Counts tokens.
-            tell: Told what is left beside the store.
+            ctx: Workers, cache, progress, and who is told what is left beside the store.
         """
         self.formats: dict[str, None] = {}
         self.unmet: dict[str, Any] | None = None
         self.told: list[Told] = []
-        self._job, self._store, self._counter, self._tell = job, store, counter, tell
+        self._job, self._store, self._counter, self._ctx = job, store, counter, ctx
         self._kinds: dict[Kind, tuple[str, Place]] = {}
         self._last = Before()  # what stands before what comes next in the file of the last task
 
-    def read(self, files: Sequence[File], ctx: Context) -> None:
+    def read(self, files: Sequence[File]) -> None:
         """Every row of every file.
 
         Raises:
             DataError: A file is damaged, a row is bad, or files hold different kinds of samples;
                 of several the first in the order of the input, rows before files.
         """
-        job, sizes = self._job, [file.size for file in files]
+        job, ctx, sizes = self._job, self._ctx, [file.size for file in files]
         total = sum(sizes)
         asked: list[Task] = []
         fault: list[Exception] = []
@@ -89,7 +87,7 @@ class Gathering:
         first = list(islice(found, 2))
         apart = apart and len(first) > 1
         every = chain(first, found)
-        run = self._apart(every, ctx) if apart else self._here(every, ctx, total)
+        run = self._apart(every) if apart else self._here(every, total)
         with closing(run):  # workers are at rest before the folder that they write to goes
             try:
                 for read in run:
@@ -111,7 +109,7 @@ class Gathering:
             try:
                 shared.remove()
             except DataError as error:  # the store is there all the same, or why it is not is said
-                self._tell(
+                self._ctx.tell(
                     f"{error}. What workers put there is left behind, and used by nobody; 'didact "
                     "cache prune --older 1d' removes it"
                 )
@@ -126,14 +124,14 @@ class Gathering:
         part.lines.unlink()
         return replace(task, files=(replace(task.files[0], part=replace(part, lines=lines)),))
 
-    def _apart(self, tasks: Iterator[Task], ctx: Context) -> Generator[Read]:
-        apart = ctx.executor.apart()
+    def _apart(self, tasks: Iterator[Task]) -> Generator[Read]:
+        apart = self._ctx.executor.apart()
         yield from apart.map(read_task, tasks, shared=self._job, open=opened)
 
-    def _here(self, tasks: Iterator[Task], ctx: Context, total: int) -> Generator[Read]:
+    def _here(self, tasks: Iterator[Task], total: int) -> Generator[Read]:
         done = 0
         for task in tasks:
-            job = watching(self._job, done, total, ctx.progress)
+            job = watching(self._job, done, total, self._ctx.progress)
             yield read_task((job, self._counter), task).value
             done += task.n_bytes
 

@@ -184,8 +184,8 @@ def _read(
         (folder / PARTS).mkdir()
         job = Job(ctx.cache_dir, folder, settings, schema, overlap, skip)
         store = StoreWriter(folder, settings, schema)
-        gathering = stack.enter_context(closing(Gathering(job, store, counter, ctx.tell)))
-        gathering.read(files, ctx)
+        gathering = stack.enter_context(closing(Gathering(job, store, counter, ctx)))
+        gathering.read(files)
         if store.n == 0:
             raise NoSampleError(_nothing(files, store.counts))
         hashes = hashed()

@@ -16,7 +16,7 @@ class MixedKindsError(DataError):
         kinds: Kind → format and file of the first, in their order.
     """
 
-    kinds: Mapping[Kind, tuple[str, Place]] = {}
+    kinds: Mapping[Kind, tuple[str, Place]]
 
 
 def meet_kinds(

@@ -23,7 +23,7 @@ def _batches(file: File, /, *, batch_rows: int, batch_bytes: int) -> Iterator[pa
 
     with (
         readable(file.path),
-        arrow_source(file.path) as source,
+        arrow_source(file.path, file.held) as source,
         pq.ParquetFile(source, buffer_size=CHUNK, pre_buffer=False) as parquet,
     ):
         size = source.size()
