@@ -14,21 +14,24 @@ FEW, MANY = 20_000, 220_000
 # columns in memory are there, and the peak. glibc's thresholds are fixed, so that what is freed
 # goes back to the system at once and is not counted.
 SCRIPT = """
-import gc, resource, sys
+import gc, sys
 from pathlib import Path
 import numpy as np
 import didact
 from didact.core.scores import Scores
 from didact.data import tables
 
-def resident():
-    gc.collect()
+def told(what):
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
 
+def resident():
+    gc.collect()
+    return told("VmRSS")
+
 path, cache, what = sys.argv[1:]
-pool = didact.read(path, cache_dir=cache)
+pool = didact.read(path, cache_dir=cache, shard_bytes=2**20)  # what one shard takes is no matter
 if what == "use":
     n = len(pool)
     for name in ("n_bytes", "n_tokens", "id_hash", "content_hash", "source_codes", "task_codes",
@@ -46,7 +49,7 @@ if what == "use":
     assert sum(1 for rows in pool.batches() for _ in pool.records(rows)) == n
 else:
     loaded = resident()
-print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(loaded, told("VmHWM"))  # the peak of getrusage begins with what the parent had
 """
 
 
