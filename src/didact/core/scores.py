@@ -17,7 +17,7 @@ from didact.core.value_tables import TABLE_ROWS, described, nullable, table_part
 
 Settings = Mapping[str, Any]
 _VISITS: Final = 16  # to all of a store, for the ids of as many rows as it has
-_MOST_PARTS: Final = 32  # 8.4 million ids, which Arrow holds together up to 255 bytes each
+_MOST_PARTS: Final = 16  # 4.2 million ids, which Arrow holds together up to 511 bytes each
 
 
 def check_pool(what: str, found: str, expected: str, remedy: str) -> None:

@@ -210,16 +210,17 @@ def _hashing(
     files: Sequence[File], stamps: Sequence[Stamp], ctx: Context
 ) -> Iterator[Callable[[], list[str]]]:
     """Hash files while they are read: it releases the interpreter's lock. Gives the hashes."""
-    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(AT_A_TIME) as many:
+    threads = ctx.executor.local_threads
+    with ThreadPoolExecutor(threads) as few, ThreadPoolExecutor(AT_A_TIME) as many:
         timed = ctx.meter.timed(_digest)
         digests = [
-            (many if is_small(file) else one).submit(timed, file, stamp)
+            (many if is_small(file) else few).submit(timed, file, stamp)
             for file, stamp in zip(files, stamps, strict=True)
         ]
         try:
             yield lambda: [d.result() for d in digests]
         finally:
-            for hasher in (one, many):
+            for hasher in (few, many):
                 hasher.shutdown(wait=False, cancel_futures=True)
 
 
