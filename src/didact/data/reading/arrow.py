@@ -16,7 +16,7 @@ from didact.data.reading.files import File, arrow_source, readable
 @contextmanager
 def _reader(file: File) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """Schema and record batches of an Arrow file or stream."""
-    with readable(file.path), arrow_source(file.path) as source:
+    with readable(file.path), arrow_source(file.path, file.held) as source:
         try:
             reader = pa.ipc.open_file(source)
         except pa.ArrowInvalid:

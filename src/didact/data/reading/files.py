@@ -159,9 +159,16 @@ _WHY_UNREADABLE: Final = {
 
 
 @contextmanager
-def arrow_source(path: Place) -> Iterator[pa.NativeFile]:
-    """A file as pyarrow reads it. Not mapped: if it is cut short then, the process ends."""
-    if isinstance(path, RemotePath):
+def arrow_source(path: Place, held: bytes | None = None) -> Iterator[pa.NativeFile]:
+    """A file as pyarrow reads it. Not mapped: if it is cut short then, the process ends.
+
+    Args:
+        path: The file.
+        held: All its bytes, where they were fetched.
+    """
+    if held is not None:
+        yield pa.BufferReader(held)
+    elif isinstance(path, RemotePath):
         with path.open("rb") as raw, pa.PythonFile(raw, mode="r") as source:
             yield source
     else:

@@ -14,7 +14,7 @@ from didact.data.reading.files import CHUNK, File, arrow_source, readable
 def _schema(file: File) -> pa.Schema:
     import pyarrow.parquet as pq
 
-    with arrow_source(file.path) as source, pq.ParquetFile(source) as parquet:
+    with arrow_source(file.path, file.held) as source, pq.ParquetFile(source) as parquet:
         return parquet.schema_arrow
 
 
@@ -23,7 +23,7 @@ def _batches(file: File, /, *, batch_rows: int, batch_bytes: int) -> Iterator[pa
 
     with (
         readable(file.path),
-        arrow_source(file.path) as source,
+        arrow_source(file.path, file.held) as source,
         pq.ParquetFile(source, buffer_size=CHUNK, pre_buffer=False) as parquet,
     ):
         size = source.size()
