@@ -90,9 +90,11 @@ def run_trials(
     """
     wanted = [t for t in trials if t.plain is not None]
     found = {t.name: r for t in wanted if (r := _done(home, t.name, t.key)) is not None}
-    if not keep_models and isinstance(home, Path):
+    for name in (n for n, r in found.items() if r.status == "done"):
         # of runs that were killed between their record and this
-        for name in (n for n, r in found.items() if r.status == "done"):
+        if isinstance(home, RemotePath):
+            remove(_working(home) / name)
+        elif not keep_models:
             _lighten(home / RUNS / name)
     todo = [_job(t, wanted) for t in wanted if t.name not in found]
     # what one-epoch runs were charged for scores is known before fractions are repeated
