@@ -13,7 +13,10 @@ from didact.core.paths import place
 from didact.data.reading.ahead import AT_A_TIME, ahead, is_small
 from didact.data.reading.discovery import describe
 from didact.data.reading.files import File, chunks
+from didact.data.reading.ingest import read_pool
+from didact.data.reading.settings import DataSettings
 from didact.data.reading.tables import table_batches
+from didact.verbs import context
 
 
 @pytest.fixture
@@ -72,3 +75,20 @@ def test_large_ones_and_those_of_a_disk_are_opened_as_they_are_read(files, tmp_p
     ]
     assert not any(map(is_small, others))
     assert [file.held for file in ahead(others)] == [None] * 4
+
+
+@pytest.mark.s3
+def test_tables_are_read_of_what_was_fetched(s3, tmp_path):
+    for i in range(3):
+        file = tmp_path / f"{i}.parquet"
+        pq.write_table(pa.table({"text": [f"text {i} {j}" for j in range(5)]}), file)
+        s3.put(f"pool/{file.name}", file.read_bytes())
+    with pa.ipc.new_file(tmp_path / "3.arrow", pa.schema({"text": pa.string()})) as out:
+        out.write(pa.record_batch({"text": ["text 3"]}))
+    s3.put("pool/3.arrow", (tmp_path / "3.arrow").read_bytes())
+    urls = [str(path) for path in place(f"{s3.url}/pool").iterdir()]
+    s3.wire.seen.clear()
+    pool = read_pool(urls, DataSettings(), context(cache_dir=tmp_path / "cache")).pool
+    assert len(pool) == 16
+    # to see what it is, for its schema, its rows and its hash
+    assert [len(s3.wire.ranges(f"/{i}.")) for i in range(4)] == [4] * 4

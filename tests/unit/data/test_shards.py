@@ -125,6 +125,7 @@ _TEXT = b'{"text": "a text"}'
         ([_CHAT], [_CHAT, b"{"], [_TEXT], "b.jsonl: row 2: .* is not JSON"),
         ([_CHAT], [b"{", _TEXT], [_TEXT], "b.jsonl: row 1: .* is not JSON"),
         ([_CHAT, b"{"], [_TEXT], [_CHAT], "a.jsonl: row 2: .* is not JSON"),
+        ([_CHAT, b"]"], [b"{\n" + _CHAT], [_CHAT], "a.jsonl: row 2: .* is not JSON"),
     ],
 )
 def test_the_first_file_of_another_kind_is_named_whatever_is_read_together(
@@ -139,6 +140,16 @@ def test_the_first_file_of_another_kind_is_named_whatever_is_read_together(
     (tmp_path / "a.jsonl").write_bytes(a[0] + b" " * 900)  # then the other two are of one task
     with pytest.raises(DataError, match=message) if len(a) == 1 else pytest.raises(DataError):
         read(tmp_path / "*.jsonl", tmp_path / "cache", shard_bytes=1024)
+
+
+def test_a_bad_row_that_other_shards_tell_goes_before_a_file_of_another_kind(tmp_path):
+    named = b'{"id": "x", ' + _CHAT[1:]
+    (tmp_path / "a.jsonl").write_bytes(named + b" " * 900)
+    (tmp_path / "b.jsonl").write_bytes(named)
+    (tmp_path / "c.jsonl").write_bytes(_TEXT)
+    for shard_bytes in (2**20, 1024):
+        with pytest.raises(DataError, match=r"b.jsonl: row 1: the id 'x' was already given"):
+            read(tmp_path / "*.jsonl", tmp_path / "x", shard_bytes=shard_bytes)
 
 
 def test_texts_alone_are_cut_whatever_is_read_together(tmp_path):

@@ -40,8 +40,10 @@ _UNREACHED: Final = re.compile(
     r"No address associated|Network is unreachable|Connect call failed|ConnectTimeout|"
     r"Failed to connect|Connection refused|Connection timeout|Connection timed out"
 )
-_ABSENT: Final = re.compile(r"HTTP status (404|410)|Not Found|NO_SUCH_KEY|NoSuchKey|EntryNotFound|"
-                            r"RepositoryNotFound|RevisionNotFound")  # fmt: skip
+_ABSENT: Final = re.compile(
+    r"HTTP status (404|410)|Not Found|NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|EntryNotFound|"
+    r"RepositoryNotFound|RevisionNotFound"
+)
 _PASSING: Final = re.compile(
     r"HTTP status (429|5\d\d)|curlCode|CURL error|NETWORK_CONNECTION|INTERNAL_FAILURE|"
     r"InternalError|"

@@ -15,7 +15,7 @@ from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
 from didact.core.protocols import Context, Progress
 from didact.data.reading.files import File
-from didact.data.reading.kinds import MixedKindsError, meet_kinds
+from didact.data.reading.kinds import meet_kinds
 from didact.data.reading.mapped import both_unmet
 from didact.data.reading.parts import Before
 from didact.data.reading.tasks import EXPANSION, Task, tasks_of
@@ -59,7 +59,7 @@ class Gathering:
 
         Raises:
             DataError: A file is damaged, a row is bad, or files hold different kinds of samples;
-                of several the first in the order of the input, rows before files.
+                of several the first in the order of the input.
         """
         job, ctx, sizes = self._job, self._ctx, [file.size for file in files]
         total = sum(sizes)
@@ -89,15 +89,11 @@ class Gathering:
         every = chain(first, found)
         run = self._apart(every) if apart else self._here(every, total)
         with closing(run):  # workers are at rest before the folder that they write to goes
-            try:
-                for read in run:
-                    task = asked.pop(0)
-                    self._take(task, read)
-                    done += task.n_bytes
-                    ctx.progress(Progress("read", min(done, total), total, "bytes"))
-            except MixedKindsError as error:  # of a worker, who knows the files of one task
-                meet_kinds(self._kinds, error.kinds)
-                raise
+            for read in run:
+                task = asked.pop(0)
+                self._take(task, read)
+                done += task.n_bytes
+                ctx.progress(Progress("read", min(done, total), total, "bytes"))
         if fault:
             raise fault[0]
         ctx.progress(Progress("read", total, total, "bytes"))

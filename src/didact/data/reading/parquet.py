@@ -14,7 +14,7 @@ from didact.data.reading.files import CHUNK, File, arrow_source, readable
 def _schema(file: File) -> pa.Schema:
     import pyarrow.parquet as pq
 
-    with arrow_source(file.path) as source, pq.ParquetFile(source) as parquet:
+    with arrow_source(file.path, file.held) as source, pq.ParquetFile(source) as parquet:
         return parquet.schema_arrow
 
 

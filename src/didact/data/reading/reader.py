@@ -107,8 +107,12 @@ class Reader:
             DataError: A file is damaged, or holds another kind of samples than the first.
         """
         sizes = [_n_bytes(file) for file in found]
-        with closing(ahead(found)) as files:
-            self._read(files, sizes, progress)
+        try:
+            with closing(ahead(found)) as files:
+                self._read(files, sizes, progress)
+        except DataError:
+            self._flush()  # a bad row before it goes first
+            raise
 
     def _read(
         self, found: Iterable[File], sizes: list[int], progress: Callable[[Progress], None]
@@ -135,9 +139,9 @@ class Reader:
 
     def _flush(self) -> IncomingRows:
         """Hand the batch on; the next one takes the next row."""
-        if len(self._batch):
-            self._emit(self._batch)
-        self._batch = IncomingRows(kind=self._batch.kind)
+        full, self._batch = self._batch, IncomingRows(kind=self._batch.kind)
+        if len(full):
+            self._emit(full)
         return self._batch
 
     def _read_text(self, file: File) -> None:
@@ -289,8 +293,8 @@ class Reader:
 
         Raises:
             RowError: It has none.
-            MixedKindsError: It holds another kind of samples than an earlier file.
-            DataError: Its rows cannot be cut into chunks.
+            DataError: It holds another kind of samples than an earlier file, or its rows cannot be
+                cut into chunks.
         """
         settings = self._settings
         text = TEXTS.get(file.container)
@@ -301,13 +305,10 @@ class Reader:
         found = formats()[name]
         kind = found.kind
         if settings.unit == "chunk" and kind != "text":
-            self._flush()  # as below
             raise DataError(
                 f"{file.path}: unit=chunk cuts raw text, these rows are {kind} ({name}); "
                 "use unit=sample"
             )
-        if self.kinds and kind not in self.kinds:
-            self._flush()  # a bad row before it goes first
         meet_kinds(self.kinds, {kind: (name, file.path)})
         self._batch.kind = kind
         self.formats[name] = None

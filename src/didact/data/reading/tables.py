@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 
 import pyarrow as pa
 
 from didact.core.errors import DataError
 from didact.core.paths import Place
+from didact.data.reading.ahead import ahead
 from didact.data.reading.containers import TABLES
 from didact.data.reading.files import File, readable
 from didact.data.reading.plain_types import plain, plain_type
@@ -32,7 +34,7 @@ def are_tables(found: Sequence[File]) -> bool:
     return all(tables)
 
 
-def shared_schema(files: Iterable[File]) -> pa.Schema:
+def shared_schema(files: Sequence[File]) -> pa.Schema:
     """One schema for the rows of several tables; what one lacks is null there.
 
     Raises:
@@ -40,35 +42,41 @@ def shared_schema(files: Iterable[File]) -> pa.Schema:
     """
     shared: pa.Schema | None = None
     first: Place | None = None
-    for file in files:
-        with readable(file.path):
-            schema = TABLES[file.container].schema(file)
-            try:
-                list(chain.from_iterable(map(_names, schema)))
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{file.path}: the name of a column is no UTF-8 ({error}); rename it"
-                ) from error
-            names = schema.names
-            columns = [field.with_type(plain_type(field.type)) for field in schema]
-        repeated = [name for name, times in Counter(names).items() if times > 1]
-        if repeated:
-            raise DataError(
-                f"{file.path}: has the column {min(repeated)!r} twice; expected each name once: "
-                "rename one"
-            )
-        schema = pa.schema(columns, schema.metadata)
-        if shared is None:
-            shared, first = schema, file.path
-        elif not schema.equals(shared):
-            try:
-                shared = pa.unify_schemas([shared, schema], promote_options="permissive")
-            except pa.ArrowException as error:
-                raise DataError(
-                    f"{file.path}: its columns do not fit those of {first} ({error}); expected "
-                    "one type a column: convert one of the files, or read them apart"
-                ) from error
+    with closing(ahead(files)) as found:
+        for file in found:
+            schema = _own_schema(file)
+            if shared is None:
+                shared, first = schema, file.path
+            elif not schema.equals(shared):
+                try:
+                    shared = pa.unify_schemas([shared, schema], promote_options="permissive")
+                except pa.ArrowException as error:
+                    raise DataError(
+                        f"{file.path}: its columns do not fit those of {first} ({error}); expected "
+                        "one type a column: convert one of the files, or read them apart"
+                    ) from error
     return shared
+
+
+def _own_schema(file: File) -> pa.Schema:
+    """The schema of a table with the types that are kept."""
+    with readable(file.path):
+        schema = TABLES[file.container].schema(file)
+        try:
+            list(chain.from_iterable(map(_names, schema)))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file.path}: the name of a column is no UTF-8 ({error}); rename it"
+            ) from error
+        names = schema.names
+        columns = [field.with_type(plain_type(field.type)) for field in schema]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise DataError(
+            f"{file.path}: has the column {min(repeated)!r} twice; expected each name once: "
+            "rename one"
+        )
+    return pa.schema(columns, schema.metadata)
 
 
 def _names(field: pa.Field) -> Iterator[str]:

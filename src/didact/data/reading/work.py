@@ -14,6 +14,7 @@ import pyarrow as pa
 from didact.core.atomic import writable
 from didact.core.cost import Metered
 from didact.core.entries import temporary_folder
+from didact.core.errors import DataError
 from didact.core.keep import REMEDY
 from didact.core.paths import Place, RemotePath
 from didact.core.pool import Kind
@@ -85,8 +86,8 @@ def opened(job: Job, _: str) -> Iterator[tuple[Job, TokenCounter]]:
 def read_task(state: tuple[Job, TokenCounter], task: Task) -> Metered[Read]:
     """Read what a task says, and write it as a shard.
 
-    A bad row that is an error ends it quietly, unless all is known of the rows: rows before it may
-    be bad too, which only other shards tell.
+    A bad row that is an error ends it quietly, and so does a file, unless all is known of the rows:
+    rows before may be bad too, which only other shards tell.
     """
     job, counter = state
     told: list[Told] = []
@@ -104,6 +105,10 @@ def read_task(state: tuple[Job, TokenCounter], task: Task) -> Metered[Read]:
         try:
             reader.read(files, job.progress)
         except EndsEarly:
+            failed = True
+        except DataError:
+            if task.known is not None:
+                raise
             failed = True
         shard = writer.finish(failed=failed)
         if job.shared is not None:

@@ -106,6 +106,9 @@ def test_what_is_not_there_or_not_allowed(s3, stores, monkeypatch):
     ):
         list(place("s3://no-bucket/x").iterdir())
     s3.put("x", b"x")
+    s3.wire.faults.append(stores.Fault(inside="/x", status=404))  # of a proxy: it says no more
+    with pytest.raises(RemoteMissingError, match="/x: there is no such object"):
+        (place(s3.url) / "x").read_bytes()
     s3.wire.faults.append(stores.Fault(method="HEAD", inside="/x", status=403, times=9))
     with pytest.raises(DataError, match=r"/x: access is refused .* check AWS_ACCESS_KEY_ID"):
         (place(s3.url) / "x").read_bytes()
