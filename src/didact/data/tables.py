@@ -249,7 +249,7 @@ def _described(path: Place, kind: str, metadata: Mapping[bytes, bytes]) -> dict[
     if found.get("table") != kind:
         what = "a table without didact's metadata"
         if "table" in found:
-            what = f"a {found['table']} table"
+            what = f"a table of kind {found['table']!r:.60}"
         raise DataError(f"{path}: is {what}; expected {kind}: {_REMEDY[kind]}")
     odd = [k for k, v in found.items() if k in _TYPES and not isinstance(v, _TYPES[k])]
     if kind == "scores" and found.get("higher_is_better") is None:
