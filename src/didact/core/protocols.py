@@ -260,6 +260,11 @@ class Executor(Protocol):
         """Threads of a kernel that runs in the caller's process, on its machine."""
         ...
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers may be on other machines than the caller."""
+        ...
+
     def charging(self, meter: Meter) -> Executor:
         """The same workers, for work that is charged to a meter."""
         ...

@@ -52,6 +52,11 @@ class Workers:
         """See `didact.core.protocols.Executor`."""
         return self.workers if self.threads is None else self.threads
 
+    @property
+    def elsewhere(self) -> bool:
+        """See `didact.core.protocols.Executor`."""
+        return False
+
     def charging(self, meter: Meter) -> Workers:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)

@@ -21,6 +21,7 @@ from didact.core.budget import Budget
 from didact.core.errors import BudgetError, ConfigError
 from didact.core.pieces import Pieces
 from didact.core.scores import Scores
+from didact.execution.executors import Workers
 from didact.pipeline import context
 from didact.selection.around.choose import choose, estimate
 from didact.selection.around.near_duplicates import NearDuplicates
@@ -320,6 +321,16 @@ def test_smaller_budgets_are_prefixes(unit, pool, ctx):
         else:
             size = pool.n_tokens
             assert size[found].sum() <= amount < size[whole[: len(found) + 1]].sum()
+
+
+def test_on_a_cluster_it_says_that_it_is_one_machines(pool, ctx, monkeypatch):
+    told = []
+    alone = picks(pool, replace(ctx, tell=told.append), 9)
+    assert told == []
+    monkeypatch.setattr(Workers, "elsewhere", True)
+    on_a_cluster = picks(pool, replace(ctx, tell=told.append), 9)
+    assert on_a_cluster == alone
+    assert [line for line in told if "one machine's" in line]
 
 
 def test_settings_above_the_candidates_are_clamped_and_said(pool, ctx):

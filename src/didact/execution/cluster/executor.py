@@ -110,6 +110,11 @@ class Clustered:
     tell: Tell = ignore
     meter: Meter = field(default_factory=Meter)
 
+    @property
+    def elsewhere(self) -> bool:
+        """See `didact.core.protocols.Executor`."""
+        return True
+
     def charging(self, meter: Meter) -> Clustered:
         """See `didact.core.protocols.Executor`."""
         return replace(self, meter=meter)

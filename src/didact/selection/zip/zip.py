@@ -137,6 +137,11 @@ def zip_(
     most 16·k1 bytes each; a killed selection goes on after the last.
     """
     _check_order(k1, k2, k3)
+    if ctx.executor.elsewhere:
+        ctx.tell(
+            f"zip is one machine's: it chooses here, with {ctx.executor.local_threads} threads, "
+            "while the workers of the cluster wait"
+        )
     if mode == "released":
         return released(pool, scores, budget, ctx, stages=(k1, k2, k3))
     rows = candidates(pool, scores)
