@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +67,24 @@ class Wire:
 
     def ranges(self, inside: str) -> list[str]:
         return [r for method, path, r in self.seen if method == "GET" and inside in path]
+
+
+def kill_while_it_puts(process: subprocess.Popen[bytes], inside: str, wire: Wire) -> None:
+    """Kill a process once it has begun to put an object that a fault holds up.
+
+    Args:
+        process: The process.
+        inside: What the object's path contains.
+        wire: Where the fault is; it is gone then, as all of its faults are.
+    """
+    end = time.monotonic() + 60
+    while not any(inside in path for method, path, _ in wire.seen if method == "PUT"):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wire.faults.clear()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A cache in a bucket: shared by machines, read in ranges, whole or not at all."""
 
-import os
 import pickle
 import signal
 import subprocess
@@ -117,13 +116,7 @@ def test_killed_while_an_entry_is_shared(s3, stores, tmp_path, monkeypatch, chat
     command = [sys.executable, "-m", "didact.cli", "inspect", str(chats), "--cache-dir", url]
     s3.wire.faults.append(stores.Fault("PUT", "records-00000.bin", seconds=20))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 60
-        while not any("records-00000.bin" in p for m, p, _ in s3.wire.seen if m == "PUT"):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    s3.wire.faults.clear()
+        stores.kill_while_it_puts(process, "records-00000.bin", s3.wire)
     there = place(url)
     assert not list(there.glob("**/entry.json"))
     assert list(there.glob("unfinished/*/claim"))

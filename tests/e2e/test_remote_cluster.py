@@ -1,6 +1,5 @@
 """A cluster, and everything in a bucket: pool, config, run folder and the cache that machines share."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -70,16 +69,10 @@ def test_killed_on_a_cluster_and_started_again(s3, stores, tmp_path, chats):
     ]  # fmt: skip
     s3.wire.faults.append(stores.Fault("PUT", "train-00001", seconds=30))
     with subprocess.Popen(program, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        end = time.monotonic() + 60
-        while not any("train-00001" in p for m, p, _ in s3.wire.seen if m == "PUT"):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
+        stores.kill_while_it_puts(process, "train-00001", s3.wire)
     there = place(f"{s3.url}/run")
     assert (there / "stages" / "select.json").exists()
     assert not (there / "manifest.json").exists()
-    s3.wire.faults.clear()
     again = subprocess.run(program, check=True, capture_output=True, text=True)
     assert again.stdout.count("found done") == 4  # data, score, select, order
     expected, found = _files(here), _files(there)

@@ -1,6 +1,5 @@
 """Workers that share nothing but a bucket put their shards there: with faults, and killed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -167,13 +166,7 @@ def test_killed_while_workers_put_shards(s3, stores, tmp_path, monkeypatch, pool
     with subprocess.Popen(
         [sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL
     ) as process:
-        end = time.monotonic() + 60
-        while not any(".tmp/pool-00001" in p for m, p, _ in s3.wire.seen if m == "PUT"):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    s3.wire.faults.clear()
+        stores.kill_while_it_puts(process, ".tmp/pool-00001", s3.wire)
     assert not list(place(url).glob("**/entry.json"))
     assert left(url)
     sweep = gathering.sweep_abandoned
